@@ -1,0 +1,1 @@
+"""The recursion: `step` in plain array arithmetic, `scan` over it on JAX."""
