@@ -1,1 +1,66 @@
+"""kfmodels: infer how fast a hedge ratio moves, then run the fitted filter online.
 
+The public names load on first use, so that importing this package reads no JAX, allocates nothing
+and configures nothing; `OnlineFilter` and `KalmanOLS` need NumPy only.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kfmodels import datasets as datasets
+    from kfmodels.assumptions import Constant as Constant
+    from kfmodels.assumptions import Diffuse as Diffuse
+    from kfmodels.assumptions import Discounted as Discounted
+    from kfmodels.assumptions import Known as Known
+    from kfmodels.assumptions import RandomWalk as RandomWalk
+    from kfmodels.assumptions import StateDiscount as StateDiscount
+    from kfmodels.assumptions import Weak as Weak
+    from kfmodels.assumptions import Zero as Zero
+    from kfmodels.data import HedgeData as HedgeData
+    from kfmodels.distributions import KalmanRegression as KalmanRegression
+    from kfmodels.inference import NUTS as NUTS
+    from kfmodels.inference import fit as fit
+    from kfmodels.kalman_ols import KalmanOLS as KalmanOLS
+    from kfmodels.models import hedge_ratio_model as hedge_ratio_model
+    from kfmodels.noise import Absolute as Absolute
+    from kfmodels.noise import Memory as Memory
+    from kfmodels.online import OnlineFilter as OnlineFilter
+    from kfmodels.results import HedgeFit as HedgeFit
+    from kfmodels.results import load as load
+
+_HOME = {
+    "Absolute": "noise",
+    "Constant": "assumptions",
+    "Diffuse": "assumptions",
+    "Discounted": "assumptions",
+    "HedgeData": "data",
+    "HedgeFit": "results",
+    "KalmanOLS": "kalman_ols",
+    "KalmanRegression": "distributions",
+    "Known": "assumptions",
+    "Memory": "noise",
+    "NUTS": "inference",
+    "OnlineFilter": "online",
+    "RandomWalk": "assumptions",
+    "StateDiscount": "assumptions",
+    "Weak": "assumptions",
+    "Zero": "assumptions",
+    "fit": "inference",
+    "hedge_ratio_model": "models",
+    "load": "results",
+}
+
+__all__ = [*_HOME, "datasets"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "datasets":
+        return import_module("kfmodels.datasets")
+    if name in _HOME:
+        return getattr(import_module(f"kfmodels.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'kfmodels' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,7 +5,6 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 from numpyro.distributions import Distribution, constraints
-from numpyro.distributions.util import validate_sample
 
 from kfmodels.kalman import scan
 from kfmodels.kalman.step import (
@@ -112,8 +111,8 @@ class KalmanRegression(Distribution):
         "obs_var": constraints.positive,
         "state_var": constraints.independent(constraints.nonnegative, 1),
         "state_cov": constraints.real_matrix,
-        "state_discount": constraints.open_interval(0.0, 1.0 + 1e-9),
-        "variance_discount": constraints.open_interval(0.0, 1.0 + 1e-9),
+        "state_discount": constraints.open_interval(0.0, 1.0 + 1e-6),
+        "variance_discount": constraints.open_interval(0.0, 1.0 + 1e-6),
         "variance_dof": constraints.positive,
         "dt": constraints.independent(constraints.nonnegative, 1),
     }
@@ -179,9 +178,12 @@ class KalmanRegression(Distribution):
         return {name: getattr(self, name) for name in _EVENT_DIM if getattr(self, name) is not None}
 
     def get_args(self) -> dict[str, Any]:
-        return {name: value for name, value in self._given().items() if name in self.arg_constraints}
+        given = self._given()
+        if "observed" in given:  # what stands at a missing row is not read, so it is not judged
+            given["design"] = jnp.where(given["observed"][..., None], given["design"], 0)
+        return {name: value for name, value in given.items() if name in self.arg_constraints}
 
-    def _kernel(
+    def recursion(
         self, value: Array, sample_shape: tuple[int, ...] = ()
     ) -> tuple[scan.Series, State, Drift, Noise]:
         """Everything in the layout of the recursion: batch axes last, covariances relative."""
@@ -215,17 +217,18 @@ class KalmanRegression(Distribution):
         noise = DiscountedVariance(var, part["variance_dof"], part["variance_discount"])
         return rows, start, drift, noise
 
-    @validate_sample
     def log_prob(
         self, value: Float[Array, "*batch time"], intermediates: Any = None
     ) -> Float[Array, "*batch"]:
         """Log density of the series, one number per batch member."""
-        return scan.log_likelihood(*self._kernel(jnp.asarray(value)))
+        # not under NumPyro's validate_sample: it makes -inf, gradient 0, of a NaN in any row
+        return scan.log_likelihood(*self.recursion(jnp.asarray(value)))
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*draws time"]:
         """Draw whole series; unobserved rows get a draw that later rows do not see."""
-        blank = jnp.zeros(tuple(sample_shape) + self.batch_shape + self.event_shape)
-        return jnp.moveaxis(scan.sample(key, *self._kernel(blank)), 0, -1)
+        shape = tuple(sample_shape) + self.batch_shape + self.event_shape
+        blank = jnp.zeros(shape, self.design.dtype)
+        return jnp.moveaxis(scan.sample(key, *self.recursion(blank)), 0, -1)
 
     @property
     def mean(self) -> Float[Array, "*batch time"]:
@@ -238,13 +241,13 @@ class KalmanRegression(Distribution):
         return self._moments()[1]
 
     def _moments(self) -> tuple[Array, Array]:
-        blank = jnp.zeros(self.batch_shape + self.event_shape)
-        mean, variance = scan.moments(*self._kernel(blank))
+        blank = jnp.zeros(self.batch_shape + self.event_shape, self.design.dtype)
+        mean, variance = scan.moments(*self.recursion(blank))
         return jnp.moveaxis(mean, 0, -1), jnp.moveaxis(variance, 0, -1)
 
     def filter(self, value: Float[ArrayLike, "*batch time"]) -> FilterResult:
         """Coefficients and forecasts at every row given the rows up to it."""
-        passed = scan.filter(*self._kernel(jnp.asarray(value)))
+        passed = scan.filter(*self.recursion(jnp.asarray(value)))
 
         def first(a: Array) -> Array:
             return jnp.moveaxis(a, 0, -1)
@@ -261,7 +264,7 @@ class KalmanRegression(Distribution):
 
     def smooth(self, value: Float[ArrayLike, "*batch time"]) -> Coefficients:
         """Coefficients at every row given all rows: for looking back, never for a strategy."""
-        rows, start, drift, noise = self._kernel(jnp.asarray(value))
+        rows, start, drift, noise = self.recursion(jnp.asarray(value))
         state, var = scan.smooth(rows, scan.filter(rows, start, drift, noise), noise)
         return _absolute(state, var)
 
@@ -269,7 +272,7 @@ class KalmanRegression(Distribution):
         self, key: Array, value: Float[ArrayLike, "*batch time"]
     ) -> Float[Array, "*batch time coef"]:
         """Draw the coefficients of all rows jointly, given all rows."""
-        path = scan.sample_path(key, *self._kernel(jnp.asarray(value)))
+        path = scan.sample_path(key, *self.recursion(jnp.asarray(value)))
         return jnp.moveaxis(path, (0, 1), (-2, -1))
 
 

@@ -1,0 +1,327 @@
+"""`hedge_ratio_model`: the NumPyro model of a moving hedge ratio, coefficients integrated out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+
+from kfmodels.assumptions import (
+    DIFFUSE,
+    Constant,
+    Diffuse,
+    Discounted,
+    Drift,
+    Known,
+    Noise,
+    RandomWalk,
+    Start,
+    StateDiscount,
+    Weak,
+)
+from kfmodels.coordinates import Coordinates
+from kfmodels.data import HedgeData
+from kfmodels.distributions import KalmanRegression
+from kfmodels.noise import (
+    EXPECTED_NOISE_SHARE,
+    HEDGE_MEMORY,
+    INTERCEPT_MEMORY,
+    NOISE_LOG_SD,
+    Absolute,
+    Memory,
+    delta_to_q,
+    q_to_delta,
+    q_to_gain,
+    q_to_memory,
+)
+
+Intercept = Literal["random_walk", "static", "none"]
+
+
+class Inputs(NamedTuple):
+    """A pair as arrays, centred and scaled: all that the model reads."""
+
+    y: Array
+    design: Array
+    observed: Array
+    dt: Array
+    scales: Array
+    typical_move: Array
+    start_mean: Array
+    start_cov: Array
+
+
+@dataclass(frozen=True)
+class HedgeRatioModel:
+    """A NumPyro model, called with `HedgeData`; made by `hedge_ratio_model`, where it is explained."""
+
+    beta_delta: Any
+    alpha_delta: Any
+    obs_scale: Any
+    noise: Noise
+    drift: Drift
+    initial: Start
+    intercept: Intercept
+    pivot: Any
+
+    def coordinates(self, data: HedgeData) -> Coordinates:
+        """Centre and scale of the training rows."""
+        y, x = data.y[data.observed], data.x[data.observed]
+        intercept = self.intercept != "none"
+        pivot = np.zeros(x.shape[1])
+        if intercept:
+            pivot = x.mean(0) if self.pivot is None else np.broadcast_to(self.pivot, pivot.shape)
+        scale = np.sqrt(((x - pivot) ** 2).mean(0))
+        return Coordinates(pivot.astype(float), scale, float(y.mean()) if intercept else 0.0, intercept)
+
+    def inputs(self, data: HedgeData) -> Inputs:
+        """The arrays of the training rows, float64, ready for `jax.jit`.
+
+        Raises:
+            ValueError: too few rows, or a target that moves in exact proportion to its hedges.
+        """
+        data.check_enough()
+        coordinates = self.coordinates(data)
+        y = data.y - coordinates.offset
+        design = np.where(data.observed[:, None], coordinates.design(data.x), 0.0)
+        n = design.shape[1]
+        spread = float(y[data.observed].std())
+        mean, cov = np.zeros(n), np.zeros((n, n))
+        if isinstance(self.initial, Weak):
+            cov = np.eye(n) * (self.initial.sds * spread) ** 2
+        elif isinstance(self.initial, Known):
+            given = np.asarray(self.initial.mean, float)
+            if given.shape != (n,):
+                names = ", ".join([*data.hedges, "alpha"][:n])
+                raise ValueError(
+                    f"Known: the start has {given.size} coefficients, the model {n}: {names}"
+                )
+            mean, cov = coordinates.from_original(given, np.asarray(self.initial.cov, float))
+        elif not isinstance(self.initial, Diffuse):
+            mean, cov = coordinates.from_original(np.zeros(n), cov)
+        return Inputs(
+            y=np.where(data.observed, y, 0.0),
+            design=design,
+            observed=data.observed,
+            dt=data.dt,
+            scales=coordinates.scales,
+            typical_move=np.asarray(_typical_move(data)),
+            start_mean=mean,
+            start_cov=cov,
+        )
+
+    def regression(
+        self,
+        inputs: Inputs,
+        *,
+        q: Float[Array, "*draws coef"],
+        obs_scale: Float[Array, "*draws"],
+        variance_memory: Float[Array, "*draws"] | None = None,
+    ) -> KalmanRegression:
+        """The series as a distribution, in inner coordinates, given the noise parameters."""
+        obs_var = jnp.square(obs_scale)
+        n = inputs.design.shape[-1]
+        start_cov = inputs.start_cov
+        if isinstance(self.initial, Diffuse):
+            start_cov = DIFFUSE * obs_var[..., None, None] * jnp.eye(n)
+        options: dict[str, Any] = {"state_var": q * obs_var[..., None]}
+        if isinstance(self.drift, StateDiscount):
+            moving = jnp.arange(n) < n - (self.intercept == "static")
+            options = {"state_discount": 1 - q_to_gain(q[..., 0]), "moving": moving}
+        if isinstance(self.noise, Discounted):
+            assert variance_memory is not None
+            options["variance_discount"] = 1 - 1 / variance_memory
+            options["variance_dof"] = jnp.asarray(self.noise.dof)
+        return KalmanRegression(
+            inputs.design,
+            inputs.start_mean,
+            start_cov,
+            obs_var,
+            observed=inputs.observed,
+            dt=inputs.dt,
+            **options,
+        )
+
+    def __call__(self, data: HedgeData | Inputs) -> None:
+        inputs = self.inputs(data) if isinstance(data, HedgeData) else data
+        obs_scale = self._obs_scale(inputs)
+        memory = None
+        if isinstance(self.noise, Discounted):
+            memory = _site("variance_memory", self.noise.memory, Memory.on_bars)
+        obs_var = numpyro.deterministic("obs_var", jnp.square(obs_scale))
+        q = self._q(inputs, obs_var)
+        numpyro.deterministic("q", q)
+        numpyro.deterministic("delta", q_to_delta(q))
+        numpyro.deterministic("memory", q_to_memory(q))
+        numpyro.deterministic("state_var", q * obs_var / inputs.scales**2)
+        if isinstance(self.initial, Diffuse):
+            # a flat start pays nothing for its width, measured in the units of the data
+            n = inputs.design.shape[-1]
+            width = 0.5 * n * jnp.log(DIFFUSE * obs_var) - jnp.log(inputs.scales).sum()
+            numpyro.factor("diffuse", width)
+        series = self.regression(inputs, q=q, obs_scale=obs_scale, variance_memory=memory)
+        numpyro.sample("y", series, obs=inputs.y)
+
+    def _q(self, inputs: Inputs, obs_var: Array) -> Array:
+        """Signal-to-noise ratio per coefficient; samples what has a prior."""
+        hedges = inputs.design.shape[-1] - (self.intercept != "none")
+        shared = isinstance(self.drift, StateDiscount)
+        beta = _delta_site("delta_beta", self.beta_delta, () if shared else (hedges,))
+        beta = jnp.broadcast_to(beta, (hedges,))
+        parts = [_relative(beta, self.beta_delta, inputs.scales[:hedges], obs_var)]
+        if self.intercept == "static":
+            parts.append(jnp.zeros(1))
+        elif self.intercept != "none":
+            alpha = beta[0] if shared else _delta_site("delta_alpha", self.alpha_delta, ())
+            parts.append(_relative(alpha[None], self.alpha_delta, jnp.ones(1), obs_var))
+        return jnp.concatenate(parts)
+
+    def _obs_scale(self, inputs: Inputs) -> Array:
+        guess = EXPECTED_NOISE_SHARE * inputs.typical_move
+        if self.obs_scale is not None:
+            return _site("obs_scale", self.obs_scale)
+        if isinstance(self.noise, Discounted):
+            return numpyro.deterministic("obs_scale", jnp.asarray(guess))
+        return numpyro.sample("obs_scale", dist.LogNormal(jnp.log(guess), NOISE_LOG_SD))
+
+
+def hedge_ratio_model(
+    *,
+    delta: Any = None,
+    obs_scale: Any = None,
+    noise: Noise = Constant(),
+    drift: Drift = RandomWalk(),
+    initial: Start = Weak(),
+    intercept: Intercept = "random_walk",
+    pivot: float | Sequence[float] | None = None,
+) -> HedgeRatioModel:
+    r"""A NumPyro model of a hedge ratio that moves, with priors on how fast it does.
+
+    $$y_t = x_t \beta_t + \alpha_t + \epsilon_t, \quad
+    \theta_t = \theta_{t-1} + w_t, \quad
+    \mathrm{Var}(w_j) = q_j \, v / \overline{(x_j - \mathrm{pivot}_j)^2}, \quad
+    q = \delta / (1 - \delta)$$
+
+    `q` is a signal-to-noise ratio without units, so the same prior serves dollars, log prices, and
+    both sides of a split.
+
+    Args:
+        delta: prior or value of how fast each coefficient moves: a `Memory`, a NumPyro distribution
+            on (0, 1), a number (fixed), `Absolute(...)` for the units of published code, or a dict
+            with "beta" and "alpha" for one each ("beta" may list a number per hedge). Default: a
+            memory of about 60 bars for hedges (90 %: 5 to 700), 2 for the intercept (up to 40).
+        obs_scale: prior or value of the sd of the observation noise, in units of the transformed
+            target. Default: log-normal around half the sd of the one-bar hedged move. With
+            `Discounted` noise it is where the sd starts.
+        noise: `Constant()` or `Discounted(memory)`.
+        drift: `RandomWalk()` or `StateDiscount()`.
+        initial: `Weak()`, `Known(mean, cov)`, `Diffuse()` or `Zero()`.
+        intercept: "random_walk", "static" or "none".
+        pivot: where the regressors are centred; default their training mean. 0 is the raw model of
+            the literature.
+
+    Returns:
+        A model to be passed to `fit`, or called with `HedgeData` inside NumPyro. Its posterior holds
+        `delta`, `memory`, `state_var` (dim `coef`), `obs_scale` and `obs_var`.
+
+    Raises:
+        ValueError: an argument is not what it may be; the message says what is allowed.
+
+    Source: DESIGN and priors: README; the recursion: West and Harrison (1997), chapters 4 and 10.
+
+    Example:
+        >>> from kfmodels import Discounted, Memory, hedge_ratio_model
+        >>> model = hedge_ratio_model(delta={"beta": Memory(60, low=15, high=250)}, noise=Discounted())
+        >>> model.noise.memory.bars
+        20
+    """
+    parts = dict(delta) if isinstance(delta, Mapping) else {"beta": delta, "alpha": delta}
+    unknown = set(parts) - {"beta", "alpha"}
+    if unknown:
+        raise ValueError(f'delta has the keys "beta" and "alpha", not {sorted(unknown)}')
+    if intercept not in ("random_walk", "static", "none"):
+        raise ValueError(f'intercept must be "random_walk", "static" or "none", not {intercept!r}')
+    if intercept != "random_walk" and isinstance(delta, Mapping) and "alpha" in delta:
+        raise ValueError(f'delta["alpha"] has no meaning with intercept="{intercept}": leave it out')
+    if isinstance(drift, StateDiscount) and isinstance(delta, Mapping) and "alpha" in delta:
+        raise ValueError('StateDiscount has one memory for all that moves: give delta["beta"] only')
+    if intercept == "none" and pivot not in (None, 0):
+        raise ValueError('without an intercept the regressors cannot be centred: use pivot=0')
+    for value, kind, name in ((noise, Noise, "noise"), (drift, Drift, "drift"), (initial, Start, "initial")):
+        if not isinstance(value, kind):
+            allowed = ", ".join(f"{option.__name__}(...)" for option in kind.__args__)
+            raise ValueError(f"{name} must be one of {allowed}, not {value!r}")
+    beta, alpha = parts.get("beta"), parts.get("alpha")
+    absolute = isinstance(beta, Absolute) or isinstance(alpha, Absolute)
+    if absolute and (isinstance(noise, Discounted) or isinstance(drift, StateDiscount)):
+        raise ValueError(
+            "an Absolute delta needs Constant noise and RandomWalk drift: "
+            "the others know the state noise only relative to the observation noise"
+        )
+    return HedgeRatioModel(
+        beta_delta=HEDGE_MEMORY if beta is None else _checked(beta, "beta"),
+        alpha_delta=INTERCEPT_MEMORY if alpha is None else _checked(alpha, "alpha"),
+        obs_scale=obs_scale,
+        noise=noise,
+        drift=drift,
+        initial=initial,
+        intercept=intercept,
+        pivot=tuple(np.atleast_1d(pivot).tolist()) if pivot is not None else None,
+    )
+
+
+def _checked(delta: Any, name: str) -> Any:
+    """A delta whose numbers lie in [0, 1), in a form that can be hashed."""
+    inside = delta.delta if isinstance(delta, Absolute) else delta
+    if isinstance(inside, (Memory, dist.Distribution)):
+        return delta
+    numbers = np.asarray(inside, float)
+    if not ((numbers >= 0) & (numbers < 1)).all():
+        raise ValueError(f"delta of {name} must lie in [0, 1), not {inside}")
+    plain = tuple(numbers.tolist()) if numbers.ndim else float(numbers)
+    return Absolute(plain) if isinstance(delta, Absolute) else plain
+
+
+def _delta_site(name: str, delta: Any, shape: tuple[int, ...]) -> Array:
+    inside = delta.delta if isinstance(delta, Absolute) else delta
+    if isinstance(inside, Memory):
+        inside = inside.on_delta()
+    if isinstance(inside, dist.Distribution):
+        return numpyro.sample(name, inside.expand(shape).to_event(len(shape)))
+    return jnp.broadcast_to(jnp.asarray(inside, float), shape)
+
+
+def _relative(delta: Array, given: Any, scales: Array, obs_var: Array) -> Array:
+    """q in units of the noise; an absolute delta becomes it by way of the scales."""
+    q = delta_to_q(delta)
+    return q * scales**2 / obs_var if isinstance(given, Absolute) else q
+
+
+def _site(name: str, given: Any, prior_of: Any = None) -> Array:
+    """Sample a site that has a prior, record one that has a number."""
+    if isinstance(given, Memory):
+        given = prior_of(given)
+    if isinstance(given, dist.Distribution):
+        return numpyro.sample(name, given)
+    return numpyro.deterministic(name, jnp.asarray(given, float))
+
+
+def _typical_move(data: HedgeData) -> float:
+    """Sd of the one-bar move of the target that a constant hedge leaves over."""
+    y, x = data.y[data.observed], data.x[data.observed]
+    if data.transform == "return":
+        x = np.column_stack([x, np.ones(len(x))])
+    else:
+        y, x = np.diff(y), np.diff(x, axis=0)
+    residual = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    move = float(np.sqrt((residual**2).mean()))
+    if move <= 1e-10 * np.abs(y).max():
+        raise ValueError(
+            f"{data.target} moves in exact proportion to {', '.join(data.hedges)}: "
+            "there is no noise to infer; check that they are not the same series"
+        )
+    return move

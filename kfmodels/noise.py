@@ -1,0 +1,148 @@
+r"""How fast a hedge ratio moves, in every word the field uses for it.
+
+`delta`, the signal-to-noise ratio `q = delta / (1 - delta)`, the steady gain of a local level with
+that ratio, `g = p / (1 + p)` with `p = (q + sqrt(q^2 + 4 q)) / 2`, and the memory `1 / g` in bars.
+All are one number seen from four sides: `q = 1 / (memory (memory - 1))`.
+
+Source: Durbin and Koopman (2012), Time Series Analysis by State Space Methods, section 2.11 (steady
+state of the local level); Montana, Triantafyllopoulos and Tsagaris (2009), Flexible least squares
+for temporal data mining, Expert Systems with Applications 36 (where delta comes from).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpyro.distributions as dist
+from numpyro.distributions import constraints, transforms
+
+Array = Any
+
+_Z90 = 1.6448536269514722
+"""Half width of a central 90 % interval, in standard deviations."""
+
+
+def delta_to_q(delta: Array) -> Array:
+    """Signal-to-noise ratio `q = delta / (1 - delta)`, so that `logit(delta) = log q`.
+
+    Example:
+        >>> float(delta_to_q(0.5))
+        1.0
+    """
+    return delta / (1 - delta)
+
+
+def q_to_delta(q: Array) -> Array:
+    """`delta = q / (1 + q)`, the inverse of `delta_to_q`."""
+    return q / (1 + q)
+
+
+def q_to_gain(q: Array) -> Array:
+    """Steady Kalman gain of a local level: the share of a surprise that is taken to be permanent.
+
+    Example:
+        >>> round(float(q_to_gain(0.0973)), 3)  # the Nile: 1469.1 / 15098.5
+        0.267
+    """
+    p = (q + (q * q + 4 * q) ** 0.5) / 2
+    return p / (1 + p)
+
+
+def q_to_memory(q: Array) -> Array:
+    """Memory in bars, `1 / gain`; infinite when q is 0.
+
+    Example:
+        >>> round(float(q_to_memory(1e-4)), 1)
+        100.5
+    """
+    gain = q_to_gain(np.float64(q) if np.isscalar(q) else q)
+    with np.errstate(divide="ignore"):
+        return 1 / gain
+
+
+def memory_to_q(memory: Array) -> Array:
+    """`q = 1 / (memory (memory - 1))`, for a memory above one bar.
+
+    Example:
+        >>> round(float(q_to_memory(memory_to_q(60.0))), 9)
+        60.0
+    """
+    return 1 / (memory * (memory - 1))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A prior in the desk's words: the ratio forgets in about `bars`, surely between low and high.
+
+    `bars` is the median; 90 % of the prior lies between `low` and `high`, as far as a normal
+    distribution on `log q` allows with that median (on `log(bars - 1)` for a variance).
+
+    Raises:
+        ValueError: unless `1 < low < bars < high`.
+
+    Example:
+        >>> prior = Memory(60, low=15, high=250)
+        >>> prior.on_delta().event_shape
+        ()
+        >>> round(prior.log_q_sd, 2)
+        1.71
+    """
+
+    bars: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 1 < self.low < self.bars < self.high < np.inf:
+            raise ValueError(
+                f"Memory needs 1 < low < bars < high (finite), in bars; got low={self.low}, "
+                f"bars={self.bars}, high={self.high}"
+            )
+
+    @property
+    def log_q_sd(self) -> float:
+        """Standard deviation of `log q`."""
+        ends = np.log([memory_to_q(self.low), memory_to_q(self.high)])
+        return float(ends[0] - ends[1]) / (2 * _Z90)
+
+    def on_delta(self) -> dist.Distribution:
+        """The prior on delta: logit(delta) = log q is normal."""
+        centre = float(np.log(memory_to_q(self.bars)))
+        return dist.TransformedDistribution(
+            dist.Normal(centre, self.log_q_sd), transforms.SigmoidTransform()
+        )
+
+    def on_bars(self) -> dist.Distribution:
+        """The prior on the memory itself: log(memory - 1) is normal."""
+        width = float(np.log((self.high - 1) / (self.low - 1))) / (2 * _Z90)
+        return dist.TransformedDistribution(
+            dist.Normal(float(np.log(self.bars - 1)), width),
+            [transforms.ExpTransform(), transforms.AffineTransform(1.0, 1.0, domain=constraints.positive)],
+        )
+
+
+@dataclass(frozen=True)
+class Absolute:
+    """A delta in the units of published code: `state_var = delta / (1 - delta)`, whatever the data.
+
+    Only for reproducing published settings: it means something else for every price level. `delta`
+    is a number, a sequence of one per hedge, or a prior, as elsewhere.
+    """
+
+    delta: Any
+
+
+HEDGE_MEMORY = Memory(60, low=5, high=700)
+"""Default prior of a hedge ratio: anything from a week to three years of daily bars."""
+
+INTERCEPT_MEMORY = Memory(2, low=1.003, high=40)
+"""Default prior of the intercept: on daily prices the level follows the price almost at once."""
+
+VARIANCE_MEMORY = Memory(20, low=5, high=90)
+"""Default prior of the memory of the observation variance."""
+
+EXPECTED_NOISE_SHARE = 0.5
+"""Prior median of obs_scale, as a share of the sd of the one-bar hedged move."""
+
+NOISE_LOG_SD = 1.5
+"""Prior sd of log obs_scale: a factor of 12 either way at 90 %."""

@@ -1,0 +1,256 @@
+"""`HedgeFit`: what was inferred from one pair, as an ArviZ tree and as tables by date."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import numpy as np
+import pandas as pd
+
+from kfmodels import mixture
+from kfmodels import tree as trees
+from kfmodels.data import HedgeData
+from kfmodels.models import HedgeRatioModel, Inputs
+from kfmodels.noise import delta_to_q, q_to_gain
+from kfmodels.online import OnlineFilter
+
+if TYPE_CHECKING:
+    from xarray import DataTree
+
+Kind = Literal["filtered", "predicted", "smoothed"]
+
+MIXTURE_DRAWS = 64
+"""Noise draws that the tables and the online filter mix over."""
+
+
+@dataclass(frozen=True, eq=False)
+class HedgeFit:
+    """A fitted pair. Everything it knows is in `tree`; the methods are views of it.
+
+    `tree` is an ArviZ `DataTree` with the groups posterior, sample_stats, prior, observed_data,
+    constant_data, filtered, predicted and mixture (the thinned noise draws with the state each ended
+    in), over the dims chain, draw, time, coef, hedge.
+    """
+
+    tree: "DataTree"
+
+    @classmethod
+    def from_draws(
+        cls,
+        data: HedgeData,
+        model: HedgeRatioModel,
+        inputs: Inputs,
+        sites: dict[str, np.ndarray],
+        stats: dict[str, np.ndarray],
+        prior: dict[str, np.ndarray],
+    ) -> "HedgeFit":
+        """Assemble the result of an inference: sites and stats are (chain, draw, ...)."""
+        with jax.enable_x64(True):
+            rows = mixture.series(inputs.y, inputs.design, inputs.observed, inputs.dt)
+            chosen = trees.chosen(sites, MIXTURE_DRAWS)
+            draws = trees.noise_draws(model, inputs, chosen)
+            passed = mixture.forward(rows, draws)
+            if draws.variance_discount is not None:
+                # the variance is that after the last row, and the state noise goes with it
+                every = trees.noise_draws(model, inputs, trees.flat(sites))
+                last = np.asarray(mixture.last_obs_var(rows, every)).reshape(sites["obs_var"].shape)
+                ratio = (last / sites["obs_var"])[..., None]
+                sites = sites | {"obs_var": last, "state_var": sites["state_var"] * ratio}
+            draws, passed = jax.device_get((draws, passed))
+        inner = model.coordinates(data)
+        return cls(trees.build(data, inner, sites, stats, prior, draws, passed))
+
+    @property
+    def target(self) -> str:
+        return str(self.tree.attrs["target"])
+
+    @property
+    def hedges(self) -> tuple[str, ...]:
+        return tuple(str(name) for name in self.tree["constant_data"]["hedge"].values)
+
+    @property
+    def coef(self) -> tuple[str, ...]:
+        """Names of the coefficients: the hedges, then "alpha"."""
+        return tuple(str(name) for name in self.tree["posterior"]["coef"].values)
+
+    @property
+    def fit_until(self) -> Any:
+        """Last date whose prices the noise was inferred from."""
+        return self.index[-1]
+
+    @cached_property
+    def index(self) -> pd.Index:
+        """Dates of the training rows, as they were given."""
+        return trees.index(self.tree)
+
+    @cached_property
+    def data(self) -> HedgeData:
+        """The training rows."""
+        return trees.data(self.tree)
+
+    def convergence(self) -> dict[str, float]:
+        """Worst R-hat, smallest effective sample size, share of divergent draws."""
+        table = self.summary()
+        return {
+            "rhat": float(table["rhat"].max()),
+            "ess": float(table["ess"].min()),
+            "diverging": float(self.tree["sample_stats"]["diverging"].mean()),
+        }
+
+    def summary(self) -> pd.DataFrame:
+        """The inferred noise: one row per coefficient and one, "noise", for the observation noise.
+
+        Posterior medians of `delta`, `q`, `gain` and `memory` (bars; 90 % interval in
+        `memory_lower`, `memory_upper`) and of `var`, the state variance per bar or the observation
+        variance, in squared units of the transformed prices; `rhat` and `ess` of log var. The
+        memory in the row "noise" is that of the observation variance: infinite when constant.
+        """
+        posterior = self.tree["posterior"].to_dataset()
+        rows = {}
+        for name in self.coef:
+            mine = posterior[["delta", "q", "memory", "state_var"]].sel(coef=name)
+            described = _spanned(mine["memory"].values) | _described(mine["state_var"].values)
+            for word in ("delta", "q"):
+                described[word] = float(np.median(mine[word].values))
+            described["gain"] = 1 / described["memory"]
+            rows[name] = described
+        memory = posterior.get("variance_memory")
+        spans = np.full((1, 1), np.inf) if memory is None else memory.values
+        rows["noise"] = _spanned(spans) | _described(posterior["obs_var"].values)
+        columns = ["delta", "q", "gain", "memory", "memory_lower", "memory_upper", "var", "rhat", "ess"]
+        return pd.DataFrame(rows).T.reindex(columns=columns)
+
+    def hedge_ratio(self, kind: Kind = "filtered", *, level: float = 0.9) -> pd.DataFrame:
+        """Hedge ratio by date: `mean, sd, lower, upper`, one block per hedge when there are several.
+
+        `sd` and the interval (mean plus or minus a normal quantile) include the noise posterior.
+
+        Args:
+            kind: "predicted" (given the bars before), "filtered" (given this bar too: what to hold
+                until the next) or "smoothed" (given all bars: for looking back only).
+            level: of the interval.
+        """
+        return _blocks(self._belief(kind), self.hedges, self.index, level)
+
+    def intercept(self, kind: Kind = "filtered", *, level: float = 0.9) -> pd.DataFrame:
+        """Intercept by date, at x = 0, in transformed units: `mean, sd, lower, upper`."""
+        if "alpha" not in self.coef:
+            raise ValueError(f'the model of {self.target} has no intercept (intercept="none")')
+        return _blocks(self._belief(kind), ("alpha",), self.index, level)
+
+    def spread(self, *, level: float = 0.9) -> pd.DataFrame:
+        """The innovation by date: the target minus its forecast from the bars before.
+
+        Columns `mean` (the spread), `sd` (of the forecast), `lower`, `upper` (the band around zero
+        that the forecast allowed it) and `z = mean / sd`; NaN where nothing was observed. Positive
+        means the target is rich.
+        """
+        group = self.tree["predicted"]
+        seen = self.tree["constant_data"]["observed"].values.astype(bool)
+        mean = np.where(seen, group["spread"].values, np.nan)
+        sd = group["spread_sd"].values
+        width = NormalDist().inv_cdf(0.5 + level / 2) * sd
+        return pd.DataFrame(
+            {"mean": mean, "sd": sd, "lower": -width, "upper": width, "z": mean / sd}, self.index
+        )
+
+    def hedge_shares(self, position: float = 1.0, kind: Kind = "filtered") -> pd.DataFrame:
+        """Shares of each hedge to hold against `position` shares of the target, by date.
+
+        `-beta * position` on levels; `-beta * position * P_target / P_hedge` on log prices and
+        returns, where beta is a ratio of money. Negative: sell short.
+        """
+        beta = np.stack(
+            [trees.belief(self._belief(kind), name)[0] for name in self.hedges], axis=1
+        )
+        shares = -beta * position
+        if self.data.transform != "level":
+            prices = self.data.prices.ffill().to_numpy()
+            shares = shares * prices[:, :1] / prices[:, 1:]
+        return pd.DataFrame(shares, self.index, list(self.hedges))
+
+    def online(self, *, draws: int | None = None) -> OnlineFilter:
+        """The filter as it stands after the last training row, ready for the next tick.
+
+        Args:
+            draws: number of noise draws it mixes over, by default all that are kept (64); 1 is the
+                plug-in filter at the posterior mean (of log q and log obs_scale).
+
+        Raises:
+            ValueError: more draws than are kept.
+
+        Example:
+            >>> from kfmodels import HedgeData, NUTS, datasets, fit
+            >>> prices = datasets.stocks()[["AAPL", "SPX"]]
+            >>> data = HedgeData.from_prices(prices, target="AAPL", hedges=["SPX"])
+            >>> year = data.after("2019-01-01").before("2020-01-01")
+            >>> live = fit(year, method=NUTS(draws=500, chains=2), progress=False).online()
+            >>> row = prices.loc["2020-01-02"]
+            >>> tick = live.update(y=row["AAPL"], x=[row["SPX"]], at=row.name)
+            >>> tick.observed, 0 < tick.sd_given_noise["SPX"] <= tick.sd_total["SPX"]
+            (True, True)
+        """
+        most = self.tree["mixture"].sizes["noise_draw"]
+        draws = most if draws is None else draws
+        if not 1 <= draws <= most:
+            raise ValueError(f"draws must lie between 1 (plug-in) and {most}, not {draws}")
+        return trees.online(self.tree, self.data, draws)
+
+    def save(self, path: str | Path) -> None:
+        """Write the tree as one netCDF file, atomically; read it back with `load`."""
+        trees.save(self.tree, path)
+
+    def _belief(self, kind: Kind) -> Any:
+        if kind in ("filtered", "predicted"):
+            return self.tree[kind]
+        if kind == "smoothed":
+            return self._smoothed
+        raise ValueError(f'kind must be "filtered", "predicted" or "smoothed", not {kind!r}')
+
+    @cached_property
+    def _smoothed(self) -> Any:
+        with jax.enable_x64(True):
+            rows = trees.rows(self.tree, self.data)
+            belief = jax.device_get(mixture.backward(rows, trees.stored_draws(self.tree)))
+        return trees.in_units(self.tree, belief)
+
+
+def load(path: str | Path) -> HedgeFit:
+    """Read a fit written by `HedgeFit.save`.
+
+    Raises:
+        ValueError: the file is not one, or comes from a newer version of kfmodels.
+    """
+    return HedgeFit(trees.load(path))
+
+
+def _spanned(memory: np.ndarray) -> dict[str, float]:
+    lower, middle, upper = np.quantile(memory, [0.05, 0.5, 0.95], method="nearest")
+    return {"memory": float(middle), "memory_lower": float(lower), "memory_upper": float(upper)}
+
+
+def _described(var: np.ndarray) -> dict[str, float]:
+    """Median of a variance, and how well its chains mixed; NaN where it is fixed."""
+    from arviz_stats.base import array_stats
+
+    described = {"var": float(np.median(var)), "rhat": np.nan, "ess": np.nan}
+    if np.ptp(var) > 0:
+        log_var = np.log(var)
+        described["rhat"] = float(array_stats.rhat(log_var, chain_axis=0, draw_axis=1))
+        described["ess"] = float(array_stats.ess(log_var, chain_axis=0, draw_axis=1))
+    return described
+
+
+def _blocks(belief: Any, names: tuple[str, ...], index: pd.Index, level: float) -> pd.DataFrame:
+    if not 0 < level < 1:
+        raise ValueError(f"level is the probability of the interval, between 0 and 1, not {level}")
+    wide = NormalDist().inv_cdf(0.5 + level / 2)
+    blocks = {}
+    for name in names:
+        mean, sd = trees.belief(belief, name)
+        columns = {"mean": mean, "sd": sd, "lower": mean - wide * sd, "upper": mean + wide * sd}
+        blocks[name] = pd.DataFrame(columns, index)
+    return blocks[names[0]] if len(names) == 1 else pd.concat(blocks, axis=1)

@@ -1,0 +1,317 @@
+"""The ArviZ tree of a fit: how it is put together, written, read, and turned back into a filter."""
+
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from kfmodels import mixture
+from kfmodels.coordinates import Coordinates
+from kfmodels.data import HedgeData
+from kfmodels.files import replacing
+from kfmodels.kalman.step import Scale, State
+from kfmodels.mixture import Belief, NoiseDraws, Pass
+from kfmodels.models import HedgeRatioModel, Inputs
+from kfmodels.online import OnlineFilter
+
+if TYPE_CHECKING:
+    from xarray import Dataset, DataTree
+
+FORMAT = "kfmodels fit"
+FORMAT_VERSION = 1
+
+_BY_COEF = ("delta", "q", "memory", "state_var")
+
+
+def flat(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Chains joined: (chain, draw, ...) to (chain * draw, ...)."""
+    return {name: np.reshape(v, (-1, *np.shape(v)[2:])) for name, v in sites.items()}
+
+
+def chosen(sites: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """The draws a filter runs on: at most `count` that stand for all, and the plug-in as the last."""
+    spread, middle = _thinned(flat(sites), count), _centre(flat(sites))
+    return {name: np.concatenate([spread[name], v]) for name, v in middle.items()}
+
+
+def _thinned(every: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """Draws evenly spaced in the order of the first memory."""
+    total = len(every["obs_scale"])
+    order = np.lexsort((every["obs_scale"], every["q"][:, 0]))
+    count = min(count, total)
+    evenly = order[((np.arange(count) + 0.5) * total / count).astype(int)]
+    return {name: v[evenly] for name, v in every.items()}
+
+
+def _centre(every: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One draw at the posterior mean of log q, log obs_scale and log(variance memory - 1)."""
+    with np.errstate(divide="ignore"):
+        middle = {name: np.exp(np.log(every[name]).mean(0))[None] for name in ("q", "obs_scale")}
+        if "variance_memory" in every:
+            above = np.log(every["variance_memory"] - 1).mean(0)
+            middle["variance_memory"] = 1 + np.exp(above)[None]
+    return middle
+
+
+@partial(jax.jit, static_argnames=("model",))
+def noise_draws(model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]) -> NoiseDraws:
+    """What the recursion needs under each of the given draws; sites are (draw, ...)."""
+    q = sites["q"]
+    law = model.regression(
+        inputs, q=q, obs_scale=sites["obs_scale"], variance_memory=sites.get("variance_memory")
+    )
+    count, n = q.shape
+    cov = law.initial_cov / law.obs_var[:, None, None]
+    discounted = law.state_discount is not None
+    learnt = law.variance_discount is not None
+    return NoiseDraws(
+        start_mean=jnp.broadcast_to(law.initial_mean, (count, n)),
+        start_cov=jnp.broadcast_to(cov, (count, n, n)),
+        obs_var=law.obs_var,
+        q=None if discounted else q,
+        state_discount=law.state_discount,
+        moving=law.moving.astype(float) if discounted else None,
+        variance_discount=law.variance_discount,
+        variance_dof=jnp.broadcast_to(law.variance_dof, (count,)) if learnt else None,
+    )
+
+
+def build(
+    data: HedgeData,
+    coordinates: Coordinates,
+    sites: dict[str, np.ndarray],
+    stats: dict[str, np.ndarray],
+    prior: dict[str, np.ndarray],
+    draws: NoiseDraws,
+    passed: Pass,
+) -> "DataTree":
+    """All groups of a fit; `passed` is the forward pass of `draws`, the plug-in last."""
+    from arviz_base import from_dict
+    from xarray import Dataset, DataTree
+
+    names = [*data.hedges, "alpha"][: coordinates.coefficients]
+    dims = {name: ["coef"] for name in _BY_COEF} | {"delta_beta": ["hedge"]}
+    several = np.ndim(sites.get("delta_beta")) == 3
+    if not several:
+        dims.pop("delta_beta")
+    tree = from_dict(
+        {
+            "posterior": sites,
+            "prior": {name: np.asarray(v)[None] for name, v in prior.items()},
+            "sample_stats": stats,
+        },
+        dims=dims,
+        coords={"coef": names, "hedge": list(data.hedges)},
+    )
+    time = _plain_index(data.index)
+    tickers = [data.target, *data.hedges]
+    spots = {"time": time, "coef": names, "coef_": names}
+    tree["observed_data"] = DataTree(
+        Dataset({"y": ("time", data.values.iloc[:, 0].to_numpy())}, coords={"time": time})
+    )
+    tree["constant_data"] = DataTree(
+        Dataset(
+            {
+                "prices": (("time", "ticker"), data.prices.to_numpy()),
+                "values": (("time", "ticker"), data.values.to_numpy()),
+                "observed": ("time", data.observed.astype("int8")),
+                "dt": ("time", data.dt),
+                "pivot": ("hedge", coordinates.pivot),
+                "scale": ("hedge", coordinates.scale),
+                "offset": coordinates.offset,
+                "intercept": int(coordinates.intercept),
+            },
+            coords={"time": time, "ticker": tickers, "hedge": list(data.hedges)},
+        )
+    )
+    scored = {
+        "spread": ("time", passed.spread),
+        "spread_sd": ("time", np.sqrt(passed.spread_var)),
+        "log_density": ("time", passed.log_density),
+    }
+    tree["filtered"] = DataTree(_in_units(coordinates, passed.filtered, spots))
+    tree["predicted"] = DataTree(_in_units(coordinates, passed.predicted, spots).assign(scored))
+    ended = _ended(draws, passed, names)
+    tree["mixture"] = DataTree(ended.isel(noise_draw=slice(0, -1)))
+    tree["plug_in"] = DataTree(ended.isel(noise_draw=slice(-1, None)))
+    zone = getattr(data.index, "tz", None)
+    tree.attrs = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "kfmodels_version": version("kfmodels"),
+        "target": data.target,
+        "transform": data.transform,
+        "fit_until": str(data.last_date),
+        "timezone": "" if zone is None else str(zone),
+        "index_name": "" if data.index.name is None else str(data.index.name),
+        "index_unit": getattr(data.index, "unit", ""),
+    }
+    return tree
+
+
+def in_units(tree: "DataTree", belief: Belief) -> "Dataset":
+    """A belief in the units of the data, as the groups filtered and predicted have it."""
+    constant = tree["constant_data"]
+    names = tree["posterior"]["coef"].values
+    spots = {"time": constant["time"].values, "coef": names, "coef_": names}
+    return _in_units(coordinates(tree), belief, spots)
+
+
+def belief(group: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and total sd of one coefficient by date."""
+    return group["mean"].sel(coef=name).values, group["sd"].sel(coef=name).values
+
+
+def coordinates(tree: "DataTree") -> Coordinates:
+    """The inner coordinates of the fit."""
+    constant = tree["constant_data"]
+    return Coordinates(
+        constant["pivot"].values,
+        constant["scale"].values,
+        float(constant["offset"]),
+        bool(constant["intercept"]),
+    )
+
+
+def index(tree: "DataTree") -> pd.Index:
+    """The dates of the training rows, time zone and unit restored."""
+    found = tree["constant_data"]["time"].to_index()
+    name = tree.attrs["index_name"] or None
+    if isinstance(found, pd.DatetimeIndex):
+        found = found.as_unit(tree.attrs["index_unit"])
+        if tree.attrs["timezone"]:
+            found = found.tz_localize("UTC").tz_convert(tree.attrs["timezone"])
+    return found.rename(name)
+
+
+def data(tree: "DataTree") -> HedgeData:
+    """The training rows."""
+    constant = tree["constant_data"]
+    dates, tickers = index(tree), [str(name) for name in constant["ticker"].values]
+    frames = (pd.DataFrame(constant[k].values, dates, tickers) for k in ("prices", "values"))
+    return HedgeData(*frames, transform=tree.attrs["transform"])
+
+
+def rows(tree: "DataTree", given: HedgeData) -> Any:
+    """The training series in inner coordinates."""
+    inner = coordinates(tree)
+    design = np.where(given.observed[:, None], inner.design(given.x), 0.0)
+    y = np.where(given.observed, given.y - inner.offset, 0.0)
+    return mixture.series(y, design, given.observed, given.dt)
+
+
+def stored_draws(tree: "DataTree", group: str = "mixture") -> NoiseDraws:
+    """The noise draws of a group."""
+    held = tree[group].to_dataset()
+    return NoiseDraws(**{k: held[k].values for k in NoiseDraws._fields if k in held})
+
+
+def online(tree: "DataTree", given: HedgeData, draws: int) -> OnlineFilter:
+    """The filter after the last training row, over evenly chosen stored draws."""
+    held = tree["plug_in" if draws == 1 else "mixture"].to_dataset()
+    total = held.sizes["noise_draw"]
+    taken = held.isel(noise_draw=((np.arange(draws) + 0.5) * total / draws).astype(int))
+    kept = NoiseDraws(**{k: taken[k].values for k in NoiseDraws._fields if k in taken})
+    _, drift, noise = kept.recursion()
+    complete = given.prices.dropna()
+    last = given.last_date
+    return OnlineFilter(
+        target=given.target,
+        hedges=given.hedges,
+        transform=given.transform,
+        coordinates=coordinates(tree),
+        drift=_numpy(drift),
+        noise=_numpy(noise),
+        state=State(
+            np.moveaxis(taken["mean"].values, 0, -1), np.moveaxis(taken["cov"].values, 0, -1)
+        ),
+        scale=Scale(taken["dof"].values, taken["last_obs_var"].values) if "dof" in taken else None,
+        log_weights=np.full(draws, -np.log(draws)),
+        last_prices=complete.iloc[-1].to_numpy(),
+        at=last,
+        until=last,
+    )
+
+
+def save(tree: "DataTree", path: str | Path) -> None:
+    """Write the tree as one netCDF file, atomically."""
+    with replacing(path) as temporary:
+        tree.to_netcdf(temporary, engine="h5netcdf")
+
+
+def load(path: str | Path) -> "DataTree":
+    """Read a tree and close the file.
+
+    Raises:
+        ValueError: the file is not a fit, or comes from a newer version of kfmodels.
+    """
+    from xarray import open_datatree
+
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"there is no file {path}; write one with fit.save(path)")
+    try:
+        with open_datatree(path, engine="h5netcdf") as opened:
+            tree = opened.load()
+    except OSError as error:
+        raise ValueError(f"{path} is not a saved fit (netCDF): {error}") from error
+    if tree.attrs.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a saved fit; write one with fit.save(path)")
+    if tree.attrs["format_version"] > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} was written by kfmodels {tree.attrs['kfmodels_version']} in a newer format "
+            f"({tree.attrs['format_version']}, this one reads up to {FORMAT_VERSION}): upgrade kfmodels"
+        )
+    return tree
+
+
+def _numpy(part: Any) -> Any:
+    return type(part)(*(np.asarray(leaf) for leaf in part))
+
+
+def _plain_index(index: pd.Index) -> pd.Index:
+    """netCDF knows no time zones: UTC without one; the zone is kept as an attribute."""
+    zone = getattr(index, "tz", None)
+    return index if zone is None else index.tz_convert("UTC").tz_localize(None)
+
+
+def _in_units(inner: Coordinates, belief: Belief, spots: dict[str, Any]) -> "Dataset":
+    from xarray import Dataset
+
+    mean, cov = inner.to_original(belief.mean, belief.cov)
+    _, given = inner.to_original(belief.mean, belief.cov_given_noise)
+    by_coef, square = ("time", "coef"), ("time", "coef", "coef_")
+    return Dataset(
+        {
+            "mean": (by_coef, mean),
+            "sd": (by_coef, np.sqrt(np.diagonal(cov, axis1=1, axis2=2))),
+            "sd_given_noise": (by_coef, np.sqrt(np.diagonal(given, axis1=1, axis2=2))),
+            "cov": (square, cov),
+        },
+        coords=spots,
+    )
+
+
+def _ended(draws: NoiseDraws, done: Pass, names: list[str]) -> "Dataset":
+    """Noise draws and the state each ended in, in inner coordinates, covariances relative."""
+    from xarray import Dataset
+
+    one, two = ("noise_draw", "coef"), ("noise_draw", "coef", "coef_")
+    dims = {"start_mean": one, "start_cov": two, "q": one, "moving": ("coef",)}
+    parts = {
+        name: (dims.get(name, ("noise_draw",)), value)
+        for name, value in draws._asdict().items()
+        if value is not None
+    }
+    parts |= {"mean": (one, done.mean), "cov": (two, done.cov)}
+    if done.dof is not None:
+        parts |= {
+            "dof": (("noise_draw",), done.dof),
+            "last_obs_var": (("noise_draw",), done.obs_var),
+        }
+    return Dataset(parts, coords={"coef": names, "coef_": names})

@@ -1,0 +1,43 @@
+"""Run every contest, print the table, write the JSON; ends with 1 if a peer's numbers differ."""
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+from rich.console import Console
+
+from tests.benchmarks import report
+from tests.benchmarks.contests import contests
+from tests.benchmarks.timing import Differs, race
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures here")
+    parser.add_argument("--only", default="", metavar="WORD", help="contests with this in their name")
+    parser.add_argument("--rounds", type=int, default=9, help="turns per contestant")
+    options = parser.parse_args()
+
+    warnings.simplefilter("ignore")  # of the peers, about things that are not ours to mend
+    console = Console()
+    outcomes = []
+    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+        for contest in contests():
+            if options.only in contest.what:
+                with console.status(f"{contest.what}, {contest.size}"):
+                    outcomes.append(race(contest, options.rounds))
+    console.print(report.table(outcomes))
+    machine, versions = report.machine(), report.versions()
+    console.print(f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']:.1f}")
+    console.print(", ".join(f"{name} {version}" for name, version in versions.items()))
+    if options.out:
+        options.out.write_text(json.dumps(report.as_json(outcomes), indent=2) + "\n")
+    errors = [found for outcome in outcomes for found in outcome.peers.values()]
+    return int(any(isinstance(found, Differs) for found in errors))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""Two references that share no code with kfmodels, and random models to compare on.
+
+`loop` is the textbook filter, one series and one row at a time; `dense` is the joint Gaussian of
+all coefficients and all observations at once. Both take the arguments of `KalmanRegression`, in
+the units of y, without batch axes.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+Case = dict[str, Any]
+"""Arguments of `KalmanRegression` by name."""
+
+
+class Pass(NamedTuple):
+    """Every row of the loop; `error`, `forecast_var` and `obs_var` are NaN where y is missing."""
+
+    predicted_mean: np.ndarray
+    predicted_cov: np.ndarray
+    filtered_mean: np.ndarray
+    filtered_cov: np.ndarray
+    error: np.ndarray
+    forecast_var: np.ndarray
+    obs_var: np.ndarray
+    dof: np.ndarray
+    log_density: np.ndarray
+    increment: np.ndarray
+    filtered_obs_var: np.ndarray
+
+
+def loop(
+    y: np.ndarray,
+    *,
+    design: np.ndarray,
+    initial_mean: np.ndarray,
+    initial_cov: np.ndarray,
+    obs_var: float,
+    state_var: np.ndarray | None = None,
+    state_cov: np.ndarray | None = None,
+    state_discount: float | None = None,
+    moving: np.ndarray | None = None,
+    variance_discount: float | None = None,
+    variance_dof: float | None = None,
+    observed: np.ndarray | None = None,
+    dt: np.ndarray | None = None,
+) -> Pass:
+    """Predict, S, K, Joseph; West and Harrison (1997), table 10.4, when the variance is learnt."""
+    time, n = design.shape
+    seen = np.ones(time, bool) if observed is None else observed
+    dt = np.r_[0.0, np.ones(time - 1)] if dt is None else dt
+    block = np.ones(n, bool) if moving is None else moving
+    block = np.outer(block, block)
+    if state_var is not None:
+        state_cov = np.diag(state_var)
+    m, c, s = np.asarray(initial_mean, float), np.asarray(initial_cov, float), float(obs_var)
+    start, dof = s, variance_dof
+    rows = []
+    for t in range(time):
+        if state_discount is None:
+            grown = c + dt[t] * state_cov * (s / start)
+        else:
+            grown = np.where(block, c / state_discount ** dt[t], c)
+        increment, a, r, before = grown - c, m, grown, s
+        if dof is not None:
+            dof = dof * variance_discount ** dt[t]
+        ahead = np.inf if dof is None else dof
+        if seen[t]:
+            h = design[t]
+            q = h @ r @ h + s
+            e = y[t] - h @ a
+            k = r @ h / q
+            blend = np.eye(n) - np.outer(k, h)
+            m, c = a + k * e, blend @ r @ blend.T + s * np.outer(k, k)
+            if dof is None:
+                density = stats.norm.logpdf(e, scale=np.sqrt(q))
+            else:
+                density = stats.t.logpdf(e, df=dof, scale=np.sqrt(q))
+                dof = dof + 1
+                s = before + before / dof * (e**2 / q - 1)
+                c = c * (s / before)
+        else:
+            m, c, e, q, density = a, r, np.nan, np.nan, 0.0
+        rows.append((a, r, m, c, e, q, before if seen[t] else np.nan, ahead, density, increment, s))
+    return Pass(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+class Dense(NamedTuple):
+    """The joint Gaussian of the path `(T, n)` and the series `(T,)`."""
+
+    path_mean: np.ndarray
+    path_cov: np.ndarray
+    mean: np.ndarray
+    cov: np.ndarray
+    cross: np.ndarray
+    seen: np.ndarray
+
+    def log_prob(self, y: np.ndarray) -> float:
+        """Log density of the observed rows."""
+        seen = self.seen
+        joint = stats.multivariate_normal(self.mean[seen], self.cov[np.ix_(seen, seen)])
+        return float(joint.logpdf(y[seen]))
+
+    def student_log_prob(self, y: np.ndarray, dof: float) -> float:
+        """The same when the one unknown variance is `dof * obs_var / chi2(dof)`."""
+        seen = self.seen
+        joint = stats.multivariate_t(self.mean[seen], self.cov[np.ix_(seen, seen)], df=dof)
+        return float(joint.logpdf(y[seen]))
+
+    def square(self, y: np.ndarray) -> float:
+        """Squared Mahalanobis distance of the observed rows."""
+        gap = (y - self.mean)[self.seen]
+        return float(gap @ np.linalg.solve(self.cov[np.ix_(self.seen, self.seen)], gap))
+
+    def given(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean `(T, n)` and covariance `(T, n, T, n)` of the path given the observed rows."""
+        time, n = self.path_mean.shape
+        cross = self.cross.reshape(time * n, time)[:, self.seen]
+        weight = np.linalg.solve(self.cov[np.ix_(self.seen, self.seen)], cross.T).T
+        mean = self.path_mean.ravel() + weight @ (y - self.mean)[self.seen]
+        cov = self.path_cov.reshape(time * n, time * n) - weight @ cross.T
+        return mean.reshape(time, n), cov.reshape(time, n, time, n)
+
+
+def dense(case: Case, increment: np.ndarray) -> Dense:
+    """Joint Gaussian when `increment (T, n, n)` is added before each row.
+
+    cov(theta_t, theta_s) = P0 + sum of the increments up to min(t, s), and
+    cov(y_t, y_s) = h_t' cov(theta_t, theta_s) h_s + [t = s] obs_var.
+    """
+    h = case["design"]
+    time = len(h)
+    level = np.asarray(case["initial_cov"]) + np.cumsum(increment, axis=0)
+    rows = np.arange(time)
+    path_cov = level[np.minimum.outer(rows, rows)].transpose(0, 2, 1, 3)
+    path_mean = np.tile(case["initial_mean"], (time, 1))
+    cross = np.einsum("tisj,sj->tis", path_cov, h)
+    cov = np.einsum("ti,tis->ts", h, cross) + case["obs_var"] * np.eye(time)
+    seen = case.get("observed")
+    seen = np.ones(time, bool) if seen is None else seen
+    return Dense(path_mean, path_cov, (h * path_mean).sum(1), cov, cross, seen)
+
+
+def increments(case: Case) -> np.ndarray:
+    """Covariance added before each row, without a look at y.
+
+    Under state discounting it is the one that the filter itself implies; with a learnt variance it
+    is the one that holds while the variance stays at `obs_var`.
+    """
+    constant = {name: a for name, a in case.items() if not name.startswith("variance_")}
+    return loop(np.zeros(len(case["design"])), **constant).increment
+
+
+def random_case(
+    seed: int, n: int, drift: str, *, learnt: bool = False, time: int = 12, gaps: bool = True
+) -> tuple[np.ndarray, Case]:
+    """A model with `n` coefficients on odd scales, correlated starts, gaps and uneven time."""
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(n, n))
+    case: Case = {
+        "design": rng.normal(1.0, 1.0, (time, n)) * np.exp(rng.normal(size=n)),
+        "initial_mean": rng.normal(size=n),
+        "initial_cov": root @ root.T + 0.1 * np.eye(n),
+        "obs_var": np.exp(rng.normal()),
+    }
+    if drift == "state_var":
+        case["state_var"] = np.exp(rng.normal(-1.0, 1.0, n))
+    elif drift == "state_cov":
+        root = rng.normal(size=(n, n))
+        case["state_cov"] = 0.3 * root @ root.T
+    else:
+        case["state_discount"] = rng.uniform(0.6, 0.98)
+        # one coefficient stands still where there is one to spare
+        case["moving"] = np.arange(n) != 1
+    if learnt:
+        case |= {"variance_discount": rng.uniform(0.7, 0.98), "variance_dof": rng.uniform(3, 9)}
+    if gaps:
+        case |= {"observed": rng.random(time) < 0.7, "dt": rng.exponential(1.0, time)}
+    return rng.normal(0.0, 3.0, time), case
+
+
+def stacked(cases: list[tuple[np.ndarray, Case]]) -> tuple[np.ndarray, Case]:
+    """One batch of cases of the same kind; `moving` has no batch axis."""
+    y = np.stack([series for series, _ in cases])
+    first = cases[0][1]
+    batch = {name: np.stack([case[name] for _, case in cases]) for name in first}
+    if "moving" in first:
+        batch["moving"] = first["moving"]
+    return y, batch
+
+
+def slope(f: Callable[[np.ndarray], float], x: np.ndarray, h: float = 1e-3) -> np.ndarray:
+    """Gradient by central differences of fourth order: error about h**4 and eps / h."""
+    out = np.empty_like(x)
+    for i, unit in enumerate(np.eye(len(x)) * h):
+        near, far = f(x + unit) - f(x - unit), f(x + 2 * unit) - f(x - 2 * unit)
+        out[i] = (8 * near - far) / (12 * h)
+    return out
