@@ -64,7 +64,9 @@ class Weak:
 
     def __post_init__(self) -> None:
         if not self.sds > 0:
-            raise ValueError(f"Weak: sds must be positive, not {self.sds}; for certainty use Zero()")
+            raise ValueError(
+                f"Weak: sds must be positive, not {self.sds}; for certainty use Zero()"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,4 +102,3 @@ class Zero:
 Noise = Constant | Discounted
 Drift = RandomWalk | StateDiscount
 Start = Weak | Known | Diffuse | Zero
-

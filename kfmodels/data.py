@@ -67,8 +67,6 @@ class HedgeData:
             prices, values = prices.iloc[1:], values.iloc[1:]
         data = cls(prices, values, transform)
         data.check_enough()
-        for hedge in hedges:
-            _check_moves(values[hedge][data.observed], hedge)
         return data
 
     def before(self, date: Any) -> "HedgeData":
@@ -127,9 +125,11 @@ class HedgeData:
         )
 
     def check_enough(self) -> None:
-        """Raise if there are too few complete rows to infer a noise variance from."""
+        """Raise if there are too few complete rows to infer from, or a hedge never moves in them."""
         common = int(self.observed.sum())
         if common >= MIN_ROWS:
+            for name, column in self.values[self.observed].iloc[:, 1:].items():
+                _check_moves(column, str(name))
             return
         counts = self.values.notna().sum()
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -173,7 +173,9 @@ def transform_prices(prices: pd.DataFrame, transform: Transform) -> pd.DataFrame
 
 def _check_tickers(frame: pd.DataFrame, target: str, hedges: tuple[str, ...]) -> None:
     if not isinstance(frame, pd.DataFrame):
-        raise ValueError(f"prices must be a pandas DataFrame, one column a ticker, not {type(frame)}")
+        raise ValueError(
+            f"prices must be a pandas DataFrame, one column a ticker, not {type(frame)}"
+        )
     if not hedges:
         raise ValueError(f"no hedge given for {target}: name at least one ticker in hedges=[...]")
     names = [str(name) for name in frame.columns]
@@ -220,7 +222,9 @@ def _numbers(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
         try:
             columns[name] = frame[name].astype(float)
         except (TypeError, ValueError) as error:
-            bad = frame[name][pd.to_numeric(frame[name], errors="coerce").isna() & frame[name].notna()]
+            bad = frame[name][
+                pd.to_numeric(frame[name], errors="coerce").isna() & frame[name].notna()
+            ]
             where = f": {bad.iloc[0]!r} at {bad.index[0]}" if len(bad) else ""
             raise ValueError(
                 f"{name} holds something that is not a number{where}; "

@@ -198,9 +198,7 @@ class KalmanRegression(Distribution):
 
         part = {name: last(a, _EVENT_DIM[name]) for name, a in given.items()}
         var = part["obs_var"]
-        rows = scan.series(
-            last(value, 1), part["design"], part.get("observed"), part.get("dt")
-        )
+        rows = scan.series(last(value, 1), part["design"], part.get("observed"), part.get("dt"))
         start = State(part["initial_mean"], part["initial_cov"] / var)
         if self.state_discount is None:
             if self.state_cov is None:
@@ -211,7 +209,9 @@ class KalmanRegression(Distribution):
             drift = RandomWalk(noise / var)
         else:
             moving = part.get("moving", jnp.ones((self.design.shape[-1],) + (1,) * rank, bool))
-            drift = StateDiscount(part["state_discount"], (moving[:, None] & moving).astype(var.dtype))
+            drift = StateDiscount(
+                part["state_discount"], (moving[:, None] & moving).astype(var.dtype)
+            )
         if self.variance_discount is None:
             return rows, start, drift, ConstantVariance(var)
         noise = DiscountedVariance(var, part["variance_dof"], part["variance_discount"])
@@ -282,5 +282,3 @@ def _absolute(state: State, var: Array) -> Coefficients:
     return Coefficients(
         jnp.moveaxis(state.mean, (0, 1), (-2, -1)), jnp.moveaxis(cov, (0, 1, 2), (-3, -2, -1))
     )
-
-

@@ -114,8 +114,7 @@ class NUTS:
                 state, block = _advance(state, inputs, model=model, method=self, length=iterations)
                 parts.append(jax.device_get(block))
                 advance(iterations)
-        everything = jax.tree.map(lambda *leaf: np.concatenate(leaf)[self.warmup :], *parts)
-        return everything
+        return jax.tree.map(lambda *leaf: np.concatenate(leaf)[self.warmup :], *parts)
 
 
 def _blocks(iterations: int) -> list[int]:
@@ -274,4 +273,3 @@ def _problem(result: HedgeFit) -> str:
         f"the noise of {result.target} on {', '.join(result.hedges)} may be sampled badly: "
         f"{', '.join(faults)}. Refit with {cure}; if it stays, a tighter prior on delta (Memory)."
     )
-

@@ -54,7 +54,9 @@ class KalmanOLS:
                 f"KalmanOLS: dataset needs two columns, y then x; it has the shape {rows.shape}"
             )
         if not obs_cov > 0:
-            raise ValueError(f"KalmanOLS: obs_cov is a variance and must be positive, not {obs_cov}")
+            raise ValueError(
+                f"KalmanOLS: obs_cov is a variance and must be positive, not {obs_cov}"
+            )
         trans_cov = _covariance("trans_cov", trans_cov)
         init_cov = _covariance("init_cov", init_cov)
         self._filter = OnlineFilter(
@@ -64,7 +66,9 @@ class KalmanOLS:
             coordinates=Coordinates(np.zeros(1), np.ones(1), 0.0, True),
             drift=RandomWalk(trans_cov[..., None] / obs_cov),
             noise=ConstantVariance(np.array([float(obs_cov)])),
-            state=State(np.array([[init_beta], [init_alpha]], float), init_cov[..., None] / obs_cov),
+            state=State(
+                np.array([[init_beta], [init_alpha]], float), init_cov[..., None] / obs_cov
+            ),
             scale=None,
             log_weights=np.zeros(1),
         )

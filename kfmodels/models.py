@@ -76,7 +76,9 @@ class HedgeRatioModel:
         if intercept:
             pivot = x.mean(0) if self.pivot is None else np.broadcast_to(self.pivot, pivot.shape)
         scale = np.sqrt(((x - pivot) ** 2).mean(0))
-        return Coordinates(pivot.astype(float), scale, float(y.mean()) if intercept else 0.0, intercept)
+        return Coordinates(
+            pivot.astype(float), scale, float(y.mean()) if intercept else 0.0, intercept
+        )
 
     def inputs(self, data: HedgeData) -> Inputs:
         """The arrays of the training rows, float64, ready for `jax.jit`.
@@ -246,12 +248,18 @@ def hedge_ratio_model(
     if intercept not in ("random_walk", "static", "none"):
         raise ValueError(f'intercept must be "random_walk", "static" or "none", not {intercept!r}')
     if intercept != "random_walk" and isinstance(delta, Mapping) and "alpha" in delta:
-        raise ValueError(f'delta["alpha"] has no meaning with intercept="{intercept}": leave it out')
+        raise ValueError(
+            f'delta["alpha"] has no meaning with intercept="{intercept}": leave it out'
+        )
     if isinstance(drift, StateDiscount) and isinstance(delta, Mapping) and "alpha" in delta:
         raise ValueError('StateDiscount has one memory for all that moves: give delta["beta"] only')
     if intercept == "none" and pivot not in (None, 0):
-        raise ValueError('without an intercept the regressors cannot be centred: use pivot=0')
-    for value, kind, name in ((noise, Noise, "noise"), (drift, Drift, "drift"), (initial, Start, "initial")):
+        raise ValueError("without an intercept the regressors cannot be centred: use pivot=0")
+    for value, kind, name in (
+        (noise, Noise, "noise"),
+        (drift, Drift, "drift"),
+        (initial, Start, "initial"),
+    ):
         if not isinstance(value, kind):
             allowed = ", ".join(f"{option.__name__}(...)" for option in kind.__args__)
             raise ValueError(f"{name} must be one of {allowed}, not {value!r}")

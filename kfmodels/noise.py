@@ -117,7 +117,10 @@ class Memory:
         width = float(np.log((self.high - 1) / (self.low - 1))) / (2 * _Z90)
         return dist.TransformedDistribution(
             dist.Normal(float(np.log(self.bars - 1)), width),
-            [transforms.ExpTransform(), transforms.AffineTransform(1.0, 1.0, domain=constraints.positive)],
+            [
+                transforms.ExpTransform(),
+                transforms.AffineTransform(1.0, 1.0, domain=constraints.positive),
+            ],
         )
 
 

@@ -117,6 +117,7 @@ class OnlineFilter:
         self._state, self._scale = _owned(state), scale and _owned(scale)
         self._matrix, self._shift = coordinates.matrix(), coordinates.shift()
         self._names = (*self.hedges, "alpha") if coordinates.intercept else self.hedges
+        self._lgamma = _LogGamma()
 
     @property
     def draws(self) -> int:
@@ -133,12 +134,14 @@ class OnlineFilter:
         Raises:
             ValueError: a price that cannot be transformed.
         """
-        prices = self._prices(math.nan, x)
-        values = self._transformed(np.where(np.isnan(prices), [1.0] + [math.nan] * (len(prices) - 1), prices))
-        if values is None:
-            raise ValueError(f"forecast needs a price of every hedge ({', '.join(self.hedges)}), not NaN")
+        hedges = self._prices(x)
+        if any(price != price for price in hedges):
+            raise ValueError(f"forecast needs a price of every hedge: {', '.join(self.hedges)}")
+        if self.transform == "return" and self.last_prices is None:
+            raise ValueError("forecast of a return needs an earlier complete row of prices")
+        values = self._transformed([1.0, *hedges])
         predicted = predict(self._state, self.drift, dt)
-        seen = forecast(predicted, self.coordinates.design(values[1:])[:, None], 0.0)
+        seen = forecast(predicted, self._design(values), 0.0)
         mean, var = self._mix_forecast(seen, self.noise.fade(self._scale, dt))
         mean, sd = self.coordinates.offset - mean, math.sqrt(var)
         band = (mean - _Z90 * sd, mean + _Z90 * sd)
@@ -163,26 +166,26 @@ class OnlineFilter:
         """
         if at is not None and self.at is not None:
             self._check_later(at)
-        prices = self._prices(y, x)
-        values = self._transformed(prices)
+        prices = [float(y), *self._prices(x)]
+        missing = any(price != price for price in prices)
+        values = None if missing else self._transformed(prices)
         predicted = predict(self._state, self.drift, dt)
         faded = self.noise.fade(self._scale, dt)
         if values is None:
             self._state, self._scale = predicted, faded
             spread, spread_sd, gain, score = math.nan, math.nan, 0.0, math.nan
         else:
-            design = self.coordinates.design(values[1:])[:, None]
-            seen = forecast(predicted, design, values[0] - self.coordinates.offset)
+            seen = forecast(predicted, self._design(values), values[0] - self.coordinates.offset)
             spread, var = self._mix_forecast(seen, faded)
-            spread_sd = math.sqrt(var)
             gain = float((1 - 1 / seen.var) @ self.weights)
             score = self._reweight(seen, faded)
+            spread_sd = math.sqrt(var)
             self._state = update(predicted, seen)
             self._scale = self.noise.learn(faded, seen, 1.0)
         if at is not None:
             self.at = at
-        if not np.isnan(prices).any():
-            self.last_prices = prices
+        if not missing:
+            self.last_prices = np.array(prices)
         return self._tick(values is not None, spread, spread_sd, gain, score)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -191,7 +194,7 @@ class OnlineFilter:
         `mean (n,)`, `cov (n, n)` with the uncertainty about the noise, `cov_given_noise (n, n)`
         without.
         """
-        mean, cov, given = self._moments()
+        mean, (cov, given) = self._moments()
         return {"mean": mean, "cov": cov, "cov_given_noise": given}
 
     def save(self, path: str | Path) -> None:
@@ -229,45 +232,56 @@ class OnlineFilter:
         }
 
     def _check_later(self, at: Any) -> None:
-        now, last = _instant(at), _instant(self.at)
-        if type(now) is not type(last):
-            raise ValueError(f"the tick is dated {at!r}, the one before {self.at!r}: use one kind")
+        (kind, now), (kept, last) = _instant(at), _instant(self.at)
+        if kind != kept:
+            raise ValueError(
+                f"the tick at {at} is {kind}, the one before, at {self.at}, was {kept}: use one "
+                "kind; the filter is unchanged"
+            )
         if not now > last:
             raise ValueError(
                 f"the tick at {at} is not later than the last one, at {self.at}: ticks come in order, "
                 "each once; the filter is unchanged"
             )
 
-    def _prices(self, y: float, x: Any) -> np.ndarray:
+    def _prices(self, x: Any) -> list[float]:
+        """Hedge prices in their order."""
         if isinstance(x, Mapping):
             missing = [name for name in self.hedges if name not in x]
             if missing:
                 raise ValueError(f"no price of {', '.join(missing)} in x (NaN means not observed)")
             x = [x[name] for name in self.hedges]
-        prices = np.append(float(y), np.asarray(x, float))
-        if len(prices) != 1 + len(self.hedges):
+        prices = [float(price) for price in x]
+        if len(prices) != len(self.hedges):
             raise ValueError(
-                f"x has {len(prices) - 1} prices, but there are {len(self.hedges)} hedges: "
+                f"x has {len(prices)} prices, but there are {len(self.hedges)} hedges: "
                 f"{', '.join(self.hedges)}"
             )
         return prices
 
-    def _transformed(self, prices: np.ndarray) -> np.ndarray | None:
-        """Transformed row, or None where a price is missing."""
-        if np.isnan(prices).any():
-            return None
-        bad = np.isinf(prices) if self.transform == "level" else ~((prices > 0) & (prices < np.inf))
-        if bad.any():
-            name = (self.target, *self.hedges)[int(np.argmax(bad))]
-            raise ValueError(
-                f"{name} has the price {prices[np.argmax(bad)]:g}, which a {self.transform} transform "
-                "cannot take; pass NaN if there is none. The filter is unchanged"
-            )
+    def _transformed(self, prices: list[float]) -> list[float] | None:
+        """Transformed row; None for a return without an earlier row."""
+        least = -math.inf if self.transform == "level" else 0.0
+        for name, price in zip((self.target, *self.hedges), prices, strict=True):
+            if not least < price < math.inf:
+                raise ValueError(
+                    f"{name} has the price {price:g}, which a {self.transform} transform cannot "
+                    "take; pass NaN if there is none. The filter is unchanged"
+                )
         if self.transform == "log":
-            return np.log(prices)
+            return [math.log(price) for price in prices]
         if self.transform == "level":
             return prices
-        return None if self.last_prices is None else prices / self.last_prices - 1
+        if self.last_prices is None:
+            return None
+        return [now / last - 1 for now, last in zip(prices, self.last_prices, strict=True)]
+
+    def _design(self, values: list[float]) -> np.ndarray:
+        where = self.coordinates
+        design = np.ones((where.coefficients, 1))
+        hedges = len(self.hedges)
+        design[:hedges, 0] = (np.array(values[1:]) - where.pivot) / where.scale
+        return design
 
     def _price(self, value: float) -> float:
         if self.transform == "log":
@@ -292,43 +306,52 @@ class OnlineFilter:
         if faded is None:
             density = log_normal(seen.error, self.noise.var * seen.var, np.log)
         else:
-            density = log_student(seen.error, faded.var * seen.var, faded.dof, np.log, _lgamma)
-        if len(density) == 1:
-            return float(density[0])
+            density = log_student(seen.error, faded.var * seen.var, faded.dof, np.log, self._lgamma)
         joint = self.log_weights + density
         top = float(joint.max())
+        if not math.isfinite(top):
+            raise ValueError(
+                f"the prices are so far from all that {self.target} and {', '.join(self.hedges)} did "
+                "before that no forecast reaches them; pass NaN if they are bad prints. "
+                "The filter is unchanged"
+            )
+        if len(density) == 1:
+            return top
         score = top + math.log(np.exp(joint - top).sum())
         self.log_weights = joint - score
         self.weights = np.exp(self.log_weights)
         return score
 
-    def _moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        n, a = len(self._names), self._matrix
-        mean, cov, weights = self._state.mean, self._state.cov, self.weights
-        centre = mean @ weights
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean, and the covariances with and without what is not known of the noise, stacked."""
+        n, a, weights = len(self._names), self._matrix, self.weights
+        mean, cov = self._state
         var = self.noise.var if self._scale is None else self._scale.var
-        given = (cov.reshape(n * n, -1) @ (weights * var)).reshape(n, n)
+        centre = mean @ weights
         away = mean - centre[:, None]
-        total = given + (away * weights) @ away.T
-        return a @ centre + self._shift, a @ total @ a.T, a @ given @ a.T
+        both = np.empty((2, n, n))
+        both[1] = (cov.reshape(n * n, -1) @ (weights * var)).reshape(n, n)
+        both[0] = both[1] + (away * weights) @ away.T
+        return a @ centre + self._shift, a @ both @ a.T
 
     def _tick(self, observed: bool, spread: float, sd: float, gain: float, score: float) -> Tick:
-        mean, total, given = self._moments()
+        mean, both = self._moments()
+        total, given = np.sqrt(both.diagonal(axis1=1, axis2=2)).tolist()
         means = mean.tolist()
-        names, hedges = self._names, self.hedges
+        names, weights = self._names, self.weights
         return Tick(
             at=self.at,
             observed=observed,
-            beta=dict(zip(hedges, means, strict=False)),
+            beta=dict(zip(self.hedges, means, strict=False)),
             alpha=means[-1] if self.coordinates.intercept else 0.0,
-            sd_given_noise=dict(zip(names, np.sqrt(given.diagonal()).tolist(), strict=True)),
-            sd_total=dict(zip(names, np.sqrt(total.diagonal()).tolist(), strict=True)),
+            sd_given_noise=dict(zip(names, given, strict=True)),
+            sd_total=dict(zip(names, total, strict=True)),
             spread=spread,
             spread_sd=sd,
             z=spread / sd,
             gain=gain,
             log_score=score,
-            effective_draws=1 / float(self.weights @ self.weights),
+            effective_draws=1 / float(weights @ weights),
         )
 
 
@@ -337,16 +360,33 @@ def _owned(part: Any) -> Any:
     return type(part)(*(np.ascontiguousarray(leaf, float) for leaf in part))
 
 
-def _lgamma(a: np.ndarray) -> np.ndarray:
-    return np.array([math.lgamma(v) for v in a.tolist()])
+class _LogGamma:
+    """log gamma of an array; NumPy has none, and its last two answers are remembered.
+
+    Degrees of freedom settle after a few memories, so that most ticks ask the same two questions.
+    """
+
+    def __init__(self) -> None:
+        self._known: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def __call__(self, a: np.ndarray) -> np.ndarray:
+        for asked, answer in self._known:
+            if (asked == a).all():
+                return answer
+        answer = np.array([math.lgamma(v) for v in a.tolist()])
+        self._known = [*self._known[-1:], (a, answer)]
+        return answer
 
 
-def _instant(at: Any) -> Any:
-    """A time as something comparable: integers stay, everything else becomes a moment in UTC."""
+def _instant(at: Any) -> tuple[str, Any]:
+    """The kind of a time, and the time as something that compares with others of its kind."""
     if isinstance(at, (int, np.integer)):
-        return int(at)
+        return "a number", int(at)
     if isinstance(at, str):
         at = datetime.fromisoformat(at)
+    kind = "a time without a time zone"
     if getattr(at, "tzinfo", None) is not None:
+        kind = "a time with a time zone"
         at = at.astimezone(UTC).replace(tzinfo=None)
-    return np.datetime64(at, "ns")
+    # asm8: NumPy would drop the nanoseconds of a pandas Timestamp
+    return kind, np.datetime64(getattr(at, "asm8", at), "ns")

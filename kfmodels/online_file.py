@@ -52,7 +52,9 @@ def from_json(path: str | Path) -> dict[str, Any]:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a saved online filter: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a saved online filter; make one with fit.online().save(path)")
+        raise ValueError(
+            f"{path} is not a saved online filter; make one with fit.online().save(path)"
+        )
     version = content["version"]
     if version > VERSION:
         raise ValueError(

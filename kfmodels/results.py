@@ -14,13 +14,15 @@ from kfmodels import mixture
 from kfmodels import tree as trees
 from kfmodels.data import HedgeData
 from kfmodels.models import HedgeRatioModel, Inputs
-from kfmodels.noise import delta_to_q, q_to_gain
 from kfmodels.online import OnlineFilter
 
 if TYPE_CHECKING:
     from xarray import DataTree
 
 Kind = Literal["filtered", "predicted", "smoothed"]
+
+_COLUMNS = ["delta", "q", "gain", "memory", "memory_lower", "memory_upper"]
+_COLUMNS += ["effective_memory", "var", "rhat", "ess"]
 
 MIXTURE_DRAWS = 64
 """Noise draws that the tables and the online filter mix over."""
@@ -107,8 +109,13 @@ class HedgeFit:
         `memory_lower`, `memory_upper`) and of `var`, the state variance per bar or the observation
         variance, in squared units of the transformed prices; `rhat` and `ess` of log var. The
         memory in the row "noise" is that of the observation variance: infinite when constant.
+
+        `memory` is what delta means for a level watched alone. A hedge ratio shares what a bar tells
+        with the intercept: `effective_memory` is `1 + var(ratio) / state variance` after the last
+        row (plug-in), the same number for a lone level, the honest one for a hedge ratio.
         """
         posterior = self.tree["posterior"].to_dataset()
+        effective = trees.effective_memory(self.tree)
         rows = {}
         for name in self.coef:
             mine = posterior[["delta", "q", "memory", "state_var"]].sel(coef=name)
@@ -116,12 +123,12 @@ class HedgeFit:
             for word in ("delta", "q"):
                 described[word] = float(np.median(mine[word].values))
             described["gain"] = 1 / described["memory"]
+            described["effective_memory"] = effective.get(name, np.nan)
             rows[name] = described
         memory = posterior.get("variance_memory")
         spans = np.full((1, 1), np.inf) if memory is None else memory.values
         rows["noise"] = _spanned(spans) | _described(posterior["obs_var"].values)
-        columns = ["delta", "q", "gain", "memory", "memory_lower", "memory_upper", "var", "rhat", "ess"]
-        return pd.DataFrame(rows).T.reindex(columns=columns)
+        return pd.DataFrame(rows).T.reindex(columns=_COLUMNS)
 
     def hedge_ratio(self, kind: Kind = "filtered", *, level: float = 0.9) -> pd.DataFrame:
         """Hedge ratio by date: `mean, sd, lower, upper`, one block per hedge when there are several.
@@ -163,9 +170,7 @@ class HedgeFit:
         `-beta * position` on levels; `-beta * position * P_target / P_hedge` on log prices and
         returns, where beta is a ratio of money. Negative: sell short.
         """
-        beta = np.stack(
-            [trees.belief(self._belief(kind), name)[0] for name in self.hedges], axis=1
-        )
+        beta = np.stack([trees.belief(self._belief(kind), name)[0] for name in self.hedges], axis=1)
         shares = -beta * position
         if self.data.transform != "level":
             prices = self.data.prices.ffill().to_numpy()

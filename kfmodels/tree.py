@@ -22,6 +22,9 @@ from kfmodels.online import OnlineFilter
 if TYPE_CHECKING:
     from xarray import Dataset, DataTree
 
+Tree = Any
+"""An xarray `DataTree`, whose type says too little about what a path in it holds."""
+
 FORMAT = "kfmodels fit"
 FORMAT_VERSION = 1
 
@@ -62,7 +65,7 @@ def _centre(every: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def noise_draws(model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]) -> NoiseDraws:
     """What the recursion needs under each of the given draws; sites are (draw, ...)."""
     q = sites["q"]
-    law = model.regression(
+    law: Any = model.regression(
         inputs, q=q, obs_scale=sites["obs_scale"], variance_memory=sites.get("variance_memory")
     )
     count, n = q.shape
@@ -96,7 +99,7 @@ def build(
 
     names = [*data.hedges, "alpha"][: coordinates.coefficients]
     dims = {name: ["coef"] for name in _BY_COEF} | {"delta_beta": ["hedge"]}
-    several = np.ndim(sites.get("delta_beta")) == 3
+    several = "delta_beta" in sites and sites["delta_beta"].ndim == 3
     if not several:
         dims.pop("delta_beta")
     tree = from_dict(
@@ -154,7 +157,7 @@ def build(
     return tree
 
 
-def in_units(tree: "DataTree", belief: Belief) -> "Dataset":
+def in_units(tree: Tree, belief: Belief) -> "Dataset":
     """A belief in the units of the data, as the groups filtered and predicted have it."""
     constant = tree["constant_data"]
     names = tree["posterior"]["coef"].values
@@ -167,7 +170,7 @@ def belief(group: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     return group["mean"].sel(coef=name).values, group["sd"].sel(coef=name).values
 
 
-def coordinates(tree: "DataTree") -> Coordinates:
+def coordinates(tree: Tree) -> Coordinates:
     """The inner coordinates of the fit."""
     constant = tree["constant_data"]
     return Coordinates(
@@ -178,7 +181,7 @@ def coordinates(tree: "DataTree") -> Coordinates:
     )
 
 
-def index(tree: "DataTree") -> pd.Index:
+def index(tree: Tree) -> pd.Index:
     """The dates of the training rows, time zone and unit restored."""
     found = tree["constant_data"]["time"].to_index()
     name = tree.attrs["index_name"] or None
@@ -189,7 +192,7 @@ def index(tree: "DataTree") -> pd.Index:
     return found.rename(name)
 
 
-def data(tree: "DataTree") -> HedgeData:
+def data(tree: Tree) -> HedgeData:
     """The training rows."""
     constant = tree["constant_data"]
     dates, tickers = index(tree), [str(name) for name in constant["ticker"].values]
@@ -197,7 +200,7 @@ def data(tree: "DataTree") -> HedgeData:
     return HedgeData(*frames, transform=tree.attrs["transform"])
 
 
-def rows(tree: "DataTree", given: HedgeData) -> Any:
+def rows(tree: Tree, given: HedgeData) -> Any:
     """The training series in inner coordinates."""
     inner = coordinates(tree)
     design = np.where(given.observed[:, None], inner.design(given.x), 0.0)
@@ -205,13 +208,13 @@ def rows(tree: "DataTree", given: HedgeData) -> Any:
     return mixture.series(y, design, given.observed, given.dt)
 
 
-def stored_draws(tree: "DataTree", group: str = "mixture") -> NoiseDraws:
+def stored_draws(tree: Tree, group: str = "mixture") -> NoiseDraws:
     """The noise draws of a group."""
     held = tree[group].to_dataset()
     return NoiseDraws(**{k: held[k].values for k in NoiseDraws._fields if k in held})
 
 
-def online(tree: "DataTree", given: HedgeData, draws: int) -> OnlineFilter:
+def online(tree: Tree, given: HedgeData, draws: int) -> OnlineFilter:
     """The filter after the last training row, over evenly chosen stored draws."""
     held = tree["plug_in" if draws == 1 else "mixture"].to_dataset()
     total = held.sizes["noise_draw"]
@@ -238,7 +241,19 @@ def online(tree: "DataTree", given: HedgeData, draws: int) -> OnlineFilter:
     )
 
 
-def save(tree: "DataTree", path: str | Path) -> None:
+def effective_memory(tree: Tree) -> dict[str, float]:
+    """Bars over which each hedge ratio is learnt: 1 + its variance / its state variance, at the end."""
+    held = tree["plug_in"].to_dataset().isel(noise_draw=0)
+    hedges = [str(name) for name in tree["constant_data"]["hedge"].values]
+    with np.errstate(divide="ignore"):
+        if "q" in held:
+            memory = 1 + np.diagonal(held["cov"].values) / held["q"].values
+        else:
+            memory = np.full(len(hedges), 1 / (1 - float(held["state_discount"])))
+    return dict(zip(hedges, memory.tolist(), strict=False))
+
+
+def save(tree: Tree, path: str | Path) -> None:
     """Write the tree as one netCDF file, atomically."""
     with replacing(path) as temporary:
         tree.to_netcdf(temporary, engine="h5netcdf")
@@ -275,9 +290,11 @@ def _numpy(part: Any) -> Any:
 
 
 def _plain_index(index: pd.Index) -> pd.Index:
-    """netCDF knows no time zones: UTC without one; the zone is kept as an attribute."""
-    zone = getattr(index, "tz", None)
-    return index if zone is None else index.tz_convert("UTC").tz_localize(None)
+    """The dimension "time". netCDF knows no time zones: UTC, and the zone is kept as an attribute."""
+    if getattr(index, "tz", None) is not None:
+        index = index.tz_convert("UTC").tz_localize(None)
+    # xarray would take the name of the index for the dimension
+    return index.rename("time")
 
 
 def _in_units(inner: Coordinates, belief: Belief, spots: dict[str, Any]) -> "Dataset":

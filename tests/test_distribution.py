@@ -9,16 +9,16 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-import reference
 from numpy.testing import assert_allclose, assert_array_equal
 from numpyro.diagnostics import effective_sample_size
 from numpyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO
 from numpyro.infer.autoguide import AutoDelta
 from numpyro.infer.util import log_density
-from reference import Case, random_case
 from scipy import stats
 
 from kfmodels.distributions import KalmanRegression
+from tests import reference
+from tests.reference import Case, random_case
 
 pytestmark = pytest.mark.usefixtures("x64")
 

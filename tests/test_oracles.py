@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-import reference
 from numpy.testing import assert_allclose
 from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
 
 from kfmodels.distributions import KalmanRegression
 from kfmodels.kalman.step import RandomWalk, State, step
+from tests import reference
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -53,7 +53,9 @@ class Filtered(NamedTuple):
     log_density: Array
 
 
-def series(y: Array, design: Array, observed: Array | None = None, dt: Array | None = None) -> Series:
+def series(
+    y: Array, design: Array, observed: Array | None = None, dt: Array | None = None
+) -> Series:
     """Complete a series: everything observed, one unit of time between rows.
 
     All arrays have the same number of batch axes (length 1 broadcasts). Values of `y` and `design`
@@ -99,7 +101,9 @@ def _begin(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[Stat
     return state, scale
 
 
-def _log_density(seen: Forecast | Filtered, noise: Noise, scale: Scale | None, observed: Array) -> Array:
+def _log_density(
+    seen: Forecast | Filtered, noise: Noise, scale: Scale | None, observed: Array
+) -> Array:
     """Log density of each innovation; 0 where nothing was observed."""
     if isinstance(noise, ConstantVariance):
         density = log_normal(seen.error, noise.var * seen.var, jnp.log)
@@ -177,7 +181,14 @@ def smooth(rows: Series, passed: Filtered, noise: Noise) -> tuple[State, Array]:
         return (r, info), State(mean, cov)
 
     zero = jnp.zeros_like(passed.filtered.mean[0]), jnp.zeros_like(passed.filtered.cov[0])
-    steps = (passed.predicted, passed.filtered, passed.error, passed.var, rows.design, rows.observed)
+    steps = (
+        passed.predicted,
+        passed.filtered,
+        passed.error,
+        passed.var,
+        rows.design,
+        rows.observed,
+    )
     _, state = lax.scan(body, zero, steps, reverse=True)
     return state, _smooth_variance(rows, passed, noise)
 

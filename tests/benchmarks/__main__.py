@@ -17,7 +17,9 @@ from tests.benchmarks.timing import Differs, race
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures here")
-    parser.add_argument("--only", default="", metavar="WORD", help="contests with this in their name")
+    parser.add_argument(
+        "--only", default="", metavar="WORD", help="contests with this in their name"
+    )
     parser.add_argument("--rounds", type=int, default=9, help="turns per contestant")
     options = parser.parse_args()
 
@@ -29,6 +31,8 @@ def main() -> int:
             if options.only in contest.what:
                 with console.status(f"{contest.what}, {contest.size}"):
                     outcomes.append(race(contest, options.rounds))
+    if not outcomes:
+        parser.error(f"no contest has {options.only!r} in its name")
     console.print(report.table(outcomes))
     machine, versions = report.machine(), report.versions()
     console.print(f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']:.1f}")

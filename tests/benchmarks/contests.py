@@ -12,6 +12,8 @@ TICKS = {1: 311, 64: 100}
 
 PAIRS, DAYS = 500, 1250
 
+CONSTANT_DESIGN = "filtered, constant design (simdkalman has no other)"
+
 
 def contests() -> Iterator[Contest]:
     yield from _whole_series()
@@ -48,10 +50,10 @@ def _whole_series() -> Iterator[Contest]:
             ours={"scan": partial(ours.filtered, problem)},
             peers={"pykalman": partial(peers.pykalman_filtered, problem)},
         )
-    for rows in LENGTHS:
-        problem = problems.constant_design(rows)
+    for rows, problem in moving.items():
+        problem = problems.constant_design(problem)
         yield Contest(
-            "the same, constant design",
+            CONSTANT_DESIGN,
             f"T = {rows}",
             ours={"scan": partial(ours.filtered, problem)},
             peers={"simdkalman": partial(peers.simdkalman_filtered, problem)},
@@ -95,6 +97,15 @@ def _batch() -> Iterator[Contest]:
             "reverse": partial(ours.gradient_reverse, problem),
         },
         peers={"dynamax, vmapped": partial(peers.dynamax_gradient, problem)},
+        per="pair and step",
+        count=PAIRS * DAYS,
+    )
+    constant = problems.constant_design(problem)
+    yield Contest(
+        f"batch {CONSTANT_DESIGN}",
+        size,
+        ours={"batch last": partial(ours.filtered, constant)},
+        peers={"simdkalman": partial(peers.simdkalman_filtered, constant)},
         per="pair and step",
         count=PAIRS * DAYS,
     )

@@ -41,15 +41,15 @@ def single(rows: int) -> Problem:
     return _problem(log_prices[:, 0], log_prices[:, 1])
 
 
-def constant_design(rows: int) -> Problem:
-    """`single`, seen through a design that does not move."""
-    problem = single(rows)
-    design = np.broadcast_to([0.5, 1.0], problem.design.shape)
-    return problem._replace(design=np.ascontiguousarray(design))
+def constant_design(problem: Problem) -> Problem:
+    """The same series seen through a design that never moves."""
+    shape = problem.design.shape
+    column = np.array([0.5, 1.0]).reshape(2, *(1 for _ in shape[2:]))
+    return problem._replace(design=np.ascontiguousarray(np.broadcast_to(column, shape)))
 
 
 def batch(pairs: int, rows: int) -> Problem:
-    """Ordered pairs of eleven US stocks and ETFs, log prices, in windows that start 250 days apart."""
+    """Ordered pairs of eleven US stocks and funds, log prices, windows that start 250 days apart."""
     prices: pd.DataFrame = datasets.prices()
     columns = np.log(prices.to_numpy())
     names = range(columns.shape[1])
@@ -70,15 +70,16 @@ def batch(pairs: int, rows: int) -> Problem:
 
 
 def _problem(y: np.ndarray, x: np.ndarray) -> Problem:
-    members = y.shape[1:]
+    batch = y.shape[1:]
     x = x - x.mean(0)
     x = x / np.sqrt((x * x).mean(0))
     y = (y - y[0]) / np.diff(y, axis=0).std(0)
-    spread = np.linspace(-0.5, 0.5, y[0].size).reshape(members) if members else 0.0
+    scatter = np.linspace(-0.5, 0.5, batch[0]) if batch else 0.0
+    wide = np.diag([100.0, 100.0]).reshape(2, 2, *(1 for _ in batch))
     return Problem(
         y=y,
         design=np.stack([x, np.ones_like(x)], axis=1),
-        mean=np.zeros((2, *members)),
-        cov=np.broadcast_to(np.eye(2).reshape(2, 2, *(1 for _ in members)) * 100.0, (2, 2, *members)),
-        params=np.stack([np.full(members, -2.0) + spread, np.full(members, -0.7) - spread]),
+        mean=np.zeros((2, *batch)),
+        cov=np.ascontiguousarray(np.broadcast_to(wide, (2, 2, *batch))),
+        params=np.stack([scatter - 2.0, -scatter - 0.7]),
     )

@@ -3,11 +3,13 @@
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from tests.benchmarks.timing import Outcome, Timing
@@ -41,15 +43,14 @@ def table(outcomes: Sequence[Outcome]) -> Table:
         if last not in (None, contest.what):
             drawn.add_section()
         last = contest.what
-        left = (contest.what, contest.size, _ways(outcome), _time(outcome.ours[outcome.winner]))
         what = f"{contest.what}, per {contest.per}" if contest.count > 1 else contest.what
-        left = (what, *left[1:])
+        left = what, contest.size, _ways(outcome), _time(outcome.ours[outcome.winner])
         for name, timing in outcome.peers.items():
             if isinstance(timing, Exception):
-                drawn.add_row(*left, name, f"[red]{_sentence(timing)}", "")
+                drawn.add_row(*left, name, f"[red]{escape(_sentence(timing))}", "")
             else:
-                drawn.add_row(*left, name, _time(timing), f"{outcome.ratio(name):.1f}")
-            left = ("", "", "", "")
+                drawn.add_row(*left, name, _time(timing), _ratio(outcome, name))
+            left = "", "", "", ""
     return drawn
 
 
@@ -84,12 +85,16 @@ def _result(outcome: Outcome) -> dict[str, Any]:
         "size": contest.size,
         "per": contest.per,
         "rtol": contest.rtol,
-        "ours": {name: vars(timing) for name, timing in outcome.ours.items()},
+        "ours": {name: asdict(timing) for name, timing in outcome.ours.items()},
         "best": outcome.winner,
         "peers": {
             name: {"error": _sentence(timing)}
             if isinstance(timing, Exception)
-            else {**vars(timing), "ratio": outcome.ratio(name)}
+            else {
+                **asdict(timing),
+                "ratio": outcome.ratio(name),
+                "difference": outcome.differences[name],
+            }
             for name, timing in outcome.peers.items()
         },
     }
@@ -99,6 +104,13 @@ def _ways(outcome: Outcome) -> str:
     """Our fastest way, and in brackets the others with their times."""
     others = [f"{name} {_time(t)}" for name, t in outcome.ours.items() if name != outcome.winner]
     return f"{outcome.winner} ({', '.join(others)})" if others else outcome.winner
+
+
+def _ratio(outcome: Outcome, peer: str) -> str:
+    ratio = outcome.ratio(peer)
+    if ratio is None:
+        return ""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}"
 
 
 def _time(timing: Timing) -> str:

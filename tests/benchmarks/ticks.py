@@ -5,7 +5,6 @@ A run starts afresh, does all ticks of the problem one after the other and retur
 first tick predicts nothing.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -134,6 +133,3 @@ def simdkalman_ticks(problem: Problem, count: int) -> Run:
         return m[..., 0].T, np.moveaxis(p, 0, -1)
 
     return run
-
-
-Ticks = Callable[[Problem, int], Run]

@@ -60,6 +60,8 @@ class Outcome:
     contest: Contest
     ours: dict[str, Timing]
     peers: dict[str, Timing | Exception]
+    differences: dict[str, float]
+    """Largest difference to our numbers, relative to the largest element of each array."""
 
     @property
     def winner(self) -> str:
@@ -89,10 +91,11 @@ def race(contest: Contest, rounds: int) -> Outcome:
         _check(run(), expected, contest.rtol)
     peers: dict[str, Run] = {}
     failed: dict[str, Exception] = {}
+    differences: dict[str, float] = {}
     for name, setup in contest.peers.items():
         try:
             run = setup()
-            _check(run(), expected, contest.rtol)
+            differences[name] = _check(run(), expected, contest.rtol)
             peers[name] = run
         except Exception as error:  # a peer that is missing or broken is a line of the table
             failed[name] = error
@@ -101,20 +104,27 @@ def race(contest: Contest, rounds: int) -> Outcome:
         contest,
         ours={name: timed[name] for name in ours},
         peers={name: failed.get(name) or timed[name] for name in contest.peers},
+        differences=differences,
     )
 
 
-def _check(found: Any, expected: Any, rtol: float) -> None:
+def _check(found: Any, expected: Any, rtol: float) -> float:
+    """The largest difference; one that is too large is an error."""
+    largest = 0.0
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         if a.shape != b.shape:
             raise Differs(f"shape {a.shape}, ours {b.shape}")
         difference = float(np.abs(a - b).max() / np.abs(b).max())
         if not difference <= rtol:  # a NaN differs too
-            raise Differs(f"differs by {difference:.1e} of the largest element, allowed {rtol:.0e}")
+            raise Differs(f"{difference:.1e} of the largest element, allowed are {rtol:.0e}")
+        largest = max(largest, difference)
+    return largest
 
 
 def _take_turns(runs: dict[str, Run], count: int, rounds: int) -> dict[str, Timing]:
+    for run in runs.values():
+        run()  # setting up the later ones may have made the earlier ones compile again
     calls = {name: max(1, round(BLOCK_SECONDS / _block(run, 1))) for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     begun = time.perf_counter()

@@ -1,0 +1,263 @@
+"""The `kfmodels` command: demo, fit, show, update."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+Transform = Literal["log", "level", "return"]
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kfmodels.online import OnlineFilter
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Infer how fast a hedge ratio moves, then run the fitted filter tick by tick.",
+)
+
+Prices = Annotated[
+    Path, typer.Argument(help="Prices, csv or parquet: date first, a column a ticker.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Folder for the fit, the live filter and the picture.")
+    ] = Path("kfmodels-demo"),
+) -> None:
+    """The main job on prices that come with the package: AAPL hedged with the S&P 500."""
+    from kfmodels.demo import run
+
+    with _plain_errors():
+        run(out, say=typer.echo)
+
+
+@app.command()
+def fit(
+    prices: Prices,
+    target: Annotated[str, typer.Option(help="Ticker to hedge.")],
+    hedges: Annotated[str, typer.Option(help="Tickers to hedge it with, separated by commas.")],
+    out: Annotated[Path, typer.Option(help="File to write the fit to (netCDF).")],
+    until: Annotated[str | None, typer.Option(help="Last date to infer the noise from.")] = None,
+    transform: Annotated[Transform, typer.Option(help="What to do to the prices.")] = "log",
+    discounted: Annotated[
+        bool, typer.Option("--discounted", help="Let the observation variance move.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Infer the noise of one target and its hedges, and save the fit."""
+    import pandas as pd
+
+    from kfmodels.assumptions import Constant, Discounted
+    from kfmodels.data import HedgeData
+    from kfmodels.inference import fit as infer
+    from kfmodels.models import hedge_ratio_model
+    from kfmodels.report import report
+
+    with _plain_errors():
+        table = _read(prices)
+        names = [name.strip() for name in hedges.split(",") if name.strip()]
+        data = HedgeData.from_prices(table, target=target, hedges=names, transform=transform)
+        if until is not None:
+            rest = table.index[table.index > pd.Timestamp(until, tz=table.index.tz)]
+            data = data.before(rest[0]) if len(rest) else data
+        model = hedge_ratio_model(noise=Discounted() if discounted else Constant())
+        fitted = infer(data, model, seed=seed)
+        fitted.save(out)
+        if as_json:
+            typer.echo(json.dumps(_summary(fitted), allow_nan=False))
+            return
+        typer.echo(report(fitted))
+        typer.echo(f"\nSaved to {out}. Next:\n  kfmodels update {out} --prices LATER.csv")
+
+
+@app.command()
+def show(
+    fitted: Annotated[Path, typer.Argument(metavar="FIT", help="A saved fit.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a saved fit found, how sure it is and what it means."""
+    from kfmodels.report import report
+    from kfmodels.results import load
+
+    with _plain_errors():
+        found = load(fitted)
+        typer.echo(json.dumps(_summary(found), allow_nan=False) if as_json else report(found))
+
+
+@app.command()
+def update(
+    fitted: Annotated[Path, typer.Argument(metavar="FIT", help="A saved fit.")],
+    prices: Annotated[Path | None, typer.Option(help="Later prices, csv or parquet.")] = None,
+    tick: Annotated[
+        list[str] | None, typer.Option(help="One price of a single tick, TICKER=PRICE; repeat.")
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="Time of that tick.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the fitted filter on: rows later than the last one seen, or one tick.
+
+    Where it stands is kept beside the fit, in FIT.live.json; rows already seen are left out, so the
+    same file may be given again.
+    """
+    with _plain_errors():
+        if (prices is None) == (not tick):
+            raise ValueError("give either --prices FILE or --tick TICKER=PRICE for every ticker")
+        kept = fitted.with_name(fitted.name + ".live.json")
+        live = _live(fitted, kept)
+        if prices is not None:
+            rows = _later(live, _read(prices))
+        else:
+            rows = [(at, *_one_tick(live, tick or []))]
+        ticks = [live.update(y=y, x=x, at=when) for when, y, x in rows]
+        live.save(kept)
+        if as_json:
+            for one in ticks:
+                typer.echo(json.dumps(_record(asdict(one)), allow_nan=False))
+            return
+        if not ticks:
+            typer.echo(f"nothing later than {live.at}: the filter stands where it stood")
+            return
+        last = ticks[-1]
+        typer.echo(f"{len(ticks)} rows taken, up to {last.at}")
+        for name, beta in last.beta.items():
+            typer.echo(
+                f"  hold {beta:.4g} +- {last.sd_total[name]:.2g} of {name} "
+                f"({'money' if live.transform != 'level' else 'shares'} per one of {live.target})"
+            )
+        if last.observed:
+            rich = "rich" if last.spread > 0 else "cheap"
+            typer.echo(
+                f"  spread {last.spread:+.4g}, {last.z:+.2f} sd of its forecast: "
+                f"{live.target} looks {rich}{'' if abs(last.z) > 2 else ', within the ordinary'}"
+            )
+        else:
+            typer.echo("  a price was missing in the last row: the ratio only became less certain")
+        typer.echo(f"Saved to {kept}")
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """An error of the user's making is a sentence on stderr and exit code 2, not a traceback."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def _read(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    if path.suffix.lower() in (".parquet", ".pq"):
+        try:
+            table = pd.read_parquet(path)
+        except ImportError as error:
+            raise ValueError("reading parquet needs pyarrow: install kfmodels[parquet]") from error
+        if not isinstance(table.index, pd.DatetimeIndex):
+            table = table.set_index(table.columns[0])
+    else:
+        table = pd.read_csv(path, index_col=0)
+    if not isinstance(table.index, pd.DatetimeIndex):
+        try:
+            table.index = pd.to_datetime(table.index)
+        except ValueError as error:
+            raise ValueError(f"the first column of {path} should hold dates: {error}") from error
+    return table
+
+
+def _live(fitted: Path, kept: Path) -> "OnlineFilter":
+    """Where the filter stood last; after the training rows if it never ran."""
+    from kfmodels.online import OnlineFilter
+
+    if kept.exists():
+        live = OnlineFilter.load(kept)
+        if fitted.stat().st_mtime > kept.stat().st_mtime:
+            raise ValueError(
+                f"{fitted} is newer than {kept}: remove the latter to start from the new fit"
+            )
+        return live
+    from kfmodels.results import load
+
+    return load(fitted).online()
+
+
+def _later(live: "OnlineFilter", table: "pd.DataFrame") -> list[tuple[Any, float, list[float]]]:
+    import pandas as pd
+
+    names = [live.target, *live.hedges]
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise ValueError(f"the prices have no column {', '.join(missing)}")
+    last = pd.Timestamp(live.at)
+    if (last.tz is None) != (table.index.tz is None):
+        raise ValueError(f"time zones do not match: the filter stands at {live.at}")
+    table = table[table.index > last].sort_index()
+    return [
+        (at, row[0], row[1:]) for at, row in zip(table.index, table[names].to_numpy(), strict=True)
+    ]
+
+
+def _one_tick(live: "OnlineFilter", given: list[str]) -> tuple[float, list[float]]:
+    found = {}
+    for part in given:
+        name, _, price = part.rpartition("=")
+        try:
+            found[name] = float(price)
+        except ValueError as error:
+            raise ValueError(f"--tick {part} is not TICKER=PRICE") from error
+    missing = [name for name in (live.target, *live.hedges) if name not in found]
+    if missing:
+        raise ValueError(
+            f"no price of {', '.join(missing)}; add --tick {missing[0]}=PRICE (or nan)"
+        )
+    return found[live.target], [found[name] for name in live.hedges]
+
+
+def _summary(fitted: Any) -> dict[str, Any]:
+    table = fitted.summary()
+    return {
+        "target": fitted.target,
+        "hedges": list(fitted.hedges),
+        "fit_until": str(fitted.fit_until),
+        "noise": {name: _record(row.to_dict()) for name, row in table.iterrows()},
+        "hedge_ratio": {
+            name: {
+                k: float(fitted.tree["filtered"][k].isel(time=-1).sel(coef=name))
+                for k in ("mean", "sd", "sd_given_noise")
+            }
+            for name in fitted.hedges
+        },
+        "convergence": _record(fitted.convergence()),
+    }
+
+
+def _record(values: dict[str, Any]) -> dict[str, Any]:
+    """The same for JSON: no NaN, no infinity, dates as text."""
+    plain = {}
+    for name, value in values.items():
+        if isinstance(value, float):
+            plain[name] = value if abs(value) < float("inf") else None
+        elif isinstance(value, dict):
+            plain[name] = _record(value)
+        else:
+            plain[name] = (
+                value if isinstance(value, (bool, int, str)) or value is None else str(value)
+            )
+    return plain
+
+
+if __name__ == "__main__":
+    sys.exit(app())

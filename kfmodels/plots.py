@@ -1,0 +1,86 @@
+"""Pictures that ArviZ lacks: a hedge ratio that moves, and its spread, with what was known when."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from kfmodels.results import HedgeFit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK, _BAND, _OTHER = "#1f4e79", "#9dc3e6", "#c55a11"
+_Z90 = 1.6448536269514722
+
+
+def hedge_ratio_and_spread(
+    fitted: HedgeFit, live: pd.DataFrame | None = None, *, static: float | None = None
+) -> "Figure":
+    """The first hedge's ratio with its 90 % band, over the training rows and on; and the spread.
+
+    Args:
+        fitted: the fit; its filtered ratio and its spread are drawn up to `fit_until`.
+        live: the table of `follow`, drawn after it.
+        static: a fixed ratio to compare with.
+
+    Example:
+        >>> from kfmodels import HedgeData, NUTS, datasets, fit
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+        >>> year = data.after("2019-01-01").before("2020-01-01")
+        >>> quick = fit(year, method=NUTS(draws=500, chains=2), progress=False)
+        >>> [axes.get_ylabel() for axes in hedge_ratio_and_spread(quick).axes]
+        ['ratio of KO to PEP', 'spread of KO']
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6.5), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    hedge = fitted.hedges[0]
+    ratio = fitted.hedge_ratio()
+    ratio = ratio[hedge] if len(fitted.hedges) > 1 else ratio
+    spread = fitted.spread()[["mean", "sd"]]
+    if live is not None:
+        ratio = pd.concat(
+            [ratio[["mean", "sd"]], _columns(live, f"beta {hedge}", f"sd_total {hedge}")]
+        )
+        spread = pd.concat([spread, _columns(live, "spread", "spread_sd")])
+    _ribbon(above, ratio["mean"], ratio["sd"], "filtered, 90 % band")
+    warm = ratio.iloc[min(60, len(ratio) // 2) :]
+    low, high = (warm["mean"] - 3 * warm["sd"]).min(), (warm["mean"] + 3 * warm["sd"]).max()
+    if static is not None:
+        above.axhline(static, color=_OTHER, lw=1.4, label="static, fitted overnight")
+        low, high = min(low, static), max(high, static)
+    above.set(ylabel=f"ratio of {fitted.target} to {hedge}", ylim=(low, high))
+    below.fill_between(
+        spread.index, -_Z90 * spread["sd"], _Z90 * spread["sd"], color=_BAND, alpha=0.6, lw=0
+    )
+    below.plot(spread.index, spread["mean"], color=_INK, lw=0.7)
+    tall = 1.1 * max(np.nanmax(np.abs(spread["mean"].iloc[20:])), 0.0)
+    below.set(ylabel=f"spread of {fitted.target}", ylim=(-tall, tall))
+    if live is not None:
+        for axes in (above, below):
+            axes.axvline(fitted.fit_until, color="0.3", ls=":", lw=1.2)
+        above.annotate(
+            "noise inferred up to here, then tick by tick",
+            (fitted.fit_until, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(-6, -6),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            fontsize=9,
+        )
+    above.legend(loc="lower left", frameon=False, fontsize=9)
+    figure.suptitle(f"{fitted.target} hedged with {', '.join(fitted.hedges)}", fontsize=12)
+    return figure
+
+
+def _columns(table: pd.DataFrame, mean: str, sd: str) -> pd.DataFrame:
+    return pd.DataFrame({"mean": table[mean], "sd": table[sd]}, index=table.index)
+
+
+def _ribbon(axes: "Axes", mean: pd.Series, sd: pd.Series, label: str) -> None:
+    axes.fill_between(mean.index, mean - _Z90 * sd, mean + _Z90 * sd, color=_BAND, alpha=0.6, lw=0)
+    axes.plot(mean.index, mean, color=_INK, lw=1.3, label=label)

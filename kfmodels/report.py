@@ -1,0 +1,172 @@
+"""A fit in plain words: what was inferred, how sure it is, what it means, what to do next."""
+
+import jax
+import numpy as np
+
+from kfmodels import mixture
+from kfmodels import tree as trees
+from kfmodels.mixture import NoiseDraws
+from kfmodels.results import HedgeFit
+
+VARIANCE_MEMORIES = (5.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0, 60.0, 90.0)
+"""Memories of the observation variance that the report tries, in bars."""
+
+_MONTH = 21
+
+
+def report(fitted: HedgeFit) -> str:
+    """The report of one fit, as text of at most 100 columns.
+
+    Example:
+        >>> from kfmodels import HedgeData, NUTS, datasets, fit
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+        >>> year = data.after("2019-01-01").before("2020-01-01")
+        >>> text = report(fit(year, method=NUTS(draws=500, chains=2), progress=False))
+        >>> text.splitlines()[0]
+        'KO hedged with PEP: log prices, 252 rows 2019-01-02 .. 2019-12-31'
+    """
+    parts = [_title(fitted), _noise_table(fitted), _now(fitted), _meaning(fitted)]
+    return "\n\n".join(parts)
+
+
+def _title(fitted: HedgeFit) -> str:
+    data = fitted.data
+    kind = {"log": "log prices", "level": "prices", "return": "returns"}[data.transform]
+    gaps = int((~data.observed).sum())
+    gap_text = f", {gaps} rows with a gap" if gaps else ""
+    return (
+        f"{fitted.target} hedged with {', '.join(fitted.hedges)}: {kind}, {len(data)} rows "
+        f"{day(fitted.index[0])} .. {day(fitted.fit_until)}{gap_text}"
+    )
+
+
+def _noise_table(fitted: HedgeFit) -> str:
+    table = fitted.summary()
+    lines = [
+        "Inferred noise (posterior medians)",
+        f"{'':10}{'delta':>10}{'q':>10}{'gain':>8}{'memory':>10}  {'90 % interval':18}"
+        f"{'effective':>10}{'sd per bar':>12}{'R-hat':>7}{'ESS':>7}",
+    ]
+    for name, row in table.iterrows():
+        if name == "noise":
+            shown = "constant" if np.isinf(row.memory) else f"{row.memory:.3g} bars"
+            fast = f"{'':28}{shown:>10}  {_interval(row):18}{'':>10}"
+        else:
+            fast = (
+                f"{row.delta:10.3g}{row.q:10.3g}{row.gain:8.3f}{_bars(row.memory):>10}  "
+                f"{_interval(row):18}{_bars(row.effective_memory):>10}"
+            )
+        mixing = f"{row.rhat:7.3f}{row.ess:7.0f}" if np.isfinite(row.rhat) else f"{'fixed':>14}"
+        lines.append(f"{name!s:10}{fast}{np.sqrt(row['var']):12.3g}{mixing}")
+    return "\n".join(lines)
+
+
+def _now(fitted: HedgeFit) -> str:
+    lines = [f"Hedge after the close of {day(fitted.fit_until)} (hold it until the next)"]
+    shares = fitted.hedge_shares(100).iloc[-1]
+    group = fitted.tree["filtered"].isel(time=-1)
+    for name in fitted.hedges:
+        mean, sd = (float(group[k].sel(coef=name)) for k in ("mean", "sd"))
+        known = float(group["sd_given_noise"].sel(coef=name))
+        side = "sell" if shares[name] < 0 else "buy"
+        lines.append(
+            f"  ratio to {name}: {mean:.4g} +- {sd:.2g} (sd; {known:.2g} if the noise were known). "
+            f"Against 100 {fitted.target} {side} {abs(shares[name]):.2f} {name}"
+        )
+    return "\n".join(lines)
+
+
+def _meaning(fitted: HedgeFit) -> str:
+    table = fitted.summary()
+    rows = len(fitted.index)
+    notes = []
+    for name in fitted.hedges:
+        row = table.loc[name]
+        if row["var"] == 0 or row.effective_memory > rows:
+            notes.append(
+                f"The ratio to {name} is learnt over more bars than there are ({rows}): in effect it "
+                "is a static hedge."
+            )
+            continue
+        month = np.sqrt(row["var"] * _MONTH)
+        notes.append(
+            f"The ratio to {name} moves by about {month:.2g} in {_MONTH} bars (one sd) and is learnt "
+            f"over about {row.effective_memory:.0f} bars."
+        )
+    if "alpha" in table.index and table.loc["alpha", "var"] > 0:
+        notes.append(_regime(fitted, table.loc["alpha", "memory"]))
+    gain = discounted_gain(fitted)
+    if gain is not None:
+        nats, bars = gain
+        verdict = "refit with noise=Discounted()" if nats > 3 else "constant noise will do"
+        notes.append(
+            f"A variance that moves (Discounted, memory {bars:.0f} bars) scores {nats:+.1f} nats over "
+            f"these rows, {nats / rows:+.3f} a bar, at no extra parameter: {verdict}."
+        )
+    notes.append(_trust(fitted))
+    return "What it means\n" + "\n".join(f"- {note}" for note in notes)
+
+
+def _regime(fitted: HedgeFit, memory: float) -> str:
+    if memory < 5:
+        return (
+            f"The intercept forgets in {memory:.2g} bars: it follows the price, and the spread is the "
+            "hedged one-bar move. That is a hedge; to trade the level of the spread use "
+            'intercept="static".'
+        )
+    return (
+        f"The intercept forgets in {memory:.0f} bars: a spread that reverts more slowly than that is "
+        "absorbed into it."
+    )
+
+
+def _trust(fitted: HedgeFit) -> str:
+    found = fitted.convergence()
+    if np.isnan(found["rhat"]):
+        return "All noise is fixed: nothing was inferred."
+    sound = found["rhat"] <= 1.01 and found["ess"] >= 400 and found["diverging"] <= 0.001
+    verdict = "the draws can be trusted" if sound else "refit with more draws before relying on it"
+    return (
+        f"R-hat {found['rhat']:.3f}, effective draws {found['ess']:.0f}, "
+        f"{found['diverging']:.1%} divergent: {verdict}."
+    )
+
+
+def discounted_gain(fitted: HedgeFit) -> tuple[float, float] | None:
+    """Nats by which a discounted variance beats the constant one, and its best memory in bars.
+
+    Both at the plug-in q; the memory is the best of `VARIANCE_MEMORIES`, as obs_scale was the one
+    that was inferred. None when the fit's variance is not constant.
+    """
+    held = trees.stored_draws(fitted.tree, "plug_in")
+    if held.variance_discount is not None:
+        return None
+    count = len(VARIANCE_MEMORIES)
+    many = NoiseDraws(*(None if v is None else np.repeat(v, count, axis=0) for v in held))
+    many = many._replace(
+        moving=held.moving,
+        variance_discount=1 - 1 / np.array(VARIANCE_MEMORIES),
+        variance_dof=np.full(count, 4.0),
+    )
+    with jax.enable_x64(True):
+        rows = trees.rows(fitted.tree, fitted.data)
+        constant = float(mixture.log_likelihood(rows, held)[0])
+        moving = np.asarray(mixture.log_likelihood(rows, many))
+    return float(moving.max() - constant), VARIANCE_MEMORIES[int(moving.argmax())]
+
+
+def day(at: object) -> str:
+    """A date without the midnight."""
+    return str(at).removesuffix(" 00:00:00")
+
+
+def _bars(memory: float) -> str:
+    if np.isnan(memory):
+        return ""
+    return "static" if np.isinf(memory) else f"{memory:.3g}"
+
+
+def _interval(row: object) -> str:
+    if np.isinf(row.memory) or row.memory_lower == row.memory_upper:
+        return ""
+    return f"{row.memory_lower:.3g} .. {row.memory_upper:.3g}"
