@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from kfmodels.noise import Absolute as Absolute
     from kfmodels.noise import Memory as Memory
     from kfmodels.online import OnlineFilter as OnlineFilter
+    from kfmodels.replay import follow as follow
     from kfmodels.results import HedgeFit as HedgeFit
     from kfmodels.results import load as load
+    from kfmodels.scores import hedge_effectiveness as hedge_effectiveness
 
 _HOME = {
     "Absolute": "noise",
@@ -47,6 +49,8 @@ _HOME = {
     "Weak": "assumptions",
     "Zero": "assumptions",
     "fit": "inference",
+    "follow": "replay",
+    "hedge_effectiveness": "scores",
     "hedge_ratio_model": "models",
     "load": "results",
 }

@@ -11,7 +11,7 @@ from kfmodels import datasets
 from kfmodels.assumptions import Discounted
 from kfmodels.data import HedgeData
 from kfmodels.files import replacing
-from kfmodels.follow import follow
+from kfmodels.replay import follow
 from kfmodels.inference import fit
 from kfmodels.models import hedge_ratio_model
 from kfmodels.plots import hedge_ratio_and_spread

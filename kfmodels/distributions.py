@@ -101,7 +101,7 @@ class KalmanRegression(Distribution):
         >>> series.batch_shape, series.event_shape
         ((), (4,))
         >>> print(series.log_prob(jax.numpy.array([0.1, 1.2, 1.9, 3.4])).round(3))
-        -5.321
+        -6.216
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {
@@ -218,7 +218,7 @@ class KalmanRegression(Distribution):
         return rows, start, drift, noise
 
     def log_prob(
-        self, value: Float[Array, "*batch time"], intermediates: Any = None
+        self, value: Float[ArrayLike, "*#batch time"], intermediates: Any = None
     ) -> Float[Array, "*batch"]:
         """Log density of the series, one number per batch member."""
         # not under NumPyro's validate_sample: it makes -inf, gradient 0, of a NaN in any row
@@ -245,7 +245,7 @@ class KalmanRegression(Distribution):
         mean, variance = scan.moments(*self.recursion(blank))
         return jnp.moveaxis(mean, 0, -1), jnp.moveaxis(variance, 0, -1)
 
-    def filter(self, value: Float[ArrayLike, "*batch time"]) -> FilterResult:
+    def filter(self, value: Float[ArrayLike, "*#batch time"]) -> FilterResult:
         """Coefficients and forecasts at every row given the rows up to it."""
         passed = scan.filter(*self.recursion(jnp.asarray(value)))
 
@@ -262,14 +262,14 @@ class KalmanRegression(Distribution):
             log_density=first(passed.log_density),
         )
 
-    def smooth(self, value: Float[ArrayLike, "*batch time"]) -> Coefficients:
+    def smooth(self, value: Float[ArrayLike, "*#batch time"]) -> Coefficients:
         """Coefficients at every row given all rows: for looking back, never for a strategy."""
         rows, start, drift, noise = self.recursion(jnp.asarray(value))
         state, var = scan.smooth(rows, scan.filter(rows, start, drift, noise), noise)
         return _absolute(state, var)
 
     def sample_path(
-        self, key: Array, value: Float[ArrayLike, "*batch time"]
+        self, key: Array, value: Float[ArrayLike, "*#batch time"]
     ) -> Float[Array, "*batch time coef"]:
         """Draw the coefficients of all rows jointly, given all rows."""
         path = scan.sample_path(key, *self.recursion(jnp.asarray(value)))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.data import HedgeData, Transform
-from kfmodels.follow import follow, ratios
+from kfmodels.replay import follow, ratios
 from kfmodels.results import HedgeFit
 
 _BLOCK = 20

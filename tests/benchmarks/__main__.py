@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.benchmarks import report
 from tests.benchmarks.contests import contests
-from tests.benchmarks.timing import Differs, race
+from tests.benchmarks.timing import MismatchError, race
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
     if options.out:
         options.out.write_text(json.dumps(report.as_json(outcomes), indent=2) + "\n")
     errors = [found for outcome in outcomes for found in outcome.peers.values()]
-    return int(any(isinstance(found, Differs) for found in errors))
+    return int(any(isinstance(found, MismatchError) for found in errors))
 
 
 if __name__ == "__main__":

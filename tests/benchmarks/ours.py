@@ -28,7 +28,7 @@ def filtered(problem: Problem) -> Run:
 
 
 def _arguments(problem: Problem) -> tuple[Any, ...]:
-    """Parameters, rows, start: all of them arguments, so that nothing is computed at compile time."""
+    """Everything as arguments, parameters first, so that nothing is computed at compile time."""
     rows = scan.series(problem.y, problem.design)
     return problem.params, rows, problem.mean, problem.cov
 

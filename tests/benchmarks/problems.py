@@ -49,7 +49,7 @@ def constant_design(problem: Problem) -> Problem:
 
 
 def batch(pairs: int, rows: int) -> Problem:
-    """Ordered pairs of eleven US stocks and funds, log prices, windows that start 250 days apart."""
+    """Ordered pairs of eleven US stocks, ETFs and the index, log prices, windows 250 days apart."""
     prices: pd.DataFrame = datasets.prices()
     columns = np.log(prices.to_numpy())
     names = range(columns.shape[1])

@@ -25,7 +25,7 @@ PATIENCE_SECONDS = 20.0
 FEWEST_ROUNDS = 3
 
 
-class Differs(AssertionError):
+class MismatchError(AssertionError):
     """A peer computed something else than we did."""
 
 
@@ -114,10 +114,10 @@ def _check(found: Any, expected: Any, rtol: float) -> float:
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         if a.shape != b.shape:
-            raise Differs(f"shape {a.shape}, ours {b.shape}")
+            raise MismatchError(f"shape {a.shape}, ours {b.shape}")
         difference = float(np.abs(a - b).max() / np.abs(b).max())
         if not difference <= rtol:  # a NaN differs too
-            raise Differs(f"{difference:.1e} of the largest element, allowed are {rtol:.0e}")
+            raise MismatchError(f"{difference:.1e} of the largest element, allowed are {rtol:.0e}")
         largest = max(largest, difference)
     return largest
 
