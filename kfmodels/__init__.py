@@ -55,7 +55,8 @@ _HOME = {
     "load": "results",
 }
 
-__all__ = [*_HOME, "datasets"]
+# pyright would have the names written out once more; they stand in _HOME
+__all__ = [*_HOME, "datasets"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -71,7 +71,8 @@ def fit(
         names = [name.strip() for name in hedges.split(",") if name.strip()]
         data = HedgeData.from_prices(table, target=target, hedges=names, transform=transform)
         if until is not None:
-            rest = table.index[table.index > pd.Timestamp(until, tz=table.index.tz)]
+            dates: Any = table.index
+            rest = dates[dates > pd.Timestamp(until, tz=dates.tz)]
             data = data.before(rest[0]) if len(rest) else data
         model = hedge_ratio_model(noise=Discounted() if discounted else Constant())
         fitted = infer(data, model, seed=seed)
@@ -202,9 +203,10 @@ def _later(live: "OnlineFilter", table: "pd.DataFrame") -> list[tuple[Any, float
     if missing:
         raise ValueError(f"the prices have no column {', '.join(missing)}")
     last = pd.Timestamp(live.at)
-    if (last.tz is None) != (table.index.tz is None):
+    dates: Any = table.index
+    if (last.tz is None) != (dates.tz is None):
         raise ValueError(f"time zones do not match: the filter stands at {live.at}")
-    table = table[table.index > last].sort_index()
+    table = table.loc[dates > last].sort_index()
     return [
         (at, row[0], row[1:]) for at, row in zip(table.index, table[names].to_numpy(), strict=True)
     ]

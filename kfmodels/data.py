@@ -164,7 +164,8 @@ class HedgeData:
 def transform_prices(prices: pd.DataFrame, transform: Transform) -> pd.DataFrame:
     """Log prices, prices, or simple returns between rows in which nothing is missing."""
     if transform == "log":
-        return np.log(prices)
+        logs: Any = np.log(prices)  # a DataFrame, though NumPy declares an array
+        return logs
     if transform == "level":
         return prices
     complete = prices.dropna()
@@ -210,7 +211,7 @@ def _check_index(index: pd.Index) -> None:
             "frame[~frame.index.duplicated(keep='last')]"
         )
     if not index.is_monotonic_increasing:
-        at = int(np.flatnonzero(np.diff(index.asi8 if hasattr(index, "asi8") else index) < 0)[0])
+        at = int(np.flatnonzero(np.diff(getattr(index, "asi8", index)) < 0)[0])
         raise ValueError(
             f"dates are not sorted: {index[at + 1]} comes after {index[at]}; use frame.sort_index()"
         )
@@ -222,9 +223,8 @@ def _numbers(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
         try:
             columns[name] = frame[name].astype(float)
         except (TypeError, ValueError) as error:
-            bad = frame[name][
-                pd.to_numeric(frame[name], errors="coerce").isna() & frame[name].notna()
-            ]
+            given: Any = frame[name]
+            bad = given[pd.isna(pd.to_numeric(given, errors="coerce")) & given.notna()]
             where = f": {bad.iloc[0]!r} at {bad.index[0]}" if len(bad) else ""
             raise ValueError(
                 f"{name} holds something that is not a number{where}; "
@@ -244,7 +244,7 @@ def _check_prices(prices: pd.DataFrame, transform: Transform) -> None:
             )
         if transform == "level":
             continue
-        low = column[column <= 0]
+        low = column.loc[column <= 0]
         if len(low):
             raise ValueError(
                 f"{name} is {low.iloc[0]:g} at {low.index[0]}: a {transform} transform needs positive "

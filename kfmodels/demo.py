@@ -11,10 +11,10 @@ from kfmodels import datasets
 from kfmodels.assumptions import Discounted
 from kfmodels.data import HedgeData
 from kfmodels.files import replacing
-from kfmodels.replay import follow
 from kfmodels.inference import fit
 from kfmodels.models import hedge_ratio_model
 from kfmodels.plots import hedge_ratio_and_spread
+from kfmodels.replay import follow
 from kfmodels.report import report
 from kfmodels.scores import hedge_effectiveness, ols_on_changes
 
@@ -42,7 +42,7 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
     table = follow(live, later)
     each = (time.perf_counter() - started) / len(later)
     say(_last_ticks(table))
-    inside = float((table["z"].abs() < _Z90).mean())
+    inside = (table["z"].abs() < _Z90).to_numpy().mean()
     say(
         f"{each * 1e6:.0f} microseconds a tick with {live.draws} noise draws. "
         f"{inside:.0%} of the spreads fell inside their 90 % band."
@@ -62,7 +62,7 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
     paths = [out / name for name in ("aapl-spx.nc", "aapl-spx.nc.live.json", "aapl-spx.png")]
     fitted.save(paths[0])
     live.save(paths[1])
-    picture = hedge_ratio_and_spread(fitted, table, static=float(ols_on_changes(data)[HEDGE]))
+    picture = hedge_ratio_and_spread(fitted, table, static=float(ols_on_changes(data).loc[HEDGE]))
     with replacing(paths[2]) as temporary:
         picture.savefig(temporary, format="png", dpi=110)
     took = time.perf_counter() - began

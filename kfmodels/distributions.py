@@ -82,7 +82,7 @@ class KalmanRegression(Distribution):
         initial_mean: mean of the coefficients just before the first row, `(..., coef)`.
         initial_cov: their covariance, `(..., coef, coef)`, in squared units; may be singular or 0.
         obs_var: observation variance, `(...)`, in squared units of y.
-        observed: False where y is missing, `(..., time)`; y and design are not read there.
+        observed: False where y is missing, `(..., time)`; y is not read there.
         dt: time since the row before, `(..., time)`; `dt[0]` is counted from the start. Default: 0,
             then 1.
 
@@ -116,8 +116,21 @@ class KalmanRegression(Distribution):
         "variance_dof": constraints.positive,
         "dt": constraints.independent(constraints.nonnegative, 1),
     }
-    support = constraints.real_vector
+    support: ClassVar[constraints.Constraint] = constraints.real_vector
     pytree_data_fields = tuple(_EVENT_DIM)
+
+    design: Array
+    initial_mean: Array
+    initial_cov: Array
+    obs_var: Array
+    state_var: Array | None
+    state_cov: Array | None
+    state_discount: Array | None
+    moving: Array | None
+    variance_discount: Array | None
+    variance_dof: Array | None
+    observed: Array | None
+    dt: Array | None
 
     def __init__(
         self,
@@ -159,7 +172,17 @@ class KalmanRegression(Distribution):
     def infer_shapes(cls, *args: tuple[int, ...], **shapes: tuple[int, ...]):
         """Batch and event shape from the shapes of the arguments."""
         shapes = dict(zip(_EVENT_DIM, args, strict=False)) | shapes
+        if len(shapes["design"]) < 2:
+            raise ValueError(
+                f"KalmanRegression: design has shape {tuple(shapes['design'])}; it needs a row per "
+                "time and a column per coefficient, (..., time, coef): one regressor is design[:, None]"
+            )
         time, coef = shapes["design"][-2:]
+        if len(shapes.get("moving", (coef,))) != 1:
+            raise ValueError(
+                f"KalmanRegression: moving marks coefficients, shape ({coef},), the same for the whole "
+                f"batch, not {tuple(shapes['moving'])}"
+            )
         want = {1: (coef,), 2: (coef, coef), 0: ()}
         for name, shape in shapes.items():
             if name == "design":
@@ -179,7 +202,7 @@ class KalmanRegression(Distribution):
 
     def get_args(self) -> dict[str, Any]:
         given = self._given()
-        if "observed" in given:  # what stands at a missing row is not read, so it is not judged
+        if "observed" in given:  # a NaN at a missing row is not read, so it is not judged
             given["design"] = jnp.where(given["observed"][..., None], given["design"], 0)
         return {name: value for name, value in given.items() if name in self.arg_constraints}
 

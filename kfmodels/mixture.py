@@ -44,6 +44,7 @@ class NoiseDraws(NamedTuple):
             eye = jnp.eye(self.q.shape[1])[..., None]
             drift = RandomWalk(eye * jnp.moveaxis(self.q, 0, -1))
         else:
+            assert self.moving is not None  # it comes with state_discount
             both = self.moving[:, None] * self.moving
             drift = StateDiscount(jnp.asarray(self.state_discount), both[..., None].astype(float))
         if self.variance_discount is None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from kfmodels.assumptions import (
     DIFFUSE,
@@ -29,6 +29,7 @@ from kfmodels.distributions import KalmanRegression
 from kfmodels.noise import (
     EXPECTED_NOISE_SHARE,
     HEDGE_MEMORY,
+    HEDGE_MEMORY_BESIDE_MOVING_LEVEL,
     INTERCEPT_MEMORY,
     NOISE_LOG_SD,
     Absolute,
@@ -38,6 +39,9 @@ from kfmodels.noise import (
     q_to_gain,
     q_to_memory,
 )
+
+Array = Any
+"""A NumPy array as it is made, a JAX one inside `jax.jit`."""
 
 Intercept = Literal["random_walk", "static", "none"]
 
@@ -91,7 +95,8 @@ class HedgeRatioModel:
         y = data.y - coordinates.offset
         design = np.where(data.observed[:, None], coordinates.design(data.x), 0.0)
         n = design.shape[1]
-        spread = float(y[data.observed].std())
+        # around the offset; without an intercept that is 0, and a ratio near y / x must be likely
+        spread = float(np.sqrt((y[data.observed] ** 2).mean()))
         mean, cov = np.zeros(n), np.zeros((n, n))
         if isinstance(self.initial, Weak):
             cov = np.eye(n) * (self.initial.sds * spread) ** 2
@@ -214,8 +219,10 @@ def hedge_ratio_model(
     Args:
         delta: prior or value of how fast each coefficient moves: a `Memory`, a NumPyro distribution
             on (0, 1), a number (fixed), `Absolute(...)` for the units of published code, or a dict
-            with "beta" and "alpha" for one each ("beta" may list a number per hedge). Default: a
-            memory of about 60 bars for hedges (90 %: 5 to 700), 2 for the intercept (up to 40).
+            with "beta" and "alpha" for one each ("beta" may list a number per hedge). Default: for
+            hedges a memory of about 6 bars (90 %: 1.1 to 100) beside an intercept that moves, which
+            is slower than it sounds (see `HEDGE_MEMORY_BESIDE_MOVING_LEVEL`), and of 60 (5 to 700)
+            otherwise; for the intercept 2 (up to 40).
         obs_scale: prior or value of the sd of the observation noise, in units of the transformed
             target. Default: log-normal around half the sd of the one-bar hedged move. With
             `Discounted` noise it is where the sd starts.
@@ -233,7 +240,8 @@ def hedge_ratio_model(
     Raises:
         ValueError: an argument is not what it may be; the message says what is allowed.
 
-    Source: DESIGN and priors: README; the recursion: West and Harrison (1997), chapters 4 and 10.
+    Source: West and Harrison (1997), chapters 4, 6 and 10; the relative state noise: Palomar (2025),
+    Portfolio Optimization, section 15.6.
 
     Example:
         >>> from kfmodels import Discounted, Memory, hedge_ratio_model
@@ -264,6 +272,8 @@ def hedge_ratio_model(
             allowed = ", ".join(f"{option.__name__}(...)" for option in kind.__args__)
             raise ValueError(f"{name} must be one of {allowed}, not {value!r}")
     beta, alpha = parts.get("beta"), parts.get("alpha")
+    alone = intercept != "random_walk" or isinstance(drift, StateDiscount)
+    usual = HEDGE_MEMORY if alone else HEDGE_MEMORY_BESIDE_MOVING_LEVEL
     absolute = isinstance(beta, Absolute) or isinstance(alpha, Absolute)
     if absolute and (isinstance(noise, Discounted) or isinstance(drift, StateDiscount)):
         raise ValueError(
@@ -271,7 +281,7 @@ def hedge_ratio_model(
             "the others know the state noise only relative to the observation noise"
         )
     return HedgeRatioModel(
-        beta_delta=HEDGE_MEMORY if beta is None else _checked(beta, "beta"),
+        beta_delta=usual if beta is None else _checked(beta, "beta"),
         alpha_delta=INTERCEPT_MEMORY if alpha is None else _checked(alpha, "alpha"),
         obs_scale=obs_scale,
         noise=noise,

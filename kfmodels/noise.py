@@ -55,7 +55,8 @@ def q_to_memory(q: Array) -> Array:
         >>> round(float(q_to_memory(1e-4)), 1)
         100.5
     """
-    gain = q_to_gain(np.float64(q) if np.isscalar(q) else q)
+    plain = isinstance(q, (int, float, np.integer, np.floating))
+    gain = q_to_gain(np.float64(q) if plain else q)
     with np.errstate(divide="ignore"):
         return 1 / gain
 
@@ -136,7 +137,16 @@ class Absolute:
 
 
 HEDGE_MEMORY = Memory(60, low=5, high=700)
-"""Default prior of a hedge ratio: anything from a week to three years of daily bars."""
+"""Default prior of a hedge ratio beside a level that stands still: a week to three years of bars."""
+
+HEDGE_MEMORY_BESIDE_MOVING_LEVEL = Memory(6, low=1.1, high=100)
+"""The same beside an intercept that moves: it takes most of what `q` is measured against.
+
+Once the intercept follows the price, the ratio learns only from days on which the hedge moves, and
+it forgets far more slowly than its `q` says: on daily prices a `memory` of 1.1 to 100 bars is an
+`effective_memory` (see `HedgeFit.summary`) of about 20 bars to longer than the sample. A prior of 60
+bars on q itself sat 2.5 sds from the posterior of AAPL on the S&P 500 and split it in two.
+"""
 
 INTERCEPT_MEMORY = Memory(2, low=1.003, high=40)
 """Default prior of the intercept: on daily prices the level follows the price almost at once."""

@@ -137,9 +137,9 @@ class OnlineFilter:
         hedges = self._prices(x)
         if any(price != price for price in hedges):
             raise ValueError(f"forecast needs a price of every hedge: {', '.join(self.hedges)}")
-        if self.transform == "return" and self.last_prices is None:
-            raise ValueError("forecast of a return needs an earlier complete row of prices")
         values = self._transformed([1.0, *hedges])
+        if values is None:
+            raise ValueError("forecast of a return needs an earlier complete row of prices")
         predicted = predict(self._state, self.drift, dt)
         seen = forecast(predicted, self._design(values), 0.0)
         mean, var = self._mix_forecast(seen, self.noise.fade(self._scale, dt))
@@ -288,6 +288,7 @@ class OnlineFilter:
             return math.exp(value)
         if self.transform == "level":
             return value
+        assert self.last_prices is not None  # or there would be no return to forecast
         return float(self.last_prices[0] * (1 + value))
 
     def _mix_forecast(self, seen: Forecast, faded: Scale | None) -> tuple[float, float]:

@@ -69,15 +69,15 @@ def from_json(path: str | Path) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
+    if isinstance(value, (date, np.datetime64)):
+        return str(value)
+    if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
         return {"array": value.tolist()}
     if type(value).__name__ in _KINDS:
         parts = {name: _plain(part) for name, part in value._asdict().items()}
         return {"kind": type(value).__name__} | parts
-    if isinstance(value, (date, np.datetime64)):
-        return str(value)
     if isinstance(value, tuple):
         return list(value)
     raise TypeError(f"cannot save {type(value).__name__}")

@@ -1,6 +1,6 @@
 """Pictures that ArviZ lacks: a hedge ratio that moves, and its spread, with what was known when."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -38,9 +38,9 @@ def hedge_ratio_and_spread(
     figure = Figure(figsize=(10, 6.5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     hedge = fitted.hedges[0]
-    ratio = fitted.hedge_ratio()
+    ratio: Any = fitted.hedge_ratio()
     ratio = ratio[hedge] if len(fitted.hedges) > 1 else ratio
-    spread = fitted.spread()[["mean", "sd"]]
+    spread: Any = fitted.spread()[["mean", "sd"]]
     if live is not None:
         ratio = pd.concat(
             [ratio[["mean", "sd"]], _columns(live, f"beta {hedge}", f"sd_total {hedge}")]

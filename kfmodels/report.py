@@ -1,5 +1,7 @@
 """A fit in plain words: what was inferred, how sure it is, what it means, what to do next."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -64,7 +66,7 @@ def _noise_table(fitted: HedgeFit) -> str:
 def _now(fitted: HedgeFit) -> str:
     lines = [f"Hedge after the close of {day(fitted.fit_until)} (hold it until the next)"]
     shares = fitted.hedge_shares(100).iloc[-1]
-    group = fitted.tree["filtered"].isel(time=-1)
+    group: Any = fitted.tree["filtered"].isel(time=-1)
     for name in fitted.hedges:
         mean, sd = (float(group[k].sel(coef=name)) for k in ("mean", "sd"))
         known = float(group["sd_given_noise"].sel(coef=name))
@@ -166,7 +168,7 @@ def _bars(memory: float) -> str:
     return "static" if np.isinf(memory) else f"{memory:.3g}"
 
 
-def _interval(row: object) -> str:
+def _interval(row: Any) -> str:
     if np.isinf(row.memory) or row.memory_lower == row.memory_upper:
         return ""
     return f"{row.memory_lower:.3g} .. {row.memory_upper:.3g}"

@@ -71,12 +71,14 @@ class HedgeFit:
 
     @property
     def hedges(self) -> tuple[str, ...]:
-        return tuple(str(name) for name in self.tree["constant_data"]["hedge"].values)
+        constant: Any = self.tree["constant_data"]
+        return tuple(str(name) for name in constant["hedge"].values)
 
     @property
     def coef(self) -> tuple[str, ...]:
         """Names of the coefficients: the hedges, then "alpha"."""
-        return tuple(str(name) for name in self.tree["posterior"]["coef"].values)
+        posterior: Any = self.tree["posterior"]
+        return tuple(str(name) for name in posterior["coef"].values)
 
     @property
     def fit_until(self) -> Any:
@@ -95,11 +97,12 @@ class HedgeFit:
 
     def convergence(self) -> dict[str, float]:
         """Worst R-hat, smallest effective sample size, share of divergent draws."""
-        table = self.summary()
+        table: Any = self.summary()
+        stats: Any = self.tree["sample_stats"]
         return {
             "rhat": float(table["rhat"].max()),
             "ess": float(table["ess"].min()),
-            "diverging": float(self.tree["sample_stats"]["diverging"].mean()),
+            "diverging": float(stats["diverging"].mean()),
         }
 
     def summary(self) -> pd.DataFrame:
@@ -155,8 +158,9 @@ class HedgeFit:
         that the forecast allowed it) and `z = mean / sd`; NaN where nothing was observed. Positive
         means the target is rich.
         """
-        group = self.tree["predicted"]
-        seen = self.tree["constant_data"]["observed"].values.astype(bool)
+        tree: trees.Tree = self.tree
+        group = tree["predicted"]
+        seen = tree["constant_data"]["observed"].values.astype(bool)
         mean = np.where(seen, group["spread"].values, np.nan)
         sd = group["spread_sd"].values
         width = NormalDist().inv_cdf(0.5 + level / 2) * sd
@@ -239,13 +243,14 @@ def _spanned(memory: np.ndarray) -> dict[str, float]:
 
 def _described(var: np.ndarray) -> dict[str, float]:
     """Median of a variance, and how well its chains mixed; NaN where it is fixed."""
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import array_stats
 
+    stats: Any = array_stats  # whose annotations promise tuples where it gives numbers
     described = {"var": float(np.median(var)), "rhat": np.nan, "ess": np.nan}
     if np.ptp(var) > 0:
         log_var = np.log(var)
-        described["rhat"] = float(array_stats.rhat(log_var, chain_axis=0, draw_axis=1))
-        described["ess"] = float(array_stats.ess(log_var, chain_axis=0, draw_axis=1))
+        described["rhat"] = float(stats.rhat(log_var, chain_axis=0, draw_axis=1))
+        described["ess"] = float(stats.ess(log_var, chain_axis=0, draw_axis=1))
     return described
 
 

@@ -145,7 +145,7 @@ def _model_ratio(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> pd
             f"{name} hedges {fitted.target} with {', '.join(fitted.hedges)}, "
             f"not {data.target} with {', '.join(data.hedges)}"
         )
-    later = data.prices[data.index > fitted.fit_until]
+    later = data.prices.loc[data.index > fitted.fit_until]
     found = ratios(follow(fitted.online(), later), fitted.hedges)
     by_shares = data.transform == "level"
     if by_shares == (fitted.tree.attrs["transform"] == "level"):

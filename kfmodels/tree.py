@@ -291,7 +291,7 @@ def _numpy(part: Any) -> Any:
 
 def _plain_index(index: pd.Index) -> pd.Index:
     """The dimension "time". netCDF knows no time zones: UTC, and the zone is kept as an attribute."""
-    if getattr(index, "tz", None) is not None:
+    if isinstance(index, pd.DatetimeIndex) and index.tz is not None:
         index = index.tz_convert("UTC").tz_localize(None)
     # xarray would take the name of the index for the dimension
     return index.rename("time")

@@ -58,9 +58,9 @@ def series(
 ) -> Series:
     """Complete a series: everything observed, one unit of time between rows.
 
-    All arrays have the same number of batch axes (length 1 broadcasts). Values of `y` and `design`
-    at unobserved rows are replaced by 0, so that a NaN left there reaches neither the state nor a
-    gradient.
+    All arrays have the same number of batch axes (length 1 broadcasts). At unobserved rows `y` and
+    what is not finite in `design` are replaced by 0, so that a NaN left there reaches neither the
+    state nor a gradient; a design that is known is kept, and the row is forecast from it.
     """
     y, design = jnp.asarray(y), jnp.asarray(design)
     dtype = jnp.result_type(y, design, float)
@@ -70,7 +70,7 @@ def series(
         dt = jnp.ones(plain, dtype).at[0].set(0)
     return Series(
         y=jnp.where(seen, y, 0).astype(dtype),
-        design=jnp.where(jnp.expand_dims(seen, 1), design, 0).astype(dtype),
+        design=jnp.where(jnp.expand_dims(seen, 1) | jnp.isfinite(design), design, 0).astype(dtype),
         observed=seen.astype(dtype),
         dt=jnp.asarray(dt, dtype),
     )
@@ -141,7 +141,7 @@ def filter(rows: Series, start: State, drift: Drift, noise: Noise) -> Filtered:
 
     _, (predicted, filtered, seen, before, after) = lax.scan(body, begin, rows)
     density = _log_density(seen, noise, before, rows.observed)
-    if before is None:
+    if before is None or after is None:  # of a constant variance both are
         var = jnp.broadcast_to(noise.var, seen.error.shape)
         before = after = Scale(None, var)
     return Filtered(
@@ -241,29 +241,34 @@ def moments(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[Arr
     """Marginal mean and variance of every `y`, each (T, *b).
 
     The filtered mean is a sum of uncorrelated innovations, `Var m_t = Var m_t-1 + K K' E[e^2]`,
-    which holds for every drift and noise. The variance is infinite where a Student-t forecast
-    has 2 degrees of freedom or fewer.
+    which holds for every drift and noise. The variance is infinite from the first observed row on
+    whose Student-t forecast has 2 degrees of freedom or fewer.
     """
     begin = _begin(rows, start, drift, noise)
 
-    def body(carry: tuple[State, Scale | None, Array], row: Series):
-        state, scale, known = carry
+    def body(carry: tuple[State, Scale | None, Array, Array], row: Series):
+        state, scale, known, lost = carry
         predicted = predict(state, drift, row.dt)
         blank = forecast(predicted, row.design, jnp.zeros_like(state.mean[0]))
         faded = noise.fade(scale, row.dt)
         if faded is None:
-            square = noise.var * blank.var
+            square, endless = noise.var * blank.var, lost
         else:
-            square = faded.var * blank.var
-            square = jnp.where(faded.dof > 2, square * faded.dof / (faded.dof - 2), jnp.inf)
+            # kept finite in the sums, where infinity times a gain of 0 would be NaN
+            tail = jnp.where(faded.dof > 2, faded.dof / (faded.dof - 2), 1)
+            square, endless = faded.var * blank.var * tail, lost | (faded.dof <= 2)
         variance = ((known * row.design).sum(1) * row.design).sum(0) + square
+        variance = jnp.where(endless, jnp.inf, variance)
+        lost = lost | (endless & (row.observed > 0))
         gain = blank.gain * row.observed
         known = known + gain[:, None] * gain * square
         typical = Forecast(jnp.sqrt(square), blank.var, blank.leverage)
         state = State(predicted.mean, update(predicted, typical, row.observed).cov)
-        return (state, noise.learn(faded, typical, row.observed), known), (-blank.error, variance)
+        scale = noise.learn(faded, typical, row.observed)
+        return (state, scale, known, lost), (-blank.error, variance)
 
-    _, (mean, variance) = lax.scan(body, (*begin, jnp.zeros_like(begin[0].cov)), rows)
+    known = jnp.zeros_like(begin[0].cov)
+    _, (mean, variance) = lax.scan(body, (*begin, known, jnp.zeros(known.shape[2:], bool)), rows)
     return mean, variance
 
 

@@ -45,6 +45,10 @@ class Scale(NamedTuple):
     var: Array
 
 
+Carried = Any
+"""What a noise carries from row to row, as its own `start` gave it: a `Scale`, or None."""
+
+
 class RandomWalk(NamedTuple):
     """State noise added per unit of time: `cov + dt * noise`, noise (n, n, *b), relative."""
 
@@ -80,10 +84,10 @@ class ConstantVariance(NamedTuple):
     def start(self) -> None:
         return None
 
-    def fade(self, scale: None, dt: Array) -> None:
+    def fade(self, scale: Carried, dt: Array) -> None:
         return None
 
-    def learn(self, scale: None, forecast: Forecast, observed: Array) -> None:
+    def learn(self, scale: Carried, forecast: Forecast, observed: Array) -> None:
         return None
 
 
@@ -100,10 +104,10 @@ class DiscountedVariance(NamedTuple):
     def start(self) -> Scale:
         return Scale(self.dof, self.var)
 
-    def fade(self, scale: Scale, dt: Array) -> Scale:
+    def fade(self, scale: Carried, dt: Array) -> Scale:
         return Scale(scale.dof * self.factor**dt, scale.var)
 
-    def learn(self, scale: Scale, forecast: Forecast, observed: Array) -> Scale:
+    def learn(self, scale: Carried, forecast: Forecast, observed: Array) -> Scale:
         dof = scale.dof + observed
         square = forecast.error * forecast.error / forecast.var
         return Scale(dof, (scale.dof * scale.var + observed * square) / dof)

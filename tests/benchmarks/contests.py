@@ -64,18 +64,24 @@ def _ticks() -> Iterator[Contest]:
     for count, rows in TICKS.items():
         problem = problems.single(rows)
         each = "" if count == 1 else f", {count} filters"
-        yield Contest(
-            "online tick, NumPy",
-            "1 draw" if count == 1 else f"{count} draws",
-            ours={"bare step": partial(ticks.bare_step, problem, count)},
-            peers={
-                f"filterpy{each}": partial(ticks.filterpy_ticks, problem, count),
-                f"pykalman{each}": partial(ticks.pykalman_ticks, problem, count),
-                "simdkalman.primitives": partial(ticks.simdkalman_ticks, problem, count),
-            },
-            per="tick",
-            count=rows,
-        )
+        others = {
+            f"filterpy{each}": partial(ticks.filterpy_ticks, problem, count),
+            f"pykalman{each}": partial(ticks.pykalman_ticks, problem, count),
+            "simdkalman.primitives": partial(ticks.simdkalman_ticks, problem, count),
+        }
+        size = "1 draw" if count == 1 else f"{count} draws"
+        for what, contestant in {
+            "online tick, state only": {"bare step": ticks.bare_step},
+            "online tick, with score and report": {"OnlineFilter": ticks.online_filter},
+        }.items():
+            yield Contest(
+                what,
+                size,
+                ours={name: partial(run, problem, count) for name, run in contestant.items()},
+                peers=others,
+                per="tick",
+                count=rows,
+            )
 
 
 def _batch() -> Iterator[Contest]:

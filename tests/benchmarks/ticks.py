@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kfmodels.kalman.step import RandomWalk, State, step
+from kfmodels.coordinates import Coordinates
+from kfmodels.kalman.step import ConstantVariance, RandomWalk, State, step
+from kfmodels.online import OnlineFilter
 from tests.benchmarks.problems import Problem
 from tests.benchmarks.timing import Run
 
@@ -45,6 +47,36 @@ def bare_step(problem: Problem, count: int) -> Run:
         for y, design, dt in rows:
             _, state, _ = step(state, design, y, drift, 1.0, dt)
         return state.mean.reshape(2, count), (state.cov * obs_var).reshape(2, 2, count)
+
+    return run
+
+
+def online_filter(problem: Problem, count: int) -> Run:
+    """`OnlineFilter.update`: also scores, reweights the draws, and reports mean, sds, spread and z."""
+    q, obs_var = draws(problem, count)
+    inner = Coordinates(np.zeros(1), np.ones(1), 0.0, True)
+    cov = problem.cov[..., None] / obs_var
+    mean = np.repeat(problem.mean[:, None], count, axis=1)
+    rows = [
+        (float(y), [float(h[0])], float(t > 0))
+        for t, (y, h) in enumerate(zip(problem.y, problem.design, strict=True))
+    ]
+
+    def run() -> tuple[np.ndarray, np.ndarray]:
+        live = OnlineFilter(
+            target="Y",
+            hedges=["X"],
+            transform="level",
+            coordinates=inner,
+            drift=RandomWalk(np.eye(2)[..., None] * q),
+            noise=ConstantVariance(obs_var),
+            state=State(mean, cov),
+            scale=None,
+            log_weights=np.full(count, -np.log(count)),
+        )
+        for y, x, dt in rows:
+            live.update(y=y, x=x, dt=dt)
+        return live._state.mean, live._state.cov * obs_var
 
     return run
 

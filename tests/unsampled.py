@@ -1,0 +1,46 @@
+"""Fits that cost no sampling: the draws of the prior, handed on as if they were the posterior's.
+
+They are vague and disagree with each other, which is what a test of mixing wants.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro import handlers
+
+from kfmodels import NUTS, HedgeData, HedgeFit, fit, hedge_ratio_model
+from kfmodels.inference import Draws
+
+
+@dataclass(frozen=True)
+class FromPrior(NUTS):
+    """An inference method that learns nothing."""
+
+    draws: int = 32
+    chains: int = 2
+    diverging: float = 0.0
+    """Share of the draws that are said to have diverged."""
+
+    def run(self, model: Any, inputs: Any, seed: int, progress: bool) -> Draws:
+        def one(key: Any) -> dict[str, Any]:
+            trace = handlers.trace(handlers.seed(model, key)).get_trace(inputs)
+            kinds = ("sample", "deterministic")
+            return {k: s["value"] for k, s in trace.items() if s["type"] in kinds and k != "y"}
+
+        with jax.enable_x64(True):
+            keys = jax.random.split(jax.random.key(seed), (self.chains, self.draws))
+            sites = jax.device_get(jax.jit(jax.vmap(jax.vmap(one)))(keys))
+        prior = {name: site.reshape(-1, *site.shape[2:]) for name, site in sites.items()}
+        order = np.arange(self.chains * self.draws).reshape(self.chains, self.draws)
+        return Draws(sites, {"diverging": order < self.diverging * order.size}, prior)
+
+
+def unsampled(data: HedgeData, *, draws: int = 32, seed: int = 0, **options: Any) -> HedgeFit:
+    """A fit of `hedge_ratio_model(**options)` whose 2 x `draws` noise draws come from the prior."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # they have not converged, and need not
+        model = hedge_ratio_model(**options)
+        return fit(data, model, method=FromPrior(draws=draws), seed=seed, progress=False)
