@@ -117,7 +117,7 @@ class HedgeData:
         return len(self.values)
 
     def __repr__(self) -> str:
-        span = f"{self.index[0]} .. {self.last_date}" if len(self) else "no rows"
+        span = f"{day(self.index[0])} .. {day(self.last_date)}" if len(self) else "no rows"
         gaps = int((~self.observed).sum())
         return (
             f"HedgeData({self.target} on {', '.join(self.hedges)}; {self.transform}; "
@@ -159,6 +159,11 @@ class HedgeData:
                 f"{'without one' if stamp.tz is None else f'in {stamp.tz}'}; use {cure}"
             )
         return stamp
+
+
+def day(at: Any) -> str:
+    """A date without its midnight."""
+    return str(at).removesuffix(" 00:00:00")
 
 
 def transform_prices(prices: pd.DataFrame, transform: Transform) -> pd.DataFrame:

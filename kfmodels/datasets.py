@@ -231,7 +231,7 @@ def _walk(steps: np.ndarray) -> np.ndarray:
     return walk
 
 
-def _memory_to_q(name: str, memory: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+def _memory_to_q(name: str, memory: ArrayLike, shape: tuple[int, ...]) -> Any:
     # `noise.memory_to_q` is the same map, but importing `noise` imports JAX; a test compares them.
     memory = _numbers(name, memory)
     short = memory[~(memory > 1)]

@@ -67,7 +67,7 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
         picture.savefig(temporary, format="png", dpi=110)
     took = time.perf_counter() - began
     say(f"\nSaved {', '.join(str(path) for path in paths)} ({took:.0f} s in all).")
-    say("Next:")
+    say("Next (after `python3 -m uv run` if that is how this was started):")
     say(f"  kfmodels show {paths[0]}")
     say(f"  kfmodels update {paths[0]} --tick {TARGET}=130.5 --tick {HEDGE}=3825 --at 2023-01-03")
     say("  kfmodels fit YOUR_PRICES.csv --target Y --hedges X1,X2 --discounted --out yours.nc")

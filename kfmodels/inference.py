@@ -161,7 +161,7 @@ def _advance(state: Any, inputs: Any, *, model: Model, method: NUTS, length: int
     return jax.lax.scan(body, state, None, length=length)
 
 
-def _near_prior(prior: dict[str, np.ndarray], random: np.random.Generator) -> dict[str, np.ndarray]:
+def _near_prior(prior: dict[str, np.ndarray], random: np.random.Generator) -> dict[str, Any]:
     """A start within one prior sd of the prior mean, from draws on the unconstrained scale."""
     return {
         name: z.mean(0) + z.std(0) * random.uniform(-1, 1, z.shape[1:]) for name, z in prior.items()

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+from textwrap import fill
+
 import jax
 import numpy as np
 
 from kfmodels import mixture
 from kfmodels import tree as trees
+from kfmodels.data import day
 from kfmodels.mixture import NoiseDraws
 from kfmodels.results import HedgeFit
 
@@ -17,7 +20,7 @@ _MONTH = 21
 
 
 def report(fitted: HedgeFit) -> str:
-    """The report of one fit, as text of at most 100 columns.
+    """The report of one fit, as text.
 
     Example:
         >>> from kfmodels import HedgeData, NUTS, datasets, fit
@@ -106,7 +109,8 @@ def _meaning(fitted: HedgeFit) -> str:
             f"these rows, {nats / rows:+.3f} a bar, at no extra parameter: {verdict}."
         )
     notes.append(_trust(fitted))
-    return "What it means\n" + "\n".join(f"- {note}" for note in notes)
+    wrapped = [fill(note, 100, initial_indent="- ", subsequent_indent="  ") for note in notes]
+    return "\n".join(["What it means", *wrapped])
 
 
 def _regime(fitted: HedgeFit, memory: float) -> str:
@@ -155,11 +159,6 @@ def discounted_gain(fitted: HedgeFit) -> tuple[float, float] | None:
         constant = float(mixture.log_likelihood(rows, held)[0])
         moving = np.asarray(mixture.log_likelihood(rows, many))
     return float(moving.max() - constant), VARIANCE_MEMORIES[int(moving.argmax())]
-
-
-def day(at: object) -> str:
-    """A date without the midnight."""
-    return str(at).removesuffix(" 00:00:00")
 
 
 def _bars(memory: float) -> str:

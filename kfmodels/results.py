@@ -162,8 +162,8 @@ class HedgeFit:
         group = tree["predicted"]
         seen = tree["constant_data"]["observed"].values.astype(bool)
         mean = np.where(seen, group["spread"].values, np.nan)
-        sd = group["spread_sd"].values
-        width = NormalDist().inv_cdf(0.5 + level / 2) * sd
+        sd = np.where(seen, group["spread_sd"].values, np.nan)
+        width = _width(level) * sd
         return pd.DataFrame(
             {"mean": mean, "sd": sd, "lower": -width, "upper": width, "z": mean / sd}, self.index
         )
@@ -254,10 +254,15 @@ def _described(var: np.ndarray) -> dict[str, float]:
     return described
 
 
-def _blocks(belief: Any, names: tuple[str, ...], index: pd.Index, level: float) -> pd.DataFrame:
+def _width(level: float) -> float:
+    """Half width of a central normal interval, in standard deviations."""
     if not 0 < level < 1:
         raise ValueError(f"level is the probability of the interval, between 0 and 1, not {level}")
-    wide = NormalDist().inv_cdf(0.5 + level / 2)
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+def _blocks(belief: Any, names: tuple[str, ...], index: pd.Index, level: float) -> pd.DataFrame:
+    wide = _width(level)
     blocks = {}
     for name in names:
         mean, sd = trees.belief(belief, name)

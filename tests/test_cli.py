@@ -119,7 +119,7 @@ def test_demo_does_the_main_job(tmp_path):
         "aapl-spx.nc.live.json",
         "aapl-spx.png",
     }
-    for words in ("Inferred noise", "ratio to SPX", "kfmodels, tick by tick", "Next:"):
+    for words in ("Inferred noise", "ratio to SPX", "kfmodels, tick by tick", "Next ("):
         assert words in text
     fitted = load(tmp_path / "kfmodels-demo" / "aapl-spx.nc")
     live = OnlineFilter.load(tmp_path / "kfmodels-demo" / "aapl-spx.nc.live.json")

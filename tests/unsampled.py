@@ -5,6 +5,7 @@ They are vague and disagree with each other, which is what a test of mixing want
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,17 +26,22 @@ class FromPrior(NUTS):
     """Share of the draws that are said to have diverged."""
 
     def run(self, model: Any, inputs: Any, seed: int, progress: bool) -> Draws:
-        def one(key: Any) -> dict[str, Any]:
-            trace = handlers.trace(handlers.seed(model, key)).get_trace(inputs)
-            kinds = ("sample", "deterministic")
-            return {k: s["value"] for k, s in trace.items() if s["type"] in kinds and k != "y"}
-
         with jax.enable_x64(True):
             keys = jax.random.split(jax.random.key(seed), (self.chains, self.draws))
-            sites = jax.device_get(jax.jit(jax.vmap(jax.vmap(one)))(keys))
+            sites = jax.device_get(_prior(keys, inputs, model=model))
         prior = {name: site.reshape(-1, *site.shape[2:]) for name, site in sites.items()}
         order = np.arange(self.chains * self.draws).reshape(self.chains, self.draws)
         return Draws(sites, {"diverging": order < self.diverging * order.size}, prior)
+
+
+@partial(jax.jit, static_argnames="model")
+def _prior(keys: Any, inputs: Any, *, model: Any) -> dict[str, Any]:
+    def one(key: Any) -> dict[str, Any]:
+        trace = handlers.trace(handlers.seed(model, key)).get_trace(inputs)
+        kinds = ("sample", "deterministic")
+        return {k: s["value"] for k, s in trace.items() if s["type"] in kinds and k != "y"}
+
+    return jax.vmap(jax.vmap(one))(keys)
 
 
 def unsampled(data: HedgeData, *, draws: int = 32, seed: int = 0, **options: Any) -> HedgeFit:
