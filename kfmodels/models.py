@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jaxtyping import Float
+from jaxtyping import ArrayLike, Float
 
 from kfmodels.assumptions import (
     DIFFUSE,
@@ -126,8 +126,8 @@ class HedgeRatioModel:
         inputs: Inputs,
         *,
         q: Float[Array, "*draws coef"],
-        obs_scale: Float[Array, "*draws"],
-        variance_memory: Float[Array, "*draws"] | None = None,
+        obs_scale: Float[ArrayLike, "*draws"],
+        variance_memory: Float[ArrayLike, "*draws"] | None = None,
     ) -> KalmanRegression:
         """The series as a distribution, in inner coordinates, given the noise parameters."""
         obs_var = jnp.square(obs_scale)

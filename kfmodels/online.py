@@ -7,7 +7,6 @@ well they forecast it.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,48 +27,9 @@ from kfmodels.kalman.step import (
     update,
 )
 from kfmodels.online_file import from_json, to_json
+from kfmodels.records import FairValue, Tick
 
 _Z90 = 1.6448536269514722
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """What is known after one tick, in the units of the data.
-
-    `beta`, `alpha` and their sds are filtered (t | t): the hedge to hold until the next tick.
-    `sd_given_noise` takes the noise as known, `sd_total` adds what is not known about it (law of
-    total variance); both have an entry "alpha" too. `spread` is the innovation, y minus its forecast
-    from the ticks before: positive means the target is rich. `z` is spread / spread_sd. `gain` is the
-    share of the spread that was taken to be permanent. Where nothing was observed, `spread`, `z` and
-    `log_score` are NaN.
-    """
-
-    at: Any
-    observed: bool
-    beta: dict[str, float]
-    alpha: float
-    sd_given_noise: dict[str, float]
-    sd_total: dict[str, float]
-    spread: float
-    spread_sd: float
-    z: float
-    gain: float
-    log_score: float
-    effective_draws: float
-
-
-@dataclass(frozen=True, slots=True)
-class FairValue:
-    """Forecast of the target given its hedges.
-
-    `price` with its 90 % band `lower`, `upper` in currency; `mean` and `sd` in transformed units.
-    """
-
-    price: float
-    lower: float
-    upper: float
-    mean: float
-    sd: float
 
 
 class OnlineFilter:
@@ -134,6 +94,7 @@ class OnlineFilter:
         Raises:
             ValueError: a price that cannot be transformed.
         """
+        _check_dt(dt)
         hedges = self._prices(x)
         if any(price != price for price in hedges):
             raise ValueError(f"forecast needs a price of every hedge: {', '.join(self.hedges)}")
@@ -161,10 +122,11 @@ class OnlineFilter:
             A `Tick`. Where a price is missing the state only diffuses.
 
         Raises:
-            ValueError: infinite or non-positive price, wrong number of hedges, time not later than
-                the last. The filter is then as it was before.
+            ValueError: infinite or non-positive price, wrong number of hedges, negative dt, time not
+                later than the last. The filter is then as it was before.
         """
-        if at is not None and self.at is not None:
+        _check_dt(dt)
+        if at is not None:
             self._check_later(at)
         prices = [float(y), *self._prices(x)]
         missing = any(price != price for price in prices)
@@ -232,7 +194,10 @@ class OnlineFilter:
         }
 
     def _check_later(self, at: Any) -> None:
-        (kind, now), (kept, last) = _instant(at), _instant(self.at)
+        kind, now = _instant(at)
+        if self.at is None:
+            return
+        kept, last = _instant(self.at)
         if kind != kept:
             raise ValueError(
                 f"the tick at {at} is {kind}, the one before, at {self.at}, was {kept}: use one "
@@ -377,6 +342,11 @@ class _LogGamma:
         answer = np.array([math.lgamma(v) for v in a.tolist()])
         self._known = [*self._known[-1:], (a, answer)]
         return answer
+
+
+def _check_dt(dt: float) -> None:
+    if not 0 <= dt < math.inf:
+        raise ValueError(f"dt is the number of bars since the last row, 0 or more, not {dt}")
 
 
 def _instant(at: Any) -> tuple[str, Any]:

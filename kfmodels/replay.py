@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from kfmodels.online import OnlineFilter, Tick
+from kfmodels.online import OnlineFilter
+from kfmodels.records import Tick
 
 
 def follow(

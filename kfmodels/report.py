@@ -1,8 +1,7 @@
 """A fit in plain words: what was inferred, how sure it is, what it means, what to do next."""
 
-from typing import Any
-
 from textwrap import fill
+from typing import Any
 
 import jax
 import numpy as np

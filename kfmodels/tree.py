@@ -220,7 +220,8 @@ def online(tree: Tree, given: HedgeData, draws: int) -> OnlineFilter:
     total = held.sizes["noise_draw"]
     taken = held.isel(noise_draw=((np.arange(draws) + 0.5) * total / draws).astype(int))
     kept = NoiseDraws(**{k: taken[k].values for k in NoiseDraws._fields if k in taken})
-    _, drift, noise = kept.recursion()
+    with jax.enable_x64(True):  # or the noise would be rounded to single precision
+        _, drift, noise = jax.device_get(kept.recursion())
     complete = given.prices.dropna()
     last = given.last_date
     return OnlineFilter(
