@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kfmodels.noise import VARIANCE_MEMORY
+from kfmodels.noise import LEAST_VARIANCE_MEMORY, VARIANCE_MEMORY, Memory
 
 DIFFUSE = 1e10
 """Relative start variance that stands for infinity: float64 keeps six digits of the likelihood."""
@@ -25,7 +25,8 @@ class Discounted:
     observations.
 
     Args:
-        memory: a `Memory` prior, a NumPyro distribution on bars (above 1), or a number of bars.
+        memory: a `Memory` prior, a NumPyro distribution on bars, or a number of bars; above 3, where
+            a forecast has a variance.
         dof: weight of the start, in observations.
     """
 
@@ -33,8 +34,13 @@ class Discounted:
     dof: float = 4.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.memory, (int, float)) and not self.memory > 1:
-            raise ValueError(f"Discounted: memory must be above 1 bar, not {self.memory}")
+        if isinstance(self.memory, Memory):
+            self.memory.on_bars()
+        if isinstance(self.memory, (int, float)) and not self.memory > LEAST_VARIANCE_MEMORY:
+            raise ValueError(
+                f"Discounted: memory must be above {LEAST_VARIANCE_MEMORY:g} bars, where forecasts "
+                f"have a variance, not {self.memory}"
+            )
         if not self.dof > 0:
             raise ValueError(f"Discounted: dof must be positive, not {self.dof}")
 

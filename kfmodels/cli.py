@@ -49,7 +49,9 @@ def fit(
     target: Annotated[str, typer.Option(help="Ticker to hedge.")],
     hedges: Annotated[str, typer.Option(help="Tickers to hedge it with, separated by commas.")],
     out: Annotated[Path, typer.Option(help="File to write the fit to (netCDF).")],
-    until: Annotated[str | None, typer.Option(help="Last date to infer the noise from.")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Last date (or time) to infer the noise from.")
+    ] = None,
     transform: Annotated[Transform, typer.Option(help="What to do to the prices.")] = "log",
     discounted: Annotated[
         bool, typer.Option("--discounted", help="Let the observation variance move.")
@@ -71,9 +73,9 @@ def fit(
         names = [name.strip() for name in hedges.split(",") if name.strip()]
         data = HedgeData.from_prices(table, target=target, hedges=names, transform=transform)
         if until is not None:
-            dates: Any = table.index
-            rest = dates[dates > pd.Timestamp(until, tz=dates.tz)]
-            data = data.before(rest[0]) if len(rest) else data
+            end: Any = pd.Timestamp(until, tz=getattr(table.index, "tz", None))
+            whole_day = pd.Timedelta(days=1) if end == end.normalize() else pd.Timedelta(1, "ns")
+            data = data.before(end + whole_day)
         model = hedge_ratio_model(noise=Discounted() if discounted else Constant())
         fitted = infer(data, model, seed=seed)
         fitted.save(out)

@@ -33,9 +33,9 @@ class KalmanOLS:
         >>> x = np.arange(1.0, 6.0)
         >>> line = KalmanOLS(np.column_stack([2 * x, x]), trans_cov=np.zeros((2, 2)))
         >>> line.state()["mean"].round(2)
-        array([1.96, 0.11])
+        array([1.89, 0.27])
         >>> line.update(X=6.0, Y=12.0)["mean"].round(2)
-        array([1.98, 0.08])
+        array([1.93, 0.21])
     """
 
     def __init__(

@@ -71,12 +71,17 @@ def memory_to_q(memory: Array) -> Array:
     return 1 / (memory * (memory - 1))
 
 
+LEAST_VARIANCE_MEMORY = 3.0
+"""Bars: a variance remembered for m bars is known with m - 1 degrees of freedom, and 2 are too few."""
+
+
 @dataclass(frozen=True)
 class Memory:
     """A prior in the desk's words: the ratio forgets in about `bars`, surely between low and high.
 
     `bars` is the median; 90 % of the prior lies between `low` and `high`, as far as a normal
-    distribution on `log q` allows with that median (on `log(bars - 1)` for a variance).
+    distribution on `log q` allows with that median (on `log(bars - 3)` for a variance, whose
+    Student-t forecasts have no variance at 3 bars or fewer).
 
     Raises:
         ValueError: unless `1 < low < bars < high`.
@@ -86,7 +91,7 @@ class Memory:
         >>> prior.on_delta().event_shape
         ()
         >>> round(prior.log_q_sd, 2)
-        1.71
+        1.73
     """
 
     bars: float
@@ -114,13 +119,23 @@ class Memory:
         )
 
     def on_bars(self) -> dist.Distribution:
-        """The prior on the memory itself: log(memory - 1) is normal."""
-        width = float(np.log((self.high - 1) / (self.low - 1))) / (2 * _Z90)
+        """The prior on the memory of a variance: log(memory - 3) is normal.
+
+        Raises:
+            ValueError: `low` is not above 3 bars.
+        """
+        least = LEAST_VARIANCE_MEMORY
+        if not self.low > least:
+            raise ValueError(
+                f"the memory of a variance lies above {least:g} bars, where its forecasts have a "
+                f"variance; raise low={self.low}"
+            )
+        width = float(np.log((self.high - least) / (self.low - least))) / (2 * _Z90)
         return dist.TransformedDistribution(
-            dist.Normal(float(np.log(self.bars - 1)), width),
+            dist.Normal(float(np.log(self.bars - least)), width),
             [
                 transforms.ExpTransform(),
-                transforms.AffineTransform(1.0, 1.0, domain=constraints.positive),
+                transforms.AffineTransform(least, 1.0, domain=constraints.positive),
             ],
         )
 

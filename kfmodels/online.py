@@ -131,6 +131,7 @@ class OnlineFilter:
         prices = [float(y), *self._prices(x)]
         missing = any(price != price for price in prices)
         values = None if missing else self._transformed(prices)
+        before = self._state, self._scale, self.log_weights, self.weights
         predicted = predict(self._state, self.drift, dt)
         faded = self.noise.fade(self._scale, dt)
         if values is None:
@@ -144,11 +145,15 @@ class OnlineFilter:
             spread_sd = math.sqrt(var)
             self._state = update(predicted, seen)
             self._scale = self.noise.learn(faded, seen, 1.0)
-        if at is not None:
-            self.at = at
+        at = self.at if at is None else at
+        tick = self._tick(at, values is not None, spread, spread_sd, gain, score)
+        if not math.isfinite(sum(tick.beta.values(), tick.alpha) + sum(tick.sd_total.values())):
+            self._state, self._scale, self.log_weights, self.weights = before
+            raise ValueError(self._too_far())
+        self.at = at
         if not missing:
             self.last_prices = np.array(prices)
-        return self._tick(values is not None, spread, spread_sd, gain, score)
+        return tick
 
     def state(self) -> dict[str, np.ndarray]:
         """Mixture moments of [beta..., alpha] in the units of the data, filtered.
@@ -274,19 +279,21 @@ class OnlineFilter:
         else:
             density = log_student(seen.error, faded.var * seen.var, faded.dof, np.log, self._lgamma)
         joint = self.log_weights + density
-        top = float(joint.max())
-        if not math.isfinite(top):
-            raise ValueError(
-                f"the prices are so far from all that {self.target} and {', '.join(self.hedges)} did "
-                "before that no forecast reaches them; pass NaN if they are bad prints. "
-                "The filter is unchanged"
-            )
+        if not math.isfinite(joint.sum()):
+            raise ValueError(self._too_far())
         if len(density) == 1:
-            return top
+            return float(density[0])
+        top = float(joint.max())
         score = top + math.log(np.exp(joint - top).sum())
         self.log_weights = joint - score
         self.weights = np.exp(self.log_weights)
         return score
+
+    def _too_far(self) -> str:
+        return (
+            f"the row is so far from all that {self.target} and {', '.join(self.hedges)} did before "
+            "that the arithmetic cannot follow; pass NaN for bad prints. The filter is unchanged"
+        )
 
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean, and the covariances with and without what is not known of the noise, stacked."""
@@ -300,13 +307,15 @@ class OnlineFilter:
         both[0] = both[1] + (away * weights) @ away.T
         return a @ centre + self._shift, a @ both @ a.T
 
-    def _tick(self, observed: bool, spread: float, sd: float, gain: float, score: float) -> Tick:
+    def _tick(
+        self, at: Any, observed: bool, spread: float, sd: float, gain: float, score: float
+    ) -> Tick:
         mean, both = self._moments()
         total, given = np.sqrt(both.diagonal(axis1=1, axis2=2)).tolist()
         means = mean.tolist()
         names, weights = self._names, self.weights
         return Tick(
-            at=self.at,
+            at=at,
             observed=observed,
             beta=dict(zip(self.hedges, means, strict=False)),
             alpha=means[-1] if self.coordinates.intercept else 0.0,

@@ -17,6 +17,7 @@ from kfmodels.files import replacing
 from kfmodels.kalman.step import Scale, State
 from kfmodels.mixture import Belief, NoiseDraws, Pass
 from kfmodels.models import HedgeRatioModel, Inputs
+from kfmodels.noise import LEAST_VARIANCE_MEMORY
 from kfmodels.online import OnlineFilter
 
 if TYPE_CHECKING:
@@ -52,12 +53,12 @@ def _thinned(every: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
 
 
 def _centre(every: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One draw at the posterior mean of log q, log obs_scale and log(variance memory - 1)."""
+    """One draw at the posterior mean of log q, log obs_scale and log(variance memory - 3)."""
     with np.errstate(divide="ignore"):
         middle = {name: np.exp(np.log(every[name]).mean(0))[None] for name in ("q", "obs_scale")}
         if "variance_memory" in every:
-            above = np.log(every["variance_memory"] - 1).mean(0)
-            middle["variance_memory"] = 1 + np.exp(above)[None]
+            above = np.log(every["variance_memory"] - LEAST_VARIANCE_MEMORY).mean(0)
+            middle["variance_memory"] = LEAST_VARIANCE_MEMORY + np.exp(above)[None]
     return middle
 
 
