@@ -93,7 +93,16 @@ def test_an_error_is_a_sentence_and_changes_nothing(folder):
         ("update", "pair.nc", "--tick", "XOM=57"): "no price of CVX",
         ("update", "pair.nc", "--tick", "XOM"): "is not TICKER=PRICE",
         ("update", "pair.nc", "--tick", "XOM=-1", "--tick", "CVX=1"): "XOM has the price -1",
-        ("fit", "all.csv", "--target", "XON", "--hedges", "CVX", "--out", "x.nc"): "XON is not among",
+        (
+            "fit",
+            "all.csv",
+            "--target",
+            "XON",
+            "--hedges",
+            "CVX",
+            "--out",
+            "x.nc",
+        ): "XON is not among",
         ("fit", "no.csv", "--target", "XOM", "--hedges", "CVX", "--out", "x.nc"): "no.csv",
     }.items():
         done = kfmodels(*arguments, folder=folder, code=2)

@@ -201,7 +201,9 @@ def test_duplicate_dates():
     assert len(make(eval(remedy, {"frame": frame}))) == ROWS
 
 
-@pytest.mark.parametrize("index", [INDEXES["dates"], INDEXES["whole numbers"]], ids=["dates", "int"])
+@pytest.mark.parametrize(
+    "index", [INDEXES["dates"], INDEXES["whole numbers"]], ids=["dates", "int"]
+)
 def test_unsorted_dates(index: pd.Index):
     frame = prices(index=index)
     frame = frame.iloc[[*range(20), 21, 20, *range(22, ROWS)]]
@@ -236,7 +238,9 @@ def test_prices_that_are_not_positive(transform: str, bad: float):
     )
     assert make(frame, transform="level").observed.all()
     frame.loc["2020-02-03", "BBB"] = np.nan
-    assert make(frame, transform=transform).observed.sum() == len(make(frame, transform=transform)) - 1
+    assert (
+        make(frame, transform=transform).observed.sum() == len(make(frame, transform=transform)) - 1
+    )
 
 
 @pytest.mark.parametrize("transform", ["log", "level", "return"])
@@ -274,7 +278,9 @@ def test_a_hedge_that_never_moves(transform: str):
     assert "hedge CCC is constant" in text
     assert "to 2020-03-24 00:00:00" in text
     assert "leave it out or choose other dates" in text
-    assert make(frame, target="CCC", transform=transform).target == "CCC"  # a target may stand still
+    assert (
+        make(frame, target="CCC", transform=transform).target == "CCC"
+    )  # a target may stand still
 
 
 def test_a_hedge_that_moves_only_where_the_target_is_missing():

@@ -15,7 +15,6 @@ from arviz_stats.base import array_stats
 from jax import monitoring
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
-from unsampled import FromPrior
 
 from kfmodels import (
     NUTS,
@@ -29,6 +28,8 @@ from kfmodels import (
     hedge_ratio_model,
 )
 from kfmodels.noise import HEDGE_MEMORY, INTERCEPT_MEMORY, VARIANCE_MEMORY, memory_to_q
+from kfmodels.noise import HEDGE_MEMORY_BESIDE_MOVING_LEVEL as BESIDE_MOVING_LEVEL
+from tests.unsampled import FromPrior
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "aapl_spy_close_2016_2017.csv"
 ENOUGH = 400
@@ -99,7 +100,9 @@ def assert_is_the_posterior(fitted: HedgeFit, draws: list[np.ndarray], grid: Gri
     """First and second moments of all parameters, within four Monte-Carlo standard errors."""
     assert grid.mass_at_the_edges < 1e-6
     centre = [grid.expect(lambda u, i=i: u[:, i]) for i in range(len(draws))]
-    sd = np.sqrt([grid.expect(lambda u, i=i: (u[:, i] - centre[i]) ** 2) for i in range(len(draws))])
+    sd = np.sqrt(
+        [grid.expect(lambda u, i=i: (u[:, i] - centre[i]) ** 2) for i in range(len(draws))]
+    )
     drawn = np.stack(draws, -1)
     pairs = [(i, j) for i in range(len(centre)) for j in range(i + 1)]
     questions = [lambda u, i=i: (u[..., i] - centre[i]) / sd[i] for i in range(len(centre))]
@@ -129,7 +132,7 @@ def test_two_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple, stati
         prior = normal(u[:, 0], HEDGE_MEMORY) + stats_normal(u[:, 1], guess, 1.5)
         return law.log_prob(inputs.y) + prior
 
-    grid = Grid(density, [np.linspace(-4, 2, 121), np.linspace(-5.5, -2, 121)])
+    grid = Grid(density, [np.linspace(-3.5, 1, 61), np.linspace(-3.9, -2.9, 61)])
     posterior = static.tree["posterior"]
     draws = [np.log(posterior["q"].values[..., 0]), np.log(posterior["obs_scale"].values)]
     assert_is_the_posterior(static, draws, grid)
@@ -144,13 +147,13 @@ def test_three_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple: Hed
     def density(u):
         law = model.regression(inputs, q=jnp.exp(u[:, :2]), obs_scale=jnp.exp(u[:, 2]))
         guess = np.log(0.5 * inputs.typical_move)
-        prior = normal(u[:, 0], HEDGE_MEMORY) + normal(u[:, 1], INTERCEPT_MEMORY)
+        prior = normal(u[:, 0], BESIDE_MOVING_LEVEL) + normal(u[:, 1], INTERCEPT_MEMORY)
         return law.log_prob(inputs.y) + prior + stats_normal(u[:, 2], guess, 1.5)
 
     def along_the_ridge(mesh):
         return np.column_stack([mesh[:, 0], mesh[:, 1], (mesh[:, 2] - mesh[:, 1]) / 2])
 
-    axes = [np.linspace(-28, 8, 45), np.linspace(-3, 22, 61), np.linspace(-9.8, -8.2, 45)]
+    axes = [np.linspace(-28, 12, 53), np.linspace(-3, 22, 75), np.linspace(-9.8, -8.2, 37)]
     grid = Grid(density, axes, along_the_ridge)
     posterior = fitted.tree["posterior"]
     q = np.log(posterior["q"].values)
@@ -172,16 +175,16 @@ def test_the_memory_of_a_moving_variance_is_drawn_from_the_posterior_of_a_fine_g
             inputs,
             q=jnp.exp(u[:, :1]) * jnp.ones(3),
             obs_scale=jnp.full(len(u), 0.5 * inputs.typical_move),
-            variance_memory=1 + jnp.exp(u[:, 1]),
+            variance_memory=3 + jnp.exp(u[:, 1]),
         )
         known = VARIANCE_MEMORY
-        width = np.log((known.high - 1) / (known.low - 1)) / (2 * stats.norm.ppf(0.95))
-        prior = stats_normal(u[:, 1], np.log(known.bars - 1), width)
+        width = np.log((known.high - 3) / (known.low - 3)) / (2 * stats.norm.ppf(0.95))
+        prior = stats_normal(u[:, 1], np.log(known.bars - 3), width)
         return law.log_prob(inputs.y) + prior + normal(u[:, 0], HEDGE_MEMORY)
 
-    grid = Grid(density, [np.linspace(-12, 4, 81), np.linspace(-3, 10, 81)])
+    grid = Grid(density, [np.linspace(-12, 4, 121), np.linspace(-6, 10, 121)])
     posterior = fitted.tree["posterior"]
-    draws = [np.log(posterior["q"].values[..., 0]), np.log(posterior["variance_memory"].values - 1)]
+    draws = [np.log(posterior["q"].values[..., 0]), np.log(posterior["variance_memory"].values - 3)]
     assert_is_the_posterior(fitted, draws, grid)
 
 

@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
-from unsampled import unsampled
 
 from kfmodels import (
     Discounted,
@@ -30,14 +29,16 @@ from kfmodels import (
     datasets,
 )
 from kfmodels.kalman import scan
+from kfmodels.kalman.step import predict
 from kfmodels.mixture import NoiseDraws, series
 from kfmodels.online import Tick
+from tests.unsampled import unsampled
 
 TRAIN, ROWS = 40, 110
 HEDGES = ("SPX", "PEP")
 TRANSFORMS = ("log", "level", "return")
 MOVING = Discounted(Memory(20, low=10, high=40))
-"""No draw of a memory below 3, whose forecasts would have an infinite variance."""
+"""No draw of a memory of 3 or 4 bars: after a gap its forecast has an infinite variance."""
 
 MODELS = {
     "random walk, constant": {},
@@ -151,7 +152,10 @@ def assert_close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
     """To 1e-12 of the size of the column."""
     assert found.keys() == expected.keys()
     for name, column in expected.items():
-        column, size = column if isinstance(column, tuple) else (column, np.nanmax(np.abs(column), 0))
+        assert not np.isinf(found[name]).any()
+        column, size = (
+            column if isinstance(column, tuple) else (column, np.nanmax(np.abs(column), 0))
+        )
         assert_allclose(found[name] / size, column / size, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
@@ -169,7 +173,7 @@ def test_online_is_offline_at_every_row(options: dict, transform: str):
         assert not all(tick.observed for tick in ticks)
 
 
-@pytest.mark.parametrize("rows", [31, 62, ROWS - 1])
+@pytest.mark.parametrize("rows", [31, ROWS - 1])
 def test_online_is_offline_from_any_split_on(rows: int):
     data = pair()
     fitted = trained(data, rows)
@@ -189,7 +193,9 @@ def test_before_the_first_tick_it_stands_where_the_tables_end():
     state, last = fitted.online().state(), fitted.tree["filtered"].isel(time=-1)
     assert_allclose(state["mean"], last["mean"], rtol=1e-12)
     assert_allclose(state["cov"], last["cov"], rtol=1e-10)
-    assert_allclose(np.sqrt(state["cov_given_noise"].diagonal()), last["sd_given_noise"], rtol=1e-10)
+    assert_allclose(
+        np.sqrt(state["cov_given_noise"].diagonal()), last["sd_given_noise"], rtol=1e-10
+    )
 
 
 def test_a_longer_gap_is_several_bars_at_once():
@@ -336,7 +342,7 @@ def test_an_error_changes_nothing(fitted, live):
         ({"at": "no date"}, "no date"),
         ({"at": now.tz_localize("UTC")}, "is a time with a time zone"),
         ({"at": 7}, "is a number"),
-        ({"y": 1e300, "x": [1e300, 1e-300]}, "bad prints|price"),
+        ({"y": 1e300, "x": [1e300, 1e-300]}, "pass NaN for bad prints"),
     ]
     if fitted.data.transform != "level":
         wrong += [({"y": 0.0}, "KO has the price 0"), ({"x": [-3.0, x[1]]}, "SPX has the price -3")]
@@ -468,8 +474,14 @@ def test_a_killed_process_goes_on_in_another_that_has_no_jax(fitted, tmp_path: P
     live = fitted.online()
     live.save(path)
     # a process without pandas dates its ticks with text
-    rows = [(str(at), repr(row["KO"]), [repr(v) for v in row[list(HEDGES)]]) for at, row in later(data).iterrows()]
-    rows = [(at, y.split("(")[-1].rstrip(")"), [v.split("(")[-1].rstrip(")") for v in x]) for at, y, x in rows]
+    rows = [
+        (str(at), repr(row["KO"]), [repr(v) for v in row[list(HEDGES)]])
+        for at, row in later(data).iterrows()
+    ]
+    rows = [
+        (at, y.split("(")[-1].rstrip(")"), [v.split("(")[-1].rstrip(")") for v in x])
+        for at, y, x in rows
+    ]
     printed = []
     for number, (part, how) in enumerate(((rows[:30], "die"), (rows[30:], "live"))):
         ticks = tmp_path / f"ticks{number}.json"
@@ -483,9 +495,7 @@ def test_a_killed_process_goes_on_in_another_that_has_no_jax(fitted, tmp_path: P
         assert done.stderr == ""
         assert done.returncode == (-signal.SIGKILL if how == "die" else 0)
         printed += done.stdout.splitlines()
-    expected = [
-        repr(live.update(y=float(y), x=[float(v) for v in x], at=at)) for at, y, x in rows
-    ]
+    expected = [repr(live.update(y=float(y), x=[float(v) for v in x], at=at)) for at, y, x in rows]
     assert printed == expected
     assert snapshot(OnlineFilter.load(path)) == snapshot(live)
 
@@ -565,6 +575,27 @@ def held(live: OnlineFilter) -> list[Any]:
     return [*live._state, *scale, live.log_weights, live.weights, live.last_prices]
 
 
+def digits_at_stake(live: OnlineFilter, row: np.ndarray, dt: float) -> np.ndarray:
+    """Forward error bound of one update of each draw's covariance, in the 2-norm.
+
+    P' = P - (P h)(P h)' / S: P h is known to n eps |P| |h| and S to n eps |P| |h|^2, so that P' is
+    known to a few n eps |P| (1 + |P| |h|^2 / S). At a print 1e7 times too high that is not nothing.
+    """
+    wide = predict(live._state, live.drift, dt).cov
+    values = live._transformed(row.tolist()) if usable(live, row) else None
+    if values is None:
+        return np.zeros(live.draws)
+    design = live.coordinates.design(np.array(values[1:]))
+    size = np.linalg.norm(np.moveaxis(wide, -1, 0), 2, axis=(1, 2))
+    var = np.einsum("i,ijk,j->k", design, wide, design) + 1
+    share = size * (design @ design) / np.maximum(var, 1)
+    return 8 * len(design) * np.finfo(float).eps * size * (1 + share)
+
+
+def usable(live: OnlineFilter, row: np.ndarray) -> bool:
+    return bool(np.isfinite(row).all()) and (live.transform == "level" or bool((row > 0).all()))
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy says when a price overflows; so do we
 @pytest.mark.parametrize("noise", ["constant", "discounted"])
 @pytest.mark.parametrize("transform", TRANSFORMS)
@@ -579,11 +610,13 @@ def held(live: OnlineFilter) -> list[Any]:
     share=st.floats(0.01, 1.0),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_no_price_breaks_the_state(starts, transform: str, noise: str, odd, share: float, seed: int):
+def test_no_price_breaks_the_state(
+    starts, transform: str, noise: str, odd, share: float, seed: int
+):
     """300 ticks of prices, some of them anything that is a number: refused, or survived."""
     random = np.random.default_rng(seed)
     live = starts[transform, noise].fitted.online()
-    taken, widest = 0, 0.0
+    taken, lost = 0, 0.0
     for _ in range(300):
         row = np.array([40.0, 2000.0, 100.0]) * np.exp(random.normal(0, 0.01, 3))
         strange = random.random(3) < share * (random.random() < 0.3)
@@ -591,8 +624,10 @@ def test_no_price_breaks_the_state(starts, transform: str, noise: str, odd, shar
         if random.random() < 0.5:
             row = np.abs(row)
         before = [np.copy(array) for array in held(live)]
+        dt = float(random.integers(0, 4))
+        rounding = digits_at_stake(live, row, dt)
         try:
-            live.update(y=row[0], x=row[1:], dt=float(random.integers(0, 4)))
+            live.update(y=row[0], x=row[1:], dt=dt)
         except ValueError:
             for array, copy in zip(held(live), before, strict=True):
                 assert_array_equal(array, copy)
@@ -601,11 +636,8 @@ def test_no_price_breaks_the_state(starts, transform: str, noise: str, odd, shar
         assert all(np.isfinite(moment).all() for moment in live.state().values())
         cov = live._state.cov
         assert_array_equal(cov, cov.swapaxes(0, 1))
-        spans = np.linalg.eigvalsh(np.moveaxis(cov, -1, 0))
-        # rounding is relative to the widest belief there was: what a print of 1e7 collapses to
-        # 1e-14 of it may come out as a few units in the last place below 0
-        widest = np.maximum(widest, spans[:, -1])
-        assert (spans[:, 0] >= -64 * np.finfo(float).eps * widest).all()
+        lost += rounding
+        assert (np.linalg.eigvalsh(np.moveaxis(cov, -1, 0))[:, 0] >= -lost).all()
         assert abs(live.weights.sum() - 1) < 1e-12
         assert 1 - 1e-12 <= 1 / (live.weights @ live.weights) <= 64 * (1 + 1e-12)
     assert taken > 0
