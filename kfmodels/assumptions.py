@@ -25,8 +25,8 @@ class Discounted:
     observations.
 
     Args:
-        memory: a `Memory` prior, a NumPyro distribution on bars, or a number of bars; above 3, where
-            a forecast has a variance.
+        memory: a `Memory` prior, a NumPyro distribution on bars, or a number of bars; above 4, so
+            that a forecast keeps 3 degrees of freedom.
         dof: weight of the start, in observations.
     """
 
@@ -38,8 +38,8 @@ class Discounted:
             self.memory.on_bars()
         if isinstance(self.memory, (int, float)) and not self.memory > LEAST_VARIANCE_MEMORY:
             raise ValueError(
-                f"Discounted: memory must be above {LEAST_VARIANCE_MEMORY:g} bars, where forecasts "
-                f"have a variance, not {self.memory}"
+                f"Discounted: memory must be above {LEAST_VARIANCE_MEMORY:g} bars, so that "
+                f"a forecast keeps 3 degrees of freedom, not {self.memory}"
             )
         if not self.dof > 0:
             raise ValueError(f"Discounted: dof must be positive, not {self.dof}")

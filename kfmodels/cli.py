@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -56,6 +57,7 @@ def fit(
     discounted: Annotated[
         bool, typer.Option("--discounted", help="Let the observation variance move.")
     ] = False,
+    draws: Annotated[int, typer.Option(help="Draws per chain, after as many to warm up.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -64,11 +66,14 @@ def fit(
 
     from kfmodels.assumptions import Constant, Discounted
     from kfmodels.data import HedgeData
+    from kfmodels.inference import NUTS
     from kfmodels.inference import fit as infer
     from kfmodels.models import hedge_ratio_model
     from kfmodels.report import report
 
     with _plain_errors():
+        if not out.absolute().parent.is_dir():
+            raise ValueError(f"there is no folder {out.parent} to write {out.name} to")
         table = _read(prices)
         names = [name.strip() for name in hedges.split(",") if name.strip()]
         data = HedgeData.from_prices(table, target=target, hedges=names, transform=transform)
@@ -77,7 +82,7 @@ def fit(
             whole_day = pd.Timedelta(days=1) if end == end.normalize() else pd.Timedelta(1, "ns")
             data = data.before(end + whole_day)
         model = hedge_ratio_model(noise=Discounted() if discounted else Constant())
-        fitted = infer(data, model, seed=seed)
+        fitted = infer(data, model, method=NUTS(warmup=draws, draws=draws), seed=seed)
         fitted.save(out)
         if as_json:
             typer.echo(json.dumps(_summary(fitted), allow_nan=False))
@@ -118,6 +123,8 @@ def update(
     with _plain_errors():
         if (prices is None) == (not tick):
             raise ValueError("give either --prices FILE or --tick TICKER=PRICE for every ticker")
+        if tick and at is None:
+            raise ValueError("give the time of the tick with --at, so that no price counts twice")
         kept = fitted.with_name(fitted.name + ".live.json")
         live = _live(fitted, kept)
         if prices is not None:
@@ -153,15 +160,22 @@ def update(
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """An error of the user's making is a sentence on stderr and exit code 2, not a traceback."""
+    """An error or a warning is a sentence on stderr, an error exit code 2; neither a traceback."""
+
+    def say(message: Any, *_: Any, **__: Any) -> None:
+        typer.echo(f"warning: {message}", err=True)
+
+    warnings.showwarning, usual = say, warnings.showwarning
     try:
         yield
     except (ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
+    finally:
+        warnings.showwarning = usual
 
 
-def _read(path: Path) -> "pd.DataFrame":
+def _read(path: Path) -> Any:
     import pandas as pd
 
     if path.suffix.lower() in (".parquet", ".pq"):
@@ -169,27 +183,46 @@ def _read(path: Path) -> "pd.DataFrame":
             table = pd.read_parquet(path)
         except ImportError as error:
             raise ValueError("reading parquet needs pyarrow: install kfmodels[parquet]") from error
-        if not isinstance(table.index, pd.DatetimeIndex):
+        if isinstance(table.index, pd.RangeIndex):
             table = table.set_index(table.columns[0])
     else:
         table = pd.read_csv(path, index_col=0)
     if not isinstance(table.index, pd.DatetimeIndex):
-        try:
-            table.index = pd.to_datetime(table.index)
-        except ValueError as error:
-            raise ValueError(f"the first column of {path} should hold dates: {error}") from error
+        table.index = _dates(table.index, path)
     return table
+
+
+def _dates(labels: Any, path: Path) -> Any:
+    """The first column as dates: text, or whole numbers like 20210104, never a count of rows."""
+    import pandas as pd
+
+    numbers = pd.api.types.is_numeric_dtype(labels)
+    try:
+        if numbers:
+            return pd.to_datetime(labels.astype(str), format="%Y%m%d")
+        try:
+            return pd.to_datetime(labels)
+        except ValueError as error:
+            if "utc=True" not in str(error):  # offsets that change with the season become UTC
+                raise
+            return pd.to_datetime(labels, utc=True)
+    except ValueError as error:
+        raise ValueError(f"the first column of {path} should hold dates: {error}") from error
 
 
 def _live(fitted: Path, kept: Path) -> "OnlineFilter":
     """Where the filter stood last; after the training rows if it never ran."""
     from kfmodels.online import OnlineFilter
 
-    if kept.exists():
+    if kept.exists() and fitted.exists():
+        from h5py import File
+
         live = OnlineFilter.load(kept)
-        if fitted.stat().st_mtime > kept.stat().st_mtime:
+        with File(fitted) as opened:
+            now = opened.attrs.get("fit_id")
+        if live.fit_id != now:
             raise ValueError(
-                f"{fitted} is newer than {kept}: remove the latter to start from the new fit"
+                f"{kept} goes on from another fit than {fitted}: remove it to start from this one"
             )
         return live
     from kfmodels.results import load

@@ -194,6 +194,8 @@ def _check_tickers(frame: pd.DataFrame, target: str, hedges: tuple[str, ...]) ->
             )
         if names.count(str(ticker)) > 1:
             raise ValueError(f"{ticker} names several columns of the prices: keep one")
+    for reserved in {"alpha", "noise"} & {target, *hedges}:
+        raise ValueError(f"{reserved!r} names a coefficient here: rename that column of the prices")
     if target in hedges:
         raise ValueError(f"{target} is the target and cannot hedge itself: take it out of hedges")
     for ticker in hedges:
@@ -206,6 +208,12 @@ def _check_index(index: pd.Index) -> None:
         raise ValueError(
             f"the rows are labelled with text (first: {index[0]!r}), not dates: read them with "
             "pd.read_csv(..., index_col=0, parse_dates=True) or set frame.index = pd.to_datetime(...)"
+        )
+    numbered = pd.api.types.is_integer_dtype(index.dtype)
+    if not numbered and not isinstance(index, pd.DatetimeIndex):
+        raise ValueError(
+            f"the rows are labelled with {index.dtype}: dates or whole numbers are needed; use "
+            "frame.index = pd.to_datetime(...) or, for periods, frame.index.to_timestamp()"
         )
     if index.hasnans:
         raise ValueError("a row has no date (NaT): drop it with frame[frame.index.notna()]")

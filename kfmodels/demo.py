@@ -14,6 +14,7 @@ from kfmodels.files import replacing
 from kfmodels.inference import fit
 from kfmodels.models import hedge_ratio_model
 from kfmodels.plots import hedge_ratio_and_spread
+from kfmodels.records import Z90
 from kfmodels.replay import follow
 from kfmodels.report import report
 from kfmodels.scores import hedge_effectiveness, ols_on_changes
@@ -22,7 +23,6 @@ TARGET, HEDGE = "AAPL", "SPX"
 TRAIN, LIVE = slice("2018-01-01", "2021-12-31"), slice("2022-01-01", "2022-12-31")
 _OURS = "kfmodels, tick by tick"
 _LEVELS, _CHANGES = "static OLS on levels", "static OLS on changes"
-_Z90 = 1.6448536269514722
 
 
 def run(out: Path, *, say: Callable[[str], object]) -> None:
@@ -42,7 +42,7 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
     table = follow(live, later)
     each = (time.perf_counter() - started) / len(later)
     say(_last_ticks(table))
-    inside = (table["z"].abs() < _Z90).to_numpy().mean()
+    inside = (table["z"].abs() < Z90).to_numpy().mean()
     say(
         f"{each * 1e6:.0f} microseconds a tick with {live.draws} noise draws. "
         f"{inside:.0%} of the spreads fell inside their 90 % band."

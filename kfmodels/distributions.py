@@ -19,7 +19,11 @@ from kfmodels.kalman.step import (
 
 
 class Coefficients(NamedTuple):
-    """Mean and covariance of the coefficients at every row."""
+    """Mean and covariance of the coefficients at every row.
+
+    With a discounted variance they are Student-t and `cov` is their squared scale: the covariance is
+    `dof / (dof - 2)` times that, with one degree of freedom more than before an observed row.
+    """
 
     mean: Float[Array, "*batch time coef"]
     cov: Float[Array, "*batch time coef coef"]

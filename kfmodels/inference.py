@@ -25,9 +25,6 @@ Model = Callable[..., Any]
 _BLOCK = 100
 """Iterations of one compiled call; between two of them the progress bar moves."""
 
-MAX_RHAT = 1.01
-MIN_ESS = 400
-MAX_DIVERGING = 0.001
 PRIOR_DRAWS = 1000
 
 
@@ -241,6 +238,10 @@ def fit(
         >>> list(pair.summary().index)
         ['SPX', 'alpha', 'noise']
     """
+    if not isinstance(data, HedgeData):
+        raise ValueError(f"fit takes HedgeData, made by HedgeData.from_prices, not {type(data)}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is a whole number from 0 to 2**32 - 1, not {seed}")
     model = hedge_ratio_model() if model is None else model
     inputs = model.inputs(data)
     draws = method.run(model, inputs, seed, progress)
@@ -253,21 +254,13 @@ def fit(
 
 def _problem(result: HedgeFit) -> str:
     """One sentence that names what is wrong with the draws and what to do; empty if nothing is."""
-    convergence = result.convergence()
-    faults = []
-    if convergence["rhat"] > MAX_RHAT:
-        faults.append(f"R-hat {convergence['rhat']:.3f} (should be below {MAX_RHAT})")
-    if convergence["ess"] < MIN_ESS:
-        faults.append(f"effective sample size {convergence['ess']:.0f} (should exceed {MIN_ESS})")
-    share = convergence["diverging"]
-    if share > MAX_DIVERGING:
-        faults.append(f"{share:.1%} of the draws diverged (should be below {MAX_DIVERGING:.1%})")
+    faults = result.faults()
     if not faults:
         return ""
     cure = (
         "method=NUTS(target_accept=0.99)"
-        if share > MAX_DIVERGING
-        else "method=NUTS(warmup=2000, draws=4000)"
+        if any("diverged" in fault for fault in faults)
+        else "method=NUTS(warmup=2000, draws=4000) (--draws 4000 in the shell)"
     )
     return (
         f"the noise of {result.target} on {', '.join(result.hedges)} may be sampled badly: "

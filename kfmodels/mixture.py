@@ -94,24 +94,28 @@ def series(y: Array, design: Array, observed: Array, dt: Array) -> scan.Series:
     return scan.series(*parts)
 
 
+def _tail(dof: Array | None) -> Array:
+    """Variance of a Student-t over its squared scale: what is not known of the variance itself."""
+    if dof is None:
+        return jnp.ones(())
+    return jnp.where(dof > 2, dof / (dof - 2), jnp.inf)
+
+
 @jax.jit
 def forward(rows: scan.Series, draws: NoiseDraws) -> Pass:
     """Filter the series under every draw."""
     start, drift, noise = draws.recursion()
     passed = scan.filter(rows, start, drift, noise)
     var, after = passed.obs_var, passed.filtered_obs_var
-    forecast_var = passed.var * var
-    if passed.dof is not None:
-        tail = jnp.where(passed.dof > 2, passed.dof / (passed.dof - 2), jnp.inf)
-        forecast_var = forecast_var * tail
+    forecast_var = passed.var * var * _tail(passed.dof)
     error, density = passed.error[..., :-1], passed.log_density[..., :-1]
 
     def mixed(state: State, obs_var: Array) -> Belief:
         return mix(state.mean[..., :-1], (state.cov * obs_var[:, None, None])[..., :-1])
 
     return Pass(
-        predicted=mixed(passed.predicted, var),
-        filtered=mixed(passed.filtered, after),
+        predicted=mixed(passed.predicted, var * _tail(passed.dof)),
+        filtered=mixed(passed.filtered, after * _tail(passed.filtered_dof)),
         spread=error.mean(-1),
         spread_var=forecast_var[..., :-1].mean(-1) + error.var(-1),
         log_density=logsumexp(density, axis=-1) - jnp.log(density.shape[-1]),
@@ -124,10 +128,18 @@ def forward(rows: scan.Series, draws: NoiseDraws) -> Pass:
 
 @jax.jit
 def backward(rows: scan.Series, draws: NoiseDraws) -> Belief:
-    """Smooth the series under every draw."""
+    """Smooth the series under every draw.
+
+    A flat start is narrowed to 1e6 times the noise: it says as little, and what is left of it in the
+    first row is a difference of numbers as large as its square.
+    """
     start, drift, noise = draws.recursion()
-    state, var = scan.smooth(rows, scan.filter(rows, start, drift, noise), noise)
-    return mix(state.mean, state.cov * var[:, None, None])
+    widest = jnp.abs(start.cov).max((0, 1))
+    width = jnp.where(widest > 1e8, widest / 1e6, 1)
+    passed = scan.filter(rows, State(start.mean, start.cov / width), drift, noise)
+    state, var = scan.smooth(rows, passed, noise)
+    last = None if passed.filtered_dof is None else passed.filtered_dof[-1]
+    return mix(state.mean, state.cov * (var * _tail(last))[:, None, None])
 
 
 @jax.jit
@@ -137,7 +149,12 @@ def log_likelihood(rows: scan.Series, draws: NoiseDraws) -> Array:
 
 
 @jax.jit
-def last_obs_var(rows: scan.Series, draws: NoiseDraws) -> Array:
-    """Observation variance after the last row under every draw, shape (draw,)."""
+def last_variances(rows: scan.Series, draws: NoiseDraws) -> tuple[Array, Array]:
+    """After the last row: observation variance (draw,) and state variance per bar (draw, coef)."""
     start, drift, noise = draws.recursion()
-    return scan.filter(rows, start, drift, noise).filtered_obs_var[-1]
+    state, obs_var = scan.final(rows, start, drift, noise)
+    if draws.q is not None:
+        return obs_var, draws.q * obs_var[:, None]
+    assert draws.state_discount is not None
+    added = jnp.diagonal(state.cov, axis1=0, axis2=1) * draws.moving
+    return obs_var, added * ((1 / draws.state_discount - 1) * obs_var)[:, None]

@@ -78,7 +78,13 @@ class HedgeRatioModel:
         intercept = self.intercept != "none"
         pivot = np.zeros(x.shape[1])
         if intercept:
-            pivot = x.mean(0) if self.pivot is None else np.broadcast_to(self.pivot, pivot.shape)
+            given = () if self.pivot is None else self.pivot
+            if len(given) > 1 and len(given) != x.shape[1]:
+                raise ValueError(
+                    f"pivot has {len(given)} values, but there are {x.shape[1]} hedges: "
+                    f"{', '.join(data.hedges)}"
+                )
+            pivot = np.broadcast_to(given, pivot.shape) if given else x.mean(0)
         scale = np.sqrt(((x - pivot) ** 2).mean(0))
         return Coordinates(
             pivot.astype(float), scale, float(y.mean()) if intercept else 0.0, intercept
@@ -91,6 +97,12 @@ class HedgeRatioModel:
             ValueError: too few rows, or a target that moves in exact proportion to its hedges.
         """
         data.check_enough()
+        for listed in (self.beta_delta, getattr(self.beta_delta, "delta", None)):
+            if isinstance(listed, tuple) and len(listed) != len(data.hedges):
+                raise ValueError(
+                    f"delta of beta lists {len(listed)} values, but there are {len(data.hedges)} "
+                    f"hedges: {', '.join(data.hedges)}"
+                )
         coordinates = self.coordinates(data)
         y = data.y - coordinates.offset
         design = np.where(data.observed[:, None], coordinates.design(data.x), 0.0)
@@ -272,6 +284,12 @@ def hedge_ratio_model(
             allowed = ", ".join(f"{option.__name__}(...)" for option in kind.__args__)
             raise ValueError(f"{name} must be one of {allowed}, not {value!r}")
     beta, alpha = parts.get("beta"), parts.get("alpha")
+    if not (obs_scale is None or isinstance(obs_scale, dist.Distribution)) and (
+        isinstance(obs_scale, Memory) or not 0 < float(obs_scale) < np.inf
+    ):
+        raise ValueError(
+            f"obs_scale is a sd: a NumPyro distribution or a positive number, not {obs_scale!r}"
+        )
     alone = intercept != "random_walk" or isinstance(drift, StateDiscount)
     usual = HEDGE_MEMORY if alone else HEDGE_MEMORY_BESIDE_MOVING_LEVEL
     absolute = isinstance(beta, Absolute) or isinstance(alpha, Absolute)
@@ -335,6 +353,8 @@ def _typical_move(data: HedgeData) -> float:
         x = np.column_stack([x, np.ones(len(x))])
     else:
         y, x = np.diff(y), np.diff(x, axis=0)
+    if np.ptp(y) == 0:
+        raise ValueError(f"{data.target} never moves: there is nothing to hedge; check its prices")
     residual = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
     move = float(np.sqrt((residual**2).mean()))
     if move <= 1e-10 * np.abs(y).max():

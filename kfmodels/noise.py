@@ -16,10 +16,9 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints, transforms
 
-Array = Any
+from kfmodels.records import Z90
 
-_Z90 = 1.6448536269514722
-"""Half width of a central 90 % interval, in standard deviations."""
+Array = Any
 
 
 def delta_to_q(delta: Array) -> Array:
@@ -71,8 +70,8 @@ def memory_to_q(memory: Array) -> Array:
     return 1 / (memory * (memory - 1))
 
 
-LEAST_VARIANCE_MEMORY = 3.0
-"""Bars: a variance remembered for m bars is known with m - 1 degrees of freedom, and 2 are too few."""
+LEAST_VARIANCE_MEMORY = 4.0
+"""Bars: a variance remembered for m bars is known with m - 1 degrees of freedom, and 3 are kept."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,8 @@ class Memory:
     """A prior in the desk's words: the ratio forgets in about `bars`, surely between low and high.
 
     `bars` is the median; 90 % of the prior lies between `low` and `high`, as far as a normal
-    distribution on `log q` allows with that median (on `log(bars - 3)` for a variance, whose
-    Student-t forecasts have no variance at 3 bars or fewer).
+    distribution on `log q` allows with that median (on `log(bars - 4)` for a variance, which is
+    never forgotten faster).
 
     Raises:
         ValueError: unless `1 < low < bars < high`.
@@ -109,7 +108,7 @@ class Memory:
     def log_q_sd(self) -> float:
         """Standard deviation of `log q`."""
         ends = np.log([memory_to_q(self.low), memory_to_q(self.high)])
-        return float(ends[0] - ends[1]) / (2 * _Z90)
+        return float(ends[0] - ends[1]) / (2 * Z90)
 
     def on_delta(self) -> dist.Distribution:
         """The prior on delta: logit(delta) = log q is normal."""
@@ -119,10 +118,10 @@ class Memory:
         )
 
     def on_bars(self) -> dist.Distribution:
-        """The prior on the memory of a variance: log(memory - 3) is normal.
+        """The prior on the memory of a variance: log(memory - 4) is normal.
 
         Raises:
-            ValueError: `low` is not above 3 bars.
+            ValueError: `low` is not above 4 bars.
         """
         least = LEAST_VARIANCE_MEMORY
         if not self.low > least:
@@ -130,7 +129,7 @@ class Memory:
                 f"the memory of a variance lies above {least:g} bars, where its forecasts have a "
                 f"variance; raise low={self.low}"
             )
-        width = float(np.log((self.high - least) / (self.low - least))) / (2 * _Z90)
+        width = float(np.log((self.high - least) / (self.low - least))) / (2 * Z90)
         return dist.TransformedDistribution(
             dist.Normal(float(np.log(self.bars - least)), width),
             [
@@ -166,7 +165,7 @@ bars on q itself sat 2.5 sds from the posterior of AAPL on the S&P 500 and split
 INTERCEPT_MEMORY = Memory(2, low=1.003, high=40)
 """Default prior of the intercept: on daily prices the level follows the price almost at once."""
 
-VARIANCE_MEMORY = Memory(20, low=5, high=90)
+VARIANCE_MEMORY = Memory(20, low=6, high=130)
 """Default prior of the memory of the observation variance."""
 
 EXPECTED_NOISE_SHARE = 0.5

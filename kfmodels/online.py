@@ -6,7 +6,7 @@ well they forecast it.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,7 @@ from kfmodels.kalman.step import (
     update,
 )
 from kfmodels.online_file import from_json, to_json
-from kfmodels.records import FairValue, Tick
-
-_Z90 = 1.6448536269514722
+from kfmodels.records import Z90, FairValue, Tick
 
 
 class OnlineFilter:
@@ -48,6 +46,7 @@ class OnlineFilter:
         last_prices: [target, hedges...] of the last complete row, for returns.
         at: time of the last tick seen, or None.
         until: last date whose prices the noise was inferred from, or None.
+        fit_id: of the fit it comes from, or None.
 
     Source: West and Harrison (1997), section 12.2 (multi-process models, class I).
     """
@@ -67,9 +66,10 @@ class OnlineFilter:
         last_prices: np.ndarray | None = None,
         at: Any = None,
         until: Any = None,
+        fit_id: str | None = None,
     ) -> None:
         self.target, self.hedges, self.transform = target, tuple(hedges), transform
-        self.coordinates, self.until = coordinates, until
+        self.coordinates, self.until, self.fit_id = coordinates, until, fit_id
         self.at = at
         self.last_prices = last_prices
         self.log_weights, self.weights = log_weights, np.exp(log_weights)
@@ -88,7 +88,7 @@ class OnlineFilter:
         """Fair value of the target at the hedge prices `x`, before its own price is known.
 
         Args:
-            x: hedge prices, one a hedge, in their order or as a dict by ticker.
+            x: hedge prices, as for `update`.
             dt: bars since the last tick.
 
         Raises:
@@ -105,7 +105,7 @@ class OnlineFilter:
         seen = forecast(predicted, self._design(values), 0.0)
         mean, var = self._mix_forecast(seen, self.noise.fade(self._scale, dt))
         mean, sd = self.coordinates.offset - mean, math.sqrt(var)
-        band = (mean - _Z90 * sd, mean + _Z90 * sd)
+        band = (mean - Z90 * sd, mean + Z90 * sd)
         lower, price, upper = (self._price(v) for v in (band[0], mean, band[1]))
         return FairValue(price=price, lower=lower, upper=upper, mean=mean, sd=sd)
 
@@ -114,7 +114,8 @@ class OnlineFilter:
 
         Args:
             y: price of the target; NaN if there is none.
-            x: hedge prices, one a hedge, in their order or as a dict by ticker; NaN if there is none.
+            x: hedge prices: a number for one hedge, a list in their order, or a dict or Series by
+                ticker; NaN if there is none.
             at: time of the row; must be later than the one before.
             dt: bars since the row before.
 
@@ -196,6 +197,7 @@ class OnlineFilter:
             "last_prices": self.last_prices,
             "at": self.at,
             "until": self.until,
+            "fit_id": self.fit_id,
         }
 
     def _check_later(self, at: Any) -> None:
@@ -216,7 +218,9 @@ class OnlineFilter:
 
     def _prices(self, x: Any) -> list[float]:
         """Hedge prices in their order."""
-        if isinstance(x, Mapping):
+        if isinstance(x, (int, float)):
+            x = [x]
+        if hasattr(x, "keys"):  # a dict or a row of a DataFrame goes by ticker, not by position
             missing = [name for name in self.hedges if name not in x]
             if missing:
                 raise ValueError(f"no price of {', '.join(missing)} in x (NaN means not observed)")
@@ -263,11 +267,8 @@ class OnlineFilter:
 
     def _mix_forecast(self, seen: Forecast, faded: Scale | None) -> tuple[float, float]:
         """Mean and variance of the innovation over the draws."""
-        if faded is None:
-            var = self.noise.var * seen.var
-        else:
-            tail = np.where(faded.dof > 2, faded.dof / np.maximum(faded.dof - 2, 1e-300), np.inf)
-            var = faded.var * seen.var * tail
+        obs_var = self.noise.var if faded is None else faded.var * _tail(faded)
+        var = obs_var * seen.var
         weights, error = self.weights, seen.error
         mean = float(error @ weights)
         return mean, float((var + (error - mean) ** 2) @ weights)
@@ -299,7 +300,7 @@ class OnlineFilter:
         """Mean, and the covariances with and without what is not known of the noise, stacked."""
         n, a, weights = len(self._names), self._matrix, self.weights
         mean, cov = self._state
-        var = self.noise.var if self._scale is None else self._scale.var
+        var = self.noise.var if self._scale is None else self._scale.var * _tail(self._scale)
         centre = mean @ weights
         away = mean - centre[:, None]
         both = np.empty((2, n, n))
@@ -333,6 +334,11 @@ class OnlineFilter:
 def _owned(part: Any) -> Any:
     """The same arrays in C order: with another layout a sum may round otherwise after a reload."""
     return type(part)(*(np.ascontiguousarray(leaf, float) for leaf in part))
+
+
+def _tail(scale: Scale) -> np.ndarray:
+    """Variance of a Student-t over its squared scale: what is not known of the variance itself."""
+    return np.where(scale.dof > 2, scale.dof / np.maximum(scale.dof - 2, 1e-300), np.inf)
 
 
 class _LogGamma:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from kfmodels.records import Z90
 from kfmodels.results import HedgeFit
 
 if TYPE_CHECKING:
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _BAND, _OTHER = "#1f4e79", "#9dc3e6", "#c55a11"
-_Z90 = 1.6448536269514722
 
 
 def hedge_ratio_and_spread(
@@ -54,7 +54,7 @@ def hedge_ratio_and_spread(
         low, high = min(low, static), max(high, static)
     above.set(ylabel=f"ratio of {fitted.target} to {hedge}", ylim=(low, high))
     below.fill_between(
-        spread.index, -_Z90 * spread["sd"], _Z90 * spread["sd"], color=_BAND, alpha=0.6, lw=0
+        spread.index, -Z90 * spread["sd"], Z90 * spread["sd"], color=_BAND, alpha=0.6, lw=0
     )
     below.plot(spread.index, spread["mean"], color=_INK, lw=0.7)
     tall = 1.1 * max(np.nanmax(np.abs(spread["mean"].iloc[20:])), 0.0)
@@ -82,5 +82,5 @@ def _columns(table: pd.DataFrame, mean: str, sd: str) -> pd.DataFrame:
 
 
 def _ribbon(axes: "Axes", mean: pd.Series, sd: pd.Series, label: str) -> None:
-    axes.fill_between(mean.index, mean - _Z90 * sd, mean + _Z90 * sd, color=_BAND, alpha=0.6, lw=0)
+    axes.fill_between(mean.index, mean - Z90 * sd, mean + Z90 * sd, color=_BAND, alpha=0.6, lw=0)
     axes.plot(mean.index, mean, color=_INK, lw=1.3, label=label)

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+Z90 = 1.6448536269514722
+"""Half width of a central 90 % normal interval, in standard deviations."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tick:

@@ -17,6 +17,9 @@ VARIANCE_MEMORIES = (5.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0, 60.0, 90.0)
 
 _MONTH = 21
 
+_PRICE_RATIO = 5
+"""Bars: a ratio learnt over fewer follows the price level, not the moves."""
+
 
 def report(fitted: HedgeFit) -> str:
     """The report of one fit, as text.
@@ -86,6 +89,13 @@ def _meaning(fitted: HedgeFit) -> str:
     notes = []
     for name in fitted.hedges:
         row = table.loc[name]
+        if row.effective_memory < _PRICE_RATIO:
+            notes.append(
+                f"The ratio to {name} is learnt over about {row.effective_memory:.1f} bars: it "
+                "follows the price like a ratio of prices and is no hedge. Let the intercept move, or "
+                "give delta a Memory prior with a longer low."
+            )
+            continue
         if row["var"] == 0 or row.effective_memory > rows:
             notes.append(
                 f"The ratio to {name} is learnt over more bars than there are ({rows}): in effect it "
@@ -102,10 +112,15 @@ def _meaning(fitted: HedgeFit) -> str:
     gain = discounted_gain(fitted)
     if gain is not None:
         nats, bars = gain
-        verdict = "refit with noise=Discounted()" if nats > 3 else "constant noise will do"
+        verdict = (
+            "refit with noise=Discounted(), --discounted in the shell"
+            if nats > 3
+            else "constant noise will do"
+        )
         notes.append(
             f"A variance that moves (Discounted, memory {bars:.0f} bars) scores {nats:+.1f} nats over "
-            f"these rows, {nats / rows:+.3f} a bar, at no extra parameter: {verdict}."
+            f"these same rows, {nats / rows:+.3f} a bar (best of {len(VARIANCE_MEMORIES)} memories, "
+            f"which stand in for obs_scale): {verdict}."
         )
     notes.append(_trust(fitted))
     wrapped = [fill(note, 100, initial_indent="- ", subsequent_indent="  ") for note in notes]
@@ -116,8 +131,7 @@ def _regime(fitted: HedgeFit, memory: float) -> str:
     if memory < 5:
         return (
             f"The intercept forgets in {memory:.2g} bars: it follows the price, and the spread is the "
-            "hedged one-bar move. That is a hedge; to trade the level of the spread use "
-            'intercept="static".'
+            "hedged one-bar move, not a level that comes back."
         )
     return (
         f"The intercept forgets in {memory:.0f} bars: a spread that reverts more slowly than that is "
@@ -129,8 +143,7 @@ def _trust(fitted: HedgeFit) -> str:
     found = fitted.convergence()
     if np.isnan(found["rhat"]):
         return "All noise is fixed: nothing was inferred."
-    sound = found["rhat"] <= 1.01 and found["ess"] >= 400 and found["diverging"] <= 0.001
-    verdict = "the draws can be trusted" if sound else "refit with more draws before relying on it"
+    verdict = "refit with more draws before relying on it" if fitted.faults() else "sampled well"
     return (
         f"R-hat {found['rhat']:.3f}, effective draws {found['ess']:.0f}, "
         f"{found['diverging']:.1%} divergent: {verdict}."

@@ -24,6 +24,10 @@ Kind = Literal["filtered", "predicted", "smoothed"]
 _COLUMNS = ["delta", "q", "gain", "memory", "memory_lower", "memory_upper"]
 _COLUMNS += ["effective_memory", "var", "rhat", "ess"]
 
+MAX_RHAT = 1.01
+MIN_ESS = 400
+MAX_DIVERGING = 0.001
+
 MIXTURE_DRAWS = 64
 """Noise draws that the tables and the online filter mix over."""
 
@@ -33,8 +37,9 @@ class HedgeFit:
     """A fitted pair. Everything it knows is in `tree`; the methods are views of it.
 
     `tree` is an ArviZ `DataTree` with the groups posterior, sample_stats, prior, observed_data,
-    constant_data, filtered, predicted and mixture (the thinned noise draws with the state each ended
-    in), over the dims chain, draw, time, coef, hedge.
+    constant_data, filtered, predicted, mixture (the thinned noise draws with the state each ended in)
+    and plug_in (the same for the posterior mean), over the dims chain, draw, time, coef, hedge,
+    ticker, noise_draw.
     """
 
     tree: "DataTree"
@@ -55,12 +60,12 @@ class HedgeFit:
             chosen = trees.chosen(sites, MIXTURE_DRAWS)
             draws = trees.noise_draws(model, inputs, chosen)
             passed = mixture.forward(rows, draws)
-            if draws.variance_discount is not None:
-                # the variance is that after the last row, and the state noise goes with it
+            if draws.variance_discount is not None or draws.q is None:
+                # what moves with the filter is reported as it stands after the last row
                 every = trees.noise_draws(model, inputs, trees.flat(sites))
-                last = np.asarray(mixture.last_obs_var(rows, every)).reshape(sites["obs_var"].shape)
-                ratio = (last / sites["obs_var"])[..., None]
-                sites = sites | {"obs_var": last, "state_var": sites["state_var"] * ratio}
+                obs_var, state_var = jax.device_get(mixture.last_variances(rows, every))
+                moved = {"obs_var": obs_var, "state_var": state_var / inputs.scales**2}
+                sites = sites | {k: np.reshape(v, sites[k].shape) for k, v in moved.items()}
             draws, passed = jax.device_get((draws, passed))
         inner = model.coordinates(data)
         return cls(trees.build(data, inner, sites, stats, prior, draws, passed))
@@ -104,6 +109,19 @@ class HedgeFit:
             "ess": float(table["ess"].min()),
             "diverging": float(stats["diverging"].mean()),
         }
+
+    def faults(self) -> list[str]:
+        """What says that the draws may not represent the posterior; empty if nothing does."""
+        found = self.convergence()
+        faults = []
+        if found["rhat"] > MAX_RHAT:
+            faults.append(f"R-hat {found['rhat']:.3f} (should be below {MAX_RHAT})")
+        if found["ess"] < MIN_ESS:
+            faults.append(f"effective sample size {found['ess']:.0f} (should exceed {MIN_ESS})")
+        if found["diverging"] > MAX_DIVERGING:
+            share = f"{found['diverging']:.1%} of the draws diverged"
+            faults.append(f"{share} (should be below {MAX_DIVERGING:.1%})")
+        return faults
 
     def summary(self) -> pd.DataFrame:
         """The inferred noise: one row per coefficient and one, "noise", for the observation noise.
@@ -177,7 +195,9 @@ class HedgeFit:
         beta = np.stack([trees.belief(self._belief(kind), name)[0] for name in self.hedges], axis=1)
         shares = -beta * position
         if self.data.transform != "level":
-            prices = self.data.prices.ffill().to_numpy()
+            prices = self.data.prices.ffill()
+            # what was predicted for a bar was traded at the prices before it
+            prices = (prices.shift(1) if kind == "predicted" else prices).to_numpy()
             shares = shares * prices[:, :1] / prices[:, 1:]
         return pd.DataFrame(shares, self.index, list(self.hedges))
 
@@ -247,8 +267,8 @@ def _described(var: np.ndarray) -> dict[str, float]:
 
     stats: Any = array_stats  # whose annotations promise tuples where it gives numbers
     described = {"var": float(np.median(var)), "rhat": np.nan, "ess": np.nan}
-    if np.ptp(var) > 0:
-        log_var = np.log(var)
+    log_var = np.log(var) if (var > 0).all() else var
+    if np.ptp(log_var) > 1e-9:
         described["rhat"] = float(stats.rhat(log_var, chain_axis=0, draw_axis=1))
         described["ess"] = float(stats.ess(log_var, chain_axis=0, draw_axis=1))
     return described

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from kfmodels.data import HedgeData, Transform
+from kfmodels.data import MIN_ROWS, HedgeData, Transform
 from kfmodels.replay import follow, ratios
 from kfmodels.results import HedgeFit
 
@@ -26,23 +26,26 @@ def moves(data: HedgeData) -> pd.DataFrame:
 
 def ols_on_levels(data: HedgeData) -> pd.Series:
     """Hedge ratios by least squares on the transformed prices, with an intercept."""
-    return _ols(data.values)
+    return _ols(data.values, MIN_ROWS)
 
 
 def ols_on_changes(data: HedgeData) -> pd.Series:
     """Hedge ratios by least squares on one-bar moves, with an intercept."""
-    return _ols(moves(data))
+    return _ols(moves(data), MIN_ROWS)
 
 
 def rolling_ols(table: pd.DataFrame, window: int) -> pd.DataFrame:
     """Hedge ratios by least squares (with an intercept) on the last `window` rows, at every row.
 
-    The first column is the target; NaN until the window is full.
+    The first column is the target; NaN until the window is full, and where less than half of it is
+    complete.
     """
     values = table.to_numpy()
     found = np.full((len(values), values.shape[1] - 1), np.nan)
     for end in range(window, len(values) + 1):
-        found[end - 1] = _ols(table.iloc[end - window : end])
+        found[end - 1] = _ols(
+            table.iloc[end - window : end], max(window // 2, len(table.columns) + 1)
+        )
     return pd.DataFrame(found, table.index, table.columns[1:])
 
 
@@ -101,17 +104,24 @@ def hedge_effectiveness(
         True
     """
     data = HedgeData.from_prices(prices, target=target, hedges=hedges, transform=transform)
-    if not 30 <= train <= len(data) - 30:
+    if not MIN_ROWS <= train <= len(data) - MIN_ROWS:
         raise ValueError(
-            f"train={train} of {len(data)} rows leaves too few on one side: both need 30"
+            f"train={train} of {len(data)} rows leaves too few on one side: both need {MIN_ROWS}"
         )
     training = data.before(data.index[train])
     held = _baselines(data, training)
     for name, fitted in (models or {}).items():
+        if name in held or name == "none":
+            raise ValueError(f"a model cannot be called {name!r}, as a baseline is: rename it")
         held[name] = _model_ratio(name, fitted, data, train)
     scored = pd.DataFrame({name: hedged_moves(data, ratio) for name, ratio in held.items()})
     scored.insert(0, "none", moves(data).iloc[:, 0])
     scored = scored.iloc[train + 1 :].dropna()
+    if len(scored) < MIN_ROWS:
+        raise ValueError(
+            f"only {len(scored)} rows after the first {train} have a move and a ratio of every method; "
+            f"{MIN_ROWS} are needed: too many gaps"
+        )
     return _table(scored, level, seed)
 
 
@@ -154,11 +164,13 @@ def _model_ratio(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> pd
     return found * worth if by_shares else found / worth
 
 
-def _ols(table: pd.DataFrame) -> pd.Series:
-    """Slopes of the first column on the others, with an intercept, on complete rows."""
+def _ols(table: pd.DataFrame, least: int) -> pd.Series:
+    """Slopes of the first column on the others, with an intercept, on complete rows; NaN if few."""
     values = table.to_numpy()
     values = values[~np.isnan(values).any(axis=1)]
-    away = values - values.mean(0) if len(values) else values
+    if len(values) < least:
+        return pd.Series(np.nan, table.columns[1:])
+    away = values - values.mean(0)
     slopes = np.linalg.lstsq(away[:, 1:], away[:, 0], rcond=None)[0]
     return pd.Series(slopes, table.columns[1:])
 

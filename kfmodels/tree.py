@@ -1,6 +1,7 @@
 """The ArviZ tree of a fit: how it is put together, written, read, and turned back into a filter."""
 
 from functools import partial
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ def _thinned(every: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
 
 
 def _centre(every: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One draw at the posterior mean of log q, log obs_scale and log(variance memory - 3)."""
+    """One draw at the posterior mean of log q, log obs_scale and log(variance memory - 4)."""
     with np.errstate(divide="ignore"):
         middle = {name: np.exp(np.log(every[name]).mean(0))[None] for name in ("q", "obs_scale")}
         if "variance_memory" in every:
@@ -151,6 +152,7 @@ def build(
         "target": data.target,
         "transform": data.transform,
         "fit_until": str(data.last_date),
+        "fit_id": sha256(passed.mean.tobytes() + passed.cov.tobytes()).hexdigest()[:16],
         "timezone": "" if zone is None else str(zone),
         "index_name": "" if data.index.name is None else str(data.index.name),
         "index_unit": getattr(data.index, "unit", ""),
@@ -240,6 +242,7 @@ def online(tree: Tree, given: HedgeData, draws: int) -> OnlineFilter:
         last_prices=complete.iloc[-1].to_numpy(),
         at=last,
         until=last,
+        fit_id=tree.attrs["fit_id"],
     )
 
 

@@ -128,6 +128,19 @@ def log_likelihood(rows: Series, start: State, drift: Drift, noise: Noise) -> Ar
     return _log_density(Forecast(error, var, None), noise, scale, rows.observed).sum(0)
 
 
+def final(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[State, Array]:
+    """State after the last row and the observation variance there; keeps nothing on the way."""
+    begin = _begin(rows, start, drift, noise)
+
+    def body(carry: tuple[State, Scale | None], row: Series):
+        state, scale = carry
+        _, state, seen = step(state, row.design, row.y, drift, row.observed, row.dt)
+        return (state, noise.learn(noise.fade(scale, row.dt), seen, row.observed)), None
+
+    (state, scale), _ = lax.scan(body, begin, rows)
+    return state, noise.var if scale is None else scale.var
+
+
 def filter(rows: Series, start: State, drift: Drift, noise: Noise) -> Filtered:
     """Predicted and filtered coefficients, innovations and their log density at every row."""
     begin = _begin(rows, start, drift, noise)

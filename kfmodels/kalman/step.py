@@ -18,6 +18,10 @@ Array = Any
 """A NumPy or a JAX array: this module imports neither."""
 
 
+LEAST_DOF = 3.0
+"""Degrees of freedom that fading leaves; with 2 or fewer a Student-t has no variance."""
+
+
 class State(NamedTuple):
     """What the next step needs of the coefficients: mean and relative covariance."""
 
@@ -94,7 +98,8 @@ class ConstantVariance(NamedTuple):
 class DiscountedVariance(NamedTuple):
     """Observation variance learnt from squared innovations that fade by `factor` per unit of time.
 
-    Starts at `var` with the weight of `dof` observations.
+    Starts at `var` with the weight of `dof` observations. Fading stops at 3: a forecast with 2 or
+    fewer degrees of freedom has no variance, and after a long gap every tick would pass for ordinary.
     """
 
     var: Array
@@ -105,7 +110,9 @@ class DiscountedVariance(NamedTuple):
         return Scale(self.dof, self.var)
 
     def fade(self, scale: Carried, dt: Array) -> Scale:
-        return Scale(scale.dof * self.factor**dt, scale.var)
+        faded = scale.dof * self.factor**dt
+        least = scale.dof - (scale.dof > LEAST_DOF) * (scale.dof - LEAST_DOF)
+        return Scale(faded + (faded < least) * (least - faded), scale.var)
 
     def learn(self, scale: Carried, forecast: Forecast, observed: Array) -> Scale:
         dof = scale.dof + observed
