@@ -65,7 +65,7 @@ def loop(
             grown = np.where(block, c / state_discount ** dt[t], c)
         increment, a, r, before = grown - c, m, grown, s
         if dof is not None:
-            dof = dof * variance_discount ** dt[t]
+            dof = max(dof * variance_discount ** dt[t], min(dof, 3.0))
         ahead = np.inf if dof is None else dof
         if seen[t]:
             h = design[t]

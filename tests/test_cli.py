@@ -86,13 +86,25 @@ def test_update_takes_one_tick(folder):
 
 def test_an_error_is_a_sentence_and_changes_nothing(folder):
     (folder / "pair.nc.live.json").unlink(missing_ok=True)
+    at = ("--at", "2022-01-03")
     for arguments, words in {
         ("show", "nothing.nc"): "there is no file nothing.nc",
         ("show", "all.csv"): "all.csv is not a saved fit",
         ("update", "pair.nc"): "give either --prices FILE or --tick",
-        ("update", "pair.nc", "--tick", "XOM=57"): "no price of CVX",
-        ("update", "pair.nc", "--tick", "XOM"): "is not TICKER=PRICE",
-        ("update", "pair.nc", "--tick", "XOM=-1", "--tick", "CVX=1"): "XOM has the price -1",
+        ("update", "pair.nc", "--tick", "XOM=57"): "give the time of the tick with --at",
+        ("update", "pair.nc", "--tick", "XOM=57", *at): "no price of CVX",
+        ("update", "pair.nc", "--tick", "XOM", *at): "is not TICKER=PRICE",
+        ("update", "pair.nc", "--tick", "XOM=-1", "--tick", "CVX=1", *at): "XOM has the price -1",
+        (
+            "fit",
+            "all.csv",
+            "--target",
+            "XOM",
+            "--hedges",
+            "CVX",
+            "--out",
+            "no/x.nc",
+        ): "no folder no",
         (
             "fit",
             "all.csv",
@@ -119,6 +131,32 @@ def test_dates_that_are_none_are_named(folder):
     arguments = ("fit", "text.csv", "--target", "XOM", "--hedges", "CVX", "--out", "x.nc")
     done = kfmodels(*arguments, folder=folder, code=2)
     assert "the first column of text.csv should hold dates" in done.stderr
+
+
+def test_dates_are_read_as_they_are_written(folder, prices):
+    """20220103, New York offsets that change with the season, and dates as text in parquet."""
+    from kfmodels.cli import _read
+
+    table = prices.loc["2022"]
+    table.set_axis(table.index.strftime("%Y%m%d")).to_csv(folder / "numbers.csv")
+    assert list(_read(folder / "numbers.csv").index) == list(table.index)
+    york = table.tz_localize("America/New_York")
+    york.to_csv(folder / "york.csv")
+    assert list(_read(folder / "york.csv").index) == list(york.index)
+    table.set_axis(table.index.strftime("%Y-%m-%d")).to_parquet(folder / "text.parquet")
+    assert list(_read(folder / "text.parquet").index) == list(table.index)
+    table.reset_index(drop=True).to_csv(folder / "rows.csv")
+    with pytest.raises(ValueError, match=r"first column of .*rows.csv should hold dates"):
+        _read(folder / "rows.csv")
+
+
+def test_the_live_filter_of_another_fit_is_not_continued(folder):
+    (folder / "pair.nc.live.json").unlink(missing_ok=True)
+    live = load(folder / "pair.nc").online()
+    live.fit_id = "another"
+    live.save(folder / "pair.nc.live.json")
+    done = kfmodels("update", "pair.nc", "--prices", "later.csv", folder=folder, code=2)
+    assert "goes on from another fit than pair.nc" in done.stderr
 
 
 def test_demo_does_the_main_job(tmp_path):

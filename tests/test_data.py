@@ -26,7 +26,7 @@ def make(frame: pd.DataFrame, *, target="AAA", hedges=("BBB",), transform="log")
 
 
 def complaint(frame: pd.DataFrame, **options) -> str:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=".") as caught:  # each caller judges the text
         make(frame, **options)
     return str(caught.value)
 
@@ -219,6 +219,22 @@ def test_dates_that_are_text():
     text = complaint(frame)
     assert "labelled with text (first: '2020-01-01')" in text
     assert "pd.to_datetime" in text
+
+
+@pytest.mark.parametrize("name", ["alpha", "noise"])
+def test_a_ticker_called_like_a_coefficient(name: str):
+    frame = prices().rename(columns={"BBB": name})
+    text = f"'{name}' names a coefficient here: rename that column of the prices"
+    assert complaint(frame, hedges=[name]) == complaint(frame, target=name, hedges=["CCC"]) == text
+
+
+@pytest.mark.parametrize(
+    "index", [pd.period_range("2020-01-01", periods=ROWS), pd.Index(np.arange(ROWS) / 2)]
+)
+def test_rows_that_are_neither_dated_nor_numbered(index: pd.Index):
+    text = complaint(prices(index=index))
+    assert "dates or whole numbers are needed" in text
+    assert "frame.index.to_timestamp()" in text
 
 
 def test_a_row_without_a_date():

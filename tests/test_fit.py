@@ -175,16 +175,16 @@ def test_the_memory_of_a_moving_variance_is_drawn_from_the_posterior_of_a_fine_g
             inputs,
             q=jnp.exp(u[:, :1]) * jnp.ones(3),
             obs_scale=jnp.full(len(u), 0.5 * inputs.typical_move),
-            variance_memory=3 + jnp.exp(u[:, 1]),
+            variance_memory=4 + jnp.exp(u[:, 1]),
         )
         known = VARIANCE_MEMORY
-        width = np.log((known.high - 3) / (known.low - 3)) / (2 * stats.norm.ppf(0.95))
-        prior = stats_normal(u[:, 1], np.log(known.bars - 3), width)
+        width = np.log((known.high - 4) / (known.low - 4)) / (2 * stats.norm.ppf(0.95))
+        prior = stats_normal(u[:, 1], np.log(known.bars - 4), width)
         return law.log_prob(inputs.y) + prior + normal(u[:, 0], HEDGE_MEMORY)
 
     grid = Grid(density, [np.linspace(-12, 4, 121), np.linspace(-6, 10, 121)])
     posterior = fitted.tree["posterior"]
-    draws = [np.log(posterior["q"].values[..., 0]), np.log(posterior["variance_memory"].values - 3)]
+    draws = [np.log(posterior["q"].values[..., 0]), np.log(posterior["variance_memory"].values - 4)]
     assert_is_the_posterior(fitted, draws, grid)
 
 
@@ -255,7 +255,7 @@ def test_it_is_silent_where_nobody_watches(apple, static, capfd):
 
 
 def only_warning(data: HedgeData, method: NUTS) -> str:
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="may be sampled badly") as caught:
         fit(data, STATIC, method=method, progress=False)
     (warning,) = caught
     assert warning.filename == __file__  # it points at the caller
@@ -322,6 +322,14 @@ def test_the_prior_is_drawn_beside_the_posterior(static: HedgeFit):
     assert log_q.shape == (1000,)
     centre = np.log(memory_to_q(HEDGE_MEMORY.bars))
     assert stats.kstest(log_q, stats.norm(centre, HEDGE_MEMORY.log_q_sd).cdf).pvalue > 1e-4
+
+
+def test_what_is_no_data_and_no_seed_is_refused(apple: HedgeData):
+    with pytest.raises(ValueError, match=r"fit takes HedgeData, made by HedgeData.from_prices"):
+        fit(apple.prices)
+    for seed in (-1, 2**32):
+        with pytest.raises(ValueError, match=f"seed is a whole number.*not {seed}"):
+            fit(apple, seed=seed)
 
 
 def test_data_that_allow_no_fit_are_refused(apple: HedgeData):

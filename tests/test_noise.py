@@ -15,6 +15,7 @@ from kfmodels.noise import (
     HEDGE_MEMORY,
     HEDGE_MEMORY_BESIDE_MOVING_LEVEL,
     INTERCEPT_MEMORY,
+    LEAST_VARIANCE_MEMORY,
     VARIANCE_MEMORY,
     delta_to_q,
     memory_to_q,
@@ -118,9 +119,9 @@ def share_of_bars(prior: Memory, low: float, high: float) -> float:
     law = prior.on_bars()
 
     def density(u: float) -> float:
-        return float(jnp.exp(law.log_prob(3 + np.exp(u)))) * np.exp(u)
+        return float(jnp.exp(law.log_prob(4 + np.exp(u)))) * np.exp(u)
 
-    return quad(density, np.log(low - 3), np.log(high - 3), epsabs=1e-10)[0]
+    return quad(density, np.log(low - 4), np.log(high - 4), epsabs=1e-10)[0]
 
 
 def symmetric_in_log_q(bars: float, low: float) -> Memory:
@@ -138,9 +139,9 @@ def test_nine_tenths_of_the_prior_on_delta_lie_where_it_says(bars: float, low: f
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("bars", "low"), [(20, 5), (3.5, 3.01)])
+@pytest.mark.parametrize(("bars", "low"), [(20, 5), (4.5, 4.01)])
 def test_nine_tenths_of_the_prior_on_bars_lie_where_it_says(bars: float, low: float):
-    prior = Memory(bars, low=low, high=3 + (bars - 3) ** 2 / (low - 3))
+    prior = Memory(bars, low=low, high=4 + (bars - 4) ** 2 / (low - 4))
     assert_allclose(share_of_bars(prior, low, prior.high), 0.9, atol=1e-9)
     assert_allclose(share_of_bars(prior, low, bars), 0.45, atol=1e-9)
 
@@ -152,8 +153,8 @@ def test_the_median_is_at_bars_even_if_the_ends_are_lopsided(prior: Memory):
     shorter, longer = q_to_memory(memory_to_q(prior.bars) * np.exp(ends * prior.log_q_sd))
     assert_allclose(share_of_delta(prior, shorter, prior.bars), three, atol=1e-9)
     assert_allclose(share_of_delta(prior, prior.bars, longer), three, atol=1e-9)
-    width = np.log((prior.high - 3) / (prior.low - 3)) / (norm.ppf(0.95) - norm.ppf(0.05))
-    longer, shorter = 3 + (prior.bars - 3) * np.exp(ends * width)
+    width = np.log((prior.high - 4) / (prior.low - 4)) / (norm.ppf(0.95) - norm.ppf(0.05))
+    longer, shorter = 4 + (prior.bars - 4) * np.exp(ends * width)
     assert_allclose(share_of_bars(prior, shorter, prior.bars), three, atol=1e-9)
     assert_allclose(share_of_bars(prior, prior.bars, longer), three, atol=1e-9)
 
@@ -165,7 +166,6 @@ def test_the_median_is_at_bars_even_if_the_ends_are_lopsided(prior: Memory):
         (HEDGE_MEMORY, share_of_delta),
         (HEDGE_MEMORY_BESIDE_MOVING_LEVEL, share_of_delta),
         (INTERCEPT_MEMORY, share_of_delta),
-        (VARIANCE_MEMORY, share_of_bars),
     ],
 )
 def test_the_default_priors_are_what_their_words_say(prior: Memory, share):
@@ -173,21 +173,23 @@ def test_the_default_priors_are_what_their_words_say(prior: Memory, share):
     assert_allclose(share(prior, prior.low, prior.high), 0.9, atol=0.01)
 
 
-def test_delta_is_between_zero_and_one_and_the_memory_of_a_variance_above_three():
+def test_delta_is_between_zero_and_one_and_the_memory_of_a_variance_above_its_least():
     prior = Memory(60, low=5, high=700)
     key = jax.random.key(0)
     delta, bars = (law.sample(key, (1000,)) for law in (prior.on_delta(), prior.on_bars()))
     assert ((delta > 0) & (delta < 1)).all()
-    assert (bars > 3).all()
+    assert (bars > LEAST_VARIANCE_MEMORY).all()
     assert isinstance(prior.on_delta(), dist.Distribution)
 
 
 def test_the_memory_of_a_variance_leaves_room_for_one():
-    """A variance remembered for m bars has m - 1 degrees of freedom when it forecasts: m > 3."""
-    prior = Memory(20, low=3.0, high=90)
+    """Remembered for m bars it is known with m - 1 degrees of freedom; a variance takes more than 2."""
+    assert LEAST_VARIANCE_MEMORY - 1 > 2
+    prior = Memory(20, low=4.0, high=90)
     assert prior.on_delta().event_shape == ()
-    with pytest.raises(ValueError, match=r"lies above 3 bars.*raise low=3.0"):
+    with pytest.raises(ValueError, match=r"lies above 4 bars.*raise low=4.0"):
         prior.on_bars()
+    VARIANCE_MEMORY.on_bars()
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,17 @@ from scipy import stats
 
 from kfmodels import (
     Absolute,
+    Diffuse,
     Discounted,
     HedgeData,
     HedgeFit,
     Known,
+    Memory,
     StateDiscount,
+    Weak,
     datasets,
+    fit,
+    hedge_ratio_model,
     load,
 )
 from tests import reference
@@ -44,12 +49,15 @@ class Case(NamedTuple):
 
 
 HEDGES = ("SPX", "PEP")
+SLOW = Discounted(Memory(20, low=10, high=40))
+"""Slow enough that no gap here fades to fewer than 3 degrees of freedom, where fading stops."""
+
 CASES = {
     "two hedges, logs, random walk, constant": ({"hedges": HEDGES, "transform": "log"}, {}),
     "levels, a variance that moves, no intercept": (
         {"hedges": ("PEP",), "transform": "level"},
         # a weak start without an intercept is 1e7 times as wide as the noise: seven digits
-        {"noise": Discounted(), "intercept": "none", "initial": Known([0.4], [[0.01]])},
+        {"noise": SLOW, "intercept": "none", "initial": Known([0.4], [[0.01]])},
     ),
     "returns, discounting, static intercept": (
         {"hedges": ("PEP",), "transform": "return"},
@@ -152,7 +160,7 @@ def test_the_plug_in_sits_at_the_posterior_mean_of_the_logarithms(case: Case):
         expected = np.exp(np.log(posterior["q"]).mean(("chain", "draw")))
         assert_allclose(plug_in["q"][0], expected, rtol=1e-12)
     if "variance_discount" in plug_in:
-        memory = 3 + np.exp(np.log(posterior["variance_memory"] - 3).mean())
+        memory = 4 + np.exp(np.log(posterior["variance_memory"] - 4).mean())
         assert_allclose(plug_in["variance_discount"][0], 1 - 1 / memory, rtol=1e-12)
     else:
         expected = np.exp(2 * np.log(posterior["obs_scale"]).mean())
@@ -222,10 +230,18 @@ def scaled_close(actual, desired, rtol: float) -> None:
     assert_allclose(actual, desired, rtol=rtol, atol=rtol * np.abs(desired).max())
 
 
+def tail(dof: np.ndarray) -> np.ndarray:
+    """Variance of a Student-t over its squared scale; 1 where dof is infinite."""
+    return 1 + 2 / (dof - 2)
+
+
 @pytest.mark.parametrize("kind", ["filtered", "predicted"])
 def test_beliefs_are_the_mixture_of_textbook_loops(case: Case, passes, kind: str):
     means = np.array([getattr(found, f"{kind}_mean") for _, found in passes])
     covs = np.array([getattr(found, f"{kind}_cov") for _, found in passes])
+    learnt = case.data.observed if kind == "filtered" else 0
+    dof = np.array([found.dof for _, found in passes], float) + learnt
+    covs = covs * tail(dof)[..., None, None]
     mean, cov, within = mixed(case, means, covs)
     group = case.fit.tree[kind]
     scaled_close(group["mean"], mean, 1e-9)
@@ -265,27 +281,20 @@ def test_smoothed_beliefs_are_the_mixture_of_dense_gaussians(plain: Case):
     for i, hedge in enumerate(HEDGES):
         scaled_close(table[hedge]["mean"], mean[:, i], 1e-6)
         assert_allclose(table[hedge]["sd"], np.sqrt(cov[:, i, i]), rtol=1e-6)
-    # at the last row there is nothing left to learn
-    last = plain.fit.hedge_ratio("filtered").iloc[-1]
-    assert_allclose(table.iloc[-1], last, rtol=1e-10)
 
 
 def test_the_spread_is_the_innovation_of_the_mixture(case: Case, passes):
     seen, data = case.data.observed, case.data
     error = np.array([found.error for _, found in passes])[:, seen]
     var = np.array([found.forecast_var for _, found in passes])[:, seen]
-    dof = np.array([[np.inf if d is None else d for d in found.dof] for _, found in passes])[
-        :, seen
-    ]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        tail = np.where(np.isinf(dof), 1.0, np.where(dof > 2, dof / (dof - 2), np.inf))
+    var = var * tail(np.array([found.dof for _, found in passes])[:, seen])
     density = np.array([found.log_density for _, found in passes])
     table = case.fit.spread(level=0.5)
     assert list(table.columns) == ["mean", "sd", "lower", "upper", "z"]
     assert table[~seen].isna().all(axis=None)
     found = table[seen]
     scaled_close(found["mean"], error.mean(0), 1e-9)
-    assert_allclose(found["sd"], np.sqrt((var * tail).mean(0) + error.var(0)), rtol=1e-9)
+    assert_allclose(found["sd"], np.sqrt(var.mean(0) + error.var(0)), rtol=1e-9)
     assert_allclose(found["z"], found["mean"] / found["sd"], rtol=1e-12)
     assert_allclose(found["upper"], stats.norm.ppf(0.75) * found["sd"], rtol=1e-9)
     assert_allclose(found["lower"], -found["upper"], rtol=1e-12)
@@ -403,6 +412,24 @@ def rhat(data: xr.Dataset) -> float:
     return float(arviz.rhat(data)["x"])
 
 
+def test_what_moves_with_the_filter_is_reported_as_it_stands_at_the_end(case: Case, passes):
+    """The observation variance, and the state noise that goes with it into the next bar."""
+    posterior = case.fit.tree["posterior"]
+    scale = np.append(case.fit.tree["constant_data"]["scale"].values, 1.0)[: len(case.fit.coef)]
+    obs_var, state_var = [], []
+    for arguments, found in passes:
+        obs_var.append(found.filtered_obs_var[-1])
+        if "state_discount" in arguments:
+            grown = found.filtered_cov[-1].diagonal() * (1 / arguments["state_discount"] - 1)
+            state_var.append(np.where(arguments["moving"], grown, 0.0) / scale**2)
+        else:
+            moves = arguments["state_var"] / arguments["obs_var"] * obs_var[-1]
+            state_var.append(moves / scale**2)
+    assert_allclose(np.sort(posterior["obs_var"].values.ravel()), np.sort(obs_var), rtol=1e-9)
+    drawn = np.sort(posterior["state_var"].values.reshape(64, -1), axis=0)
+    assert_allclose(drawn, np.sort(state_var, axis=0), rtol=1e-9)
+
+
 def test_the_effective_memory_weighs_what_is_unknown_against_what_moves(case: Case):
     """1 + var(ratio) / state variance after the last row, of the plug-in."""
     plug_in, table = case.fit.tree["plug_in"].to_dataset().isel(noise_draw=0), case.fit.summary()
@@ -450,18 +477,20 @@ def test_shares_hold_the_ratio_of_money_or_of_units(transform: str):
     """For each share of the target: -beta shares on levels, -beta of its money otherwise."""
     data = pair(prices(ROWS + (transform == "return")), transform=transform)
     fitted = unsampled(data)
-    shares = fitted.hedge_shares(1000.0, "predicted")
-    assert list(shares.columns) == ["SPX", "PEP"]
-    last = data.prices.ffill()  # a gap is traded at the last price
-    for hedge in ("SPX", "PEP"):
-        beta = fitted.hedge_ratio("predicted")[hedge]["mean"]
-        if transform == "level":
-            assert_allclose(shares[hedge], -1000 * beta, rtol=1e-12)
-        else:
-            money = shares[hedge] * last[hedge]
-            assert_allclose(money, -beta * 1000 * last["KO"], rtol=1e-12)
-    assert_allclose(fitted.hedge_shares(-2.0), -2 * fitted.hedge_shares(), rtol=1e-12)
-    assert_allclose(shares * 0.001, fitted.hedge_shares(kind="predicted"), rtol=1e-12)
+    for kind in ("filtered", "predicted"):
+        shares = fitted.hedge_shares(1000.0, kind)
+        assert list(shares.columns) == ["SPX", "PEP"]
+        last = data.prices.ffill()  # a gap is traded at the last price
+        if kind == "predicted":
+            last = last.shift(1)  # what is predicted for a bar is bought before it
+        for hedge in ("SPX", "PEP"):
+            beta = fitted.hedge_ratio(kind)[hedge]["mean"]
+            if transform == "level":
+                assert_allclose(shares[hedge], -1000 * beta, rtol=1e-12)
+            else:
+                money = shares[hedge] * last[hedge]
+                assert_allclose(money, -beta * 1000 * last["KO"], rtol=1e-12)
+        assert_allclose(shares * -0.002, fitted.hedge_shares(-2.0, kind), rtol=1e-12)
 
 
 def test_what_cannot_be_asked_is_refused(case: Case):
@@ -544,6 +573,11 @@ def test_a_file_is_replaced_whole_or_not_at_all(plain: Case, tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["pair.nc"]
 
 
+def test_a_folder_that_is_not_there_is_named(plain: Case, tmp_path: Path):
+    with pytest.raises(ValueError, match="there is no folder .*nowhere to write pair.nc to"):
+        plain.fit.save(tmp_path / "nowhere" / "pair.nc")
+
+
 def test_a_fit_may_be_saved_over_the_file_it_came_from(plain: Case, tmp_path: Path):
     path = tmp_path / "pair.nc"
     plain.fit.save(path)
@@ -582,3 +616,26 @@ def test_half_a_file_is_refused(plain: Case, tmp_path: Path):
     (tmp_path / "half.nc").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match="half.nc is not a saved fit"):
         load(tmp_path / "half.nc")
+
+
+@pytest.mark.parametrize("intercept", ["random_walk", "static"])
+def test_a_flat_start_smooths_its_first_row_like_a_very_wide_one(intercept: str):
+    """P - P N P is a difference of numbers as large as the squared start; the first row shows it."""
+    tables = []
+    for start in (Diffuse(), Weak(30)):
+        model = hedge_ratio_model(
+            delta={"beta": 1e-3}, obs_scale=0.005, initial=start, intercept=intercept
+        )
+        data = HedgeData.from_prices(datasets.stocks().loc["2018"], target="KO", hedges=["PEP"])
+        tables.append(fit(data, model, progress=False).hedge_ratio("smoothed").iloc[:3])
+    assert_allclose(tables[0]["sd"], tables[1]["sd"], rtol=1e-3)
+    assert_allclose(tables[0]["mean"], tables[1]["mean"], atol=1e-3)
+
+
+def test_predicted_shares_are_counted_at_the_prices_before(plain: Case):
+    predicted = plain.fit.hedge_shares(10.0, kind="predicted")
+    ratio = plain.fit.hedge_ratio("predicted")
+    prices = plain.data.prices.ffill().shift(1)
+    for hedge in HEDGES:
+        expected = -10 * ratio[hedge]["mean"] * prices.iloc[:, 0] / prices[hedge]
+        assert_allclose(predicted[hedge].iloc[1:], expected.iloc[1:], rtol=1e-12)

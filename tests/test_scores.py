@@ -177,3 +177,23 @@ def test_follow_tabulates_what_update_says(fitted, pair):
     assert table["beta QUAL"].tolist() == [tick.beta["QUAL"] for tick in ticks]
     assert table["z"].tolist() == [tick.z for tick in ticks]
     assert (table["sd_total QUAL"] >= table["sd_given_noise QUAL"]).all()
+
+
+def test_a_gap_is_not_a_ratio_of_zero(pair):
+    gappy = pair.copy()
+    gappy.iloc[200:320, 0] = np.nan
+    data = HedgeData.from_prices(gappy, target="MTUM", hedges=["QUAL"])
+    rolled = rolling_ols(moves(data), 60)["QUAL"]
+    assert rolled.iloc[240:340].isna().all()
+    assert rolled.dropna().between(0.3, 2).all()
+    gappy.iloc[400::2, 0] = np.nan
+    with pytest.raises(ValueError, match="too many gaps"):
+        hedge_effectiveness(gappy, target="MTUM", hedges=["QUAL"], train=400)
+
+
+def test_a_model_does_not_take_the_name_of_a_baseline(pair, fitted):
+    for name in ("none", "static OLS on changes"):
+        with pytest.raises(ValueError, match="cannot be called"):
+            hedge_effectiveness(
+                pair, target="MTUM", hedges=["QUAL"], train=600, models={name: fitted}
+            )
