@@ -199,8 +199,11 @@ def test_the_seed_decides(apple: HedgeData, static: HedgeFit):
             assert_array_equal(again.tree[group][name], values)
     one, two = (f.tree["posterior"]["obs_scale"].values for f in (static, other))
     assert (one != two).all()
-    chains = static.tree["posterior"]["obs_scale"].values
-    assert len(np.unique(chains, axis=0)) == SHORT.chains
+    # chains go their own ways: independent, not merely different
+    chains = np.log(static.tree["posterior"]["obs_scale"].values)
+    effective = float(array_stats.ess(chains, chain_axis=0, draw_axis=1)) / SHORT.chains
+    together = np.corrcoef(chains)[np.triu_indices(SHORT.chains, 1)]
+    assert np.abs(together).max() < 4 / np.sqrt(effective)
 
 
 @pytest.fixture

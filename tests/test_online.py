@@ -515,15 +515,26 @@ def test_a_killed_process_goes_on_in_another_that_has_no_jax(fitted, tmp_path: P
     assert snapshot(OnlineFilter.load(path)) == snapshot(live)
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(fitted, tmp_path: Path):
+def test_a_file_is_replaced_whole_or_not_at_all(fitted, tmp_path: Path, monkeypatch):
     path = tmp_path / "live.json"
     live = fitted.online()
     live.save(path)
     before = path.read_text()
-    live.log_weights = live.log_weights * np.nan  # JSON has no NaN
+    nan = fitted.online()
+    nan.log_weights = nan.log_weights * np.nan  # JSON has no NaN
     with pytest.raises(ValueError, match="JSON"):
-        live.save(path)
+        nan.save(path)
     assert path.read_text() == before
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    live.update(y=math.nan, x=[math.nan] * 2)
+    for name in ("replace", "fsync"):
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+            patch.setattr(os, name, full)
+            live.save(path)
+        assert path.read_text() == before
     assert [p.name for p in tmp_path.iterdir()] == ["live.json"]
 
 
