@@ -166,6 +166,7 @@ def test_the_median_is_at_bars_even_if_the_ends_are_lopsided(prior: Memory):
         (HEDGE_MEMORY, share_of_delta),
         (HEDGE_MEMORY_BESIDE_MOVING_LEVEL, share_of_delta),
         (INTERCEPT_MEMORY, share_of_delta),
+        (VARIANCE_MEMORY, share_of_bars),
     ],
 )
 def test_the_default_priors_are_what_their_words_say(prior: Memory, share):
