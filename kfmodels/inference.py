@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from numpyro import handlers
-from numpyro.distributions import biject_to
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import constrain_fn, potential_energy
 from tqdm import tqdm
 
+from kfmodels import priors
 from kfmodels.data import HedgeData
 from kfmodels.models import HedgeRatioModel, hedge_ratio_model
 from kfmodels.results import HedgeFit
@@ -72,7 +71,7 @@ class NUTS:
         """Sample the posterior of any NumPyro model called with `inputs`."""
         with jax.enable_x64(True):
             keys = np.arange(PRIOR_DRAWS, dtype=np.uint32)
-            z, prior = jax.device_get(_prior(keys, np.uint32(seed), inputs, model=model))
+            z, prior = jax.device_get(priors.draw(keys, np.uint32(seed), inputs, model=model))
             if not z:  # all is fixed: one draw, which is certain
                 sites = jax.tree.map(lambda site: site[None, :1], prior)
                 return Draws(sites, {"diverging": np.zeros((1, 1), bool)}, prior)
@@ -174,30 +173,6 @@ def _constrain(sites: Any, inputs: Any, *, model: Model) -> dict[str, Any]:
         return {name: value for name, value in values.items() if name != "y"}
 
     return jax.vmap(jax.vmap(one))(sites)
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _prior(
-    numbers: Any, seed: Any, inputs: Any, *, model: Model
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Draws from the prior: sites to be inferred, unconstrained; and all sites as they are."""
-
-    def one(number: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        key = jax.random.wrap_key_data(jax.numpy.stack([seed, number]))
-        trace = handlers.trace(handlers.seed(model, key)).get_trace(inputs)
-        free = {
-            name: site
-            for name, site in trace.items()
-            if site["type"] in ("sample", "deterministic") and not site.get("is_observed")
-        }
-        z = {
-            name: biject_to(site["fn"].support).inv(site["value"])
-            for name, site in free.items()
-            if site["type"] == "sample"
-        }
-        return z, {name: site["value"] for name, site in free.items()}
-
-    return jax.vmap(one)(numbers)
 
 
 def fit(

@@ -34,11 +34,12 @@ from kfmodels.noise import (
     NOISE_LOG_SD,
     Absolute,
     Memory,
-    delta_to_q,
+    Moves,
     q_to_delta,
     q_to_gain,
     q_to_memory,
 )
+from kfmodels.sites import checked_delta, delta_site, relative, site
 
 Array = Any
 """A NumPy array as it is made, a JAX one inside `jax.jit`."""
@@ -55,6 +56,7 @@ class Inputs(NamedTuple):
     dt: Array
     scales: Array
     typical_move: Array
+    typical_ratio: Array
     start_mean: Array
     start_cov: Array
 
@@ -122,13 +124,15 @@ class HedgeRatioModel:
             mean, cov = coordinates.from_original(given, np.asarray(self.initial.cov, float))
         elif not isinstance(self.initial, Diffuse):
             mean, cov = coordinates.from_original(np.zeros(n), cov)
+        move, ratio = _typical_move(data)
         return Inputs(
             y=np.where(data.observed, y, 0.0),
             design=design,
             observed=data.observed,
             dt=data.dt,
             scales=coordinates.scales,
-            typical_move=np.asarray(_typical_move(data)),
+            typical_move=np.asarray(move),
+            typical_ratio=ratio,
             start_mean=mean,
             start_cov=cov,
         )
@@ -165,12 +169,27 @@ class HedgeRatioModel:
             **options,
         )
 
+    def log_likelihood(
+        self,
+        inputs: Inputs,
+        *,
+        q: Float[Array, "*draws coef"],
+        obs_scale: Float[ArrayLike, "*draws"],
+        variance_memory: Float[ArrayLike, "*draws"] | None = None,
+    ) -> Float[Array, "*draws"]:
+        """Log density of the observed rows given the noise parameters, of all draws at once."""
+        series = self.regression(inputs, q=q, obs_scale=obs_scale, variance_memory=variance_memory)
+        density = series.log_prob(inputs.y)
+        if isinstance(self.initial, Diffuse):
+            density = density + _flat_width(inputs, jnp.square(obs_scale))
+        return density
+
     def __call__(self, data: HedgeData | Inputs) -> None:
         inputs = self.inputs(data) if isinstance(data, HedgeData) else data
         obs_scale = self._obs_scale(inputs)
         memory = None
         if isinstance(self.noise, Discounted):
-            memory = _site("variance_memory", self.noise.memory, Memory.on_bars)
+            memory = site("variance_memory", self.noise.memory, Memory.on_bars)
         obs_var = numpyro.deterministic("obs_var", jnp.square(obs_scale))
         q = self._q(inputs, obs_var)
         numpyro.deterministic("q", q)
@@ -178,10 +197,7 @@ class HedgeRatioModel:
         numpyro.deterministic("memory", q_to_memory(q))
         numpyro.deterministic("state_var", q * obs_var / inputs.scales**2)
         if isinstance(self.initial, Diffuse):
-            # a flat start pays nothing for its width, measured in the units of the data
-            n = inputs.design.shape[-1]
-            width = 0.5 * n * jnp.log(DIFFUSE * obs_var) - jnp.log(inputs.scales).sum()
-            numpyro.factor("diffuse", width)
+            numpyro.factor("diffuse", _flat_width(inputs, obs_var))
         series = self.regression(inputs, q=q, obs_scale=obs_scale, variance_memory=memory)
         numpyro.sample("y", series, obs=inputs.y)
 
@@ -189,20 +205,21 @@ class HedgeRatioModel:
         """Signal-to-noise ratio per coefficient; samples what has a prior."""
         hedges = inputs.design.shape[-1] - (self.intercept != "none")
         shared = isinstance(self.drift, StateDiscount)
-        beta = _delta_site("delta_beta", self.beta_delta, () if shared else (hedges,))
+        unit = jnp.square(inputs.typical_ratio * inputs.scales[:hedges]) / obs_var
+        beta = delta_site("delta_beta", self.beta_delta, () if shared else (hedges,), unit)
         beta = jnp.broadcast_to(beta, (hedges,))
-        parts = [_relative(beta, self.beta_delta, inputs.scales[:hedges], obs_var)]
+        parts = [relative(beta, self.beta_delta, inputs.scales[:hedges], obs_var)]
         if self.intercept == "static":
             parts.append(jnp.zeros(1))
         elif self.intercept != "none":
-            alpha = beta[0] if shared else _delta_site("delta_alpha", self.alpha_delta, ())
-            parts.append(_relative(alpha[None], self.alpha_delta, jnp.ones(1), obs_var))
+            alpha = beta[0] if shared else delta_site("delta_alpha", self.alpha_delta, (), unit)
+            parts.append(relative(alpha[None], self.alpha_delta, jnp.ones(1), obs_var))
         return jnp.concatenate(parts)
 
     def _obs_scale(self, inputs: Inputs) -> Array:
         guess = EXPECTED_NOISE_SHARE * inputs.typical_move
         if self.obs_scale is not None:
-            return _site("obs_scale", self.obs_scale)
+            return site("obs_scale", self.obs_scale)
         if isinstance(self.noise, Discounted):
             return numpyro.deterministic("obs_scale", jnp.asarray(guess))
         return numpyro.sample("obs_scale", dist.LogNormal(jnp.log(guess), NOISE_LOG_SD))
@@ -229,9 +246,10 @@ def hedge_ratio_model(
     both sides of a split.
 
     Args:
-        delta: prior or value of how fast each coefficient moves: a `Memory`, a NumPyro distribution
-            on (0, 1), a number (fixed), `Absolute(...)` for the units of published code, or a dict
-            with "beta" and "alpha" for one each ("beta" may list a number per hedge). Default: for
+        delta: prior or value of how fast each coefficient moves: a `Memory`, `Moves` (hedge ratios
+            only), `Horseshoe`, a NumPyro distribution on (0, 1), a number (fixed), `Absolute(...)`
+            for the units of published code, or a dict with "beta" and "alpha" for one each ("beta"
+            may list a number per hedge). Default: for
             hedges a memory of about 6 bars (90 %: 1.1 to 100) beside an intercept that moves, which
             is slower than it sounds (see `HEDGE_MEMORY_BESIDE_MOVING_LEVEL`), and of 60 (5 to 700)
             otherwise; for the intercept 2 (up to 40).
@@ -284,6 +302,10 @@ def hedge_ratio_model(
             allowed = ", ".join(f"{option.__name__}(...)" for option in kind.__args__)
             raise ValueError(f"{name} must be one of {allowed}, not {value!r}")
     beta, alpha = parts.get("beta"), parts.get("alpha")
+    if isinstance(beta, Moves) and isinstance(drift, StateDiscount):
+        raise ValueError(
+            "StateDiscount has one memory for all that moves: say it as Memory(...), not as Moves(...)"
+        )
     if not (obs_scale is None or isinstance(obs_scale, dist.Distribution)) and (
         isinstance(obs_scale, Memory) or not 0 < float(obs_scale) < np.inf
     ):
@@ -299,8 +321,8 @@ def hedge_ratio_model(
             "the others know the state noise only relative to the observation noise"
         )
     return HedgeRatioModel(
-        beta_delta=usual if beta is None else _checked(beta, "beta"),
-        alpha_delta=INTERCEPT_MEMORY if alpha is None else _checked(alpha, "alpha"),
+        beta_delta=usual if beta is None else checked_delta(beta, "beta"),
+        alpha_delta=INTERCEPT_MEMORY if alpha is None else checked_delta(alpha, "alpha"),
         obs_scale=obs_scale,
         noise=noise,
         drift=drift,
@@ -310,44 +332,17 @@ def hedge_ratio_model(
     )
 
 
-def _checked(delta: Any, name: str) -> Any:
-    """A delta whose numbers lie in [0, 1), in a form that can be hashed."""
-    inside = delta.delta if isinstance(delta, Absolute) else delta
-    if isinstance(inside, (Memory, dist.Distribution)):
-        return delta
-    numbers = np.asarray(inside, float)
-    if not ((numbers >= 0) & (numbers < 1)).all():
-        raise ValueError(f"delta of {name} must lie in [0, 1), not {inside}")
-    plain = tuple(numbers.tolist()) if numbers.ndim else float(numbers)
-    return Absolute(plain) if isinstance(delta, Absolute) else plain
+def _flat_width(inputs: Inputs, obs_var: Array) -> Array:
+    """What a flat start must not pay for its width, measured in the units of the data."""
+    n = inputs.design.shape[-1]
+    return 0.5 * n * jnp.log(DIFFUSE * obs_var) - jnp.log(inputs.scales).sum()
 
 
-def _delta_site(name: str, delta: Any, shape: tuple[int, ...]) -> Array:
-    inside = delta.delta if isinstance(delta, Absolute) else delta
-    if isinstance(inside, Memory):
-        inside = inside.on_delta()
-    if isinstance(inside, dist.Distribution):
-        return numpyro.sample(name, inside.expand(shape).to_event(len(shape)))
-    return jnp.broadcast_to(jnp.asarray(inside, float), shape)
+def _typical_move(data: HedgeData) -> tuple[float, np.ndarray]:
+    """Sd of the one-bar move that a constant hedge leaves over, and the size of each hedge ratio.
 
-
-def _relative(delta: Array, given: Any, scales: Array, obs_var: Array) -> Array:
-    """q in units of the noise; an absolute delta becomes it by way of the scales."""
-    q = delta_to_q(delta)
-    return q * scales**2 / obs_var if isinstance(given, Absolute) else q
-
-
-def _site(name: str, given: Any, prior_of: Any = None) -> Array:
-    """Sample a site that has a prior, record one that has a number."""
-    if isinstance(given, Memory):
-        given = prior_of(given)
-    if isinstance(given, dist.Distribution):
-        return numpyro.sample(name, given)
-    return numpyro.deterministic(name, jnp.asarray(given, float))
-
-
-def _typical_move(data: HedgeData) -> float:
-    """Sd of the one-bar move of the target that a constant hedge leaves over."""
+    The size is that of least squares on changes, its standard error added in squares.
+    """
     y, x = data.y[data.observed], data.x[data.observed]
     if data.transform == "return":
         x = np.column_stack([x, np.ones(len(x))])
@@ -355,11 +350,14 @@ def _typical_move(data: HedgeData) -> float:
         y, x = np.diff(y), np.diff(x, axis=0)
     if np.ptp(y) == 0:
         raise ValueError(f"{data.target} never moves: there is nothing to hedge; check its prices")
-    residual = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    hedges = data.x.shape[1]
+    ratio = np.linalg.lstsq(x, y, rcond=None)[0]
+    residual = y - x @ ratio
     move = float(np.sqrt((residual**2).mean()))
     if move <= 1e-10 * np.abs(y).max():
         raise ValueError(
             f"{data.target} moves in exact proportion to {', '.join(data.hedges)}: "
             "there is no noise to infer; check that they are not the same series"
         )
-    return move
+    error_var = move**2 * np.diagonal(np.linalg.pinv(x.T @ x))
+    return move, np.sqrt(ratio**2 + error_var)[:hedges]

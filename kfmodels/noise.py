@@ -12,10 +12,12 @@ for temporal data mining, Expert Systems with Applications 36 (where delta comes
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints, transforms
 
+from kfmodels.horseshoe import MEDIAN, LogSquaredHorseshoe
 from kfmodels.records import Z90
 
 Array = Any
@@ -136,6 +138,86 @@ class Memory:
                 transforms.ExpTransform(),
                 transforms.AffineTransform(least, 1.0, domain=constraints.positive),
             ],
+        )
+
+
+@dataclass(frozen=True)
+class Moves:
+    r"""A prior in the words of a trader: the ratio moves about `share` of itself in `bars` bars.
+
+    $$\log q \sim N\big(2 \log(\mathrm{share} \cdot |\beta| \, s) - \log(\mathrm{bars} \cdot v), \;
+    (2 \log(\mathrm{high} / \mathrm{low}) / 3.29)^2\big)$$
+
+    The sd of the move has the median `share`; 90 % of the prior lies between `low` and `high`, as
+    far as a log-normal with that median allows. The ratio's own size `|beta|` is that of least squares
+    on changes over the training rows (with its standard error, so that it is never 0), `s` the root
+    mean square of the centred regressor and `v` the observation variance that is inferred beside it
+    (with `Discounted` noise: where it starts). For hedge ratios only, with `RandomWalk` drift.
+
+    Raises:
+        ValueError: unless `0 < low < share < high` and `bars > 0`.
+
+    Example:
+        >>> Moves(0.05, low=0.01, high=0.2)  # "beta moves about 5 % in a month"
+        Moves(share=0.05, low=0.01, high=0.2, bars=21)
+    """
+
+    share: float
+    low: float
+    high: float
+    bars: float = 21
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.share < self.high < np.inf:
+            raise ValueError(
+                "Moves needs 0 < low < share < high (finite), as shares of the ratio itself (0.05 is "
+                f"5 %); got low={self.low}, share={self.share}, high={self.high}"
+            )
+        if not 0 < self.bars < np.inf:
+            raise ValueError(f"Moves: bars must be positive, not {self.bars}")
+
+    def on_delta(self, var_of_one: Array) -> dist.Distribution:
+        """The prior on delta, where `var_of_one` is the q of a ratio that doubles in one bar."""
+        width = float(np.log(self.high / self.low)) / Z90
+        centre = jnp.log(var_of_one) + float(np.log(self.share**2 / self.bars))
+        return dist.TransformedDistribution(
+            dist.Normal(centre, width), transforms.SigmoidTransform()
+        )
+
+
+@dataclass(frozen=True)
+class Horseshoe:
+    """A prior that shrinks towards a static hedge: a horseshoe on the sd of a step, `sqrt(q)`.
+
+    Half of the prior is on a ratio that forgets more slowly than `bars`, and far more of it on one
+    that hardly moves at all than `Memory` can put there; a ratio that does move is left alone. Ask
+    `static_probability` what the data made of it.
+
+    Raises:
+        ValueError: unless `1 < bars < inf`.
+
+    Source: Carvalho, Polson and Scott (2010); for variances of a random walk, as the triple gamma
+    with a = c = 1/2, Cadonna, Fruhwirth-Schnatter and Knaus (2020), Triple the gamma, Econometrics 8.
+
+    Example:
+        >>> Horseshoe(60).on_delta().event_shape
+        ()
+    """
+
+    bars: float
+
+    def __post_init__(self) -> None:
+        if not 1 < self.bars < np.inf:
+            raise ValueError(
+                f"Horseshoe needs a memory above 1 bar (and finite), not bars={self.bars}"
+            )
+
+    def on_delta(self) -> dist.Distribution:
+        """The prior on delta: q over the q of `bars` is a squared horseshoe over its median."""
+        scale = float(np.log(memory_to_q(self.bars) / MEDIAN))
+        return dist.TransformedDistribution(
+            LogSquaredHorseshoe(),
+            [transforms.AffineTransform(scale, 1.0), transforms.SigmoidTransform()],
         )
 
 

@@ -36,10 +36,12 @@ MIXTURE_DRAWS = 64
 class HedgeFit:
     """A fitted pair. Everything it knows is in `tree`; the methods are views of it.
 
-    `tree` is an ArviZ `DataTree` with the groups posterior, sample_stats, prior, observed_data,
-    constant_data, filtered, predicted, mixture (the thinned noise draws with the state each ended in)
-    and plug_in (the same for the posterior mean), over the dims chain, draw, time, coef, hedge,
-    ticker, noise_draw.
+    `tree` is an ArviZ `DataTree` with the groups posterior, sample_stats, prior, log_prior (by
+    inferred site, of logit delta and of logarithms), log_likelihood (one number a draw, of all rows
+    together: bars are not exchangeable, so it is no food for `az.loo`), observed_data, constant_data,
+    filtered, predicted, mixture (the thinned noise draws with the state each ended in) and plug_in
+    (the same for the posterior mean), over the dims chain, draw, time, coef, hedge, ticker,
+    noise_draw.
     """
 
     tree: "DataTree"
@@ -59,6 +61,7 @@ class HedgeFit:
             rows = mixture.series(inputs.y, inputs.design, inputs.observed, inputs.dt)
             chosen = trees.chosen(sites, MIXTURE_DRAWS)
             draws = trees.noise_draws(model, inputs, chosen)
+            densities = jax.device_get(trees.densities(model, inputs, trees.flat(sites)))
             passed = mixture.forward(rows, draws)
             if draws.variance_discount is not None or draws.q is None:
                 # what moves with the filter is reported as it stands after the last row
@@ -66,9 +69,19 @@ class HedgeFit:
                 obs_var, state_var = jax.device_get(mixture.last_variances(rows, every))
                 moved = {"obs_var": obs_var, "state_var": state_var / inputs.scales**2}
                 sites = sites | {k: np.reshape(v, sites[k].shape) for k, v in moved.items()}
+            by_chain = sites["obs_scale"].shape[:2]
+            groups = {
+                "posterior": sites,
+                "prior": {name: np.asarray(v)[None] for name, v in prior.items()},
+                "sample_stats": stats,
+            } | {
+                name: {site: v.reshape(by_chain) for site, v in group.items()}
+                for name, group in densities.items()
+                if group
+            }
             draws, passed = jax.device_get((draws, passed))
         inner = model.coordinates(data)
-        return cls(trees.build(data, inner, sites, stats, prior, draws, passed))
+        return cls(trees.build(data, inner, groups, draws, passed))
 
     @property
     def target(self) -> str:

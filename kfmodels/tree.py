@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from kfmodels import mixture
+from kfmodels import mixture, priors
+from kfmodels.assumptions import DIFFUSE
 from kfmodels.coordinates import Coordinates
 from kfmodels.data import HedgeData
 from kfmodels.files import replacing
 from kfmodels.kalman.step import Scale, State
 from kfmodels.mixture import Belief, NoiseDraws, Pass
 from kfmodels.models import HedgeRatioModel, Inputs
-from kfmodels.noise import LEAST_VARIANCE_MEMORY
+from kfmodels.noise import LEAST_VARIANCE_MEMORY, q_to_gain
 from kfmodels.online import OnlineFilter
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ Tree = Any
 """An xarray `DataTree`, whose type says too little about what a path in it holds."""
 
 FORMAT = "kfmodels fit"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _BY_COEF = ("delta", "q", "memory", "state_var")
+_RECURSION = ("q", "obs_scale", "variance_memory")
 
 
 def flat(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -86,12 +88,49 @@ def noise_draws(model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]) -
     )
 
 
+@partial(jax.jit, static_argnames=("model",))
+def densities(
+    model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Log prior by inferred site, and log likelihood of all rows, at draws (draw, ...)."""
+    likelihood = model.log_likelihood(
+        inputs,
+        q=sites["q"],
+        obs_scale=sites["obs_scale"],
+        variance_memory=sites.get("variance_memory"),
+    )
+    log_prior = priors.log_density(sites, inputs, model=model)
+    return {"log_prior": log_prior, "log_likelihood": {"y": likelihood}}
+
+
+def every_draw(tree: Tree) -> NoiseDraws:
+    """All posterior draws of the noise, as the recursion needs them; the mixture holds a few."""
+    posterior = tree["posterior"].to_dataset()
+    sites = flat({k: posterior[k].values for k in _RECURSION if k in posterior})
+    q, obs_var, memory = sites["q"], sites["obs_scale"] ** 2, sites.get("variance_memory")
+    held = stored_draws(tree, "plug_in")
+    # a flat start is wide relative to the noise of each draw; any other has its own units
+    flat_start = np.array_equal(held.start_cov[0], DIFFUSE * np.eye(q.shape[1]))
+    units = np.ones(len(q)) if flat_start else held.obs_var / obs_var
+    draws = NoiseDraws(
+        start_mean=np.broadcast_to(held.start_mean[0], q.shape),
+        start_cov=held.start_cov[0] * units[:, None, None],
+        obs_var=obs_var,
+    )
+    if held.state_discount is None:
+        draws = draws._replace(q=q)
+    else:
+        draws = draws._replace(state_discount=1 - q_to_gain(q[:, 0]), moving=held.moving)
+    if memory is None:
+        return draws
+    dof = np.broadcast_to(np.asarray(held.variance_dof), obs_var.shape)
+    return draws._replace(variance_discount=1 - 1 / memory, variance_dof=dof)
+
+
 def build(
     data: HedgeData,
     coordinates: Coordinates,
-    sites: dict[str, np.ndarray],
-    stats: dict[str, np.ndarray],
-    prior: dict[str, np.ndarray],
+    groups: dict[str, dict[str, np.ndarray]],
     draws: NoiseDraws,
     passed: Pass,
 ) -> "DataTree":
@@ -101,18 +140,16 @@ def build(
 
     names = [*data.hedges, "alpha"][: coordinates.coefficients]
     dims = {name: ["coef"] for name in _BY_COEF} | {"delta_beta": ["hedge"]}
+    sites = groups["posterior"]
     several = "delta_beta" in sites and sites["delta_beta"].ndim == 3
     if not several:
         dims.pop("delta_beta")
-    tree = from_dict(
-        {
-            "posterior": sites,
-            "prior": {name: np.asarray(v)[None] for name, v in prior.items()},
-            "sample_stats": stats,
-        },
-        dims=dims,
-        coords={"coef": names, "hedge": list(data.hedges)},
-    )
+    spots = {"coef": names, "hedge": list(data.hedges)}
+    sited = {k: groups[k] for k in ("posterior", "prior", "sample_stats")}
+    tree = from_dict(sited, dims=dims, coords=spots)
+    # apart, for there a site of several hedges is one number a draw
+    for name, group in from_dict({k: groups[k] for k in groups.keys() - sited}).children.items():
+        tree[name] = group
     time = _plain_index(data.index)
     tickers = [data.target, *data.hedges]
     spots = {"time": time, "coef": names, "coef_": names}
@@ -282,6 +319,11 @@ def load(path: str | Path) -> "DataTree":
         raise ValueError(f"{path} is not a saved fit (netCDF): {error}") from error
     if tree.attrs.get("format") != FORMAT:
         raise ValueError(f"{path} is not a saved fit; write one with fit.save(path)")
+    if tree.attrs["format_version"] < FORMAT_VERSION:
+        raise ValueError(
+            f"{path} was written by kfmodels {tree.attrs['kfmodels_version']} in an older format "
+            f"({tree.attrs['format_version']}, this one reads {FORMAT_VERSION}): fit the prices again"
+        )
     if tree.attrs["format_version"] > FORMAT_VERSION:
         raise ValueError(
             f"{path} was written by kfmodels {tree.attrs['kfmodels_version']} in a newer format "
