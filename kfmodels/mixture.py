@@ -149,6 +149,14 @@ def log_likelihood(rows: scan.Series, draws: NoiseDraws) -> Array:
 
 
 @jax.jit
+def last_states(rows: scan.Series, draws: NoiseDraws) -> tuple[Array, Array]:
+    """After the last row: mean and sd of the coefficients under every draw, (draw, coef) each."""
+    state, obs_var = scan.final(rows, *draws.recursion())
+    var = jnp.diagonal(state.cov, axis1=0, axis2=1) * obs_var[:, None]
+    return state.mean.T, jnp.sqrt(var)
+
+
+@jax.jit
 def last_variances(rows: scan.Series, draws: NoiseDraws) -> tuple[Array, Array]:
     """After the last row: observation variance (draw,) and state variance per bar (draw, coef)."""
     start, drift, noise = draws.recursion()

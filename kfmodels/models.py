@@ -124,7 +124,7 @@ class HedgeRatioModel:
             mean, cov = coordinates.from_original(given, np.asarray(self.initial.cov, float))
         elif not isinstance(self.initial, Diffuse):
             mean, cov = coordinates.from_original(np.zeros(n), cov)
-        move, ratio = _typical_move(data)
+        move, ratio = typical_move(data)
         return Inputs(
             y=np.where(data.observed, y, 0.0),
             design=design,
@@ -338,7 +338,7 @@ def _flat_width(inputs: Inputs, obs_var: Array) -> Array:
     return 0.5 * n * jnp.log(DIFFUSE * obs_var) - jnp.log(inputs.scales).sum()
 
 
-def _typical_move(data: HedgeData) -> tuple[float, np.ndarray]:
+def typical_move(data: HedgeData) -> tuple[float, np.ndarray]:
     """Sd of the one-bar move that a constant hedge leaves over, and the size of each hedge ratio.
 
     The size is that of least squares on changes, its standard error added in squares.

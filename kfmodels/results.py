@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from kfmodels import mixture
+from kfmodels import mixture, model_file
 from kfmodels import tree as trees
 from kfmodels.data import HedgeData
 from kfmodels.models import HedgeRatioModel, Inputs
@@ -80,8 +80,11 @@ class HedgeFit:
                 if group
             }
             draws, passed = jax.device_get((draws, passed))
-        inner = model.coordinates(data)
-        return cls(trees.build(data, inner, groups, draws, passed))
+        tree = trees.build(data, model.coordinates(data), groups, draws, passed)
+        tree.attrs["model"] = model_file.to_json(model)
+        made = cls(tree)
+        made.__dict__["model"] = model  # as it is, also where a file could not hold it
+        return made
 
     @property
     def target(self) -> str:
@@ -102,6 +105,15 @@ class HedgeFit:
     def fit_until(self) -> Any:
         """Last date whose prices the noise was inferred from."""
         return self.index[-1]
+
+    @cached_property
+    def model(self) -> HedgeRatioModel:
+        """The model that was fitted, with its priors.
+
+        Raises:
+            ValueError: the fit comes from a file, which could not hold one of its priors.
+        """
+        return model_file.from_json(self.tree.attrs["model"])
 
     @cached_property
     def index(self) -> pd.Index:

@@ -1,52 +1,27 @@
-"""What a hedge is worth: the share of variance that held shares removed, on dates not yet seen."""
+"""What a hedge is worth: the variance that held shares removed on dates not yet seen, and its cost."""
 
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
+from kfmodels.baselines import (
+    bars_per_year,
+    ewma_ols,
+    moves,
+    ols_on_changes,
+    ols_on_levels,
+    price_ratio,
+    rolling_ols,
+)
 from kfmodels.data import MIN_ROWS, HedgeData, Transform
 from kfmodels.replay import follow, ratios
 from kfmodels.results import HedgeFit
 
 _BLOCK = 20
 _RESAMPLES = 2000
-
-
-def moves(data: HedgeData) -> pd.DataFrame:
-    """One-bar moves of target and hedges: dollars on levels, simple returns otherwise.
-
-    A position held from close to close earns exactly its ratio times the hedge's move: shares times
-    dollars, or money times return.
-    """
-    if data.transform == "level":
-        return data.prices.diff()
-    return data.prices / data.prices.shift(1) - 1
-
-
-def ols_on_levels(data: HedgeData) -> pd.Series:
-    """Hedge ratios by least squares on the transformed prices, with an intercept."""
-    return _ols(data.values, MIN_ROWS)
-
-
-def ols_on_changes(data: HedgeData) -> pd.Series:
-    """Hedge ratios by least squares on one-bar moves, with an intercept."""
-    return _ols(moves(data), MIN_ROWS)
-
-
-def rolling_ols(table: pd.DataFrame, window: int) -> pd.DataFrame:
-    """Hedge ratios by least squares (with an intercept) on the last `window` rows, at every row.
-
-    The first column is the target; NaN until the window is full, and where less than half of it is
-    complete.
-    """
-    values = table.to_numpy()
-    found = np.full((len(values), values.shape[1] - 1), np.nan)
-    for end in range(window, len(values) + 1):
-        found[end - 1] = _ols(
-            table.iloc[end - window : end], max(window // 2, len(table.columns) + 1)
-        )
-    return pd.DataFrame(found, table.index, table.columns[1:])
+_ANCHOR = "static OLS on changes"
+_DECAYS = (0.94, 0.98)
 
 
 def hedged_moves(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
@@ -60,6 +35,25 @@ def hedged_moves(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
     return hedged.rename("hedged")
 
 
+def traded(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
+    r"""Value of hedges traded at each close, as a multiple of the target's value.
+
+    $$\sum_j |s_{j,t} - s_{j,t-1}| \, P_{j,t} / P_{y,t}$$
+
+    Shares $s$ per share of the target are the ratio itself on levels, and ratio * P_y / P_j
+    otherwise: there a ratio is one of money, and even one that never changes is traded back to at
+    every close. NaN throughout when a price is zero or negative (a spread, a future on power): a
+    multiple of such a value means nothing.
+    """
+    prices = data.prices
+    if (prices <= 0).to_numpy().any():
+        return pd.Series(np.nan, prices.index, name="traded")
+    worth = prices.iloc[:, 1:].div(prices.iloc[:, 0], axis=0)
+    ratio = ratio.reindex(prices.index)
+    shares = ratio if data.transform == "level" else ratio / worth
+    return (shares.diff().abs() * worth).sum(axis=1, skipna=False).rename("traded")
+
+
 def hedge_effectiveness(
     prices: pd.DataFrame,
     *,
@@ -69,6 +63,7 @@ def hedge_effectiveness(
     models: Mapping[str, HedgeFit] | None = None,
     transform: Transform = "level",
     level: float = 0.9,
+    risk_aversion: float = 4.0,
     seed: int = 0,
 ) -> pd.DataFrame:
     r"""Share of the target's one-bar variance that each hedge removed after the training rows.
@@ -76,8 +71,21 @@ def hedge_effectiveness(
     $$1 - \mathrm{Var}(\Delta y_t - h_{t-1} \Delta x_t) / \mathrm{Var}(\Delta y_t)$$
 
     Every ratio is known at the close before the move it is held over; each method is scored on the
-    same moves. Baselines: the price ratio, least squares on levels and on changes over the training
-    rows, and rolling over the last 60 and 252 rows.
+    same moves. Baselines: the price ratio (one hedge, positive prices), least squares on levels and
+    on changes over the training rows, the same rolling over the last 60 and 252 rows, and
+    exponentially weighted moments of changes with decay 0.94 and 0.98.
+
+    What it costs: `turnover` is the value of hedges traded per year, as a multiple of the target's
+    value (see `traded`). `break_even_cost` is the cost of trading, in basis points of traded value,
+    at which a mean-variance holder would as soon keep the static ratio on changes:
+
+    $$10^4 \cdot \frac{a}{2} \cdot
+    \frac{\mathrm{Var}_{static} - \mathrm{Var}}{\mathrm{turnover} - \mathrm{turnover}_{static}}$$
+
+    with risk aversion a and annual variances of hedged moves as returns on the target's value. A
+    method earns its trades where your cost lies below it. 0 where it saves no variance, inf where it
+    saves some and trades no more, NaN for the static ratio itself. It is a point estimate: where
+    `gain_lower` is negative, the variance saved may be luck.
 
     Args:
         prices: as for `HedgeData.from_prices`.
@@ -85,16 +93,22 @@ def hedge_effectiveness(
         models: fits by name, none of which may have seen a later row; they run on online.
         transform: "level" scores dollars per share, the others return on the target's value.
         level: of the bootstrap interval (circular blocks of 20 rows, 2000 resamples).
+        risk_aversion: a, of a holder who gives up a / 2 of yearly return per unit of yearly
+            variance.
 
     Returns:
-        By method: `variance_removed, lower, upper`, and `gain, gain_lower, gain_upper`, its lead
-        over static least squares on changes on the same resampled days.
+        By method: `variance_removed, lower, upper`, `turnover`, `break_even_cost`, and `gain,
+        gain_lower, gain_upper`, its lead over static least squares on changes on the same resampled
+        days. Turnover and cost are NaN when a price is not positive.
 
     Raises:
-        ValueError: a model was fitted on rows that it would be scored on, or too few rows are left.
+        ValueError: a model was fitted on rows that it would be scored on, too few rows are left, or
+            risk_aversion is not positive.
 
     Source: Ederington (1979), The hedging performance of the new futures markets, Journal of Finance
-    34; Politis and Romano (1992), A circular block-resampling procedure.
+    34; Politis and Romano (1992), A circular block-resampling procedure. Variance against the cost
+    of trading: after Kroner and Sultan (1993), Time-varying distributions and dynamic hedging with
+    foreign currency futures, JFQA 28, whose weight on variance is 4 (conventions differ by the half).
 
     Example:
         >>> from kfmodels import datasets
@@ -102,7 +116,14 @@ def hedge_effectiveness(
         >>> table = hedge_effectiveness(prices, target="MTUM", hedges=["QUAL"], train=1000)
         >>> table["variance_removed"].idxmax() in table.index
         True
+        >>> float(table.loc["static OLS on changes", "turnover"])
+        0.0
     """
+    if not 0 < risk_aversion < np.inf:
+        raise ValueError(
+            f"risk_aversion must be positive and finite, not {risk_aversion}: 4 is usual, more fears "
+            "variance more"
+        )
     data = HedgeData.from_prices(prices, target=target, hedges=hedges, transform=transform)
     if not MIN_ROWS <= train <= len(data) - MIN_ROWS:
         raise ValueError(
@@ -122,7 +143,10 @@ def hedge_effectiveness(
             f"only {len(scored)} rows after the first {train} have a move and a ratio of every method; "
             f"{MIN_ROWS} are needed: too many gaps"
         )
-    return _table(scored, level, seed)
+    table = _table(scored, level, seed)
+    for place, column in enumerate(_costs(data, held, scored, train, risk_aversion), start=3):
+        table.insert(place, str(column.name), column)
+    return table
 
 
 def _baselines(data: HedgeData, training: HedgeData) -> dict[str, pd.DataFrame]:
@@ -132,14 +156,16 @@ def _baselines(data: HedgeData, training: HedgeData) -> dict[str, pd.DataFrame]:
         return pd.DataFrame([ratio] * len(data), data.index, hedges)
 
     held = {}
-    if len(hedges) == 1 and data.transform == "level":
-        held["price ratio"] = data.prices[hedges].rdiv(data.prices.iloc[:, 0], axis=0)
+    if len(hedges) == 1 and not (data.prices <= 0).to_numpy().any():
+        held["price ratio"] = price_ratio(data)
     held["static OLS on levels"] = constant(ols_on_levels(training))
-    held["static OLS on changes"] = constant(ols_on_changes(training))
+    held[_ANCHOR] = constant(ols_on_changes(training))
     for window in (60, 252):
         if window <= len(training):
             held[f"rolling OLS on levels, {window}"] = rolling_ols(data.values, window)
             held[f"rolling OLS on changes, {window}"] = rolling_ols(moves(data), window)
+    for decay in _DECAYS:
+        held[f"EWMA of changes, {decay}"] = ewma_ols(moves(data), decay)
     return held
 
 
@@ -164,17 +190,6 @@ def _model_ratio(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> pd
     return found * worth if by_shares else found / worth
 
 
-def _ols(table: pd.DataFrame, least: int) -> pd.Series:
-    """Slopes of the first column on the others, with an intercept, on complete rows; NaN if few."""
-    values = table.to_numpy()
-    values = values[~np.isnan(values).any(axis=1)]
-    if len(values) < least:
-        return pd.Series(np.nan, table.columns[1:])
-    away = values - values.mean(0)
-    slopes = np.linalg.lstsq(away[:, 1:], away[:, 0], rcond=None)[0]
-    return pd.Series(slopes, table.columns[1:])
-
-
 def _table(scored: pd.DataFrame, level: float, seed: int) -> pd.DataFrame:
     values = scored.to_numpy()
     rows = len(values)
@@ -186,7 +201,7 @@ def _table(scored: pd.DataFrame, level: float, seed: int) -> pd.DataFrame:
 
     point = removed(values.var(0, ddof=1))
     drawn = removed(np.array([values[days].var(0, ddof=1) for days in picked]))
-    anchor = list(scored.columns[1:]).index("static OLS on changes")
+    anchor = list(scored.columns[1:]).index(_ANCHOR)
     ends = [(1 - level) / 2, (1 + level) / 2]
     lower, upper = np.quantile(drawn, ends, axis=0)
     gain = drawn - drawn[:, [anchor]]
@@ -202,3 +217,29 @@ def _table(scored: pd.DataFrame, level: float, seed: int) -> pd.DataFrame:
         },
         index=pd.Index(scored.columns[1:], name="method"),
     )
+
+
+def _costs(
+    data: HedgeData,
+    held: Mapping[str, pd.DataFrame],
+    scored: pd.DataFrame,
+    train: int,
+    risk_aversion: float,
+) -> tuple[pd.Series, pd.Series]:
+    """Turnover per year and break-even cost in basis points, by method."""
+    bars = bars_per_year(data.index[train:])
+    each = {name: traded(data, ratio).reindex(scored.index) for name, ratio in held.items()}
+    turnover = bars * pd.DataFrame(each).mean()
+    returns = scored[list(held)]
+    if data.transform == "level":
+        returns = returns.div(data.prices.iloc[:, 0].shift(1), axis=0).reindex(scored.index)
+    variance = bars * returns.to_numpy().var(0, ddof=1)
+    anchor = list(held).index(_ANCHOR)
+    saved = variance[anchor] - variance
+    extra = turnover.to_numpy() - turnover.iloc[anchor]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cost = 1e4 * risk_aversion / 2 * saved / extra
+    cost = np.where(extra <= 0, np.inf, cost)  # no dearer to hold than the static ratio
+    cost = np.where(saved <= 0, 0.0, cost)
+    cost[np.isnan(extra)] = cost[anchor] = np.nan
+    return turnover.rename("turnover"), pd.Series(cost, turnover.index, name="break_even_cost")
