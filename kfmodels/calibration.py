@@ -1,8 +1,8 @@
 """Simulation-based calibration: does the inference know what it does not know, on these regressors?
 
-Noise is drawn from the prior, a target from the noise, and the noise is then inferred back. If prior,
+Noise is drawn from the prior and a target from the noise, and the noise is inferred back. If prior,
 likelihood and sampler agree, the truth has a uniform rank among the posterior draws, whatever the
-data: a rank that crowds in the middle is too wide a posterior, one at both ends too narrow a one.
+data: ranks that crowd in the middle mean a posterior too wide, at both ends one too narrow.
 """
 
 import operator
@@ -31,17 +31,13 @@ from kfmodels.inference import NUTS
 from kfmodels.models import HedgeRatioModel, Inputs
 
 MIN_SIMULATIONS = 20
+FEWEST_IN_A_BIN = 5
+LEVEL = 0.9
 
 RANKED = 99
 """Posterior draws a truth is ranked among: 100 possible ranks, which fall evenly into 10 bins."""
 
-LEVEL = 0.9
-"""Of the interval whose cover is counted."""
-
-_FEWEST_IN_A_BIN = 5
-"""Expected ranks in a bin below which the chi-square distribution is a poor guide."""
-
-_DOUBTFUL_SHARE = 0.05
+DOUBTFUL_SHARE = 0.05
 """Share of badly sampled simulations from which on a chi-square test may notice them."""
 
 
@@ -63,7 +59,7 @@ class Calibration:
     """Filtered probability that a coefficient at the last row lies below its truth, per coefficient."""
 
     cover: pd.DataFrame
-    """Whether the 90 % interval, built as in `HedgeFit.hedge_ratio`, holds the truth at the last row."""
+    """Whether the 90 % interval, built as in `HedgeFit.hedge_ratio`, holds the truth there."""
 
     sampling: pd.DataFrame
     """Worst `rhat` (of split chains) and smallest `ess` of the noise, and the share `diverging`."""
@@ -71,17 +67,16 @@ class Calibration:
     @property
     def doubtful(self) -> int:
         """Simulations with fewer effective draws than were ranked; they count like the others."""
-        enough = self.sampling["ess"].to_numpy() >= self.kept
-        return int((~enough).sum()) if len(self.ranks.columns) else 0
+        enough = self.sampling["ess"].to_numpy() >= self.kept  # NaN is not enough
+        return int((~enough).sum())
 
     def table(self, bins: int | None = None) -> pd.DataFrame:
         r"""Chi-square test of uniformity, and the cover of the final coefficients.
 
         $$\chi^2 = \sum_b (n_b - e_b)^2 / e_b$$
 
-        over `bins` equal bins of the rank, or of the probability for a final coefficient, with one
-        degree of freedom less than bins. A small `p_value` rejects the inference: look at several
-        rows together, for one in a hundred is below 0.01 by chance.
+        over equal bins of the rank, or of the probability for a final coefficient, with one degree
+        of freedom less than bins. One p-value in a hundred is below 0.01 by chance.
 
         Args:
             bins: from 2 up to a fifth of the simulations; default 10, or that fifth if it is less.
@@ -93,26 +88,24 @@ class Calibration:
         Raises:
             ValueError: too few simulations, or too few ranks, for so many bins.
         """
-        count = len(self.cover)
-        most = min(count // _FEWEST_IN_A_BIN, self.kept + 1 if len(self.ranks.columns) else count)
+        count, possible = len(self.cover), self.kept + 1
+        most = min(count // FEWEST_IN_A_BIN, possible if len(self.ranks.columns) else count)
         bins = min(10, most) if bins is None else bins
         if not 2 <= bins <= most:
             raise ValueError(
                 f"bins must lie between 2 and {most} for {count} simulations ranked among {self.kept} "
                 f"draws, not {bins}"
             )
-        possible = self.kept + 1
-        expected = np.bincount(np.arange(possible) * bins // possible, minlength=bins) / possible
+        share = np.bincount(np.arange(possible) * bins // possible, minlength=bins) / possible
         rows = {}
         for name, ranks in self.ranks.items():
-            rows[name] = _uniformity(ranks.to_numpy() * bins // possible, expected)
+            rows[name] = _uniformity(ranks.to_numpy() * bins // possible, share)
         for name, below in self.probability.items():
             bin_of = np.minimum((below.to_numpy() * bins).astype(int), bins - 1)
             rows[name] = _uniformity(bin_of, np.full(bins, 1 / bins))
             rows[name]["coverage"] = float(self.cover[name].to_numpy().mean())
             rows[name]["coverage_se"] = float(np.sqrt(LEVEL * (1 - LEVEL) / count))
-        columns = ["chi2", "p_value", "coverage", "coverage_se"]
-        return pd.DataFrame(rows).T.reindex(columns=columns)
+        return pd.DataFrame(rows, ["chi2", "p_value", "coverage", "coverage_se"]).T
 
 
 class _Simulation(NamedTuple):
@@ -140,13 +133,12 @@ def calibrate(
     \qquad \mathrm{rank}(\eta \mid \eta_1 \ldots \eta_L) \sim U\{0..L\}, \quad
     F(\theta_T \mid y) \sim U(0, 1)$$
 
-    The noise $\eta$ (every q with a prior, `obs_scale`, `variance_memory`) comes from the model's
-    prior and the target from the regressors, gaps and time steps of `data`. Whatever the model reads
-    off the prices (the pivot, the width of a `Weak` start, the prior of `obs_scale`) is held as `data`
-    has it: only y changes, and the ranks are uniform exactly. The coefficients at the last row are
-    drawn last, from what the filter says of them under the true noise. That is a draw from the joint
-    law, and it serves a `Discounted` variance too, which has no path of coefficients of its own. F
-    mixes that filter over the ranked posterior draws.
+    The noise $\eta$ (what is sampled of q, `obs_scale`, `variance_memory`) comes from the prior and
+    the target from the regressors, gaps and time steps of `data`. What the model reads off the prices
+    (pivot, width of a `Weak` start, prior of `obs_scale`) is held as `data` has it: only y changes, so
+    the ranks are exactly uniform. The coefficients at the last row are drawn last, from what the filter
+    says of them under the true noise: a draw from the joint law, also for a `Discounted` variance,
+    which has no path of coefficients of its own. F mixes the filter over the ranked posterior draws.
 
     It tests the inference, not the model: prices that do not behave as the model says, or an error
     that the forecasts draw from and infer with alike, leave the ranks uniform.
@@ -154,8 +146,8 @@ def calibrate(
     Args:
         model: from `hedge_ratio_model(...)`, with a start that can be drawn from.
         data: the rows whose regressors are used; a hundred or two are enough and quick.
-        simulations: at least 20; 200 find an interval that is too narrow by a third.
-        method: how to infer; of its draws at most 99 are ranked, evenly spaced along the chains, so
+        simulations: at least 20.
+        method: how to infer; at most 99 of its draws are ranked, evenly spaced along the chains, so
             that they are nearly independent. One chain will do: simulations run in parallel threads.
         seed: the same seed gives the same ranks on the same machine.
         progress: a bar on stderr, where that is a terminal.
@@ -180,16 +172,14 @@ def calibrate(
         >>> prices = datasets.stocks().loc["2018-01-01":"2018-03-31"]
         >>> data = HedgeData.from_prices(prices, target="KO", hedges=["PEP"])
         >>> model = hedge_ratio_model(intercept="static", obs_scale=0.01)
-        >>> quick = NUTS(warmup=200, draws=500, chains=1)
+        >>> quick = NUTS(warmup=300, draws=1500, chains=1)
         >>> found = calibrate(model, data, simulations=20, method=quick, progress=False)
         >>> list(found.table().index)
         ['q PEP', 'log_likelihood', 'PEP', 'alpha']
     """
-    if not isinstance(model, HedgeRatioModel) or not isinstance(data, HedgeData):
-        raise ValueError(
-            "calibrate takes a model made by hedge_ratio_model and HedgeData, not "
-            f"{type(model)} and {type(data)}"
-        )
+    if not (isinstance(model, HedgeRatioModel) and isinstance(data, HedgeData)):
+        given = f"{type(model)} and {type(data)}"
+        raise ValueError(f"calibrate takes what hedge_ratio_model made, and HedgeData; not {given}")
     if isinstance(model.initial, Diffuse):
         raise ValueError(
             "calibrate draws the coefficients from their start, and nothing can be drawn from "
@@ -213,7 +203,7 @@ def calibrate(
             done.append(simulation)
             bar.update()
     result = _gathered(done, data)
-    if result.doubtful > _DOUBTFUL_SHARE * simulations:
+    if result.doubtful > DOUBTFUL_SHARE * simulations:
         least = result.sampling["ess"].min()
         warnings.warn(
             f"{result.doubtful} of {simulations} simulations have fewer effective draws (at worst "
@@ -228,20 +218,12 @@ def calibrate(
 def _gathered(done: list[_Simulation], data: HedgeData) -> Calibration:
     rows = pd.RangeIndex(len(done), name="simulation")
     names = [*data.hedges, "alpha"][: len(done[0].cover)]
-    probability = np.array([each.probability for each in done])
-    cover = np.array([each.cover for each in done])
-    # a coefficient that is certain has no probability
-    uncertain = [
-        number for number in range(len(names)) if not np.isnan(probability[:, number]).all()
-    ]
-    names = [names[number] for number in uncertain]
-    return Calibration(
-        ranks=pd.DataFrame([each.ranks for each in done], rows),
-        kept=done[0].kept,
-        probability=pd.DataFrame(probability[:, uncertain], rows, names),
-        cover=pd.DataFrame(cover[:, uncertain], rows, names),
-        sampling=pd.DataFrame([each.sampling for each in done], rows),
-    )
+    below: Any = pd.DataFrame([each.probability for each in done], rows, names)
+    cover: Any = pd.DataFrame([each.cover for each in done], rows, names)
+    below = below.dropna(axis=1, how="all")  # a coefficient that is certain has no probability
+    ranks = pd.DataFrame([each.ranks for each in done], rows)
+    sampling = pd.DataFrame([each.sampling for each in done], rows)
+    return Calibration(ranks, done[0].kept, below, cover[below.columns], sampling)
 
 
 def _simulated(
@@ -288,16 +270,15 @@ def _truth(keys: Any, inputs: Inputs, *, model: HedgeRatioModel) -> tuple[Any, A
 def _quantities(
     model: HedgeRatioModel, data: HedgeData, free: dict[str, Any], sites: dict[str, Any]
 ) -> dict[str, np.ndarray]:
-    """What is ranked: the sampled noise by name, one number per draw (draws first in `sites`)."""
-    q = sites["q"]
-    found = {}
-    if "delta_beta" in free:
-        shared = isinstance(model.drift, StateDiscount)  # one memory, of all coefficients
-        names = ["q"] if shared else [f"q {hedge}" for hedge in data.hedges]
-        found = {name: q[..., number] for number, name in enumerate(names)}
+    """The sampled noise by name, one number per draw (draws first in `sites`)."""
+    found = {name: sites[name] for name in ("obs_scale", "variance_memory") if name in free}
     if "delta_alpha" in free:
-        found["q alpha"] = q[..., -1]
-    return found | {name: sites[name] for name in ("obs_scale", "variance_memory") if name in free}
+        found = {"q alpha": sites["q"][..., -1]} | found
+    if "delta_beta" not in free:
+        return found
+    shared = isinstance(model.drift, StateDiscount)  # one memory, of all coefficients
+    names = ["q"] if shared else [f"q {hedge}" for hedge in data.hedges]
+    return {name: sites["q"][..., number] for number, name in enumerate(names)} | found
 
 
 def _final(
@@ -331,20 +312,19 @@ def _below(z: Any, dof: Any) -> Any:
 
 
 def _sampling(posterior: dict[str, np.ndarray], stats: dict[str, np.ndarray]) -> dict[str, float]:
-    """How well the noise was sampled, at its worst; NaN where nothing was."""
+    """How well the noise was sampled, at its worst; an infinite ess where nothing had to be."""
     from arviz_stats.base.array import array_stats
 
     described: Any = array_stats  # whose annotations promise tuples where it gives numbers
-    found = {"rhat": np.nan, "ess": np.nan, "diverging": float(np.mean(stats["diverging"]))}
+    rhat, ess = [1.0], [np.inf]
     for values in posterior.values():
-        stuck = np.ptp(values) == 0
-        ess = 1.0 if stuck else float(described.ess(values, chain_axis=0, draw_axis=1))
-        chains, draws = values.shape
-        halves = values[:, : draws - draws % 2].reshape(2 * chains, -1)
-        rhat = np.inf if stuck else float(described.rhat(halves, chain_axis=0, draw_axis=1))
-        found["ess"] = float(np.fmin(found["ess"], ess))
-        found["rhat"] = float(np.fmax(found["rhat"], rhat))
-    return found
+        moving = np.ptp(values) > 0
+        even = values[:, : values.shape[1] // 2 * 2].reshape(2 * len(values), -1)
+        with np.errstate(divide="ignore", invalid="ignore"):  # halves that stand still, apart
+            rhat.append(float(described.rhat(even, 0, 1)) if moving else np.inf)
+        ess.append(float(described.ess(values, 0, 1)) if moving else 1.0)
+    diverging = float(np.mean(stats["diverging"]))
+    return {"rhat": max(rhat), "ess": float(np.min(ess)), "diverging": diverging}
 
 
 def _uniformity(bin_of: np.ndarray, expected: np.ndarray) -> dict[str, float]:

@@ -27,7 +27,7 @@ from kfmodels.kalman.step import (
     update,
 )
 from kfmodels.online_file import from_json, to_json
-from kfmodels.records import Z90, FairValue, Tick
+from kfmodels.records import Z90, FairValue, Predictive, Tick
 
 
 class OnlineFilter:
@@ -94,20 +94,26 @@ class OnlineFilter:
         Raises:
             ValueError: a price that cannot be transformed.
         """
-        _check_dt(dt)
-        hedges = self._prices(x)
-        if any(price != price for price in hedges):
-            raise ValueError(f"forecast needs a price of every hedge: {', '.join(self.hedges)}")
-        values = self._transformed([1.0, *hedges])
-        if values is None:
-            raise ValueError("forecast of a return needs an earlier complete row of prices")
-        predicted = predict(self._state, self.drift, dt)
-        seen = forecast(predicted, self._design(values), 0.0)
-        mean, var = self._mix_forecast(seen, self.noise.fade(self._scale, dt))
+        seen, faded = self._ahead(x, dt)
+        mean, var = self._mix_forecast(seen, faded)
         mean, sd = self.coordinates.offset - mean, math.sqrt(var)
         band = (mean - Z90 * sd, mean + Z90 * sd)
         lower, price, upper = (self._price(v) for v in (band[0], mean, band[1]))
         return FairValue(price=price, lower=lower, upper=upper, mean=mean, sd=sd)
+
+    def predictive(self, *, x: Any, dt: float = 1.0) -> Predictive:
+        """Distribution of the transformed target at the hedge prices `x`, before its price is known.
+
+        Takes and raises what `forecast` does; answers with the whole mixture over noise draws.
+        """
+        seen, faded = self._ahead(x, dt)
+        var = self.noise.var if faded is None else faded.var
+        return Predictive(
+            weights=self.weights,
+            mean=self.coordinates.offset - seen.error,
+            scale=np.sqrt(var * seen.var),
+            dof=None if faded is None else faded.dof,
+        )
 
     def update(self, *, y: float, x: Any, at: Any = None, dt: float = 1.0) -> Tick:
         """Take one row of prices: predict, score, reweight, update.
@@ -199,6 +205,18 @@ class OnlineFilter:
             "until": self.until,
             "fit_id": self.fit_id,
         }
+
+    def _ahead(self, x: Any, dt: float) -> tuple[Forecast, Scale | None]:
+        """Forecast of zero by every draw, and where its noise will stand."""
+        _check_dt(dt)
+        hedges = self._prices(x)
+        if any(price != price for price in hedges):
+            raise ValueError(f"forecast needs a price of every hedge: {', '.join(self.hedges)}")
+        values = self._transformed([1.0, *hedges])
+        if values is None:
+            raise ValueError("forecast of a return needs an earlier complete row of prices")
+        predicted = predict(self._state, self.drift, dt)
+        return forecast(predicted, self._design(values), 0.0), self.noise.fade(self._scale, dt)
 
     def _check_later(self, at: Any) -> None:
         kind, now = _instant(at)

@@ -45,3 +45,17 @@ class FairValue:
     upper: float
     mean: float
     sd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Predictive:
+    """Forecast of the transformed target as a mixture over noise draws, arrays of shape (draw,).
+
+    Draw k says Student-t with `dof[k]` degrees of freedom around `mean[k]` with scale `scale[k]`;
+    normal where `dof` is None.
+    """
+
+    weights: Any
+    mean: Any
+    scale: Any
+    dof: Any
