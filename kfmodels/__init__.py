@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kfmodels import datasets as datasets
+    from kfmodels import plots as plots
+    from kfmodels import published as published
     from kfmodels.assumptions import Constant as Constant
     from kfmodels.assumptions import Diffuse as Diffuse
     from kfmodels.assumptions import Discounted as Discounted
@@ -17,19 +19,32 @@ if TYPE_CHECKING:
     from kfmodels.assumptions import StateDiscount as StateDiscount
     from kfmodels.assumptions import Weak as Weak
     from kfmodels.assumptions import Zero as Zero
+    from kfmodels.calibration import calibrate as calibrate
+    from kfmodels.comparison import compare as compare
     from kfmodels.data import HedgeData as HedgeData
     from kfmodels.distributions import KalmanRegression as KalmanRegression
+    from kfmodels.evidence import prior_sensitivity as prior_sensitivity
+    from kfmodels.evidence import static_probability as static_probability
+    from kfmodels.evidence import what_if as what_if
+    from kfmodels.future import leave_future_out as leave_future_out
+    from kfmodels.health import spread_health as spread_health
     from kfmodels.inference import NUTS as NUTS
     from kfmodels.inference import fit as fit
     from kfmodels.kalman_ols import KalmanOLS as KalmanOLS
     from kfmodels.models import hedge_ratio_model as hedge_ratio_model
     from kfmodels.noise import Absolute as Absolute
+    from kfmodels.noise import Horseshoe as Horseshoe
     from kfmodels.noise import Memory as Memory
+    from kfmodels.noise import Moves as Moves
     from kfmodels.online import OnlineFilter as OnlineFilter
     from kfmodels.replay import follow as follow
     from kfmodels.results import HedgeFit as HedgeFit
     from kfmodels.results import load as load
     from kfmodels.scores import hedge_effectiveness as hedge_effectiveness
+    from kfmodels.surface import likelihood_surface as likelihood_surface
+    from kfmodels.words import prior_and_posterior as prior_and_posterior
+    from kfmodels.words import prior_predictive as prior_predictive
+    from kfmodels.words import prior_summary as prior_summary
 
 _HOME = {
     "Absolute": "noise",
@@ -38,30 +53,45 @@ _HOME = {
     "Discounted": "assumptions",
     "HedgeData": "data",
     "HedgeFit": "results",
+    "Horseshoe": "noise",
     "KalmanOLS": "kalman_ols",
     "KalmanRegression": "distributions",
     "Known": "assumptions",
     "Memory": "noise",
+    "Moves": "noise",
     "NUTS": "inference",
     "OnlineFilter": "online",
     "RandomWalk": "assumptions",
     "StateDiscount": "assumptions",
     "Weak": "assumptions",
     "Zero": "assumptions",
+    "calibrate": "calibration",
+    "compare": "comparison",
     "fit": "inference",
     "follow": "replay",
     "hedge_effectiveness": "scores",
     "hedge_ratio_model": "models",
+    "leave_future_out": "future",
+    "likelihood_surface": "surface",
     "load": "results",
+    "prior_and_posterior": "words",
+    "prior_predictive": "words",
+    "prior_sensitivity": "evidence",
+    "prior_summary": "words",
+    "spread_health": "health",
+    "static_probability": "evidence",
+    "what_if": "evidence",
 }
 
+_MODULES = ("datasets", "plots", "published")
+
 # pyright would have the names written out once more; they stand in _HOME
-__all__ = [*_HOME, "datasets"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [*_HOME, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "datasets":
-        return import_module("kfmodels.datasets")
+    if name in _MODULES:
+        return import_module(f"kfmodels.{name}")
     if name in _HOME:
         return getattr(import_module(f"kfmodels.{_HOME[name]}"), name)
     raise AttributeError(f"module 'kfmodels' has no attribute {name!r}")

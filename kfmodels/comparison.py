@@ -122,8 +122,9 @@ def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
             f"only {len(common)} rows later than {day(last)} have a price of every ticker of every "
             f"fit; {MIN_ROWS} are needed"
         )
-    log_scores, crps, pit, z = (parts[word].loc[common] for word in words)
-    return Comparison(_summed_up(log_scores, crps, pit, z), _by_year(z), pit, log_scores, z)
+    log_scores, crps, pit, z = (pd.DataFrame(parts[word].loc[common]) for word in words)
+    table = _summed_up(log_scores, crps, pit, z)
+    return Comparison(table, _by_year(z), pit, log_scores, z)
 
 
 def _scored(name: str, fitted: HedgeFit, prices: pd.DataFrame) -> pd.DataFrame:
@@ -201,7 +202,9 @@ def _summed_up(
         {
             "log_score": mean,
             "behind": mean.iloc[0] - mean,
-            "behind_se": {name: standard_error(best - log_scores[name]) for name in mean.index},
+            "behind_se": {
+                name: standard_error((best - log_scores[name]).to_numpy()) for name in mean.index
+            },
             "crps": crps.mean(),
             "inside_50": ((pit - 0.5).abs() < 0.25).mean(),
             "inside_90": ((pit - 0.5).abs() < 0.45).mean(),
@@ -211,12 +214,12 @@ def _summed_up(
     return table.loc[mean.index].assign(bars=len(log_scores)).rename_axis("model")
 
 
-def standard_error(values: pd.Series) -> float:
+def standard_error(values: np.ndarray) -> float:
     """Standard error of the mean of a series that may be autocorrelated.
 
     Source: Newey and West (1987), Econometrica 55; Bartlett weights, floor(4 (T / 100)^(2/9)) lags.
     """
-    away = (values - values.mean()).to_numpy()
+    away = values - values.mean()
     rows = len(away)
     lags = int(4 * (rows / 100) ** (2 / 9))
     long_run = away @ away / rows

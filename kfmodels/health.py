@@ -27,7 +27,7 @@ class SpreadHealth:
     """What `spread_health` found: a table of two spreads, and warnings in plain words."""
 
     table: pd.DataFrame
-    """Rows "static OLS" and "filtered"; the columns are those of `spread_health`."""
+    """Rows "static OLS" and "innovation"; the columns are those of `spread_health`."""
 
     warnings: tuple[str, ...]
     """What a trader of the spread should know, and do; empty if there is nothing."""
@@ -48,7 +48,7 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
     \mathrm{absorbed} = 1 - \mathrm{Var}(\mathrm{innovation}) / \mathrm{Var}(\mathrm{static})$$
 
     "static OLS" is the residual of least squares (with an intercept) on the transformed prices of
-    all training rows; "filtered" is the innovation, `fitted.spread()`: each row against its forecast
+    all training rows; "innovation" is the innovation, `fitted.spread()`: each row against its forecast
     from the rows before. A fast filter makes the second small and quick, not because the pair is
     good but because the coefficients have followed the price: what they absorbed cannot be traded.
     Both leave out the same first rows, 30 or a fifth if that is less, where the filter still settles.
@@ -78,7 +78,7 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
         >>> data = HedgeData.from_prices(pair, target="KO", hedges=["PEP"])
         >>> fast = hedge_ratio_model(delta={"beta": 1e-5, "alpha": 0.5}, obs_scale=0.005)
         >>> health = spread_health(fit(data, fast))
-        >>> bool(health.table.loc["filtered", "absorbed"] > 0.8)
+        >>> bool(health.table.loc["innovation", "absorbed"] > 0.8)
         True
         >>> for warning in health.warnings[:2]:
         ...     print(warning.split(":")[0])
@@ -89,7 +89,7 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
     ratios = ols_on_levels(data)
     level = data.values.iloc[:, 0] - data.values[ratios.index] @ ratios
     # the mean over complete rows is the intercept of least squares
-    spreads = {"static OLS": level - level.mean(), "filtered": fitted.spread()["mean"]}
+    spreads = {"static OLS": level - level.mean(), "innovation": fitted.spread()["mean"]}
     settled = min(_MOST_BURN_IN, len(level) // 5)
     years = bars_per_year(data.index)
     lines, found = {}, {}
@@ -104,12 +104,12 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
             "half_life_upper": _half_life(rho + Z90 * error),
             "rows": int(np.isfinite(values).sum()),
         }
-    static, filtered = lines["static OLS"], lines["filtered"]
+    static, innovation = lines["static OLS"], lines["innovation"]
     memories = _memories(fitted)
     static |= {"absorbed": 0.0, "gain": 0.0} | dict.fromkeys(memories, np.inf)
-    filtered["absorbed"] = 1 - (filtered["sd"] / static["sd"]) ** 2
-    filtered["gain"] = 1 / memories["memory"]
-    filtered |= memories
+    innovation["absorbed"] = 1 - (innovation["sd"] / static["sd"]) ** 2
+    innovation["gain"] = 1 / memories["memory"]
+    innovation |= memories
     table = pd.DataFrame.from_dict(lines, orient="index").rename_axis(index="spread")
     rho, error = found["static OLS"]
     # on returns the spread is a one-bar move by choice, not because of the intercept
@@ -164,7 +164,7 @@ def _follows(table: pd.DataFrame, memories: dict[str, float]) -> str:
         f"{'the intercept' if hedge == 'memory' else f'the ratio to {hedge}'} ({bars:.3g})"
         for hedge, bars in ((k.removeprefix("effective_memory "), v) for k, v in fast.items())
     ]
-    absorbed = table.loc["filtered", "absorbed"]
+    absorbed = table.loc["innovation", "absorbed"]
     hedger = (
         "wants the ratio, not the spread, and need not care: on daily prices the default moving "
         "intercept usually does this."
@@ -183,7 +183,7 @@ def _follows(table: pd.DataFrame, memories: dict[str, float]) -> str:
 
 
 def _gain(table: pd.DataFrame) -> str:
-    gain = table.loc["filtered", "gain"]
+    gain = table.loc["innovation", "gain"]
     if not gain > _MUCH_GAIN:
         return ""
     return (

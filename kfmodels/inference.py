@@ -14,7 +14,7 @@ from numpyro.infer.hmc import hmc
 from numpyro.infer.util import constrain_fn, potential_energy
 from tqdm import tqdm
 
-from kfmodels import priors
+from kfmodels import priors, ridge
 from kfmodels.data import HedgeData
 from kfmodels.models import HedgeRatioModel, hedge_ratio_model
 from kfmodels.results import HedgeFit
@@ -119,8 +119,13 @@ def _blocks(iterations: int) -> list[int]:
 
 
 def _sampler(model: Model, inputs: Any, method: NUTS):
-    """NumPyro's functional NUTS on the model's potential energy."""
-    start, move = hmc(partial(potential_energy, model, (inputs,), {}), algo="NUTS")
+    """NumPyro's functional NUTS on the model's potential energy, in straightened coordinates."""
+    bent = getattr(model, "bent", frozenset())
+
+    def energy(z: Any) -> Any:
+        return potential_energy(model, (inputs,), {}, ridge.bend(z, bent))
+
+    start, move = hmc(energy, algo="NUTS")
     begin = partial(
         start,
         num_warmup=method.warmup,
@@ -135,6 +140,7 @@ def _sampler(model: Model, inputs: Any, method: NUTS):
 def _start(z: Any, key: Any, inputs: Any, *, model: Model, method: NUTS) -> Any:
     """First state of a chain at the unconstrained `z`."""
     begin, _ = _sampler(model, inputs, method)
+    z = ridge.straight(z, getattr(model, "bent", frozenset()))
     return begin(z, rng_key=jax.random.wrap_key_data(key))
 
 
@@ -169,6 +175,7 @@ def _constrain(sites: Any, inputs: Any, *, model: Model) -> dict[str, Any]:
     """Sampled and deterministic sites of all draws, on their own scale."""
 
     def one(z: Any) -> Any:
+        z = ridge.bend(z, getattr(model, "bent", frozenset()))
         values = constrain_fn(model, (inputs,), {}, z, return_deterministic=True)
         return {name: value for name, value in values.items() if name != "y"}
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jaxtyping import ArrayLike, Float
+from numpyro.distributions import constraints
 
 from kfmodels.assumptions import (
     DIFFUSE,
@@ -39,7 +40,7 @@ from kfmodels.noise import (
     q_to_gain,
     q_to_memory,
 )
-from kfmodels.sites import checked_delta, delta_site, relative, site
+from kfmodels.sites import checked_delta, delta_site, on_the_line, relative, site
 
 Array = Any
 """A NumPy array as it is made, a JAX one inside `jax.jit`."""
@@ -73,6 +74,18 @@ class HedgeRatioModel:
     initial: Start
     intercept: Intercept
     pivot: Any
+
+    @property
+    def bent(self) -> frozenset[str]:
+        """Sites whose posterior bends with the speed of the intercept; see `ridge`."""
+        moving = self.intercept == "random_walk" and isinstance(self.drift, RandomWalk)
+        if not moving or not on_the_line(self.alpha_delta, constraints.unit_interval):
+            return frozenset()
+        found = {"delta_beta"} if on_the_line(self.beta_delta, constraints.unit_interval) else set()
+        by_default = self.obs_scale is None and isinstance(self.noise, Constant)
+        if by_default or on_the_line(self.obs_scale, constraints.positive):
+            found.add("obs_scale")
+        return frozenset(found)
 
     def coordinates(self, data: HedgeData) -> Coordinates:
         """Centre and scale of the training rows."""

@@ -48,6 +48,13 @@ def delta_site(name: str, delta: Any, shape: tuple[int, ...], unit: Array) -> Ar
     return jnp.broadcast_to(jnp.asarray(inside, float), shape)
 
 
+def on_the_line(given: Any, support: Any) -> bool:
+    """Whether a site is inferred, on exactly this support (so that NumPyro takes its logit or log)."""
+    if isinstance(given, dist.Distribution):
+        return given.support is support
+    return isinstance(given, (Memory, Moves, Horseshoe))
+
+
 def relative(delta: Array, given: Any, scales: Array, obs_var: Array) -> Array:
     """q in units of the noise; an absolute delta becomes it by way of the scales."""
     q = delta_to_q(delta)
