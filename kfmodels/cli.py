@@ -1,4 +1,4 @@
-"""The `kfmodels` command: demo, fit, show, update."""
+"""The `kfmodels` command: demo, fit, show, report, update."""
 
 import json
 import sys
@@ -103,6 +103,24 @@ def show(
     with _plain_errors():
         found = load(fitted)
         typer.echo(json.dumps(_summary(found), allow_nan=False) if as_json else report(found))
+
+
+@app.command()
+def report(
+    fitted: Annotated[Path, typer.Argument(metavar="FIT", help="A saved fit.")],
+    out: Annotated[Path, typer.Option(help="The page, HTML in one file.")],
+    prices: Annotated[
+        Path | None, typer.Option(help="Later prices, csv or parquet, to say what it was worth.")
+    ] = None,
+) -> None:
+    """Write one page for those who decide: the hedge, how sure it is, what it was worth."""
+    from kfmodels.page import write_page
+    from kfmodels.results import load
+
+    with _plain_errors():
+        found = load(fitted)
+        write_page(found, out, None if prices is None else _read(prices))
+        typer.echo(f"Saved to {out}: one file, to be opened in any browser")
 
 
 @app.command()

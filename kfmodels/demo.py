@@ -9,15 +9,16 @@ import pandas as pd
 
 from kfmodels import datasets
 from kfmodels.assumptions import Discounted
+from kfmodels.baselines import ols_on_changes
 from kfmodels.data import HedgeData
 from kfmodels.files import replacing
 from kfmodels.inference import fit
 from kfmodels.models import hedge_ratio_model
-from kfmodels.plots import hedge_ratio_and_spread
+from kfmodels.plots.pair import hedge_ratio_and_spread
 from kfmodels.records import Z90
 from kfmodels.replay import follow
 from kfmodels.report import report
-from kfmodels.scores import hedge_effectiveness, ols_on_changes
+from kfmodels.scores import hedge_effectiveness
 
 TARGET, HEDGE = "AAPL", "SPX"
 TRAIN, LIVE = slice("2018-01-01", "2021-12-31"), slice("2022-01-01", "2022-12-31")

@@ -62,7 +62,7 @@ def _log_scaled_e1(log_x: Array) -> Array:
         term = -term * x * (k - 1) / (k * k)
         total = total + term
     small = jnp.log(-jnp.euler_gamma - under + total) + x
-    x = jnp.exp(jnp.clip(log_x, 0.0, 60.0))
+    x = jnp.exp(jnp.clip(log_x, -1.0, 60.0))  # a tie at 0 would halve the gradient there
     tail = x
     for k in range(_TERMS, 0, -1):
         tail = x + k / (1 + k / tail)

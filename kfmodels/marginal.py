@@ -12,6 +12,10 @@ _ROUNDS = 5
 DRAWS = _BATCH * _ROUNDS
 """Draws that an evidence rests on."""
 
+_PILOTS = 30
+_ENOUGH = 64
+"""Effective draws of a batch from which a mean and a covariance may be taken."""
+
 
 class Evidence(NamedTuple):
     """Log marginal likelihood, and what says whether it may be believed."""
@@ -30,17 +34,19 @@ def log_marginal(
 
     Multivariate Student-t proposals (5 degrees of freedom), whose mean and covariance follow the
     weighted draws of all rounds so far; every draw is weighted by the mixture of all proposals.
+    Pilot rounds, whose draws are not counted, first walk to where the mass is.
 
     Args:
         log_joint: log prior plus log likelihood of `(draw, parameter)`, 512 draws at a time.
-        near: `(draw, parameter)`, points about where the density has its mass.
+        near: `(draw, parameter)`, points to start from, best about where the density has its mass.
         seed: of the proposals.
 
     Source: Cornuet, Marin, Mira and Robert (2012), Adaptive multiple importance sampling,
-    Scandinavian Journal of Statistics 39.
+    Scandinavian Journal of Statistics 39; the pilots: Koblents and Miguez (2015), A population Monte
+    Carlo scheme with transformed weights, Statistics and Computing 25.
     """
     random = np.random.default_rng(seed)
-    centre, cov = near.mean(0), _widened(np.cov(near.T, ddof=0))
+    centre, cov = _approached(log_joint, near, random)
     proposals, points, values = [], [], []
     weights = np.ones(0)
     for _ in range(_ROUNDS):
@@ -83,6 +89,39 @@ def log_mean(log_ratio: np.ndarray, weights: np.ndarray) -> float:
     likely = weights > np.median(weights[weights > 0]) * 1e-6
     total = np.median(log_ratio[likely] - np.log(weights[likely]))
     return float(total - np.log(len(log_ratio)))
+
+
+def _approached(
+    log_joint: Callable[[np.ndarray], np.ndarray], near: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centre and covariance of a first proposal, from which enough draws have weight.
+
+    From a start far off one draw has all the weight. Weights are then flattened by a power until
+    enough have some; the spread about the old centre stretches the proposal the way it goes.
+    """
+    centre, cov = near.mean(0), _widened(np.cov(near.T, ddof=0))
+    for _ in range(_PILOTS):
+        root = np.linalg.cholesky(cov)
+        points = _draw(centre, root, random)
+        log_ratio = np.nan_to_num(log_joint(points), nan=-np.inf)
+        log_ratio -= _mixture(points, [(centre, root)])
+        log_ratio = np.maximum(log_ratio - log_ratio.max(), -1e4)
+        power = 1.0
+        while 1 / (_flattened(log_ratio, power) ** 2).sum() < _ENOUGH:
+            power *= 0.8
+        weights = _flattened(log_ratio, power)
+        arrived = power == 1
+        old, centre = centre, weights @ points
+        away = points - (centre if arrived else old)
+        cov = _widened((away * weights[:, None]).T @ away)
+        if arrived:
+            break
+    return centre, cov
+
+
+def _flattened(log_ratio: np.ndarray, power: float) -> np.ndarray:
+    weights = np.exp(power * log_ratio)
+    return weights / weights.sum()
 
 
 def _widened(cov: np.ndarray) -> np.ndarray:

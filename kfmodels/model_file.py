@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,11 @@ def _written(part: Any) -> Any:
 
 
 def _written_distribution(prior: dist.Distribution) -> dict[str, Any]:
-    name = type(prior).__name__
+    name, made_of = type(prior).__name__, signature(type(prior).__init__).parameters.values()
+    needed = {part.name for part in made_of if part.default is part.empty} - {"self"}
     plain = getattr(dist, name, None) is type(prior) and prior.arg_constraints
+    # a truncated one lists its bounds only, and is made of another distribution as well
+    plain = plain and needed <= set(prior.arg_constraints)
     given = {key: np.asarray(getattr(prior, key)) for key in prior.arg_constraints} if plain else {}
     if not plain or any(value.ndim for value in given.values()):
         return {"lost": repr(prior)}

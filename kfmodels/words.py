@@ -70,7 +70,7 @@ def prior_and_posterior(fitted: HedgeFit) -> pd.DataFrame:
     table = pd.concat(both, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         widths = [np.log(both[k]["upper"]) - np.log(both[k]["lower"]) for k in both]
-        table["narrowed"] = widths[0] / widths[1]
+        table[("narrowed", "")] = widths[0] / widths[1]
     return table
 
 
@@ -224,11 +224,13 @@ def _plausible(paths: "Dataset", data: HedgeData, left_over: float) -> pd.DataFr
         seen[month] = _spread_of(rolled[MONTH:, number] - rolled[:-MONTH, number], np.std)
         seen[span] = _spread_of(rolled[:, number], np.ptp)
     settled = min(60, len(data) // 2)
-    target = paths["target"].values
+    # a row that was not observed has no design, and so no target of its own
+    target = paths["target"].values[:, data.observed]
     steps = target if data.transform == "return" else np.diff(target, axis=1)
-    drawn["sd of the spread"] = paths["spread"].values[:, settled:].std(1)
+    late = data.observed & (np.arange(len(data)) >= settled)
+    drawn["sd of the spread"] = paths["spread"].values[:, late].std(1)
     seen["sd of the spread"] = left_over
-    drawn["sd of the target's one-bar move"] = steps[:, data.observed[-steps.shape[1] :]].std(1)
+    drawn["sd of the target's one-bar move"] = steps.std(1)
     seen["sd of the target's one-bar move"] = float(moves[:, 0].std())
     found = {name: np.quantile(values, _ENDS) for name, values in drawn.items()}
     table = pd.DataFrame.from_dict(found, orient="index", columns=_NAMES)

@@ -32,8 +32,8 @@ FLOORS = [
     {"results"},
     {"inference", "report", "scores", "health", "comparison"},
     {"evidence", "words", "surface", "future", "published", "calibration"},
-    {"plots"},
-    {"demo"},
+    {"plots.ink", "plots.pair", "plots.priors", "plots.scores"},
+    {"demo", "page"},
     {"cli"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -39,7 +39,12 @@ def _prior(keys: Any, inputs: Any, *, model: Any) -> dict[str, Any]:
     def one(key: Any) -> dict[str, Any]:
         trace = handlers.trace(handlers.seed(model, key)).get_trace(inputs)
         kinds = ("sample", "deterministic")
-        return {k: s["value"] for k, s in trace.items() if s["type"] in kinds and k != "y"}
+        return {
+            name: site["value"]
+            for name, site in trace.items()
+            if site["type"] in kinds
+            and not site.get("is_observed")  # nor the width of a flat start
+        }
 
     return jax.vmap(jax.vmap(one))(keys)
 

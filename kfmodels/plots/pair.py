@@ -1,23 +1,21 @@
-"""Pictures that ArviZ lacks: a hedge ratio that moves, and its spread, with what was known when."""
+"""A hedge ratio that moves, and its spread, with what was known when."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from kfmodels.baselines import ols_on_levels
+from kfmodels.plots.ink import BAND, INK, OTHER, blank
 from kfmodels.records import Z90
 from kfmodels.results import HedgeFit
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-_INK, _BAND, _OTHER = "#1f4e79", "#9dc3e6", "#c55a11"
 
 
 def hedge_ratio_and_spread(
     fitted: HedgeFit, live: pd.DataFrame | None = None, *, static: float | None = None
-) -> "Figure":
+) -> Figure:
     """The first hedge's ratio with its 90 % band, over the training rows and on; and the spread.
 
     Args:
@@ -33,10 +31,8 @@ def hedge_ratio_and_spread(
         >>> [axes.get_ylabel() for axes in hedge_ratio_and_spread(quick).axes]
         ['ratio of KO to PEP', 'spread of KO']
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 6.5), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    figure, axes = blank(10, 6.5, 2, sharex=True, height_ratios=[3, 2])
+    above, below = axes[:, 0]
     hedge = fitted.hedges[0]
     ratio: Any = fitted.hedge_ratio()
     ratio = ratio[hedge] if len(fitted.hedges) > 1 else ratio
@@ -50,13 +46,13 @@ def hedge_ratio_and_spread(
     warm = ratio.iloc[min(60, len(ratio) // 2) :]
     low, high = (warm["mean"] - 3 * warm["sd"]).min(), (warm["mean"] + 3 * warm["sd"]).max()
     if static is not None:
-        above.axhline(static, color=_OTHER, lw=1.4, label="static, fitted overnight")
+        above.axhline(static, color=OTHER, lw=1.4, label="static, fitted overnight")
         low, high = min(low, static), max(high, static)
     above.set(ylabel=f"ratio of {fitted.target} to {hedge}", ylim=(low, high))
     below.fill_between(
-        spread.index, -Z90 * spread["sd"], Z90 * spread["sd"], color=_BAND, alpha=0.6, lw=0
+        spread.index, -Z90 * spread["sd"], Z90 * spread["sd"], color=BAND, alpha=0.6, lw=0
     )
-    below.plot(spread.index, spread["mean"], color=_INK, lw=0.7)
+    below.plot(spread.index, spread["mean"], color=INK, lw=0.7)
     tall = 1.1 * max(np.nanmax(np.abs(spread["mean"].iloc[20:])), 0.0)
     below.set(ylabel=f"spread of {fitted.target}", ylim=(-tall, tall))
     if live is not None:
@@ -77,10 +73,40 @@ def hedge_ratio_and_spread(
     return figure
 
 
+def spreads(fitted: HedgeFit) -> Figure:
+    """The spread a desk trades without a filter, and what the filter leaves of it, on one scale.
+
+    Above, the residual of least squares on levels over the training rows, and below, the innovation;
+    `spread_health` puts numbers to it.
+
+    Example:
+        >>> from kfmodels import HedgeData, datasets, fit, hedge_ratio_model
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+        >>> model = hedge_ratio_model(delta=1e-4, obs_scale=0.01)
+        >>> len(spreads(fit(data.after("2021-01-01"), model)).axes)
+        2
+    """
+    values = fitted.data.values
+    ratios = ols_on_levels(fitted.data)
+    static = values.iloc[:, 0] - values[ratios.index] @ ratios
+    static = static - static.mean()
+    innovation = fitted.spread()["mean"]
+    innovation.iloc[: min(30, len(innovation) // 5)] = np.nan
+    figure, axes = blank(10, 4.5, 2, sharex=True, sharey=True)
+    rows = (("static spread", static, OTHER), ("innovation", innovation, INK))
+    for (name, spread, colour), axis in zip(rows, axes[:, 0], strict=True):
+        axis.axhline(0, color="0.7", lw=0.8)
+        axis.plot(spread.index, spread, color=colour, lw=0.8)
+        axis.set(ylabel=name)
+        axis.set_title(f"sd {np.nanstd(spread):.3g}", loc="right", fontsize=9)
+    figure.suptitle(f"{fitted.target} against {', '.join(fitted.hedges)}", fontsize=12)
+    return figure
+
+
 def _columns(table: pd.DataFrame, mean: str, sd: str) -> pd.DataFrame:
     return pd.DataFrame({"mean": table[mean], "sd": table[sd]}, index=table.index)
 
 
-def _ribbon(axes: "Axes", mean: pd.Series, sd: pd.Series, label: str) -> None:
-    axes.fill_between(mean.index, mean - Z90 * sd, mean + Z90 * sd, color=_BAND, alpha=0.6, lw=0)
-    axes.plot(mean.index, mean, color=_INK, lw=1.3, label=label)
+def _ribbon(axes: Axes, mean: pd.Series, sd: pd.Series, label: str) -> None:
+    axes.fill_between(mean.index, mean - Z90 * sd, mean + Z90 * sd, color=BAND, alpha=0.6, lw=0)
+    axes.plot(mean.index, mean, color=INK, lw=1.3, label=label)

@@ -1,0 +1,196 @@
+"""What a prior says, what the data say, and the landscape between them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kfmodels.data import HedgeData
+from kfmodels.evidence import SENSITIVE
+from kfmodels.plots.ink import (
+    BAND,
+    CYCLE,
+    FAINT,
+    INK,
+    OTHER,
+    blank,
+    density,
+    even_memories,
+    in_bars,
+)
+from kfmodels.results import HedgeFit
+from kfmodels.surface import NEAR_THE_TOP, Surface
+from kfmodels.words import PriorPredictive
+
+
+def plausible_paths(drawn: PriorPredictive, data: HedgeData, *, shown: int = 40) -> Figure:
+    """Paths that a prior considers plausible: hedge ratio, target and spread, the data beside them.
+
+    The shaded band holds 90 % of all paths at each date; the axes are cut where the middle 98 % end.
+
+    Args:
+        drawn: of `prior_predictive`.
+        data: the rows it was drawn over.
+        shown: paths of ratio and target drawn one by one.
+
+    Example:
+        >>> from kfmodels import datasets, hedge_ratio_model, prior_predictive
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+        >>> year = data.after("2022-01-01")
+        >>> figure = plausible_paths(prior_predictive(hedge_ratio_model(), year, draws=30), year)
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['ratio to PEP', 'KO (log)', 'spread of KO']
+    """
+    hedge, paths = data.hedges[0], drawn.paths
+    kind = {"log": " (log)", "level": "", "return": " (return)"}[data.transform]
+    figure, axes = blank(10, 7.5, 3, sharex=True)
+    time: Any = data.index
+    target = data.values.iloc[:, 0].to_numpy()
+    parts = (
+        (f"ratio to {hedge}", paths["ratio"].sel(hedge=hedge).values, None, shown),
+        (f"{data.target}{kind}", paths["target"].values, target, shown),
+        (f"spread of {data.target}", paths["spread"].values, None, min(shown, 3)),
+    )
+    for axis, (name, values, seen, count) in zip(axes[:, 0], parts, strict=True):
+        low, high = np.quantile(values, [0.05, 0.95], axis=0)
+        axis.fill_between(time, low, high, color=BAND, alpha=0.5, lw=0, label="90 % of all paths")
+        axis.plot(time, values[:count].T, color=INK, lw=0.5, alpha=0.35)
+        if seen is not None:
+            axis.plot(time, seen, color=OTHER, lw=1.4, label="as it was")
+            axis.legend(loc="upper left", frameon=False, fontsize=9)
+        axis.set(ylabel=name, ylim=np.quantile(values, [0.01, 0.99]))
+    figure.suptitle(f"Plausible before the data: {data.target} on {', '.join(data.hedges)}")
+    return figure
+
+
+def memories(fits: Mapping[str, HedgeFit]) -> Figure:
+    """Prior and posterior memory of every coefficient, on a logarithmic axis of bars.
+
+    One colour a fit: its prior is dashed, its posterior solid. Good for one fit, for fits under
+    several priors, and for `what_if(...).fit` beside the fit it came from.
+
+    Example:
+        >>> from kfmodels import NUTS, datasets, fit
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+        >>> year, quick = data.after("2019-01-01").before("2020-01-01"), NUTS(draws=500, chains=2)
+        >>> figure = memories({"default": fit(year, method=quick, progress=False)})
+        >>> [axes.get_title() for axes in figure.axes]
+        ['PEP', 'alpha']
+    """
+    names = list(dict.fromkeys(name for fitted in fits.values() for name in fitted.coef))
+    figure, axes = blank(4.8 * len(names), 3.2, 1, len(names))
+    edges = even_memories(1.0005, 5000.0, 61)
+    for axis, name in zip(axes[0], names, strict=True):
+        for number, (label, fitted) in enumerate(fits.items()):
+            if name not in fitted.coef:
+                continue
+            tree: Any = fitted.tree
+            colour = CYCLE[number % len(CYCLE)]
+            for group, style in (("prior", "--"), ("posterior", "-")):
+                density(
+                    axis,
+                    tree[group]["memory"].sel(coef=name).values.ravel(),
+                    edges,
+                    color=colour,
+                    ls=style,
+                    lw=1.5,
+                    label=f"{label}, {group}" if len(fits) > 1 else group,
+                )
+        in_bars(axis)
+        axis.tick_params(axis="x", labelsize=8)
+        axis.set(
+            title=name, xlabel="memory in bars (end steps: all beyond)", yticks=[], ylim=(0, None)
+        )
+    axes[0, 0].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def sensitivity(table: pd.DataFrame) -> Figure:
+    """How far each posterior moves when the prior, or the likelihood, is raised to a power near one.
+
+    Args:
+        table: of `prior_sensitivity`.
+
+    Example:
+        >>> rows = {"prior": [0.2, 0.01], "likelihood": [0.1, 0.1], "verdict": ["both", "the data's"]}
+        >>> figure = sensitivity(pd.DataFrame(rows, index=["log q of PEP", "ratio to PEP"]))
+        >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
+        ['log q of PEP', 'ratio to PEP']
+    """
+    figure, axes = blank(7.5, 0.8 + 0.45 * len(table))
+    axis, spots = axes[0, 0], np.arange(len(table))
+    for shift, part, colour in ((-0.18, "prior", OTHER), (0.18, "likelihood", INK)):
+        axis.barh(spots + shift, table[part], height=0.33, color=colour, label=part)
+    axis.axvline(SENSITIVE, color=FAINT, ls=":", lw=1.2)
+    for spot, verdict in zip(spots, table["verdict"], strict=True):
+        axis.annotate(
+            f"  {verdict}",
+            (float(table[["prior", "likelihood"]].iloc[spot].max()), spot),
+            va="center",
+            fontsize=9,
+            color="0.3",
+        )
+    axis.set_yticks(spots, list(table.index))
+    axis.invert_yaxis()
+    axis.set(xlabel=f"sensitivity (worth a look above {SENSITIVE:g})")
+    axis.margins(x=0.45)
+    axis.set_xlim(left=0)
+    axis.legend(frameon=False, fontsize=9, loc="lower right")
+    return figure
+
+
+def likelihood(surface: Surface) -> Figure:
+    """The landscape of the likelihood: profile of the ratio's memory, and both memories together.
+
+    Left, the best log likelihood at each effective memory of beta, relative to the top, and that of a
+    static ratio as a line; right, the same over both memories, with the peaks of the posterior.
+
+    Example:
+        >>> from kfmodels import datasets, likelihood_surface
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+        >>> figure = likelihood(likelihood_surface(data.after("2022-01-01"), points=(20, 12, 12)))
+        >>> [axes.get_ylabel() for axes in figure.axes][:2]
+        ['log likelihood below the top', 'memory of the intercept (bars)']
+    """
+    both = len(surface.alpha_memory) > 1
+    figure, axes = blank(10 if both else 5.5, 3.8, 1, 2 if both else 1)
+    profile = surface.profile(0)
+    left = axes[0, 0]
+    left.plot(surface.beta_memory[1:], profile.iloc[1:], color=INK, lw=1.6)
+    still = float(profile.iloc[0])
+    deepest = max(-12.0, min(float(profile.min()), still) - 1)
+    left.set(ylim=(1.3 * deepest if still < deepest else deepest, 0.5))
+    if still > deepest:
+        left.axhline(still, color=OTHER, lw=1.2, ls="--", label=f"static: {still:.1f}")
+    else:
+        left.plot([], [], color=OTHER, lw=1.2, ls="--", label=f"static: {still:.0f}, far below")
+    left.axhspan(-NEAR_THE_TOP, 0, color=BAND, alpha=0.4, lw=0)
+    left.legend(frameon=False, fontsize=9, loc="center right")
+    name = f"effective memory of the ratio to {surface.hedge} (bars)"
+    left.set(xlabel=name, ylabel="log likelihood below the top")
+    in_bars(left)
+    left.set_xlim(surface.beta_memory[1], surface.beta_memory[-1])
+    left.tick_params(axis="x", labelsize=8)
+    if both:
+        right = axes[0, 1]
+        height = surface.log_likelihood[1:].max(axis=2) - surface.log_likelihood.max()
+        levels = [-1000.0, -100.0, -30.0, -10.0, -5.0, -2.0, -0.5, 0.0]
+        alpha = surface.alpha_memory
+        right.contourf(
+            surface.beta_memory[1:], alpha, np.maximum(height.T, -999.0), levels, cmap="Blues"
+        )
+        right.contour(
+            surface.beta_memory[1:], alpha, height.T, [-NEAR_THE_TOP], colors=[INK], linewidths=1
+        )
+        columns = ["beta_memory", "alpha_memory", "mass"]
+        for across, up, mass in surface.modes[columns].to_numpy().tolist():
+            right.plot(across, up, "o", color=OTHER, ms=5)
+            name_it = f"  {mass:.0%}" if len(surface.modes) > 1 else "  peak of the posterior"
+            right.annotate(name_it, (across, up), fontsize=9, color=OTHER, va="center")
+        in_bars(right)
+        in_bars(right, along="y")
+        right.tick_params(labelsize=8)
+        right.set(xlabel=name, ylabel="memory of the intercept (bars)")
+    return figure
