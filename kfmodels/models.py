@@ -292,7 +292,9 @@ def hedge_ratio_model(
         >>> model.noise.memory.bars
         20
     """
-    parts = dict(delta) if isinstance(delta, Mapping) else {"beta": delta, "alpha": delta}
+    # one delta for all that moves, or one for each; an intercept that stands still takes none
+    both = ("beta", "alpha") if intercept == "random_walk" else ("beta",)
+    parts = dict(delta) if isinstance(delta, Mapping) else dict.fromkeys(both, delta)
     unknown = set(parts) - {"beta", "alpha"}
     if unknown:
         raise ValueError(f'delta has the keys "beta" and "alpha", not {sorted(unknown)}')

@@ -79,7 +79,7 @@ class PriorPredictive:
     """Paths that a prior considers plausible over given regressors.
 
     `paths` holds, by draw and date, `ratio` (dims draw, time, hedge), `target` (transformed price) and
-    `spread` (innovation under the noise that made the path). `table` sums them up beside the data.
+    `spread` (innovation under the noise that made the path), NaN at gaps. `table` sums them up beside the data.
     """
 
     paths: "Dataset"
@@ -146,11 +146,12 @@ def prior_predictive(
         key = np.array([seed, draws], np.uint32)
         path, target, spread = jax.device_get(_paths(sites, inputs, key, model=plain))
     ratios = path[..., : len(ratio)] / coordinates.scale
+    seen = data.observed
     paths = Dataset(
         {
             "ratio": (("draw", "time", "hedge"), ratios),
-            "target": (("draw", "time"), target + coordinates.offset),
-            "spread": (("draw", "time"), spread),
+            "target": (("draw", "time"), np.where(seen, target + coordinates.offset, np.nan)),
+            "spread": (("draw", "time"), np.where(seen, spread, np.nan)),
         },
         coords={"time": np.asarray(data.index), "hedge": list(data.hedges)},
     )

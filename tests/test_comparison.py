@@ -239,7 +239,7 @@ def test_the_density_of_a_price_integrates_to_one():
     """Beyond the Jacobian by its formula: the last price is moved and its density summed."""
     rows = LATER.iloc[:31].copy()
     last = rows.index[-1]
-    grid = rows.loc[last, "KO"] * np.exp(np.linspace(-0.4, 0.4, 161))
+    grid = rows.loc[last, "KO"] * np.exp(np.linspace(-0.12, 0.12, 61))
     fits = {transform: certain(at=data(transform=transform)) for transform in ("log", "return")}
     density = {name: [] for name in fits}
     for price in grid:
@@ -485,7 +485,7 @@ def test_the_first_bar_left_out_is_forecast_by_a_fit_on_the_rows_before(short, a
     elpd = elpd[~np.isnan(elpd)]
     assert elpd[0] == pytest.approx(at_origin[horizon - 1], abs=1e-3)
     assert found.elpd == pytest.approx(elpd.sum(), rel=1e-9)
-    assert found.n_refits >= 1
+    assert len(found.refits) == found.n_refits <= found.n_data_points
 
 
 def test_leaving_out_what_is_not_there_is_refused(short: HedgeData):

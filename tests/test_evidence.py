@@ -49,8 +49,10 @@ def year() -> HedgeData:
 
 @pytest.fixture(scope="module")
 def fitted(year: HedgeData) -> HedgeFit:
-    """The default model: three parameters."""
-    return fit(year, method=QUICK, progress=False)
+    """The default model: three parameters, few and rough draws of which an integral only starts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return fit(year, method=QUICK, progress=False)
 
 
 # -- the integral ----------------------------------------------------------------------------------
@@ -253,11 +255,11 @@ def test_a_simulated_truth_is_recognised(seed: int):
         truth = datasets.simulate(500, memory=memory, intercept_memory=np.inf, seed=seed)
         data = HedgeData.from_prices(truth.prices, target="Y", hedges=["X1"])
         row = static_probability(unsampled(data, intercept="static")).loc["X1"]
-        assert low < row["probability"] < high
+        assert low <= row["probability"] <= high
 
 
 def test_rows_far_from_static_are_called_so_whatever_draws_it_starts_from():
-    """The mass of the static model is far from the draws of the one that moves, and from the prior's."""
+    """The mass of the static model is far from the draws of the moving one, and from the prior's."""
     data = HedgeData.from_prices(datasets.stocks(), target="XOM", hedges=["CVX"])
     data = data.after("2017-01-01").before("2018-01-01")
     sampled = fit(data, hedge_ratio_model(intercept="static"), method=QUICK, progress=False)

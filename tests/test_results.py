@@ -592,7 +592,7 @@ def test_a_file_of_a_newer_kfmodels_is_refused(plain: Case, tmp_path: Path):
     HedgeFit(tree).save(tmp_path / "pair.nc")
     with pytest.raises(ValueError, match="written by kfmodels 9.9 in a newer format") as caught:
         load(tmp_path / "pair.nc")
-    assert "(99, this one reads up to 1): upgrade kfmodels" in str(caught.value)
+    assert "(99, this one reads up to 2): upgrade kfmodels" in str(caught.value)
 
 
 def test_other_files_are_refused(tmp_path: Path):

@@ -54,13 +54,13 @@ def plausible_paths(drawn: PriorPredictive, data: HedgeData, *, shown: int = 40)
         (f"spread of {data.target}", paths["spread"].values, None, min(shown, 3)),
     )
     for axis, (name, values, seen, count) in zip(axes[:, 0], parts, strict=True):
-        low, high = np.quantile(values, [0.05, 0.95], axis=0)
+        low, high = np.nanquantile(values, [0.05, 0.95], axis=0)
         axis.fill_between(time, low, high, color=BAND, alpha=0.5, lw=0, label="90 % of all paths")
         axis.plot(time, values[:count].T, color=INK, lw=0.5, alpha=0.35)
         if seen is not None:
             axis.plot(time, seen, color=OTHER, lw=1.4, label="as it was")
             axis.legend(loc="upper left", frameon=False, fontsize=9)
-        axis.set(ylabel=name, ylim=np.quantile(values, [0.01, 0.99]))
+        axis.set(ylabel=name, ylim=np.nanquantile(values, [0.01, 0.99]))
     figure.suptitle(f"Plausible before the data: {data.target} on {', '.join(data.hedges)}")
     return figure
 
