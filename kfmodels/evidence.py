@@ -143,6 +143,10 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
     return pd.DataFrame(found).T.rename_axis("hedge")
 
 
+_FEWEST = 100
+"""Draws that weights may be smoothed over."""
+
+
 @dataclass(frozen=True, eq=False)
 class WhatIf:
     """The answer under another prior: `fit` holds resampled draws and works like any other fit.
@@ -189,6 +193,11 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
     """
     _check_inferred(fitted)
     data, tree = fitted.data, fitted.tree
+    if tree["posterior"]["obs_scale"].size < _FEWEST:
+        raise ValueError(
+            f"{tree['posterior']['obs_scale'].size} draws are too few to reweigh, {_FEWEST} are "
+            "needed: refit with more draws"
+        )
     inputs = model.inputs(data)
     with jax.enable_x64(True):
         wanted = priors.inferred(inputs, model)

@@ -80,19 +80,16 @@ def leave_future_out(
 
         def sample(self, modified_observed_data: Any) -> Any:
             rows = data.before(data.index[modified_observed_data])
-            return fit(rows, model, method=method, seed=seed, progress=False)
+            self.last = fit(rows, model, method=method, seed=seed, progress=False)
+            return self.last
 
         def get_inference_data(self, fitted_model: Any) -> Any:
-            return fitted_model.tree
+            return DataTree.from_dict(_inferred(fitted_model))
 
         def log_likelihood__i(self, excluded_obs: Any, idata__i: Any) -> Any:
-            return _by_bar(HedgeFit(idata__i), data).isel(time=excluded_obs)
+            return _by_bar(self.last, data).isel(time=excluded_obs)
 
-    tree: trees.Tree = fitted.tree
-    whole = {
-        "posterior": tree["posterior"].to_dataset(),
-        "log_likelihood": Dataset({"y": _by_bar(fitted, data)}),
-    }
+    whole = _inferred(fitted) | {"log_likelihood": Dataset({"y": _by_bar(fitted, data)})}
     return lfo_cv(
         DataTree.from_dict(whole),
         wrapper=Refit(model=model),
@@ -100,6 +97,12 @@ def leave_future_out(
         forecast_horizon=horizon,
         pointwise=True,
     )
+
+
+def _inferred(fitted: HedgeFit) -> dict[str, Any]:
+    """The posterior of what was inferred, without what follows from it (a memory may be infinite)."""
+    tree: trees.Tree = fitted.tree
+    return {"posterior": tree["posterior"].to_dataset()[list(tree["log_prior"].data_vars)]}
 
 
 def _by_bar(fitted: HedgeFit, data: HedgeData) -> "DataArray":

@@ -171,7 +171,7 @@ class HedgeRatioModel:
         if isinstance(self.noise, Discounted):
             assert variance_memory is not None
             options["variance_discount"] = 1 - 1 / variance_memory
-            options["variance_dof"] = jnp.asarray(self.noise.dof)
+            options["variance_dof"] = jnp.asarray(self.noise.dof, float)
         return KalmanRegression(
             inputs.design,
             inputs.start_mean,

@@ -79,7 +79,8 @@ class PriorPredictive:
     """Paths that a prior considers plausible over given regressors.
 
     `paths` holds, by draw and date, `ratio` (dims draw, time, hedge), `target` (transformed price) and
-    `spread` (innovation under the noise that made the path), NaN at gaps. `table` sums them up beside the data.
+    `spread` (innovation under the noise that made the path), NaN at gaps. `table` sums them up beside
+    the data.
     """
 
     paths: "Dataset"

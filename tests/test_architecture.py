@@ -32,7 +32,8 @@ FLOORS = [
     {"results"},
     {"inference", "report", "scores", "health", "comparison"},
     {"evidence", "words", "surface", "future", "published", "calibration"},
-    {"plots.ink", "plots.pair", "plots.priors", "plots.scores"},
+    {"plots.ink"},
+    {"plots.pair", "plots.priors", "plots.scores"},
     {"demo", "page"},
     {"cli"},
 ]

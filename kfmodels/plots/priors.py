@@ -103,7 +103,11 @@ def memories(fits: Mapping[str, HedgeFit]) -> Figure:
         axis.set(
             title=name, xlabel="memory in bars (end steps: all beyond)", yticks=[], ylim=(0, None)
         )
-    axes[0, 0].legend(frameon=False, fontsize=9)
+    if len(fits) > 2:
+        entries = axes[0, 0].get_legend_handles_labels()
+        figure.legend(*entries, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    else:
+        axes[0, 0].legend(frameon=False, fontsize=9)
     return figure
 
 
