@@ -88,7 +88,10 @@ def fit(
             typer.echo(json.dumps(_summary(fitted), allow_nan=False))
             return
         typer.echo(report(fitted))
-        typer.echo(f"\nSaved to {out}. Next:\n  kfmodels update {out} --prices LATER.csv")
+        typer.echo(
+            f"\nSaved to {out}. Next:\n  kfmodels update {out} --prices LATER.csv\n"
+            f"  kfmodels report {out} --prices LATER.csv --out report.html"
+        )
 
 
 @app.command()

@@ -70,6 +70,7 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
     say(f"\nSaved {', '.join(str(path) for path in paths)} ({took:.0f} s in all).")
     say("Next (after `python3 -m uv run` if that is how this was started):")
     say(f"  kfmodels show {paths[0]}")
+    say(f"  kfmodels report {paths[0]} --out {out / 'aapl-spx.html'}")
     say(f"  kfmodels update {paths[0]} --tick {TARGET}=130.5 --tick {HEDGE}=3825 --at 2023-01-03")
     say("  kfmodels fit YOUR_PRICES.csv --target Y --hedges X1,X2 --discounted --out yours.nc")
 
@@ -92,12 +93,14 @@ def _last_ticks(table: pd.DataFrame) -> str:
 
 
 def _worth(scored: pd.DataFrame) -> str:
-    lines = [f"{'':30}{'removed':>9}  {'90 % interval':16}{'lead over ' + _CHANGES:>32}"]
+    lines = [
+        f"{'':30}{'removed':>9}  {'90 % interval':16}{'turnover':>9}{'lead over ' + _CHANGES:>32}"
+    ]
     for name, row in scored.iterrows():
         lead = f"{row.gain:+.3f} ({row.gain_lower:+.3f} .. {row.gain_upper:+.3f})"
         lines.append(
             f"{name:30}{row.variance_removed:9.3f}  {row.lower:6.3f} .. {row.upper:.3f} "
-            f"{'' if name == _CHANGES else lead:>32}"
+            f"{row.turnover:9.1f}{'' if name == _CHANGES else lead:>32}"
         )
     ours, levels = scored.loc[_OURS], scored.loc[_LEVELS]
     sure = np.sign(ours.gain_lower) == np.sign(ours.gain_upper)
@@ -107,6 +110,7 @@ def _worth(scored: pd.DataFrame) -> str:
         else "no difference to rely on"
     )
     lines += [
+        f"(turnover: value of {HEDGE} traded a year, as a multiple of the value of {TARGET})",
         "",
         f"In this year the moving ratio removed {ours.variance_removed:.1%} of {TARGET}'s variance.",
         f"The static ratio fitted overnight on changes removed "

@@ -108,7 +108,7 @@ def _meaning(fitted: HedgeFit) -> str:
             f"over about {row.effective_memory:.0f} bars."
         )
     if "alpha" in table.index and table.loc["alpha", "var"] > 0:
-        notes.append(_regime(fitted, table.loc["alpha", "memory"]))
+        notes.append(_regime(table.loc["alpha", "memory"]))
     gain = discounted_gain(fitted)
     if gain is not None:
         nats, bars = gain
@@ -127,7 +127,7 @@ def _meaning(fitted: HedgeFit) -> str:
     return "\n".join(["What it means", *wrapped])
 
 
-def _regime(fitted: HedgeFit, memory: float) -> str:
+def _regime(memory: float) -> str:
     if memory < 5:
         return (
             f"The intercept forgets in {memory:.2g} bars: it follows the price, and the spread is the "

@@ -127,7 +127,7 @@ class HedgeFit:
 
     def convergence(self) -> dict[str, float]:
         """Worst R-hat, smallest effective sample size, share of divergent draws."""
-        table: Any = self.summary()
+        table: Any = self._summary
         stats: Any = self.tree["sample_stats"]
         return {
             "rhat": float(table["rhat"].max()),
@@ -160,6 +160,10 @@ class HedgeFit:
         with the intercept: `effective_memory` is `1 + var(ratio) / state variance` after the last
         row (plug-in), the same number for a lone level, the honest one for a hedge ratio.
         """
+        return self._summary.copy()
+
+    @cached_property
+    def _summary(self) -> pd.DataFrame:
         posterior = self.tree["posterior"].to_dataset()
         effective = trees.effective_memory(self.tree)
         rows = {}
