@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, stdtr
 
-from kfmodels.data import MIN_ROWS, day
+from kfmodels.data import MIN_ROWS, day, rows_after
 from kfmodels.online import OnlineFilter
 from kfmodels.records import Predictive
 from kfmodels.results import HedgeFit
@@ -44,6 +44,10 @@ class Comparison:
     log_scores: pd.DataFrame
     z: pd.DataFrame
 
+    def __str__(self) -> str:
+        shown = self.table.to_string(float_format=lambda value: f"{value:.4g}")
+        return f"{shown}\n{self.verdict()}"
+
     def verdict(self) -> str:
         """Who is ahead, by how much and how sure, in one sentence."""
         best, bars = str(self.table.index[0]), int(self.table["bars"].iloc[0])
@@ -70,9 +74,10 @@ def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
     $$\log p(y_t \mid y_{<t}), \quad \mathrm{CRPS}_t = \int (F_t(v) - 1\{v \ge y_t\})^2 \, dv, \quad
     \mathrm{PIT}_t = F_t(y_t)$$
 
-    Each fit's filter runs on from its own last training row, its noise as it was inferred, through
-    all rows of `later` after it; scored are the rows after the last training row of all. Log scores
-    are of prices, whatever the transform, so that models of log prices, prices and returns compare.
+    Each fit's filter runs on from its own last training row through all rows of `later` after it, its
+    noise draws reweighted by what they foresee, as `OnlineFilter` does, but not refitted. Scored are
+    the rows after the last training row of all. Log scores are of prices, whatever the transform, so
+    that models of log prices, prices and returns compare.
     Standard errors of differences allow for autocorrelation (Newey and West).
 
     Args:
@@ -102,8 +107,11 @@ def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
         >>> compare(fits, datasets.stocks().loc["2020"]).table.index[0]
         'discounted'
     """
-    if not fits:
-        raise ValueError("compare needs at least one fit: {name: fit}")
+    if not isinstance(fits, Mapping) or not fits:
+        raise ValueError("compare takes at least one fit by name: {name: fit}")
+    for name, fitted in fits.items():
+        if not isinstance(fitted, HedgeFit):
+            raise ValueError(f"{name} is no HedgeFit, made by fit(data, model), but {type(fitted)}")
     targets = {fitted.target for fitted in fits.values()}
     if len(targets) > 1:
         raise ValueError(
@@ -131,10 +139,10 @@ def _scored(name: str, fitted: HedgeFit, prices: pd.DataFrame) -> pd.DataFrame:
     """One row a bar after the fit's last training row: log score, CRPS, PIT and z; NaN at gaps."""
     live = fitted.online()
     names = [live.target, *live.hedges]
-    missing = [ticker for ticker in names if ticker not in prices.columns]
-    if missing:
-        raise ValueError(f"the prices have no column {', '.join(missing)}, which {name} needs")
-    later = prices.loc[prices.index > fitted.fit_until, names]
+    try:
+        later = rows_after(prices, fitted.fit_until, names)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be scored: {error}") from error
     rows = []
     for at, row in zip(later.index, later.to_numpy(float), strict=True):
         known = not np.isnan(row).any() and (

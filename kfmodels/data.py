@@ -161,6 +161,36 @@ class HedgeData:
         return stamp
 
 
+def rows_after(prices: Any, date: Any, names: list[str]) -> pd.DataFrame:
+    """The rows of some columns of a price table that are later than a date, as numbers.
+
+    Raises:
+        ValueError: not a table of prices, a missing column, dates that are not dates, out of order or
+            twice, a time zone where the date has none (or the other way round), or text.
+    """
+    if not isinstance(prices, pd.DataFrame):
+        raise ValueError(
+            f"prices must be a pandas DataFrame, one column a ticker, not {type(prices)}"
+        )
+    missing = [name for name in names if name not in prices.columns]
+    if missing:
+        raise ValueError(f"the prices have no column {', '.join(missing)}")
+    _check_index(prices.index)
+    dated = isinstance(prices.index, pd.DatetimeIndex)
+    if dated != isinstance(date, pd.Timestamp):
+        raise ValueError(
+            f"the rows are labelled like {prices.index[0]!r}, those of the fit like {date!r}: use the "
+            "same labels for both"
+        )
+    zone = getattr(prices.index, "tz", None)
+    if dated and (date.tz is None) != (zone is None):
+        raise ValueError(
+            f"time zones do not match: the prices are dated in {zone}, the fit ends at "
+            f"{date}; use prices.tz_localize(...) or prices.tz_localize(None)"
+        )
+    return _numbers(prices.loc[prices.index > date], names)
+
+
 def day(at: Any) -> str:
     """A date without its midnight."""
     return str(at).removesuffix(" 00:00:00")

@@ -38,7 +38,7 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
     say(f"\n{report(fitted)}")
 
     live = fitted.online()
-    say(f"\n2. The next year: {len(later)} ticks, one at a time, the noise as it was inferred")
+    say(f"\n2. The next year: {len(later)} ticks, one at a time, nothing refitted")
     started = time.perf_counter()
     table = follow(live, later)
     each = (time.perf_counter() - started) / len(later)

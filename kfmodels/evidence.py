@@ -32,15 +32,17 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
 
     The distance by which each posterior moves as `a` leaves 1 (of the prior, then of the likelihood),
     from the stored draws, without a refit. Asked of the logarithm of every inferred noise parameter,
-    and of the answer itself, each hedge ratio after the last row. The priors on the noise are scaled,
-    not the start of the coefficients.
+    and of the answer itself, each hedge ratio after the last row. What is scaled is what was inferred,
+    the noise: the filter that finds the ratio under each noise stays as it is, and so does the start
+    of the coefficients. So of a ratio this asks whether the noise prior matters to it.
 
     Args:
         seed: of the draws of the hedge ratio given the noise.
 
     Returns:
         By quantity: `prior` and `likelihood` (sensitivities) and `verdict`: "the data's" (the prior
-        hardly moves it), "the prior's: the data say little", or "both: see that they agree".
+        hardly moves it), "the prior's: the data say little", "both: see that they agree", or "hardly
+        moved by either".
 
     Raises:
         ValueError: all noise is fixed, so that there is no prior.
@@ -54,14 +56,14 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
         >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
         >>> year = data.after("2019-01-01").before("2020-01-01")
         >>> table = prior_sensitivity(fit(year, method=NUTS(draws=500, chains=2), progress=False))
-        >>> table.loc["ratio to PEP", "verdict"]
-        "the data's"
+        >>> list(table.index)
+        ['log q of PEP', 'log q of alpha', 'log obs_scale', 'ratio to PEP']
     """
     from arviz_stats.psense import psense
     from xarray import Dataset, DataTree
 
     tree: trees.Tree = fitted.tree
-    _check_inferred(fitted)
+    check_inferred(fitted)
     quantities = _noise_quantities(tree) | _ratio_draws(fitted, seed)
     names = {f"v{number}": name for number, name in enumerate(quantities)}
     by_draw = {key: (("chain", "draw"), quantities[name]) for key, name in names.items()}
@@ -89,7 +91,8 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
 
     Two marginal likelihoods of the same rows: with the ratio standing still, and with the prior on
     its speed that was fitted; everything else inferred in both (an intercept that moves goes on
-    moving). A wide prior on speeds is a weak rival of static; state the one you believe in.
+    moving; with `StateDiscount`, where one speed drives all, everything stands still in "all"). A wide
+    prior on speeds is a weak rival of static; state the one you believe in.
 
     Args:
         prior: probability of a static ratio before the data.
@@ -116,7 +119,7 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
     """
     if not 0 < prior < 1:
         raise ValueError(f"prior is a probability between 0 and 1, not {prior}")
-    _check_inferred(fitted)
+    check_inferred(fitted)
     if "delta_beta" not in fitted.tree["log_prior"]:
         raise ValueError(
             f"the speed of the ratio of {fitted.target} was fixed, not inferred: give delta a prior"
@@ -143,7 +146,7 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
     return pd.DataFrame(found).T.rename_axis("hedge")
 
 
-_FEWEST = 100
+_FEWEST = 25
 """Draws that weights may be smoothed over."""
 
 
@@ -160,6 +163,13 @@ class WhatIf:
     pareto_k: float
     effective_draws: float
     draws: int
+
+    def __str__(self) -> str:
+        shown = self.table.to_string(float_format=lambda value: f"{value:.4g}")
+        return (
+            f"{shown}\nreweighted: {self.effective_draws:.0f} effective of {self.draws} draws, Pareto "
+            f"k-hat {self.pareto_k:.2f}"
+        )
 
 
 def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatIf:
@@ -191,7 +201,11 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
         >>> what_if(fitted, slower).pareto_k < 0.7
         True
     """
-    _check_inferred(fitted)
+    check_inferred(fitted)
+    if not isinstance(model, HedgeRatioModel):
+        raise ValueError(
+            f"what_if takes another model, made by hedge_ratio_model(...), not {type(model)}"
+        )
     data, tree = fitted.data, fitted.tree
     if tree["posterior"]["obs_scale"].size < _FEWEST:
         raise ValueError(
@@ -224,7 +238,10 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
     return WhatIf(after, table, pareto_k, effective, len(weights))
 
 
-def _check_inferred(fitted: HedgeFit) -> None:
+def check_inferred(fitted: HedgeFit) -> None:
+    """Raise unless this is a fit with something to infer in it."""
+    if not isinstance(fitted, HedgeFit):
+        raise ValueError(f"a HedgeFit is needed, made by fit(data, model), not {type(fitted)}")
     if "log_prior" not in fitted.tree:
         raise ValueError(
             f"all noise of {fitted.target} on {', '.join(fitted.hedges)} was fixed: there is no prior "
@@ -277,7 +294,7 @@ def _ratio_draws(fitted: HedgeFit, seed: int) -> dict[str, np.ndarray]:
 
 def _verdict(prior: float, likelihood: float) -> str:
     if prior < SENSITIVE:
-        return "the data's"
+        return "the data's" if likelihood >= SENSITIVE else "hardly moved by either"
     if likelihood < SENSITIVE:
         return "the prior's: the data say little"
     return "both: see that they agree"

@@ -7,6 +7,7 @@ import numpy as np
 
 from kfmodels import tree as trees
 from kfmodels.data import MIN_ROWS, HedgeData
+from kfmodels.evidence import check_inferred
 from kfmodels.inference import NUTS, fit
 from kfmodels.kalman import scan
 from kfmodels.mixture import NoiseDraws
@@ -37,7 +38,7 @@ def leave_future_out(
 
     Args:
         fitted: whose model and rows are used.
-        min_observations: rows of the first fit; 30 at least.
+        min_observations: complete rows of the first fit; 30 at least.
         horizon: bars that are forecast together.
         method: how to refit.
         seed: of the refits.
@@ -65,11 +66,13 @@ def leave_future_out(
     from arviz_stats.loo.wrapper import SamplingWrapper
     from xarray import Dataset, DataTree
 
+    check_inferred(fitted)
     data, model = fitted.data, fitted.model
-    if not MIN_ROWS <= min_observations <= len(data) - horizon:
+    seen = np.flatnonzero(data.observed)
+    if not MIN_ROWS <= min_observations <= len(seen) - horizon:
         raise ValueError(
-            f"min_observations={min_observations} and horizon={horizon} do not fit into {len(data)} "
-            f"rows: at least {MIN_ROWS} before the first forecast and the horizon after it"
+            f"min_observations={min_observations} and horizon={horizon} do not fit into {len(seen)} "
+            f"complete rows: at least {MIN_ROWS} before the first forecast and the horizon after it"
         )
 
     class Refit(SamplingWrapper):
@@ -79,7 +82,7 @@ def leave_future_out(
             return int(np.min(idx)), idx
 
         def sample(self, modified_observed_data: Any) -> Any:
-            rows = data.before(data.index[modified_observed_data])
+            rows = data.before(data.index[seen[modified_observed_data]])
             self.last = fit(rows, model, method=method, seed=seed, progress=False)
             return self.last
 
@@ -106,7 +109,7 @@ def _inferred(fitted: HedgeFit) -> dict[str, Any]:
 
 
 def _by_bar(fitted: HedgeFit, data: HedgeData) -> "DataArray":
-    """Log density of every row given the rows before it, dims chain, draw, time; draws thinned."""
+    """Log density of every complete row given those before, dims chain, draw, time; draws thinned."""
     from xarray import DataArray
 
     tree: trees.Tree = fitted.tree
@@ -118,11 +121,12 @@ def _by_bar(fitted: HedgeFit, data: HedgeData) -> "DataArray":
     thinned = draws._replace(**{k: np.asarray(v)[picked] for k, v in of_draws.items()})
     with jax.enable_x64(True):
         density = np.asarray(_log_density(trees.rows(tree, data), thinned))
-    shape = (chains, len(kept), len(data))
+    density = density[data.observed]
+    shape = (chains, len(kept), len(density))
     return DataArray(
         density.T.reshape(shape),
         dims=("chain", "draw", "time"),
-        coords={"chain": np.arange(chains), "draw": kept, "time": np.arange(len(data))},
+        coords={"chain": np.arange(chains), "draw": kept, "time": np.arange(len(density))},
     )
 
 

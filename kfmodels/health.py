@@ -85,6 +85,8 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
         The static spread does not come back
         The filter forgets faster than the spread comes back
     """
+    if not isinstance(fitted, HedgeFit):
+        raise ValueError(f"a HedgeFit is needed, made by fit(data, model), not {type(fitted)}")
     data = fitted.data
     ratios = ols_on_levels(data)
     level = data.values.iloc[:, 0] - data.values[ratios.index] @ ratios

@@ -74,8 +74,9 @@ def smoothed(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
     stats: Any = array_stats  # whose annotations promise less than it gives
     log_ratio = np.where(np.isnan(log_ratio), -np.inf, log_ratio)
     log_ratio = np.maximum(log_ratio - log_ratio.max(), -1e4)
-    if np.ptp(log_ratio) < 1e-9:  # nothing changed: there is no tail to smooth
-        return np.full(len(log_ratio), 1 / len(log_ratio)), 0.0
+    likely = log_ratio > -1e4
+    if np.ptp(log_ratio[likely]) < 1e-9:  # all or nothing: there is no tail to smooth
+        return likely / likely.sum(), 0.0
     log_weights, pareto_k = stats.psislw(-log_ratio)  # it was made for one over a likelihood
     weights = np.exp(log_weights - log_weights.max())
     return weights / weights.sum(), float(pareto_k)

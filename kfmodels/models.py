@@ -214,19 +214,36 @@ class HedgeRatioModel:
         series = self.regression(inputs, q=q, obs_scale=obs_scale, variance_memory=memory)
         numpyro.sample("y", series, obs=inputs.y)
 
+    def settled_var(self, inputs: Inputs, obs_var: Array, q_alpha: Array) -> Array:
+        """The observation variance that a prior on moves is measured against.
+
+        What is inferred where it is constant. Where it is `Discounted`, obs_var is only its start:
+        what a typical one-bar move leaves beside an intercept of that speed.
+        """
+        if isinstance(self.noise, Constant):
+            return obs_var
+        wider = 1 + (q_alpha + (q_alpha * q_alpha + 4 * q_alpha) ** 0.5) / 2
+        return jnp.square(inputs.typical_move) / wider
+
     def _q(self, inputs: Inputs, obs_var: Array) -> Array:
         """Signal-to-noise ratio per coefficient; samples what has a prior."""
         hedges = inputs.design.shape[-1] - (self.intercept != "none")
         shared = isinstance(self.drift, StateDiscount)
-        unit = jnp.square(inputs.typical_ratio * inputs.scales[:hedges]) / obs_var
+        none = jnp.zeros(hedges)
+        moving = self.intercept == "random_walk" and not shared
+        level = delta_site("delta_alpha", self.alpha_delta, (), none) if moving else jnp.zeros(())
+        q_level = relative(level[None], self.alpha_delta, jnp.ones(1), obs_var)
+        settled = self.settled_var(inputs, obs_var, q_level[0])
+        unit = jnp.square(inputs.typical_ratio * inputs.scales[:hedges]) / settled
         beta = delta_site("delta_beta", self.beta_delta, () if shared else (hedges,), unit)
         beta = jnp.broadcast_to(beta, (hedges,))
         parts = [relative(beta, self.beta_delta, inputs.scales[:hedges], obs_var)]
         if self.intercept == "static":
             parts.append(jnp.zeros(1))
         elif self.intercept != "none":
-            alpha = beta[0] if shared else delta_site("delta_alpha", self.alpha_delta, (), unit)
-            parts.append(relative(alpha[None], self.alpha_delta, jnp.ones(1), obs_var))
+            parts.append(
+                relative(beta[:1], self.beta_delta, jnp.ones(1), obs_var) if shared else q_level
+            )
         return jnp.concatenate(parts)
 
     def _obs_scale(self, inputs: Inputs) -> Array:

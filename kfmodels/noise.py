@@ -152,7 +152,8 @@ class Moves:
     far as a log-normal with that median allows. The ratio's own size `|beta|` is that of least squares
     on changes over the training rows (with its standard error, so that it is never 0), `s` the root
     mean square of the centred regressor and `v` the observation variance that is inferred beside it
-    (with `Discounted` noise: where it starts). For hedge ratios only, with `RandomWalk` drift.
+    (with `Discounted` noise: what a typical one-bar move leaves of it beside the intercept). For
+    hedge ratios only, with `RandomWalk` drift.
 
     Raises:
         ValueError: unless `0 < low < share < high` and `bars > 0`.

@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from kfmodels.comparison import Comparison, compare
-from kfmodels.data import MIN_ROWS, day
+from kfmodels.data import MIN_ROWS, day, rows_after
 from kfmodels.evidence import prior_sensitivity, static_probability
 from kfmodels.files import replacing
 from kfmodels.health import spread_health
@@ -92,7 +92,7 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None) -> str:
     inferred = "log_prior" in fitted.tree
     speed = inferred and "delta_beta" in fitted.tree["log_prior"]
     static = static_probability(fitted) if speed and _others_inferred(fitted) else None
-    sections = [_now(fitted, table)]
+    sections = [_now(fitted, later, table)]
     if inferred:
         sections.append(_inferred(fitted, static))
     if speed:
@@ -113,7 +113,7 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None) -> str:
             f"{day(fitted.fit_until)}"
             + (f"; scored until {day(later.index[-1])}" if later is not None else "")
         ),
-        decision=_decision(fitted, static, worth, compared),
+        decision=_decision(fitted, static, worth, compared, later, table),
         faults=[f"The draws may not represent the posterior: {fault}" for fault in fitted.faults()],
         sections=sections,
         footer=(
@@ -124,11 +124,7 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None) -> str:
 
 
 def _after(fitted: HedgeFit, prices: pd.DataFrame) -> pd.DataFrame:
-    names = [fitted.target, *fitted.hedges]
-    missing = [name for name in names if name not in prices.columns]
-    if missing:
-        raise ValueError(f"the later prices have no column {', '.join(missing)}")
-    later = prices.loc[prices.index > fitted.fit_until, names]
+    later = rows_after(prices, fitted.fit_until, [fitted.target, *fitted.hedges])
     complete = int(later.notna().all(axis=1).sum())
     if complete < 2 * MIN_ROWS:
         raise ValueError(
@@ -160,23 +156,22 @@ def _decision(
     static: pd.DataFrame | None,
     worth: pd.DataFrame | None,
     compared: Comparison | None,
+    later: pd.DataFrame | None,
+    table: pd.DataFrame | None,
 ) -> list[str]:
     """What to do and how sure it is, in a few sentences."""
-    said = []
-    shares = fitted.hedge_shares(100).iloc[-1]
-    group: Any = fitted.tree["filtered"].isel(time=-1)
-    for name in fitted.hedges:
-        mean, sd = (float(group[word].sel(coef=name)) for word in ("mean", "sd"))
-        said.append(
-            f"After {day(fitted.fit_until)}: against 100 {fitted.target} "
-            f"{'sell' if shares[name] < 0 else 'buy'} {abs(shares[name]):.2f} {name} "
-            f"(ratio {mean:.3f}, sd {sd:.3f})."
-        )
+    hedge = _last_hedge(fitted, later, table)
+    said = [
+        f"After {day(at)}: against 100 {fitted.target} {'sell' if row['shares'] < 0 else 'buy'} "
+        f"{abs(row['shares']):.2f} {name} (ratio {row['ratio']:.3f}, sd {row['sd']:.3f})."
+        for (at, name), row in hedge.to_dict("index").items()
+    ]
     if static is not None:
         chances = static["probability"].to_dict()
         said += [_static_sentence(str(name), chance) for name, chance in chances.items()]
     if worth is not None:
         said.append(_worth_sentence(fitted, worth))
+        said.append(_action(worth))
     if compared is not None:
         row = compared.table.iloc[0]
         said.append(
@@ -186,8 +181,52 @@ def _decision(
     return said
 
 
+def _last_hedge(
+    fitted: HedgeFit, later: pd.DataFrame | None, table: pd.DataFrame | None
+) -> pd.DataFrame:
+    """Ratio, sd and shares against 100 of the target after the last row seen, by date and hedge."""
+    group: Any = fitted.tree["filtered"].isel(time=-1)
+    at = fitted.fit_until if table is None else table.index[-1]
+    prices = fitted.data.prices if later is None else pd.concat([fitted.data.prices, later])
+    last_prices: Any = prices.ffill().iloc[-1]
+    rows = {}
+    for name in fitted.hedges:
+        if table is None:
+            words = ("mean", "sd", "sd_given_noise")
+            mean, sd, given = (float(group[word].sel(coef=name)) for word in words)
+        else:
+            last = table.iloc[-1]
+            words = ("beta", "sd_total", "sd_given_noise")
+            mean, sd, given = (float(last[f"{word} {name}"]) for word in words)
+        by_money = fitted.data.transform != "level"
+        shares = -100 * mean * (last_prices[fitted.target] / last_prices[name] if by_money else 1.0)
+        rows[(at, name)] = {
+            "ratio": mean,
+            "sd": sd,
+            "sd if the noise were known": given,
+            "shares": shares,
+        }
+    return pd.DataFrame(rows).T
+
+
+def _action(worth: pd.DataFrame) -> str:
+    """One line that says what to do about it."""
+    ours = worth.loc[_OURS]
+    if ours["gain_lower"] > 0:
+        cost = f"{ours['break_even_cost']:.0f} basis points of what is traded"
+        return f"So: run the moving ratio, as long as trading costs less than {cost}."
+    if ours["gain_upper"] < 0:
+        return "So: hold the static ratio on changes, and look at the prior on how fast it moves."
+    return (
+        "So: whether or not the ratio moves, moving with it did not pay in variance. Hold the static "
+        "ratio on changes, or run the filter for its honest bands, whichever trades less "
+        f"({ours['turnover']:.1f} against {worth.loc[_CHANGES, 'turnover']:.1f} times the target a "
+        "year)."
+    )
+
+
 def _static_sentence(name: str, probability: float) -> str:
-    who = "a static ratio" if name == "all" else f"a static ratio to {name}"
+    who = "a hedge that stands still" if name == "all" else f"a static ratio to {name}"
     if np.isnan(probability):
         return f"Whether {who} is enough could not be computed reliably."
     if probability > _SURE:
@@ -208,31 +247,22 @@ def _worth_sentence(fitted: HedgeFit, worth: pd.DataFrame) -> str:
     if ours["gain_lower"] > 0:
         verdict = f"that lead is beyond chance ({lead})"
     elif ours["gain_upper"] < 0:
-        verdict = f"it did worse, beyond chance ({lead}): hold the static ratio"
+        verdict = f"it did worse, beyond chance ({lead})"
     else:
-        verdict = f"no difference to rely on ({lead}): the static ratio on changes would have done"
+        verdict = f"that is no difference to rely on ({lead})"
     return (
-        f"Out of sample it removed {ours['variance_removed']:.1%} of the variance of {fitted.target}; "
-        f"a static ratio on changes {changes['variance_removed']:.1%}, on levels "
-        f"{levels['variance_removed']:.1%}. Against the static ratio on changes {verdict}."
+        f"Out of sample the moving ratio removed {ours['variance_removed']:.1%} of the variance of "
+        f"{fitted.target}; a static ratio on changes {changes['variance_removed']:.1%}, on levels "
+        f"{levels['variance_removed']:.1%}. Against the former {verdict}."
     )
 
 
-def _now(fitted: HedgeFit, table: pd.DataFrame | None) -> Section:
-    rows = {}
-    group: Any = fitted.tree["filtered"].isel(time=-1)
-    shares = fitted.hedge_shares(100).iloc[-1]
-    for name in fitted.hedges:
-        mean, sd, given = (float(group[w].sel(coef=name)) for w in ("mean", "sd", "sd_given_noise"))
-        rows[name] = {
-            "ratio": mean,
-            "sd": sd,
-            "sd if the noise were known": given,
-            f"shares against 100 {fitted.target}": shares[name],
-        }
+def _now(fitted: HedgeFit, later: pd.DataFrame | None, table: pd.DataFrame | None) -> Section:
+    hedge = _last_hedge(fitted, later, table).droplevel(0)
+    hedge = hedge.rename(columns={"shares": f"shares against 100 {fitted.target}"})
     picture = hedge_ratio_and_spread(fitted, table)
     caption = "The hedge ratio with its 90 % band, and the spread inside the band it was allowed."
-    return Section("The hedge", (_tabled(pd.DataFrame(rows).T), _drawn(picture, caption)))
+    return Section("The hedge", (_tabled(hedge), _drawn(picture, caption)))
 
 
 def _inferred(fitted: HedgeFit, static: pd.DataFrame | None) -> Section:
@@ -263,8 +293,11 @@ def _value(worth: pd.DataFrame) -> Section:
     text = (
         "Every ratio is known at the close before the move it is held over. Turnover is the value of "
         "hedge traded a year over that of the target; break-even cost, in basis points of traded "
-        "value, is what the trading may cost before static OLS on changes is as good."
+        "value, is what the trading may cost before static OLS on changes is as good for a "
+        "mean-variance holder of risk aversion 4; it is left out where the lead is within chance."
     )
+    within = (worth["gain_lower"] <= 0) & (worth["gain_upper"] >= 0)
+    worth = worth.assign(break_even_cost=worth["break_even_cost"].mask(within))
     parts = Part(text=text), _drawn(effectiveness(worth), "Variance removed."), _tabled(worth)
     return Section("What it was worth, out of sample", parts)
 
@@ -288,7 +321,10 @@ def _health(fitted: HedgeFit) -> Section:
 
 def _folklore(fitted: HedgeFit) -> Section:
     table = published_table(fitted.data, {"this fit": fitted})
-    caption = "Published settings on the training rows: 1 is an honest band."
+    caption = (
+        "Published settings on the training rows: 1 is an honest band. This fit was inferred from "
+        "these very rows, the published settings were not."
+    )
     return Section("What published settings imply here", (_drawn(published_bands(table), caption),))
 
 

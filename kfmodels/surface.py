@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from kfmodels import priors
-from kfmodels.assumptions import StateDiscount
+from kfmodels.assumptions import RandomWalk, StateDiscount
 from kfmodels.data import HedgeData
 from kfmodels.models import HedgeRatioModel, Inputs, hedge_ratio_model
-from kfmodels.noise import LEAST_VARIANCE_MEMORY, memory_to_q, q_to_delta, q_to_memory
+from kfmodels.noise import LEAST_VARIANCE_MEMORY, Absolute, memory_to_q, q_to_delta, q_to_memory
 
 NEAR_THE_TOP = 2.0
 """Nats below the top within which a static ratio is not ruled out (95 % for one parameter)."""
@@ -21,6 +21,7 @@ NEAR_THE_TOP = 2.0
 VALLEY = 0.5
 """Nats by which the way between two peaks must sink below the lower for them to count as two."""
 
+_NOTHING = 0.005
 _MIN_MASS = 0.01
 _DEPTH = 15.0
 """Nats below the top under which a cell holds no mass worth counting."""
@@ -33,7 +34,8 @@ class Surface:
     The axes are what the data know apart from each other: `beta_memory` is the memory of `q_beta` over
     the whole one-bar forecast variance, the bars over which the ratio is learnt; `third` is the sd of
     that forecast, `obs_scale` widened by what the intercept moves. (Beside a fast intercept, q and
-    obs_scale one by one form a ridge.) With `Discounted` noise `third` is `variance_memory`.
+    obs_scale one by one form a ridge.) With `Discounted` noise `third` is `variance_memory`. `third`
+    has the shape of the grid: for each pair of memories the sds about the one that fits it best.
 
     `log_likelihood` and `log_posterior` have the shape of the grid; index 0 of the first axis is the
     ratio that does not move at all (memory inf), where there is no prior density and `log_posterior`
@@ -52,12 +54,10 @@ class Surface:
     notes: tuple[str, ...]
 
     def profile(self, axis: int = 0) -> pd.Series:
-        """Best log likelihood along one axis (0 beta, 1 alpha, 2 third), relative to the top."""
-        others = tuple(other for other in range(3) if other != axis)
-        best = self.log_likelihood.max(axis=others) - self.log_likelihood.max()
-        names = ("beta_memory", "alpha_memory", self.third_name)
-        spots = (self.beta_memory, self.alpha_memory, self.third)[axis]
-        return pd.Series(best, pd.Index(spots, name=names[axis]), name="log_likelihood")
+        """Best log likelihood along a memory (axis 0 beta, 1 alpha), relative to the top."""
+        best = self.log_likelihood.max(axis=(1 - axis, 2)) - self.log_likelihood.max()
+        name, spots = (("beta_memory", self.beta_memory), ("alpha_memory", self.alpha_memory))[axis]
+        return pd.Series(best, pd.Index(spots, name=name), name="log_likelihood")
 
 
 def likelihood_surface(
@@ -79,7 +79,8 @@ def likelihood_surface(
         points: grid points per axis.
 
     Raises:
-        ValueError: the speed of the ratio is fixed, an unknown hedge, or memories not above 1.
+        ValueError: the speed of the ratio is fixed or Absolute, an unknown hedge, memories not above 1,
+            or too few points.
 
     Source: the flat likelihood near a static ratio: Shephard (1993), Distribution of the ML estimator
     of an MA(1) and a local level model, Econometric Theory 9.
@@ -95,6 +96,15 @@ def likelihood_surface(
     low, high = memories
     if not 1 < low < high < np.inf:
         raise ValueError(f"memories are bars, 1 < low < high, not {low} .. {high}")
+    if isinstance(model.beta_delta, Absolute) or isinstance(model.alpha_delta, Absolute):
+        raise ValueError(
+            "an Absolute delta has no memory of its own to scan; use Memory, or a number for the "
+            "intercept"
+        )
+    if len(points) != 3 or min(points[::2]) < 3 or points[1] < 1:
+        raise ValueError(
+            f"points are three numbers of grid points, 3 or more for beta and the third, not {points}"
+        )
     hedge = data.hedges[0] if hedge is None else hedge
     if hedge not in data.hedges:
         raise ValueError(f"{hedge} is not among the hedges: {', '.join(data.hedges)}")
@@ -110,25 +120,27 @@ def likelihood_surface(
         drawn = jax.device_get(priors.draw(numbers, np.uint32(0), inputs, model=model)[1])
         middle = {name: np.median(drawn[name], axis=0) for name in inferred}
         number = data.hedges.index(hedge)
-
-        def across(axes: list[np.ndarray], third: str) -> list[tuple[np.ndarray, np.ndarray]]:
-            ends = (np.inf, *axes[0])
-            return [_slice(beta, axes, third, middle, number, inputs, model) for beta in ends]
-
-        axes, third = _axes(inferred, drawn, low, high, points, float(inputs.typical_move))
-        if third == "forecast_sd":
-            coarse = [axes[0][::6], axes[1][::4], axes[2]]
-            best = np.array([part for part, _ in across(coarse, third)]).max((0, 1)).argmax()
-            # what the rows tell of the sd; worse memories leave more of it
-            sure = 1 / np.sqrt(2 * data.observed.sum())
-            axes[2] = axes[2][best] * np.exp(np.linspace(-5 * sure, 8 * sure + 0.05, points[2]))
-        found = across(axes, third)
-    likelihood, posterior = (np.array(part) for part in zip(*found, strict=True))
+        axes, third = _axes(inferred, drawn, low, high, points)
+        rows = int(data.observed.sum())
+        still = _q_of_level(drawn, model)
+        found = [
+            _slice(memory, axes, third, middle, number, inputs, model, rows, still)
+            for memory in (np.inf, *axes[0])
+        ]
+    likelihood, posterior, last = (np.array(part) for part in zip(*found, strict=True))
     beta = np.append(np.inf, axes[0])
     posterior[0] = -np.inf
-    modes = _modes(beta[1:], axes[1], axes[2], third, posterior[1:], likelihood[1:])
+    modes = _modes(beta[1:], axes[1], last[1:], third, posterior[1:], likelihood[1:])
     notes = _notes(hedge, len(data), likelihood, modes)
-    return Surface(hedge, beta, axes[1], axes[2], third, likelihood, posterior, modes, notes)
+    if third == "variance_memory" and "obs_scale" in inferred:
+        notes = (*notes, "obs_scale, where the variance starts, is held at its prior median here")
+    return Surface(hedge, beta, axes[1], last, third, likelihood, posterior, modes, notes)
+
+
+def _q_of_level(drawn: dict[str, np.ndarray], model: HedgeRatioModel) -> float:
+    """q of an intercept that moves at a fixed speed; 0 where it does not move or is inferred."""
+    fixed = model.intercept == "random_walk" and isinstance(model.drift, RandomWalk)
+    return float(np.median(drawn["q"][:, -1])) if fixed and "delta_alpha" not in drawn else 0.0
 
 
 def _axes(
@@ -137,9 +149,8 @@ def _axes(
     low: float,
     high: float,
     points: tuple[int, int, int],
-    move: float,
 ) -> tuple[list[np.ndarray], str]:
-    """Memories evenly spaced in log q; and the third axis, evenly spaced in its logarithm."""
+    """Memories evenly spaced in log q; and the third axis, or its place among the sds that fit."""
     first, last = np.log([memory_to_q(low), memory_to_q(high)])
     beta, alpha = (q_to_memory(np.exp(np.linspace(first, last, count))) for count in points[:2])
     if "delta_alpha" not in inferred:
@@ -148,7 +159,7 @@ def _axes(
         spans = np.exp(np.linspace(np.log(1.0), np.log(300.0), points[2]))
         return [beta, alpha, LEAST_VARIANCE_MEMORY + spans], "variance_memory"
     if "obs_scale" in inferred:
-        return [beta, alpha, move * np.exp(np.linspace(-1.5, 1.5, points[2]))], "forecast_sd"
+        return [beta, alpha, np.linspace(-5.0, 5.0, points[2])], "forecast_sd"
     return [beta, alpha, np.array([float(np.median(drawn["obs_scale"]))])], "obs_scale"
 
 
@@ -160,29 +171,46 @@ def _slice(
     number: int,
     inputs: Inputs,
     model: HedgeRatioModel,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log likelihood and log posterior over (alpha, third) at one effective memory of beta."""
-    alpha, last = (part.ravel() for part in np.meshgrid(axes[1], axes[2], indexing="ij"))
-    count = len(alpha)
-    sites = {name: np.broadcast_to(v, (count, *np.shape(v))).copy() for name, v in middle.items()}
-    wider = np.ones(count)
-    if "delta_alpha" in sites:
-        q_alpha = memory_to_q(alpha)
-        sites["delta_alpha"] = q_to_delta(q_alpha)
-        wider = alpha / (alpha - 1)  # forecast over observation variance of a level
+    rows: int,
+    still: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log likelihood, log posterior and third value over (alpha, third) at one memory of beta."""
+    alphas, count = len(axes[1]), len(axes[2])
+    alpha = np.repeat(axes[1], count)
+    q_alpha = memory_to_q(alpha) if "delta_alpha" in middle else np.full(len(alpha), still)
+    # forecast over observation variance of a level that moves this fast
+    wider = 1 + (q_alpha + np.sqrt(q_alpha**2 + 4 * q_alpha)) / 2
     q = wider * (memory_to_q(memory) if np.isfinite(memory) else 1e-12)
+    sites = {k: np.broadcast_to(v, (len(alpha), *np.shape(v))).copy() for k, v in middle.items()}
     if sites["delta_beta"].ndim == 2:
         sites["delta_beta"][:, number] = q_to_delta(q)
     else:
         sites["delta_beta"] = q_to_delta(q)
-    if third == "forecast_sd":
-        sites["obs_scale"] = last / np.sqrt(wider)
-    elif third in sites:
-        sites[third] = last
+    if "delta_alpha" in sites:
+        sites["delta_alpha"] = q_to_delta(q_alpha)
     stays = np.array(0.0 if np.isinf(memory) else 1.0)
-    likelihood, prior = jax.device_get(_evaluate(sites, stays, inputs, model=model, number=number))
-    shape = (len(axes[1]), len(axes[2]))
-    return likelihood.reshape(shape), (likelihood + prior).reshape(shape)
+
+    def heights(last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if third in sites:
+            sites[third] = last
+        elif third == "forecast_sd":
+            sites["obs_scale"] = last / np.sqrt(wider)
+        found = _evaluate(sites, stays, inputs, model=model, number=number)
+        likelihood, prior = jax.device_get(found)
+        return likelihood, likelihood + prior
+
+    last = np.tile(axes[2], alphas)
+    if third == "forecast_sd":
+        best = np.full(len(alpha), float(inputs.typical_move))
+        for _ in range(3):
+            # -T log s - A / (2 s^2) through two sds tells A, and the best sd is sqrt(A / T)
+            first, second = heights(best)[0], heights(1.2 * best)[0]
+            total = 2 * (rows * np.log(1.2) - (first - second)) / (1 - 1 / 1.44)
+            best = best * np.sqrt(np.maximum(total / rows, 1e-6))
+        last = best * np.exp(last / np.sqrt(2 * rows))
+    likelihood, posterior = heights(last)
+    shape = (alphas, count)
+    return likelihood.reshape(shape), posterior.reshape(shape), last.reshape(shape)
 
 
 @partial(jax.jit, static_argnames=("model", "number"))
@@ -217,7 +245,7 @@ def _modes(
     for peak, part in sorted(zip(peaks, share, strict=True), key=lambda pair: -pair[1]):
         i, j, k = np.unravel_index(peak, posterior.shape)
         if part >= _MIN_MASS or not rows:
-            rows.append([beta[i], alpha[j], last[k], part, likelihood[i, j, k]])
+            rows.append([beta[i], alpha[j], last[i, j, k], part, likelihood[i, j, k]])
     names = ["beta_memory", "alpha_memory", third, "mass", "log_likelihood"]
     return pd.DataFrame(rows, columns=names).rename_axis("mode")
 
@@ -259,11 +287,15 @@ def _summits(height: np.ndarray) -> np.ndarray:
 
 def _notes(hedge: str, rows: int, likelihood: np.ndarray, modes: pd.DataFrame) -> tuple[str, ...]:
     found = []
-    below = float(likelihood.max() - likelihood[0].max())
+    below = float(likelihood[1:].max() - likelihood[0].max())
     if below < NEAR_THE_TOP:
+        how = (
+            f"No ratio to {hedge} that moves fits better than a static one"
+            if below < _NOTHING
+            else f"A static ratio to {hedge} is only {below:.2f} nats below the best that moves"
+        )
         found.append(
-            f"A static ratio to {hedge} is only {below:.2f} nats below the best that moves: these rows "
-            "cannot tell it from static, and the prior decides how fast it may be"
+            f"{how}: these rows cannot tell it from static, and the prior decides how fast it may be"
         )
     else:
         found.append(f"A static ratio to {hedge} is {below:.1f} nats below the best that moves")
@@ -279,7 +311,7 @@ def _notes(hedge: str, rows: int, likelihood: np.ndarray, modes: pd.DataFrame) -
     highest = float(modes["beta_memory"].iloc[0])
     if highest > rows:
         found.append(
-            f"The highest peak forgets in {highest:.0f} bars, more than the {rows} rows there are: in "
-            "effect static"
+            f"The peak with most mass forgets in {highest:.0f} bars, more than the {rows} rows there "
+            "are: in effect static"
         )
     return tuple(found)

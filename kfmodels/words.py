@@ -10,7 +10,7 @@ import pandas as pd
 
 from kfmodels import priors
 from kfmodels import tree as trees
-from kfmodels.assumptions import Constant, Weak
+from kfmodels.assumptions import Constant, RandomWalk, Weak
 from kfmodels.data import HedgeData
 from kfmodels.inference import PRIOR_DRAWS
 from kfmodels.models import HedgeRatioModel, Inputs, typical_move
@@ -37,7 +37,8 @@ def prior_summary(model: HedgeRatioModel, data: HedgeData, *, seed: int = 0) -> 
 
     Returns:
         Rows by coefficient and word: `delta`, `q`, `gain`, `memory` (bars), `monthly_move` (sd of what
-        the coefficient moves in 21 bars, in its own units) and, for a hedge ratio, `monthly_share`,
+        the coefficient moves in 21 bars, in its own units, at the typical variance where that is
+        `Discounted`) and, for a hedge ratio, `monthly_share`,
         the same over the size of the ratio by least squares on changes; then `noise` with `obs_scale`
         and `variance_memory`. Columns `lower`, `median`, `upper`: 90 % of the prior.
 
@@ -50,7 +51,7 @@ def prior_summary(model: HedgeRatioModel, data: HedgeData, *, seed: int = 0) -> 
     """
     with jax.enable_x64(True):
         sites = _prior_draws(model, model.inputs(data), PRIOR_DRAWS, seed)
-    return _in_words(sites, data, _coefficients(model, data))
+    return _in_words(sites, data, model)
 
 
 def prior_and_posterior(fitted: HedgeFit) -> pd.DataFrame:
@@ -60,13 +61,15 @@ def prior_and_posterior(fitted: HedgeFit) -> pd.DataFrame:
         Rows as in `prior_summary`; column blocks `prior` and `posterior`, and `narrowed`: how many
         times narrower the 90 % interval of the logarithm has become.
     """
+    if not isinstance(fitted, HedgeFit):
+        raise ValueError(f"a HedgeFit is needed, made by fit(data, model), not {type(fitted)}")
     tree: trees.Tree = fitted.tree
     both = {}
     for group in ("prior", "posterior"):
         held = tree[group].to_dataset()
         names = ("delta", "q", "memory", "state_var", "obs_scale", "variance_memory")
         sites = trees.flat({name: held[name].values for name in names if name in held})
-        both[group] = _in_words(sites, fitted.data, fitted.coef)
+        both[group] = _in_words(sites, fitted.data, fitted.model)
     table = pd.concat(both, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         widths = [np.log(both[k]["upper"]) - np.log(both[k]["lower"]) for k in both]
@@ -96,8 +99,8 @@ def prior_predictive(
 
     Every path starts near the ratio of least squares on changes and the first price of the target,
     whatever start the model has: what is asked here is how fast things move, not where they begin.
-    A `Discounted` variance stays where it starts, too: run forward, such a variance multiplies itself
-    to any size, and was never meant to.
+    A `Discounted` variance stays at what a typical one-bar move leaves of it: run forward, such a
+    variance multiplies itself to any size, and was never meant to.
 
     Args:
         draws: number of paths.
@@ -145,6 +148,7 @@ def prior_predictive(
     with jax.enable_x64(True):
         sites = _prior_draws(model, inputs, draws, seed)
         key = np.array([seed, draws], np.uint32)
+        sites["obs_scale"] = _settled_scale(model, inputs, sites)
         path, target, spread = jax.device_get(_paths(sites, inputs, key, model=plain))
     ratios = path[..., : len(ratio)] / coordinates.scale
     seen = data.observed
@@ -181,12 +185,25 @@ def _coefficients(model: HedgeRatioModel, data: HedgeData) -> tuple[str, ...]:
     return data.hedges if model.intercept == "none" else (*data.hedges, "alpha")
 
 
-def _in_words(sites: dict[str, Any], data: HedgeData, coef: tuple[str, ...]) -> pd.DataFrame:
+def _settled_scale(model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]) -> np.ndarray:
+    """Sd of the observation noise that moves are measured against, by draw."""
+    moving = model.intercept == "random_walk"
+    q_alpha = sites["q"][:, -1] if moving else np.zeros(len(sites["q"]))
+    with jax.enable_x64(True):
+        return np.sqrt(np.asarray(model.settled_var(inputs, sites["obs_scale"] ** 2, q_alpha)))
+
+
+def _in_words(sites: dict[str, Any], data: HedgeData, model: HedgeRatioModel) -> pd.DataFrame:
     """Quantiles of every word, rows by coefficient and word; sites are (draw, ...)."""
     rows = {}
-    size = typical_move(data)[1]
-    for number, name in enumerate(coef):
-        moved = np.sqrt(MONTH * sites["state_var"][:, number])
+    inputs = model.inputs(data)
+    size = inputs.typical_ratio
+    step_var = sites["state_var"]
+    if isinstance(model.drift, RandomWalk):  # at one variance, before and after the data
+        noise_var = _settled_scale(model, inputs, sites)[:, None] ** 2
+        step_var = sites["q"] * noise_var / inputs.scales**2
+    for number, name in enumerate(_coefficients(model, data)):
+        moved = np.sqrt(MONTH * step_var[:, number])
         words = {word: sites[word][:, number] for word in ("delta", "q")}
         words |= {"gain": q_to_gain(sites["q"][:, number]), "memory": sites["memory"][:, number]}
         words["monthly_move"] = moved

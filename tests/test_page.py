@@ -66,9 +66,10 @@ def test_the_page_stands_alone_and_is_well_formed(text):
 
 def test_the_decision_comes_first_with_the_figures_of_the_tables(text, fitted):
     decision = text[text.index('class="decision"') : text.index("<section>")]
-    shares = abs(fitted.hedge_shares(100).iloc[-1]["PEP"])
-    assert f"against 100 KO sell {shares:.2f} PEP" in decision
     later = PRICES.loc["2021":]
+    last = kf.follow(fitted.online(), later).iloc[-1]
+    shares = 100 * last["beta PEP"] * later["KO"].iloc[-1] / later["PEP"].iloc[-1]
+    assert f"After 2022-12-28: against 100 KO sell {shares:.2f} PEP" in decision
     compared = kf.compare({"fit": fitted}, later).table.iloc[0]
     assert f"held {compared['inside_90']:.0%} of the {int(compared['bars'])} later" in decision
     worth = kf.hedge_effectiveness(
@@ -117,12 +118,14 @@ def test_names_are_escaped(data):
 
 
 def test_later_prices_must_be_later_complete_and_have_the_columns(fitted, tmp_path):
-    with pytest.raises(ValueError, match="the later prices have no column PEP"):
+    with pytest.raises(ValueError, match="the prices have no column PEP"):
         write_page(fitted, tmp_path / "a.html", PRICES[["KO"]])
     short = PRICES.loc[:"2021-02-15"]
     rows = len(short.loc["2021":])
     with pytest.raises(ValueError, match=f"only {rows} complete rows are later than 2020-12-31"):
         write_page(fitted, tmp_path / "a.html", short)
+    with pytest.raises(ValueError, match="time zones do not match"):
+        write_page(fitted, tmp_path / "a.html", PRICES.tz_localize("UTC"))
     gaps = PRICES.loc["2021":].copy()
     gaps["KO"] = np.nan
     with pytest.raises(ValueError, match="only 0 complete rows"):
@@ -139,7 +142,7 @@ def test_the_command_writes_the_page_of_a_saved_fit(data, tmp_path):
     done = CliRunner().invoke(app, [*arguments, "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert done.output.startswith(f"Saved to {out}")
-    assert "Out of sample it removed" in out.read_text()
+    assert "Out of sample the moving ratio removed" in out.read_text()
     missing = CliRunner().invoke(app, ["report", str(Path("nowhere.nc")), "--out", str(out)])
     assert missing.exit_code == 2
     assert "error: there is no file nowhere.nc" in missing.output

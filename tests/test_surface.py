@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +20,7 @@ from kfmodels import (
     hedge_ratio_model,
 )
 from kfmodels import likelihood_surface as surface_of
-from kfmodels.noise import memory_to_q
+from kfmodels.noise import Absolute, memory_to_q
 from kfmodels.surface import NEAR_THE_TOP, VALLEY, Surface, _notes, _summits
 from tests.reference import loop
 
@@ -101,7 +102,7 @@ def test_every_cell_is_the_likelihood_of_a_textbook_filter(pair):
     assert_allclose(found.alpha_memory[[0, -1]], [1.002, 3000], rtol=1e-9)
     for i, j, k in CELLS:
         f = wider(found.alpha_memory[j])
-        obs_var = found.third[k] ** 2 / f
+        obs_var = found.third[i, j, k] ** 2 / f
         beta = 0.0 if i == 0 else f * memory_to_q(found.beta_memory[i])
         alpha = memory_to_q(found.alpha_memory[j])
         exact = by_hand(pair, model, [beta, alpha], obs_var)
@@ -122,7 +123,7 @@ def test_without_a_moving_intercept_its_axis_has_one_spot(pair, intercept):
     assert_array_equal(found.alpha_memory, [np.nan])
     for i, k in ((0, 2), (2, 0), (6, 3)):
         q = [0.0 if i == 0 else memory_to_q(found.beta_memory[i]), 0.0]
-        exact = by_hand(pair, model, q, found.third[k] ** 2)
+        exact = by_hand(pair, model, q, found.third[i, 0, k] ** 2)
         assert found.log_likelihood[i, 0, k] == pytest.approx(exact, rel=1e-7, abs=1e-4)
 
 
@@ -132,7 +133,7 @@ def test_a_learnt_variance_has_its_memory_for_a_third_axis(pair):
     )
     found = surface_of(pair, model, points=SMALL)
     assert found.third_name == "variance_memory"
-    assert_allclose(found.third[[0, -1]], [5.0, 304.0], rtol=1e-12)
+    assert_allclose(found.third[2, 1, [0, -1]], [5.0, 304.0], rtol=1e-12)
     dy, dx = np.diff(pair.y), np.diff(pair.x, axis=0)
     left = dy - dx @ np.linalg.lstsq(dx, dy, rcond=None)[0]
     obs_var = (0.5 * np.sqrt((left**2).mean())) ** 2
@@ -140,7 +141,7 @@ def test_a_learnt_variance_has_its_memory_for_a_third_axis(pair):
     width = np.log((prior.high - 4) / (prior.low - 4)) / (2 * stats.norm.ppf(0.95))
     for i, j, k in CELLS:
         beta = 0.0 if i == 0 else wider(found.alpha_memory[j]) * memory_to_q(found.beta_memory[i])
-        alpha, memory = memory_to_q(found.alpha_memory[j]), found.third[k]
+        alpha, memory = memory_to_q(found.alpha_memory[j]), found.third[i, j, k]
         exact = by_hand(
             pair,
             model,
@@ -163,7 +164,7 @@ def test_one_discount_is_scanned_for_all_that_moves(pair):
     assert found.log_likelihood.shape == (7, 1, 4)
     for i, k in ((0, 1), (3, 2), (6, 0)):
         q = 0.0 if i == 0 else memory_to_q(found.beta_memory[i])
-        exact = by_hand(pair, model, [q], found.third[k] ** 2)
+        exact = by_hand(pair, model, [q], found.third[i, 0, k] ** 2)
         assert found.log_likelihood[i, 0, k] == pytest.approx(exact, rel=1e-7, abs=1e-4)
 
 
@@ -186,7 +187,7 @@ def test_of_two_hedges_the_named_one_is_scanned_and_the_other_held_at_its_median
         middle = np.log(memory_to_q(BETA.bars))
         near = [middle + shift * BETA.log_q_sd for shift in np.linspace(-0.2, 0.2, 9)]
         for surface, place in ((found, 1), (first, 0)):
-            spread = [height(log_q, place, surface.third[k]) for log_q in near]
+            spread = [height(log_q, place, surface.third[i, j, k]) for log_q in near]
             value = surface.log_likelihood[i, j, k]
             assert min(spread) - 1e-3 <= value <= max(spread) + 1e-3
 
@@ -195,23 +196,44 @@ def test_what_is_fixed_is_no_axis(pair):
     model = hedge_ratio_model(delta={"beta": BETA, "alpha": 0.5}, obs_scale=0.004)
     found = surface_of(pair, model, points=SMALL)
     assert found.log_likelihood.shape == (7, 1, 1)
-    assert (found.third_name, found.third.tolist()) == ("obs_scale", [0.004])
-    exact = by_hand(pair, model, [memory_to_q(found.beta_memory[3]), 1.0], 0.004**2)
+    assert (found.third_name, np.unique(found.third).tolist()) == ("obs_scale", [0.004])
+    golden = (1 + np.sqrt(5)) / 2  # p of a level whose q is 1
+    q = (1 + golden) * memory_to_q(found.beta_memory[3])
+    exact = by_hand(pair, model, [q, 1.0], 0.004**2)
     assert found.log_likelihood[3, 0, 0] == pytest.approx(exact, rel=1e-7, abs=1e-4)
-    law = log_q_law(BETA, memory_to_q(found.beta_memory[3]))
+    law = log_q_law(BETA, q)
     assert found.log_posterior[3, 0, 0] - exact == pytest.approx(law, rel=1e-4)
 
 
 def test_a_profile_is_the_best_along_an_axis(pair):
     found = surface_of(pair, points=SMALL)
-    names = ("beta_memory", "alpha_memory", "forecast_sd")
-    for axis, (name, spots) in enumerate(zip(names, (7, 4, 4), strict=True)):
+    for axis, (name, spots) in enumerate((("beta_memory", 7), ("alpha_memory", 4))):
         profile = found.profile(axis)
         assert (profile.index.name, len(profile), profile.max()) == (name, spots, 0.0)
         for number, value in enumerate(profile):
             best = np.take(found.log_likelihood, number, axis).max()
             assert value == pytest.approx(best - found.log_likelihood.max(), abs=1e-9)
-    assert profile.index.tolist() == found.third.tolist()
+    assert profile.index.tolist() == found.alpha_memory.tolist()
+
+
+@pytest.mark.parametrize("intercept", ["static", "none"])
+def test_a_static_ratio_is_profiled_over_its_own_noise(pair, intercept):
+    """Its sd lies far from that of the ratio that fits best; its height is that of the best sd."""
+    model = hedge_ratio_model(intercept=intercept)
+    found = surface_of(pair, model, points=(20, 4, 15))
+    inputs = model.inputs(pair)
+    scales = np.exp(np.linspace(np.log(1e-3), np.log(0.5), 4000))
+    with jax.enable_x64(True):
+        q = np.zeros((len(scales), inputs.design.shape[1]))
+        heights = np.asarray(model.log_likelihood(inputs, q=q, obs_scale=scales))
+    assert found.log_likelihood[0].max() == pytest.approx(heights.max(), abs=0.1)
+    assert found.log_likelihood.max() - heights.max() > 20  # so its own sd matters
+
+
+def test_an_absolute_delta_has_no_memory_to_scan(pair):
+    model = hedge_ratio_model(delta={"beta": Absolute(Memory(60, low=5, high=700)), "alpha": 0.5})
+    with pytest.raises(ValueError, match="an Absolute delta has no memory of its own to scan"):
+        surface_of(pair, model, points=SMALL)
 
 
 def test_the_masses_are_shares_and_the_peaks_are_cells(pair):
@@ -223,7 +245,7 @@ def test_the_masses_are_shares_and_the_peaks_are_cells(pair):
     inside = found.log_posterior[1:]
     i, j, k = np.unravel_index(inside.argmax(), inside.shape)
     tops = modes[["beta_memory", "alpha_memory", "forecast_sd"]].to_numpy().tolist()
-    assert [found.beta_memory[1:][i], found.alpha_memory[j], found.third[k]] in tops
+    assert [found.beta_memory[1:][i], found.alpha_memory[j], found.third[1:][i, j, k]] in tops
 
 
 # -- peaks -----------------------------------------------------------------------------------------
@@ -299,15 +321,16 @@ def test_the_notes_say_what_an_average_would_hide():
     flat = np.zeros((3, 1, 1))
     two = _notes("SPY", 300, flat, table((5.0, 0.6), (700.0, 0.4)))
     assert two == (
-        "A static ratio to SPY is only 0.00 nats below the best that moves: these rows cannot tell it "
-        "from static, and the prior decides how fast it may be",
+        "No ratio to SPY that moves fits better than a static one: these rows cannot tell it from "
+        "static, and the prior decides how fast it may be",
         "The posterior has 2 peaks, at effective memories of SPY of 5 bars (60%); 700 bars (40%): an "
         "average lies between them and is neither",
     )
     slow = _notes("SPY", 300, np.array([0.0, 30.0]).reshape(2, 1, 1), table((700.0, 1.0)))
     assert slow == (
         "A static ratio to SPY is 30.0 nats below the best that moves",
-        "The highest peak forgets in 700 bars, more than the 300 rows there are: in effect static",
+        "The peak with most mass forgets in 700 bars, more than the 300 rows there are: in effect "
+        "static",
     )
 
 

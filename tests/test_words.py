@@ -129,12 +129,19 @@ def test_the_words_are_quantiles_of_draws_of_the_prior():
         sites: Any = jax.device_get(drawn[1])
     table = prior_summary(model, data, seed=7)
     expected = {("noise", "variance_memory"): sites["variance_memory"]}
+    # moves are told at the variance that a typical one-bar move leaves beside the intercept
+    dy, dx = np.diff(data.y), np.diff(data.x, axis=0)
+    left = dy - dx @ np.linalg.lstsq(dx, dy, rcond=None)[0]
+    q_alpha = sites["q"][:, -1]
+    settled = (left**2).mean() / (1 + (q_alpha + np.sqrt(q_alpha**2 + 4 * q_alpha)) / 2)
+    scales = np.append(data.x.std(0), 1.0)
     for number, name in enumerate((*TWO, "alpha")):
-        expected[(name, "q")] = sites["q"][:, number]
-        expected[(name, "monthly_move")] = np.sqrt(21 * sites["state_var"][:, number])
+        q = sites["q"][:, number]
+        expected[(name, "q")] = q
+        expected[(name, "monthly_move")] = np.sqrt(21 * q * settled) / scales[number]
     for row, values in expected.items():
         ordered = np.sort(values)
-        assert_allclose(table.loc[row, ["lower", "upper"]], ordered[[50, 949]], rtol=1e-12)
+        assert_allclose(table.loc[row, ["lower", "upper"]], ordered[[50, 949]], rtol=1e-10)
         assert ordered[498] <= table.loc[row, "median"] <= ordered[501]
     other = prior_summary(model, data, seed=8)
     assert (other.loc["PEP"] != table.loc["PEP"]).all(axis=None)
@@ -197,9 +204,11 @@ def test_both_blocks_are_quantiles_of_the_tree(learnt_nothing: HedgeFit):
                 values = held[word].values[..., number].ravel()
                 found = table.loc[(name, word), block]
                 assert_allclose(found, np.quantile(values, ENDS, method="nearest"), rtol=1e-12)
-            moved = np.sqrt(21 * held["state_var"].values[..., number].ravel())
+            scale = np.append(tree["constant_data"]["scale"].values, 1.0)[number]
+            q, sd = held["q"].values[..., number], held["obs_scale"].values
+            moved = (np.sqrt(21 * q) * sd / scale).ravel()
             found = table.loc[(name, "monthly_move"), block]
-            assert_allclose(found, np.quantile(moved, ENDS, method="nearest"), rtol=1e-12)
+            assert_allclose(found, np.quantile(moved, ENDS, method="nearest"), rtol=1e-10)
     for row in [("PEP", "q"), ("SPX", "monthly_share"), ("noise", "obs_scale")]:
         assert_allclose(table.loc[row, ("narrowed", "")], 2.0, rtol=1e-9)
     widths = [np.log(table[k]["upper"] / table[k]["lower"]) for k in ("prior", "posterior")]
@@ -328,8 +337,10 @@ def test_a_gap_in_the_data_widens_nothing(transform):
     data = pair(transform=transform, gaps=(20, 21, 70, 119))
     whole = prior_predictive(model, pair(transform=transform), draws=100)
     gaps = prior_predictive(model, data, draws=100)
-    for values in gaps.paths.data_vars.values():
-        assert np.isfinite(values).all()
+    assert np.isfinite(gaps.paths["ratio"]).all()
+    for name in ("target", "spread"):
+        known = np.isfinite(gaps.paths[name].values)
+        assert (known == data.observed).all()
     assert np.isfinite(gaps.table).all(axis=None)
     # a row that was not seen has no target of its own: it is left out, as it is in the data
     target = gaps.paths["target"].values[:, data.observed]
