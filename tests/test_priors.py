@@ -327,13 +327,16 @@ def test_the_prior_on_delta_follows_the_noise_beside_it(transform):
     assert_allclose(first["delta_beta"], each[:, 0], rtol=1e-10)
 
 
-def test_beside_a_discounted_variance_the_move_is_told_by_where_that_starts():
+def test_beside_a_discounted_variance_the_move_is_told_by_what_a_typical_bar_leaves():
     data, prior = pair(), Moves(0.05, low=0.0125, high=0.2)
     model = hedge_ratio_model(delta={"beta": prior}, noise=Discounted())
     sites = prior_draws(model, data)
     size, left = least_squares_on_changes(data)
     assert_allclose(sites["obs_scale"], 0.5 * left, rtol=1e-10)
-    move = np.sqrt(21 * sites["q"][:, 0]) * 0.5 * left / data.x[data.observed].std()
+    # of a one-bar move an intercept of that speed takes all but 1 / (1 + p)
+    level = sites["q"][:, -1]
+    noise = left / np.sqrt(1 + (level + np.sqrt(level**2 + 4 * level)) / 2)
+    move = np.sqrt(21 * sites["q"][:, 0]) * noise / data.x[data.observed].std()
     assert_share(move / size[0] < 0.05, 0.5)
     assert_share(move / size[0] < 0.2, 0.95)
 

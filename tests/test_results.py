@@ -86,6 +86,8 @@ def plain() -> Case:
 def test_the_tree_has_the_groups_dims_and_coordinates_it_promises(case: Case):
     tree, data = case.fit.tree, case.data
     assert set(tree.children) == {
+        "log_prior",
+        "log_likelihood",
         "posterior",
         "sample_stats",
         "prior",
