@@ -124,7 +124,7 @@ def prior_predictive(
         >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
         >>> drawn = prior_predictive(hedge_ratio_model(), data.after("2021-06-01"), draws=50)
         >>> dict(drawn.paths["ratio"].sizes)
-        {'draw': 50, 'time': 397, 'hedge': 1}
+        {'draw': 50, 'time': 399, 'hedge': 1}
     """
     from xarray import Dataset
 
