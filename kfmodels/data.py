@@ -1,14 +1,23 @@
 """Prices in, aligned arrays out. Every complaint about data is made here, and NaN stops here."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cached_property
-from typing import Any, Literal
+from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-Transform = Literal["log", "level", "return"]
+from kfmodels.checks import (
+    Transform,
+    check_index,
+    check_moves,
+    check_prices,
+    check_tickers,
+    check_transform,
+    numbers,
+)
 
 MIN_ROWS = 30
 """Fewest common rows that a noise variance may be inferred from."""
@@ -56,12 +65,11 @@ class HedgeData:
             '2019-12-31'
         """
         hedges = (hedges,) if isinstance(hedges, str) else tuple(hedges)
-        _check_tickers(frame, target, hedges)
-        _check_index(frame.index)
-        if transform not in ("log", "level", "return"):
-            raise ValueError(f'transform must be "log", "level" or "return", not {transform!r}')
-        prices = _numbers(frame, [target, *hedges])
-        _check_prices(prices, transform)
+        check_tickers(frame, target, hedges)
+        check_index(frame.index)
+        check_transform(transform)
+        prices = numbers(frame, [target, *hedges])
+        check_prices(prices, transform)
         values = transform_prices(prices, transform)
         if transform == "return" and len(prices):
             prices, values = prices.iloc[1:], values.iloc[1:]
@@ -69,13 +77,39 @@ class HedgeData:
         data.check_enough()
         return data
 
+    @classmethod
+    def pairs(
+        cls, prices: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, transform: Transform = "log"
+    ) -> "HedgePairs":
+        """Many pairs (target, hedge) of one table of prices, for `fit_many`; see `HedgePairs`."""
+        return HedgePairs.from_prices(prices, pairs, transform)
+
+    @classmethod
+    def all_pairs(cls, prices: pd.DataFrame, *, transform: Transform = "log") -> "HedgePairs":
+        """Every ordered pair of the columns, for `fit_many`.
+
+        Example:
+            >>> from kfmodels import HedgeData, datasets
+            >>> HedgeData.all_pairs(datasets.factor_etfs())
+            HedgePairs(20 pairs of 5 tickers; log; 2264 rows, 2014-01-02 .. 2022-12-28)
+        """
+        return HedgePairs.from_prices(prices, permutations(prices.columns, 2), transform)
+
+    @classmethod
+    def one_target(
+        cls, prices: pd.DataFrame, target: str, *, transform: Transform = "log"
+    ) -> "HedgePairs":
+        """One target with every other column as its hedge, for `fit_many`."""
+        others = [name for name in prices.columns if name != target]
+        return HedgePairs.from_prices(prices, [(target, name) for name in others], transform)
+
     def before(self, date: Any) -> "HedgeData":
         """The rows strictly before `date`; with `after` it splits the data in two."""
-        return self._rows(self.index < self._stamp(date))
+        return self._rows(self.index < stamp(self.index, date))
 
     def after(self, date: Any) -> "HedgeData":
         """The rows at `date` and later."""
-        return self._rows(self.index >= self._stamp(date))
+        return self._rows(self.index >= stamp(self.index, date))
 
     @property
     def target(self) -> str:
@@ -129,7 +163,7 @@ class HedgeData:
         common = int(self.observed.sum())
         if common >= MIN_ROWS:
             for name, column in self.values[self.observed].iloc[:, 1:].items():
-                _check_moves(column, str(name))
+                check_moves(column, str(name))
             return
         counts = self.values.notna().sum()
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -142,23 +176,103 @@ class HedgeData:
     def _rows(self, keep: np.ndarray) -> "HedgeData":
         return replace(self, prices=self.prices[keep], values=self.values[keep])
 
-    def _stamp(self, date: Any) -> Any:
-        index = self.index
-        if not isinstance(index, pd.DatetimeIndex):
-            return date
-        stamp = pd.Timestamp(date)
-        if (stamp.tz is None) != (index.tz is None):
-            have = f"in {index.tz}" if index.tz is not None else "without a time zone"
-            cure = (
-                f"pd.Timestamp({str(date)!r}, tz={str(index.tz)!r})"
-                if index.tz is not None
-                else "date.tz_localize(None)"
-            )
+
+@dataclass(frozen=True, eq=False)
+class HedgePairs:
+    """Pairs (target, hedge) of one table of prices; made by `HedgeData.all_pairs` and its kin.
+
+    Nothing that is wrong with one ticker or one pair raises here: `fit_many` answers with its status.
+    """
+
+    prices: pd.DataFrame
+    """The tickers that take part, as floats; those that cannot be used are NaN throughout."""
+
+    pairs: tuple[tuple[str, str], ...]
+    transform: Transform
+    faults: dict[str, str]
+    """What is wrong with a ticker, by ticker."""
+
+    @classmethod
+    def from_prices(
+        cls, frame: pd.DataFrame, pairs: Iterable[tuple[str, str]], transform: Transform
+    ) -> "HedgePairs":
+        """Check what concerns all pairs: the table, its dates, the names.
+
+        Raises:
+            ValueError: not a table of prices, an unknown ticker, a pair named twice, no pair, dates
+                unsorted or twice, an unknown transform.
+        """
+        listed = tuple((target, hedge) for target, hedge in pairs)
+        if not listed:
+            raise ValueError("no pair is given: name at least one (target, hedge)")
+        for target, hedge in listed:
+            check_tickers(frame, target, (hedge,))
+        if len(set(listed)) < len(listed):
+            twice = next(pair for pair in listed if listed.count(pair) > 1)
+            raise ValueError(f"the pair {'/'.join(twice)} is named twice: name it once")
+        check_index(frame.index)
+        check_transform(transform)
+        columns, faults = {}, {}
+        for name in dict.fromkeys(ticker for pair in listed for ticker in pair):
+            try:
+                column = numbers(frame, [name])
+                check_prices(column, transform)
+                columns[name] = column[name]
+            except ValueError as error:
+                faults[name] = str(error)
+                columns[name] = pd.Series(np.nan, frame.index)
+        return cls(pd.DataFrame(columns, frame.index), listed, transform, faults)
+
+    @property
+    def names(self) -> list[str]:
+        """The pairs as "target/hedge"."""
+        return [f"{target}/{hedge}" for target, hedge in self.pairs]
+
+    @property
+    def index(self) -> pd.Index:
+        return self.prices.index
+
+    def data(self, pair: str | tuple[str, str]) -> HedgeData:
+        """One pair alone.
+
+        Raises:
+            ValueError: it is not one of the pairs, or its prices cannot be used.
+        """
+        found = (
+            dict(zip(self.names, self.pairs, strict=True)).get(pair)
+            if isinstance(pair, str)
+            else pair
+        )
+        if found not in self.pairs:
             raise ValueError(
-                f"time zones do not match: the prices are dated {have}, the date {date} is "
-                f"{'without one' if stamp.tz is None else f'in {stamp.tz}'}; use {cure}"
+                f"{pair} is not among the {len(self.pairs)} pairs: there is {self.names[0]}"
             )
-        return stamp
+        target, hedge = found
+        for name in (target, hedge):
+            if name in self.faults:
+                raise ValueError(self.faults[name])
+        return HedgeData.from_prices(
+            self.prices, target=target, hedges=[hedge], transform=self.transform
+        )
+
+    def before(self, date: Any) -> "HedgePairs":
+        """The rows strictly before `date`."""
+        return replace(self, prices=self.prices[self.index < stamp(self.index, date)])
+
+    def after(self, date: Any) -> "HedgePairs":
+        """The rows at `date` and later."""
+        return replace(self, prices=self.prices[self.index >= stamp(self.index, date)])
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __repr__(self) -> str:
+        rows = len(self.index)
+        span = f"{day(self.index[0])} .. {day(self.index[-1])}" if rows else "no rows"
+        return (
+            f"HedgePairs({len(self)} pairs of {self.prices.shape[1]} tickers; {self.transform}; "
+            f"{rows} rows, {span})"
+        )
 
 
 def rows_after(prices: Any, date: Any, names: list[str]) -> pd.DataFrame:
@@ -175,7 +289,7 @@ def rows_after(prices: Any, date: Any, names: list[str]) -> pd.DataFrame:
     missing = [name for name in names if name not in prices.columns]
     if missing:
         raise ValueError(f"the prices have no column {', '.join(missing)}")
-    _check_index(prices.index)
+    check_index(prices.index)
     dated = isinstance(prices.index, pd.DatetimeIndex)
     if dated != isinstance(date, pd.Timestamp):
         raise ValueError(
@@ -188,7 +302,26 @@ def rows_after(prices: Any, date: Any, names: list[str]) -> pd.DataFrame:
             f"time zones do not match: the prices are dated in {zone}, the fit ends at "
             f"{date}; use prices.tz_localize(...) or prices.tz_localize(None)"
         )
-    return _numbers(prices.loc[prices.index > date], names)
+    return numbers(prices.loc[prices.index > date], names)
+
+
+def stamp(index: pd.Index, date: Any) -> Any:
+    """A date in the words of an index, its time zone checked."""
+    if not isinstance(index, pd.DatetimeIndex):
+        return date
+    stamp = pd.Timestamp(date)
+    if (stamp.tz is None) != (index.tz is None):
+        have = f"in {index.tz}" if index.tz is not None else "without a time zone"
+        cure = (
+            f"pd.Timestamp({str(date)!r}, tz={str(index.tz)!r})"
+            if index.tz is not None
+            else "date.tz_localize(None)"
+        )
+        raise ValueError(
+            f"time zones do not match: the prices are dated {have}, the date {date} is "
+            f"{'without one' if stamp.tz is None else f'in {stamp.tz}'}; use {cure}"
+        )
+    return stamp
 
 
 def day(at: Any) -> str:
@@ -205,99 +338,3 @@ def transform_prices(prices: pd.DataFrame, transform: Transform) -> pd.DataFrame
         return prices
     complete = prices.dropna()
     return (complete / complete.shift(1) - 1).reindex(prices.index)
-
-
-def _check_tickers(frame: pd.DataFrame, target: str, hedges: tuple[str, ...]) -> None:
-    if not isinstance(frame, pd.DataFrame):
-        raise ValueError(
-            f"prices must be a pandas DataFrame, one column a ticker, not {type(frame)}"
-        )
-    if not hedges:
-        raise ValueError(f"no hedge given for {target}: name at least one ticker in hedges=[...]")
-    names = [str(name) for name in frame.columns]
-    for ticker in (target, *hedges):
-        if ticker not in frame.columns:
-            close = get_close_matches(str(ticker), names, n=3, cutoff=0.5) or names[:8]
-            raise ValueError(
-                f"{ticker} is not among the {len(names)} columns of the prices; "
-                f"there is {', '.join(close)}{' ...' if len(names) > len(close) else ''}"
-            )
-        if names.count(str(ticker)) > 1:
-            raise ValueError(f"{ticker} names several columns of the prices: keep one")
-    for reserved in {"alpha", "noise"} & {target, *hedges}:
-        raise ValueError(f"{reserved!r} names a coefficient here: rename that column of the prices")
-    if target in hedges:
-        raise ValueError(f"{target} is the target and cannot hedge itself: take it out of hedges")
-    for ticker in hedges:
-        if hedges.count(ticker) > 1:
-            raise ValueError(f"{ticker} is named twice among the hedges: name it once")
-
-
-def _check_index(index: pd.Index) -> None:
-    if index.dtype == object or isinstance(index.dtype, pd.StringDtype):
-        raise ValueError(
-            f"the rows are labelled with text (first: {index[0]!r}), not dates: read them with "
-            "pd.read_csv(..., index_col=0, parse_dates=True) or set frame.index = pd.to_datetime(...)"
-        )
-    numbered = pd.api.types.is_integer_dtype(index.dtype)
-    if not numbered and not isinstance(index, pd.DatetimeIndex):
-        raise ValueError(
-            f"the rows are labelled with {index.dtype}: dates or whole numbers are needed; use "
-            "frame.index = pd.to_datetime(...) or, for periods, frame.index.to_timestamp()"
-        )
-    if index.hasnans:
-        raise ValueError("a row has no date (NaT): drop it with frame[frame.index.notna()]")
-    if not index.is_unique:
-        twice = index[index.duplicated()][0]
-        raise ValueError(
-            f"the date {twice} stands more than once: keep one row of it, for example "
-            "frame[~frame.index.duplicated(keep='last')]"
-        )
-    if not index.is_monotonic_increasing:
-        at = int(np.flatnonzero(np.diff(getattr(index, "asi8", index)) < 0)[0])
-        raise ValueError(
-            f"dates are not sorted: {index[at + 1]} comes after {index[at]}; use frame.sort_index()"
-        )
-
-
-def _numbers(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    columns = {}
-    for name in names:
-        try:
-            columns[name] = frame[name].astype(float)
-        except (TypeError, ValueError) as error:
-            given: Any = frame[name]
-            bad = given[pd.isna(pd.to_numeric(given, errors="coerce")) & given.notna()]
-            where = f": {bad.iloc[0]!r} at {bad.index[0]}" if len(bad) else ""
-            raise ValueError(
-                f"{name} holds something that is not a number{where}; "
-                "use pd.to_numeric(..., errors='coerce') to make it a gap"
-            ) from error
-    return pd.DataFrame(columns, index=frame.index)
-
-
-def _check_prices(prices: pd.DataFrame, transform: Transform) -> None:
-    for name in prices:
-        column = prices[name]
-        infinite = np.isinf(column.to_numpy())
-        if infinite.any():
-            raise ValueError(
-                f"{name} is infinite at {column.index[infinite][0]}: "
-                "replace it with NaN to make it a gap"
-            )
-        if transform == "level":
-            continue
-        low = column.loc[column <= 0]
-        if len(low):
-            raise ValueError(
-                f"{name} is {low.iloc[0]:g} at {low.index[0]}: a {transform} transform needs positive "
-                'prices; make it a gap (NaN) if it is a bad print, or use transform="level"'
-            )
-
-
-def _check_moves(column: pd.Series, name: str) -> None:
-    if np.ptp(column.to_numpy()) == 0:
-        raise ValueError(
-            f"hedge {name} is constant at {column.iloc[0]:g} from {column.index[0]} to "
-            f"{column.index[-1]}: it hedges nothing; leave it out or choose other dates"
-        )

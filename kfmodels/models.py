@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +27,7 @@ from kfmodels.assumptions import (
 from kfmodels.coordinates import Coordinates
 from kfmodels.data import HedgeData
 from kfmodels.distributions import KalmanRegression
+from kfmodels.inputs import Inputs, PairArrays, one_of, pair_coordinates, stacked, typical_move
 from kfmodels.noise import (
     EXPECTED_NOISE_SHARE,
     HEDGE_MEMORY,
@@ -46,20 +47,6 @@ Array = Any
 """A NumPy array as it is made, a JAX one inside `jax.jit`."""
 
 Intercept = Literal["random_walk", "static", "none"]
-
-
-class Inputs(NamedTuple):
-    """A pair as arrays, centred and scaled: all that the model reads."""
-
-    y: Array
-    design: Array
-    observed: Array
-    dt: Array
-    scales: Array
-    typical_move: Array
-    typical_ratio: Array
-    start_mean: Array
-    start_cov: Array
 
 
 @dataclass(frozen=True)
@@ -94,11 +81,6 @@ class HedgeRatioModel:
         pivot = np.zeros(x.shape[1])
         if intercept:
             given = () if self.pivot is None else self.pivot
-            if len(given) > 1 and len(given) != x.shape[1]:
-                raise ValueError(
-                    f"pivot has {len(given)} values, but there are {x.shape[1]} hedges: "
-                    f"{', '.join(data.hedges)}"
-                )
             pivot = np.broadcast_to(given, pivot.shape) if given else x.mean(0)
         scale = np.sqrt(((x - pivot) ** 2).mean(0))
         return Coordinates(
@@ -112,31 +94,13 @@ class HedgeRatioModel:
             ValueError: too few rows, or a target that moves in exact proportion to its hedges.
         """
         data.check_enough()
-        for listed in (self.beta_delta, getattr(self.beta_delta, "delta", None)):
-            if isinstance(listed, tuple) and len(listed) != len(data.hedges):
-                raise ValueError(
-                    f"delta of beta lists {len(listed)} values, but there are {len(data.hedges)} "
-                    f"hedges: {', '.join(data.hedges)}"
-                )
+        self._check_listed(list(data.hedges))
         coordinates = self.coordinates(data)
         y = data.y - coordinates.offset
         design = np.where(data.observed[:, None], coordinates.design(data.x), 0.0)
-        n = design.shape[1]
         # around the offset; without an intercept that is 0, and a ratio near y / x must be likely
         spread = float(np.sqrt((y[data.observed] ** 2).mean()))
-        mean, cov = np.zeros(n), np.zeros((n, n))
-        if isinstance(self.initial, Weak):
-            cov = np.eye(n) * (self.initial.sds * spread) ** 2
-        elif isinstance(self.initial, Known):
-            given = np.asarray(self.initial.mean, float)
-            if given.shape != (n,):
-                names = ", ".join([*data.hedges, "alpha"][:n])
-                raise ValueError(
-                    f"Known: the start has {given.size} coefficients, the model {n}: {names}"
-                )
-            mean, cov = coordinates.from_original(given, np.asarray(self.initial.cov, float))
-        elif not isinstance(self.initial, Diffuse):
-            mean, cov = coordinates.from_original(np.zeros(n), cov)
+        mean, cov = self._start(coordinates, spread, list(data.hedges))
         move, ratio = typical_move(data)
         return Inputs(
             y=np.where(data.observed, y, 0.0),
@@ -149,6 +113,70 @@ class HedgeRatioModel:
             start_mean=mean,
             start_cov=cov,
         )
+
+    def inputs_of_pairs(self, arrays: PairArrays) -> tuple[Inputs, tuple[np.ndarray, ...]]:
+        """`inputs` of many pairs of one hedge each, with the axis of pairs in front.
+
+        Also returns pivot, scale and offset of every pair. The pairs must be usable.
+
+        Raises:
+            ValueError: the model lists a delta or a pivot for more than one hedge.
+        """
+        self._check_listed(["the hedge"])
+        intercept = self.intercept != "none"
+        pivot = None if self.pivot is None else self.pivot[0]
+        coordinates = pair_coordinates(arrays, intercept=intercept, pivot=pivot)
+        y, design, scales = stacked(arrays, coordinates, intercept)
+        spread = np.sqrt((y**2).sum(1) / arrays.observed.sum(1))
+        starts = [
+            self._start(one_of(coordinates, number, intercept), wide, ["the hedge"])
+            for number, wide in enumerate(spread.tolist())
+        ]
+        made = Inputs(
+            y=y,
+            design=design,
+            observed=arrays.observed,
+            dt=arrays.dt,
+            scales=scales,
+            typical_move=arrays.move,
+            typical_ratio=arrays.ratio[:, None],
+            start_mean=np.stack([mean for mean, _ in starts]),
+            start_cov=np.stack([cov for _, cov in starts]),
+        )
+        return made, coordinates
+
+    def _start(
+        self, coordinates: Coordinates, spread: float, hedges: list[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and covariance of the inner coefficients; zeros stand for a flat start."""
+        n = coordinates.coefficients
+        mean, cov = np.zeros(n), np.zeros((n, n))
+        if isinstance(self.initial, Weak):
+            cov = np.eye(n) * (self.initial.sds * spread) ** 2
+        elif isinstance(self.initial, Known):
+            given = np.asarray(self.initial.mean, float)
+            if given.shape != (n,):
+                names = ", ".join([*hedges, "alpha"][:n])
+                raise ValueError(
+                    f"Known: the start has {given.size} coefficients, the model {n}: {names}"
+                )
+            mean, cov = coordinates.from_original(given, np.asarray(self.initial.cov, float))
+        elif not isinstance(self.initial, Diffuse):
+            mean, cov = coordinates.from_original(np.zeros(n), cov)
+        return mean, cov
+
+    def _check_listed(self, hedges: list[str]) -> None:
+        for listed in (self.beta_delta, getattr(self.beta_delta, "delta", None)):
+            if isinstance(listed, tuple) and len(listed) != len(hedges):
+                raise ValueError(
+                    f"delta of beta lists {len(listed)} values, but there are {len(hedges)} "
+                    f"hedges: {', '.join(hedges)}"
+                )
+        if len(self.pivot or ()) > 1 and len(self.pivot) != len(hedges):
+            raise ValueError(
+                f"pivot has {len(self.pivot)} values, but there are {len(hedges)} hedges: "
+                f"{', '.join(hedges)}"
+            )
 
     def regression(
         self,
@@ -367,29 +395,4 @@ def hedge_ratio_model(
 def _flat_width(inputs: Inputs, obs_var: Array) -> Array:
     """What a flat start must not pay for its width, measured in the units of the data."""
     n = inputs.design.shape[-1]
-    return 0.5 * n * jnp.log(DIFFUSE * obs_var) - jnp.log(inputs.scales).sum()
-
-
-def typical_move(data: HedgeData) -> tuple[float, np.ndarray]:
-    """Sd of the one-bar move that a constant hedge leaves over, and the size of each hedge ratio.
-
-    The size is that of least squares on changes, its standard error added in squares.
-    """
-    y, x = data.y[data.observed], data.x[data.observed]
-    if data.transform == "return":
-        x = np.column_stack([x, np.ones(len(x))])
-    else:
-        y, x = np.diff(y), np.diff(x, axis=0)
-    if np.ptp(y) == 0:
-        raise ValueError(f"{data.target} never moves: there is nothing to hedge; check its prices")
-    hedges = data.x.shape[1]
-    ratio = np.linalg.lstsq(x, y, rcond=None)[0]
-    residual = y - x @ ratio
-    move = float(np.sqrt((residual**2).mean()))
-    if move <= 1e-10 * np.abs(y).max():
-        raise ValueError(
-            f"{data.target} moves in exact proportion to {', '.join(data.hedges)}: "
-            "there is no noise to infer; check that they are not the same series"
-        )
-    error_var = move**2 * np.diagonal(np.linalg.pinv(x.T @ x))
-    return move, np.sqrt(ratio**2 + error_var)[:hedges]
+    return 0.5 * n * jnp.log(DIFFUSE * obs_var) - jnp.log(inputs.scales).sum(-1)

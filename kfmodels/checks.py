@@ -1,0 +1,116 @@
+"""What prices must be before anything is inferred from them, and what to do where they are not."""
+
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+Transform = Literal["log", "level", "return"]
+
+
+def check_tickers(frame: pd.DataFrame, target: str, hedges: tuple[str, ...]) -> None:
+    """Raise unless target and hedges are different columns of a table."""
+    if not isinstance(frame, pd.DataFrame):
+        raise ValueError(
+            f"prices must be a pandas DataFrame, one column a ticker, not {type(frame)}"
+        )
+    if not hedges:
+        raise ValueError(f"no hedge given for {target}: name at least one ticker in hedges=[...]")
+    names = [str(name) for name in frame.columns]
+    for ticker in (target, *hedges):
+        if ticker not in frame.columns:
+            close = get_close_matches(str(ticker), names, n=3, cutoff=0.5) or names[:8]
+            raise ValueError(
+                f"{ticker} is not among the {len(names)} columns of the prices; "
+                f"there is {', '.join(close)}{' ...' if len(names) > len(close) else ''}"
+            )
+        if names.count(str(ticker)) > 1:
+            raise ValueError(f"{ticker} names several columns of the prices: keep one")
+    for reserved in {"alpha", "noise"} & {target, *hedges}:
+        raise ValueError(f"{reserved!r} names a coefficient here: rename that column of the prices")
+    if target in hedges:
+        raise ValueError(f"{target} is the target and cannot hedge itself: take it out of hedges")
+    for ticker in hedges:
+        if hedges.count(ticker) > 1:
+            raise ValueError(f"{ticker} is named twice among the hedges: name it once")
+
+
+def check_transform(transform: Any) -> None:
+    """Raise unless it is one of three words."""
+    if transform not in ("log", "level", "return"):
+        raise ValueError(f'transform must be "log", "level" or "return", not {transform!r}')
+
+
+def check_index(index: pd.Index) -> None:
+    """Raise unless rows are labelled with dates or whole numbers, sorted, each once."""
+    if index.dtype == object or isinstance(index.dtype, pd.StringDtype):
+        raise ValueError(
+            f"the rows are labelled with text (first: {index[0]!r}), not dates: read them with "
+            "pd.read_csv(..., index_col=0, parse_dates=True) or set frame.index = pd.to_datetime(...)"
+        )
+    numbered = pd.api.types.is_integer_dtype(index.dtype)
+    if not numbered and not isinstance(index, pd.DatetimeIndex):
+        raise ValueError(
+            f"the rows are labelled with {index.dtype}: dates or whole numbers are needed; use "
+            "frame.index = pd.to_datetime(...) or, for periods, frame.index.to_timestamp()"
+        )
+    if index.hasnans:
+        raise ValueError("a row has no date (NaT): drop it with frame[frame.index.notna()]")
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise ValueError(
+            f"the date {twice} stands more than once: keep one row of it, for example "
+            "frame[~frame.index.duplicated(keep='last')]"
+        )
+    if not index.is_monotonic_increasing:
+        at = int(np.flatnonzero(np.diff(getattr(index, "asi8", index)) < 0)[0])
+        raise ValueError(
+            f"dates are not sorted: {index[at + 1]} comes after {index[at]}; use frame.sort_index()"
+        )
+
+
+def numbers(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Some columns of a table as floats."""
+    columns = {}
+    for name in names:
+        try:
+            columns[name] = frame[name].astype(float)
+        except (TypeError, ValueError) as error:
+            given: Any = frame[name]
+            bad = given[pd.isna(pd.to_numeric(given, errors="coerce")) & given.notna()]
+            where = f": {bad.iloc[0]!r} at {bad.index[0]}" if len(bad) else ""
+            raise ValueError(
+                f"{name} holds something that is not a number{where}; "
+                "use pd.to_numeric(..., errors='coerce') to make it a gap"
+            ) from error
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def check_prices(prices: pd.DataFrame, transform: Transform) -> None:
+    """Raise if a price is infinite, or not positive where it must be."""
+    for name in prices:
+        column = prices[name]
+        infinite = np.isinf(column.to_numpy())
+        if infinite.any():
+            raise ValueError(
+                f"{name} is infinite at {column.index[infinite][0]}: "
+                "replace it with NaN to make it a gap"
+            )
+        if transform == "level":
+            continue
+        low = column.loc[column <= 0]
+        if len(low):
+            raise ValueError(
+                f"{name} is {low.iloc[0]:g} at {low.index[0]}: a {transform} transform needs positive "
+                'prices; make it a gap (NaN) if it is a bad print, or use transform="level"'
+            )
+
+
+def check_moves(column: pd.Series, name: str) -> None:
+    """Raise if a hedge stands still."""
+    if np.ptp(column.to_numpy()) == 0:
+        raise ValueError(
+            f"hedge {name} is constant at {column.iloc[0]:g} from {column.index[0]} to "
+            f"{column.index[-1]}: it hedges nothing; leave it out or choose other dates"
+        )
