@@ -23,17 +23,21 @@ Density = Callable[[Array], Array]
 _DOF = 4
 _STARTS = 3
 _APART = 1.0
-_ITERATIONS = 12
+_ITERATIONS = 8
 _STEP = 1e-2
 _LEAST_CURVATURE = 0.3
 """Of the log density along any direction, in prior sds: a normal prior alone has 1."""
 
 _FARTHEST = 2.5
-_WIDTHS = np.array([1.2, 1.6, 2.0, 2.5])
-_DEFENCE = 0.05
-"""Share of the draws from about the prior, so that nothing is overlooked."""
+_WIDER = 1.5
+_ASIDE = np.array([0.0, 1.5, -1.5])
+"""Where starts that met at one mode are put, in sds along its longest axis."""
 
-_WIDE = 1.5
+_DEFENCE = np.array([0.1, 0.03])
+"""Shares of the draws from all over the proposal and from about the prior, for the tails."""
+
+_WIDTH = 2.0
+_PRIOR_WIDTH = 1.5
 _ENOUGH = 40.0
 """Effective draws below which weights are flattened before a proposal is moved by them."""
 
@@ -124,25 +128,39 @@ def _at_modes(density: Density, prior: Array) -> Proposal:
     """Student-t distributions at the modes, and a wide one over the prior."""
     starts = _spread_out(prior, density(prior))
     u, value, (w, v) = _climbed(density, starts)
-    d = u.shape[-1]
     height = value - 0.5 * jnp.log(w).sum(-1)
     height = jnp.where(jnp.isfinite(height), height, -jnp.inf)
     share = jnp.maximum(jax.nn.softmax(height, -1), 0.1)
-    width = jnp.asarray(_WIDTHS[:_STARTS])[:, None, None]
-    cov = (v / w[..., None, :]) @ v.mT * width
-    share, mean, cov = _with_defence(share, u, cov)
-    return Proposal(jnp.log(share), mean, jnp.linalg.cholesky(cov))
+    cov = (v / w[..., None, :]) @ v.mT * _WIDER
+    return _with_defence(share, _parted(u, w, v), cov)
 
 
-def _with_defence(share: Array, mean: Array, cov: Array) -> tuple[Array, Array, Array]:
+def _parted(u: Array, w: Array, v: Array) -> Array:
+    """Modes; one found before is moved aside, for a skewed posterior wants several parts."""
+    longest = v[..., 0] / jnp.sqrt(w[..., :1])
+    aside = u + jnp.asarray(_ASIDE)[:, None] * longest
+    parted = [u[:, 0]]
+    for number in range(1, _STARTS):
+        away = u[:, :number] - u[:, number : number + 1]
+        along = (away[..., None, :] @ v[:, number : number + 1])[..., 0, :]
+        near = ((along**2 * w[:, number : number + 1]).sum(-1) < 1).any(1)
+        parted.append(jnp.where(near[:, None], aside[:, number], u[:, number]))
+    return jnp.stack(parted, 1)
+
+
+def _with_defence(share: Array, mean: Array, cov: Array) -> Proposal:
+    """The mixture with two parts more: one wide over all of it, and one about the prior."""
     pairs, _, d = mean.shape
-    share = share / share.sum(-1, keepdims=True) * (1 - _DEFENCE)
-    wide = jnp.broadcast_to(_WIDE**2 * jnp.eye(d), (pairs, 1, d, d))
-    return (
-        jnp.concatenate([share, jnp.full((pairs, 1), _DEFENCE)], 1),
-        jnp.concatenate([mean, jnp.zeros((pairs, 1, d))], 1),
-        jnp.concatenate([cov, wide], 1),
-    )
+    share = share / share.sum(-1, keepdims=True)
+    middle = jnp.einsum("pm,pmi->pi", share, mean)[:, None]
+    away = mean - middle
+    spread = jnp.einsum("pm,pmij->pij", share, cov + away[..., None] * away[..., None, :])
+    wide = jnp.broadcast_to(_PRIOR_WIDTH**2 * jnp.eye(d), (pairs, 1, d, d))
+    defence = jnp.broadcast_to(jnp.asarray(_DEFENCE), (pairs, 2))
+    share = jnp.concatenate([share * (1 - _DEFENCE.sum()), defence], 1)
+    mean = jnp.concatenate([mean, middle, jnp.zeros((pairs, 1, d))], 1)
+    cov = jnp.concatenate([cov, _WIDTH**2 * spread[:, None], wide], 1)
+    return Proposal(jnp.log(share), mean, jnp.linalg.cholesky(cov))
 
 
 def _spread_out(points: Array, value: Array) -> Array:
@@ -233,7 +251,7 @@ def _adapted(
     density: Density, first: Proposal, keys: Array, draws: int, rounds: int
 ) -> tuple[Array, Array]:
     """All draws `(pair, rounds * draws, d)` and their log weights against all proposals."""
-    pairs, parts, d = first.mean.shape
+    pairs, _, d = first.mean.shape
     sobol = qmc.Sobol(d + 3, scramble=True, rng=np.random.default_rng(0)).random(draws)
     shift = jax.vmap(lambda key: jax.random.uniform(key, (rounds, d + 3)))(keys)
     shift = jnp.moveaxis(shift, 1, 0)
@@ -302,29 +320,28 @@ def _log_mixture(proposal: Proposal, points: Array) -> Array:
 
 
 def _moved(now: Proposal, points: Array, log_ratio: Array) -> Proposal:
-    """The proposal after one step towards the weighted draws; the wide part stays."""
+    """The proposal after one step towards the weighted draws; the wide parts follow."""
     d = points.shape[-1]
     weights = _flattened(log_ratio)
     squared, density = _distances(now, points)
     joint = density + now.log_share[:, None]
     owned = weights[..., None] * jnp.exp(joint - logsumexp(joint, -1, keepdims=True))
-    owned = owned[..., :-1]
-    pulled = owned * ((_DOF + d) / (_DOF + squared[..., :-1]))
+    owned = owned[..., :-2]
+    pulled = owned * ((_DOF + d) / (_DOF + squared[..., :-2]))
     share = owned.sum(1)
     mass = jnp.maximum(pulled.sum(1), 1e-30)
     mean = jnp.einsum("pkm,pkd->pmd", pulled, points) / mass[..., None]
     away = points[:, :, None] - mean[:, None]
     found = jnp.einsum("pkm,pkmi,pkmj->pmij", pulled, away, away)
-    old = (now.root @ now.root.mT)[:, :-1]
+    old = (now.root @ now.root.mT)[:, :-2]
     # a part that owns few draws keeps what it had
     count = share**2 / jnp.maximum((owned**2).sum(1), 1e-30)
     trust = count / (count + 5 * d)
     shape = found / jnp.maximum(share, 1e-30)[..., None, None]
     cov = trust[..., None, None] * shape + (1 - trust)[..., None, None] * old
-    mean = trust[..., None] * mean + (1 - trust)[..., None] * now.mean[:, :-1]
+    mean = trust[..., None] * mean + (1 - trust)[..., None] * now.mean[:, :-2]
     cov = cov + 1e-9 * jnp.eye(d)
-    share, mean, cov = _with_defence(jnp.maximum(share, 0.05), mean, cov)
-    return Proposal(jnp.log(share), mean, jnp.linalg.cholesky(cov))
+    return _with_defence(jnp.maximum(share, 0.05), mean, cov)
 
 
 def _flattened(log_ratio: Array) -> Array:

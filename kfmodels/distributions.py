@@ -7,6 +7,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from numpyro.distributions import Distribution, constraints
 
 from kfmodels.kalman import scan
+from kfmodels.kalman.likelihood import log_likelihood
 from kfmodels.kalman.step import (
     ConstantVariance,
     DiscountedVariance,
@@ -249,7 +250,7 @@ class KalmanRegression(Distribution):
     ) -> Float[Array, "*batch"]:
         """Log density of the series, one number per batch member."""
         # not under NumPyro's validate_sample: it makes -inf, gradient 0, of a NaN in any row
-        return scan.log_likelihood(*self.recursion(jnp.asarray(value)))
+        return log_likelihood(*self.recursion(jnp.asarray(value)))
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*draws time"]:
         """Draw whole series; unobserved rows get a draw that later rows do not see."""

@@ -12,7 +12,10 @@ Array = Any
 
 
 class Inputs(NamedTuple):
-    """All that the model reads of a pair; many pairs have one axis more, in front."""
+    """All that the model reads of a pair; many pairs have one axis more, in front.
+
+    `dt` is None where the first row is observed, which costs less than the same written out.
+    """
 
     y: Array
     design: Array

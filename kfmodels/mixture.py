@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from kfmodels.kalman import scan
+from kfmodels.kalman import likelihood, scan
 from kfmodels.kalman.step import (
     ConstantVariance,
     DiscountedVariance,
@@ -88,10 +88,10 @@ def mix(mean: Array, cov: Array) -> Belief:
     return Belief(centre, given + (away[:, :, None] * away[:, None]).mean(-1), given)
 
 
-def series(y: Array, design: Array, observed: Array, dt: Array) -> scan.Series:
+def series(y: Array, design: Array, observed: Array, dt: Array | None) -> scan.Series:
     """One series for all draws: a batch axis of length one at the end of everything."""
-    parts = (np.asarray(a)[..., None] for a in (y, design, observed, dt))
-    return scan.series(*parts)
+    y, design, observed = (np.asarray(a)[..., None] for a in (y, design, observed))
+    return scan.series(y, design, observed, None if dt is None else np.asarray(dt)[..., None])
 
 
 def _tail(dof: Array | None) -> Array:
@@ -145,7 +145,7 @@ def backward(rows: scan.Series, draws: NoiseDraws) -> Belief:
 @jax.jit
 def log_likelihood(rows: scan.Series, draws: NoiseDraws) -> Array:
     """Log likelihood under every draw, shape (draw,)."""
-    return scan.log_likelihood(rows, *draws.recursion())
+    return likelihood.log_likelihood(rows, *draws.recursion())
 
 
 @jax.jit

@@ -106,7 +106,7 @@ class HedgeRatioModel:
             y=np.where(data.observed, y, 0.0),
             design=design,
             observed=data.observed,
-            dt=data.dt,
+            dt=None if data.observed[0] else data.dt,
             scales=coordinates.scales,
             typical_move=np.asarray(move),
             typical_ratio=ratio,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kfmodels import NUTS, Absolute, Discounted, HedgeData, datasets, fit, follow, hedge_ratio_model
-from kfmodels.kalman import scan
+from kfmodels.kalman import likelihood
 from kfmodels.plots import hedge_ratio_and_spread
 from kfmodels.report import VARIANCE_MEMORIES, discounted_gain, report
 
@@ -59,8 +59,8 @@ def test_that_gain_is_a_difference_of_two_log_likelihoods(constant, x64):
     rows = trees.rows(constant.tree, constant.data)
     start, drift, noise = trees.stored_draws(constant.tree, "plug_in").recursion()
     moving = DiscountedVariance(noise.var, np.array([4.0]), np.array([1 - 1 / memory]))
-    here = scan.log_likelihood(rows, start, drift, moving)
-    there = scan.log_likelihood(rows, start, drift, noise)
+    here = likelihood.log_likelihood(rows, start, drift, moving)
+    there = likelihood.log_likelihood(rows, start, drift, noise)
     assert float((here - there)[0]) == pytest.approx(nats, rel=1e-10)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 Array = Any
 LOG_2PI = _log(2 * pi)
+LOG_PI = _log(pi)
 
 
 def log_normal(error: Array, var: Array, log: Callable[[Array], Array]) -> Array:

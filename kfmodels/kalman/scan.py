@@ -1,4 +1,4 @@
-"""Filter, smoother, path sampler and log likelihood: `lax.scan` over `kalman.step`.
+"""Filter, smoother and path sampler: `lax.scan` over `kalman.step`.
 
 Time comes first, then coefficients, then batch axes: `y (T, *b)`, `design (T, n, *b)`,
 `observed (T, *b)`, `dt (T, *b)`. `dt[0]` is the time between the start and the first row: 0 by
@@ -36,7 +36,8 @@ class Series(NamedTuple):
     y: Array
     design: Array
     observed: Array
-    dt: Array
+    dt: Array | None
+    """None, where only `likelihood` reads it: 0, then 1."""
 
 
 class Filtered(NamedTuple):
@@ -63,33 +64,40 @@ def series(
     state nor a gradient; a design that is known is kept, and the row is forecast from it.
     """
     y, design = jnp.asarray(y), jnp.asarray(design)
+    if len(y) != len(design):  # or one value would be taken for all rows
+        raise ValueError(f"the series has {len(y)} rows, its design {len(design)}")
     dtype = jnp.result_type(y, design, float)
     plain = y.shape[:1] + (1,) * (y.ndim - 1)
     seen = jnp.ones(plain, bool) if observed is None else jnp.asarray(observed, bool)
-    if dt is None:
-        dt = jnp.ones(plain, dtype).at[0].set(0)
     return Series(
         y=jnp.where(seen, y, 0).astype(dtype),
         design=jnp.where(jnp.expand_dims(seen, 1) | jnp.isfinite(design), design, 0).astype(dtype),
         observed=seen.astype(dtype),
-        dt=jnp.asarray(dt, dtype),
+        dt=None if dt is None else jnp.asarray(dt, dtype),
     )
 
 
-def _begin(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[State, Scale | None]:
-    """The start in the full batch shape, for a scan carry may not grow."""
+def timed(rows: Series) -> Series:
+    """The same with its times written out."""
+    if rows.dt is not None:
+        return rows
+    return rows._replace(dt=jnp.ones_like(rows.observed).at[0].set(0))
+
+
+def begin(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[State, Scale | None]:
+    """State and scale before the first row in the full batch shape: a scan carry may not grow."""
     moves = drift.noise.shape[2:] if isinstance(drift, RandomWalk) else jnp.shape(drift.factor)
     batch = jnp.broadcast_shapes(
         rows.y.shape[1:],
         rows.design.shape[2:],
         rows.observed.shape[1:],
-        rows.dt.shape[1:],
+        rows.observed.shape[1:] if rows.dt is None else rows.dt.shape[1:],
         start.mean.shape[1:],
         start.cov.shape[2:],
         moves,
         *(jnp.shape(leaf) for leaf in noise),
     )
-    dtype = jnp.result_type(*rows, *start, *drift, *noise)
+    dtype = jnp.result_type(*jax.tree.leaves((rows, start, drift, noise)))
     n = start.mean.shape[0]
     state = State(
         jnp.broadcast_to(start.mean, (n, *batch)).astype(dtype),
@@ -113,37 +121,24 @@ def _log_density(
     return jnp.where(observed > 0, density, 0)
 
 
-def log_likelihood(rows: Series, start: State, drift: Drift, noise: Noise) -> Array:
-    """Log density of all observed rows with the coefficients integrated out, shape (*b)."""
-    begin = _begin(rows, start, drift, noise)
-
-    def body(carry: tuple[State, Scale | None], row: Series):
-        state, scale = carry
-        _, state, seen = step(state, row.design, row.y, drift, row.observed, row.dt)
-        faded = noise.fade(scale, row.dt)
-        return (state, noise.learn(faded, seen, row.observed)), (seen.error, seen.var, faded)
-
-    _, (error, var, scale) = lax.scan(body, begin, rows)
-    # log and lgamma of the whole history at once: inside the scan they cost ten times more
-    return _log_density(Forecast(error, var, None), noise, scale, rows.observed).sum(0)
-
-
 def final(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[State, Array]:
     """State after the last row and the observation variance there; keeps nothing on the way."""
-    begin = _begin(rows, start, drift, noise)
+    rows = timed(rows)
+    first = begin(rows, start, drift, noise)
 
     def body(carry: tuple[State, Scale | None], row: Series):
         state, scale = carry
         _, state, seen = step(state, row.design, row.y, drift, row.observed, row.dt)
         return (state, noise.learn(noise.fade(scale, row.dt), seen, row.observed)), None
 
-    (state, scale), _ = lax.scan(body, begin, rows)
+    (state, scale), _ = lax.scan(body, first, rows)
     return state, noise.var if scale is None else scale.var
 
 
 def filter(rows: Series, start: State, drift: Drift, noise: Noise) -> Filtered:
     """Predicted and filtered coefficients, innovations and their log density at every row."""
-    begin = _begin(rows, start, drift, noise)
+    rows = timed(rows)
+    first = begin(rows, start, drift, noise)
 
     def body(carry: tuple[State, Scale | None], row: Series):
         state, scale = carry
@@ -152,7 +147,7 @@ def filter(rows: Series, start: State, drift: Drift, noise: Noise) -> Filtered:
         scale = noise.learn(faded, seen, row.observed)
         return (state, scale), (predicted, state, seen, faded, scale)
 
-    _, (predicted, filtered, seen, before, after) = lax.scan(body, begin, rows)
+    _, (predicted, filtered, seen, before, after) = lax.scan(body, first, rows)
     density = _log_density(seen, noise, before, rows.observed)
     if before is None or after is None:  # of a constant variance both are
         var = jnp.broadcast_to(noise.var, seen.error.shape)
@@ -216,7 +211,8 @@ def _smooth_variance(rows: Series, passed: Filtered, noise: Noise) -> Array:
         now = (1 - kept) * here + kept * later
         return now, now
 
-    kept = noise.factor ** jnp.concatenate([rows.dt[1:], jnp.zeros_like(rows.dt[:1])])
+    dt = timed(rows).dt
+    kept = noise.factor ** jnp.concatenate([dt[1:], jnp.zeros_like(dt[:1])])
     kept = jnp.broadcast_to(kept, precision.shape)
     _, smoothed = lax.scan(body, precision[-1], (precision, kept), reverse=True)
     return 1 / smoothed
@@ -227,7 +223,8 @@ def sample(key: Array, rows: Series, start: State, drift: Drift, noise: Noise) -
 
     A row that is not observed gets a draw that the later rows do not see.
     """
-    begin = _begin(rows, start, drift, noise)
+    rows = timed(rows)
+    first = begin(rows, start, drift, noise)
 
     def body(carry: tuple[State, Scale | None], at: tuple[Series, Array]):
         state, scale = carry
@@ -246,7 +243,7 @@ def sample(key: Array, rows: Series, start: State, drift: Drift, noise: Noise) -
         return (state, noise.learn(faded, seen, row.observed)), error - blank.error
 
     keys = jax.random.split(key, rows.y.shape[0])
-    _, y = lax.scan(body, begin, (rows, keys))
+    _, y = lax.scan(body, first, (rows, keys))
     return y
 
 
@@ -257,7 +254,8 @@ def moments(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[Arr
     which holds for every drift and noise. The variance is infinite from the first observed row on
     whose Student-t forecast has 2 degrees of freedom or fewer.
     """
-    begin = _begin(rows, start, drift, noise)
+    rows = timed(rows)
+    first = begin(rows, start, drift, noise)
 
     def body(carry: tuple[State, Scale | None, Array, Array], row: Series):
         state, scale, known, lost = carry
@@ -280,8 +278,8 @@ def moments(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[Arr
         scale = noise.learn(faded, typical, row.observed)
         return (state, scale, known, lost), (-blank.error, variance)
 
-    known = jnp.zeros_like(begin[0].cov)
-    _, (mean, variance) = lax.scan(body, (*begin, known, jnp.zeros(known.shape[2:], bool)), rows)
+    known = jnp.zeros_like(first[0].cov)
+    _, (mean, variance) = lax.scan(body, (*first, known, jnp.zeros(known.shape[2:], bool)), rows)
     return mean, variance
 
 

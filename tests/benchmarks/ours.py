@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kfmodels.kalman import scan
+from kfmodels.kalman import likelihood, scan
 from kfmodels.kalman.step import ConstantVariance, RandomWalk, State
 from tests.benchmarks.problems import Problem
 from tests.benchmarks.timing import Run, jitted
@@ -40,7 +40,7 @@ def _model(params: Any, mean: Any, cov: Any) -> tuple[State, RandomWalk, Constan
 
 
 def _log_likelihood(params: Any, rows: scan.Series, mean: Any, cov: Any) -> Any:
-    return scan.log_likelihood(rows, *_model(params, mean, cov))
+    return likelihood.log_likelihood(rows, *_model(params, mean, cov))
 
 
 def _forward(params: Any, *rest: Any) -> Any:

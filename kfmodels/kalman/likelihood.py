@@ -1,0 +1,89 @@
+"""Log likelihood of a whole series: `lax.scan` over `kalman.step`, nothing kept on the way.
+
+The logarithm of a product of a few forecast variances is taken at once, and the gamma functions of
+the Student-t by a series, for both would cost several times the recursion itself: 8 instead of 40 ns
+a row for a constant variance, 30 instead of 170 for a discounted one (512 series of 1248 rows, two
+coefficients, double precision, 2 cores).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from kfmodels.kalman.density import LOG_2PI, LOG_PI
+from kfmodels.kalman.scan import Series, begin
+from kfmodels.kalman.step import Array, ConstantVariance, Drift, Forecast, Noise, Scale, State, step
+
+_AT_ONCE = 4
+"""Rows whose variances are multiplied before the logarithm; more would compile longer for nothing."""
+
+Carry = tuple[State, Scale | None, Array]
+
+
+def log_likelihood(rows: Series, start: State, drift: Drift, noise: Noise) -> Array:
+    """Log density of all observed rows with the coefficients integrated out, shape (*b)."""
+    state, scale = begin(rows, start, drift, noise)
+    score = _constant if isinstance(noise, ConstantVariance) else _discounted
+
+    def group(carry: Carry, block: Series, dt: float | None = None) -> Carry:
+        state, scale, total = carry
+        product, rest = 1.0, 0.0
+        for number in range(block.y.shape[0]):
+            row = jax.tree.map(lambda leaf, number=number: leaf[number], block)
+            time = 1.0 if row.dt is None else row.dt
+            time = time if dt is None else dt
+            _, state, seen = step(state, row.design, row.y, drift, row.observed, time)
+            faded = noise.fade(scale, time)
+            factor, term = score(seen, noise, faded)
+            scale = noise.learn(faded, seen, row.observed)
+            product = product * (1 + row.observed * (factor - 1))
+            rest = rest + row.observed * term
+        return state, scale, total - 0.5 * (jnp.log(product) + rest)
+
+    count = rows.observed.sum(0)
+    carry = state, scale, jnp.zeros(state.mean.shape[1:], state.mean.dtype)
+    if rows.dt is None:  # the first row alone has no time before it
+        carry = group(carry, jax.tree.map(lambda leaf: leaf[:1], rows), 0.0)
+        rows = jax.tree.map(lambda leaf: leaf[1:], rows)
+    # in single precision a product of four could leave the range
+    together = _AT_ONCE if state.mean.dtype == jnp.float64 else 1
+    blocks = jax.tree.map(lambda leaf: _in_blocks(leaf, together), rows)
+    (_, _, total), _ = lax.scan(lambda carry, block: (group(carry, block), None), carry, blocks)
+    unit = LOG_2PI if isinstance(noise, ConstantVariance) else LOG_PI
+    return total - 0.5 * count * (unit + jnp.log(noise.var))
+
+
+def _constant(seen: Forecast, noise: Any, _: None) -> tuple[Array, Array]:
+    """Of minus twice a log density: what stands in the logarithm, and what does not."""
+    return seen.var, seen.error * seen.error / (noise.var * seen.var)
+
+
+def _discounted(seen: Forecast, noise: Any, faded: Scale) -> tuple[Array, Array]:
+    width = faded.dof * (faded.var / noise.var) * seen.var
+    ratio, rest = _half_a_step(faded.dof / 2)
+    tail = jnp.log1p(seen.error * seen.error / (noise.var * width))
+    return width / (ratio * ratio), (faded.dof + 1) * tail - 2 * rest
+
+
+def _half_a_step(a: Array) -> tuple[Array, Array]:
+    r"""`gamma(a + 1/2) / gamma(a)` as `r exp(s)`, to 1e-14 for positive a.
+
+    Eight steps up by `gamma(a + 1) = a gamma(a)`, and from there on the series of Tricomi and Erdelyi
+    (1951), The asymptotic expansion of a ratio of gamma functions, Pacific Journal of Mathematics 1.
+    """
+    up, down = 1.0, 1.0
+    for number in range(8):
+        up, down = up * (a + number), down * (a + number + 0.5)
+    b = a + 8
+    odd = 1 / (b * b)
+    series = -1 / 8 + odd * (1 / 192 + odd * (-1 / 640 + odd * (17 / 14336 - odd * 31 / 18432)))
+    return up / down * jnp.sqrt(b), series / b
+
+
+def _in_blocks(leaf: Array, size: int) -> Array:
+    """(T, ...) to (T / size, size, ...); the rows added at the end are not observed."""
+    added = -leaf.shape[0] % size
+    filled = jnp.concatenate([leaf, jnp.zeros((added, *leaf.shape[1:]), leaf.dtype)])
+    return filled.reshape(-1, size, *leaf.shape[1:])
