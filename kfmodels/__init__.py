@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from kfmodels.assumptions import StateDiscount as StateDiscount
     from kfmodels.assumptions import Weak as Weak
     from kfmodels.assumptions import Zero as Zero
+    from kfmodels.batch import fit_many as fit_many
+    from kfmodels.board import HedgeBoard as HedgeBoard
     from kfmodels.calibration import calibrate as calibrate
     from kfmodels.comparison import compare as compare
     from kfmodels.data import HedgeData as HedgeData
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from kfmodels.evidence import what_if as what_if
     from kfmodels.future import leave_future_out as leave_future_out
     from kfmodels.health import spread_health as spread_health
+    from kfmodels.importance import ImportanceSampling as ImportanceSampling
     from kfmodels.inference import NUTS as NUTS
     from kfmodels.inference import fit as fit
     from kfmodels.kalman_ols import KalmanOLS as KalmanOLS
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from kfmodels.noise import Memory as Memory
     from kfmodels.noise import Moves as Moves
     from kfmodels.online import OnlineFilter as OnlineFilter
+    from kfmodels.ranking import rank_hedges as rank_hedges
     from kfmodels.replay import follow as follow
     from kfmodels.results import HedgeFit as HedgeFit
     from kfmodels.results import load as load
@@ -51,9 +55,11 @@ _HOME = {
     "Constant": "assumptions",
     "Diffuse": "assumptions",
     "Discounted": "assumptions",
+    "HedgeBoard": "board",
     "HedgeData": "data",
     "HedgeFit": "results",
     "Horseshoe": "noise",
+    "ImportanceSampling": "importance",
     "KalmanOLS": "kalman_ols",
     "KalmanRegression": "distributions",
     "Known": "assumptions",
@@ -68,6 +74,7 @@ _HOME = {
     "calibrate": "calibration",
     "compare": "comparison",
     "fit": "inference",
+    "fit_many": "batch",
     "follow": "replay",
     "hedge_effectiveness": "scores",
     "hedge_ratio_model": "models",
@@ -78,6 +85,7 @@ _HOME = {
     "prior_predictive": "words",
     "prior_sensitivity": "evidence",
     "prior_summary": "words",
+    "rank_hedges": "ranking",
     "spread_health": "health",
     "static_probability": "evidence",
     "what_if": "evidence",

@@ -37,6 +37,7 @@ _DEFENCE = np.array([0.1, 0.03])
 """Shares of the draws from all over the proposal and from about the prior, for the tails."""
 
 _WIDTH = 2.0
+_SLAB = 0.1
 _PRIOR_WIDTH = 1.5
 _ENOUGH = 40.0
 """Effective draws below which weights are flattened before a proposal is moved by them."""
@@ -132,7 +133,18 @@ def _at_modes(density: Density, prior: Array) -> Proposal:
     height = jnp.where(jnp.isfinite(height), height, -jnp.inf)
     share = jnp.maximum(jax.nn.softmax(height, -1), 0.1)
     cov = (v / w[..., None, :]) @ v.mT * _WIDER
-    return _with_defence(share, _parted(u, w, v), cov)
+    mean = _parted(u, w, v)
+    # and one a parameter that has its prior back: the data may say next to nothing of it
+    best = jnp.argmax(height, -1)[:, None]
+    slab = _slabs(
+        *(
+            jnp.take_along_axis(part, best.reshape(-1, *(1,) * (part.ndim - 1)), 1)[:, 0]
+            for part in (u, cov)
+        )
+    )
+    mean, cov = jnp.concatenate([mean, slab[0]], 1), jnp.concatenate([cov, slab[1]], 1)
+    share = jnp.concatenate([share, jnp.full(slab[0].shape[:2], _SLAB)], 1)
+    return _with_defence(share, mean, cov)
 
 
 def _parted(u: Array, w: Array, v: Array) -> Array:
@@ -146,6 +158,15 @@ def _parted(u: Array, w: Array, v: Array) -> Array:
         near = ((along**2 * w[:, number : number + 1]).sum(-1) < 1).any(1)
         parted.append(jnp.where(near[:, None], aside[:, number], u[:, number]))
     return jnp.stack(parted, 1)
+
+
+def _slabs(mode: Array, cov: Array) -> tuple[Array, Array]:
+    """For each parameter a distribution that is the prior in it and the mode's in all others."""
+    d = mode.shape[-1]
+    one = jnp.eye(d)
+    mean = mode[:, None] * (1 - one)
+    others = (1 - one)[:, :, None] * (1 - one)[:, None, :]
+    return mean, cov[:, None] * others + one[:, :, None] * one[:, None, :]
 
 
 def _with_defence(share: Array, mean: Array, cov: Array) -> Proposal:

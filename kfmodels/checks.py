@@ -1,5 +1,7 @@
 """What prices must be before anything is inferred from them, and what to do where they are not."""
 
+from collections import Counter
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -11,22 +13,38 @@ Transform = Literal["log", "level", "return"]
 
 def check_tickers(frame: pd.DataFrame, target: str, hedges: tuple[str, ...]) -> None:
     """Raise unless target and hedges are different columns of a table."""
+    check_table(frame)
+    if not hedges:
+        raise ValueError(f"no hedge given for {target}: name at least one ticker in hedges=[...]")
+    check_columns(frame, (target, *hedges))
+    check_legs(target, hedges)
+
+
+def check_table(frame: Any) -> None:
+    """Raise unless it is one."""
     if not isinstance(frame, pd.DataFrame):
         raise ValueError(
             f"prices must be a pandas DataFrame, one column a ticker, not {type(frame)}"
         )
-    if not hedges:
-        raise ValueError(f"no hedge given for {target}: name at least one ticker in hedges=[...]")
-    names = [str(name) for name in frame.columns]
-    for ticker in (target, *hedges):
+
+
+def check_columns(frame: pd.DataFrame, tickers: Iterable[str]) -> None:
+    """Raise unless each ticker is one column."""
+    names = Counter(str(name) for name in frame.columns)
+    count = len(frame.columns)
+    for ticker in tickers:
         if ticker not in frame.columns:
-            close = get_close_matches(str(ticker), names, n=3, cutoff=0.5) or names[:8]
+            close = get_close_matches(str(ticker), names, n=3, cutoff=0.5) or list(names)[:8]
             raise ValueError(
-                f"{ticker} is not among the {len(names)} columns of the prices; "
-                f"there is {', '.join(close)}{' ...' if len(names) > len(close) else ''}"
+                f"{ticker} is not among the {count} columns of the prices; "
+                f"there is {', '.join(close)}{' ...' if count > len(close) else ''}"
             )
-        if names.count(str(ticker)) > 1:
+        if names[str(ticker)] > 1:
             raise ValueError(f"{ticker} names several columns of the prices: keep one")
+
+
+def check_legs(target: str, hedges: tuple[str, ...]) -> None:
+    """Raise if a name stands for something else here, or one ticker for two legs."""
     for reserved in {"alpha", "noise"} & {target, *hedges}:
         raise ValueError(f"{reserved!r} names a coefficient here: rename that column of the prices")
     if target in hedges:

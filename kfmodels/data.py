@@ -1,5 +1,6 @@
 """Prices in, aligned arrays out. Every complaint about data is made here, and NaN stops here."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,9 +12,12 @@ import pandas as pd
 
 from kfmodels.checks import (
     Transform,
+    check_columns,
     check_index,
+    check_legs,
     check_moves,
     check_prices,
+    check_table,
     check_tickers,
     check_transform,
     numbers,
@@ -93,6 +97,7 @@ class HedgeData:
             >>> HedgeData.all_pairs(datasets.factor_etfs())
             HedgePairs(20 pairs of 5 tickers; log; 2264 rows, 2014-01-02 .. 2022-12-28)
         """
+        check_table(prices)
         return HedgePairs.from_prices(prices, permutations(prices.columns, 2), transform)
 
     @classmethod
@@ -100,6 +105,7 @@ class HedgeData:
         cls, prices: pd.DataFrame, target: str, *, transform: Transform = "log"
     ) -> "HedgePairs":
         """One target with every other column as its hedge, for `fit_many`."""
+        check_table(prices)
         others = [name for name in prices.columns if name != target]
         return HedgePairs.from_prices(prices, [(target, name) for name in others], transform)
 
@@ -199,21 +205,28 @@ class HedgePairs:
         """Check what concerns all pairs: the table, its dates, the names.
 
         Raises:
-            ValueError: not a table of prices, an unknown ticker, a pair named twice, no pair, dates
-                unsorted or twice, an unknown transform.
+            ValueError: not a table of prices, an unknown ticker, a pair that is none or is named
+                twice, no pair, dates unsorted or twice, an unknown transform.
         """
-        listed = tuple((target, hedge) for target, hedge in pairs)
+        check_table(frame)
+        listed = tuple(_two(pair) for pair in pairs)
         if not listed:
             raise ValueError("no pair is given: name at least one (target, hedge)")
+        tickers = dict.fromkeys(ticker for pair in listed for ticker in pair)
+        check_columns(frame, tickers)
+        named = {}
         for target, hedge in listed:
-            check_tickers(frame, target, (hedge,))
-        if len(set(listed)) < len(listed):
-            twice = next(pair for pair in listed if listed.count(pair) > 1)
-            raise ValueError(f"the pair {'/'.join(twice)} is named twice: name it once")
+            check_legs(target, (hedge,))
+            name = _name(target, hedge)
+            if named.setdefault(name, (target, hedge)) != (target, hedge):
+                raise ValueError(f"two pairs are called {name}: rename a column of the prices")
+        if len(named) < len(listed):
+            twice = next(name for name, n in Counter(_name(*p) for p in listed).items() if n > 1)
+            raise ValueError(f"the pair {twice} is named twice: name it once")
         check_index(frame.index)
         check_transform(transform)
         columns, faults = {}, {}
-        for name in dict.fromkeys(ticker for pair in listed for ticker in pair):
+        for name in tickers:
             try:
                 column = numbers(frame, [name])
                 check_prices(column, transform)
@@ -226,7 +239,13 @@ class HedgePairs:
     @property
     def names(self) -> list[str]:
         """The pairs as "target/hedge"."""
-        return [f"{target}/{hedge}" for target, hedge in self.pairs]
+        return [_name(*pair) for pair in self.pairs]
+
+    @cached_property
+    def _by_name(self) -> dict[Any, tuple[str, str]]:
+        """Each pair by its name and by itself."""
+        pairs = dict(zip(self.names, self.pairs, strict=True))
+        return pairs | {pair: pair for pair in self.pairs}
 
     @property
     def index(self) -> pd.Index:
@@ -238,12 +257,8 @@ class HedgePairs:
         Raises:
             ValueError: it is not one of the pairs, or its prices cannot be used.
         """
-        found = (
-            dict(zip(self.names, self.pairs, strict=True)).get(pair)
-            if isinstance(pair, str)
-            else pair
-        )
-        if found not in self.pairs:
+        found = self._by_name.get(pair)
+        if found is None:
             raise ValueError(
                 f"{pair} is not among the {len(self.pairs)} pairs: there is {self.names[0]}"
             )
@@ -273,6 +288,16 @@ class HedgePairs:
             f"HedgePairs({len(self)} pairs of {self.prices.shape[1]} tickers; {self.transform}; "
             f"{rows} rows, {span})"
         )
+
+
+def _two(pair: Any) -> tuple[str, str]:
+    if isinstance(pair, str) or not isinstance(pair, Iterable) or len(legs := tuple(pair)) != 2:
+        raise ValueError(f"a pair is two tickers, (target, hedge), not {pair!r}")
+    return legs
+
+
+def _name(target: str, hedge: str) -> str:
+    return f"{target}/{hedge}"
 
 
 def rows_after(prices: Any, date: Any, names: list[str]) -> pd.DataFrame:

@@ -12,14 +12,11 @@ from scipy.special import expit, logit
 from kfmodels import mixture, priors
 from kfmodels import tree as trees
 from kfmodels.assumptions import StateDiscount
-from kfmodels.inference import PRIOR_DRAWS
 from kfmodels.marginal import DRAWS, Evidence, log_marginal, smoothed
 from kfmodels.models import HedgeRatioModel
+from kfmodels.posterior import PRIOR_DRAWS, Draws
 from kfmodels.records import Z90
-from kfmodels.results import HedgeFit
-
-MAX_PARETO_K = 0.7
-"""Beyond it importance weights have no reliable mean: Vehtari et al. (2024), JMLR 25."""
+from kfmodels.results import MAX_PARETO_K, HedgeFit
 
 SENSITIVE = 0.05
 """Kallioinen et al. (2024): a sensitivity above it is worth a look."""
@@ -233,7 +230,7 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
     picked = _resampled(weights, int(effective), np.random.default_rng(seed))
     stats = {"diverging": np.zeros((1, len(picked)), bool)}
     drawn = {name: np.asarray(v)[picked][None] for name, v in sites.items()}
-    after = HedgeFit.from_draws(data, model, inputs, drawn, stats, prior)
+    after = HedgeFit.from_draws(data, model, inputs, Draws(drawn, stats, prior))
     table = pd.concat({"before": _answers(fitted), "after": _answers(after)}, axis=1)
     return WhatIf(after, table, pareto_k, effective, len(weights))
 

@@ -108,7 +108,7 @@ def pair_arrays(target: np.ndarray, hedge: np.ndarray, transform: Transform) -> 
             (seen.sum(1) >= MIN_ROWS)
             & (_range(x, seen) > 0)
             & (_range(dy, moved) > 0)
-            & (move > _EXACT * np.abs(dy).max(1))
+            & (move > _EXACT * np.abs(dy).max(1, initial=0.0))
         )
     dt = (np.cumsum(seen, 1) - seen > 0).astype(float)
     return PairArrays(y, x, seen, dt, move, size, usable)
@@ -151,7 +151,7 @@ def _row_before(seen: np.ndarray) -> np.ndarray:
     """Number of the last row seen before each, -1 where there is none; `(pair, time)`."""
     rows = np.where(seen, np.arange(seen.shape[1]), -1)
     last = np.maximum.accumulate(rows, 1)
-    return np.concatenate([np.full((len(seen), 1), -1), last[:, :-1]], 1)
+    return np.concatenate([np.full((len(seen), 1), -1), last], 1)[:, : seen.shape[1]]
 
 
 def _since(values: np.ndarray, before: np.ndarray, by: Any) -> np.ndarray:

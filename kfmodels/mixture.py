@@ -94,7 +94,7 @@ def series(y: Array, design: Array, observed: Array, dt: Array | None) -> scan.S
     return scan.series(y, design, observed, None if dt is None else np.asarray(dt)[..., None])
 
 
-def _tail(dof: Array | None) -> Array:
+def student_tail(dof: Array | None) -> Array:
     """Variance of a Student-t over its squared scale: what is not known of the variance itself."""
     if dof is None:
         return jnp.ones(())
@@ -107,15 +107,15 @@ def forward(rows: scan.Series, draws: NoiseDraws) -> Pass:
     start, drift, noise = draws.recursion()
     passed = scan.filter(rows, start, drift, noise)
     var, after = passed.obs_var, passed.filtered_obs_var
-    forecast_var = passed.var * var * _tail(passed.dof)
+    forecast_var = passed.var * var * student_tail(passed.dof)
     error, density = passed.error[..., :-1], passed.log_density[..., :-1]
 
     def mixed(state: State, obs_var: Array) -> Belief:
         return mix(state.mean[..., :-1], (state.cov * obs_var[:, None, None])[..., :-1])
 
     return Pass(
-        predicted=mixed(passed.predicted, var * _tail(passed.dof)),
-        filtered=mixed(passed.filtered, after * _tail(passed.filtered_dof)),
+        predicted=mixed(passed.predicted, var * student_tail(passed.dof)),
+        filtered=mixed(passed.filtered, after * student_tail(passed.filtered_dof)),
         spread=error.mean(-1),
         spread_var=forecast_var[..., :-1].mean(-1) + error.var(-1),
         log_density=logsumexp(density, axis=-1) - jnp.log(density.shape[-1]),
@@ -139,7 +139,7 @@ def backward(rows: scan.Series, draws: NoiseDraws) -> Belief:
     passed = scan.filter(rows, State(start.mean, start.cov / width), drift, noise)
     state, var = scan.smooth(rows, passed, noise)
     last = None if passed.filtered_dof is None else passed.filtered_dof[-1]
-    return mix(state.mean, state.cov * (var * _tail(last))[:, None, None])
+    return mix(state.mean, state.cov * (var * student_tail(last))[:, None, None])
 
 
 @jax.jit

@@ -74,6 +74,11 @@ class HedgeRatioModel:
             found.add("obs_scale")
         return frozenset(found)
 
+    def follows(self, coefficients: int) -> np.ndarray:
+        """1 for each coefficient that stands still when the hedge ratio does, else 0."""
+        hedges = coefficients - (self.intercept != "none")
+        return (np.arange(coefficients) < hedges) | isinstance(self.drift, StateDiscount)
+
     def coordinates(self, data: HedgeData) -> Coordinates:
         """Centre and scale of the training rows."""
         y, x = data.y[data.observed], data.x[data.observed]

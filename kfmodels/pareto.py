@@ -32,8 +32,8 @@ def smoothed(log_ratio: Array) -> tuple[Array, Array]:
         log_ratio: target over proposal, `(*batch, draw)`; NaN counts as no weight.
 
     Returns:
-        Log weights `(*batch, draw)` and k-hat `(*batch)`; 0 where all weights are equal, infinite
-        where fewer than five draws have any.
+        Log weights `(*batch, draw)` and k-hat `(*batch)`; 0 where the largest weights are equal,
+        infinite where no more draws have any than are smoothed.
 
     Example:
         >>> import jax.numpy as jnp
@@ -55,7 +55,7 @@ def smoothed(log_ratio: Array) -> tuple[Array, Array]:
     excess = scale[..., None] * jnp.expm1(-shape[..., None] * jnp.log1p(-spots)) / shape[..., None]
     log_tail = jnp.minimum(jnp.log(excess + jnp.exp(cut)[..., None]), 0.0)
     # equal weights have no tail; with next to none of weight there is nothing to fit one to
-    equal = ordered[..., -1] - cut < 1e-9
+    equal = (ordered[..., -1] - cut < 1e-9) & (cut > _LEAST)
     usable = jnp.isfinite(shape) & (cut > _LEAST) & ~equal
     ordered = ordered.at[..., -tail:].set(
         jnp.where(usable[..., None], log_tail, ordered[..., -tail:])

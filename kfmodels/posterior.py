@@ -1,7 +1,7 @@
 """The log posterior of many pairs at many draws of their noise, in one pass of the filter."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,25 @@ Array = Any
 Model = Any
 """A NumPyro model called with its inputs; hashable."""
 
-_RECURSION = ("q", "obs_scale", "variance_memory")
+RECURSION = ("q", "obs_scale", "variance_memory")
 _LIKELIHOOD = ["y", "diffuse"]
+
+
+PRIOR_DRAWS = 1000
+
+
+class Draws(NamedTuple):
+    """What a method hands back: sites and statistics (chain, draw, ...), prior draws (draw, ...).
+
+    `mixed` are the draws the filter is to run on, the plug-in last, where the method chose them
+    (draw, ...); `about` is what there is to say of all draws together.
+    """
+
+    sites: dict[str, np.ndarray]
+    stats: dict[str, np.ndarray]
+    prior: dict[str, np.ndarray]
+    mixed: dict[str, np.ndarray] | None = None
+    about: dict[str, float] = {}  # noqa: RUF012 - never written to
 
 
 class Layout:
@@ -27,6 +44,11 @@ class Layout:
         ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
         self.size = int(ends[-1]) if len(ends) else 0
         self._cuts = ends[:-1]
+
+    @classmethod
+    def of(cls, free: dict[str, Array]) -> "Layout":
+        """The layout of sites `(pair, draw, ...)`."""
+        return cls({name: tuple(site.shape[2:]) for name, site in free.items()})
 
     def pack(self, free: dict[str, Array]) -> Array:
         """Sites `(*draws, ...)` to `(*draws, d)`."""
@@ -57,28 +79,37 @@ def prior_draws(seed: Array, inputs: Any, *, model: Model, count: int) -> dict[s
     return jax.vmap(one)(inputs)
 
 
-def log_density(free: dict[str, Array], inputs: Any, *, model: Model) -> Array:
+def log_density(
+    free: dict[str, Array], inputs: Any, *, model: Model, still: Array | None = None
+) -> Array:
     """Log prior plus log likelihood, `(pair, draw)`, of straightened sites `(pair, draw, ...)`.
 
     `inputs` begin with the axis of pairs. A hedge ratio model runs one filter whose batch axes are
-    pairs and draws; any other NumPyro model is mapped over both.
+    pairs and draws; any other NumPyro model is mapped over both. Where `still (pair)` is 1 the hedge
+    ratio does not move, whatever its delta.
     """
     if not hasattr(model, "log_likelihood"):
         energy = partial(_energy, model=model)
         return -jax.vmap(jax.vmap(energy, (0, None)), (0, 0))(free, inputs)
-
     prior = handlers.block(model, hide=_LIKELIHOOD)
 
-    bent = model.bent
-
     def one(z: dict[str, Array], pair: Any) -> tuple[Array, dict[str, Array]]:
-        z = ridge.bend(z, bent)
+        z = ridge.bend(z, model.bent)
         values = constrain_fn(prior, (pair,), {}, z, return_deterministic=True)
-        return _energy(z, pair, model=prior), {k: values[k] for k in _RECURSION if k in values}
+        return _energy(z, pair, model=prior), {k: values[k] for k in RECURSION if k in values}
 
     energy, noise = jax.vmap(jax.vmap(one, (0, None)), (0, 0))(free, inputs)
+    if still is not None:
+        noise["q"] = noise["q"] * (1 - still[:, None, None] * model.follows(noise["q"].shape[-1]))
     each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)
     return model.log_likelihood(each, **noise) - energy
+
+
+def constrained(free: dict[str, Array], inputs: Any, *, model: Model) -> dict[str, Array]:
+    """Sampled and deterministic sites of one draw of straightened sites, on their own scale."""
+    z = ridge.bend(free, getattr(model, "bent", frozenset()))
+    values = constrain_fn(model, (inputs,), {}, z, return_deterministic=True)
+    return {name: value for name, value in values.items() if name != "y"}
 
 
 def _energy(z: dict[str, Array], inputs: Any, *, model: Model) -> Array:

@@ -63,7 +63,8 @@ def _noise_table(fitted: HedgeFit) -> str:
                 f"{row.delta:10.3g}{row.q:10.3g}{row.gain:8.3f}{_bars(row.memory):>10}  "
                 f"{_interval(row):18}{_bars(row.effective_memory):>10}"
             )
-        mixing = f"{row.rhat:7.3f}{row.ess:7.0f}" if np.isfinite(row.rhat) else f"{'fixed':>14}"
+        mixing = f"{row.rhat:7.3f}" if np.isfinite(row.rhat) else f"{'':7}"
+        mixing = f"{mixing}{row.ess:7.0f}" if np.isfinite(row.ess) else f"{'fixed':>14}"
         lines.append(f"{name!s:10}{fast}{np.sqrt(row['var']):12.3g}{mixing}")
     return "\n".join(lines)
 
@@ -141,6 +142,11 @@ def _regime(memory: float) -> str:
 
 def _trust(fitted: HedgeFit) -> str:
     found = fitted.convergence()
+    if "rhat" not in found:
+        verdict = "refit with NUTS before relying on it" if fitted.faults() else "sampled well"
+        k = found.get("pareto_k")
+        how = "NUTS after importance sampling" if k is None else f"Pareto k-hat {k:.2f}"
+        return f"{how}, effective draws {found['ess']:.0f}: {verdict}."
     if np.isnan(found["rhat"]):
         return "All noise is fixed: nothing was inferred."
     verdict = "refit with more draws before relying on it" if fitted.faults() else "sampled well"

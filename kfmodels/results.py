@@ -13,8 +13,10 @@ import pandas as pd
 from kfmodels import mixture, model_file
 from kfmodels import tree as trees
 from kfmodels.data import HedgeData
+from kfmodels.importance import MIXTURE_DRAWS
 from kfmodels.models import HedgeRatioModel, Inputs
 from kfmodels.online import OnlineFilter
+from kfmodels.posterior import Draws
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -27,9 +29,11 @@ _COLUMNS += ["effective_memory", "var", "rhat", "ess"]
 MAX_RHAT = 1.01
 MIN_ESS = 400
 MAX_DIVERGING = 0.001
+MAX_PARETO_K = 0.7
+"""Beyond it importance weights have no reliable mean: Vehtari et al. (2024), JMLR 25."""
 
-MIXTURE_DRAWS = 64
-"""Noise draws that the tables and the online filter mix over."""
+MIN_WEIGHTED = 200
+"""Effective draws that importance weights must leave: a mean is then known to 0.07 sd."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +56,13 @@ class HedgeFit:
         data: HedgeData,
         model: HedgeRatioModel,
         inputs: Inputs,
-        sites: dict[str, np.ndarray],
-        stats: dict[str, np.ndarray],
-        prior: dict[str, np.ndarray],
+        drawn: Draws,
     ) -> "HedgeFit":
-        """Assemble the result of an inference: sites and stats are (chain, draw, ...)."""
+        """Assemble the result of an inference."""
+        sites = drawn.sites
         with jax.enable_x64(True):
             rows = mixture.series(inputs.y, inputs.design, inputs.observed, inputs.dt)
-            chosen = trees.chosen(sites, MIXTURE_DRAWS)
+            chosen = drawn.mixed or trees.chosen(sites, MIXTURE_DRAWS)
             draws = trees.noise_draws(model, inputs, chosen)
             densities = jax.device_get(trees.densities(model, inputs, trees.flat(sites)))
             passed = mixture.forward(rows, draws)
@@ -72,8 +75,8 @@ class HedgeFit:
             by_chain = sites["obs_scale"].shape[:2]
             groups = {
                 "posterior": sites,
-                "prior": {name: np.asarray(v)[None] for name, v in prior.items()},
-                "sample_stats": stats,
+                "prior": {name: np.asarray(v)[None] for name, v in drawn.prior.items()},
+                "sample_stats": drawn.stats,
             } | {
                 name: {site: v.reshape(by_chain) for site, v in group.items()}
                 for name, group in densities.items()
@@ -81,7 +84,7 @@ class HedgeFit:
             }
             draws, passed = jax.device_get((draws, passed))
         tree = trees.build(data, model.coordinates(data), groups, draws, passed)
-        tree.attrs["model"] = model_file.to_json(model)
+        tree.attrs |= {"model": model_file.to_json(model), **drawn.about}
         made = cls(tree)
         made.__dict__["model"] = model  # as it is, also where a file could not hold it
         return made
@@ -126,7 +129,12 @@ class HedgeFit:
         return trees.data(self.tree)
 
     def convergence(self) -> dict[str, float]:
-        """Worst R-hat, smallest effective sample size, share of divergent draws."""
+        """Worst `rhat`, smallest effective sample size `ess`, share of draws `diverging`.
+
+        Of importance draws: `pareto_k` of their weights and the `ess` that these leave.
+        """
+        if "ess" in self.tree.attrs:
+            return {k: self.tree.attrs[k] for k in ("pareto_k", "ess") if k in self.tree.attrs}
         table: Any = self._summary
         stats: Any = self.tree["sample_stats"]
         return {
@@ -139,6 +147,15 @@ class HedgeFit:
         """What says that the draws may not represent the posterior; empty if nothing does."""
         found = self.convergence()
         faults = []
+        if "rhat" not in found:
+            if not found.get("pareto_k", 0.0) <= MAX_PARETO_K:
+                faults.append(
+                    f"Pareto k-hat {found['pareto_k']:.2f} (should be below {MAX_PARETO_K})"
+                )
+            if not found["ess"] >= MIN_WEIGHTED:
+                left = f"the weights leave {found['ess']:.0f} effective draws"
+                faults.append(f"{left} (should exceed {MIN_WEIGHTED})")
+            return faults
         if found["rhat"] > MAX_RHAT:
             faults.append(f"R-hat {found['rhat']:.3f} (should be below {MAX_RHAT})")
         if found["ess"] < MIN_ESS:
@@ -178,7 +195,11 @@ class HedgeFit:
         memory = posterior.get("variance_memory")
         spans = np.full((1, 1), np.inf) if memory is None else memory.values
         rows["noise"] = _spanned(spans) | _described(posterior["obs_var"].values)
-        return pd.DataFrame(rows).T.reindex(columns=_COLUMNS)
+        table = pd.DataFrame(rows).T.reindex(columns=_COLUMNS)
+        if "ess" in self.tree.attrs:  # resampled draws would count their copies
+            table["ess"] = table["ess"].where(table["ess"].isna(), self.tree.attrs["ess"])
+            table["rhat"] = np.nan
+        return table
 
     def hedge_ratio(self, kind: Kind = "filtered", *, level: float = 0.9) -> pd.DataFrame:
         """Hedge ratio by date: `mean, sd, lower, upper`, one block per hedge when there are several.

@@ -12,9 +12,9 @@ from kfmodels import priors
 from kfmodels import tree as trees
 from kfmodels.assumptions import Constant, RandomWalk, Weak
 from kfmodels.data import HedgeData
-from kfmodels.inference import PRIOR_DRAWS
 from kfmodels.models import HedgeRatioModel, Inputs, typical_move
 from kfmodels.noise import q_to_gain
+from kfmodels.posterior import PRIOR_DRAWS
 from kfmodels.results import HedgeFit
 
 if TYPE_CHECKING:

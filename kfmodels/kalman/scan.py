@@ -135,6 +135,36 @@ def final(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[State
     return state, noise.var if scale is None else scale.var
 
 
+class Last(NamedTuple):
+    """The innovation of the last observed row, its variance scale, and the degrees of freedom."""
+
+    error: Array
+    var: Array
+    dof: Array | None
+
+
+def ending(
+    rows: Series, start: State, drift: Drift, noise: Noise
+) -> tuple[State, Scale | None, Last, Array]:
+    """State and scale after the last row, the last innovation observed, and all of them (T, *b)."""
+    rows = timed(rows)
+    first = begin(rows, start, drift, noise)
+    blank = jnp.zeros(first[0].mean.shape[1:], first[0].mean.dtype)
+    last = Last(blank, blank + 1, None if first[1] is None else blank + 3)
+
+    def body(carry: tuple[State, Scale | None, Last], row: Series):
+        state, scale, last = carry
+        _, state, seen = step(state, row.design, row.y, drift, row.observed, row.dt)
+        faded = noise.fade(scale, row.dt)
+        var = noise.var if faded is None else faded.var
+        new = Last(seen.error, seen.var * var, None if faded is None else faded.dof)
+        last = jax.tree.map(lambda now, was: jnp.where(row.observed > 0, now, was), new, last)
+        return (state, noise.learn(faded, seen, row.observed), last), seen.error
+
+    (state, scale, last), errors = lax.scan(body, (*first, last), rows)
+    return state, scale, last, errors
+
+
 def filter(rows: Series, start: State, drift: Drift, noise: Noise) -> Filtered:
     """Predicted and filtered coefficients, innovations and their log density at every row."""
     rows = timed(rows)
@@ -211,7 +241,7 @@ def _smooth_variance(rows: Series, passed: Filtered, noise: Noise) -> Array:
         now = (1 - kept) * here + kept * later
         return now, now
 
-    dt = timed(rows).dt
+    dt: Array = timed(rows).dt
     kept = noise.factor ** jnp.concatenate([dt[1:], jnp.zeros_like(dt[:1])])
     kept = jnp.broadcast_to(kept, precision.shape)
     _, smoothed = lax.scan(body, precision[-1], (precision, kept), reverse=True)

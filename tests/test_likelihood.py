@@ -1,0 +1,216 @@
+"""The log likelihood that keeps nothing on the way, against the filter that keeps everything."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy import stats
+from scipy.special import gammaln
+
+from kfmodels.kalman import likelihood, scan
+from kfmodels.kalman.likelihood import _half_a_step, log_likelihood
+from kfmodels.kalman.step import (
+    ConstantVariance,
+    DiscountedVariance,
+    RandomWalk,
+    State,
+    StateDiscount,
+    step,
+)
+from tests.reference import slope
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+PAIRS, DRAWS, N = 3, 4, 2
+NOISES = ("constant", "discounted")
+
+run = jax.jit(log_likelihood)
+
+
+@jax.jit
+def by_filter(rows, start, drift, noise):
+    return scan.filter(rows, start, drift, noise).log_density.sum(0)
+
+
+def case(time: int, noise: str, *, timed: bool, drift: str = "walk", seed: int = 0):
+    """Pairs of their own series, draws of their own noise: batch axes `(pair, draw)`, 1 broadcasts."""
+    rng = np.random.default_rng(seed)
+    y = rng.normal(0, 2, (time, PAIRS, 1))
+    design = np.stack([rng.normal(0, 1, (time, PAIRS, 1)), np.ones((time, PAIRS, 1))], 1)
+    observed = rng.random((time, PAIRS, 1)) < 0.75
+    observed[0, 0] = False
+    if time > 1:
+        observed[:, 1] = True
+    dt = rng.exponential(1.0, (time, PAIRS, 1)) if timed else None
+    rows = scan.series(y, design, observed, dt)
+    root = rng.normal(size=(PAIRS, N, N))
+    start = State(
+        rng.normal(size=(N, PAIRS, 1)), np.moveaxis(root @ root.mT, 0, -1)[..., None] + np.zeros(1)
+    )
+    if drift == "walk":
+        q = np.exp(rng.normal(-2, 1, (N, PAIRS, DRAWS)))
+        drift_of: Any = RandomWalk(np.eye(N)[:, :, None, None] * q)
+    else:
+        drift_of = StateDiscount(rng.uniform(0.8, 1, (PAIRS, DRAWS)), np.ones((N, N, 1, 1)))
+    var = np.exp(rng.normal(0, 1, (PAIRS, DRAWS)))
+    noise_of: Any = ConstantVariance(var)
+    if noise == "discounted":
+        factor = rng.uniform(0.8, 1, (PAIRS, DRAWS))
+        noise_of = DiscountedVariance(var, np.full((1, 1), 4.0), factor)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), (rows, start, drift_of, noise_of))
+
+
+def loop(rows, start, drift, noise) -> np.ndarray:
+    """The one step on NumPy, row by row, scored by scipy."""
+    rows, start, drift, noise = jax.tree.map(np.asarray, (rows, start, drift, noise))
+    dt = rows.dt
+    if dt is None:
+        dt = np.ones_like(rows.observed)
+        dt[0] = 0
+    state, scale, total = start, noise.start(), 0.0
+    for t in range(len(rows.y)):
+        seen_row = rows.observed[t]
+        _, state, seen = step(state, rows.design[t], rows.y[t], drift, seen_row, dt[t])
+        faded = noise.fade(scale, dt[t])
+        scale = noise.learn(faded, seen, seen_row)
+        if faded is None:
+            density = stats.norm.logpdf(seen.error, scale=np.sqrt(noise.var * seen.var))
+        else:
+            density = stats.t.logpdf(seen.error, faded.dof, scale=np.sqrt(faded.var * seen.var))
+        total = total + seen_row * density
+    return np.asarray(total)
+
+
+# -- the same number -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drift", ["walk", "discount"])
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize("noise", NOISES)
+def test_it_is_what_the_filter_sums_to(noise: str, timed: bool, drift: str):
+    """31 rows: a last block that is not full, with the first row apart and with it."""
+    model = case(31, noise, timed=timed, drift=drift)
+    found = run(*model)
+    assert found.shape == (PAIRS, DRAWS)
+    assert_allclose(found, loop(*model), rtol=1e-11)
+    if timed:  # the other way round the filter writes the same times out
+        assert_allclose(found, by_filter(*model), rtol=1e-11)
+    assert len(np.unique(np.asarray(found))) == PAIRS * DRAWS
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_of_any_number_of_rows(noise: str):
+    for time, timed in ((1, False), (2, False), (4, True)):
+        model = case(time, noise, timed=timed, seed=time)
+        assert_allclose(run(*model), loop(*model), rtol=1e-11, atol=1e-13)
+
+
+def test_time_before_the_first_row_widens_the_start():
+    rows, *rest = case(31, "constant", timed=True)
+    still = rows._replace(dt=rows.dt.at[0].set(0.0))
+    first_seen = np.asarray(rows.observed[0, :, 0] > 0)
+    apart = np.abs(run(rows, *rest) - run(still, *rest)).min(-1)
+    assert (apart[first_seen] > 1e-6).all()
+    plain = rows._replace(dt=jnp.ones_like(rows.dt).at[0].set(0.0))
+    assert_allclose(run(plain, *rest), run(rows._replace(dt=None), *rest), rtol=1e-12)
+
+
+def test_nothing_observed_is_worth_nothing():
+    for noise in NOISES:
+        rows, *rest = case(31, noise, timed=True)
+        blank = rows._replace(observed=jnp.zeros_like(rows.observed))
+        assert_allclose(run(blank, *rest), 0.0, atol=1e-13)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_a_noise_far_from_the_data_is_scored_as_exactly(noise: str):
+    """Of a start at 1e5 and at 1e-5 of the sd of the data; what is known of it then fades."""
+    rows, start, drift, given = case(31, noise, timed=False)
+    for size in (1e-10, 1e10):
+        far = given._replace(var=given.var * size)
+        assert_allclose(run(rows, start, drift, far), loop(rows, start, drift, far), rtol=1e-11)
+
+
+def test_a_noise_forgotten_by_many_orders_is_scored_as_exactly():
+    """The variance learnt is 1e-17 of the one it started at: nothing may be added to 1."""
+    rows, start, drift, noise = case(200, "discounted", timed=False)
+    noise = noise._replace(factor=jnp.full_like(noise.factor, 0.7), var=noise.var * 1e20)
+    exact = State(start.mean, jnp.zeros_like(start.cov))
+    still = RandomWalk(drift.noise * 0)
+    found = run(rows, exact, still, noise)
+    assert np.isfinite(found).all()
+    assert_allclose(found, loop(rows, exact, still, noise), rtol=1e-11)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_single_precision_from_a_wide_start(noise: str):
+    """As wide as `Weak` on daily prices: 100 sds of the noise. Within a hundredth of a nat."""
+    rows, start, drift, given = case(200, noise, timed=False)
+    wide = State(start.mean, jnp.eye(N)[:, :, None, None] * jnp.full((1, 1), 1e4))
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (rows, wide, drift, given))
+    exact = run(*jax.tree.map(lambda leaf: leaf.astype(float), single))
+    found = run(*single)
+    assert found.dtype == jnp.float32
+    assert exact.dtype == jnp.float64
+    rounding = 4 * float(jnp.finfo(jnp.float32).eps) * np.abs(exact)
+    assert (np.abs(found - exact) < 0.01 + rounding).all()
+
+
+# -- gradients -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_gradients_are_finite_differences(noise: str, monkeypatch: pytest.MonkeyPatch):
+    rows, start, drift, given = (
+        jax.tree.map(lambda leaf: leaf[..., :1, :1], part) for part in case(9, noise, timed=True)
+    )
+
+    def f(u):
+        walk = RandomWalk(drift.noise * jnp.exp(u[0]))
+        scale = given._replace(var=given.var * jnp.exp(u[1]))
+        if noise == "discounted":
+            scale = scale._replace(factor=jax.nn.sigmoid(u[2]), dof=jnp.exp(u[3]))
+        far = State(start.mean + u[4], start.cov * jnp.exp(u[5]))
+        return log_likelihood(rows, far, walk, scale)[0, 0]
+
+    at, one = np.array([0.3, -0.2, 1.5, 1.8, 0.1, 0.4]), jax.jit(f)
+    expected = slope(lambda u: float(one(u)), at)
+    assert_allclose(jax.jit(jax.jacfwd(f))(at), expected, rtol=1e-8, atol=1e-9)
+    # backwards through four rows at once compiles for a quarter of a minute
+    monkeypatch.setattr(likelihood, "_AT_ONCE", 2)
+    assert_allclose(jax.jit(jax.grad(f))(at), expected, rtol=1e-8, atol=1e-9)
+    assert (np.abs(expected) > 1e-3).sum() == (6 if noise == "discounted" else 4)
+
+
+# -- the gamma functions ---------------------------------------------------------------------------
+
+
+def half_a_step(a) -> np.ndarray:
+    ratio, rest = jax.jit(_half_a_step)(a)
+    return np.asarray(jnp.log(ratio) + rest)
+
+
+def test_the_ratio_of_gamma_functions_is_scipys():
+    """To what scipy's difference keeps: a rounding of the larger of two logarithms."""
+    dof = np.geomspace(0.5, 1e6, 4001)
+    a = dof / 2
+    expected = gammaln(a + 0.5) - gammaln(a)
+    rounding = 4 * np.finfo(float).eps * (1 + np.abs(gammaln(a + 0.5)))
+    assert (np.abs(half_a_step(a) - expected) < 3e-14 + rounding).all()
+
+
+def test_two_half_steps_are_a_whole_one():
+    """gamma(a + 1) / gamma(a) = a, where the logarithms of scipy have lost their digits."""
+    a = np.geomspace(1e-3, 5e5, 4001)
+    found = half_a_step(a) + half_a_step(a + 0.5)
+    assert_allclose(found, np.log(a), rtol=0, atol=5e-14)
+
+
+def test_the_ratio_in_single_precision_over_the_whole_range():
+    a = np.geomspace(0.25, 5e5, 501).astype(np.float32)
+    found = half_a_step(a)
+    assert found.dtype == np.float32
+    assert_allclose(found, half_a_step(a.astype(float)), rtol=0, atol=3e-6)
