@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kfmodels.calibration import calibrate as calibrate
     from kfmodels.comparison import compare as compare
     from kfmodels.data import HedgeData as HedgeData
+    from kfmodels.data import HedgePairs as HedgePairs
     from kfmodels.distributions import KalmanRegression as KalmanRegression
     from kfmodels.evidence import prior_sensitivity as prior_sensitivity
     from kfmodels.evidence import static_probability as static_probability
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from kfmodels.noise import Memory as Memory
     from kfmodels.noise import Moves as Moves
     from kfmodels.online import OnlineFilter as OnlineFilter
+    from kfmodels.pooling import pool as pool
     from kfmodels.ranking import rank_hedges as rank_hedges
     from kfmodels.replay import follow as follow
     from kfmodels.results import HedgeFit as HedgeFit
@@ -58,6 +60,7 @@ _HOME = {
     "HedgeBoard": "board",
     "HedgeData": "data",
     "HedgeFit": "results",
+    "HedgePairs": "data",
     "Horseshoe": "noise",
     "ImportanceSampling": "importance",
     "KalmanOLS": "kalman_ols",
@@ -81,6 +84,7 @@ _HOME = {
     "leave_future_out": "future",
     "likelihood_surface": "surface",
     "load": "results",
+    "pool": "pooling",
     "prior_and_posterior": "words",
     "prior_predictive": "words",
     "prior_sensitivity": "evidence",

@@ -73,7 +73,7 @@ def fit_many(
     $$p(\delta_i, v_i \mid y_i) \propto p(\delta_i, v_i) \prod_t p(y_{it} \mid y_{i,<t}, ...)$$
 
     A pair that cannot be fitted stops nothing: its status is a sentence. The same pair, seed and
-    data give the same numbers, whatever the other pairs, the chunks and the executor are.
+    data give the same bits, whatever the other pairs and the executor; chunk_size moves rounding.
 
     Args:
         pairs: from `HedgeData.pairs`, `all_pairs` or `one_target`.
@@ -83,7 +83,8 @@ def fit_many(
             else 16, or 2048 where JAX here computes on a GPU.
         seed: the same seed gives the same draws on the same kind of machine.
         executor: who fits the chunks: any `concurrent.futures.Executor`; for a cluster, or to survive
-            workers that die, Dask's `Client.get_executor()`. Default: threads of this process.
+            workers that die, Dask's `Client.get_executor()` (`pip install 'kfmodels[cluster]'`).
+            Default: threads of this process.
         store: a folder for prices and finished chunks, on a disk that all workers share. The same
             call with the same folder goes on where a run was stopped, by whatever. Default: a
             temporary folder that lives as long as the board.
@@ -98,6 +99,13 @@ def fit_many(
         OSError: the disk is full. What is finished stays, here and after Ctrl-C and kills.
 
     Source: the method's; see `ImportanceSampling`.
+
+    Example:
+        >>> from kfmodels import HedgeData, datasets, fit_many
+        >>> prices = datasets.factor_etfs().loc["2019":"2020", ["MTUM", "QUAL"]]
+        >>> board = fit_many(HedgeData.one_target(prices, "MTUM"), progress=False)
+        >>> board.status["MTUM/QUAL"]
+        'ok'
     """
     model = hedge_ratio_model() if model is None else model
     _check(pairs, model, method, chunk_size, seed, executor)
@@ -201,14 +209,13 @@ class _Opened:
     """A job as a worker has it, read once a process."""
 
     def __init__(self, path: str, identity: str) -> None:
-        self.store = Store.open(path)
-        self.first = Lock()
-        self.compiled = False
         where = f"the worker on {platform.node()}"
-        if self.store.identity != identity:
+        there = (Path(path) / MANIFEST).is_file()
+        if not there or Store.open(path).identity != identity:
             raise ValueError(
-                f"{where} sees another job in {path}: share one folder with all workers"
+                f"{where} does not see this job in {path}: give store a folder that all workers share"
             )
+        self.store, self.first, self.compiled = Store.open(path), Lock(), False
         changes = differences(self.store.job["versions"], versions())
         if changes:
             raise ValueError(f"{where} has other versions: {'; '.join(changes)}; install the same")
@@ -236,18 +243,12 @@ def work(
     """
     with _opening:
         job = _opened(path, identity)
-    store = job.store
-    fitted = partial(
-        fit_chunk,
-        store.pairs,
-        store.chunks[number],
-        model,
-        method,
-        store.job["seed"],
-        size=store.job["chunk_size"],
-    )
+        store = job.store
+    given = store.pairs, store.chunks[number], model, method, store.job["seed"]
     try:
-        arrays, statuses = _compiled_once(job, fitted)
+        arrays, statuses = _compiled_once(
+            job, partial(fit_chunk, *given, size=store.job["chunk_size"])
+        )
         return store.write(number, arrays, statuses)
     except OSError:
         raise
@@ -300,6 +301,9 @@ class _Run:
             try:
                 self._all(pool, todo, bar.update)
             except KeyboardInterrupt:
+                self._take_back()
+                if self.pending:
+                    sys.stderr.write("\ninterrupted: waiting for chunks that have begun\n")
                 self._drain()
                 sys.stderr.write(f"\ninterrupted: {self._kept()}\n")
                 raise
@@ -351,11 +355,13 @@ class _Run:
             self.journal.add(outcome)
         return len(names)
 
+    def _take_back(self) -> None:
+        """Cancel what has not begun."""
+        self.pending = {future: n for future, n in self.pending.items() if not future.cancel()}
+
     def _drain(self) -> None:
-        """Take back what has not begun, wait for the rest and keep it."""
-        for future in list(self.pending):
-            if future.cancel():
-                del self.pending[future]
+        """Cancel what has not begun, wait for the rest and keep it."""
+        self._take_back()
         for future in as_completed(list(self.pending)):
             with suppress(Exception):
                 self._settle(future)
@@ -371,14 +377,14 @@ class _Run:
 
     def _explained(self, error: Exception, executor: Executor | None) -> Exception:
         """What stopped the run, and what to do."""
-        kept, path = self._kept(), self.journal.store.path
+        kept, path, told = self._kept(), self.journal.store.path, f"{type(error).__name__}: {error}"
         if isinstance(error, OSError):
             if error.errno in (ENOSPC, EDQUOT, EFBIG):
                 return OSError(
                     error.errno, f"no space left to write to in {path}: {kept}, with space freed"
                 )
             shared = "" if executor is None else f"; every worker must see {path} under this name"
-            return OSError(error.errno, f"a chunk stopped on {_told(error)}{shared}. {kept}")
+            return OSError(error.errno, f"a chunk stopped on {told}{shared}. {kept}")
         if isinstance(error, BrokenExecutor):
             return ValueError(
                 f"a worker process died, and the {type(executor).__name__} with it: {kept}, with a new "
@@ -386,11 +392,7 @@ class _Run:
             )
         if isinstance(error, CancelledError):
             return ValueError(f"the executor gave up chunks that were handed to it: {kept}")
-        return ValueError(f"the workers cannot fit: {_told(error)}. {kept}")
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+        return ValueError(f"the workers cannot fit: {told}. {kept}")
 
 
 def _threads() -> int:

@@ -1,7 +1,7 @@
 """`HedgeBoard`: every pair of a universe, what its hedge is, how sure, and which pairs failed."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -183,6 +183,17 @@ class HedgeBoard:
         Args:
             targets: only pairs with one of these targets.
         """
+        names, arrays = self.fitted(_ONLINE, targets)
+        return _online(names, arrays, self.pairs, self.model)
+
+    def fitted(
+        self, keys: Sequence[str], targets: list[str] | None = None
+    ) -> tuple[list[str], Arrays]:
+        """Names and some arrays of all pairs with which all is well, or of those of some targets.
+
+        Raises:
+            ValueError: there is none.
+        """
         parts: list[tuple[list[str], Arrays]] = []
         statuses = self.status.to_dict()
         target_of = dict(zip(self.pairs.names, (t for t, _ in self.pairs.pairs), strict=True))
@@ -193,12 +204,22 @@ class HedgeBoard:
                 if statuses[name] == OK and (targets is None or target_of[name] in targets)
             ]
             if keep:
-                parts.append(([names[place] for place in keep], _taken(arrays, keep)))
+                held = {k: arrays[k][keep] for k in keys if k in arrays}
+                parts.append(([names[place] for place in keep], held))
         if not parts:
-            raise ValueError("no pair was fitted, so there is no filter to run: see board.status")
-        names = [name for chunk, _ in parts for name in chunk]
-        arrays = {k: np.concatenate([a[k] for _, a in parts]) for k in parts[0][1]}
-        return _online(names, arrays, self.pairs, self.model)
+            whose = "" if targets is None else f" of {', '.join(targets)}"
+            raise ValueError(f"no pair{whose} was fitted: board.status says why")
+        every = {k: np.concatenate([held[k] for _, held in parts]) for k in parts[0][1]}
+        return [name for names, _ in parts for name in names], every
+
+    @cached_property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the inferred parameters, in the order of `points`."""
+        name = next(name for name, status in self.status.items() if status == OK)
+        inputs = self.model.inputs(self.pairs.data(str(name)))
+        with jax.enable_x64(True):
+            alone = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
+            return tuple(importance.layout_of(alone, self.model).shapes)
 
     def chunks(self) -> Iterator[tuple[list[str], Arrays]]:
         """The finished chunks: names of their pairs, and the arrays of `kfmodels.chunk.fit_chunk`."""
@@ -237,7 +258,7 @@ class HedgeBoard:
         table: Any = self._table
         redone = int(table["refitted"].sum())
         if redone:
-            lines.append(f"  {redone} of them refitted with NUTS (their importance weights failed)")
+            lines.append(f"  {redone} refitted with NUTS (their importance weights failed)")
         for sentence, names in _grouped(status[status != OK]):
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             lines.append(f"  {shown}: {sentence}")
@@ -251,6 +272,9 @@ class HedgeBoard:
             )
         return "\n".join(lines)
 
+
+_ONLINE = (*RECURSION, "mean", "cov", "dof", "last_obs_var", "pivot", "scale", "offset")
+_ONLINE += ("last_y", "last_x")
 
 _COLUMNS = [
     "beta",
@@ -320,12 +344,6 @@ def _variance(arrays: Arrays) -> np.ndarray:
         return arrays["obs_scale"] ** 2
     dof = arrays["dof"]
     return arrays["last_obs_var"] * dof / (dof - 2)
-
-
-def _taken(arrays: Arrays, keep: list[int]) -> Arrays:
-    """What an online filter needs of some pairs of a chunk."""
-    names = ("mean", "cov", "dof", "last_obs_var", "pivot", "scale", "offset", "last_y", "last_x")
-    return {k: arrays[k][keep] for k in (*RECURSION, *names) if k in arrays}
 
 
 def _online(

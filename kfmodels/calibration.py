@@ -27,6 +27,7 @@ from kfmodels import mixture
 from kfmodels import tree as trees
 from kfmodels.assumptions import Diffuse, StateDiscount
 from kfmodels.data import HedgeData
+from kfmodels.importance import ImportanceSampling
 from kfmodels.inference import NUTS
 from kfmodels.models import HedgeRatioModel, Inputs
 
@@ -123,7 +124,7 @@ def calibrate(
     data: HedgeData,
     *,
     simulations: int = 200,
-    method: NUTS = NUTS(warmup=500, draws=1000, chains=1),
+    method: NUTS | ImportanceSampling = NUTS(warmup=500, draws=1000, chains=1),
     seed: int = 0,
     progress: bool = True,
 ) -> Calibration:
@@ -227,7 +228,7 @@ def _gathered(done: list[_Simulation], data: HedgeData) -> Calibration:
 
 
 def _simulated(
-    model: HedgeRatioModel, data: HedgeData, inputs: Inputs, method: NUTS, seed: int, number: int
+    model: HedgeRatioModel, data: HedgeData, inputs: Inputs, method: Any, seed: int, number: int
 ) -> _Simulation:
     """Draw a truth, infer it, and say where it lies in the posterior."""
     random = np.random.default_rng([seed, number])

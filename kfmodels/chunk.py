@@ -1,12 +1,13 @@
 """The numbers of many pairs at once: their posteriors, and where each filter stands at the end."""
 
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, PartitionSpec
 
 from kfmodels import posterior, priors
 from kfmodels.adaptive import Weighted
@@ -64,14 +65,16 @@ def fit_chunk(
     if not good:
         return {}, statuses
     # a padding pair is the first one again: nothing of it is kept
-    size = max(size or 0, len(good))
+    devices = jax.local_device_count()
+    size = -(-max(size or 0, len(good)) // devices) * devices
     taken = good + [good[0]] * (size - len(good))
     inputs, coordinates = model.inputs_of_pairs(_shortened(arrays, taken))
     keys = np.stack([pair_key(pairs.names[numbers[place]], seed) for place in taken])
     with jax.enable_x64(True):
         found, log_static, static_error = _explored(inputs, keys, seed, model, method)
-        found, notes, redone = refitted(found, inputs, model, seed, range(len(good)))
-        made = jax.device_get(_ended(found, inputs, model=model))
+        found, notes, redone = refitted(found, inputs, model, keys[:, 0], range(len(good)))
+        ended = _by_device(_ended, (model,))
+        made = jax.device_get(ended(found, inputs))
         made |= jax.device_get(
             {
                 "points": found.points,
@@ -84,7 +87,7 @@ def fit_chunk(
                 "pareto_k": found.pareto_k,
             }
         )
-    made["refitted"] = redone
+    made |= {"refitted": redone, "typical_move": inputs.typical_move}
     made |= dict(zip(("pivot", "scale", "offset"), coordinates, strict=True))
     made |= _half_lives(made.pop("error"), inputs)
     made |= _last_prices(pairs, [numbers[place] for place in taken])
@@ -172,21 +175,43 @@ def _explored(
     if isinstance(model.drift, RandomWalk):
         # rows past the end are not observed: time passing there changes no density
         quick = inputs._replace(dt=None)
-    run = partial(explore, quick, keys, seed=np.uint32(seed), model=model, method=method)
-    found = run(still=np.zeros(len(keys)))
+    run = _by_device(_weighted, (model, method))
+    seeds = np.full(len(keys), seed, np.uint32)
+    found = run(quick, keys, seeds, np.zeros(len(keys)))
     if "delta_beta" not in layout_of(quick, model).shapes:
         unknown = jnp.full(len(keys), jnp.nan)
         return found, unknown, unknown
-    static = run(still=np.ones(len(keys)))
+    static = run(quick, keys, seeds, np.ones(len(keys)))
     factor = static.log_evidence - found.log_evidence
     reliable = jnp.maximum(static.pareto_k, found.pareto_k) <= MAX_PARETO_K
     error = jnp.hypot(evidence_error(static), evidence_error(found))
     return found, jnp.where(reliable, factor, jnp.nan), error
 
 
-@partial(jax.jit, static_argnames=("model",))
-def _ended(found: Weighted, inputs: Inputs, *, model: HedgeRatioModel) -> dict[str, Array]:
+@lru_cache(maxsize=8)
+def _by_device(function: Any, settings: tuple[Any, ...]) -> Any:
+    """A function of arrays that begin with the axis of pairs, which the devices here share."""
+    run = partial(function, settings=settings)
+    count = jax.local_device_count()
+    if count == 1:
+        return jax.jit(run)
+    mesh = jax.make_mesh(
+        (count,), ("pair",), axis_types=(AxisType.Auto,), devices=jax.local_devices()
+    )
+    spec = PartitionSpec("pair")
+    return jax.jit(jax.shard_map(run, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
+
+
+def _weighted(
+    inputs: Inputs, keys: Array, seeds: Array, still: Array, *, settings: tuple[Any, Any]
+) -> Weighted:
+    model, method = settings
+    return explore(inputs, keys, still, seeds[0], model=model, method=method)
+
+
+def _ended(found: Weighted, inputs: Inputs, *, settings: tuple[Any]) -> dict[str, Array]:
     """The mixture of every pair after its last row, and the innovations of the plug-in."""
+    (model,) = settings
     mixed = chosen(recursion(found.points, inputs, model=model), found.log_weights)
     each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)
     law = model.regression(each, **mixed)
@@ -198,7 +223,7 @@ def _ended(found: Weighted, inputs: Inputs, *, model: HedgeRatioModel) -> dict[s
         "cov": jnp.moveaxis(state.cov, (0, 1), (-2, -1)),
         "spread": error.mean(1),
         "spread_sd": jnp.sqrt(var.mean(1) + error.var(1)),
-        "error": errors[..., -1].T,
+        "error": jnp.moveaxis(errors[..., -1], 0, -1),
         "log_prior": _log_prior(found.points, inputs, model=model),
     }
     if scale is not None:

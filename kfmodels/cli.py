@@ -1,17 +1,26 @@
-"""The `kfmodels` command: demo, fit, show, report, update."""
+"""The `kfmodels` command: demo, fit, show, report, update; fit-many and board."""
 
 import json
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-Transform = Literal["log", "level", "return"]
+from kfmodels import cli_many
+from kfmodels.shell import (
+    AsJson,
+    MovingVariance,
+    Prices,
+    Seed,
+    Transform,
+    Until,
+    plain_errors,
+    record,
+    rows_until,
+)
+from kfmodels.shell import read_prices as _read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,11 +34,6 @@ app = typer.Typer(
     help="Infer how fast a hedge ratio moves, then run the fitted filter tick by tick.",
 )
 
-Prices = Annotated[
-    Path, typer.Argument(help="Prices, csv or parquet: date first, a column a ticker.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-
 
 @app.command()
 def demo(
@@ -40,7 +44,7 @@ def demo(
     """The main job on prices that come with the package: AAPL hedged with the S&P 500."""
     from kfmodels.demo import run
 
-    with _plain_errors():
+    with plain_errors():
         run(out, say=typer.echo)
 
 
@@ -50,20 +54,14 @@ def fit(
     target: Annotated[str, typer.Option(help="Ticker to hedge.")],
     hedges: Annotated[str, typer.Option(help="Tickers to hedge it with, separated by commas.")],
     out: Annotated[Path, typer.Option(help="File to write the fit to (netCDF).")],
-    until: Annotated[
-        str | None, typer.Option(help="Last date (or time) to infer the noise from.")
-    ] = None,
-    transform: Annotated[Transform, typer.Option(help="What to do to the prices.")] = "log",
-    discounted: Annotated[
-        bool, typer.Option("--discounted", help="Let the observation variance move.")
-    ] = False,
+    until: Until = None,
+    transform: Transform = "log",
+    discounted: MovingVariance = False,
     draws: Annotated[int, typer.Option(help="Draws per chain, after as many to warm up.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
+    seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Infer the noise of one target and its hedges, and save the fit."""
-    import pandas as pd
-
     from kfmodels.assumptions import Constant, Discounted
     from kfmodels.data import HedgeData
     from kfmodels.inference import NUTS
@@ -71,16 +69,12 @@ def fit(
     from kfmodels.models import hedge_ratio_model
     from kfmodels.report import report
 
-    with _plain_errors():
+    with plain_errors():
         if not out.absolute().parent.is_dir():
             raise ValueError(f"there is no folder {out.parent} to write {out.name} to")
-        table = _read(prices)
+        table = rows_until(_read(prices), until)
         names = [name.strip() for name in hedges.split(",") if name.strip()]
         data = HedgeData.from_prices(table, target=target, hedges=names, transform=transform)
-        if until is not None:
-            end: Any = pd.Timestamp(until, tz=getattr(table.index, "tz", None))
-            whole_day = pd.Timedelta(days=1) if end == end.normalize() else pd.Timedelta(1, "ns")
-            data = data.before(end + whole_day)
         model = hedge_ratio_model(noise=Discounted() if discounted else Constant())
         fitted = infer(data, model, method=NUTS(warmup=draws, draws=draws), seed=seed)
         fitted.save(out)
@@ -94,6 +88,10 @@ def fit(
         )
 
 
+app.command("fit-many")(cli_many.fit_many)
+app.command("board")(cli_many.board)
+
+
 @app.command()
 def show(
     fitted: Annotated[Path, typer.Argument(metavar="FIT", help="A saved fit.")],
@@ -103,7 +101,7 @@ def show(
     from kfmodels.report import report
     from kfmodels.results import load
 
-    with _plain_errors():
+    with plain_errors():
         found = load(fitted)
         typer.echo(json.dumps(_summary(found), allow_nan=False) if as_json else report(found))
 
@@ -120,7 +118,7 @@ def report(
     from kfmodels.page import write_page
     from kfmodels.results import load
 
-    with _plain_errors():
+    with plain_errors():
         found = load(fitted)
         write_page(found, out, None if prices is None else _read(prices))
         typer.echo(f"Saved to {out}: one file, to be opened in any browser")
@@ -141,7 +139,7 @@ def update(
     Where it stands is kept beside the fit, in FIT.live.json; rows already seen are left out, so the
     same file may be given again.
     """
-    with _plain_errors():
+    with plain_errors():
         if (prices is None) == (not tick):
             raise ValueError("give either --prices FILE or --tick TICKER=PRICE for every ticker")
         if tick and at is None:
@@ -156,7 +154,7 @@ def update(
         live.save(kept)
         if as_json:
             for one in ticks:
-                typer.echo(json.dumps(_record(asdict(one)), allow_nan=False))
+                typer.echo(json.dumps(record(asdict(one)), allow_nan=False))
             return
         if not ticks:
             typer.echo(f"nothing later than {live.at}: the filter stands where it stood")
@@ -177,58 +175,6 @@ def update(
         else:
             typer.echo("  a price was missing in the last row: the ratio only became less certain")
         typer.echo(f"Saved to {kept}")
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """An error or a warning is a sentence on stderr, an error exit code 2; neither a traceback."""
-
-    def say(message: Any, *_: Any, **__: Any) -> None:
-        typer.echo(f"warning: {message}", err=True)
-
-    warnings.showwarning, usual = say, warnings.showwarning
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-    finally:
-        warnings.showwarning = usual
-
-
-def _read(path: Path) -> Any:
-    import pandas as pd
-
-    if path.suffix.lower() in (".parquet", ".pq"):
-        try:
-            table = pd.read_parquet(path)
-        except ImportError as error:
-            raise ValueError("reading parquet needs pyarrow: install kfmodels[parquet]") from error
-        if isinstance(table.index, pd.RangeIndex):
-            table = table.set_index(table.columns[0])
-    else:
-        table = pd.read_csv(path, index_col=0)
-    if not isinstance(table.index, pd.DatetimeIndex):
-        table.index = _dates(table.index, path)
-    return table
-
-
-def _dates(labels: Any, path: Path) -> Any:
-    """The first column as dates: text, or whole numbers like 20210104, never a count of rows."""
-    import pandas as pd
-
-    numbers = pd.api.types.is_numeric_dtype(labels)
-    try:
-        if numbers:
-            return pd.to_datetime(labels.astype(str), format="%Y%m%d")
-        try:
-            return pd.to_datetime(labels)
-        except ValueError as error:
-            if "utc=True" not in str(error):  # offsets that change with the season become UTC
-                raise
-            return pd.to_datetime(labels, utc=True)
-    except ValueError as error:
-        raise ValueError(f"the first column of {path} should hold dates: {error}") from error
 
 
 def _live(fitted: Path, kept: Path) -> "OnlineFilter":
@@ -290,7 +236,7 @@ def _summary(fitted: Any) -> dict[str, Any]:
         "target": fitted.target,
         "hedges": list(fitted.hedges),
         "fit_until": str(fitted.fit_until),
-        "noise": {name: _record(row.to_dict()) for name, row in table.iterrows()},
+        "noise": {name: record(row.to_dict()) for name, row in table.iterrows()},
         "hedge_ratio": {
             name: {
                 k: float(fitted.tree["filtered"][k].isel(time=-1).sel(coef=name))
@@ -298,23 +244,8 @@ def _summary(fitted: Any) -> dict[str, Any]:
             }
             for name in fitted.hedges
         },
-        "convergence": _record(fitted.convergence()),
+        "convergence": record(fitted.convergence()),
     }
-
-
-def _record(values: dict[str, Any]) -> dict[str, Any]:
-    """The same for JSON: no NaN, no infinity, dates as text."""
-    plain = {}
-    for name, value in values.items():
-        if isinstance(value, float):
-            plain[name] = value if abs(value) < float("inf") else None
-        elif isinstance(value, dict):
-            plain[name] = _record(value)
-        else:
-            plain[name] = (
-                value if isinstance(value, (bool, int, str)) or value is None else str(value)
-            )
-    return plain
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ MIXTURE_DRAWS = 64
 """Noise draws that tables and the online filter mix over."""
 
 _CHAINS, _KEPT = 4, 250
-_COARSE = 64
+_COARSE = 128
 """Prior draws that Newton's method starts from the best of."""
 
 

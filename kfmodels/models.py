@@ -17,7 +17,6 @@ from kfmodels.assumptions import (
     Diffuse,
     Discounted,
     Drift,
-    Known,
     Noise,
     RandomWalk,
     Start,
@@ -27,7 +26,15 @@ from kfmodels.assumptions import (
 from kfmodels.coordinates import Coordinates
 from kfmodels.data import HedgeData
 from kfmodels.distributions import KalmanRegression
-from kfmodels.inputs import Inputs, PairArrays, one_of, pair_coordinates, stacked, typical_move
+from kfmodels.inputs import (
+    Inputs,
+    PairArrays,
+    one_of,
+    pair_coordinates,
+    stacked,
+    start_of,
+    typical_move,
+)
 from kfmodels.noise import (
     EXPECTED_NOISE_SHARE,
     HEDGE_MEMORY,
@@ -105,7 +112,7 @@ class HedgeRatioModel:
         design = np.where(data.observed[:, None], coordinates.design(data.x), 0.0)
         # around the offset; without an intercept that is 0, and a ratio near y / x must be likely
         spread = float(np.sqrt((y[data.observed] ** 2).mean()))
-        mean, cov = self._start(coordinates, spread, list(data.hedges))
+        mean, cov = start_of(self.initial, coordinates, spread, list(data.hedges))
         move, ratio = typical_move(data)
         return Inputs(
             y=np.where(data.observed, y, 0.0),
@@ -134,7 +141,7 @@ class HedgeRatioModel:
         y, design, scales = stacked(arrays, coordinates, intercept)
         spread = np.sqrt((y**2).sum(1) / arrays.observed.sum(1))
         starts = [
-            self._start(one_of(coordinates, number, intercept), wide, ["the hedge"])
+            start_of(self.initial, one_of(coordinates, number, intercept), wide, ["the hedge"])
             for number, wide in enumerate(spread.tolist())
         ]
         made = Inputs(
@@ -149,26 +156,6 @@ class HedgeRatioModel:
             start_cov=np.stack([cov for _, cov in starts]),
         )
         return made, coordinates
-
-    def _start(
-        self, coordinates: Coordinates, spread: float, hedges: list[str]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and covariance of the inner coefficients; zeros stand for a flat start."""
-        n = coordinates.coefficients
-        mean, cov = np.zeros(n), np.zeros((n, n))
-        if isinstance(self.initial, Weak):
-            cov = np.eye(n) * (self.initial.sds * spread) ** 2
-        elif isinstance(self.initial, Known):
-            given = np.asarray(self.initial.mean, float)
-            if given.shape != (n,):
-                names = ", ".join([*hedges, "alpha"][:n])
-                raise ValueError(
-                    f"Known: the start has {given.size} coefficients, the model {n}: {names}"
-                )
-            mean, cov = coordinates.from_original(given, np.asarray(self.initial.cov, float))
-        elif not isinstance(self.initial, Diffuse):
-            mean, cov = coordinates.from_original(np.zeros(n), cov)
-        return mean, cov
 
     def _check_listed(self, hedges: list[str]) -> None:
         for listed in (self.beta_delta, getattr(self.beta_delta, "delta", None)):

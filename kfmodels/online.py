@@ -73,8 +73,8 @@ class OnlineFilter:
         self.at = at
         self.last_prices = last_prices
         self.log_weights, self.weights = log_weights, np.exp(log_weights)
-        self.drift, self.noise = _owned(drift), _owned(noise)
-        self._state, self._scale = _owned(state), scale and _owned(scale)
+        self.drift, self.noise = owned(drift), owned(noise)
+        self._state, self._scale = owned(state), scale and owned(scale)
         self._matrix, self._shift = coordinates.matrix(), coordinates.shift()
         self._names = (*self.hedges, "alpha") if coordinates.intercept else self.hedges
         self._lgamma = _LogGamma()
@@ -132,7 +132,7 @@ class OnlineFilter:
             ValueError: infinite or non-positive price, wrong number of hedges, negative dt, time not
                 later than the last. The filter is then as it was before.
         """
-        _check_dt(dt)
+        check_dt(dt)
         if at is not None:
             self._check_later(at)
         prices = [float(y), *self._prices(x)]
@@ -208,7 +208,7 @@ class OnlineFilter:
 
     def _ahead(self, x: Any, dt: float) -> tuple[Forecast, Scale | None]:
         """Forecast of zero by every draw, and where its noise will stand."""
-        _check_dt(dt)
+        check_dt(dt)
         hedges = self._prices(x)
         if any(price != price for price in hedges):
             raise ValueError(f"forecast needs a price of every hedge: {', '.join(self.hedges)}")
@@ -219,10 +219,10 @@ class OnlineFilter:
         return forecast(predicted, self._design(values), 0.0), self.noise.fade(self._scale, dt)
 
     def _check_later(self, at: Any) -> None:
-        kind, now = _instant(at)
+        kind, now = instant(at)
         if self.at is None:
             return
-        kept, last = _instant(self.at)
+        kept, last = instant(self.at)
         if kind != kept:
             raise ValueError(
                 f"the tick at {at} is {kind}, the one before, at {self.at}, was {kept}: use one "
@@ -285,7 +285,7 @@ class OnlineFilter:
 
     def _mix_forecast(self, seen: Forecast, faded: Scale | None) -> tuple[float, float]:
         """Mean and variance of the innovation over the draws."""
-        obs_var = self.noise.var if faded is None else faded.var * _tail(faded)
+        obs_var = self.noise.var if faded is None else faded.var * tail(faded)
         var = obs_var * seen.var
         weights, error = self.weights, seen.error
         mean = float(error @ weights)
@@ -318,7 +318,7 @@ class OnlineFilter:
         """Mean, and the covariances with and without what is not known of the noise, stacked."""
         n, a, weights = len(self._names), self._matrix, self.weights
         mean, cov = self._state
-        var = self.noise.var if self._scale is None else self._scale.var * _tail(self._scale)
+        var = self.noise.var if self._scale is None else self._scale.var * tail(self._scale)
         centre = mean @ weights
         away = mean - centre[:, None]
         both = np.empty((2, n, n))
@@ -349,12 +349,12 @@ class OnlineFilter:
         )
 
 
-def _owned(part: Any) -> Any:
+def owned(part: Any) -> Any:
     """The same arrays in C order: with another layout a sum may round otherwise after a reload."""
     return type(part)(*(np.ascontiguousarray(leaf, float) for leaf in part))
 
 
-def _tail(scale: Scale) -> np.ndarray:
+def tail(scale: Scale) -> np.ndarray:
     """Variance of a Student-t over its squared scale: what is not known of the variance itself."""
     return np.where(scale.dof > 2, scale.dof / np.maximum(scale.dof - 2, 1e-300), np.inf)
 
@@ -377,12 +377,13 @@ class _LogGamma:
         return answer
 
 
-def _check_dt(dt: float) -> None:
+def check_dt(dt: float) -> None:
+    """Raise unless it is a number of bars."""
     if not 0 <= dt < math.inf:
         raise ValueError(f"dt is the number of bars since the last row, 0 or more, not {dt}")
 
 
-def _instant(at: Any) -> tuple[str, Any]:
+def instant(at: Any) -> tuple[str, Any]:
     """The kind of a time, and the time as something that compares with others of its kind."""
     if isinstance(at, (int, np.integer)):
         return "a number", int(at)

@@ -6,15 +6,14 @@ axes `(pair, draw)`, last. What a pair answers is what its own `OnlineFilter` wo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import pi
 from typing import Any
 
 import numpy as np
 
 from kfmodels.coordinates import Coordinates
-from kfmodels.kalman.density import log_normal
+from kfmodels.kalman.density import log_normal, log_student_series
 from kfmodels.kalman.step import Drift, Forecast, Noise, Scale, State, forecast, predict, update
-from kfmodels.online import OnlineFilter, _check_dt, _instant, _owned, _tail
+from kfmodels.online import OnlineFilter, check_dt, instant, owned, tail
 
 Array = Any
 
@@ -97,8 +96,8 @@ class OnlineBoard:
         self.log_weights = np.array(log_weights, float)
         self.weights = np.exp(self.log_weights)
         self.pivot, self.scale, self.offset = (np.array(p, float) for p in (pivot, scale, offset))
-        self.drift, self.noise = _owned(drift), _owned(noise)
-        self._state, self._variance = _owned(state), variance and _owned(variance)
+        self.drift, self.noise = owned(drift), owned(noise)
+        self._state, self._variance = owned(state), variance and owned(variance)
         self._intercept = len(self._state.mean) == 2
         none = np.full((len(self.names), 2), np.nan)
         self.last_prices = none if last_prices is None else np.array(last_prices, float)
@@ -133,7 +132,7 @@ class OnlineBoard:
                 none of the tickers, negative dt, a time not later than the last, a price that no
                 arithmetic can follow. All filters are then as they were before.
         """
-        _check_dt(dt)
+        check_dt(dt)
         if at is not None:
             self._check_later(at)
         given = self._given(prices)[self._legs]
@@ -253,8 +252,8 @@ class OnlineBoard:
             )
 
     def _check_later(self, at: Any) -> None:
-        kind, now = _instant(at)
-        kept, last = (kind, None) if self.at is None else _instant(self.at)
+        kind, now = instant(at)
+        kept, last = (kind, None) if self.at is None else instant(self.at)
         if kind != kept:
             raise ValueError(
                 f"the tick at {at} is {kind}, the one before, at {self.at}, was {kept}: use one "
@@ -317,7 +316,7 @@ class OnlineBoard:
 
     def _mix_forecast(self, seen: Forecast, faded: Scale | None) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of the innovation over the draws."""
-        var = (self.noise.var if faded is None else faded.var * _tail(faded)) * seen.var
+        var = (self.noise.var if faded is None else faded.var * tail(faded)) * seen.var
         mean = (seen.error * self.weights).sum(-1)
         return mean, np.sqrt(((var + (seen.error - mean[:, None]) ** 2) * self.weights).sum(-1))
 
@@ -326,7 +325,7 @@ class OnlineBoard:
         if faded is None:
             density = log_normal(seen.error, self.noise.var * seen.var, np.log)
         else:
-            density = _log_student(seen.error, faded.var * seen.var, faded.dof)
+            density = log_student_series(seen.error, faded.var * seen.var, faded.dof, np.log)
         joint = self.log_weights + density
         top = joint.max(-1, keepdims=True)
         score = top + np.log(np.exp(joint - top).sum(-1, keepdims=True))
@@ -337,7 +336,7 @@ class OnlineBoard:
         self, state: State, variance: Scale | None, weights: np.ndarray
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """What a tick tells of ratio and intercept, and for which pairs it is finite."""
-        var = self.noise.var if variance is None else variance.var * _tail(variance)
+        var = self.noise.var if variance is None else variance.var * tail(variance)
         centre = (state.mean * weights).sum(-1)
         away = state.mean - centre[..., None]
         own = np.diagonal(state.cov).transpose(2, 0, 1)
@@ -353,29 +352,6 @@ class OnlineBoard:
             "sd_given_noise": np.sqrt(given[0]) / self.scale,
             "sd_total": np.sqrt(total[0]) / self.scale,
         }
-
-
-def half_a_step(a: Array) -> tuple[Array, Array]:
-    r"""`gamma(a + 1/2) / gamma(a)` as `r exp(s)`, to 1e-14 for positive a, for any array library.
-
-    Eight steps up by `gamma(a + 1) = a gamma(a)`, and from there on the series of Tricomi and Erdelyi
-    (1951), The asymptotic expansion of a ratio of gamma functions, Pacific Journal of Mathematics 1.
-    """
-    up, down = 1.0, 1.0
-    for number in range(8):
-        up, down = up * (a + number), down * (a + number + 0.5)
-    b = a + 8
-    odd = 1 / (b * b)
-    series = -1 / 8 + odd * (1 / 192 + odd * (-1 / 640 + odd * (17 / 14336 - odd * 31 / 18432)))
-    return up / down * b**0.5, series / b
-
-
-def _log_student(error: Array, var: Array, dof: Array) -> Array:
-    """`kalman.density.log_student` with the gamma functions as a series: NumPy has none."""
-    ratio, rest = half_a_step(0.5 * dof)
-    width = dof * var
-    constant = 0.5 * np.log(ratio * ratio / (pi * width)) + rest
-    return constant - 0.5 * (dof + 1) * np.log(1 + error * error / width)
 
 
 def _chosen(which: np.ndarray, these: Any, those: Any) -> tuple[State, Scale | None]:

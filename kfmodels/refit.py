@@ -14,14 +14,16 @@ from kfmodels.importance import layout_of
 from kfmodels.inference import NUTS
 from kfmodels.results import MAX_PARETO_K, MAX_RHAT, MIN_ESS, MIN_WEIGHTED
 
+_METHOD = NUTS(warmup=500, draws=500)
+
 
 def refitted(
-    found: Weighted, inputs: Any, model: Any, seed: int, numbers: Iterable[int]
+    found: Weighted, inputs: Any, model: Any, seeds: np.ndarray, numbers: Iterable[int]
 ) -> tuple[Weighted, list[str], np.ndarray]:
     """The draws with those of failed pairs replaced, a status by pair, and which were replaced.
 
-    A pair fails above a Pareto k-hat of 0.7 or below 200 effective draws. Its evidence stays as it
-    was; its k-hat too, for the record.
+    `seeds (pair,)` are those of the sampler. A pair fails above a Pareto k-hat of 0.7 or below 200
+    effective draws. Its evidence stays as it was; its k-hat too, for the record.
     """
     found = jax.tree.map(np.array, found)
     notes, redone = [], np.zeros(len(found.pareto_k), bool)
@@ -30,9 +32,8 @@ def refitted(
         if k <= MAX_PARETO_K and ess >= MIN_WEIGHTED:
             notes.append("ok")
             continue
-        points, rhat, drawn = _by_nuts(
-            jax.tree.map(lambda leaf, n=number: leaf[n], inputs), model, seed
-        )
+        alone = jax.tree.map(lambda leaf, n=number: leaf[n], inputs)
+        points, rhat, drawn = _by_nuts(alone, model, int(seeds[number]))
         count = found.points.shape[1]
         found.points[number] = points[(np.arange(count) * len(points)) // count]
         found.log_weights[number] = -np.log(count)
@@ -47,7 +48,7 @@ def refitted(
 
 def _by_nuts(inputs: Any, model: Any, seed: int) -> tuple[np.ndarray, float, float]:
     """Unconstrained, straightened points in the order of the draws; R-hat and effective draws."""
-    drawn = NUTS().run(model, inputs, seed, False)
+    drawn = _METHOD.run(model, inputs, seed, False)
     pairs = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
     layout = layout_of(pairs, model)
     free = {name: priors.to_free(name, drawn.sites[name]) for name in layout.shapes}

@@ -141,6 +141,7 @@ def with_dask(store: Path) -> dict:
 
 
 if __name__ in ("__main__", "__mp_main__"):
+    os.cpu_count = lambda: 2
     sys.modules["jax"] = ModuleType("jax")
     sys.modules["jax"].__dict__["default_backend"] = lambda: "cpu"
     for module, content in STAND_INS.items():

@@ -22,6 +22,7 @@ from kfmodels import (
     Diffuse,
     Discounted,
     HedgeData,
+    ImportanceSampling,
     Known,
     StateDiscount,
     Zero,
@@ -68,23 +69,30 @@ def assert_calibrated(found: Calibration):
 
 
 @pytest.mark.parametrize(
-    ("noise", "method", "quantities"),
+    ("noise", "method", "simulations", "quantities"),
     [
-        (Constant(), NUTS(warmup=500, draws=1000, chains=1), ["obs_scale"]),
-        (Discounted(), NUTS(warmup=300, draws=600, chains=1), ["variance_memory"]),
+        (Constant(), NUTS(warmup=500, draws=1000, chains=1), 60, ["obs_scale"]),
+        (Constant(), ImportanceSampling(), 200, ["obs_scale"]),
+        (Discounted(), ImportanceSampling(), 200, ["variance_memory"]),
     ],
-    ids=["constant", "discounted"],
+    ids=["nuts", "constant", "discounted"],
 )
-def test_the_default_inference_is_calibrated(pair, noise, method, quantities):
+def test_the_default_inference_is_calibrated(pair, noise, method, simulations, quantities):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # no more than a few were sampled badly
-        found = calibrate(hedge_ratio_model(noise=noise), pair, method=method, progress=False)
+        found = calibrate(
+            hedge_ratio_model(noise=noise),
+            pair,
+            simulations=simulations,
+            method=method,
+            progress=False,
+        )
     names = ["q PEP", "q alpha", *quantities, "log_likelihood"]
     assert list(found.ranks) == names
     assert list(found.table().index) == [*names, "PEP", "alpha"]
     assert found.kept == 99
-    assert len(found.ranks) == 200
-    assert found.doubtful <= 10
+    assert len(found.ranks) == simulations
+    assert found.doubtful <= simulations / 20
     assert_calibrated(found)
 
 

@@ -135,7 +135,7 @@ def test_dates_that_are_none_are_named(folder):
 
 def test_dates_are_read_as_they_are_written(folder, prices):
     """20220103, New York offsets that change with the season, and dates as text in parquet."""
-    from kfmodels.cli import _read
+    from kfmodels.shell import read_prices as _read
 
     table = prices.loc["2022"]
     table.set_axis(table.index.strftime("%Y%m%d")).to_csv(folder / "numbers.csv")

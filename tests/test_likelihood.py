@@ -1,5 +1,6 @@
 """The log likelihood that keeps nothing on the way, against the filter that keeps everything."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +12,8 @@ from scipy import stats
 from scipy.special import gammaln
 
 from kfmodels.kalman import likelihood, scan
-from kfmodels.kalman.likelihood import _half_a_step, log_likelihood
+from kfmodels.kalman.density import half_a_step
+from kfmodels.kalman.likelihood import log_likelihood
 from kfmodels.kalman.step import (
     ConstantVariance,
     DiscountedVariance,
@@ -27,10 +29,14 @@ pytestmark = pytest.mark.usefixtures("x64")
 PAIRS, DRAWS, N = 3, 4, 2
 NOISES = ("constant", "discounted")
 
-run = jax.jit(log_likelihood)
+quick = partial(
+    jax.jit,
+    compiler_options={"xla_backend_optimization_level": 0},  # it is compiled often, and run little
+)
+run = quick(log_likelihood)
 
 
-@jax.jit
+@quick
 def by_filter(rows, start, drift, noise):
     return scan.filter(rows, start, drift, noise).log_density.sum(0)
 
@@ -176,20 +182,20 @@ def test_gradients_are_finite_differences(noise: str, monkeypatch: pytest.Monkey
         far = State(start.mean + u[4], start.cov * jnp.exp(u[5]))
         return log_likelihood(rows, far, walk, scale)[0, 0]
 
-    at, one = np.array([0.3, -0.2, 1.5, 1.8, 0.1, 0.4]), jax.jit(f)
+    at, one = np.array([0.3, -0.2, 1.5, 1.8, 0.1, 0.4]), quick(f)
     expected = slope(lambda u: float(one(u)), at)
-    assert_allclose(jax.jit(jax.jacfwd(f))(at), expected, rtol=1e-8, atol=1e-9)
+    assert_allclose(quick(jax.jacfwd(f))(at), expected, rtol=1e-8, atol=1e-9)
     # backwards through four rows at once compiles for a quarter of a minute
     monkeypatch.setattr(likelihood, "_AT_ONCE", 2)
-    assert_allclose(jax.jit(jax.grad(f))(at), expected, rtol=1e-8, atol=1e-9)
+    assert_allclose(quick(jax.grad(f))(at), expected, rtol=1e-8, atol=1e-9)
     assert (np.abs(expected) > 1e-3).sum() == (6 if noise == "discounted" else 4)
 
 
 # -- the gamma functions ---------------------------------------------------------------------------
 
 
-def half_a_step(a) -> np.ndarray:
-    ratio, rest = jax.jit(_half_a_step)(a)
+def log_ratio(a) -> np.ndarray:
+    ratio, rest = jax.jit(half_a_step)(a)
     return np.asarray(jnp.log(ratio) + rest)
 
 
@@ -199,18 +205,18 @@ def test_the_ratio_of_gamma_functions_is_scipys():
     a = dof / 2
     expected = gammaln(a + 0.5) - gammaln(a)
     rounding = 4 * np.finfo(float).eps * (1 + np.abs(gammaln(a + 0.5)))
-    assert (np.abs(half_a_step(a) - expected) < 3e-14 + rounding).all()
+    assert (np.abs(log_ratio(a) - expected) < 3e-14 + rounding).all()
 
 
 def test_two_half_steps_are_a_whole_one():
     """gamma(a + 1) / gamma(a) = a, where the logarithms of scipy have lost their digits."""
     a = np.geomspace(1e-3, 5e5, 4001)
-    found = half_a_step(a) + half_a_step(a + 0.5)
+    found = log_ratio(a) + log_ratio(a + 0.5)
     assert_allclose(found, np.log(a), rtol=0, atol=5e-14)
 
 
 def test_the_ratio_in_single_precision_over_the_whole_range():
     a = np.geomspace(0.25, 5e5, 501).astype(np.float32)
-    found = half_a_step(a)
+    found = log_ratio(a)
     assert found.dtype == np.float32
-    assert_allclose(found, half_a_step(a.astype(float)), rtol=0, atol=3e-6)
+    assert_allclose(found, log_ratio(a.astype(float)), rtol=0, atol=3e-6)

@@ -41,14 +41,15 @@ PAIRS = ("KO/PEP", "AAPL/SPX", "XOM/CVX")
 DRAWS = 3
 ROWS = 31
 
-run = jax.jit(posterior.log_density, static_argnames="model")
-
-
-@partial(
+quick = partial(
     jax.jit,
     static_argnames="model",
     compiler_options={"xla_backend_optimization_level": 0},  # it is compiled often, and run little
 )
+run = quick(posterior.log_density)
+
+
+@quick
 def by_numpyro(free, inputs, *, model):
     """Minus the potential energy of one pair at one draw, in straightened coordinates."""
     z = ridge.bend(free, getattr(model, "bent", frozenset()))

@@ -26,3 +26,33 @@ def log_student(
     tail = 0.5 * (dof + 1)
     constant = lgamma(tail) - lgamma(0.5 * dof) - 0.5 * log(dof * pi * var)
     return constant - tail * log(1 + error * error / (dof * var))
+
+
+def log_student_series(
+    error: Array, var: Array, dof: Array, log: Callable[[Array], Array]
+) -> Array:
+    """`log_student` with a series in place of the gamma functions, which NumPy lacks."""
+    ratio, rest = half_a_step(0.5 * dof)
+    width = dof * var
+    constant = 0.5 * log(ratio * ratio / (pi * width)) + rest
+    return constant - 0.5 * (dof + 1) * log(1 + error * error / width)
+
+
+def half_a_step(a: Array) -> tuple[Array, Array]:
+    r"""`gamma(a + 1/2) / gamma(a)` as `r exp(s)`, to 3e-14 for positive a.
+
+    Eight steps up by `gamma(a + 1) = a gamma(a)`, and from there on the series of Tricomi and Erdelyi
+    (1951), The asymptotic expansion of a ratio of gamma functions, Pacific Journal of Mathematics 1.
+    """
+    b = a + 8
+    each = 1 / b
+    odd = each * each
+
+    def eight(a: Array) -> Array:
+        """`a (a + 1) ... (a + 7)` over the eighth power of b, which single precision cannot hold."""
+        ends = a * (a + 7) * odd
+        return ends * (ends + 6 * odd) * (ends + 10 * odd) * (ends + 12 * odd)
+
+    series = 17 / 14336 + odd * (-31 / 18432 + odd * 691 / 180224)
+    series = -1 / 8 + odd * (1 / 192 + odd * (-1 / 640 + odd * series))
+    return eight(a) / eight(a + 0.5) * b**0.5, series * each

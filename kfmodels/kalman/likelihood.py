@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kfmodels.kalman.density import LOG_2PI, LOG_PI
+from kfmodels.kalman.density import LOG_2PI, LOG_PI, half_a_step
 from kfmodels.kalman.scan import Series, begin
 from kfmodels.kalman.step import Array, ConstantVariance, Drift, Forecast, Noise, Scale, State, step
 
@@ -62,29 +62,9 @@ def _constant(seen: Forecast, noise: Any, _: None) -> tuple[Array, Array]:
 
 def _discounted(seen: Forecast, noise: Any, faded: Scale) -> tuple[Array, Array]:
     width = faded.dof * (faded.var / noise.var) * seen.var
-    ratio, rest = _half_a_step(faded.dof / 2)
+    ratio, rest = half_a_step(faded.dof / 2)
     tail = jnp.log1p(seen.error * seen.error / (noise.var * width))
     return width / (ratio * ratio), (faded.dof + 1) * tail - 2 * rest
-
-
-def _half_a_step(a: Array) -> tuple[Array, Array]:
-    r"""`gamma(a + 1/2) / gamma(a)` as `r exp(s)`, to 3e-14 for positive a.
-
-    Eight steps up by `gamma(a + 1) = a gamma(a)`, and from there on the series of Tricomi and Erdelyi
-    (1951), The asymptotic expansion of a ratio of gamma functions, Pacific Journal of Mathematics 1.
-    """
-    b = a + 8
-    each = 1 / b
-    odd = each * each
-
-    def eight(a: Array) -> Array:
-        """`a (a + 1) ... (a + 7)` over the eighth power of b, which single precision cannot hold."""
-        ends = a * (a + 7) * odd
-        return ends * (ends + 6 * odd) * (ends + 10 * odd) * (ends + 12 * odd)
-
-    series = 17 / 14336 + odd * (-31 / 18432 + odd * 691 / 180224)
-    series = -1 / 8 + odd * (1 / 192 + odd * (-1 / 640 + odd * series))
-    return eight(a) / eight(a + 0.5) * jnp.sqrt(b), series * each
 
 
 def _in_blocks(leaf: Array, size: int) -> Array:

@@ -1,5 +1,7 @@
 """Pictures that ArviZ lacks; each function returns a matplotlib `Figure` and shows nothing itself."""
 
+from kfmodels.plots.board import board as board
+from kfmodels.plots.board import heat_map as heat_map
 from kfmodels.plots.pair import hedge_ratio_and_spread as hedge_ratio_and_spread
 from kfmodels.plots.pair import spreads as spreads
 from kfmodels.plots.priors import likelihood as likelihood

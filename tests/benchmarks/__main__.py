@@ -1,4 +1,7 @@
-"""Run every contest, print the table, write the JSON; ends with 1 if a peer's numbers differ."""
+"""Run every contest, print the table, write the JSON; ends with 1 if a peer's numbers differ.
+
+`batch` or `variety` as the first word runs that module of `tests.benchmarks` instead.
+"""
 
 import argparse
 import json
@@ -9,12 +12,18 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from tests.benchmarks import report
+from tests.benchmarks import batch, report
 from tests.benchmarks.contests import contests
 from tests.benchmarks.timing import MismatchError, race
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["batch"]:
+        return batch.main(sys.argv[2:])
+    if sys.argv[1:2] == ["variety"]:
+        from tests.benchmarks import variety  # which needs pytest, and no peer
+
+        return variety.main()
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures here")
     parser.add_argument(

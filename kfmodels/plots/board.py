@@ -1,0 +1,194 @@
+"""A universe of pairs as maps: one cell a pair, targets in rows and hedges in columns."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from kfmodels.board import HedgeBoard
+from kfmodels.plots.ink import BAND, INK, OTHER, TICKS, blank
+
+WRITTEN = 15
+"""Tickers up to which the cells hold their values."""
+
+_LABELLED = 40
+"""Tickers up to which each is named."""
+
+_OUTSIDE = 0.02
+"""Share of the cells at either end that may fall off the scale of colours."""
+
+_DOUBT, _SURE = 3.0, 10.0
+"""Nats of evidence: less is not much, and beyond the second more does not matter."""
+
+
+def heat_map(matrix: pd.DataFrame, *, title: str = "") -> Figure:
+    """A table of targets (rows) by hedges (columns) as colours; grey where there is no number.
+
+    Values that have both signs diverge from 0, values on both sides of 1 (hedge ratios) from 1, others
+    run from pale to dark. One cell in fifty at either end may lie beyond the scale. Up to 15 tickers
+    the cells hold their values.
+
+    Args:
+        matrix: of `HedgeBoard.matrix` or `HedgeBoard.hedge_ratios`.
+        title: above the map.
+
+    Example:
+        >>> ratios = pd.DataFrame({"A": [np.nan, 0.8], "B": [1.25, np.nan]}, index=["A", "B"])
+        >>> [text.get_text() for text in heat_map(ratios, title="ratio").axes[0].texts]
+        ['1.25', '0.80']
+    """
+    rows, columns = matrix.shape
+    figure, axes = blank(*_size(rows, columns))
+    _draw(axes[0, 0], matrix, title, *_scale(matrix))
+    return figure
+
+
+def board(board: HedgeBoard) -> Figure:
+    """Four maps of a board: hedge ratio, its sd in per cent of it, effective memory, evidence.
+
+    The memory is that over which the ratio is learnt, on a log scale; the evidence is by how many nats
+    the model beats a ratio that stands still, its colours ending at 10, where doubt has ended.
+
+    Args:
+        board: of `fit_many`, or `HedgeBoard.open`.
+
+    Example:
+        >>> from kfmodels import HedgeData, datasets, fit_many
+        >>> prices = datasets.factor_etfs().loc["2019":"2020", ["MTUM", "QUAL"]]
+        >>> fitted = fit_many(HedgeData.all_pairs(prices), progress=False)
+        >>> from kfmodels import plots
+        >>> [axes.get_title() for axes in plots.board(fitted).axes[:2]]
+        ['hedge ratio', 'its sd (% of it)']
+    """
+    ratio = board.hedge_ratios()
+    share = 100 * board.matrix("sd") / ratio.abs()
+    memory = board.matrix("effective_memory").replace(np.inf, np.nan)
+    evidence = board.matrix("against_static")
+    rows, columns = ratio.shape
+    wide, tall = _size(rows, columns)
+    figure, axes = blank(2 * wide, 2 * tall, 2, 2)
+    maps: Any = (
+        ("hedge ratio", ratio, *_scale(ratio)),
+        ("its sd (% of it)", share, _PALE, Normalize(0, min(_most(share), 100.0))),
+        ("learnt over (bars)", memory, _PALE, _logarithmic(memory)),
+        (
+            "evidence against a static ratio (nats)",
+            evidence,
+            _BOTH,
+            _around(0.0, evidence, _DOUBT, _SURE),
+        ),
+    )
+    for axis, one in zip(axes.ravel(), maps, strict=True):
+        _draw(axis, one[1], one[0], *one[2:])
+    return figure
+
+
+def _size(rows: int, columns: int) -> tuple[float, float]:
+    """Width and height of one map: room for numbers in the cells where there are any."""
+    cell = 0.5 if max(rows, columns) <= WRITTEN else 0.25
+    wide, tall = (min(max(cell * count, 2.5), 12.0) for count in (columns, rows))
+    return wide + 2.2, tall + 1.2
+
+
+def _colours(*colours: str) -> Colormap:
+    made = LinearSegmentedColormap.from_list("board", colours)
+    return made.with_extremes(bad="0.8")
+
+
+_BOTH = _colours(OTHER, "#f4b183", "#fdfcf8", BAND, INK)
+_PALE = _colours("#f4f8fc", BAND, INK)
+
+
+def _scale(matrix: pd.DataFrame) -> tuple[Colormap, Normalize]:
+    """Colours for numbers of which nothing is known but themselves."""
+    values = _finite(matrix)
+    if len(values):
+        low, high = values.min(), values.max()
+        for centre in (0.0, 1.0):
+            if low < centre < high:
+                return _BOTH, _around(centre, matrix, 0.0, np.inf)
+        low, high = np.quantile(values, [_OUTSIDE, 1 - _OUTSIDE], method="nearest")
+        return _PALE, Normalize(low, high if high > low else low + (abs(low) or 1.0))
+    return _PALE, Normalize(0, 1)
+
+
+def _around(centre: float, matrix: pd.DataFrame, least: float, most: float) -> Normalize:
+    """Colours on both sides of a centre, up to the largest distance from it within two limits."""
+    away = min(max(_most((matrix - centre).abs()), least), most)
+    return Normalize(centre - away, centre + away)
+
+
+def _logarithmic(matrix: pd.DataFrame) -> Normalize:
+    values = _finite(matrix)
+    if not len(values):
+        return LogNorm(1, 10)
+    low, high = np.quantile(values, [_OUTSIDE, 1 - _OUTSIDE], method="nearest")
+    return LogNorm(low / 1.2, high * 1.2)
+
+
+def _most(matrix: pd.DataFrame) -> float:
+    """The largest value but for those that may fall off the scale."""
+    values = _finite(matrix)
+    found = np.quantile(values, 1 - _OUTSIDE, method="nearest") if len(values) else 1.0
+    return float(found) or 1.0
+
+
+def _finite(matrix: pd.DataFrame) -> np.ndarray:
+    values = matrix.to_numpy(float)
+    return values[np.isfinite(values)]
+
+
+def _draw(axes: Any, matrix: pd.DataFrame, title: str, colours: Colormap, norm: Any) -> None:
+    values = matrix.to_numpy(float)
+    rows, columns = values.shape
+    image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=norm, aspect="auto")
+    for axis, labels in ((axes.xaxis, matrix.columns), (axes.yaxis, matrix.index)):
+        step = -(-len(labels) // _LABELLED)
+        axis.set_ticks(range(0, len(labels), step), [str(name) for name in labels[::step]])
+        axis.set_tick_params(length=0, labelsize=9 if len(labels) <= WRITTEN else 7)
+    axes.tick_params(axis="x", rotation=90 if columns > WRITTEN else 0)
+    axes.set(xlabel="hedge", ylabel="target")
+    axes.set_title(title, fontsize=11)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    if len(values) and max(rows, columns) <= WRITTEN:
+        _write(axes, values, colours, norm)
+    found = _finite(matrix)
+    below, above = (found < norm.vmin).any(), (found > norm.vmax).any()
+    extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}
+    ends = {"extend": extend[int(below), int(above)], "extendfrac": 0.02}
+    bar = axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=30, **ends)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8)
+    if isinstance(norm, LogNorm):
+        low, high = image.get_clim()
+        shown = [tick for tick in (*TICKS, 30.0, 120.0, 500.0) if low <= tick <= high]
+        bar.ax.yaxis.set_major_locator(FixedLocator(sorted(shown)))
+        bar.ax.yaxis.set_minor_locator(NullLocator())
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda bars, _: f"{bars:g}"))
+
+
+def _write(axes: Any, values: np.ndarray, colours: Colormap, norm: Normalize) -> None:
+    """The numbers in their cells, light on dark."""
+    size = 9 if max(values.shape) <= 8 else 7
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            red, green, blue, _ = colours(norm(value))
+            dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.55
+            axes.text(
+                column,
+                row,
+                _short(value),
+                ha="center",
+                va="center",
+                fontsize=size,
+                color="white" if dark else "black",
+            )
+
+
+def _short(value: float) -> str:
+    digits = ".0f" if abs(value) >= 100 else "#.3g" if abs(value) >= 1 else "#.2g"
+    return f"{value:{digits}}"

@@ -1,0 +1,397 @@
+"""The whole job: what noise a universe of pairs has, found by us and as others would find it.
+
+`uv run --group bench python -m tests.benchmarks batch [--pairs N] [--days T] [--out FILE.json]`
+
+Seconds per pair, and how far the answers lie from a grid over the posterior. A method that takes
+minutes does the first few pairs only; the table says how many.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from numpyro.infer.util import potential_energy
+from rich.console import Console
+from rich.table import Table
+
+import kfmodels as kf
+from kfmodels import posterior, ridge
+from kfmodels.batch import CHUNK_ON_CPU
+from kfmodels.chunk import pair_key
+from kfmodels.data import HedgePairs
+from kfmodels.importance import explore, layout_of
+from kfmodels.inputs import Inputs, pair_arrays
+from tests.benchmarks import peers, report
+
+MODEL = kf.hedge_ratio_model()
+OURS = "kfmodels.fit_many"
+NOISE = ["delta_beta", "delta_alpha", "obs_scale"]
+"""The order in which every method here has log q of both coefficients and log obs_scale."""
+
+COARSE, FINE, FINEST, ZOOMS, SDS, AT_ONCE = 16, 24, 32, 8, 6, 512
+"""Points along an axis of the grid while its box is cut, and then; cuts; half a box; points a call."""
+
+WARMUP, DRAWS = 500, 500
+"""Of the one chain that vmapped NUTS runs on each pair."""
+
+STEPS, RATE = 100, 0.1
+"""Of Adam on dynamax's likelihood."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One method: what it took on how many pairs, and what it says of the noise `(pair, 3)`."""
+
+    name: str
+    pairs: int
+    seconds: float
+    core_seconds: float
+    mean: np.ndarray | None = None
+    sd: np.ndarray | None = None
+
+
+class Problem(NamedTuple):
+    """The pairs that are looked at closely: their arrays, and prior means where searches begin."""
+
+    pairs: HedgePairs
+    inputs: Inputs
+    start: np.ndarray
+    """`(pair, 3)`, not straightened."""
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks batch", description=__doc__)
+    for name, usual, what in (
+        ("--pairs", 64, "for us and dynamax; and 4 times as many, for their memory"),
+        ("--days", 750, "of every pair"),
+        ("--grid", 8, "pairs whose answers are checked"),
+        ("--some", 16, "pairs of vmapped NUTS and statsmodels"),
+        ("--few", 4, "pairs of the loop of NUTS fits"),
+    ):
+        parser.add_argument(name, type=int, default=usual, help=what)
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures here")
+    options = parser.parse_args(arguments)
+    parts = options.grid, options.some, options.few
+    if min(parts) < 1 or max(parts) > options.pairs:
+        parser.error("--grid, --some and --few are from 1 to --pairs")
+
+    warnings.simplefilter("ignore")  # of short chains, and of the peers
+    first, again, memory, went = _alone(_whole, options.pairs, options.days)
+    larger = _alone(_memory, 4 * options.pairs, options.days)
+    with jax.enable_x64(True):
+        problem = _problem(universe(options.pairs, options.days))
+        exact, doubt = on_a_grid(_first(problem.inputs, options.grid))
+        ways = [again, first]
+        counts = {draws_only: options.pairs, dynamax_adam: options.pairs}
+        counts |= {statsmodels_ml: options.some, vmapped_nuts: options.some}
+        for run, count in (counts | {nuts_in_a_loop: options.few}).items():
+            ways.append(run(problem, count))
+            print(f"done: {ways[-1].name.strip()}", file=sys.stderr, flush=True)
+    lines = [_line(way, again, exact) for way in ways]
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(_table(lines, options.days))
+    remarks = _remarks(first, again, memory, larger, went, doubt)
+    print(*remarks, sep="\n")
+    if options.out:
+        about = {"machine": report.machine(), "versions": report.versions(), "remarks": remarks}
+        options.out.write_text(json.dumps(about | {"results": lines}, indent=2) + "\n")
+    return 0
+
+
+def universe(count: int, days: int) -> HedgePairs:
+    """Simulated pairs, each with speeds of its own; the ratio of every fourth stands still."""
+    columns = {}
+    for number in range(count):
+        random = np.random.default_rng(number)
+        memory, level = np.exp(random.uniform(np.log([3, 1.5]), np.log([100, 20])))
+        drawn = kf.datasets.simulate(
+            days,
+            memory=np.inf if number % 4 == 3 else memory,
+            intercept_memory=level,
+            obs_scale=0.004 * np.exp(random.normal(0, 0.5)),
+            beta=random.uniform(0.5, 1.5),
+            seed=number,
+        ).prices
+        columns |= {f"Y{number}": drawn["Y"], f"X{number}": drawn["X1"]}
+    names = [(f"Y{number}", f"X{number}") for number in range(count)]
+    return kf.HedgeData.pairs(pd.DataFrame(columns), names)
+
+
+def _problem(pairs: HedgePairs) -> Problem:
+    legs = (pairs.prices[[pair[leg] for pair in pairs.pairs]].to_numpy().T for leg in (0, 1))
+    inputs, _ = MODEL.inputs_of_pairs(pair_arrays(*legs, "log"))
+    inputs = inputs._replace(dt=None)  # no pair has a gap: cheaper for all methods
+    prior = _in_order(posterior.prior_draws(np.uint32(0), inputs, model=MODEL, count=400))
+    start = _in_order(ridge.bend(_by_name(prior), MODEL.bent)).mean(1)
+    return Problem(pairs, inputs, np.asarray(start))
+
+
+def _first(tree: Any, count: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[:count], tree)
+
+
+def _in_order(free: dict[str, Any]) -> Any:
+    """Sites `(pair, draw, ...)` as `(pair, draw, 3)`."""
+    return jnp.stack([jnp.reshape(free[name], free["obs_scale"].shape) for name in NOISE], -1)
+
+
+def _by_name(points: Any) -> dict[str, Any]:
+    return {name: points[..., number] for number, name in enumerate(NOISE)}
+
+
+def _straight(points: Any) -> np.ndarray:
+    """The coordinates in which errors are measured; the posterior of the others is a bent ridge."""
+    return np.asarray(_in_order(ridge.straight(_by_name(jnp.asarray(points)), MODEL.bent)))
+
+
+def _clocked(run: Callable[[], Any]) -> tuple[Any, float, float]:
+    """What a run returns, its seconds, and those of all cores together."""
+    wall, cores = time.perf_counter(), time.process_time()
+    found = jax.block_until_ready(run())
+    return found, time.perf_counter() - wall, time.process_time() - cores
+
+
+def _alone(run: Callable[[int, int], Any], count: int, days: int) -> Any:
+    """In a new process: nothing is compiled there, and the peak of its memory is its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(run, count, days).result()
+
+
+def _memory(count: int, days: int) -> tuple[int, int]:
+    """Peak bytes before and after `fit_many`."""
+    warnings.simplefilter("ignore")
+    pairs = universe(count, days)
+    before = _peak()
+    kf.fit_many(pairs, MODEL, progress=False)
+    return before, _peak()
+
+
+def _whole(count: int, days: int) -> tuple[Way, Way, tuple[int, int], str]:
+    """`fit_many` twice: the first run compiles. Its memory as `_memory` has it, and how it went."""
+    warnings.simplefilter("ignore")
+    pairs = universe(count, days)
+    before = _peak()
+    _, *first = _clocked(lambda: kf.fit_many(pairs, MODEL, progress=False))
+    memory = before, _peak()
+    board, *again = _clocked(lambda: kf.fit_many(pairs, MODEL, progress=False))
+    order, chunks = _order(_problem(pairs).inputs), [arrays for _, arrays in board.chunks()]
+    points, log_weights, refitted = (
+        np.concatenate([arrays[name] for arrays in chunks])
+        for name in ("points", "log_weights", "refitted")
+    )
+    found = _moments(points[..., order], np.exp(log_weights))
+    ways = Way("  with compilation", count, *first), Way(OURS, count, *again, *found)
+    failed = int((board.status != "ok").sum())
+    return *ways, memory, f"{refitted.sum():.0f} were refitted by NUTS and {failed} are not ok"
+
+
+def _order(inputs: Inputs) -> list[int]:
+    """Where the parameters of `NOISE` stand in our points."""
+    with jax.enable_x64(True):
+        names = list(layout_of(inputs, MODEL).shapes)
+    return [names.index(name) for name in NOISE]
+
+
+def _peak() -> int:
+    """Most memory this process has held, in bytes.
+
+    Linux hands `ru_maxrss` of the parent on to a process that it starts; `VmHWM` begins anew.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on a Mac
+
+
+def _moments(points: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean = np.einsum("pk,pka->pa", weights, points)
+    return mean, np.sqrt(np.einsum("pk,pka->pa", weights, (points - mean[:, None]) ** 2))
+
+
+def draws_only(problem: Problem, count: int) -> Way:
+    """The draws and their weights: no evidence of a static ratio, no filter at the end, no store."""
+    inputs, method = _first(problem.inputs, count), kf.ImportanceSampling()
+    keys = np.stack([pair_key(name, 0) for name in problem.pairs.names[:count]])
+    chunks = np.resize(np.arange(count), (-(-count // CHUNK_ON_CPU), CHUNK_ON_CPU))
+
+    def one(chunk: np.ndarray) -> Any:
+        with jax.enable_x64(True):
+            mine = jax.tree.map(lambda leaf: leaf[chunk], inputs)
+            still = np.zeros(len(chunk))
+            found = explore(mine, keys[chunk], still, np.uint32(0), model=MODEL, method=method)
+            return jax.device_get(found)
+
+    one(chunks[0])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found, *clock = _clocked(lambda: list(pool.map(one, chunks)))
+    points = np.concatenate([part.points for part in found])[:count, :, _order(inputs)]
+    weights = np.exp(np.concatenate([part.log_weights for part in found])[:count])
+    return Way("  draws and weights only", count, *clock, *_moments(points, weights))
+
+
+def on_a_grid(inputs: Inputs) -> tuple[tuple[np.ndarray, np.ndarray], float]:
+    """Posterior means and sds `(pair, 3)` by quadrature, and what a coarser grid changes, in sds.
+
+    The box begins at the prior and is cut to where the mass is; no sampler has a say in it.
+    """
+    prior = _in_order(posterior.prior_draws(np.uint32(0), inputs, model=MODEL, count=400))
+    low, high = np.asarray(prior.min(1)), np.asarray(prior.max(1))
+
+    @jax.jit
+    def height(points: Any, inputs: Inputs) -> Any:
+        free = _by_name(points) | {"delta_beta": points[..., :1]}
+        return posterior.log_density(free, inputs, model=MODEL)
+
+    def moments(points: int) -> tuple[np.ndarray, np.ndarray]:
+        axes = np.meshgrid(*3 * [np.linspace(0, 1, points)], indexing="ij")
+        unit = np.stack(axes, -1).reshape(-1, 3)
+        spots = low[:, None] + (high - low)[:, None] * unit
+        parts = np.split(spots, len(unit) // AT_ONCE, 1)
+        value = np.concatenate([np.asarray(height(part, inputs)) for part in parts], 1)
+        mass = np.exp(value - value.max(1, keepdims=True))
+        return _moments(spots, mass / mass.sum(1, keepdims=True))
+
+    for _ in range(ZOOMS):
+        mean, sd = moments(COARSE)
+        half = SDS * np.maximum(sd, (high - low) / (2 * COARSE))
+        low, high = mean - half, mean + half
+    fine, finest = moments(FINE), moments(FINEST)
+    changed = [np.abs(a - b) / finest[1] for a, b in zip(fine, finest, strict=True)]
+    return finest, float(np.max(changed))
+
+
+def nuts_in_a_loop(problem: Problem, count: int) -> Way:
+    """Our `fit` in a loop: 4 chains of 1000 + 1000 in threads; the first fit, which compiles, apart."""
+    names = problem.pairs.names[:count]
+
+    def one(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        made = kf.fit(problem.pairs.data(name), MODEL, method=kf.NUTS(), seed=seed, progress=False)
+        sites = made.tree["posterior"]
+        q = np.log(sites["delta"].values / (1 - sites["delta"].values)).reshape(-1, 2)
+        points = _straight(np.column_stack([q, np.log(sites["obs_scale"].values).ravel()]))
+        return points.mean(0), points.std(0)
+
+    one(names[0], 1)
+    found, *clock = _clocked(lambda: [one(name, 0) for name in names])
+    return Way("NUTS in a loop, 4 chains", count, *clock, *map(np.stack, zip(*found, strict=True)))
+
+
+def vmapped_nuts(problem: Problem, count: int) -> Way:
+    """In the coordinates of our own NUTS, which suit it best."""
+    starts = _by_name(_straight(problem.start[:count]))
+    starts["delta_beta"] = starts["delta_beta"][:, None]
+
+    def energy(z: Any, pair: Inputs) -> Any:
+        return potential_energy(MODEL, (pair,), {}, ridge.bend(z, MODEL.bent))
+
+    run = peers.numpyro_nuts(energy, starts, _first(problem.inputs, count), WARMUP, DRAWS)
+    found, *clock = _clocked(run)
+    points = np.asarray(_in_order(found))[:, WARMUP:]
+    return Way("NUTS, vmapped, 1 chain", count, *clock, points.mean(1), points.std(1))
+
+
+def statsmodels_ml(problem: Problem, count: int) -> Way:
+    series, starts, expected, units = _in_moves(problem, count)
+    found, *clock = _clocked(peers.statsmodels_search(series, starts, expected))
+    return Way("statsmodels, max. likelihood", count, *clock, _straight(found + units))
+
+
+def dynamax_adam(problem: Problem, count: int) -> Way:
+    series, starts, expected, units = _in_moves(problem, count)
+    found, *clock = _clocked(peers.dynamax_search(series, starts, expected, STEPS, RATE))
+    points = _straight(np.asarray(found) + units)
+    return Way(f"dynamax, vmapped, {STEPS} Adam steps", count, *clock, points)
+
+
+def _in_moves(problem: Problem, count: int) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+    """Each pair as (y, design, start mean, start covariance), y in typical moves; see `problems`.
+
+    And, of every pair, where a search begins in these units, our log likelihood there, and what leads
+    from these units to those of y.
+    """
+    pairs, start = _first(problem.inputs, count), problem.start[:count]
+    units = np.log(pairs.typical_move)[:, None] * np.array([0.0, 0.0, 1.0])
+    parts = zip(*pairs[:2], pairs.start_mean, pairs.start_cov, pairs.typical_move, strict=True)
+    series = [(y / move, h, mean / move, cov / move**2) for y, h, mean, cov, move in parts]
+    q, obs_scale = jnp.exp(start[:, :2]), jnp.exp(start[:, 2])
+    ours = MODEL.log_likelihood(pairs, q=q, obs_scale=obs_scale)
+    expected = np.asarray(ours) + pairs.y.shape[1] * units[:, 2]
+    return series, start - units, expected, units
+
+
+COLUMNS = {
+    "pairs": "pairs",
+    "seconds": "s a pair",
+    "core_seconds": "core s a pair",
+    "ratio": "ratio",
+    "checked": "checked pairs",
+    "worst": "worst mean error, sds",
+    "typical": "median",
+    "sd_ratio": "worst sd ratio",
+}
+
+
+def _line(way: Way, ours: Way, exact: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+    """A line of the table; errors are over the first pairs, those of the grid."""
+    each = way.seconds / way.pairs
+    line = {"method": way.name, "pairs": way.pairs, "seconds": each}
+    line["core_seconds"] = way.core_seconds / way.pairs
+    line["ratio"] = each / (ours.seconds / ours.pairs)
+    if way.mean is not None:
+        mean, sd = (part[: way.pairs] for part in exact)
+        off = np.abs(way.mean[: len(mean)] - mean) / sd
+        line |= {"checked": len(off), "worst": float(off.max()), "typical": float(np.median(off))}
+        if way.sd is not None:
+            ratio = way.sd[: len(mean)] / sd
+            line["sd_ratio"] = float(ratio.flat[np.abs(np.log(ratio)).argmax()])
+    return line
+
+
+def _table(lines: list[dict[str, Any]], days: int) -> Table:
+    drawn = Table(title=f"The noise of simulated pairs, {days} days each; double precision")
+    drawn.add_column("method", no_wrap=True)
+    for name in COLUMNS.values():
+        drawn.add_column(name, justify="right")
+    for line in lines:
+        shown = [line.get(key, "") for key in COLUMNS]
+        words = [f"{each:.3g}" if isinstance(each, float) else str(each) for each in shown]
+        drawn.add_row(line["method"], *words)
+    return drawn
+
+
+def _remarks(
+    first: Way,
+    again: Way,
+    memory: tuple[int, int],
+    larger: tuple[int, int],
+    went: str,
+    doubt: float,
+) -> list[str]:
+    few, many = ([size / 2**20 for size in sizes] for sizes in (memory, larger))
+    growth = 1024 * (many[1] - few[1]) / (3 * again.pairs)
+    machine = report.machine()
+    return [
+        f"fit_many: {first.seconds:.1f} s in a new process, {again.seconds:.1f} s again; evidence of a "
+        f"static ratio, filters, refits and store included; of {again.pairs} pairs {went}",
+        f"peak memory: {again.pairs} pairs {few[1]:.0f} MiB ({few[0]:.0f} before), "
+        f"{4 * again.pairs} pairs {many[1]:.0f} ({many[0]:.0f}): {growth:.0f} KiB more a pair",
+        f"three quarters of the grid's points along each axis: mean or sd {doubt:.1e} sds elsewhere",
+        f"the others' compilation is not counted; vmapped NUTS draws {WARMUP} + {DRAWS}; ratio: of s",
+        f"{machine['cpu']}, {machine['cores']} cores, {jax.default_backend()}, load "
+        f"{machine['load'] or 0:.1f}",
+    ]
