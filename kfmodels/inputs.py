@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kfmodels.assumptions import Diffuse, Known, Start, Weak
 from kfmodels.checks import Transform
 from kfmodels.coordinates import Coordinates
 from kfmodels.data import MIN_ROWS, HedgeData
@@ -146,27 +145,6 @@ def one_of(coordinates: tuple[np.ndarray, ...], number: int, intercept: bool) ->
     """The coordinates of one pair of many."""
     pivot, scale, offset = (float(part[number]) for part in coordinates)
     return Coordinates(np.array([pivot]), np.array([scale]), offset, intercept)
-
-
-def start_of(
-    initial: Start, coordinates: Coordinates, spread: float, hedges: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of the inner coefficients; zeros stand for a flat start."""
-    n = coordinates.coefficients
-    mean, cov = np.zeros(n), np.zeros((n, n))
-    if isinstance(initial, Weak):
-        cov = np.eye(n) * (initial.sds * spread) ** 2
-    elif isinstance(initial, Known):
-        given = np.asarray(initial.mean, float)
-        if given.shape != (n,):
-            names = ", ".join([*hedges, "alpha"][:n])
-            raise ValueError(
-                f"Known: the start has {given.size} coefficients, the model {n}: {names}"
-            )
-        mean, cov = coordinates.from_original(given, np.asarray(initial.cov, float))
-    elif not isinstance(initial, Diffuse):
-        mean, cov = coordinates.from_original(np.zeros(n), cov)
-    return mean, cov
 
 
 def _row_before(seen: np.ndarray) -> np.ndarray:

@@ -32,7 +32,6 @@ from kfmodels.inputs import (
     one_of,
     pair_coordinates,
     stacked,
-    start_of,
     typical_move,
 )
 from kfmodels.noise import (
@@ -49,6 +48,7 @@ from kfmodels.noise import (
     q_to_memory,
 )
 from kfmodels.sites import checked_delta, delta_site, on_the_line, relative, site
+from kfmodels.starts import start_of
 
 Array = Any
 """A NumPy array as it is made, a JAX one inside `jax.jit`."""

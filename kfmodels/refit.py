@@ -14,7 +14,7 @@ from kfmodels.importance import layout_of
 from kfmodels.inference import NUTS
 from kfmodels.results import MAX_PARETO_K, MAX_RHAT, MIN_ESS, MIN_WEIGHTED
 
-_METHOD = NUTS(warmup=500, draws=500)
+_METHOD = NUTS()
 
 
 def refitted(

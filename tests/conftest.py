@@ -1,16 +1,13 @@
 """What several test files share."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# what one worker, notebook or command has compiled need not be compiled by the others
-CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+import tests.cache  # noqa: F401
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
+# isort: split
+import jax
+import pytest
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

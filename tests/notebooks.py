@@ -11,6 +11,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+import tests.cache  # noqa: F401
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 LIMIT = 300 * 1024
 

@@ -22,10 +22,12 @@ KINDS = ("static", "slow", "fast", "jumping", "short", "outliers")
 COARSE, FINE = 15, 25
 """Points along each of three axes: while the box is cut to where the mass is, and then."""
 
-CUTS = (20000.0, 3000.0, 500.0, 90.0, 35.0, 20.0)
+CUTS = (100000.0, 20000.0, 3000.0, 500.0, 90.0, 35.0, 20.0)
 """Nats below the top at which each cut is made: a coarse grid passes narrow ridges by."""
 
 MARGIN, BATCH = 1, 128
+REACH = 8
+"""Prior sds that the first box goes either way: some posteriors lie four from the prior."""
 
 
 def universe(each: int) -> HedgePairs:
@@ -75,7 +77,7 @@ def moments_on_a_grid(pairs: HedgePairs, model: Any) -> tuple[np.ndarray, np.nda
         def height(points: Any) -> Any:
             return joint.log_density(layout.unpack(points), inputs, model=model)
 
-        low, high = prior.min(1) - prior.std(1), prior.max(1) + prior.std(1)
+        low, high = (prior.mean(1) + side * REACH * prior.std(1) for side in (-1, 1))
         for below in CUTS:
             low, high = narrowed(*on_the_grid(height, low, high, COARSE), below)
         fine, value = on_the_grid(height, low, high, FINE)

@@ -28,18 +28,15 @@ from kfmodels import (
 )
 from kfmodels.models import HedgeRatioModel
 from kfmodels.noise import Absolute, memory_to_q
-from kfmodels.pooling import (
-    MAX_PARETO_K,
+from kfmodels.pooling import Pooled, pool, pooled, scale_free
+from kfmodels.population import (
     POPULATION_SD,
-    Pooled,
     log_evidence,
-    pool,
-    pooled,
     pooled_model,
-    scale_free,
     shrunk_weights,
     universe_of,
 )
+from kfmodels.results import MAX_PARETO_K
 
 STATS: Any = array_stats
 QUICK = NUTS(warmup=200, draws=400, chains=2)
