@@ -53,7 +53,7 @@ class ImportanceSampling:
     """
 
     draws: int = 128
-    rounds: int = 6
+    rounds: int = 10
 
     def __post_init__(self) -> None:
         if self.draws < 32 or self.draws & (self.draws - 1):
