@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from kfmodels import importance, model_file, priors
+from kfmodels import importance, model_file
 from kfmodels.assumptions import StateDiscount
 from kfmodels.chunk import pair_key
 from kfmodels.data import HedgePairs, day, rows_after
@@ -27,7 +27,7 @@ from kfmodels.kalman.step import StateDiscount as Fading
 from kfmodels.models import HedgeRatioModel
 from kfmodels.noise import q_to_gain, q_to_memory
 from kfmodels.online_board import OnlineBoard
-from kfmodels.posterior import PRIOR_DRAWS, RECURSION, Draws
+from kfmodels.posterior import RECURSION, Draws, from_prior
 from kfmodels.records import Z90
 from kfmodels.results import HedgeFit
 from kfmodels.store import Store
@@ -157,13 +157,12 @@ class HedgeBoard:
         inputs = self.model.inputs(data)
         seed = self.store.job["seed"]
         key = pair_key(pair, seed)
-        numbers = np.arange(PRIOR_DRAWS, dtype=np.uint32)
         with jax.enable_x64(True):
-            _, prior = priors.draw(numbers, np.uint32(seed), inputs, model=self.model)
             drawn = importance.kept(
                 row["points"], row["log_weights"], key, inputs, model=self.model
             )
-            prior, sites = jax.device_get((prior, drawn))
+            sites = jax.device_get(drawn)
+        _, prior = from_prior(self.model, inputs, seed)
         about = {
             "ess": float(row["effective_draws"]),
             "log_evidence": float(row["log_evidence"]),

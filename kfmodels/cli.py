@@ -17,10 +17,10 @@ from kfmodels.shell import (
     Transform,
     Until,
     plain_errors,
+    read_prices,
     record,
     rows_until,
 )
-from kfmodels.shell import read_prices as _read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ def fit(
     with plain_errors():
         if not out.absolute().parent.is_dir():
             raise ValueError(f"there is no folder {out.parent} to write {out.name} to")
-        table = rows_until(_read(prices), until)
+        table = rows_until(read_prices(prices), until)
         names = [name.strip() for name in hedges.split(",") if name.strip()]
         data = HedgeData.from_prices(table, target=target, hedges=names, transform=transform)
         model = hedge_ratio_model(noise=Discounted() if discounted else Constant())
@@ -120,7 +120,7 @@ def report(
 
     with plain_errors():
         found = load(fitted)
-        write_page(found, out, None if prices is None else _read(prices))
+        write_page(found, out, None if prices is None else read_prices(prices))
         typer.echo(f"Saved to {out}: one file, to be opened in any browser")
 
 
@@ -147,7 +147,7 @@ def update(
         kept = fitted.with_name(fitted.name + ".live.json")
         live = _live(fitted, kept)
         if prices is not None:
-            rows = _later(live, _read(prices))
+            rows = _later(live, read_prices(prices))
         else:
             rows = [(at, *_one_tick(live, tick or []))]
         ticks = [live.update(y=y, x=x, at=when) for when, y, x in rows]

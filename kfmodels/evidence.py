@@ -14,7 +14,7 @@ from kfmodels import tree as trees
 from kfmodels.assumptions import StateDiscount
 from kfmodels.marginal import DRAWS, Evidence, log_marginal, smoothed
 from kfmodels.models import HedgeRatioModel
-from kfmodels.posterior import PRIOR_DRAWS, Draws
+from kfmodels.posterior import Draws, from_prior
 from kfmodels.records import Z90
 from kfmodels.results import MAX_PARETO_K, HedgeFit
 
@@ -217,8 +217,7 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
         _check_same(wanted, {name: v.shape[1:] for name, v in held.items()})
         sites = jax.device_get(priors.complete(held, inputs, model=model))
         new = jax.device_get(trees.densities(model, inputs, sites))
-        keys = np.arange(PRIOR_DRAWS, dtype=np.uint32)
-        prior = jax.device_get(priors.draw(keys, np.uint32(seed), inputs, model=model)[1])
+        _, prior = from_prior(model, inputs, seed)
     old = _log_joint({k: tree[k].to_dataset() for k in ("log_prior", "log_likelihood")})
     weights, pareto_k = smoothed(_log_joint(new) - old)
     if not pareto_k <= MAX_PARETO_K:

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kfmodels import adaptive, posterior, priors
+from kfmodels import adaptive, posterior
 from kfmodels.adaptive import Weighted
 from kfmodels.noise import LEAST_VARIANCE_MEMORY
-from kfmodels.posterior import PRIOR_DRAWS, RECURSION, Draws, Layout
+from kfmodels.posterior import RECURSION, Draws, Layout, certain, from_prior
 
 Array = Any
 Model = Any
@@ -65,12 +65,10 @@ class ImportanceSampling:
 
     def run(self, model: Model, inputs: Any, seed: int, progress: bool) -> Draws:
         """Sample the posterior of any NumPyro model called with `inputs`."""
+        free, prior = from_prior(model, inputs, seed)
+        if not free:
+            return certain(prior)
         with jax.enable_x64(True):
-            numbers = np.arange(PRIOR_DRAWS, dtype=np.uint32)
-            free, prior = jax.device_get(priors.draw(numbers, np.uint32(seed), inputs, model=model))
-            if not free:  # all is fixed: one draw, which is certain
-                sites = jax.tree.map(lambda site: site[None, :1], prior)
-                return Draws(sites, {"diverging": np.zeros((1, 1), bool)}, prior)
             alone = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
             keys = np.array([[seed, 0]], np.uint32)
             found = explore(alone, keys, np.zeros(1), np.uint32(seed), model=model, method=self)

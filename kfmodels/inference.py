@@ -14,11 +14,11 @@ from numpyro.infer.hmc import hmc
 from numpyro.infer.util import potential_energy
 from tqdm import tqdm
 
-from kfmodels import priors, ridge
+from kfmodels import ridge
 from kfmodels.data import HedgeData
 from kfmodels.importance import ImportanceSampling
 from kfmodels.models import HedgeRatioModel, hedge_ratio_model
-from kfmodels.posterior import PRIOR_DRAWS, Draws, constrained
+from kfmodels.posterior import Draws, certain, constrained, from_prior
 from kfmodels.results import HedgeFit
 
 Model = Callable[..., Any]
@@ -61,12 +61,9 @@ class NUTS:
 
     def run(self, model: Model, inputs: Any, seed: int, progress: bool) -> Draws:
         """Sample the posterior of any NumPyro model called with `inputs`."""
-        with jax.enable_x64(True):
-            keys = np.arange(PRIOR_DRAWS, dtype=np.uint32)
-            z, prior = jax.device_get(priors.draw(keys, np.uint32(seed), inputs, model=model))
-            if not z:  # all is fixed: one draw, which is certain
-                sites = jax.tree.map(lambda site: site[None, :1], prior)
-                return Draws(sites, {"diverging": np.zeros((1, 1), bool)}, prior)
+        z, prior = from_prior(model, inputs, seed)
+        if not z:
+            return certain(prior)
         blocks = _blocks(self.warmup) + _blocks(self.draws)
         workers = min(self.chains, os.cpu_count() or 1)
         bar = tqdm(

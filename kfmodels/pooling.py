@@ -1,13 +1,6 @@
 r"""What a universe of pairs says about its speeds: a population, and each pair drawn towards it.
 
-Every pair was inferred alone, under the same prior. Here that prior is replaced by the population of
-the pairs themselves, from the stored importance draws and without refitting: with draws $u_{ik}$ of
-weight $w_{ik}$ and $p_j$ the prior that a parameter was fitted with,
-
-$$p(y_i \mid \mu, \tau) = p(y_i) \sum_k w_{ik} \prod_j \frac{N(u_{ikj} \mid \mu_j, \tau_j^2)}
-{p_j(u_{ikj})}.$$
-
-Source: Hogg, Myers and Bovy (2010), Inferring the eccentricity distribution, ApJ 725, 2166.
+The mathematics, and its source, stand in `population`.
 """
 
 import warnings

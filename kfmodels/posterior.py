@@ -36,6 +36,19 @@ class Draws(NamedTuple):
     about: dict[str, float] = {}  # noqa: RUF012 - never written to
 
 
+def from_prior(model: Model, inputs: Any, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A thousand draws of the prior: inferred sites, unconstrained; all sites as they are."""
+    numbers = np.arange(PRIOR_DRAWS, dtype=np.uint32)
+    with jax.enable_x64(True):
+        return jax.device_get(priors.draw(numbers, np.uint32(seed), inputs, model=model))
+
+
+def certain(prior: dict[str, np.ndarray]) -> Draws:
+    """Where all noise is fixed: one draw."""
+    sites = jax.tree.map(lambda site: site[None, :1], prior)
+    return Draws(sites, {"diverging": np.zeros((1, 1), bool)}, prior)
+
+
 class Layout:
     """Where each inferred site stands in a vector of unconstrained parameters."""
 
