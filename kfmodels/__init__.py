@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kfmodels.assumptions import Constant as Constant
     from kfmodels.assumptions import Diffuse as Diffuse
     from kfmodels.assumptions import Discounted as Discounted
+    from kfmodels.assumptions import Gaps as Gaps
     from kfmodels.assumptions import Known as Known
     from kfmodels.assumptions import RandomWalk as RandomWalk
     from kfmodels.assumptions import StateDiscount as StateDiscount
@@ -57,6 +58,7 @@ _HOME = {
     "Constant": "assumptions",
     "Diffuse": "assumptions",
     "Discounted": "assumptions",
+    "Gaps": "assumptions",
     "HedgeBoard": "board",
     "HedgeData": "data",
     "HedgeFit": "results",

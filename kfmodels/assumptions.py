@@ -1,5 +1,6 @@
 """What a model may assume of the noise, the drift and the start, as small validated objects."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +104,98 @@ class Diffuse:
 @dataclass(frozen=True)
 class Zero:
     """Start at exactly zero, as Chan's published code has it; anchors the intercept for years."""
+
+
+@dataclass(frozen=True)
+class Gaps:
+    r"""What a closed period between two rows does: one night, one weekend, one break at noon.
+
+    $$\mathrm{Var}(w_t) \propto dt_t + \sum_g n_{tg} \, \mathrm{bars}_g, \qquad
+    \mathrm{Var}(\epsilon_t) \propto \prod_g \mathrm{noise}_g^{n_{tg}}$$
+
+    with `dt` bars of open time and `n` closed periods of kind g crossed just before the row. The
+    weight of old squared innovations (`Discounted`) fades in open time alone: while nothing trades,
+    nothing is learnt of the variance.
+
+    Args:
+        bars: the open bars that one closed period moves the coefficients by. A NumPyro distribution on
+            positive numbers (each kind its own draw), a number (0: it does not move them), or a dict by
+            kind. Default: log-normal, median 0.3 times the open bars between two closed periods,
+            log sd 1.5 (90 %: 12 times less to 12 times more); see `GAP_SHARE`.
+        noise: the factor on the observation variance of the first row after one closed period, given
+            likewise. Default: 1. Returns have their whole overnight move in that one row: infer it.
+
+    Raises:
+        ValueError: a number out of range, a prior that reaches below 0 or has a shape of its own, a
+            dict without a kind, or two dicts of different kinds.
+
+    Source: the effective length of closed time: French and Roll (1986), Stock return variances,
+    Journal of Financial Economics 17; Hansen and Lunde (2005), A realized variance for the whole day,
+    Journal of Financial Econometrics 3.
+
+    Example:
+        >>> import numpyro.distributions as dist
+        >>> Gaps(bars={"overnight": dist.LogNormal(4.0, 1.0), "weekend": 90}).kinds
+        ('overnight', 'weekend')
+    """
+
+    bars: Any = None
+    noise: Any = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("bars", "noise"):
+            given = getattr(self, name)
+            if isinstance(given, Mapping):
+                given = tuple(given.items())  # a dict could not be hashed
+            if given == ():
+                raise ValueError(f"Gaps: the dict of {name} names no kind of closed period")
+            listed = given if isinstance(given, tuple) else (("", given),)
+            for kind, one in listed:
+                if one is not None or kind or name == "noise":
+                    _check_multiplier(f"{name} of {kind}" if kind else name, one, name == "noise")
+            object.__setattr__(self, name, given)
+        if isinstance(self.bars, tuple) and isinstance(self.noise, tuple):
+            bars, noise = dict(self.bars), dict(self.noise)
+            if bars.keys() != noise.keys():
+                raise ValueError(
+                    f"Gaps: bars is given for {', '.join(bars)}, noise for {', '.join(noise)}: "
+                    "name the same kinds in both"
+                )
+            object.__setattr__(self, "noise", tuple((kind, noise[kind]) for kind in bars))
+
+    @property
+    def kinds(self) -> tuple[str, ...] | None:
+        """The kinds named in a dict, in their order; None where all are alike."""
+        for given in (self.bars, self.noise):
+            if isinstance(given, tuple):
+                return tuple(str(kind) for kind, _ in given)
+        return None
+
+
+def _check_multiplier(name: str, given: Any, positive: bool) -> None:
+    """Raise unless it is a prior on positive numbers, or such a number."""
+    least = "positive" if positive else "0 or more"
+    support = getattr(given, "support", None)
+    if support is None:
+        try:
+            fine = 0 < float(given) < np.inf or (not positive and float(given) == 0)
+        except (TypeError, ValueError):
+            fine = False
+        if not fine:
+            raise ValueError(
+                f"Gaps: {name} is a NumPyro distribution or a number, {least}, not {given!r}"
+            )
+        return
+    if not np.all(np.asarray(getattr(support, "lower_bound", -np.inf)) >= 0):
+        raise ValueError(
+            f"Gaps: the prior on {name} reaches below 0 ({given!r}): use one on positive numbers, "
+            "such as dist.LogNormal(3.0, 1.5)"
+        )
+    if given.batch_shape or given.event_shape:
+        raise ValueError(
+            f"Gaps: the prior on {name} has the shape {given.batch_shape + given.event_shape}: state "
+            'it for one closed period, or by kind, {"overnight": ..., "weekend": ...}'
+        )
 
 
 Noise = Constant | Discounted

@@ -16,13 +16,7 @@ from kfmodels import importance, model_file
 from kfmodels.assumptions import StateDiscount
 from kfmodels.chunk import pair_key
 from kfmodels.data import HedgePairs, day, rows_after
-from kfmodels.kalman.step import (
-    ConstantVariance,
-    DiscountedVariance,
-    RandomWalk,
-    Scale,
-    State,
-)
+from kfmodels.kalman.step import ConstantVariance, DiscountedVariance, RandomWalk, Scale, State
 from kfmodels.kalman.step import StateDiscount as Fading
 from kfmodels.models import HedgeRatioModel
 from kfmodels.noise import q_to_gain, q_to_memory
@@ -30,6 +24,7 @@ from kfmodels.online_board import OnlineBoard
 from kfmodels.posterior import RECURSION, Draws, from_prior
 from kfmodels.records import Z90
 from kfmodels.results import HedgeFit
+from kfmodels.shocks import Shocks
 from kfmodels.store import Store
 
 Arrays = dict[str, np.ndarray]
@@ -176,14 +171,22 @@ class HedgeBoard:
             data, self.model, inputs, Draws(sites, stats, prior, mixed, about)
         )
 
-    def online(self, targets: list[str] | None = None) -> OnlineBoard:
+    def online(
+        self,
+        targets: list[str] | None = None,
+        *,
+        forgetting: float = 1.0,
+        shocks: Shocks | None = None,
+    ) -> OnlineBoard:
         """All filters that were fitted, ready to advance together tick by tick.
 
         Args:
             targets: only pairs with one of these targets.
+            forgetting, shocks: of every pair, as for `OnlineFilter`.
         """
         names, arrays = self.fitted(_ONLINE, targets)
-        return _online(names, arrays, self.pairs, self.model)
+        policy = {"forgetting": forgetting, "shocks": shocks}
+        return _online(names, arrays, self.pairs, self.model, policy)
 
     def fitted(
         self, keys: Sequence[str], targets: list[str] | None = None
@@ -346,7 +349,7 @@ def _variance(arrays: Arrays) -> np.ndarray:
 
 
 def _online(
-    names: list[str], arrays: Arrays, pairs: HedgePairs, model: HedgeRatioModel
+    names: list[str], arrays: Arrays, pairs: HedgePairs, model: HedgeRatioModel, policy: Any
 ) -> OnlineBoard:
     legs = dict(zip(pairs.names, pairs.pairs, strict=True))
     # the plug-in comes last and is not part of the mixture
@@ -379,6 +382,7 @@ def _online(
         state=State(mean, cov),
         variance=variance,
         log_weights=np.full(obs_var.shape, -np.log(obs_var.shape[1])),
+        **policy,
         last_prices=np.stack([arrays["last_y"], arrays["last_x"]], 1),
         at=pairs.index[-1],
         until=pairs.index[-1],

@@ -23,6 +23,7 @@ from jax.scipy.special import gammaincc
 from numpyro import handlers
 from tqdm import tqdm
 
+from kfmodels import gaps as closed
 from kfmodels import mixture
 from kfmodels import tree as trees
 from kfmodels.assumptions import Diffuse, StateDiscount
@@ -30,6 +31,7 @@ from kfmodels.data import HedgeData
 from kfmodels.importance import ImportanceSampling
 from kfmodels.inference import NUTS
 from kfmodels.models import HedgeRatioModel, Inputs
+from kfmodels.posterior import of_recursion
 
 MIN_SIMULATIONS = 20
 FEWEST_IN_A_BIN = 5
@@ -243,9 +245,9 @@ def _simulated(
         count = min(RANKED, total)
         evenly = ((np.arange(count) + 0.5) * total / count).astype(int)
         # the truth runs along as the last draw, which `forward` leaves out of its mixture
-        needed = [name for name in ("q", "obs_scale", "variance_memory") if name in drawn]
+        needed = of_recursion(drawn)
         both = {name: np.concatenate([drawn[name][evenly], truth[name][None]]) for name in needed}
-        rows = mixture.series(inputs.y, inputs.design, inputs.observed, inputs.dt)
+        rows = mixture.series(inputs.y, inputs.design, inputs.observed, inputs.dt, inputs.gaps)
         noise = trees.noise_draws(model, inputs, both)
         ended, fits = jax.device_get(
             (mixture.forward(rows, noise), mixture.log_likelihood(rows, noise))
@@ -273,6 +275,10 @@ def _quantities(
 ) -> dict[str, np.ndarray]:
     """The sampled noise by name, one number per draw (draws first in `sites`)."""
     found = {name: sites[name] for name in ("obs_scale", "variance_memory") if name in free}
+    for site in ("gap_bars", "gap_noise"):
+        for number, kind in enumerate(closed.kinds(model.gaps, data)):
+            if site in free or f"{site}_{kind}" in free:
+                found[f"{site} {kind}"] = sites[site][..., number]
     if "delta_alpha" in free:
         found = {"q alpha": sites["q"][..., -1]} | found
     if "delta_beta" not in free:

@@ -1,14 +1,13 @@
-"""The `kfmodels` command: demo, fit, show, report, update; fit-many and board."""
+"""The `kfmodels` command: demo, fit, show, report, update; fit-many and board; live."""
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kfmodels import cli_many
+from kfmodels import cli_live, cli_many
 from kfmodels.shell import (
     AsJson,
     MovingVariance,
@@ -90,6 +89,7 @@ def fit(
 
 app.command("fit-many")(cli_many.fit_many)
 app.command("board")(cli_many.board)
+app.command("live")(cli_live.live)
 
 
 @app.command()
@@ -154,7 +154,7 @@ def update(
         live.save(kept)
         if as_json:
             for one in ticks:
-                typer.echo(json.dumps(record(asdict(one)), allow_nan=False))
+                typer.echo(json.dumps(record(one.record()), allow_nan=False))
             return
         if not ticks:
             typer.echo(f"nothing later than {live.at}: the filter stands where it stood")

@@ -22,6 +22,7 @@ from kfmodels.checks import (
     check_transform,
     numbers,
 )
+from kfmodels.clock import Clock
 
 MIN_ROWS = 30
 """Fewest common rows that a noise variance may be inferred from."""
@@ -33,11 +34,13 @@ class HedgeData:
 
     `prices` are the prices as given, `values` the same rows transformed; both have the columns
     [target, hedges...]. A row in which any of them is missing is kept and counts as not observed.
+    `clock` knows how much open time lies between rows and which closed periods; None: one bar, none.
     """
 
     prices: pd.DataFrame
     values: pd.DataFrame
     transform: Transform
+    clock: Clock | None = None
 
     @classmethod
     def from_prices(
@@ -47,6 +50,7 @@ class HedgeData:
         target: str,
         hedges: list[str] | tuple[str, ...] | str,
         transform: Transform = "log",
+        clock: Clock | None = None,
     ) -> "HedgeData":
         """Align a target with its hedges and transform both.
 
@@ -56,11 +60,14 @@ class HedgeData:
             hedges: the tickers it is hedged with.
             transform: "log" (hedge ratio in percent per percent), "level" (in shares) or "return"
                 (simple returns between complete rows).
+            clock: when the market is open, so that a night is not taken for a minute. Default: every
+                row is one bar after the row before.
 
         Raises:
             ValueError: unknown ticker, target among the hedges, unsorted or duplicate dates, a
                 price that is infinite, not a number or (log, return) not positive, a hedge that
-                never moves, fewer than 30 common rows. The message names ticker, date and remedy.
+                never moves, fewer than 30 common rows, a clock that cannot tell the time of a row. The
+                message names ticker, date and remedy.
 
         Example:
             >>> from kfmodels import HedgeData, datasets
@@ -72,13 +79,17 @@ class HedgeData:
         check_tickers(frame, target, hedges)
         check_index(frame.index)
         check_transform(transform)
+        if not (clock is None or isinstance(clock, Clock)):
+            raise ValueError(f"clock must be a Clock, such as Clock.exchange(...), not {clock!r}")
         prices = numbers(frame, [target, *hedges])
         check_prices(prices, transform)
         values = transform_prices(prices, transform)
         if transform == "return" and len(prices):
             prices, values = prices.iloc[1:], values.iloc[1:]
-        data = cls(prices, values, transform)
+        data = cls(prices, values, transform, clock)
         data.check_enough()
+        if clock is not None:
+            clock.rows(data.index)
         return data
 
     @classmethod
@@ -150,8 +161,29 @@ class HedgeData:
 
     @cached_property
     def dt(self) -> np.ndarray:
-        """Bars since the row before, shape (time,): 0 up to the first observed row, then 1."""
-        return (np.cumsum(self.observed) - self.observed > 0).astype(float)
+        """Open bars since the row before, shape (time,): 0 up to the first observed row.
+
+        Then those of the clock; 1 where there is none.
+        """
+        return self._passed[0]
+
+    @cached_property
+    def gaps(self) -> np.ndarray:
+        """Closed periods crossed just before each row, shape (time, kind); none without a clock."""
+        return self._passed[1]
+
+    @cached_property
+    def gap_names(self) -> tuple[str, ...]:
+        """The kinds of closed periods that the clock knows: the columns of `gaps`."""
+        return self._passed[2]
+
+    @cached_property
+    def _passed(self) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        started = np.cumsum(self.observed) - self.observed > 0
+        if self.clock is None:
+            return started.astype(float), np.zeros((len(self), 0)), ()
+        dt, gaps, names = self.clock.rows(self.index)
+        return np.where(started, dt, 0.0), np.where(started[:, None], gaps, 0.0), tuple(names)
 
     def __len__(self) -> int:
         return len(self.values)

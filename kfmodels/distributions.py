@@ -35,8 +35,8 @@ class FilterResult(NamedTuple):
 
     `predicted` is given the rows before (t | t-1), `filtered` given this one too (t | t). `error` is
     the innovation, `forecast_var` its variance scale and `obs_var` the observation variance before
-    the row was seen; `dof` is None when that variance is constant. `log_density` is 0 where nothing
-    was observed.
+    the row was seen (of a row whose `obs_factor` is 1); `dof` is None when that variance is constant.
+    `log_density` is 0 where nothing was observed.
     """
 
     predicted: Coefficients
@@ -61,7 +61,10 @@ _EVENT_DIM = {
     "variance_dof": 0,
     "observed": 1,
     "dt": 1,
+    "gap_time": 1,
+    "obs_factor": 1,
 }
+_BY_TIME = ("observed", "dt", "gap_time", "obs_factor")
 
 
 class KalmanRegression(Distribution):
@@ -90,6 +93,9 @@ class KalmanRegression(Distribution):
         observed: False where y is missing, `(..., time)`; y is not read there.
         dt: time since the row before, `(..., time)`; `dt[0]` is counted from the start. Default: 0,
             then 1.
+        gap_time: further time in which the coefficients move and the variance does not fade,
+            `(..., time)`: what a closed period before the row is worth. Default: none.
+        obs_factor: factor on the observation variance of each row, `(..., time)`. Default: 1.
 
     Raises:
         ValueError: not exactly one state noise was given, or shapes do not fit.
@@ -120,6 +126,8 @@ class KalmanRegression(Distribution):
         "variance_discount": constraints.open_interval(0.0, 1.0 + 1e-6),
         "variance_dof": constraints.positive,
         "dt": constraints.independent(constraints.nonnegative, 1),
+        "gap_time": constraints.independent(constraints.nonnegative, 1),
+        "obs_factor": constraints.independent(constraints.positive, 1),
     }
     support: ClassVar[constraints.Constraint] = constraints.real_vector
     pytree_data_fields = tuple(_EVENT_DIM)
@@ -136,6 +144,8 @@ class KalmanRegression(Distribution):
     variance_dof: Array | None
     observed: Array | None
     dt: Array | None
+    gap_time: Array | None
+    obs_factor: Array | None
 
     def __init__(
         self,
@@ -152,6 +162,8 @@ class KalmanRegression(Distribution):
         variance_dof: Float[ArrayLike, "*#batch"] | None = None,
         observed: Bool[ArrayLike, "*#batch time"] | None = None,
         dt: Float[ArrayLike, "*#batch time"] | None = None,
+        gap_time: Float[ArrayLike, "*#batch time"] | None = None,
+        obs_factor: Float[ArrayLike, "*#batch time"] | None = None,
         validate_args: bool | None = None,
     ) -> None:
         given = [name is not None for name in (state_var, state_cov, state_discount)]
@@ -193,7 +205,7 @@ class KalmanRegression(Distribution):
             if name == "design":
                 continue
             dim = _EVENT_DIM[name]
-            expected = (time,) if name in ("observed", "dt") else want[dim]
+            expected = (time,) if name in _BY_TIME else want[dim]
             if tuple(shape[len(shape) - dim :]) != expected or len(shape) < dim:
                 raise ValueError(
                     f"KalmanRegression: {name} has shape {tuple(shape)}, but design has {time} rows "
@@ -226,7 +238,7 @@ class KalmanRegression(Distribution):
 
         part = {name: last(a, _EVENT_DIM[name]) for name, a in given.items()}
         var = part["obs_var"]
-        rows = scan.series(last(value, 1), part["design"], part.get("observed"), part.get("dt"))
+        rows = scan.series(last(value, 1), part["design"], *(part.get(name) for name in _BY_TIME))
         start = State(part["initial_mean"], part["initial_cov"] / var)
         if self.state_discount is None:
             if self.state_cov is None:

@@ -14,7 +14,7 @@ from kfmodels import tree as trees
 from kfmodels.assumptions import StateDiscount
 from kfmodels.marginal import DRAWS, Evidence, log_marginal, smoothed
 from kfmodels.models import HedgeRatioModel
-from kfmodels.posterior import Draws, from_prior
+from kfmodels.posterior import Draws, from_prior, of_recursion
 from kfmodels.records import Z90
 from kfmodels.results import MAX_PARETO_K, HedgeFit
 
@@ -272,6 +272,11 @@ def _noise_quantities(tree: Any) -> dict[str, np.ndarray]:
     for site in ("obs_scale", "variance_memory"):
         if site in sites:
             found[f"log {site}"] = np.log(posterior[site].values)
+    for kind in trees.gap_names(tree):
+        for site in ("gap_bars", "gap_noise"):
+            values = posterior[site].sel(gap=kind).values
+            if np.ptp(values) > 0:  # inferred
+                found[f"log {site} of {kind}"] = np.log(values)
     return found
 
 
@@ -340,12 +345,8 @@ def _joint(free: dict[str, Any], inputs: Any, *, model: Any, still: tuple[int, .
     columns = list(range(every["q"].shape[1])) if shared and still else list(still)
     stays = np.ones(every["q"].shape[1])
     stays[columns] = 0.0
-    likelihood = model.log_likelihood(
-        inputs,
-        q=every["q"] * stays,
-        obs_scale=every["obs_scale"],
-        variance_memory=every.get("variance_memory"),
-    )
+    noise = of_recursion(every)
+    likelihood = model.log_likelihood(inputs, **(noise | {"q": noise["q"] * stays}))
     prior = priors.log_density(sites, inputs, model=model, still=still)
     return likelihood + sum(prior.values())
 
@@ -375,6 +376,9 @@ def _answers(fitted: HedgeFit) -> pd.DataFrame:
     quantities["obs_scale"] = posterior["obs_scale"].values
     if "variance_memory" in posterior:
         quantities["variance_memory"] = posterior["variance_memory"].values
+    for kind in trees.gap_names(tree):
+        for site in ("gap_bars", "gap_noise"):
+            quantities[f"{site} of {kind}"] = posterior[site].sel(gap=kind).values
     ends = [0.05, 0.5, 0.95]
     rows = {k: np.quantile(v, ends, method="nearest") for k, v in quantities.items()}
     for name in fitted.hedges:

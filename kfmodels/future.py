@@ -10,7 +10,7 @@ from kfmodels.data import MIN_ROWS, HedgeData
 from kfmodels.evidence import check_inferred
 from kfmodels.inference import NUTS, fit
 from kfmodels.kalman import scan
-from kfmodels.mixture import NoiseDraws
+from kfmodels.mixture import NoiseDraws, Rows
 from kfmodels.results import HedgeFit
 
 if TYPE_CHECKING:
@@ -131,6 +131,6 @@ def _by_bar(fitted: HedgeFit, data: HedgeData) -> "DataArray":
 
 
 @jax.jit
-def _log_density(rows: scan.Series, draws: NoiseDraws) -> Any:
+def _log_density(rows: Rows, draws: NoiseDraws) -> Any:
     """Log density (time, draw)."""
-    return scan.filter(rows, *draws.recursion()).log_density
+    return scan.filter(*draws.over(rows)).log_density

@@ -11,7 +11,7 @@ import numpy as np
 from kfmodels import adaptive, posterior
 from kfmodels.adaptive import Weighted
 from kfmodels.noise import LEAST_VARIANCE_MEMORY
-from kfmodels.posterior import RECURSION, Draws, Layout, certain, from_prior
+from kfmodels.posterior import Draws, Layout, certain, from_prior, of_recursion
 
 Array = Any
 Model = Any
@@ -128,8 +128,7 @@ def recursion(points: Array, inputs: Any, *, model: Model) -> dict[str, Array]:
     layout = layout_of(inputs, model)
 
     def one(point: Array, pair: Any) -> dict[str, Array]:
-        values = posterior.constrained(layout.unpack(point), pair, model=model)
-        return {name: values[name] for name in RECURSION if name in values}
+        return of_recursion(posterior.constrained(layout.unpack(point), pair, model=model))
 
     return jax.vmap(jax.vmap(one, (0, None)))(points, inputs)
 
@@ -165,7 +164,7 @@ def chosen(noise: dict[str, Array], log_weights: Array) -> dict[str, Array]:
     """The draws a filter runs on, `(pair, 65, ...)`: 64 that stand for all, and the plug-in last.
 
     Evenly spaced by weight in the order of the first memory; the plug-in is the posterior mean of
-    log q, log obs_scale and log(variance memory - 4).
+    log q, log obs_scale, log(variance memory - 4) and the logarithms of what gaps are worth.
     """
     weights = jnp.exp(log_weights)
     order = jnp.lexsort((noise["obs_scale"], noise["q"][..., 0]))

@@ -14,7 +14,9 @@ Array = Any
 class Inputs(NamedTuple):
     """All that the model reads of a pair; many pairs have one axis more, in front.
 
-    `dt` is None where the first row is observed, which costs less than the same written out.
+    `dt` is None where it is 0 and then 1, which costs less than the same written out. `gaps
+    (time, gap)` are the closed periods before each row, and `gap_unit` the open bars between two of
+    them, where the model has `Gaps`.
     """
 
     y: Array
@@ -26,6 +28,8 @@ class Inputs(NamedTuple):
     typical_ratio: Array
     start_mean: Array
     start_cov: Array
+    gaps: Array | None = None
+    gap_unit: Array | None = None
 
 
 class PairArrays(NamedTuple):
@@ -44,19 +48,37 @@ class PairArrays(NamedTuple):
     usable: np.ndarray
 
 
+def coordinates_of(
+    data: HedgeData, *, intercept: bool, pivot: tuple[float, ...] | None
+) -> Coordinates:
+    """Centre and scale of the training rows."""
+    y, x = data.y[data.observed], data.x[data.observed]
+    centre = np.zeros(x.shape[1])
+    if intercept:
+        centre = x.mean(0) if not pivot else np.broadcast_to(pivot, centre.shape)
+    scale = np.sqrt(((x - centre) ** 2).mean(0))
+    return Coordinates(
+        centre.astype(float), scale, float(y.mean()) if intercept else 0.0, intercept
+    )
+
+
 def typical_move(data: HedgeData) -> tuple[float, np.ndarray]:
     """Sd of the one-bar move that a constant hedge leaves over, and the size of each hedge ratio.
 
-    The size is that of least squares on changes, its standard error added in squares.
+    The size is that of least squares on changes, its standard error added in squares. With a clock,
+    changes over closed time or over several bars are left out where enough others remain.
 
     Raises:
         ValueError: the target never moves, or in exact proportion to its hedges.
     """
     y, x = data.y[data.observed], data.x[data.observed]
+    near = _one_bar(data)
     if data.transform == "return":
         x = np.column_stack([x, np.ones(len(x))])
     else:
-        y, x = np.diff(y), np.diff(x, axis=0)
+        y, x, near = np.diff(y), np.diff(x, axis=0), near[1:]
+    if not near.all() and near.sum() >= MIN_ROWS and np.ptp(y[near]) > 0:
+        y, x = y[near], x[near]
     if np.ptp(y) == 0:
         raise ValueError(f"{data.target} never moves: there is nothing to hedge; check its prices")
     hedges = data.x.shape[1]
@@ -70,6 +92,15 @@ def typical_move(data: HedgeData) -> tuple[float, np.ndarray]:
         )
     error_var = move**2 * np.diagonal(np.linalg.pinv(x.T @ x))
     return move, np.sqrt(ratio**2 + error_var)[:hedges]
+
+
+def _one_bar(data: HedgeData) -> np.ndarray:
+    """Of the observed rows, those at most one open bar after the one before."""
+    if data.clock is None:
+        return np.ones(int(data.observed.sum()), bool)
+    since = np.column_stack([data.dt, data.gaps.sum(1)]).cumsum(0)[data.observed]
+    passed = np.diff(since, axis=0, prepend=since[:1])
+    return (passed[:, 0] < 1.5) & (passed[:, 1] == 0)
 
 
 _EXACT = 1e-10

@@ -21,6 +21,7 @@ _STATEMENTS = {
         assumptions.Constant,
         assumptions.Diffuse,
         assumptions.Discounted,
+        assumptions.Gaps,
         assumptions.Known,
         assumptions.RandomWalk,
         assumptions.StateDiscount,

@@ -11,12 +11,14 @@ import numpyro.distributions as dist
 from jaxtyping import ArrayLike, Float
 from numpyro.distributions import constraints
 
+from kfmodels import gaps as closed
 from kfmodels.assumptions import (
     DIFFUSE,
     Constant,
     Diffuse,
     Discounted,
     Drift,
+    Gaps,
     Noise,
     RandomWalk,
     Start,
@@ -29,6 +31,7 @@ from kfmodels.distributions import KalmanRegression
 from kfmodels.inputs import (
     Inputs,
     PairArrays,
+    coordinates_of,
     one_of,
     pair_coordinates,
     stacked,
@@ -68,6 +71,7 @@ class HedgeRatioModel:
     initial: Start
     intercept: Intercept
     pivot: Any
+    gaps: Gaps | None = None
 
     @property
     def bent(self) -> frozenset[str]:
@@ -88,22 +92,14 @@ class HedgeRatioModel:
 
     def coordinates(self, data: HedgeData) -> Coordinates:
         """Centre and scale of the training rows."""
-        y, x = data.y[data.observed], data.x[data.observed]
-        intercept = self.intercept != "none"
-        pivot = np.zeros(x.shape[1])
-        if intercept:
-            given = () if self.pivot is None else self.pivot
-            pivot = np.broadcast_to(given, pivot.shape) if given else x.mean(0)
-        scale = np.sqrt(((x - pivot) ** 2).mean(0))
-        return Coordinates(
-            pivot.astype(float), scale, float(y.mean()) if intercept else 0.0, intercept
-        )
+        return coordinates_of(data, intercept=self.intercept != "none", pivot=self.pivot)
 
     def inputs(self, data: HedgeData) -> Inputs:
         """The arrays of the training rows, float64, ready for `jax.jit`.
 
         Raises:
-            ValueError: too few rows, or a target that moves in exact proportion to its hedges.
+            ValueError: too few rows, a target that moves in exact proportion to its hedges, or
+                `Gaps` of data that know of none.
         """
         data.check_enough()
         self._check_listed(list(data.hedges))
@@ -114,16 +110,19 @@ class HedgeRatioModel:
         spread = float(np.sqrt((y[data.observed] ** 2).mean()))
         mean, cov = start_of(self.initial, coordinates, spread, list(data.hedges))
         move, ratio = typical_move(data)
+        even = data.observed[0] and (data.dt[1:] == 1).all()
         return Inputs(
             y=np.where(data.observed, y, 0.0),
             design=design,
             observed=data.observed,
-            dt=None if data.observed[0] else data.dt,
+            dt=None if even else data.dt,
             scales=coordinates.scales,
             typical_move=np.asarray(move),
             typical_ratio=ratio,
             start_mean=mean,
             start_cov=cov,
+            gaps=closed.counts(self.gaps, data),
+            gap_unit=None if self.gaps is None else np.asarray(closed.between(data)),
         )
 
     def inputs_of_pairs(self, arrays: PairArrays) -> tuple[Inputs, tuple[np.ndarray, ...]]:
@@ -132,8 +131,9 @@ class HedgeRatioModel:
         Also returns pivot, scale and offset of every pair. The pairs must be usable.
 
         Raises:
-            ValueError: the model lists a delta or a pivot for more than one hedge.
+            ValueError: the model lists a delta or a pivot for more than one hedge, or it has `Gaps`.
         """
+        closed.check_none(self.gaps)
         self._check_listed(["the hedge"])
         intercept = self.intercept != "none"
         pivot = None if self.pivot is None else self.pivot[0]
@@ -177,6 +177,7 @@ class HedgeRatioModel:
         q: Float[Array, "*draws coef"],
         obs_scale: Float[ArrayLike, "*draws"],
         variance_memory: Float[ArrayLike, "*draws"] | None = None,
+        **gaps: Float[Array, "*draws gap"],
     ) -> KalmanRegression:
         """The series as a distribution, in inner coordinates, given the noise parameters."""
         obs_var = jnp.square(obs_scale)
@@ -199,6 +200,7 @@ class HedgeRatioModel:
             obs_var,
             observed=inputs.observed,
             dt=inputs.dt,
+            **closed.by_row(inputs.gaps, **closed.active(self.gaps, gaps)),
             **options,
         )
 
@@ -206,12 +208,11 @@ class HedgeRatioModel:
         self,
         inputs: Inputs,
         *,
-        q: Float[Array, "*draws coef"],
         obs_scale: Float[ArrayLike, "*draws"],
-        variance_memory: Float[ArrayLike, "*draws"] | None = None,
+        **noise: Any,
     ) -> Float[Array, "*draws"]:
-        """Log density of the observed rows given the noise parameters, of all draws at once."""
-        series = self.regression(inputs, q=q, obs_scale=obs_scale, variance_memory=variance_memory)
+        """Log density of the observed rows given the noise, as `regression` takes it, of all draws."""
+        series = self.regression(inputs, obs_scale=obs_scale, **noise)
         density = series.log_prob(inputs.y)
         if isinstance(self.initial, Diffuse):
             density = density + _flat_width(inputs, jnp.square(obs_scale))
@@ -229,9 +230,10 @@ class HedgeRatioModel:
         numpyro.deterministic("delta", q_to_delta(q))
         numpyro.deterministic("memory", q_to_memory(q))
         numpyro.deterministic("state_var", q * obs_var / inputs.scales**2)
+        more = closed.sites(self.gaps, inputs.gaps, inputs.gap_unit)
         if isinstance(self.initial, Diffuse):
             numpyro.factor("diffuse", _flat_width(inputs, obs_var))
-        series = self.regression(inputs, q=q, obs_scale=obs_scale, variance_memory=memory)
+        series = self.regression(inputs, q=q, obs_scale=obs_scale, variance_memory=memory, **more)
         numpyro.sample("y", series, obs=inputs.y)
 
     def settled_var(self, inputs: Inputs, obs_var: Array, q_alpha: Array) -> Array:
@@ -284,6 +286,7 @@ def hedge_ratio_model(
     initial: Start = Weak(),
     intercept: Intercept = "random_walk",
     pivot: float | Sequence[float] | None = None,
+    gaps: Gaps | None = None,
 ) -> HedgeRatioModel:
     r"""A NumPyro model of a hedge ratio that moves, with priors on how fast it does.
 
@@ -312,10 +315,14 @@ def hedge_ratio_model(
         intercept: "random_walk", "static" or "none".
         pivot: where the regressors are centred; default their training mean. 0 is the raw model of
             the literature.
+        gaps: `Gaps(bars, noise)`: what nights and weekends are worth, by kind, of data that have a
+            clock. Default: nothing beside the open bars between two rows, so that the first bar of a
+            day is one bar after the last of the day before, as in a table without a clock.
 
     Returns:
         A model to be passed to `fit`, or called with `HedgeData` inside NumPyro. Its posterior holds
-        `delta`, `memory`, `state_var` (dim `coef`), `obs_scale` and `obs_var`.
+        `delta`, `memory`, `state_var` (dim `coef`), `obs_scale`, `obs_var`; with gaps `gap_bars` and
+        `gap_noise` (dim `gap`).
 
     Raises:
         ValueError: an argument is not what it may be; the message says what is allowed.
@@ -364,6 +371,8 @@ def hedge_ratio_model(
         raise ValueError(
             f"obs_scale is a sd: a NumPyro distribution or a positive number, not {obs_scale!r}"
         )
+    if not (gaps is None or isinstance(gaps, Gaps)):
+        raise ValueError(f"gaps must be Gaps(bars=..., noise=...) or None, not {gaps!r}")
     alone = intercept != "random_walk" or isinstance(drift, StateDiscount)
     usual = HEDGE_MEMORY if alone else HEDGE_MEMORY_BESIDE_MOVING_LEVEL
     absolute = isinstance(beta, Absolute) or isinstance(alpha, Absolute)
@@ -381,6 +390,7 @@ def hedge_ratio_model(
         initial=initial,
         intercept=intercept,
         pivot=tuple(np.atleast_1d(pivot).tolist()) if pivot is not None else None,
+        gaps=gaps,
     )
 
 

@@ -1,13 +1,11 @@
 """The fitted filter, tick by tick. NumPy only: the trading process needs no JAX.
 
-Each tick runs the one `step` of `kalman.step` for all noise draws at once and reweights them by how
-well they forecast it.
+The arithmetic of the noise draws stands in `mixing`; here prices come in and a `Tick` goes out.
 """
 
 import json
 import math
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +13,26 @@ import numpy as np
 
 from kfmodels.coordinates import Coordinates
 from kfmodels.files import replacing
-from kfmodels.kalman.density import log_normal, log_student
-from kfmodels.kalman.step import (
-    Drift,
-    Forecast,
-    Noise,
-    Scale,
-    State,
-    forecast,
-    predict,
-    update,
-)
-from kfmodels.online_file import from_json, to_json
-from kfmodels.records import Z90, FairValue, Predictive, Tick
+from kfmodels.kalman.draws import weighed
+from kfmodels.kalman.step import Drift, Forecast, Noise, Scale, State
+from kfmodels.legs import Legs
+from kfmodels.mixing import Mixture, Stand
+from kfmodels.online_file import built, read, to_json
+from kfmodels.order import check_dt, check_later
+from kfmodels.records import ACCEPTED, Z90, Belief, FairValue, Frame, Predictive, Tick
+from kfmodels.shocks import Quarantine, Robust, Shocks, split_sentence
 
 
 class OnlineFilter:
-    """A fitted filter that takes prices and answers with a hedge ratio and its uncertainty.
+    r"""A fitted filter that takes prices and answers with a hedge ratio and its uncertainty.
 
     Comes from `HedgeFit.online()` or `OnlineFilter.load(path)`. K noise draws, each with its own
-    state, form a mixture: `w_k <- w_k p(y_t | y_<t, draw k)`, normalised.
+    state, form a mixture that goes on learning which of them to believe:
+
+    $$w_k \leftarrow w_k^{f^{dt}} \, p(y_t \mid y_{<t}, \text{draw } k), \text{ normalised,}$$
+
+    with the forgetting factor f. It takes what it is given or raises; `LiveFilter` is the one that may
+    be left alone with a feed.
 
     Args:
         target, hedges: tickers.
@@ -43,12 +41,24 @@ class OnlineFilter:
         drift, noise: of the recursion, batch axis (draws) last.
         state, scale: where each draw stands; `scale` is None when the variance is constant.
         log_weights: of the draws; the weights sum to one.
-        last_prices: [target, hedges...] of the last complete row, for returns.
+        forgetting: f, a bar, in (0, 1]: 1 forgets nothing and ends with one draw, 0.99 remembers about
+            a hundred bars.
+        shocks: `Quarantine`, `Robust`, or None to learn from every row alike.
+        gap_names: of the closed periods that the model knows, with `gap_bars` and `gap_noise`
+            `(gap, draw)`: how many bars of state noise each is worth, and the factor on the
+            observation variance of the row after it.
+        last_prices: [target, hedges...] of the last row learnt from, or None.
         at: time of the last tick seen, or None.
         until: last date whose prices the noise was inferred from, or None.
         fit_id: of the fit it comes from, or None.
+        streak: rows in quarantine in succession, negative where they were below their forecast.
 
-    Source: West and Harrison (1997), section 12.2 (multi-process models, class I).
+    Raises:
+        ValueError: a forgetting factor outside (0, 1], or gaps of another shape.
+
+    Source: West and Harrison (1997), section 12.2 (multi-process models); forgetting: Raftery, Karny
+    and Ettler (2010), Online prediction under model uncertainty via dynamic model averaging,
+    Technometrics 52.
     """
 
     def __init__(
@@ -63,59 +73,107 @@ class OnlineFilter:
         state: State,
         scale: Scale | None,
         log_weights: np.ndarray,
+        forgetting: float = 1.0,
+        shocks: Shocks | None = None,
+        gap_names: Sequence[str] = (),
+        gap_bars: np.ndarray | None = None,
+        gap_noise: np.ndarray | None = None,
         last_prices: np.ndarray | None = None,
         at: Any = None,
         until: Any = None,
         fit_id: str | None = None,
+        streak: int = 0,
     ) -> None:
-        self.target, self.hedges, self.transform = target, tuple(hedges), transform
-        self.coordinates, self.until, self.fit_id = coordinates, until, fit_id
-        self.at = at
-        self.last_prices = last_prices
-        self.log_weights, self.weights = log_weights, np.exp(log_weights)
-        self.drift, self.noise = owned(drift), owned(noise)
-        self._state, self._scale = owned(state), scale and owned(scale)
-        self._matrix, self._shift = coordinates.matrix(), coordinates.shift()
-        self._names = (*self.hedges, "alpha") if coordinates.intercept else self.hedges
-        self._lgamma = _LogGamma()
+        self._legs = Legs(target, hedges, transform)
+        self._mixture = Mixture(
+            drift,
+            noise,
+            len(log_weights),
+            forgetting=forgetting,
+            gap_names=gap_names,
+            gap_bars=gap_bars,
+            gap_noise=gap_noise,
+        )
+        self._stand = self._mixture.begin(state, scale, log_weights)
+        self._place(coordinates)
+        self.shocks, self.streak = shocks, int(streak)
+        self.last_prices, self.at = last_prices, at
+        self.until, self.fit_id = until, fit_id
+
+    def _place(self, coordinates: Coordinates) -> None:
+        self.coordinates = coordinates
+        self._centre = coordinates.pivot.tolist(), coordinates.scale.tolist()
+        self._frame = Frame.of(self._legs.hedges, coordinates)
+
+    @property
+    def target(self) -> str:
+        return self._legs.target
+
+    @property
+    def hedges(self) -> tuple[str, ...]:
+        return self._legs.hedges
+
+    @property
+    def transform(self) -> str:
+        return self._legs.transform
+
+    @property
+    def tickers(self) -> tuple[str, ...]:
+        """Target, then hedges."""
+        return self._legs.names
 
     @property
     def draws(self) -> int:
         """Number of noise draws."""
-        return len(self.weights)
+        return len(self._stand.weights)
 
-    def forecast(self, *, x: Any, dt: float = 1.0) -> FairValue:
+    @property
+    def weights(self) -> np.ndarray:
+        """Of the draws; they sum to one."""
+        return self._stand.weights
+
+    def forecast(
+        self, *, x: Any, dt: float = 1.0, gaps: Mapping[str, float] | None = None
+    ) -> FairValue:
         """Fair value of the target at the hedge prices `x`, before its own price is known.
 
         Args:
             x: hedge prices, as for `update`.
-            dt: bars since the last tick.
+            dt, gaps: time since the last tick, as for `update`.
 
         Raises:
             ValueError: a price that cannot be transformed.
         """
-        seen, faded = self._ahead(x, dt)
-        mean, var = self._mix_forecast(seen, faded)
+        mean, var = self._mixture.spread(*self._blank(x, dt, gaps))
         mean, sd = self.coordinates.offset - mean, math.sqrt(var)
-        band = (mean - Z90 * sd, mean + Z90 * sd)
-        lower, price, upper = (self._price(v) for v in (band[0], mean, band[1]))
+        band = (mean - Z90 * sd, mean, mean + Z90 * sd)
+        lower, price, upper = (self._legs.price(value, self.last_prices) for value in band)
         return FairValue(price=price, lower=lower, upper=upper, mean=mean, sd=sd)
 
-    def predictive(self, *, x: Any, dt: float = 1.0) -> Predictive:
+    def predictive(
+        self, *, x: Any, dt: float = 1.0, gaps: Mapping[str, float] | None = None
+    ) -> Predictive:
         """Distribution of the transformed target at the hedge prices `x`, before its price is known.
 
         Takes and raises what `forecast` does; answers with the whole mixture over noise draws.
         """
-        seen, faded = self._ahead(x, dt)
-        var = self.noise.var if faded is None else faded.var
+        ahead, seen = self._blank(x, dt, gaps)
         return Predictive(
-            weights=self.weights,
+            weights=ahead.weights,
             mean=self.coordinates.offset - seen.error,
-            scale=np.sqrt(var * seen.var),
-            dof=None if faded is None else faded.dof,
+            scale=np.sqrt(self._mixture.squared_scale(ahead) * seen.var),
+            dof=None if ahead.scale is None else ahead.scale.dof,
         )
 
-    def update(self, *, y: float, x: Any, at: Any = None, dt: float = 1.0) -> Tick:
+    def update(
+        self,
+        *,
+        y: float,
+        x: Any,
+        at: Any = None,
+        dt: float = 1.0,
+        gaps: Mapping[str, float] | None = None,
+    ) -> Tick:
         """Take one row of prices: predict, score, reweight, update.
 
         Args:
@@ -124,9 +182,12 @@ class OnlineFilter:
                 ticker; NaN if there is none.
             at: time of the row; must be later than the one before.
             dt: bars since the row before.
+            gaps: closed periods since the row before, by name ("overnight": 1); one that the model
+                does not know moves nothing.
 
         Returns:
-            A `Tick`. Where a price is missing the state only diffuses.
+            A `Tick`. Where a price is missing, and where a shock is in quarantine, the state only
+            diffuses.
 
         Raises:
             ValueError: infinite or non-positive price, wrong number of hedges, negative dt, time not
@@ -134,33 +195,59 @@ class OnlineFilter:
         """
         check_dt(dt)
         if at is not None:
-            self._check_later(at)
-        prices = [float(y), *self._prices(x)]
+            check_later(at, self.at, "the filter is unchanged")
+        prices = self._legs.prices(y, x)
         missing = any(price != price for price in prices)
-        values = None if missing else self._transformed(prices)
-        before = self._state, self._scale, self.log_weights, self.weights
-        predicted = predict(self._state, self.drift, dt)
-        faded = self.noise.fade(self._scale, dt)
-        if values is None:
-            self._state, self._scale = predicted, faded
-            spread, spread_sd, gain, score = math.nan, math.nan, 0.0, math.nan
-        else:
-            seen = forecast(predicted, self._design(values), values[0] - self.coordinates.offset)
-            spread, var = self._mix_forecast(seen, faded)
-            gain = float((1 - 1 / seen.var) @ self.weights)
-            score = self._reweight(seen, faded)
-            spread_sd = math.sqrt(var)
-            self._state = update(predicted, seen)
-            self._scale = self.noise.learn(faded, seen, 1.0)
-        at = self.at if at is None else at
-        tick = self._tick(at, values is not None, spread, spread_sd, gain, score)
-        if not math.isfinite(sum(tick.beta.values(), tick.alpha) + sum(tick.sd_total.values())):
-            self._state, self._scale, self.log_weights, self.weights = before
-            raise ValueError(self._too_far())
-        self.at = at
+        values = None if missing else self._legs.values(prices, self.last_prices)
+        ahead = self._mixture.ahead(self._stand, dt, gaps)
+        if values is not None:
+            return self._judge(ahead, at, prices, values)
+        ahead = self._mixture.held(ahead, self._stand)
         if not missing:
-            self.last_prices = np.array(prices)
-        return tick
+            return self._commit(ahead, at, "skipped: the first price of a return", np.array(prices))
+        absent = ", ".join(n for n, p in zip(self._legs.names, prices, strict=True) if p != p)
+        return self._commit(ahead, at, f"skipped: no price of {absent}", self.last_prices)
+
+    def rescale(self, *, target: float = 1.0, hedges: Mapping[str, float] | None = None) -> None:
+        """Prices are quoted otherwise from now on: a split, a multiplier, another currency.
+
+        Exact in mean, covariance and every draw: afterwards the filter is what it would be, had all
+        prices so far been quoted so.
+
+        Args:
+            target: new price over old of the target; 0.5 after a 2-for-1 split.
+            hedges: the same by ticker of the hedges.
+
+        Raises:
+            ValueError: a factor that is not positive, or a ticker that is no hedge.
+        """
+        factors = self._legs.factors(target, hedges or {})
+        where, last = self.coordinates, self.last_prices
+        if self.transform == "log":
+            pivot, offset = where.pivot + np.log(factors[1:]), where.offset + math.log(factors[0])
+            if not where.intercept and any(f != 1 for f in factors):
+                raise ValueError(
+                    "a model of logs without an intercept holds for one unit of price only: fit again"
+                )
+            self._place(Coordinates(pivot, where.scale, offset, where.intercept))
+        elif self.transform == "level":
+            pivot, scale = where.pivot * factors[1:], where.scale * factors[1:]
+            offset = where.offset * factors[0]
+            self._place(Coordinates(pivot, scale, offset, where.intercept))
+            self._stand = self._mixture.rescaled(self._stand, float(factors[0]))
+        self.last_prices = None if last is None else last * factors
+
+    def standing(self) -> Tick:
+        """What is believed now, as a tick that observed nothing; the filter does not move."""
+        return Tick(
+            at=self.at,
+            outcome="skipped: no new row",
+            observed=False,
+            **_NOTHING,
+            gain=0.0,
+            effective_draws=self._stand.effective_draws,
+            belief=self._belief(self._stand),
+        )
 
     def state(self) -> dict[str, np.ndarray]:
         """Mixture moments of [beta..., alpha] in the units of the data, filtered.
@@ -168,8 +255,9 @@ class OnlineFilter:
         `mean (n,)`, `cov (n, n)` with the uncertainty about the noise, `cov_given_noise (n, n)`
         without.
         """
-        mean, (cov, given) = self._moments()
-        return {"mean": mean, "cov": cov, "cov_given_noise": given}
+        now = self._belief(self._stand)
+        given, total = now.covs
+        return {"mean": now.mean, "cov": total, "cov_given_noise": given}
 
     def save(self, path: str | Path) -> None:
         """Write everything needed to go on, as one JSON file, atomically.
@@ -177,7 +265,7 @@ class OnlineFilter:
         Floats are written so that they read back to the last bit; nothing is pickled.
         """
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(to_json(self._arguments()), allow_nan=False))
+            temporary.write_text(json.dumps(self.to_json(), allow_nan=False))
 
     @classmethod
     def load(cls, path: str | Path) -> "OnlineFilter":
@@ -186,127 +274,118 @@ class OnlineFilter:
         Raises:
             ValueError: the file is not one, or comes from a newer version of kfmodels.
         """
-        return cls(**from_json(path))
+        return cls.from_json(read(path))
 
-    def _arguments(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
+        """What `save` writes, as plain numbers, strings, lists and dicts."""
+        return to_json(self.arguments())
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "OnlineFilter":
+        """The filter of a document made by `to_json`."""
+        return cls(**built(content))
+
+    def arguments(self) -> dict[str, Any]:
         """What `__init__` takes to make this filter again."""
+        mixture = self._mixture
         return {
             "target": self.target,
             "hedges": self.hedges,
             "transform": self.transform,
             "coordinates": self.coordinates,
-            "drift": self.drift,
-            "noise": self.noise,
-            "state": self._state,
-            "scale": self._scale,
-            "log_weights": self.log_weights,
+            "drift": mixture.drift,
+            "noise": mixture.noise,
+            "state": mixture.state(self._stand),
+            "scale": self._stand.scale,
+            "log_weights": self._stand.log_weights,
+            "forgetting": mixture.forgetting,
+            "gap_names": mixture.gap_names,
+            "gap_bars": mixture.gap_bars,
+            "gap_noise": mixture.gap_noise,
+            "shocks": self.shocks,
             "last_prices": self.last_prices,
             "at": self.at,
             "until": self.until,
             "fit_id": self.fit_id,
+            "streak": self.streak,
         }
 
-    def _ahead(self, x: Any, dt: float) -> tuple[Forecast, Scale | None]:
-        """Forecast of zero by every draw, and where its noise will stand."""
+    def _blank(self, x: Any, dt: float, gaps: Mapping[str, float] | None) -> tuple[Stand, Forecast]:
+        """Forecast of zero by every draw."""
         check_dt(dt)
-        hedges = self._prices(x)
+        hedges = self._legs.of_hedges(x)
         if any(price != price for price in hedges):
             raise ValueError(f"forecast needs a price of every hedge: {', '.join(self.hedges)}")
-        values = self._transformed([1.0, *hedges])
+        values = self._legs.values([1.0, *hedges], self.last_prices)
         if values is None:
             raise ValueError("forecast of a return needs an earlier complete row of prices")
-        predicted = predict(self._state, self.drift, dt)
-        return forecast(predicted, self._design(values), 0.0), self.noise.fade(self._scale, dt)
+        ahead = self._mixture.ahead(self._stand, dt, gaps)
+        return ahead, self._mixture.look(ahead, self._design(values), 0.0)
 
-    def _check_later(self, at: Any) -> None:
-        kind, now = instant(at)
-        if self.at is None:
-            return
-        kept, last = instant(self.at)
-        if kind != kept:
-            raise ValueError(
-                f"the tick at {at} is {kind}, the one before, at {self.at}, was {kept}: use one "
-                "kind; the filter is unchanged"
-            )
-        if not now > last:
-            raise ValueError(
-                f"the tick at {at} is not later than the last one, at {self.at}: ticks come in order, "
-                "each once; the filter is unchanged"
-            )
+    def _design(self, values: list[float]) -> list[float]:
+        design = [(x - p) / s for x, p, s in zip(values[1:], *self._centre, strict=True)]
+        return [*design, 1.0] if self.coordinates.intercept else design
 
-    def _prices(self, x: Any) -> list[float]:
-        """Hedge prices in their order."""
-        if isinstance(x, (int, float)):
-            x = [x]
-        if hasattr(x, "keys"):  # a dict or a row of a DataFrame goes by ticker, not by position
-            missing = [name for name in self.hedges if name not in x]
-            if missing:
-                raise ValueError(f"no price of {', '.join(missing)} in x (NaN means not observed)")
-            x = [x[name] for name in self.hedges]
-        prices = [float(price) for price in x]
-        if len(prices) != len(self.hedges):
-            raise ValueError(
-                f"x has {len(prices)} prices, but there are {len(self.hedges)} hedges: "
-                f"{', '.join(self.hedges)}"
-            )
-        return prices
-
-    def _transformed(self, prices: list[float]) -> list[float] | None:
-        """Transformed row; None for a return without an earlier row."""
-        least = -math.inf if self.transform == "level" else 0.0
-        for name, price in zip((self.target, *self.hedges), prices, strict=True):
-            if not least < price < math.inf:
-                raise ValueError(
-                    f"{name} has the price {price:g}, which a {self.transform} transform cannot "
-                    "take; pass NaN if there is none. The filter is unchanged"
-                )
-        if self.transform == "log":
-            return [math.log(price) for price in prices]
-        if self.transform == "level":
-            return prices
-        if self.last_prices is None:
-            return None
-        return [now / last - 1 for now, last in zip(prices, self.last_prices, strict=True)]
-
-    def _design(self, values: list[float]) -> np.ndarray:
-        where = self.coordinates
-        design = np.ones((where.coefficients, 1))
-        hedges = len(self.hedges)
-        design[:hedges, 0] = (np.array(values[1:]) - where.pivot) / where.scale
-        return design
-
-    def _price(self, value: float) -> float:
-        if self.transform == "log":
-            return math.exp(value)
-        if self.transform == "level":
-            return value
-        assert self.last_prices is not None  # or there would be no return to forecast
-        return float(self.last_prices[0] * (1 + value))
-
-    def _mix_forecast(self, seen: Forecast, faded: Scale | None) -> tuple[float, float]:
-        """Mean and variance of the innovation over the draws."""
-        obs_var = self.noise.var if faded is None else faded.var * tail(faded)
-        var = obs_var * seen.var
-        weights, error = self.weights, seen.error
-        mean = float(error @ weights)
-        return mean, float((var + (error - mean) ** 2) @ weights)
-
-    def _reweight(self, seen: Forecast, faded: Scale | None) -> float:
-        """Log score of the tick; moves the weights towards the draws that foresaw it."""
-        if faded is None:
-            density = log_normal(seen.error, self.noise.var * seen.var, np.log)
-        else:
-            density = log_student(seen.error, faded.var * seen.var, faded.dof, np.log, self._lgamma)
-        joint = self.log_weights + density
-        if not math.isfinite(joint.sum()):
+    def _judge(self, ahead: Stand, at: Any, prices: list[float], values: list[float]) -> Tick:
+        """A complete row: judged by its forecast, then learnt from as the policy has it."""
+        mixture, shocks = self._mixture, self.shocks
+        design, y = self._design(values), values[0] - self.coordinates.offset
+        seen = mixture.look(ahead, design, y)
+        spread, var = mixture.spread(ahead, seen)
+        density = mixture.density(ahead, seen)
+        if not (var > 0 and math.isfinite(var + density.sum())):
             raise ValueError(self._too_far())
-        if len(density) == 1:
-            return float(density[0])
-        top = float(joint.max())
-        score = top + math.log(np.exp(joint - top).sum())
-        self.log_weights = joint - score
-        self.weights = np.exp(self.log_weights)
-        return score
+        sd = math.sqrt(var)
+        *weights, score = weighed(ahead.log_weights + density)
+        found = {"spread": spread, "spread_sd": sd, "z": spread / sd, "log_score": score}
+        found["dof"] = mixture.dof(ahead)
+        streak, outcome = 0, ACCEPTED
+        if isinstance(shocks, Robust):
+            outcome = shocks.judge(found["z"])
+            seen, trust = mixture.robust(ahead, seen, shocks.limit)
+            *weights, _ = weighed(ahead.log_weights + density * trust)
+        elif isinstance(shocks, Quarantine):
+            streak, outcome = shocks.judge(found["z"], self.streak)
+            if streak and self.last_prices is not None:
+                outcome += split_sentence(self._legs.names, prices, self.last_prices.tolist())
+            if 0 < abs(streak) < shocks.confirm:
+                return self._commit(ahead, at, outcome, self.last_prices, streak, found=found)
+            if streak and self.coordinates.intercept and self.transform != "return":
+                # the level takes the move, and no draw is judged by what none could foresee
+                ahead = mixture.widened(ahead, seen)
+                seen = mixture.look(ahead, design, y)
+                weights = [ahead.log_weights, ahead.weights]
+        after, gain = mixture.after(ahead, seen, (weights[0], weights[1]))
+        return self._commit(after, at, outcome, np.array(prices), streak, gain, found)
+
+    def _commit(
+        self,
+        now: Stand,
+        at: Any,
+        outcome: str,
+        last: np.ndarray | None,
+        streak: int | None = None,
+        gain: float = 0.0,
+        found: dict[str, float] | None = None,
+    ) -> Tick:
+        """Take over where the draws stand now, if that is a number, and tell."""
+        if not now.finite():
+            raise ValueError(self._too_far())
+        self._stand, self.last_prices = now, last
+        self.at = self.at if at is None else at
+        self.streak = self.streak if streak is None else streak
+        return Tick(
+            at=self.at,
+            outcome=outcome,
+            observed=found is not None,
+            **(found or _NOTHING),
+            gain=gain,
+            effective_draws=now.effective_draws,
+            belief=self._belief(now),
+        )
+
+    def _belief(self, stand: Stand) -> Belief:
+        return Belief(self._frame, stand.table, stand.weights, self._mixture.noise.var, stand.scale)
 
     def _too_far(self) -> str:
         return (
@@ -314,84 +393,5 @@ class OnlineFilter:
             "that the arithmetic cannot follow; pass NaN for bad prints. The filter is unchanged"
         )
 
-    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean, and the covariances with and without what is not known of the noise, stacked."""
-        n, a, weights = len(self._names), self._matrix, self.weights
-        mean, cov = self._state
-        var = self.noise.var if self._scale is None else self._scale.var * tail(self._scale)
-        centre = mean @ weights
-        away = mean - centre[:, None]
-        both = np.empty((2, n, n))
-        both[1] = (cov.reshape(n * n, -1) @ (weights * var)).reshape(n, n)
-        both[0] = both[1] + (away * weights) @ away.T
-        return a @ centre + self._shift, a @ both @ a.T
 
-    def _tick(
-        self, at: Any, observed: bool, spread: float, sd: float, gain: float, score: float
-    ) -> Tick:
-        mean, both = self._moments()
-        total, given = np.sqrt(both.diagonal(axis1=1, axis2=2)).tolist()
-        means = mean.tolist()
-        names, weights = self._names, self.weights
-        return Tick(
-            at=at,
-            observed=observed,
-            beta=dict(zip(self.hedges, means, strict=False)),
-            alpha=means[-1] if self.coordinates.intercept else 0.0,
-            sd_given_noise=dict(zip(names, given, strict=True)),
-            sd_total=dict(zip(names, total, strict=True)),
-            spread=spread,
-            spread_sd=sd,
-            z=spread / sd,
-            gain=gain,
-            log_score=score,
-            effective_draws=1 / float(weights @ weights),
-        )
-
-
-def owned(part: Any) -> Any:
-    """The same arrays in C order: with another layout a sum may round otherwise after a reload."""
-    return type(part)(*(np.ascontiguousarray(leaf, float) for leaf in part))
-
-
-def tail(scale: Scale) -> np.ndarray:
-    """Variance of a Student-t over its squared scale: what is not known of the variance itself."""
-    return np.where(scale.dof > 2, scale.dof / np.maximum(scale.dof - 2, 1e-300), np.inf)
-
-
-class _LogGamma:
-    """log gamma of an array; NumPy has none, and its last two answers are remembered.
-
-    Degrees of freedom settle after a few memories, so that most ticks ask the same two questions.
-    """
-
-    def __init__(self) -> None:
-        self._known: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def __call__(self, a: np.ndarray) -> np.ndarray:
-        for asked, answer in self._known:
-            if (asked == a).all():
-                return answer
-        answer = np.array([math.lgamma(v) for v in a.tolist()])
-        self._known = [*self._known[-1:], (a, answer)]
-        return answer
-
-
-def check_dt(dt: float) -> None:
-    """Raise unless it is a number of bars."""
-    if not 0 <= dt < math.inf:
-        raise ValueError(f"dt is the number of bars since the last row, 0 or more, not {dt}")
-
-
-def instant(at: Any) -> tuple[str, Any]:
-    """The kind of a time, and the time as something that compares with others of its kind."""
-    if isinstance(at, (int, np.integer)):
-        return "a number", int(at)
-    if isinstance(at, str):
-        at = datetime.fromisoformat(at)
-    kind = "a time without a time zone"
-    if getattr(at, "tzinfo", None) is not None:
-        kind = "a time with a time zone"
-        at = at.astimezone(UTC).replace(tzinfo=None)
-    # asm8: NumPy would drop the nanoseconds of a pandas Timestamp
-    return kind, np.datetime64(getattr(at, "asm8", at), "ns")
+_NOTHING = dict.fromkeys(("spread", "spread_sd", "z", "dof", "log_score"), math.nan)

@@ -1,55 +1,39 @@
 """The fitted filters of a universe of pairs, advancing together. NumPy only.
 
-One tick runs the one `step` of `kalman.step` for all pairs and all their noise draws at once: batch
-axes `(pair, draw)`, last. What a pair answers is what its own `OnlineFilter` would.
+One tick takes all pairs and all their noise draws at once, `board_mixing` has the arithmetic. What a
+pair answers is what its own `OnlineFilter` would.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kfmodels.board_block import Told
+from kfmodels.board_legs import BoardLegs
+from kfmodels.board_mixing import BoardMixture
+from kfmodels.board_records import BoardTick, number_of
 from kfmodels.coordinates import Coordinates
-from kfmodels.kalman.density import log_normal, log_student_series
-from kfmodels.kalman.step import Drift, Forecast, Noise, Scale, State, forecast, predict, update
-from kfmodels.online import OnlineFilter, check_dt, instant, owned, tail
+from kfmodels.files import replacing
+from kfmodels.kalman.step import Drift, Noise, Scale, State
+from kfmodels.online import OnlineFilter
+from kfmodels.online_file import VERSION, built, to_json
+from kfmodels.order import check_dt, check_later
+from kfmodels.records import ACCEPTED
+from kfmodels.shocks import Quarantine, Shocks
 
 Array = Any
 
-_WIDEST = 1e10
-"""Relative variance that stands for infinity, as that of a flat start: more ruins the arithmetic."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BoardTick:
-    """What is known of every pair after one tick; arrays `(pair,)` in the order of `names`.
-
-    As in `Tick`: `beta`, `alpha` and the sds of `beta` are filtered, `spread` is the innovation and
-    `z` is spread / spread_sd. Where a pair was not observed, `spread`, `spread_sd`, `z` and
-    `log_score` are NaN and `gain` is 0. Without an intercept `alpha` is 0.
-    """
-
-    names: tuple[str, ...]
-    at: Any
-    observed: np.ndarray
-    beta: np.ndarray
-    alpha: np.ndarray
-    sd_given_noise: np.ndarray
-    sd_total: np.ndarray
-    spread: np.ndarray
-    spread_sd: np.ndarray
-    z: np.ndarray
-    gain: np.ndarray
-    log_score: np.ndarray
-    effective_draws: np.ndarray
+FORMAT = "kfmodels online board"
 
 
 class OnlineBoard:
     r"""The filters of P pairs of one hedge each, K noise draws a pair, one tick at a time.
 
-    Each pair is a mixture of its own draws, `w_k <- w_k p(y_t | y_<t, draw k)`, normalised, and none
-    sees another.
+    Each pair is a mixture of its own draws, `w_k <- w_k^(f^dt) p(y_t | y_<t, draw k)`, normalised, and
+    none sees another.
 
     Args:
         names: of the pairs, each once.
@@ -60,14 +44,19 @@ class OnlineBoard:
         state, variance: where each draw stands, `mean (n, pair, draw)`, `cov (n, n, pair, draw)`,
             n = 2 with an intercept and 1 without; `variance` is None when that is constant.
         log_weights: of the draws, `(pair, draw)`; those of a pair sum to one.
-        last_prices: `(pair, 2)`, [target, hedge] of the last complete row of each pair, for returns;
-            NaN where there is none.
+        forgetting: f, a bar, in (0, 1], see `OnlineFilter`.
+        shocks: `Quarantine`, `Robust`, or None to learn from every row alike.
+        gap_names, gap_bars, gap_noise: closed periods that the model knows, `(gap, pair, draw)`.
+        last_prices: `(pair, 2)`, [target, hedge] of the last row that each pair learnt from; NaN where
+            there is none.
         at: time of the last tick seen, or None.
         until: last date whose prices the noise was inferred from, or None.
+        streak: rows in quarantine in succession `(pair,)`, negative below; 0 if not given.
 
     Raises:
         ValueError: a name twice, an array of another shape, a number that is not finite (leave out
-            the pairs whose fit failed), or weights that do not sum to one.
+            the pairs whose fit failed), weights that do not sum to one, or a forgetting factor
+            outside (0, 1].
 
     Source: West and Harrison (1997), section 12.2 (multi-process models, class I).
     """
@@ -87,35 +76,74 @@ class OnlineBoard:
         state: State,
         variance: Scale | None,
         log_weights: Array,
+        forgetting: float = 1.0,
+        shocks: Shocks | None = None,
+        gap_names: Sequence[str] = (),
+        gap_bars: Array | None = None,
+        gap_noise: Array | None = None,
         last_prices: Array | None = None,
         at: Any = None,
         until: Any = None,
+        streak: Array | None = None,
     ) -> None:
-        self.names, self.targets, self.hedges = tuple(names), tuple(targets), tuple(hedges)
-        self.transform, self.at, self.until = transform, at, until
-        self.log_weights = np.array(log_weights, float)
-        self.weights = np.exp(self.log_weights)
+        self.names, self._legs = tuple(names), BoardLegs(targets, hedges, transform)
+        self.at, self.until, self.shocks = at, until, shocks
         self.pivot, self.scale, self.offset = (np.array(p, float) for p in (pivot, scale, offset))
-        self.drift, self.noise = owned(drift), owned(noise)
-        self._state, self._variance = owned(state), variance and owned(variance)
-        self._intercept = len(self._state.mean) == 2
-        none = np.full((len(self.names), 2), np.nan)
+        count = len(self.names)
+        none = np.full((count, 2), np.nan)
         self.last_prices = none if last_prices is None else np.array(last_prices, float)
-        self._check()
-        self.tickers = tuple(dict.fromkeys([*self.targets, *self.hedges]))
-        spot = {ticker: number for number, ticker in enumerate(self.tickers)}
-        legs = zip(self.targets, self.hedges, strict=True)
-        self._legs = np.array([[spot[y], spot[x]] for y, x in legs])
+        self.streak = np.array(np.zeros(count) if streak is None else streak, int)
+        self._check(state, variance, noise, np.asarray(log_weights, float))
+        self._mixture = BoardMixture(
+            drift,
+            noise,
+            state,
+            variance,
+            np.asarray(log_weights, float),
+            forgetting=forgetting,
+            gap_names=gap_names,
+            gap_bars=gap_bars,
+            gap_noise=gap_noise,
+        )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return self._legs.targets
+
+    @property
+    def hedges(self) -> tuple[str, ...]:
+        return self._legs.hedges
+
+    @property
+    def transform(self) -> str:
+        return self._legs.transform
+
+    @property
+    def tickers(self) -> tuple[str, ...]:
+        """All that are target or hedge of a pair, each once."""
+        return self._legs.tickers
 
     @property
     def draws(self) -> int:
         """Number of noise draws of a pair."""
-        return self.log_weights.shape[1]
+        return self._mixture.shape[1]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Of the draws, `(pair, draw)`; those of a pair sum to one."""
+        return self._mixture.now.weights.copy()
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def update(self, prices: Any, *, at: Any = None, dt: float = 1.0) -> BoardTick:
+    def update(
+        self,
+        prices: Any,
+        *,
+        at: Any = None,
+        dt: float = 1.0,
+        gaps: Mapping[str, float] | None = None,
+    ) -> BoardTick:
         """Take one row of prices: predict, score, reweight and update every pair.
 
         Args:
@@ -123,6 +151,8 @@ class OnlineBoard:
                 price: its own pairs only diffuse, the others do not notice.
             at: time of the row; must be later than the one before.
             dt: bars since the row before.
+            gaps: closed periods since the row before, by name; one that the model does not know moves
+                nothing.
 
         Returns:
             A `BoardTick`, its arrays in the order of `names`.
@@ -134,45 +164,59 @@ class OnlineBoard:
         """
         check_dt(dt)
         if at is not None:
-            self._check_later(at)
-        given = self._given(prices)[self._legs]
-        complete = ~np.isnan(given).any(1)
-        y, design, seen = self._rows(given, complete)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            predicted = self._held(predict(self._state, self.drift, dt), seen)
-            faded = self.noise.fade(self._variance, dt)
-            ahead = forecast(predicted, design, y)
-            spread, spread_sd = self._mix_forecast(ahead, faded)
-            gain = ((1 - 1 / ahead.var) * self.weights).sum(-1)
-            score, log_weights = self._reweighted(ahead, faded)
-            after = update(predicted, ahead), self.noise.learn(faded, ahead, 1.0)
-            state, variance = _chosen(seen, after, (predicted, faded))
-            log_weights = np.where(seen[:, None], log_weights, self.log_weights)
-            weights = np.exp(log_weights)
-            finite, moments = self._moments(state, variance, weights)
-        wrong = ~finite | (seen & ~np.isfinite(score))
-        if wrong.any():
-            raise ValueError(
-                f"{_listed(self.names, wrong)}: the row is so far from all that these did before that "
-                "the arithmetic cannot follow; pass NaN for bad prints. The filters are unchanged"
-            )
-        self._state, self._variance = state, variance
-        self.log_weights, self.weights = log_weights, weights
-        self.last_prices = np.where(complete[:, None], given, self.last_prices)
-        self.at = self.at if at is None else at
-        spread, spread_sd, score = (np.where(seen, v, np.nan) for v in (spread, spread_sd, score))
-        return BoardTick(
-            names=self.names,
-            at=self.at,
-            observed=seen,
-            **moments,
-            spread=spread,
-            spread_sd=spread_sd,
-            z=spread / spread_sd,
-            gain=np.where(seen, gain, 0.0),
-            log_score=score,
-            effective_draws=1 / (weights**2).sum(-1),
+            check_later(at, self.at, "the filters are unchanged")
+        given = self._legs.prices(prices)
+        values = self._legs.values(given, self.last_prices)
+        seen = ~np.isnan(values).any(1)
+        y = np.where(seen, values[:, 0] - self.offset, 0.0)
+        x = np.where(seen, (values[:, 1] - self.pivot) / self.scale, 0.0)
+        told = self._mixture.advance(
+            y,
+            x,
+            seen,
+            dt=dt,
+            gaps=gaps,
+            shocks=self.shocks,
+            levels=self._mixture.n == 2 and self.transform != "return",
+            streak=self.streak,
         )
+        if not told.sound.all():
+            raise ValueError(
+                f"{_listed(self.names, ~told.sound)}: the row is so far from all that these did before "
+                "that the arithmetic cannot follow; pass NaN for bad prints. The filters are unchanged"
+            )
+        outcome = self._outcome(given, told)
+        self._mixture.keep()
+        taken = told.learnt | ~(seen | np.isnan(given).any(1))
+        self.last_prices = np.where(taken[:, None], given, self.last_prices)
+        self.streak, self.at = told.streak, self.at if at is None else at
+        return self._tick(told, outcome)
+
+    def rescale(self, factors: Mapping[str, float]) -> None:
+        """Prices are quoted otherwise from now on: a split, a multiplier, another currency.
+
+        Exact in mean, covariance and every draw of every pair with the ticker, as target or as hedge.
+
+        Args:
+            factors: new price over old by ticker; 0.5 after a 2-for-1 split.
+
+        Raises:
+            ValueError: a factor that is not positive, a ticker of no pair, or a model of logs without
+                an intercept. All filters are then as they were before.
+        """
+        by = self._legs.factors(factors)
+        target, hedge = by.T
+        if self.transform == "log":
+            if self._mixture.n == 1 and (by != 1).any():
+                raise ValueError(
+                    "a model of logs without an intercept holds for one unit of price only: fit again"
+                )
+            self.pivot, self.offset = self.pivot + np.log(hedge), self.offset + np.log(target)
+        elif self.transform == "level":
+            self.pivot, self.scale = self.pivot * hedge, self.scale * hedge
+            self.offset = self.offset * target
+            self._mixture.rescale(target)
+        self.last_prices = self.last_prices * by
 
     def filter(self, name: str) -> OnlineFilter:
         """The filter of one pair as it stands now; what it does next does not move the board.
@@ -180,62 +224,105 @@ class OnlineBoard:
         Raises:
             ValueError: there is no pair of that name.
         """
-        if name not in self.names:
-            raise ValueError(
-                f"{name} is not among the {len(self)} pairs of this board: there is {self.names[0]}"
-            )
-        number = self.names.index(name)
+        number, mixture = number_of(name, self.names), self._mixture
         where = (self.pivot[[number]], self.scale[[number]])
-        last = self.last_prices[number]
+        last, scale = self.last_prices[number], mixture.scale()
         return OnlineFilter(
             target=self.targets[number],
             hedges=(self.hedges[number],),
             transform=self.transform,
-            coordinates=Coordinates(*where, float(self.offset[number]), self._intercept),
-            drift=self._one(self.drift, number),
-            noise=self._one(self.noise, number),
-            state=self._one(self._state, number),
-            scale=self._variance and self._one(self._variance, number),
-            log_weights=self.log_weights[number].copy(),
+            coordinates=Coordinates(*where, float(self.offset[number]), mixture.n == 2),
+            drift=self._one(mixture.drift, number),
+            noise=self._one(mixture.noise, number),
+            state=self._one(mixture.state(), number),
+            scale=scale and self._one(scale, number),
+            log_weights=mixture.now.log_weights[number].copy(),
+            forgetting=mixture.forgetting,
+            shocks=self.shocks,
+            gap_names=mixture.gap_names,
+            gap_bars=mixture.gap_bars[:, number],
+            gap_noise=mixture.gap_noise[:, number],
             last_prices=None if np.isnan(last).any() else last.copy(),
             at=self.at,
             until=self.until,
+            streak=int(self.streak[number]),
         )
 
-    def _held(self, predicted: State, seen: np.ndarray) -> State:
-        """The predicted state; draws of unseen pairs that know nothing any more grow no wider.
+    def save(self, path: str | Path) -> None:
+        """Write everything needed to go on, as one JSON file, atomically and to the last bit."""
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(self.to_json(), allow_nan=False))
 
-        A discounted covariance grows by a factor a bar, and one dead ticker would in the end stop all.
+    @classmethod
+    def load(cls, path: str | Path) -> "OnlineBoard":
+        """Read a board written by `save`; goes on exactly where that one stood.
+
+        Raises:
+            ValueError: the file is not one, or comes from a newer version of kfmodels.
         """
-        if seen.all():
-            return predicted
-        wide = (np.diagonal(predicted.cov).max(-1) > _WIDEST) & ~seen[:, None]
-        return State(predicted.mean, np.where(wide, self._state.cov, predicted.cov))
+        try:
+            content = json.loads(Path(path).read_text())
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is not a saved board: {error}") from error
+        try:
+            return cls.from_json(content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """What `save` writes, as plain numbers, strings, lists and dicts."""
+        last = tuple([None if p != p else p for p in row] for row in self.last_prices.tolist())
+        return to_json(self.arguments() | {"last_prices": last}) | {"format": FORMAT}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "OnlineBoard":
+        """The board of a document made by `to_json`.
+
+        Raises:
+            ValueError: the document is not one, or comes from a newer version of kfmodels.
+        """
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError("this is not a saved board; make one with board.online().save(path)")
+        if content["version"] > VERSION:
+            raise ValueError(
+                f"this was written by a newer kfmodels (format {content['version']}, this one reads up "
+                f"to {VERSION}): upgrade kfmodels"
+            )
+        return cls(**built(content))
+
+    def arguments(self) -> dict[str, Any]:
+        """What `__init__` takes to make this board again."""
+        mixture = self._mixture
+        mine = ("names", "targets", "hedges", "transform", "pivot", "scale", "offset", "shocks")
+        its = ("drift", "noise", "forgetting", "gap_names", "gap_bars", "gap_noise")
+        return (
+            {name: getattr(self, name) for name in (*mine, "last_prices", "at", "until", "streak")}
+            | {name: getattr(mixture, name) for name in its}
+            | {"state": mixture.state(), "variance": mixture.scale()}
+            | {"log_weights": mixture.now.log_weights.copy()}
+        )
 
     def _one(self, part: Any, number: int) -> Any:
         """The arrays of one pair, those that all pairs share written out."""
-        batch = self.log_weights.shape
-        leaves = (np.broadcast_to(leaf, (*leaf.shape[:-2], *batch)) for leaf in part)
+        leaves = (np.broadcast_to(leaf, (*leaf.shape[:-2], *self._mixture.shape)) for leaf in part)
         return type(part)(*(leaf[..., number, :].copy() for leaf in leaves))
 
-    def _check(self) -> None:
+    def _check(
+        self, state: State, variance: Scale | None, noise: Noise, log_weights: np.ndarray
+    ) -> None:
         """Raise unless all arrays speak of the same pairs and draws, in finite numbers."""
-        count, n = len(self.names), len(self._state.mean)
+        count, n = len(self.names), len(state.mean)
         if len(set(self.names)) < max(count, 1):
             raise ValueError("a board needs at least one pair, and each named once")
-        if self.transform not in ("log", "level", "return"):
-            raise ValueError(
-                f'transform must be "log", "level" or "return", not {self.transform!r}'
-            )
         if n not in (1, 2):
             raise ValueError(f"a pair has a ratio and perhaps an intercept, not {n} coefficients")
-        batch = (count, self.log_weights.shape[-1])
+        batch = (count, log_weights.shape[-1])
         good = np.ones(count, bool)
-        for name in ("targets", "hedges", "pivot", "scale", "offset", "last_prices"):
+        for name in ("targets", "hedges", "pivot", "scale", "offset", "streak", "last_prices"):
             found, wanted = np.shape(getattr(self, name)), (count, 2)[: 1 + (name == "last_prices")]
             if found != wanted:
                 raise ValueError(f"{name} has shape {found}, but it must be {wanted}")
-        for part in (self._state, self._variance or (), self.noise, (self.log_weights,)):
+        for part in (state, variance or (), noise, (log_weights,)):
             for leaf in part:
                 if leaf.shape[-2:] != batch:
                     raise ValueError(
@@ -244,125 +331,58 @@ class OnlineBoard:
                     )
                 good &= np.isfinite(leaf).reshape(-1, *batch).all((0, 2))
         good &= np.isfinite(self.pivot + self.offset) & (self.scale > 0) & (self.scale < np.inf)
-        good &= abs(self.weights.sum(1) - 1) < 1e-6
+        good &= abs(np.exp(log_weights).sum(1) - 1) < 1e-6
         if not good.all():
             raise ValueError(
                 f"{_listed(self.names, ~good)}: the state holds numbers that are not finite, or "
                 "weights that do not sum to one; leave out the pairs whose fit failed"
             )
 
-    def _check_later(self, at: Any) -> None:
-        kind, now = instant(at)
-        kept, last = (kind, None) if self.at is None else instant(self.at)
-        if kind != kept:
-            raise ValueError(
-                f"the tick at {at} is {kind}, the one before, at {self.at}, was {kept}: use one "
-                "kind; the filters are unchanged"
+    def _outcome(self, prices: np.ndarray, told: Told) -> tuple[str, ...]:
+        """What became of every row, in the words of a single filter."""
+        words = [ACCEPTED] * len(self)
+        for number in np.flatnonzero(~told.seen).tolist():
+            words[number] = self._legs.skipped(number, prices)
+        for number, word in told.words.items():
+            split = isinstance(self.shocks, Quarantine)
+            words[number] = word + (
+                self._legs.split(number, prices, self.last_prices) if split else ""
             )
-        if last is not None and not now > last:
-            raise ValueError(
-                f"the tick at {at} is not later than the last one, at {self.at}: ticks come in order, "
-                "each once; the filters are unchanged"
-            )
+        return tuple(words)
 
-    def _given(self, prices: Any) -> np.ndarray:
-        """Price of every ticker, NaN where there is none."""
-        if not hasattr(prices, "keys"):
-            raise ValueError(
-                f"prices go by ticker, in a dict or a pandas Series, not in a {type(prices).__name__}"
-            )
-        held = prices.to_dict() if hasattr(prices, "to_dict") else prices  # a Series is slow to ask
-        if len(held) != len(prices):
-            raise ValueError("the prices name a ticker twice: give each once")
-        found = np.full(len(self.tickers), np.nan)
-        known = 0
-        for number, ticker in enumerate(self.tickers):
-            if ticker in held:
-                known += 1
-                try:
-                    found[number] = held[ticker]
-                except (TypeError, ValueError):
-                    raise ValueError(
-                        f"{ticker} has the price {held[ticker]!r}, which is no number; pass NaN if "
-                        "there is none. The filters are unchanged"
-                    ) from None
-        if len(held) and not known:
-            raise ValueError(
-                f"there is no price of any of the {len(self.tickers)} tickers of this board (one is "
-                f"{self.tickers[0]}); the filters are unchanged"
-            )
-        least = -np.inf if self.transform == "level" else 0.0
-        bad = ~np.isnan(found) & ~((least < found) & (found < np.inf))
-        if bad.any():
-            first = int(np.argmax(bad))
-            raise ValueError(
-                f"{self.tickers[first]} has the price {found[first]:g}, which a {self.transform} "
-                "transform cannot take; pass NaN if there is none. The filters are unchanged"
-            )
-        return found
-
-    def _rows(self, given: np.ndarray, complete: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Inner target `(pair, 1)`, design `(n, pair, 1)`, and which pairs are observed."""
-        values = given
-        if self.transform == "log":
-            values = np.log(given)
-        elif self.transform == "return":
-            values = given / self.last_prices - 1
-        seen = complete & ~np.isnan(values).any(1)
-        x = np.where(seen, (values[:, 1] - self.pivot) / self.scale, 0.0)
-        design = np.ones((len(self._state.mean), len(self), 1))
-        design[0, :, 0] = x
-        return np.where(seen, values[:, 0] - self.offset, 0.0)[:, None], design, seen
-
-    def _mix_forecast(self, seen: Forecast, faded: Scale | None) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and sd of the innovation over the draws."""
-        var = (self.noise.var if faded is None else faded.var * tail(faded)) * seen.var
-        mean = (seen.error * self.weights).sum(-1)
-        return mean, np.sqrt(((var + (seen.error - mean[:, None]) ** 2) * self.weights).sum(-1))
-
-    def _reweighted(self, seen: Forecast, faded: Scale | None) -> tuple[np.ndarray, np.ndarray]:
-        """Log score of the tick, and the log weights after it."""
-        if faded is None:
-            density = log_normal(seen.error, self.noise.var * seen.var, np.log)
-        else:
-            density = log_student_series(seen.error, faded.var * seen.var, faded.dof, np.log)
-        joint = self.log_weights + density
-        top = joint.max(-1, keepdims=True)
-        score = top + np.log(np.exp(joint - top).sum(-1, keepdims=True))
-        whole = np.isfinite(joint).all(-1)
-        return np.where(whole, score[:, 0], np.nan), joint - score
-
-    def _moments(
-        self, state: State, variance: Scale | None, weights: np.ndarray
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """What a tick tells of ratio and intercept, and for which pairs it is finite."""
-        var = self.noise.var if variance is None else variance.var * tail(variance)
-        centre = (state.mean * weights).sum(-1)
-        away = state.mean - centre[..., None]
-        own = np.diagonal(state.cov).transpose(2, 0, 1)
-        given = (own * (weights * var)).sum(-1)
-        total = given + (away * away * weights).sum(-1)
-        beta = centre[0] / self.scale
-        alpha = np.zeros(len(self))
-        if self._intercept:
-            alpha = centre[1] + self.offset - self.pivot * beta
-        return np.isfinite(beta + alpha + total.sum(0)), {
-            "beta": beta,
-            "alpha": alpha,
-            "sd_given_noise": np.sqrt(given[0]) / self.scale,
-            "sd_total": np.sqrt(total[0]) / self.scale,
-        }
-
-
-def _chosen(which: np.ndarray, these: Any, those: Any) -> tuple[State, Scale | None]:
-    """State and variance of each pair from `these` where it is chosen, from `those` where not."""
-
-    def pick(a: Any, b: Any) -> Any:
-        if a is None or which.all():
-            return a
-        return type(a)(*(np.where(which[:, None], x, y) for x, y in zip(a, b, strict=True)))
-
-    return pick(these[0], those[0]), pick(these[1], those[1])
+    def _tick(self, told: Told, outcome: tuple[str, ...]) -> BoardTick:
+        """From inner coordinates to the units of the data."""
+        scale, intercept = self.scale, self._mixture.n == 2
+        beta, alpha = told.centre[0] / scale, np.zeros(len(self))
+        given, total = np.sqrt(told.given[0]) / scale, np.sqrt(told.total[0]) / scale
+        levels: Any = np.zeros((2, len(self)))
+        if intercept:
+            alpha = told.centre[1] + self.offset - self.pivot * beta
+            turn = self.pivot / scale
+            covs = (told.given, told.total)
+            levels = [np.sqrt(c[2] - 2 * turn * c[1] + turn * turn * c[0]) for c in covs]
+        spread_sd = np.sqrt(told.squared)
+        return BoardTick(
+            names=self.names,
+            hedges=self.hedges,
+            intercept=intercept,
+            at=self.at,
+            outcome=outcome,
+            observed=told.seen,
+            beta=beta,
+            alpha=alpha,
+            sd_given_noise=given,
+            sd_total=total,
+            alpha_sd_given_noise=levels[0],
+            alpha_sd_total=levels[1],
+            spread=told.spread,
+            spread_sd=spread_sd,
+            z=told.spread / spread_sd,
+            dof=told.dof,
+            gain=told.gain,
+            log_score=told.log_score,
+            effective_draws=told.effective_draws,
+        )
 
 
 def _listed(names: tuple[str, ...], which: np.ndarray) -> str:

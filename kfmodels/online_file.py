@@ -1,6 +1,7 @@
 """An online filter as one JSON document: readable by anything, exact to the last bit."""
 
 import json
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from kfmodels.kalman.step import (
     State,
     StateDiscount,
 )
+from kfmodels.shocks import Quarantine, Robust
 
 FORMAT = "kfmodels online filter"
 VERSION = 1
@@ -30,6 +32,8 @@ _KINDS = {
         DiscountedVariance,
         State,
         Scale,
+        Quarantine,
+        Robust,
     )
 }
 
@@ -41,8 +45,8 @@ def to_json(arguments: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def from_json(path: str | Path) -> dict[str, Any]:
-    """The constructor's arguments from a file.
+def read(path: str | Path) -> dict[str, Any]:
+    """The document in a file.
 
     Raises:
         ValueError: the file is not a saved filter, or comes from a newer version of kfmodels.
@@ -61,6 +65,11 @@ def from_json(path: str | Path) -> dict[str, Any]:
             f"{path} was written by a newer kfmodels (format {version}, this one reads up to "
             f"{VERSION}): upgrade kfmodels"
         )
+    return content
+
+
+def built(content: dict[str, Any]) -> dict[str, Any]:
+    """The constructor's arguments of a document."""
     return {
         name: _built(value) for name, value in content.items() if name not in ("format", "version")
     }
@@ -76,7 +85,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return {"array": value.tolist()}
     if type(value).__name__ in _KINDS:
-        parts = {name: _plain(part) for name, part in value._asdict().items()}
+        fields = value._asdict() if isinstance(value, tuple) else asdict(value)
+        parts = {name: _plain(part) for name, part in fields.items()}
         return {"kind": type(value).__name__} | parts
     if isinstance(value, tuple):
         return list(value)

@@ -15,7 +15,9 @@ Array = Any
 Model = Any
 """A NumPyro model called with its inputs; hashable."""
 
-RECURSION = ("q", "obs_scale", "variance_memory")
+RECURSION = ("q", "obs_scale", "variance_memory", "gap_bars", "gap_noise")
+"""Sites that the filter reads."""
+
 _LIKELIHOOD = ["y", "diffuse"]
 
 
@@ -34,6 +36,11 @@ class Draws(NamedTuple):
     prior: dict[str, np.ndarray]
     mixed: dict[str, np.ndarray] | None = None
     about: dict[str, float] = {}  # noqa: RUF012 - never written to
+
+
+def of_recursion(sites: dict[str, Array]) -> dict[str, Array]:
+    """What the filter reads of some sites."""
+    return {name: sites[name] for name in RECURSION if name in sites}
 
 
 def from_prior(model: Model, inputs: Any, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -109,7 +116,7 @@ def log_density(
     def one(z: dict[str, Array], pair: Any) -> tuple[Array, dict[str, Array]]:
         z = ridge.bend(z, model.bent)
         values = constrain_fn(prior, (pair,), {}, z, return_deterministic=True)
-        return _energy(z, pair, model=prior), {k: values[k] for k in RECURSION if k in values}
+        return _energy(z, pair, model=prior), of_recursion(values)
 
     energy, noise = jax.vmap(jax.vmap(one, (0, None)), (0, 0))(free, inputs)
     if still is not None:

@@ -32,8 +32,8 @@ def report(fitted: HedgeFit) -> str:
         >>> text.splitlines()[0]
         'KO hedged with PEP: log prices, 252 rows 2019-01-02 .. 2019-12-31'
     """
-    parts = [_title(fitted), _noise_table(fitted), _now(fitted), _meaning(fitted)]
-    return "\n\n".join(parts)
+    parts = [_title(fitted), _noise_table(fitted), _gaps(fitted), _now(fitted), _meaning(fitted)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _title(fitted: HedgeFit) -> str:
@@ -67,6 +67,19 @@ def _noise_table(fitted: HedgeFit) -> str:
         mixing = f"{mixing}{row.ess:7.0f}" if np.isfinite(row.ess) else f"{'fixed':>14}"
         lines.append(f"{name!s:10}{fast}{np.sqrt(row['var']):12.3g}{mixing}")
     return "\n".join(lines)
+
+
+def _gaps(fitted: HedgeFit) -> str:
+    lines = ["Closed periods (posterior medians, 90 % intervals)"]
+    for kind, row in fitted.gaps().iterrows():
+        worth = f"worth {row.bars:.3g} open bars ({row.bars_lower:.3g} .. {row.bars_upper:.3g})"
+        noise = ""
+        if row.noise_upper != 1:
+            span = f"{row.noise_lower:.3g} .. {row.noise_upper:.3g}"
+            noise = f", the variance of the bar after it times {row.noise:.3g} ({span})"
+        never = "" if row.crossed else "; none in these rows: this is the prior"
+        lines.append(f"  {kind}: {worth}{noise}{never}")
+    return "\n".join(lines) if len(lines) > 1 else ""
 
 
 def _now(fitted: HedgeFit) -> str:

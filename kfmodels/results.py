@@ -10,13 +10,16 @@ import jax
 import numpy as np
 import pandas as pd
 
+from kfmodels import gaps as closed
 from kfmodels import mixture, model_file
 from kfmodels import tree as trees
 from kfmodels.data import HedgeData
+from kfmodels.explore import with_explorers
 from kfmodels.importance import MIXTURE_DRAWS
 from kfmodels.models import HedgeRatioModel, Inputs
 from kfmodels.online import OnlineFilter
 from kfmodels.posterior import Draws
+from kfmodels.shocks import Shocks
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -61,8 +64,8 @@ class HedgeFit:
         """Assemble the result of an inference."""
         sites = drawn.sites
         with jax.enable_x64(True):
-            rows = mixture.series(inputs.y, inputs.design, inputs.observed, inputs.dt)
-            chosen = drawn.mixed or trees.chosen(sites, MIXTURE_DRAWS)
+            rows = mixture.series(inputs.y, inputs.design, inputs.observed, inputs.dt, inputs.gaps)
+            chosen = drawn.mixed or mixture.chosen(trees.flat(sites), MIXTURE_DRAWS)
             draws = trees.noise_draws(model, inputs, chosen)
             densities = jax.device_get(trees.densities(model, inputs, trees.flat(sites)))
             passed = mixture.forward(rows, draws)
@@ -83,7 +86,8 @@ class HedgeFit:
                 if group
             }
             draws, passed = jax.device_get((draws, passed))
-        tree = trees.build(data, model.coordinates(data), groups, draws, passed)
+        kinds = closed.kinds(model.gaps, data)
+        tree = trees.build(data, kinds, model.coordinates(data), groups, draws, passed)
         tree.attrs |= {"model": model_file.to_json(model), **drawn.about}
         made = cls(tree)
         made.__dict__["model"] = model  # as it is, also where a file could not hold it
@@ -135,7 +139,7 @@ class HedgeFit:
         """
         if "ess" in self.tree.attrs:
             return {k: self.tree.attrs[k] for k in ("pareto_k", "ess") if k in self.tree.attrs}
-        table: Any = self._summary
+        table: Any = pd.concat([part[["rhat", "ess"]] for part in (self._summary, self._gaps)])
         stats: Any = self.tree["sample_stats"]
         return {
             "rhat": float(table["rhat"].max()),
@@ -195,8 +199,41 @@ class HedgeFit:
         memory = posterior.get("variance_memory")
         spans = np.full((1, 1), np.inf) if memory is None else memory.values
         rows["noise"] = _spanned(spans) | _described(posterior["obs_var"].values)
-        table = pd.DataFrame(rows).T.reindex(columns=_COLUMNS)
-        if "ess" in self.tree.attrs:  # resampled draws would count their copies
+        return self._mixed(pd.DataFrame(rows).T.reindex(columns=_COLUMNS))
+
+    def gaps(self) -> pd.DataFrame:
+        """What a closed period is worth, one row per kind; empty where the model has no `Gaps`.
+
+        `crossed` counts them in the training rows: of a kind that never came the prior is all there
+        is. Posterior medians and 90 % intervals of `bars` (open bars that one moves the coefficients
+        by) and `noise` (factor on the observation variance of the row after it), each with `_lower`
+        and `_upper`; the worse `rhat` and `ess` of their logarithms.
+        """
+        return self._gaps.copy()
+
+    @cached_property
+    def _gaps(self) -> pd.DataFrame:
+        tree: trees.Tree = self.tree
+        rows = {}
+        for kind in trees.gap_names(tree):
+            row = {"crossed": float(tree["constant_data"]["gaps"].sel(gap=kind).sum())}
+            mixing = []
+            for word in ("bars", "noise"):
+                values = tree["posterior"][f"gap_{word}"].sel(gap=kind).values
+                lower, middle, upper = np.quantile(values, [0.05, 0.5, 0.95], method="nearest")
+                row |= {word: middle, f"{word}_lower": lower, f"{word}_upper": upper}
+                mixing.append(_described(values))
+            row["rhat"] = np.fmax(*(part["rhat"] for part in mixing))
+            row["ess"] = np.fmin(*(part["ess"] for part in mixing))
+            rows[kind] = row
+        parts = [f"{word}{end}" for word in ("bars", "noise") for end in ("", "_lower", "_upper")]
+        columns = ["crossed", *parts, "rhat", "ess"]
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
+        return self._mixed(table.rename_axis("gap"))
+
+    def _mixed(self, table: pd.DataFrame) -> pd.DataFrame:
+        """With the effective draws of importance sampling: resampled draws would count their copies."""
+        if "ess" in self.tree.attrs:
             table["ess"] = table["ess"].where(table["ess"].isna(), self.tree.attrs["ess"])
             table["rhat"] = np.nan
         return table
@@ -251,15 +288,27 @@ class HedgeFit:
             shares = shares * prices[:, :1] / prices[:, 1:]
         return pd.DataFrame(shares, self.index, list(self.hedges))
 
-    def online(self, *, draws: int | None = None) -> OnlineFilter:
+    def online(
+        self,
+        *,
+        draws: int | None = None,
+        explorers: int = 0,
+        forgetting: float = 1.0,
+        shocks: Shocks | None = None,
+    ) -> OnlineFilter:
         """The filter as it stands after the last training row, ready for the next tick.
+
+        As it is by default it goes on with the posterior of the noise, exactly; `go_live` takes the
+        settings of a desk.
 
         Args:
             draws: number of noise draws it mixes over, by default all that are kept (64); 1 is the
                 plug-in filter at the posterior mean (of log q and log obs_scale).
+            explorers: draws added whose speeds are spread over the prior; see `with_explorers`.
+            forgetting, shocks: see `OnlineFilter`.
 
         Raises:
-            ValueError: more draws than are kept.
+            ValueError: more draws than are kept, or explorers of a speed that is fixed.
 
         Example:
             >>> from kfmodels import HedgeData, NUTS, datasets, fit
@@ -276,7 +325,12 @@ class HedgeFit:
         draws = most if draws is None else draws
         if not 1 <= draws <= most:
             raise ValueError(f"draws must lie between 1 (plug-in) and {most}, not {draws}")
-        return trees.online(self.tree, self.data, draws)
+        live = trees.online(self.tree, self.data, draws)
+        if explorers:
+            live = with_explorers(live, self.tree, self.data, explorers)
+        if forgetting == 1 and shocks is None:
+            return live
+        return OnlineFilter(**live.arguments() | {"forgetting": forgetting, "shocks": shocks})
 
     def save(self, path: str | Path) -> None:
         """Write the tree as one netCDF file, atomically; read it back with `load`."""

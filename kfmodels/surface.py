@@ -14,6 +14,7 @@ from kfmodels.assumptions import RandomWalk, StateDiscount
 from kfmodels.data import HedgeData
 from kfmodels.models import HedgeRatioModel, Inputs, hedge_ratio_model
 from kfmodels.noise import LEAST_VARIANCE_MEMORY, Absolute, memory_to_q, q_to_delta, q_to_memory
+from kfmodels.posterior import of_recursion
 
 NEAR_THE_TOP = 2.0
 """Nats below the top within which a static ratio is not ruled out (95 % for one parameter)."""
@@ -134,6 +135,8 @@ def likelihood_surface(
     notes = _notes(hedge, len(data), likelihood, modes)
     if third == "variance_memory" and "obs_scale" in inferred:
         notes = (*notes, "obs_scale, where the variance starts, is held at its prior median here")
+    if any(name.startswith("gap_") for name in inferred):
+        notes = (*notes, "what closed periods are worth is held at its prior median here")
     return Surface(hedge, beta, axes[1], last, third, likelihood, posterior, modes, notes)
 
 
@@ -220,12 +223,9 @@ def _evaluate(
     every = priors.complete(sites, inputs, model=model)
     columns = np.arange(every["q"].shape[1])
     mine = columns >= 0 if isinstance(model.drift, StateDiscount) else columns == number
-    likelihood = model.log_likelihood(
-        inputs,
-        q=every["q"] * jax.numpy.where(mine, stays, 1.0),
-        obs_scale=every["obs_scale"],
-        variance_memory=every.get("variance_memory"),
-    )
+    noise = of_recursion(every)
+    noise["q"] = noise["q"] * jax.numpy.where(mine, stays, 1.0)
+    likelihood = model.log_likelihood(inputs, **noise)
     return likelihood, sum(priors.log_density(sites, inputs, model=model).values())
 
 

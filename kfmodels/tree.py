@@ -1,5 +1,6 @@
 """The ArviZ tree of a fit: how it is put together, written, read, and turned back into a filter."""
 
+import json
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
@@ -11,16 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from kfmodels import gaps as closed
 from kfmodels import mixture, priors
 from kfmodels.assumptions import DIFFUSE
+from kfmodels.clock import Clock
 from kfmodels.coordinates import Coordinates
 from kfmodels.data import HedgeData
 from kfmodels.files import replacing
 from kfmodels.kalman.step import Scale, State
 from kfmodels.mixture import Belief, NoiseDraws, Pass
 from kfmodels.models import HedgeRatioModel, Inputs
-from kfmodels.noise import LEAST_VARIANCE_MEMORY, q_to_gain
+from kfmodels.noise import q_to_gain
 from kfmodels.online import OnlineFilter
+from kfmodels.posterior import RECURSION, of_recursion
 
 if TYPE_CHECKING:
     from xarray import Dataset, DataTree
@@ -32,7 +36,7 @@ FORMAT = "kfmodels fit"
 FORMAT_VERSION = 2
 
 _BY_COEF = ("delta", "q", "memory", "state_var")
-_RECURSION = ("q", "obs_scale", "variance_memory")
+_BY_GAP = ("gap_bars", "gap_noise")
 
 
 def flat(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -40,38 +44,11 @@ def flat(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.reshape(v, (-1, *np.shape(v)[2:])) for name, v in sites.items()}
 
 
-def chosen(sites: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
-    """The draws a filter runs on: at most `count` that stand for all, and the plug-in as the last."""
-    spread, middle = _thinned(flat(sites), count), _centre(flat(sites))
-    return {name: np.concatenate([spread[name], v]) for name, v in middle.items()}
-
-
-def _thinned(every: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
-    """Draws evenly spaced in the order of the first memory."""
-    total = len(every["obs_scale"])
-    order = np.lexsort((every["obs_scale"], every["q"][:, 0]))
-    count = min(count, total)
-    evenly = order[((np.arange(count) + 0.5) * total / count).astype(int)]
-    return {name: v[evenly] for name, v in every.items()}
-
-
-def _centre(every: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One draw at the posterior mean of log q, log obs_scale and log(variance memory - 4)."""
-    with np.errstate(divide="ignore"):
-        middle = {name: np.exp(np.log(every[name]).mean(0))[None] for name in ("q", "obs_scale")}
-        if "variance_memory" in every:
-            above = np.log(every["variance_memory"] - LEAST_VARIANCE_MEMORY).mean(0)
-            middle["variance_memory"] = LEAST_VARIANCE_MEMORY + np.exp(above)[None]
-    return middle
-
-
 @partial(jax.jit, static_argnames=("model",))
 def noise_draws(model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]) -> NoiseDraws:
     """What the recursion needs under each of the given draws; sites are (draw, ...)."""
     q = sites["q"]
-    law: Any = model.regression(
-        inputs, q=q, obs_scale=sites["obs_scale"], variance_memory=sites.get("variance_memory")
-    )
+    law: Any = model.regression(inputs, **of_recursion(sites))
     count, n = q.shape
     cov = law.initial_cov / law.obs_var[:, None, None]
     discounted = law.state_discount is not None
@@ -85,6 +62,7 @@ def noise_draws(model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]) -
         moving=law.moving.astype(float) if discounted else None,
         variance_discount=law.variance_discount,
         variance_dof=jnp.broadcast_to(law.variance_dof, (count,)) if learnt else None,
+        **closed.active(model.gaps, {name: sites.get(name) for name in _BY_GAP}),
     )
 
 
@@ -93,12 +71,7 @@ def densities(
     model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Log prior by inferred site, and log likelihood of all rows, at draws (draw, ...)."""
-    likelihood = model.log_likelihood(
-        inputs,
-        q=sites["q"],
-        obs_scale=sites["obs_scale"],
-        variance_memory=sites.get("variance_memory"),
-    )
+    likelihood = model.log_likelihood(inputs, **of_recursion(sites))
     log_prior = priors.log_density(sites, inputs, model=model)
     return {"log_prior": log_prior, "log_likelihood": {"y": likelihood}}
 
@@ -106,7 +79,7 @@ def densities(
 def every_draw(tree: Tree) -> NoiseDraws:
     """All posterior draws of the noise, as the recursion needs them; the mixture holds a few."""
     posterior = tree["posterior"].to_dataset()
-    sites = flat({k: posterior[k].values for k in _RECURSION if k in posterior})
+    sites = flat({k: posterior[k].values for k in RECURSION if k in posterior})
     q, obs_var, memory = sites["q"], sites["obs_scale"] ** 2, sites.get("variance_memory")
     held = stored_draws(tree, "plug_in")
     # a flat start is wide relative to the noise of each draw; any other has its own units
@@ -116,6 +89,7 @@ def every_draw(tree: Tree) -> NoiseDraws:
         start_mean=np.broadcast_to(held.start_mean[0], q.shape),
         start_cov=held.start_cov[0] * units[:, None, None],
         obs_var=obs_var,
+        **{name: sites[name] for name in _BY_GAP if getattr(held, name) is not None},
     )
     if held.state_discount is None:
         draws = draws._replace(q=q)
@@ -129,12 +103,16 @@ def every_draw(tree: Tree) -> NoiseDraws:
 
 def build(
     data: HedgeData,
+    gaps: tuple[str, ...],
     coordinates: Coordinates,
     groups: dict[str, dict[str, np.ndarray]],
     draws: NoiseDraws,
     passed: Pass,
 ) -> "DataTree":
-    """All groups of a fit; `passed` is the forward pass of `draws`, the plug-in last."""
+    """All groups of a fit; `passed` is the forward pass of `draws`, the plug-in last.
+
+    `gaps` are the kinds of closed periods that the model tells apart.
+    """
     from arviz_base import from_dict
     from xarray import Dataset, DataTree
 
@@ -145,11 +123,19 @@ def build(
     if not several:
         dims.pop("delta_beta")
     spots = {"coef": names, "hedge": list(data.hedges)}
+    if gaps:
+        dims |= {name: ["gap"] for name in _BY_GAP}
+        spots["gap"] = list(gaps)
     sited = {k: groups[k] for k in ("posterior", "prior", "sample_stats")}
     tree = from_dict(sited, dims=dims, coords=spots)
     # apart, for there a site of several hedges is one number a draw
     for name, group in from_dict({k: groups[k] for k in groups.keys() - sited}).children.items():
         tree[name] = group
+    timing: dict[str, Any] = {"dt": ("time", data.dt)}
+    if data.clock is not None:  # no attribute, for those may not exceed 64 kB
+        timing["clock"] = json.dumps(data.clock.to_json())
+    if gaps:
+        timing["gaps"] = (("time", "gap"), closed.columns(data, gaps))
     time = _plain_index(data.index)
     tickers = [data.target, *data.hedges]
     spots = {"time": time, "coef": names, "coef_": names}
@@ -162,13 +148,14 @@ def build(
                 "prices": (("time", "ticker"), data.prices.to_numpy()),
                 "values": (("time", "ticker"), data.values.to_numpy()),
                 "observed": ("time", data.observed.astype("int8")),
-                "dt": ("time", data.dt),
+                **timing,
                 "pivot": ("hedge", coordinates.pivot),
                 "scale": ("hedge", coordinates.scale),
                 "offset": coordinates.offset,
                 "intercept": int(coordinates.intercept),
             },
-            coords={"time": time, "ticker": tickers, "hedge": list(data.hedges)},
+            coords={"time": time, "ticker": tickers, "hedge": list(data.hedges)}
+            | ({"gap": list(gaps)} if gaps else {}),
         )
     )
     scored = {
@@ -178,7 +165,7 @@ def build(
     }
     tree["filtered"] = DataTree(_in_units(coordinates, passed.filtered, spots))
     tree["predicted"] = DataTree(_in_units(coordinates, passed.predicted, spots).assign(scored))
-    ended = _ended(draws, passed, names)
+    ended = _ended(draws, passed, names, gaps)
     tree["mixture"] = DataTree(ended.isel(noise_draw=slice(0, -1)))
     tree["plug_in"] = DataTree(ended.isel(noise_draw=slice(-1, None)))
     zone = getattr(data.index, "tz", None)
@@ -236,8 +223,18 @@ def data(tree: Tree) -> HedgeData:
     """The training rows."""
     constant = tree["constant_data"]
     dates, tickers = index(tree), [str(name) for name in constant["ticker"].values]
-    frames = (pd.DataFrame(constant[k].values, dates, tickers) for k in ("prices", "values"))
-    return HedgeData(*frames, transform=tree.attrs["transform"])
+    prices, values = (
+        pd.DataFrame(constant[k].values, dates, tickers) for k in ("prices", "values")
+    )
+    text = constant.get("clock")
+    clock = None if text is None else Clock.from_json(json.loads(str(text.values)))
+    return HedgeData(prices, values, tree.attrs["transform"], clock)
+
+
+def gap_names(tree: Tree) -> tuple[str, ...]:
+    """The kinds of closed periods that the model tells apart."""
+    posterior = tree["posterior"]
+    return tuple(str(name) for name in posterior["gap"].values) if "gap" in posterior.dims else ()
 
 
 def rows(tree: Tree, given: HedgeData) -> Any:
@@ -245,7 +242,9 @@ def rows(tree: Tree, given: HedgeData) -> Any:
     inner = coordinates(tree)
     design = np.where(given.observed[:, None], inner.design(given.x), 0.0)
     y = np.where(given.observed, given.y - inner.offset, 0.0)
-    return mixture.series(y, design, given.observed, given.dt)
+    names = gap_names(tree)
+    gaps = closed.columns(given, names) if names else None
+    return mixture.series(y, design, given.observed, given.dt, gaps)
 
 
 def stored_draws(tree: Tree, group: str = "mixture") -> NoiseDraws:
@@ -262,6 +261,11 @@ def online(tree: Tree, given: HedgeData, draws: int) -> OnlineFilter:
     kept = NoiseDraws(**{k: taken[k].values for k in NoiseDraws._fields if k in taken})
     with jax.enable_x64(True):  # or the noise would be rounded to single precision
         _, drift, noise = jax.device_get(kept.recursion())
+    more: dict[str, Any] = {}
+    if kept.gap_bars is not None:
+        noise_of = np.ones_like(kept.gap_bars) if kept.gap_noise is None else kept.gap_noise
+        more = {"gap_bars": np.asarray(kept.gap_bars).T, "gap_noise": np.asarray(noise_of).T}
+        more["gap_names"] = gap_names(tree)
     complete = given.prices.dropna()
     last = given.last_date
     return OnlineFilter(
@@ -280,6 +284,7 @@ def online(tree: Tree, given: HedgeData, draws: int) -> OnlineFilter:
         at=last,
         until=last,
         fit_id=tree.attrs["fit_id"],
+        **more,
     )
 
 
@@ -361,12 +366,13 @@ def _in_units(inner: Coordinates, belief: Belief, spots: dict[str, Any]) -> "Dat
     )
 
 
-def _ended(draws: NoiseDraws, done: Pass, names: list[str]) -> "Dataset":
+def _ended(draws: NoiseDraws, done: Pass, names: list[str], gaps: tuple[str, ...]) -> "Dataset":
     """Noise draws and the state each ended in, in inner coordinates, covariances relative."""
     from xarray import Dataset
 
     one, two = ("noise_draw", "coef"), ("noise_draw", "coef", "coef_")
     dims = {"start_mean": one, "start_cov": two, "q": one, "moving": ("coef",)}
+    dims |= dict.fromkeys(_BY_GAP, ("noise_draw", "gap"))
     parts = {
         name: (dims.get(name, ("noise_draw",)), value)
         for name, value in draws._asdict().items()
@@ -378,4 +384,5 @@ def _ended(draws: NoiseDraws, done: Pass, names: list[str]) -> "Dataset":
             "dof": (("noise_draw",), done.dof),
             "last_obs_var": (("noise_draw",), done.obs_var),
         }
-    return Dataset(parts, coords={"coef": names, "coef_": names})
+    spots = {"coef": names, "coef_": names} | ({"gap": list(gaps)} if gaps else {})
+    return Dataset(parts, coords=spots)

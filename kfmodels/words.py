@@ -8,13 +8,14 @@ import jax
 import numpy as np
 import pandas as pd
 
+from kfmodels import gaps as closed
 from kfmodels import priors
 from kfmodels import tree as trees
 from kfmodels.assumptions import Constant, RandomWalk, Weak
 from kfmodels.data import HedgeData
 from kfmodels.models import HedgeRatioModel, Inputs, typical_move
 from kfmodels.noise import q_to_gain
-from kfmodels.posterior import PRIOR_DRAWS
+from kfmodels.posterior import PRIOR_DRAWS, of_recursion
 from kfmodels.results import HedgeFit
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def prior_summary(model: HedgeRatioModel, data: HedgeData, *, seed: int = 0) -> 
         the coefficient moves in 21 bars, in its own units, at the typical variance where that is
         `Discounted`) and, for a hedge ratio, `monthly_share`,
         the same over the size of the ratio by least squares on changes; then `noise` with `obs_scale`
-        and `variance_memory`. Columns `lower`, `median`, `upper`: 90 % of the prior.
+        and `variance_memory`, and each kind of closed period with `gap_bars` and `gap_noise`. Columns
+        `lower`, `median`, `upper`: 90 % of the prior.
 
     Example:
         >>> from kfmodels import HedgeData, Moves, datasets, hedge_ratio_model
@@ -68,6 +70,7 @@ def prior_and_posterior(fitted: HedgeFit) -> pd.DataFrame:
     for group in ("prior", "posterior"):
         held = tree[group].to_dataset()
         names = ("delta", "q", "memory", "state_var", "obs_scale", "variance_memory")
+        names += ("gap_bars", "gap_noise")
         sites = trees.flat({name: held[name].values for name in names if name in held})
         both[group] = _in_words(sites, fitted.data, fitted.model)
     table = pd.concat(both, axis=1)
@@ -167,11 +170,9 @@ def prior_predictive(
 def _paths(sites: dict[str, Any], inputs: Inputs, key: Any, *, model: HedgeRatioModel) -> Any:
     """Coefficients (draw, time, coef), target and innovation (draw, time) under each noise draw."""
     one, other = jax.random.split(jax.random.wrap_key_data(key))
-    law = model.regression(
-        inputs,
-        q=sites["q"],
-        obs_scale=sites["obs_scale"],
-    )
+    noise = of_recursion(sites)
+    noise.pop("variance_memory", None)  # the variance stays where it is
+    law = model.regression(inputs, **noise)
     target = law.sample(one)
     return law.sample_path(other, target), target, law.filter(target).error
 
@@ -213,6 +214,9 @@ def _in_words(sites: dict[str, Any], data: HedgeData, model: HedgeRatioModel) ->
     for word in ("obs_scale", "variance_memory"):
         if word in sites:
             rows[("noise", word)] = sites[word]
+    for number, kind in enumerate(closed.kinds(model.gaps, data)):
+        for word in ("gap_bars", "gap_noise"):
+            rows[(kind, word)] = sites[word][:, number]
     found = {row: np.quantile(value, _ENDS, method="nearest") for row, value in rows.items()}
     table = pd.DataFrame.from_dict(found, orient="index", columns=_NAMES)
     table.index = pd.MultiIndex.from_tuples(table.index, names=["coefficient", "word"])

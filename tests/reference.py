@@ -46,11 +46,15 @@ def loop(
     variance_dof: float | None = None,
     observed: np.ndarray | None = None,
     dt: np.ndarray | None = None,
+    gap_time: np.ndarray | None = None,
+    obs_factor: np.ndarray | None = None,
 ) -> Pass:
     """Predict, S, K, Joseph; West and Harrison (1997), table 10.4, when the variance is learnt."""
     time, n = design.shape
     seen = np.ones(time, bool) if observed is None else observed
     dt = np.r_[0.0, np.ones(time - 1)] if dt is None else dt
+    moves = dt if gap_time is None else dt + gap_time
+    factor = np.ones(time) if obs_factor is None else obs_factor
     block = np.ones(n, bool) if moving is None else moving
     block = np.outer(block, block)
     if state_var is not None:
@@ -60,20 +64,20 @@ def loop(
     rows = []
     for t in range(time):
         if state_discount is None:
-            grown = c + dt[t] * state_cov * (s / start)
+            grown = c + moves[t] * state_cov * (s / start)
         else:
-            grown = np.where(block, c / state_discount ** dt[t], c)
+            grown = np.where(block, c / state_discount ** moves[t], c)
         increment, a, r, before = grown - c, m, grown, s
         if dof is not None:
             dof = max(dof * variance_discount ** dt[t], min(dof, 3.0))
         ahead = np.inf if dof is None else dof
         if seen[t]:
             h = design[t]
-            q = h @ r @ h + s
+            q = h @ r @ h + s * factor[t]
             e = y[t] - h @ a
             k = r @ h / q
             blend = np.eye(n) - np.outer(k, h)
-            m, c = a + k * e, blend @ r @ blend.T + s * np.outer(k, k)
+            m, c = a + k * e, blend @ r @ blend.T + s * factor[t] * np.outer(k, k)
             if dof is None:
                 density = stats.norm.logpdf(e, scale=np.sqrt(q))
             else:
@@ -128,7 +132,7 @@ def dense(case: Case, increment: np.ndarray) -> Dense:
     """Joint Gaussian when `increment (T, n, n)` is added before each row.
 
     cov(theta_t, theta_s) = P0 + sum of the increments up to min(t, s), and
-    cov(y_t, y_s) = h_t' cov(theta_t, theta_s) h_s + [t = s] obs_var.
+    cov(y_t, y_s) = h_t' cov(theta_t, theta_s) h_s + [t = s] obs_var factor_t.
     """
     h = case["design"]
     time = len(h)
@@ -137,7 +141,8 @@ def dense(case: Case, increment: np.ndarray) -> Dense:
     path_cov = level[np.minimum.outer(rows, rows)].transpose(0, 2, 1, 3)
     path_mean = np.tile(case["initial_mean"], (time, 1))
     cross = np.einsum("tisj,sj->tis", path_cov, h)
-    cov = np.einsum("ti,tis->ts", h, cross) + case["obs_var"] * np.eye(time)
+    noise = case["obs_var"] * np.asarray(case.get("obs_factor", np.ones(time)))
+    cov = np.einsum("ti,tis->ts", h, cross) + np.diag(noise)
     seen = case.get("observed")
     seen = np.ones(time, bool) if seen is None else seen
     return Dense(path_mean, path_cov, (h * path_mean).sum(1), cov, cross, seen)
@@ -154,9 +159,19 @@ def increments(case: Case) -> np.ndarray:
 
 
 def random_case(
-    seed: int, n: int, drift: str, *, learnt: bool = False, time: int = 12, gaps: bool = True
+    seed: int,
+    n: int,
+    drift: str,
+    *,
+    learnt: bool = False,
+    time: int = 12,
+    gaps: bool = True,
+    closed: bool = False,
 ) -> tuple[np.ndarray, Case]:
-    """A model with `n` coefficients on odd scales, correlated starts, gaps and uneven time."""
+    """A model with `n` coefficients on odd scales, correlated starts, gaps and uneven time.
+
+    `closed` adds closed periods before some rows, which are noisier or calmer than the others.
+    """
     rng = np.random.default_rng(seed)
     root = rng.normal(size=(n, n))
     case: Case = {
@@ -178,6 +193,10 @@ def random_case(
         case |= {"variance_discount": rng.uniform(0.7, 0.98), "variance_dof": rng.uniform(3, 9)}
     if gaps:
         case |= {"observed": rng.random(time) < 0.7, "dt": rng.exponential(1.0, time)}
+    if closed:
+        before = rng.random(time) < 0.4
+        case["gap_time"] = np.where(before, rng.exponential(5.0, time), 0.0)
+        case["obs_factor"] = np.where(before, np.exp(rng.normal(1.0, 0.7, time)), 1.0)
     return rng.normal(0.0, 3.0, time), case
 
 

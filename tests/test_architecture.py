@@ -28,7 +28,7 @@ FLOORS = [
     {"kalman.scan", "online_file", "noise", "data", "adaptive"},
     {"kalman.likelihood", "baselines"},
     {"distributions", "online", "assumptions", "sites", "priors", "ridge"},
-    {"posterior", "online_board", "pairs_file", "inputs", "starts"},
+    {"posterior", "gaps", "online_board", "pairs_file", "inputs", "starts"},
     {"kalman_ols", "models", "importance"},
     {"mixture", "replay", "model_file", "store", "population"},
     {"tree"},

@@ -504,10 +504,15 @@ def test_the_future_changes_no_earlier_bit(drift: str, learnt: bool):
     assert (smoothed[0].mean[0] != smoothed[1].mean[0]).any()
 
 
-@pytest.mark.parametrize("learnt", [False, True], ids=["constant", "discounted"])
+@pytest.mark.parametrize(
+    ("learnt", "closed"),
+    [(False, False), (True, False), (True, True)],
+    ids=["constant", "discounted", "closed"],
+)
 @pytest.mark.parametrize("drift", DRIFTS)
-def test_one_numpy_step_at_a_time_is_the_scan(drift: str, learnt: bool):
-    y, batch = stacked([random_case(90 + i, 2, drift, learnt=learnt) for i in range(3)])
+def test_one_numpy_step_at_a_time_is_the_scan(drift: str, learnt: bool, closed: bool):
+    cases = [random_case(90 + i, 2, drift, learnt=learnt, closed=closed) for i in range(3)]
+    y, batch = stacked(cases)
     last = {name: a if name == "moving" else np.moveaxis(a, 0, -1) for name, a in batch.items()}
     var = last["obs_var"]
     if drift == "state_var":
@@ -521,14 +526,16 @@ def test_one_numpy_step_at_a_time_is_the_scan(drift: str, learnt: bool):
     if learnt:
         noise = DiscountedVariance(var, last["variance_dof"], last["variance_discount"])
     start = State(last["initial_mean"], last["initial_cov"] / var)
-    rows = scan.series(y.T, last["design"], last["observed"], last["dt"])
+    given = (last.get(name) for name in ("observed", "dt", "gap_time", "obs_factor"))
+    rows = scan.series(y.T, last["design"], *given)
     passed = jax.jit(scan.filter)(rows, start, move, noise)
 
     state, scale = start, noise.start()
-    rows = [np.asarray(a) for a in rows]
+    ys, designs, seens, dts, extras, noises = (a if a is None else np.asarray(a) for a in rows)
     for t in range(TIME):
-        target, design, observed, dt = (a[t] for a in rows)
-        predicted, state, seen = step(state, design, target, move, observed, dt)
+        observed, dt = seens[t], dts[t]
+        time, factor = (dt + extras[t], noises[t]) if closed else (dt, 1.0)
+        predicted, state, seen = step(state, designs[t], ys[t], move, observed, time, factor)
         scale = noise.fade(scale, dt)
         pairs = [
             (predicted.mean, passed.predicted.mean),

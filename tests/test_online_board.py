@@ -1,7 +1,8 @@
 """`OnlineBoard`: many filters in one tick say what each would say alone."""
 
+import json
 import math
-from dataclasses import asdict
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal, assert_equal
 from scipy.special import gammaln
 
-from kfmodels import Discounted, HedgeData, OnlineFilter, datasets
+from kfmodels import Discounted, HedgeData, OnlineFilter, board_mixing, datasets
+from kfmodels.board_records import BoardTick
 from kfmodels.coordinates import Coordinates
 from kfmodels.kalman.density import half_a_step, log_student, log_student_series
 from kfmodels.kalman.step import (
@@ -22,10 +24,12 @@ from kfmodels.kalman.step import (
     State,
     StateDiscount,
 )
-from kfmodels.online_board import BoardTick, OnlineBoard
+from kfmodels.online_board import OnlineBoard
+from kfmodels.shocks import Quarantine, Robust
 from tests.unsampled import unsampled
 
 TRAIN, TICKS, DRAWS = 60, 50, 16
+JUMPED, RESCALED = 24, 15
 PAIRS = (("KO", "PEP"), ("PEP", "SPX"), ("KO", "SPX"), ("SPX", "KO"))
 KINDS = {  # drift, noise, coefficients
     "random walk, constant": (RandomWalk, ConstantVariance, 2),
@@ -35,7 +39,9 @@ KINDS = {  # drift, noise, coefficients
     "no intercept": (StateDiscount, ConstantVariance, 1),
     "no intercept, discounted": (RandomWalk, DiscountedVariance, 1),
 }
-FIELDS = ("spread", "spread_sd", "z", "gain", "log_score", "effective_draws")
+FIELDS = ("spread", "spread_sd", "z", "dof", "gain", "log_score", "effective_draws")
+BELIEFS = ("beta", "alpha", "sd_given_noise", "sd_total", "alpha_sd_given_noise", "alpha_sd_total")
+GAPS = ("overnight", "weekend")
 
 
 @cache
@@ -49,12 +55,33 @@ def prices() -> pd.DataFrame:
     return table
 
 
-def later() -> pd.DataFrame:
-    return prices().iloc[TRAIN + 1 :]
+def later(jump: float = 1.0, factors: dict[str, float] | None = None) -> pd.DataFrame:
+    """The rows after the training rows, KO elsewhere or some quoted otherwise from one of them on."""
+    table = prices().iloc[TRAIN + 1 :].copy()
+    table.iloc[JUMPED:, 0] *= jump
+    for name, factor in (factors or {}).items():
+        table.iloc[RESCALED:, table.columns.get_loc(name)] *= factor
+    return table
 
 
-def filters(kind: str, transform: str = "log") -> dict[str, OnlineFilter]:
+def filters(
+    kind: str, transform: str = "log", *, gaps: bool = False, **policy: Any
+) -> dict[str, OnlineFilter]:
     """One filter a pair, its draws at random, after the training rows."""
+    random = np.random.default_rng(1)
+    found = {}
+    for name, arguments in trained(kind, transform).items():
+        if gaps:
+            policy["gap_names"] = GAPS
+            policy["gap_bars"] = np.exp(random.normal(-2, 0.5, (2, DRAWS)))
+            policy["gap_noise"] = np.exp(random.normal(0, 0.5, (2, DRAWS)))
+        found[name] = OnlineFilter(**deepcopy(arguments) | policy)
+    return found
+
+
+@cache
+def trained(kind: str, transform: str) -> dict[str, dict[str, Any]]:
+    """The arguments of those filters."""
     drift, noise, n = KINDS[kind]
     random = np.random.default_rng(0)
     found = {}
@@ -73,7 +100,7 @@ def filters(kind: str, transform: str = "log") -> dict[str, OnlineFilter]:
             coordinates=where,
             drift=drift(eye * q)
             if drift is RandomWalk
-            else drift(random.uniform(0.5, 0.99, DRAWS), np.ones((n, n, 1))),
+            else drift(random.uniform(0.7, 0.99, DRAWS), np.ones((n, n, 1))),
             noise=noise(var)
             if noise is ConstantVariance
             else noise(var, np.full(DRAWS, 4.0), random.uniform(0.76, 0.99, DRAWS)),
@@ -84,13 +111,13 @@ def filters(kind: str, transform: str = "log") -> dict[str, OnlineFilter]:
         )
         for at, row in train.iterrows():
             one.update(y=row[target], x=row[hedge], at=at)
-        found[f"{target}/{hedge}"] = one
+        found[f"{target}/{hedge}"] = one.arguments()
     return found
 
 
 def board_of(singles: dict[str, OnlineFilter]) -> OnlineBoard:
     """The board of some filters that stand at the same time."""
-    held = [one._arguments() for one in singles.values()]
+    held = [one.arguments() for one in singles.values()]
 
     def stacked(part: str) -> Any:
         leaves = [one[part] for one in held]
@@ -113,28 +140,30 @@ def board_of(singles: dict[str, OnlineFilter]) -> OnlineBoard:
         state=stacked("state"),
         variance=stacked("scale"),
         log_weights=np.stack([one["log_weights"] for one in held]),
+        forgetting=held[0]["forgetting"],
+        shocks=held[0]["shocks"],
+        gap_names=held[0]["gap_names"],
+        gap_bars=np.stack([one["gap_bars"] for one in held], 1),
+        gap_noise=np.stack([one["gap_noise"] for one in held], 1),
         last_prices=np.stack([one["last_prices"] for one in held]),
+        streak=[one["streak"] for one in held],
         at=held[0]["at"],
         until=held[0]["until"],
     )
 
 
 def arrays(tick: BoardTick) -> dict[str, np.ndarray]:
-    return {
-        name: getattr(tick, name)
-        for name in ("observed", "beta", "alpha", "sd_given_noise", "sd_total", *FIELDS)
-    }
+    return {name: getattr(tick, name) for name in ("observed", *BELIEFS, *FIELDS)}
 
 
-def standing(board: OnlineBoard) -> list[np.ndarray]:
+def assert_same_ticks(one: BoardTick, other: BoardTick) -> None:
+    """To the last bit."""
+    assert_equal(one.record(), other.record())
+
+
+def standing(board: OnlineBoard) -> dict[str, Any]:
     """All that the next tick depends on."""
-    state = [*board._state, *(board._variance or ())]
-    return [*state, board.log_weights, board.weights, board.last_prices]
-
-
-def assert_same_board(now: list[np.ndarray], then: list[np.ndarray]) -> None:
-    for a, b in zip(now, then, strict=True):
-        assert_array_equal(a, b)
+    return board.to_json()
 
 
 CASES = [(kind, "log") for kind in KINDS] + [
@@ -149,6 +178,33 @@ def test_a_board_is_a_loop_over_filters(kind, transform):
     check_against_filters(filters(kind, transform))
 
 
+@pytest.mark.parametrize(("kind", "transform"), CASES)
+def test_so_it_is_with_forgetting_and_closed_periods(kind, transform):
+    check_against_filters(filters(kind, transform, gaps=True, forgetting=0.97), gaps=True)
+
+
+@pytest.mark.parametrize("shocks", [Quarantine(2.5, 2), Robust(1.5)], ids=["quarantine", "robust"])
+@pytest.mark.parametrize(("kind", "transform"), CASES)
+def test_so_it_is_through_shocks(kind, transform, shocks):
+    singles = filters(kind, transform, gaps=True, forgetting=0.99, shocks=shocks)
+    words = check_against_filters(singles, later(jump=1.25), gaps=True)
+    if shocks == Quarantine(2.5, 2):
+        assert {"quarantined", "accepted", "accepted: confirmed", "skipped"} <= words
+    else:
+        assert {"accepted", "accepted: weighed", "skipped"} <= words
+
+
+@pytest.mark.parametrize(("kind", "transform"), CASES)
+def test_so_it_is_through_a_split(kind, transform):
+    singles = filters(kind, transform, shocks=Quarantine())
+    factors = {"KO": 0.5, "SPX": 3.7}
+    if KINDS[kind][2] == 1 and transform == "log":
+        with pytest.raises(ValueError, match="holds for one unit of price only"):
+            board_of(singles).rescale(factors)
+        return
+    check_against_filters(singles, later(factors=factors), rescaled=factors)
+
+
 def test_the_filters_of_fits_make_a_board():
     train = prices().iloc[1 : TRAIN + 1]
     singles = {}
@@ -158,40 +214,93 @@ def test_the_filters_of_fits_make_a_board():
     check_against_filters(singles)
 
 
-def check_against_filters(singles: dict[str, OnlineFilter]) -> None:
-    """Fifty ticks of all together and of each alone."""
+def check_against_filters(
+    singles: dict[str, OnlineFilter],
+    rows: pd.DataFrame | None = None,
+    *,
+    gaps: bool = False,
+    rescaled: dict[str, float] | None = None,
+) -> set[str]:
+    """Fifty ticks of all together and of each alone; the kinds of outcomes that there were."""
     board = board_of(singles)
     assert (len(board), board.draws) == (len(singles), next(iter(singles.values())).draws)
-    for number, (at, row) in enumerate(later().iterrows()):
-        dt = 1.0 if number % 7 else 2.5
-        tick = board.update(row, at=at, dt=dt)
+    outcomes = set()
+    for number, (at, row) in enumerate((later() if rows is None else rows).iterrows()):
+        if number == RESCALED and rescaled is not None:
+            board.rescale(rescaled)
+            for one in singles.values():
+                there = {name: rescaled[name] for name in one.hedges if name in rescaled}
+                one.rescale(target=rescaled.get(one.target, 1.0), hedges=there)
+        passed: dict[str, Any] = {"at": at, "dt": 1.0 if number % 7 else 2.5}
+        if gaps and number % 5 == 0:
+            passed["gaps"] = {"overnight": 1, "weekend": number % 2, "unknown": 3}
+        tick = board.update(row, **passed)
         assert tick.at == at
-        for place, (name, one) in enumerate(singles.items()):
+        for name, one in singles.items():
             target, hedge = name.split("/")
-            alone = one.update(y=row[target], x=row[hedge], at=at, dt=dt)
-            size = max(abs(alone.alpha), abs(alone.beta[hedge]) * max(1.0, abs(board.pivot[place])))
-            assert tick.observed[place] == alone.observed
-            expected = {
-                "beta": alone.beta[hedge],
-                "alpha": alone.alpha,
-                "sd_given_noise": alone.sd_given_noise[hedge],
-                "sd_total": alone.sd_total[hedge],
-                **{field: getattr(alone, field) for field in FIELDS},
-            }
-            for field, value in expected.items():
-                atol = 1e-12 * size if field in ("alpha", "spread") else 0
-                # a log score is a sum of terms that cancel
-                atol = 1e-11 if field in ("log_score", "z") else atol
-                found = getattr(tick, field)[place]
-                assert_allclose(found, value, rtol=1e-11, atol=atol, err_msg=f"{name} {field}")
-    for name, one in singles.items():
-        mine, its = board.filter(name)._arguments(), one._arguments()
-        assert_allclose(mine["state"].mean, its["state"].mean, rtol=1e-11, atol=1e-12)
+            alone = one.update(y=row[target], x=row[hedge], **passed)
+            assert_same_record(tick.of(name), alone.record(), one, name)
+            outcomes.add(kind_of(alone.outcome))
+    for place, (name, one) in enumerate(singles.items()):
+        mine, its = board.filter(name).arguments(), one.arguments()
+        sds = np.sqrt(np.diagonal(its["state"].cov).T * its["noise"].var)
+        apart = np.abs(mine["state"].mean - its["state"].mean)
+        assert (apart <= 1e-11 * (np.abs(its["state"].mean) + sds)).all()
         assert_allclose(mine["state"].cov, its["state"].cov, rtol=1e-11, atol=1e-14)
         assert_allclose(mine["log_weights"], its["log_weights"], rtol=1e-11, atol=1e-11)
+        assert_allclose(mine["noise"].var, its["noise"].var, rtol=1e-14)
         assert_array_equal(mine["last_prices"], its["last_prices"])
-        assert mine["at"] == its["at"]
-        assert mine["until"] == its["until"]
+        assert board.streak[place] == its["streak"]
+        for field in ("at", "until", "streak", "shocks", "forgetting", "gap_names"):
+            assert mine[field] == its[field]
+    return outcomes
+
+
+def kind_of(outcome: str) -> str:
+    """What an outcome says, without its numbers."""
+    for word in ("skipped", "quarantined"):
+        if outcome.startswith(word):
+            return word
+    if outcome == "accepted":
+        return outcome
+    return f"accepted: {'confirmed' if 'confirmed' in outcome else 'weighed'}"
+
+
+def assert_same_record(mine: dict, its: dict, one: OnlineFilter, name: str) -> None:
+    """What a board and a filter say of one pair, numbers to 1e-11 of them or of their sd."""
+    assert mine.keys() == its.keys()
+    for field in ("at", "outcome", "observed"):
+        assert mine[field] == its[field], name
+    where, sds = one.coordinates, its["sd_total"]
+    beta = abs(its["beta"][one.hedges[0]])
+    size = max(abs(its["alpha"]), beta * max(1.0, abs(where.pivot[0])), abs(where.offset))
+    slack = {
+        "beta": 1e-11 * sds[one.hedges[0]],
+        "alpha": 1e-12 * size + 1e-11 * sds.get("alpha", 0),
+        "spread": 1e-12 * size,
+        "z": 1e-11,
+        "log_score": 1e-11,  # a sum of terms that cancel
+    }
+    found, expected = numbers_of(mine), numbers_of(its)
+    assert found.keys() == expected.keys()
+    atol = np.array([slack.get(field, 0.0) for field, _ in expected])
+    off = np.abs(np.array([*found.values()]) - np.array([*expected.values()]))
+    allowed = 1e-11 * np.abs([*expected.values()]) + atol
+    for field, far, most in zip(expected, off, allowed, strict=True):
+        both = found[field], expected[field]
+        same = both[0] == both[1] or np.isnan(both).all() or far <= most
+        assert same, f"{name} {field} at {its['at']}: {both}"
+
+
+def numbers_of(record: dict[str, Any]) -> dict[tuple[str, str], float]:
+    """The numbers of a record by field and coefficient."""
+    found = {}
+    for field, value in record.items():
+        if isinstance(value, dict):
+            found |= {(field, name): number for name, number in value.items()}
+        elif isinstance(value, float):
+            found[field, ""] = value
+    return found
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -201,7 +310,7 @@ def test_a_filter_taken_from_the_board_is_the_one_put_in(kind, tmp_path):
     row = later().iloc[0]
     for name, one in singles.items():
         taken = board.filter(name)
-        mine, its = taken._arguments(), one._arguments()
+        mine, its = taken.arguments(), one.arguments()
         for part in ("state", "scale", "noise"):
             for a, b in zip(mine[part] or (), its[part] or (), strict=True):
                 assert_array_equal(a, b)
@@ -210,7 +319,7 @@ def test_a_filter_taken_from_the_board_is_the_one_put_in(kind, tmp_path):
         target, hedge = name.split("/")
         now = {"y": row[target], "x": row[hedge], "at": row.name}
         again = OnlineFilter.load(tmp_path / "one.json").update(**now)
-        assert_equal(asdict(again), asdict(one.update(**now)))
+        assert_equal(again.record(), one.update(**now).record())
 
 
 def test_what_a_taken_filter_does_leaves_the_board():
@@ -218,7 +327,7 @@ def test_what_a_taken_filter_does_leaves_the_board():
     before = standing(board)
     row = later().iloc[0]
     board.filter("KO/PEP").update(y=row["KO"], x=row["PEP"])
-    assert_same_board(standing(board), before)
+    assert standing(board) == before
 
 
 def test_weights_sum_to_one():
@@ -228,6 +337,97 @@ def test_weights_sum_to_one():
         assert_allclose(board.weights.sum(1), 1, rtol=1e-12)
         assert ((tick.effective_draws > 1 - 1e-12) & (tick.effective_draws < 16 + 1e-9)).all()
         assert (tick.sd_total >= tick.sd_given_noise).all()
+
+
+@pytest.mark.parametrize("shocks", [None, Quarantine(2.5, 2), Robust(1.5)], ids=type)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_board_that_is_saved_goes_on_to_the_last_bit(kind, shocks, tmp_path):
+    transform = "return" if kind == "random walk, discounted" else "level"
+    board = board_of(filters(kind, transform, gaps=True, forgetting=0.98, shocks=shocks))
+    board.last_prices[2] = np.nan
+    rows = [*later(jump=1.25).iterrows()]
+    for at, row in rows[: JUMPED + 1]:  # one row into the quarantine
+        board.update(row, at=at, gaps={"overnight": 1})
+    board.rescale({"KO": 1.1, "PEP": 1 / 3})
+    board.save(tmp_path / "board.json")
+    again = OnlineBoard.load(tmp_path / "board.json")
+    assert again.names == board.names
+    assert json.dumps(again.to_json()) == json.dumps(board.to_json())
+    for number, (at, row) in enumerate(rows[JUMPED + 1 :]):
+        passed: dict[str, Any] = {"at": at, "dt": 1.0 + number % 2, "gaps": {"weekend": number % 3}}
+        assert_same_ticks(again.update(row, **passed), board.update(row, **passed))
+    assert again.to_json() == board.to_json()
+
+
+def test_a_file_that_is_no_board_is_refused(tmp_path):
+    singles = filters("random walk, constant")
+    path = tmp_path / "other.json"
+    singles["KO/PEP"].save(path)
+    with pytest.raises(ValueError, match="other.json: this is not a saved board"):
+        OnlineBoard.load(path)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="other.json is not a saved board"):
+        OnlineBoard.load(path)
+    newer = board_of(singles).to_json() | {"version": 99}
+    with pytest.raises(ValueError, match="written by a newer kfmodels"):
+        OnlineBoard.from_json(newer)
+
+
+@pytest.mark.parametrize("pairs", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_blocks_do_not_show(kind, pairs, monkeypatch):
+    singles = filters(kind, "level", gaps=True, forgetting=0.99, shocks=Quarantine(2.5, 2))
+    whole = board_of(singles)
+    monkeypatch.setattr(board_mixing, "_BLOCK", pairs * DRAWS)
+    parts = board_of(singles)
+    for at, row in later(jump=1.25).iterrows():
+        passed = {"at": at, "gaps": {"weekend": int(at.day_of_week == 0)}}
+        assert_same_ticks(parts.update(row, **passed), whole.update(row, **passed))
+
+
+def test_one_draw_a_pair_is_a_single_filter():
+    singles = {
+        name: OnlineFilter(**one.arguments() | first_draw(one))
+        for name, one in filters("random walk, discounted", forgetting=0.9).items()
+    }
+    check_against_filters(singles)
+
+
+def first_draw(one: OnlineFilter) -> dict[str, Any]:
+    held = one.arguments()
+    parts = ("drift", "noise", "state", "scale")
+    return {part: type(held[part])(*(leaf[..., :1] for leaf in held[part])) for part in parts} | {
+        "log_weights": np.zeros(1)
+    }
+
+
+def test_a_record_is_plain():
+    board = board_of(filters("random walk, constant"))
+    record = board.update(later().iloc[0]).record()
+    assert json.loads(json.dumps(record, default=str))["outcome"] == record["outcome"]
+    table = pd.DataFrame(record).set_index("pair")
+    assert list(table.index) == list(board.names)
+    assert table.loc["KO/PEP", "dof"] == math.inf
+
+
+def test_a_board_names_what_it_cannot_rescale():
+    board = board_of(filters("random walk, constant"))
+    before = standing(board)
+    with pytest.raises(ValueError, match="XOM is not among the 3 tickers"):
+        board.rescale({"XOM": 2.0})
+    for factor in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="the factor of KO is its new price over its old one"):
+            board.rescale({"PEP": 2.0, "KO": factor})
+    assert standing(board) == before
+
+
+def test_a_split_is_recognised_in_the_words_of_a_filter():
+    singles = filters("random walk, constant", shocks=Quarantine(0.5))
+    board = board_of(singles)
+    row = later().ffill().bfill().iloc[0] * [0.5, 1, 1]
+    said = board.update(row).of("SPX/KO")["outcome"]
+    assert said == singles["SPX/KO"].update(y=row["SPX"], x=row["KO"]).outcome
+    assert said.endswith("if that is a split, call rescale with KO at 1/2")
 
 
 def test_the_order_of_pairs_does_not_matter():
@@ -252,7 +452,7 @@ def test_a_missing_ticker_stops_only_its_own_pairs(how):
     row = rows.iloc[1].to_dict()
     gone = {name: price for name, price in row.items() if name != "PEP"}
     gone |= {"PEP": math.nan} if how == "NaN" else {}
-    before = other.log_weights.copy()
+    before = other.weights
     whole, part = one.update(row), other.update(gone)
     stopped = np.array(["PEP" in name for name in one.names])
     assert_array_equal(part.observed, ~stopped)
@@ -262,7 +462,7 @@ def test_a_missing_ticker_stops_only_its_own_pairs(how):
         assert np.isnan(arrays(part)[field][stopped]).all()
     assert (part.gain[stopped] == 0).all()
     assert (part.sd_total[stopped] > whole.sd_total[stopped]).all()
-    assert_array_equal(other.log_weights[stopped], before[stopped])
+    assert_array_equal(other.weights[stopped], before[stopped])
     assert_array_equal(
         other.last_prices[stopped],
         rows.iloc[0][["KO", "PEP", "PEP", "SPX"]].to_numpy().reshape(2, 2),
@@ -302,8 +502,8 @@ def test_one_dead_ticker_never_stops_the_board():
     board = board_of(filters("no intercept"))
     row = later().ffill().bfill().iloc[0]
     alive = {"PEP": row["PEP"], "SPX": row["SPX"]}
-    for _ in range(40):
-        tick = board.update(alive, dt=100.0)
+    for _ in range(200):
+        tick = board.update(alive, dt=10.0)
     assert_array_equal(tick.observed, [False, True, False, False])
     assert np.isfinite(tick.beta).all()
     assert np.isfinite(tick.sd_total).all()
@@ -335,7 +535,7 @@ def test_an_error_changes_nothing(given, message):
     before, at = standing(board), board.at
     with pytest.raises(ValueError, match=message):
         board.update(given["prices"], **{k: v for k, v in given.items() if k != "prices"})
-    assert_same_board(standing(board), before)
+    assert standing(board) == before
     assert board.at == at
 
 
@@ -345,7 +545,7 @@ def test_a_price_beyond_arithmetic_is_named_and_changes_nothing():
     row = later().ffill().bfill().iloc[0]
     with pytest.raises(ValueError, match=r"KO/PEP, KO/SPX, SPX/KO: the row is so far"):
         board.update({**row, "KO": 1e200})
-    assert_same_board(standing(board), before)
+    assert standing(board) == before
     assert board.update(row).observed.all()
 
 
@@ -359,6 +559,13 @@ def test_levels_may_be_negative():
     [
         ({"names": ["a", "a", "b", "c"]}, "each named once"),
         ({"transform": "root"}, "transform must be"),
+        ({"forgetting": 0.0}, "forgetting is a factor a bar"),
+        (
+            {"gap_names": ["night"], "gap_bars": np.ones((1, 4)), "gap_noise": np.ones((1, 4))},
+            "gap",
+        ),
+        ({"targets": ["KO"]}, "there are 1 targets, but 4 hedges"),
+        ({"streak": [0, 1]}, r"streak has shape \(2,\), but it must be \(4,\)"),
         ({"pivot": np.zeros(3)}, r"pivot has shape \(3,\), but it must be \(4,\)"),
         ({"log_weights": np.full((4, 2), np.log(0.5))}, "pair and draw"),
         ({"log_weights": np.zeros((4, 16))}, "PEP.* more: .*weights that do not sum to one"),
@@ -367,16 +574,7 @@ def test_levels_may_be_negative():
 )
 def test_what_cannot_be_a_board_is_refused(changed, message):
     board = board_of(filters("random walk, constant"))
-    arguments = {
-        name: getattr(board, name)
-        for name in ("names", "targets", "hedges", "transform", "pivot", "scale", "offset")
-    } | {
-        "drift": board.drift,
-        "noise": board.noise,
-        "state": board._state,
-        "variance": None,
-        "log_weights": board.log_weights,
-    }
+    arguments = board.arguments() | {"at": None}
     assert OnlineBoard(**arguments).at is None
     with pytest.raises(ValueError, match=message):
         OnlineBoard(**(arguments | changed))

@@ -34,7 +34,10 @@ def log_likelihood(rows: Series, start: State, drift: Drift, noise: Noise) -> Ar
             row = jax.tree.map(lambda leaf, number=number: leaf[number], block)
             time = 1.0 if row.dt is None else row.dt
             time = time if dt is None else dt
-            _, state, seen = step(state, row.design, row.y, drift, row.observed, time)
+            moved = row.drifting(time)
+            _, state, seen = step(
+                state, row.design, row.y, drift, row.observed, moved, row.relative
+            )
             faded = noise.fade(scale, time)
             factor, term = score(seen, noise, faded)
             scale = noise.learn(faded, seen, row.observed)
@@ -50,6 +53,8 @@ def log_likelihood(rows: Series, start: State, drift: Drift, noise: Noise) -> Ar
     # in single precision a product of four could leave the range
     together = _AT_ONCE if state.mean.dtype == jnp.float64 else 1
     blocks = jax.tree.map(lambda leaf: _in_blocks(leaf, together), rows)
+    if rows.noise is not None:  # or the rows added would divide by 0
+        blocks = blocks._replace(noise=_in_blocks(rows.noise, together, 1.0))
     (_, _, total), _ = lax.scan(lambda carry, block: (group(carry, block), None), carry, blocks)
     unit = LOG_2PI if isinstance(noise, ConstantVariance) else LOG_PI
     return total - 0.5 * count * (unit + jnp.log(noise.var))
@@ -67,8 +72,8 @@ def _discounted(seen: Forecast, noise: Any, faded: Scale) -> tuple[Array, Array]
     return width / (ratio * ratio), (faded.dof + 1) * tail - 2 * rest
 
 
-def _in_blocks(leaf: Array, size: int) -> Array:
+def _in_blocks(leaf: Array, size: int, fill: float = 0.0) -> Array:
     """(T, ...) to (T / size, size, ...); the rows added at the end are not observed."""
     added = -leaf.shape[0] % size
-    filled = jnp.concatenate([leaf, jnp.zeros((added, *leaf.shape[1:]), leaf.dtype)])
+    filled = jnp.concatenate([leaf, jnp.full((added, *leaf.shape[1:]), fill, leaf.dtype)])
     return filled.reshape(-1, size, *leaf.shape[1:])

@@ -2,7 +2,9 @@
 
 Time comes first, then coefficients, then batch axes: `y (T, *b)`, `design (T, n, *b)`,
 `observed (T, *b)`, `dt (T, *b)`. `dt[0]` is the time between the start and the first row: 0 by
-default, for `start` is the distribution of the coefficients just before the first observation.
+default, for `start` is the distribution of the coefficients just before the first observation. Over
+`dt + extra (T, *b)` the coefficients move, over `dt` alone a discounted variance fades; `noise (T, *b)`
+is the observation variance of a row, relative. Where the last two are None they cost nothing.
 Every density is summed over time only, so a batch gives one log likelihood per member.
 """
 
@@ -39,6 +41,18 @@ class Series(NamedTuple):
     dt: Array | None
     """None, where only `likelihood` reads it: 0, then 1."""
 
+    extra: Array | None = None
+    noise: Array | None = None
+
+    def drifting(self, dt: Array) -> Array:
+        """The time in which the coefficients move, of which `dt` is open."""
+        return dt if self.extra is None else dt + self.extra
+
+    @property
+    def relative(self) -> Array:
+        """Observation variance of the row over that of an ordinary one."""
+        return 1.0 if self.noise is None else self.noise
+
 
 class Filtered(NamedTuple):
     """All rows of a forward pass; covariances and `var` are relative to `obs_var`."""
@@ -55,7 +69,12 @@ class Filtered(NamedTuple):
 
 
 def series(
-    y: Array, design: Array, observed: Array | None = None, dt: Array | None = None
+    y: Array,
+    design: Array,
+    observed: Array | None = None,
+    dt: Array | None = None,
+    extra: Array | None = None,
+    noise: Array | None = None,
 ) -> Series:
     """Complete a series: everything observed, one unit of time between rows.
 
@@ -74,6 +93,8 @@ def series(
         design=jnp.where(jnp.expand_dims(seen, 1) | jnp.isfinite(design), design, 0).astype(dtype),
         observed=seen.astype(dtype),
         dt=None if dt is None else jnp.asarray(dt, dtype),
+        extra=None if extra is None else jnp.asarray(extra, dtype),
+        noise=None if noise is None else jnp.asarray(noise, dtype),
     )
 
 
@@ -91,7 +112,7 @@ def begin(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[State
         rows.y.shape[1:],
         rows.design.shape[2:],
         rows.observed.shape[1:],
-        rows.observed.shape[1:] if rows.dt is None else rows.dt.shape[1:],
+        *(a.shape[1:] for a in (rows.dt, rows.extra, rows.noise) if a is not None),
         start.mean.shape[1:],
         start.cov.shape[2:],
         moves,
@@ -121,6 +142,11 @@ def _log_density(
     return jnp.where(observed > 0, density, 0)
 
 
+def _stepped(state: State, row: Series, drift: Drift) -> tuple[State, State, Forecast]:
+    time = row.drifting(row.dt)
+    return step(state, row.design, row.y, drift, row.observed, time, row.relative)
+
+
 def final(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[State, Array]:
     """State after the last row and the observation variance there; keeps nothing on the way."""
     rows = timed(rows)
@@ -128,7 +154,7 @@ def final(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[State
 
     def body(carry: tuple[State, Scale | None], row: Series):
         state, scale = carry
-        _, state, seen = step(state, row.design, row.y, drift, row.observed, row.dt)
+        _, state, seen = _stepped(state, row, drift)
         return (state, noise.learn(noise.fade(scale, row.dt), seen, row.observed)), None
 
     (state, scale), _ = lax.scan(body, first, rows)
@@ -154,7 +180,7 @@ def ending(
 
     def body(carry: tuple[State, Scale | None, Last], row: Series):
         state, scale, last = carry
-        _, state, seen = step(state, row.design, row.y, drift, row.observed, row.dt)
+        _, state, seen = _stepped(state, row, drift)
         faded = noise.fade(scale, row.dt)
         var = noise.var if faded is None else faded.var
         new = Last(seen.error, seen.var * var, None if faded is None else faded.dof)
@@ -172,7 +198,7 @@ def filter(rows: Series, start: State, drift: Drift, noise: Noise) -> Filtered:
 
     def body(carry: tuple[State, Scale | None], row: Series):
         state, scale = carry
-        predicted, state, seen = step(state, row.design, row.y, drift, row.observed, row.dt)
+        predicted, state, seen = _stepped(state, row, drift)
         faded = noise.fade(scale, row.dt)
         scale = noise.learn(faded, seen, row.observed)
         return (state, scale), (predicted, state, seen, faded, scale)
@@ -259,8 +285,8 @@ def sample(key: Array, rows: Series, start: State, drift: Drift, noise: Noise) -
     def body(carry: tuple[State, Scale | None], at: tuple[Series, Array]):
         state, scale = carry
         row, key = at
-        predicted = predict(state, drift, row.dt)
-        blank = forecast(predicted, row.design, jnp.zeros_like(state.mean[0]))
+        predicted = predict(state, drift, row.drifting(row.dt))
+        blank = forecast(predicted, row.design, jnp.zeros_like(state.mean[0]), row.relative)
         faded = noise.fade(scale, row.dt)
         if faded is None:
             error = jax.random.normal(key, blank.var.shape, blank.var.dtype)
@@ -289,8 +315,8 @@ def moments(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[Arr
 
     def body(carry: tuple[State, Scale | None, Array, Array], row: Series):
         state, scale, known, lost = carry
-        predicted = predict(state, drift, row.dt)
-        blank = forecast(predicted, row.design, jnp.zeros_like(state.mean[0]))
+        predicted = predict(state, drift, row.drifting(row.dt))
+        blank = forecast(predicted, row.design, jnp.zeros_like(state.mean[0]), row.relative)
         faded = noise.fade(scale, row.dt)
         if faded is None:
             square, endless = noise.var * blank.var, lost
@@ -327,6 +353,8 @@ def sample_path(key: Array, rows: Series, start: State, drift: Drift, noise: Noi
     shocks = jax.random.normal(key_state, passed.filtered.mean.shape, passed.error.dtype)
     drawn = (_square_root(shocks_cov) * jnp.expand_dims(shocks, 1)).sum(2).cumsum(0)
     shocks = jax.random.normal(key_noise, passed.error.shape, passed.error.dtype)
+    if rows.noise is not None:
+        shocks = shocks * jnp.sqrt(rows.noise)
     drawn_rows = rows._replace(y=(rows.design * drawn).sum(1) + shocks)
     centre = State(jnp.zeros_like(start.mean), start.cov)
     unit = ConstantVariance(jnp.ones_like(passed.error[0]))

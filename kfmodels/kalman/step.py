@@ -129,12 +129,15 @@ def predict(state: State, drift: Drift, dt: Array = 1.0) -> State:
     return State(state.mean, drift.widen(state.cov, dt))
 
 
-def forecast(state: State, design: Array, y: Array) -> Forecast:
-    """Innovation of `y` and its variance, given the predicted state."""
+def forecast(state: State, design: Array, y: Array, noise: Array = 1.0) -> Forecast:
+    """Innovation of `y` and its variance, given the predicted state.
+
+    `noise` is the observation variance of this row, relative like all others.
+    """
     leverage = (state.cov * design).sum(1)
     return Forecast(
         error=y - (design * state.mean).sum(0),
-        var=(design * leverage).sum(0) + 1,
+        var=(design * leverage).sum(0) + noise,
         leverage=leverage,
     )
 
@@ -155,9 +158,18 @@ def update(state: State, seen: Forecast, observed: Array = 1.0) -> State:
 
 
 def step(
-    state: State, design: Array, y: Array, drift: Drift, observed: Array = 1.0, dt: Array = 1.0
+    state: State,
+    design: Array,
+    y: Array,
+    drift: Drift,
+    observed: Array = 1.0,
+    dt: Array = 1.0,
+    noise: Array = 1.0,
 ) -> tuple[State, State, Forecast]:
-    """Predict, look, update: the predicted state, the filtered state and the forecast between."""
+    """Predict, look, update: the predicted state, the filtered state and the forecast between.
+
+    `dt` is the time in which the coefficients move; that in which a variance fades is the noise's own.
+    """
     predicted = predict(state, drift, dt)
-    seen = forecast(predicted, design, y)
+    seen = forecast(predicted, design, y, noise)
     return predicted, update(predicted, seen, observed), seen

@@ -1,0 +1,167 @@
+"""`kfmodels live`: a fitted filter between two pipes, for platforms in any language."""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+
+import typer
+
+from kfmodels.shell import plain_errors, record
+
+if TYPE_CHECKING:
+    from kfmodels.clock import Clock
+    from kfmodels.live import LiveFilter
+
+
+def live(
+    fitted: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FIT",
+            help="A saved fit, or a filter saved by .online().save(), which needs no JAX.",
+        ),
+    ],
+    journal: Annotated[
+        Path | None, typer.Option(help="File that keeps what came; gone on with if it is there.")
+    ] = None,
+    bar: Annotated[
+        str | None, typer.Option(help='Length of a bar ("1min"); without it every time is a bar.')
+    ] = None,
+    calendar: Annotated[
+        str | None, typer.Option(help='Exchange whose sessions count ("XNYS"), with --bar.')
+    ] = None,
+    max_staleness: Annotated[
+        float, typer.Option(help="Seconds that the price of a leg may be old.")
+    ] = 0.0,
+    shocks: Annotated[
+        Literal["quarantine", "robust", "none"],
+        typer.Option(help="What to do with a price far from its forecast."),
+    ] = "quarantine",
+    limit: Annotated[float | None, typer.Option(help="How far that is, in predictive sds.")] = None,
+    power_safe: Annotated[
+        bool, typer.Option(help="Sync the disk before each answer, against power cuts.")
+    ] = True,
+) -> None:
+    """Read messages from the standard input, one JSON object a line, and answer each with one.
+
+    In: {"at": "2024-03-01T09:31:00-05:00", "prices": {"XLE": 88.1, "SPY": 512.3}}, or
+    {"rescale": {"XLE": 0.5}} after a split. Out: the record of `Signal`, with "schema": 1. A line that
+    cannot be read is answered as rejected. SIGTERM ends it after the message at hand.
+    """
+    with plain_errors():
+        from kfmodels.live import LiveFilter
+
+        engine, own = _engine(fitted, _policy(shocks, limit))
+        running = LiveFilter(
+            engine,
+            clock=_clock(bar, calendar, engine.at) or own,
+            max_staleness=timedelta(seconds=max_staleness),
+            journal=journal,
+            durable=power_safe,
+        )
+        with running, _stoppable() as lines, suppress(BrokenPipeError):
+            for number, line in enumerate(lines(sys.stdin), 1):
+                answer = json.dumps(_answer(running, line, number), allow_nan=False)
+                sys.stdout.write(answer + "\n")
+                sys.stdout.flush()
+
+
+def _answer(running: "LiveFilter", line: str, number: int) -> dict[str, Any]:
+    """The record of one line."""
+    try:
+        message = json.loads(line)
+        if not isinstance(message, dict) or not (
+            message.keys() >= {"at", "prices"} or message.keys() == {"rescale"}
+        ):
+            raise ValueError('a message has "at" and "prices", or "rescale" alone')
+        if "rescale" in message:
+            return _plain(running.rescale(message["rescale"]))
+        return _plain(running.tick(message["prices"], at=message["at"]))
+    except (ValueError, TypeError, AttributeError) as error:
+        return _plain(running.standing(f"rejected: line {number}: {error}"))
+
+
+def _plain(signal: Any) -> dict[str, Any]:
+    found = record(signal.record())
+    found["alarms"] = [record(alarm) for alarm in signal.record()["alarms"]]
+    return found
+
+
+class _Stopped(Exception):  # noqa: N818 - it is no error
+    """SIGTERM came while nothing was at hand."""
+
+
+@contextmanager
+def _stoppable() -> Iterator[Any]:
+    """Lines of a stream until SIGTERM, which waits for the message at hand."""
+    waiting = stop = False
+
+    def on_signal(*_: Any) -> None:
+        nonlocal stop
+        stop = True
+        if waiting:
+            raise _Stopped
+
+    def lines(stream: TextIO) -> Iterator[str]:
+        nonlocal waiting
+        while not stop:
+            waiting = True
+            try:
+                line = "" if stop else stream.readline()
+            except _Stopped:
+                return
+            finally:
+                waiting = False
+            if not line:
+                return
+            if line.strip():
+                yield line
+
+    usual = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield lines
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+
+
+def _engine(fitted: Path, policy: Any) -> tuple[Any, Any]:
+    """The filter to begin with, and the clock of its fit."""
+    if fitted.suffix == ".json":
+        from kfmodels.online import OnlineFilter
+
+        found = OnlineFilter.load(fitted)
+        found.shocks = policy
+        return found, None
+    from kfmodels.desk import go_live
+    from kfmodels.results import load
+
+    made = go_live(load(fitted), shocks=policy)
+    return made.engine, made.clock
+
+
+def _policy(shocks: str, limit: float | None) -> Any:
+    from kfmodels.shocks import Quarantine, Robust
+
+    if shocks == "none":
+        if limit is not None:
+            raise ValueError("--limit has no meaning with --shocks none")
+        return None
+    kind: Any = Quarantine if shocks == "quarantine" else Robust
+    return kind() if limit is None else kind(limit)
+
+
+def _clock(bar: str | None, calendar: str | None, last: Any) -> "Clock | None":
+    from kfmodels.clock import Clock
+
+    if bar is None:
+        if calendar is not None:
+            raise ValueError("--calendar says when time passes, --bar how it is counted: give both")
+        return None
+    if calendar is None:
+        return Clock(bar)
+    return Clock.exchange(calendar, bar=bar, start=last)

@@ -1,0 +1,390 @@
+"""A filter that may be left alone with a feed: uneven time, missing legs, bad ticks, a crash.
+
+NumPy and the standard library only, as all that trades.
+"""
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfmodels.clock import Clock, Elapsed
+from kfmodels.journal import Journal
+from kfmodels.monitor import BoardWatch, Monitor, Watch
+from kfmodels.online import OnlineFilter
+from kfmodels.online_board import BoardTick, OnlineBoard
+from kfmodels.quotes import Moment, Quotes, span
+from kfmodels.records import ACCEPTED, Tick
+from kfmodels.signals import Signal, few_draws
+
+FORMAT = "kfmodels live filter"
+VERSION = 1
+Engine = OnlineFilter | OnlineBoard
+
+
+class LiveFilter(AbstractContextManager["LiveFilter"]):
+    """An `OnlineFilter`, or the `OnlineBoard` of a whole universe, that survives its feed.
+
+    Messages bring prices of one leg or of many. A row is made when every leg has a price of that time,
+    or one not older than `max_staleness`; time between rows is read off the time stamps. A message
+    that is odd is answered, not raised, and never changes the state halfway. With a journal every
+    message that counts is committed before it is answered: after a crash the same call goes on where
+    the filter stood, to the bit.
+
+    Args:
+        engine: of `HedgeFit.online(...)` or `HedgeBoard.online()`; it belongs to the live filter from
+            now on.
+        clock: turns time stamps into bars and closed periods; without, every new time is one bar.
+        max_staleness: how old a leg's price may be when another leg's makes a row; a timedelta, or in
+            units of the times where those are numbers. Default: rows of one time only.
+        monitor: what to watch the innovations for, or None.
+        journal: path of the file that keeps it; made if it is not there, gone on with if it is (then
+            `engine` and the settings are those in the file). None keeps nothing.
+        durable: see `Journal.open`.
+        few_draws: share of the noise draws below which their effective number sets off an alarm.
+        strict: raise on a message that is rejected.
+        keep: rows to remember for `history`, from which the noise is refreshed.
+
+    Raises:
+        ValueError: negative staleness or `keep`; a journal of another fit, in use, damaged or newer.
+
+    Example:
+        >>> from kfmodels import HedgeData, datasets, fit, hedge_ratio_model
+        >>> prices = datasets.stocks()[["AAPL", "SPX"]].loc["2019"]
+        >>> data = HedgeData.from_prices(prices, target="AAPL", hedges=["SPX"])
+        >>> model = hedge_ratio_model(delta=0.01, obs_scale=0.01)
+        >>> live = LiveFilter(fit(data, model, progress=False).online(), max_staleness=timedelta(0, 5))
+        >>> live.tick({"SPX": 3257.8}, at="2020-01-02T09:30:00").outcome
+        'skipped: no price of AAPL'
+        >>> live.tick({"AAPL": 75.1}, at="2020-01-02T09:30:02").outcome
+        'accepted'
+        >>> live.tick({"AAPL": 75.2}, at="2020-01-02T09:33:12").outcome
+        'skipped: stale SPX 00:03:12'
+        >>> live.tick({"AAPL": -1.0}, at="2020-01-02T09:33:13").outcome
+        'rejected: AAPL has the price -1'
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        clock: Clock | None = None,
+        max_staleness: timedelta | int = 0,
+        monitor: Monitor | None = Monitor(),
+        journal: str | Path | None = None,
+        durable: bool = True,
+        few_draws: float = 0.1,
+        strict: bool = False,
+        keep: int = 1000,
+    ) -> None:
+        stale = max_staleness
+        if isinstance(stale, timedelta):
+            stale = round(stale / timedelta(microseconds=1))
+        if not (isinstance(stale, int) and stale >= 0 and keep >= 0):
+            raise ValueError(
+                f"max_staleness is a timedelta (or a whole number) of 0 or more and keep a number of "
+                f"rows, not {max_staleness!r} and {keep!r}"
+            )
+        if not 0 <= few_draws < 1:
+            raise ValueError(
+                f"few_draws is a share of the draws, from 0 to below 1, not {few_draws}"
+            )
+        self.strict, self.journal = strict, None
+        watch = None
+        if monitor is not None:
+            single = isinstance(engine, OnlineFilter)
+            watch = monitor.start() if single else monitor.board(len(engine))
+        self._begin(
+            engine,
+            {
+                "max_staleness": stale,
+                "keep": keep,
+                "few_draws": few_draws,
+                "few": [False] * (1 if isinstance(engine, OnlineFilter) else len(engine)),
+                "quotes": {},
+                "bars": 0,
+                "now": None,
+                "seq": 0,
+                "history": [],
+            },
+            clock,
+            watch,
+        )
+        if journal is not None:
+            self.journal = Journal.open(
+                journal, self.to_json(), identity=_identity(engine), durable=durable
+            )
+            self._restore(self.journal.snapshot)
+            for seq, message in self.journal.messages():
+                self._apply(message)
+                self.seq = seq
+
+    def tick(self, prices: Mapping[str, Any], *, at: Any) -> Signal:
+        """Take the prices that came at one time, of one leg or of many.
+
+        Args:
+            prices: by ticker; NaN or None is no price, other tickers are passed over.
+            at: time of the prices. Times are kept to the microsecond.
+
+        Raises:
+            ValueError: with `strict`, what else would be answered by "rejected".
+            OSError: the journal's disk fails. The message was not taken.
+        """
+        try:
+            now = self._time(at)
+            good, wrong, known = self._sorted(prices, now)
+        except ValueError as error:
+            return self._refused(at, str(error))
+        if wrong and (self.strict or not good):
+            return self._refused(now.kept, "; ".join(wrong))
+        if not good:
+            if known:
+                return self._signal(now.kept, f"duplicate: {', '.join(known)} at this time", ())
+            return self._signal(now.kept, "skipped: no price of any leg", ())
+        message = {"at": now.kept, "prices": good}
+        self._record(message)
+        signal = self._apply(message)
+        self._settle()
+        if self.strict and signal.outcome.startswith("rejected"):
+            raise ValueError(signal.outcome)
+        if wrong:
+            outcome = f"{signal.outcome}; rejected: {'; '.join(wrong)}"
+            return self._signal(now.kept, outcome, signal.alarms)
+        return signal
+
+    def rescale(self, factors: Mapping[str, float]) -> Signal:
+        """A leg is quoted otherwise from now on: a split, a multiplier, another currency.
+
+        Args:
+            factors: new price over old by ticker; 0.5 after a 2-for-1 split.
+
+        Raises:
+            ValueError: a factor that is not positive, or a ticker that is no leg.
+            OSError: the journal's disk fails. Nothing was rescaled.
+        """
+        type(self.engine).from_json(self.engine.to_json()).rescale(**self._of(factors))  # or raise
+        message = {"rescale": {ticker: float(factor) for ticker, factor in factors.items()}}
+        self._record(message)
+        signal = self._apply(message)
+        self._settle()
+        return signal
+
+    def standing(self, outcome: str) -> Signal:
+        """What is believed now, under an outcome of one's own; nothing is changed."""
+        return self._signal(self.engine.at, outcome, ())
+
+    def replace(self, engine: Engine) -> None:
+        """Go on with a filter of the same legs whose noise was inferred anew; see `refresh`.
+
+        Raises:
+            ValueError: other legs or another transform.
+            OSError: the journal's disk fails. Nothing was replaced.
+        """
+        same = type(engine) is type(self.engine) and engine.tickers == self.engine.tickers
+        if not same or engine.transform != self.engine.transform:
+            raise ValueError(
+                f"the new filter is of {', '.join(engine.tickers[:4])} ({engine.transform}), this one "
+                f"of {', '.join(self.engine.tickers[:4])} ({self.engine.transform})"
+            )
+        before = self.engine, self._row
+        self.engine, self._row = engine, engine.at and Moment.of(engine.at)
+        try:
+            if self.journal is not None:
+                self.journal.compact(self.to_json())
+        except OSError:
+            self.engine, self._row = before
+            raise
+
+    def history(self) -> list[dict[str, Any]]:
+        """The last rows made: `at`, `prices`, and `dt` and `gaps` since the row before."""
+        return list(self._history)
+
+    def to_json(self) -> dict[str, Any]:
+        """All it needs to go on, as plain numbers, text, lists and dicts."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "board": isinstance(self.engine, OnlineBoard),
+            "engine": self.engine.to_json(),
+            "clock": None if self.clock is None else self.clock.to_json(),
+            "max_staleness": self._stale,
+            "watch": None if self.watch is None else self.watch.to_json(),
+            "few_draws": self._few_draws,
+            "few": self._few.tolist(),
+            "keep": self._history.maxlen,
+            "history": list(self._history),
+            "quotes": self._quotes.to_json(),
+            "bars": self._bars,
+            "now": self._now and self._now.kept,
+            "seq": self.seq,
+        }
+
+    def close(self) -> None:
+        """Hand the journal back; what was answered is in it already."""
+        if self.journal is not None:
+            self.journal.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin(
+        self,
+        engine: Engine,
+        held: dict[str, Any],
+        clock: Clock | None,
+        watch: Watch | BoardWatch | None,
+    ) -> None:
+        self.engine, self.clock, self.watch = engine, clock, watch
+        self._stale, self._bars, self.seq = held["max_staleness"], held["bars"], held["seq"]
+        self._few_draws, self._few = held["few_draws"], np.array(held["few"], bool)
+        least = -math.inf if engine.transform == "level" else 0.0
+        self._quotes = Quotes(engine.tickers, least, held["quotes"])
+        self._now = None if held["now"] is None else Moment.of(held["now"])
+        self._row = None if engine.at is None else Moment.of(engine.at)
+        self._history: deque[dict[str, Any]] = deque(held["history"], maxlen=held["keep"])
+
+    def _restore(self, held: dict[str, Any]) -> None:
+        """Stand where a document says."""
+        if held.get("format") != FORMAT or held["version"] > VERSION:
+            raise ValueError(
+                f"not the state of a live filter as this kfmodels knows it (up to version {VERSION}), "
+                f"but {held.get('format')!r} {held.get('version')}"
+            )
+        kind: Any = OnlineBoard if held["board"] else OnlineFilter
+        watch: Any = BoardWatch if held["board"] else Watch
+        self._begin(
+            kind.from_json(held["engine"]),
+            held,
+            held["clock"] and Clock.from_json(held["clock"]),
+            held["watch"] and watch.from_json(held["watch"]),
+        )
+
+    def _time(self, at: Any) -> Moment:
+        """When it is, if that is not before the last row."""
+        now = Moment.of(at)
+        before, row = self._now or self._row, self._row
+        if before is not None and before.kind != now.kind:
+            raise ValueError(f"the tick at {at} is {now.kind}, those before were {before.kind}")
+        if row is not None and now.number < row.number:
+            late = span(row.number - now.number, now.kind)
+            raise ValueError(f"out of order, {late} before the last row")
+        if self.clock is not None and row is not None:
+            self.clock.between(row.kept, now.kept)  # a time the clock cannot read is refused here
+        return now
+
+    def _sorted(self, prices: Any, now: Moment) -> tuple[dict[str, float], list[str], list[str]]:
+        if not hasattr(prices, "get"):
+            raise ValueError(f"prices go by ticker, in a dict, not in a {type(prices).__name__}")
+        good, wrong, known = self._quotes.sort(prices, now)
+        if good and self._row is not None and now.number == self._row.number:
+            wrong += [f"{ticker} comes after the row of its time was made" for ticker in good]
+            good = {}
+        return good, wrong, known
+
+    def _record(self, message: dict[str, Any]) -> None:
+        self.seq = self.seq + 1 if self.journal is None else self.journal.append(message)
+
+    def _settle(self) -> None:
+        """A snapshot now and then, so that the journal does not grow without end."""
+        if self.journal is not None and self.journal.due:
+            self.journal.compact(self.to_json())
+
+    def _apply(self, message: dict[str, Any]) -> Signal:
+        """What a message does; the same again when it is replayed."""
+        if "rescale" in message:
+            self.engine.rescale(**self._of(message["rescale"]))
+            for ticker, factor in message["rescale"].items():
+                self._quotes.prices[ticker] *= factor
+            for row in self._history:
+                row["prices"] = {
+                    name: price * message["rescale"].get(name, 1.0)
+                    for name, price in row["prices"].items()
+                }
+            return self._signal(self.engine.at, "rescaled", ())
+        now = Moment.of(message["at"])
+        self._bars += self._now is None or now.number > self._now.number
+        self._now = now
+        self._quotes.take(message["prices"], now)
+        row, absent = self._quotes.row(now, self._stale)
+        single = isinstance(self.engine, OnlineFilter)
+        if absent and (single or all(price != price for price in row.values())):
+            return self._signal(now.kept, f"skipped: {', '.join(absent)}", ())
+        passed = self._passed(now)
+        try:
+            tick = self._advance(row, now, passed)
+        except ValueError as error:
+            return self._signal(now.kept, f"rejected: {error}", ())
+        self._bars, self._row = 0, now
+        self._history.append(
+            {"at": now.kept, "prices": _plain(row), "dt": passed.bars, "gaps": passed.gaps}
+        )
+        outcome = tick.outcome if isinstance(tick, Tick) else ACCEPTED
+        return self._signal(now.kept, outcome, self._watched(tick), tick)
+
+    def _passed(self, now: Moment) -> Elapsed:
+        """Time since the last row."""
+        if self.clock is None or self._row is None:
+            return Elapsed(float(self._bars), {})
+        return self.clock.between(self._row.kept, now.kept)
+
+    def _advance(self, row: dict[str, float], now: Moment, passed: Elapsed) -> Tick | BoardTick:
+        if isinstance(self.engine, OnlineBoard):
+            return self.engine.update(row, at=now.kept, dt=passed.bars, gaps=passed.gaps)
+        y = row[self.engine.target]
+        return self.engine.update(y=y, x=row, at=now.kept, dt=passed.bars, gaps=passed.gaps)
+
+    def _watched(self, tick: Tick | BoardTick) -> tuple[Any, ...]:
+        """Alarms set off by a row that was learnt from; a shock in quarantine is one already."""
+        effective = np.atleast_1d(tick.effective_draws)
+        few = effective < self._few_draws * self.engine.draws
+        fewer, self._few = np.flatnonzero(few & ~self._few).tolist(), few
+        if isinstance(tick, BoardTick):
+            found = [(tick.names[p], few_draws(effective[p], self.engine.draws)) for p in fewer]
+            if isinstance(self.watch, BoardWatch):
+                z, dof = tick.learnt()
+                found += [(tick.names[pair], alarm) for pair, alarm in self.watch.update(z, dof)]
+            return tuple(found)
+        alone = tuple(few_draws(effective[p], self.engine.draws) for p in fewer)
+        if isinstance(self.watch, Watch) and tick.observed and tick.outcome.startswith(ACCEPTED):
+            alone += self.watch.update(tick.z, tick.dof if tick.dof < math.inf else None)
+        return alone
+
+    def _of(self, factors: Mapping[str, float]) -> dict[str, Any]:
+        """Factors as the engine takes them."""
+        if isinstance(self.engine, OnlineBoard):
+            return {"factors": dict(factors)}
+        target = self.engine.target
+        others = {name: factor for name, factor in factors.items() if name != target}
+        return {"target": factors.get(target, 1.0), "hedges": others}
+
+    def _refused(self, at: Any, why: str) -> Signal:
+        if self.strict:
+            raise ValueError(f"rejected: {why}; nothing was changed")
+        return self._signal(at, f"rejected: {why}", ())
+
+    def _signal(
+        self, at: Any, outcome: str, alarms: tuple[Any, ...], tick: Tick | BoardTick | None = None
+    ) -> Signal:
+        condition = "ok"
+        if isinstance(self.watch, Watch):
+            condition = self.watch.condition
+        elif self.watch is not None:
+            condition = max(self.watch.conditions, key=("ok", "watch", "broken").index)
+        tick = self.engine.standing() if tick is None else tick
+        return Signal(self.seq, at, outcome, tick, alarms, condition)
+
+
+def _plain(row: dict[str, float]) -> dict[str, float | None]:
+    """Prices as JSON has them, which knows no NaN."""
+    return {name: None if price != price else price for name, price in row.items()}
+
+
+def _identity(engine: Engine) -> str:
+    """What a journal belongs to: the fit, or at least the legs."""
+    made = getattr(engine, "fit_id", None) or f"noise until {engine.until}"
+    return f"{made}; {', '.join(engine.tickers)}; {engine.transform}"

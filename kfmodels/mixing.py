@@ -1,0 +1,188 @@
+"""Many noise draws of one pair, each with its own state, and how far each is believed. NumPy only."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kfmodels.kalman.density import log_normal, log_student
+from kfmodels.kalman.draws import (
+    LogGamma,
+    Reader,
+    learn,
+    owned,
+    state_of,
+    table_of,
+    tail,
+    weighed,
+)
+from kfmodels.kalman.step import Drift, Forecast, Noise, RandomWalk, Scale, State
+
+_WIDEST = 1e10
+"""Relative variance that stands for infinity, as that of a flat start: more ruins the arithmetic."""
+
+
+class Stand(NamedTuple):
+    """Where the draws stand at one moment, arrays with the axis of draws last.
+
+    `table (n + n * n, draw)` as in `kalman.draws`; `scale` is None where the variance is constant;
+    `noise` is the relative observation variance of the row that is due.
+    """
+
+    table: np.ndarray
+    scale: Scale | None
+    log_weights: np.ndarray
+    weights: np.ndarray
+    noise: Any = 1.0
+
+    def finite(self) -> bool:
+        """Whether all of it is a number, and so will be its squares."""
+        flat = self.table.reshape(-1)
+        rest = 0.0 if self.scale is None else self.scale.var.sum()
+        return math.isfinite(flat.dot(flat) + rest)
+
+    @property
+    def effective_draws(self) -> float:
+        return 1 / float(self.weights.dot(self.weights))
+
+
+class Mixture:
+    """What the draws of a pair assume, and how they go on from where they stand.
+
+    Args:
+        drift, noise: of the recursion, batch axis (draws) last.
+        forgetting: factor a bar on the log weights.
+        gap_names, gap_bars, gap_noise: closed periods, see `OnlineFilter`.
+    """
+
+    def __init__(
+        self,
+        drift: Drift,
+        noise: Noise,
+        draws: int,
+        *,
+        forgetting: float,
+        gap_names: Sequence[str],
+        gap_bars: np.ndarray | None,
+        gap_noise: np.ndarray | None,
+    ) -> None:
+        if not 0 < forgetting <= 1:
+            raise ValueError(f"forgetting is a factor a bar, above 0 and up to 1, not {forgetting}")
+        self.drift, self.noise, self.forgetting = owned(drift), owned(noise), forgetting
+        moves = self.drift.noise if isinstance(self.drift, RandomWalk) else self.drift.moving
+        self.n = len(moves)
+        self._walk = None
+        if isinstance(self.drift, RandomWalk):
+            self._walk = self.drift.noise.reshape(self.n**2, -1)
+        self.gap_names = tuple(gap_names)
+        shape = (len(self.gap_names), draws)
+        empty = np.ones(shape)  # and no gap, whatever an empty list has become in a file
+        self.gap_bars = np.array(gap_bars, float) if self.gap_names else empty
+        self.gap_noise = np.array(gap_noise, float) if self.gap_names else empty
+        for given in (self.gap_bars, self.gap_noise):
+            if given.shape != shape:
+                raise ValueError(
+                    f"gap_bars and gap_noise must be {shape}, gap and draw, not {given.shape}"
+                )
+        self._read, self._lgamma = Reader(self.n), LogGamma()
+
+    def begin(self, state: State, scale: Scale | None, log_weights: np.ndarray) -> Stand:
+        """Where given states stand."""
+        return Stand(
+            table_of(owned(state)), scale and owned(scale), log_weights, np.exp(log_weights)
+        )
+
+    def state(self, stand: Stand) -> State:
+        """Means and relative covariances."""
+        return state_of(stand.table, self.n)
+
+    def ahead(self, stand: Stand, dt: float, gaps: Mapping[str, float] | None) -> Stand:
+        """Where the draws stand `dt` bars and some closed periods later; shares nothing that moves."""
+        time: Any = dt
+        noise: Any = 1.0
+        for name, count in (gaps or {}).items():
+            if name in self.gap_names and count:
+                number = self.gap_names.index(name)
+                time = time + self.gap_bars[number] * count
+                noise = noise * self.gap_noise[number] ** count
+        n, table = self.n, stand.table.copy()
+        if self._walk is not None:
+            table[n:] += self._walk if dt == 1.0 and time is dt else self._walk * time
+        else:
+            table[n:] = self.drift.widen(state_of(table, n).cov, time).reshape(n * n, -1)
+        log_weights, weights = stand.log_weights, stand.weights
+        if self.forgetting < 1 and len(weights) > 1:
+            log_weights, weights, _ = weighed(log_weights * self.forgetting**dt)
+        return Stand(table, self.noise.fade(stand.scale, dt), log_weights, weights, noise)
+
+    def held(self, ahead: Stand, before: Stand) -> Stand:
+        """`ahead`, if its draws know anything; else they could not know less, and need not."""
+        if ahead.table[self.n :: self.n + 1].max() > _WIDEST:
+            return ahead._replace(table=before.table)
+        return ahead
+
+    def look(self, ahead: Stand, design: list[float], y: float) -> Forecast:
+        """Innovation of `y` under every draw, its relative variance, and P h."""
+        seen = self._read(ahead.table, design)
+        return Forecast(y - seen[0], seen[-1] + ahead.noise, seen[1:-1])
+
+    def spread(self, ahead: Stand, seen: Forecast) -> tuple[float, float]:
+        """Mean and variance of the innovation over the draws."""
+        var, weights, error = self.var(ahead) * seen.var, ahead.weights, seen.error
+        mean = float(error.dot(weights))
+        away = error - mean
+        return mean, float((var + away * away).dot(weights))
+
+    def var(self, stand: Stand) -> np.ndarray:
+        """Observation variance of every draw, with what is not known of it."""
+        scale = stand.scale
+        return self.noise.var if scale is None else scale.var * tail(scale)
+
+    def dof(self, stand: Stand) -> float:
+        """Degrees of freedom of a forecast, averaged over the draws; inf where it is normal."""
+        return math.inf if stand.scale is None else float(stand.scale.dof.dot(stand.weights))
+
+    def squared_scale(self, stand: Stand) -> np.ndarray:
+        """The same without what is not known of it."""
+        return self.noise.var if stand.scale is None else stand.scale.var
+
+    def density(self, ahead: Stand, seen: Forecast) -> np.ndarray:
+        """Log density of the innovation under every draw."""
+        scale = ahead.scale
+        if scale is None:
+            return log_normal(seen.error, self.noise.var * seen.var, np.log)
+        return log_student(seen.error, scale.var * seen.var, scale.dof, np.log, self._lgamma)
+
+    def robust(self, ahead: Stand, seen: Forecast, limit: float) -> tuple[Forecast, np.ndarray]:
+        """The innovation with the variance that a doubtful row has, and its weight in each draw."""
+        scale = self.squared_scale(ahead) * seen.var
+        doubt = seen.error * seen.error / (limit**2 * scale)
+        return seen._replace(var=seen.var + ahead.noise * doubt), 1 / (1 + doubt)
+
+    def widened(self, ahead: Stand, seen: Forecast) -> Stand:
+        """The variance of the last coefficient, the intercept, wide enough for the innovation."""
+        table = ahead.table.copy()
+        table[-1] += seen.error * seen.error / self.squared_scale(ahead)
+        return ahead._replace(table=table)
+
+    def after(
+        self, ahead: Stand, seen: Forecast, weights: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[Stand, float]:
+        """Where the draws stand after the row, with the weights they have then; the level's gain.
+
+        Takes the table of `ahead` over.
+        """
+        root = 1 / np.sqrt(seen.var)
+        gain = 1 - float((ahead.noise * root * root).dot(ahead.weights))
+        learn(ahead.table, seen.leverage, seen.error, root)
+        scale = ahead.scale and self.noise.learn(ahead.scale, seen, 1.0)
+        return Stand(ahead.table, scale, *weights), gain
+
+    def rescaled(self, stand: Stand, factor: float) -> Stand:
+        """The target in other units, `factor` times as many; changes what is assumed of the noise."""
+        table, scale = stand.table.copy(), stand.scale
+        table[: self.n] *= factor
+        self.noise = self.noise._replace(var=self.noise.var * factor**2)
+        scale = scale and Scale(scale.dof, scale.var * factor**2)
+        return stand._replace(table=table, scale=scale)

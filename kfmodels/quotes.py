@@ -1,0 +1,123 @@
+"""The legs of a live filter as they come in: the last price of each, when it came, and what is odd."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from kfmodels.instants import wall_time
+from kfmodels.order import instant
+
+_DAY = 86_400
+
+
+class Moment(NamedTuple):
+    """A time: as it is kept, its kind, and as a whole number that compares within its kind.
+
+    `kept` is a number where it came as one, else ISO text, in UTC where it has a time zone; `number`
+    counts microseconds then.
+    """
+
+    kept: int | str
+    kind: str
+    number: int
+
+    @classmethod
+    def of(cls, at: Any) -> "Moment":
+        """Read a datetime, a date, a pandas Timestamp, a datetime64, ISO text or a whole number.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        kind, number = instant(at)
+        if kind == "a number":
+            return cls(number, kind, number)
+        aware = kind == "a time with a time zone"
+        return cls(wall_time(number).isoformat() + "+00:00" * aware, kind, number // 1000)
+
+
+class Quotes:
+    """Last price of every leg and its time; changed only by `take`.
+
+    Args:
+        tickers: of the legs.
+        least: prices must be above it.
+        held: `{ticker: [price, time]}` as `to_json` gave it.
+    """
+
+    def __init__(
+        self, tickers: Iterable[str], least: float, held: Mapping[str, list[Any]] | None = None
+    ) -> None:
+        self.tickers, self._least = tuple(tickers), least
+        self.prices = dict.fromkeys(self.tickers, math.nan)
+        self.times: dict[str, Moment | None] = dict.fromkeys(self.tickers)
+        for ticker, (price, at) in (held or {}).items():
+            self.prices[ticker], self.times[ticker] = price, Moment.of(at)
+
+    def sort(
+        self, given: Mapping[str, Any], now: Moment
+    ) -> tuple[dict[str, float], list[str], list[str]]:
+        """What to take of the given prices, what is wrong with the others, and what is known already.
+
+        A ticker that is no leg is passed over, and so is a price of NaN or None.
+        """
+        good: dict[str, float] = {}
+        wrong: list[str] = []
+        known: list[str] = []
+        for ticker in self.tickers:
+            value = given.get(ticker)
+            if value is None:
+                continue
+            try:
+                price = float(value)
+            except (TypeError, ValueError, OverflowError):
+                wrong.append(f"{ticker} has the price {value!r}, which is no number")
+                continue
+            if price != price:
+                continue
+            before = self.times[ticker]
+            if not self._least < price < math.inf:
+                wrong.append(f"{ticker} has the price {price:g}")
+            elif before is not None and now.number < before.number:
+                late = span(before.number - now.number, now.kind)
+                wrong.append(f"{ticker} is out of order, {late} before its last price")
+            elif before is not None and now.number == before.number:
+                if price == self.prices[ticker]:
+                    known.append(ticker)
+                else:
+                    wrong.append(f"{ticker} has a second price {price:g} at one time")
+            else:
+                good[ticker] = price
+        return good, wrong, known
+
+    def take(self, prices: Mapping[str, float], now: Moment) -> None:
+        """Keep what `sort` found good."""
+        for ticker, price in prices.items():
+            self.prices[ticker], self.times[ticker] = price, now
+
+    def row(self, now: Moment, max_staleness: int) -> tuple[dict[str, float], list[str]]:
+        """Price of every leg, NaN where it is older than that; and what is missing, in words."""
+        row, absent = {}, []
+        for ticker, at in self.times.items():
+            fresh = at is not None and now.number - at.number <= max_staleness
+            row[ticker] = self.prices[ticker] if fresh else math.nan
+            if at is None:
+                absent.append(f"no price of {ticker}")
+            elif not fresh:
+                absent.append(f"stale {ticker} {span(now.number - at.number, now.kind)}")
+        return row, absent
+
+    def to_json(self) -> dict[str, list[Any]]:
+        """What is held, as plain lists."""
+        return {ticker: [self.prices[ticker], at.kept] for ticker, at in self.times.items() if at}
+
+
+def span(number: int, kind: str) -> str:
+    """A span of time as hh:mm:ss, with days and fractions where there are some."""
+    if kind == "a number":
+        return str(number)
+    seconds, micros = divmod(number, 1_000_000)
+    days, seconds = divmod(seconds, _DAY)
+    text = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    if micros and not days and seconds < 60:
+        text += f".{micros:06d}".rstrip("0")
+    return f"{days}d {text}" if days else text

@@ -1,0 +1,168 @@
+"""New noise for a live filter from the rows it has seen: the part of a trading day that needs JAX."""
+
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kfmodels.data import HedgeData
+from kfmodels.importance import ImportanceSampling
+from kfmodels.inference import NUTS, fit
+from kfmodels.kalman.draws import tail
+from kfmodels.kalman.step import State
+from kfmodels.live import LiveFilter
+from kfmodels.models import HedgeRatioModel
+from kfmodels.online import OnlineFilter
+from kfmodels.results import HedgeFit
+
+
+def seen(live: LiveFilter, earlier: pd.DataFrame | None = None) -> HedgeData:
+    """The rows a live filter remembers, behind those of an earlier table, as data to fit.
+
+    Args:
+        live: of one target.
+        earlier: prices by date before them, such as those of the first fit; rows that the filter
+            remembers itself are left out.
+
+    Raises:
+        ValueError: too few rows, or what `HedgeData.from_prices` refuses; a board, whose pairs are
+            fitted with `fit_many`.
+    """
+    engine = live.engine
+    if not isinstance(engine, OnlineFilter):
+        raise ValueError("the noise of a board is inferred anew with fit_many, not pair by pair")
+    rows = live.history()
+    index: Any = pd.to_datetime([row["at"] for row in rows])
+    table = pd.DataFrame([row["prices"] for row in rows], index=index, columns=list(engine.tickers))
+    if earlier is not None:
+        before: Any = earlier[list(engine.tickers)]
+        if len(table):
+            zone = getattr(before.index, "tz", None)
+            table.index = index if zone is None or index.tz is None else index.tz_convert(zone)
+            before = before[before.index < table.index[0]]
+        table = pd.concat([before, table])
+    return HedgeData.from_prices(
+        table.astype(float),
+        target=engine.target,
+        hedges=engine.hedges,
+        transform=engine.transform,  # pyright: ignore[reportArgumentType]
+        clock=live.clock,
+    )
+
+
+def carried_over(engine: OnlineFilter, fitted: HedgeFit) -> OnlineFilter:
+    r"""The noise of a new fit with the hedge ratio that a filter believes in now.
+
+    Mean and total covariance of the coefficients are the same before and after, to rounding: each new
+    draw starts at $m = E[\theta]$ with $P_k v_k = \mathrm{Var}[\theta]$. What changes is how they move
+    from here on, and how the next price is judged.
+
+    Raises:
+        ValueError: the fit is of other tickers or of another transform.
+
+    Source: moment matching as in Harrison and Stevens (1976), Bayesian forecasting, JRSS B 38.
+    """
+    new = fitted.online(draws=min(engine.draws, fitted.tree["mixture"].sizes["noise_draw"]))
+    if new.tickers != engine.tickers or new.transform != engine.transform:
+        raise ValueError(
+            f"the fit is of {', '.join(new.tickers)} ({new.transform}), the filter of "
+            f"{', '.join(engine.tickers)} ({engine.transform})"
+        )
+    now, held = engine.state(), new.arguments()
+    mean, cov = new.coordinates.from_original(now["mean"], now["cov"])
+    scale, noise = held["scale"], held["noise"]
+    var = noise.var if scale is None else scale.var * tail(scale)
+    cov = (cov + cov.T) / 2
+    state = State(np.repeat(mean[:, None], new.draws, 1), cov[..., None] / var)
+    return OnlineFilter(
+        **held
+        | {
+            "state": state,
+            "forgetting": engine.arguments()["forgetting"],
+            "shocks": engine.shocks,
+            "streak": engine.streak,
+            "last_prices": engine.last_prices,
+            "at": engine.at,
+        }
+    )
+
+
+class Refresh:
+    """New noise on its way, while the live filter goes on; made by `refresh_later`."""
+
+    def __init__(self, live: LiveFilter, future: "Future[HedgeFit]") -> None:
+        self.live, self.future = live, future
+
+    @property
+    def done(self) -> bool:
+        """Whether the fit is there, or has failed."""
+        return self.future.done()
+
+    def take(self) -> HedgeFit:
+        """Put the new noise in place, between two ticks; waits for it if it is not there.
+
+        Raises:
+            Exception: what the fit raised. The filter then goes on with the noise it has.
+        """
+        fitted = self.future.result()
+        engine = self.live.engine
+        assert isinstance(engine, OnlineFilter)  # or there had been nothing to fit
+        self.live.replace(carried_over(engine, fitted))
+        return fitted
+
+
+def refresh_later(
+    live: LiveFilter,
+    executor: Executor,
+    *,
+    model: HedgeRatioModel | None = None,
+    method: NUTS | ImportanceSampling = ImportanceSampling(),
+    earlier: pd.DataFrame | None = None,
+) -> Refresh:
+    """Infer the noise anew from the rows seen, in a thread or process of `executor`.
+
+    Args:
+        live: a live filter of one target.
+        executor: any of `concurrent.futures`; processes must be spawned, since JAX has threads.
+        model: what to infer, the default of `fit` unless given; that of the first fit is wise.
+        method: how.
+        earlier: prices before those the live filter remembers.
+
+    Returns:
+        What is to be asked with `.done` and put in place with `.take()` by the loop of the ticks.
+
+    Raises:
+        ValueError: as `seen`.
+    """
+    data = seen(live, earlier)
+    return Refresh(live, executor.submit(fit, data, model, method=method, progress=False))
+
+
+def refresh(
+    live: LiveFilter,
+    *,
+    model: HedgeRatioModel | None = None,
+    method: NUTS | ImportanceSampling = ImportanceSampling(),
+    earlier: pd.DataFrame | None = None,
+) -> HedgeFit:
+    """Infer the noise anew from the rows seen, now, and go on with it; see `refresh_later`.
+
+    Example:
+        >>> from kfmodels import HedgeData, ImportanceSampling, LiveFilter, datasets, fit
+        >>> prices = datasets.stocks()[["AAPL", "SPX"]].loc["2019":"2020"]
+        >>> data = HedgeData.from_prices(prices, target="AAPL", hedges=["SPX"])
+        >>> fitted = fit(data.before("2020-01-01"), method=ImportanceSampling(), progress=False)
+        >>> live = LiveFilter(fitted.online())
+        >>> for at, row in prices.loc["2020":"2020-06"].iterrows():
+        ...     signal = live.tick(row.to_dict(), at=at)
+        >>> before = live.engine.state()["mean"]
+        >>> again = refresh(live, model=fitted.model, earlier=data.before("2020-01-01").prices)
+        >>> bool(np.allclose(live.engine.state()["mean"], before)), str(again.fit_until.date())
+        (True, '2020-06-30')
+    """
+    fitted = fit(seen(live, earlier), model, method=method, progress=False)
+    engine = live.engine
+    assert isinstance(engine, OnlineFilter)
+    live.replace(carried_over(engine, fitted))
+    return fitted

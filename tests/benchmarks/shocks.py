@@ -1,0 +1,205 @@
+"""What a live filter does with real bad prints: `python -m tests.benchmarks shocks [constant]`.
+
+The prints are those of the S&P file in the shared data that another vendor contradicts; all of them
+went back the next day. Every stock with an error above `LARGE` is taken and every eighth of the others,
+with the hedge that it was most correlated with in training among the stocks that have no bad print. The
+noise is inferred from the 500 days before `START`, when none of them had one yet; then the filter runs
+alone over 19 months under each policy.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kfmodels import Discounted, HedgeData, ImportanceSampling, fit, hedge_ratio_model
+from kfmodels.online import OnlineFilter
+from kfmodels.records import ACCEPTED
+from kfmodels.shocks import Quarantine, Robust, Shocks
+from tests.conftest import DATA
+
+START, TRAINING = "2016-07-01", 500
+SMALL, LARGE = 0.015, 0.04
+"""Errors up to the first are within a day's ordinary move of the pair, those above the second not."""
+
+POLICIES: dict[str, Shocks | None] = {
+    "none": None,
+    "quarantine 4, 2 rows": Quarantine(4.0, confirm=2),
+    "quarantine 4, 3 rows": Quarantine(4.0, confirm=3),
+    "quarantine 6, 1 row": Quarantine(6.0, confirm=1),
+    "quarantine 6, 2 rows": Quarantine(6.0, confirm=2),
+    "quarantine 6, 3 rows": Quarantine(6.0, confirm=3),
+    "quarantine 8, 2 rows": Quarantine(8.0, confirm=2),
+    "quarantine 8, 3 rows": Quarantine(8.0, confirm=3),
+    "robust 3": Robust(3.0),
+    "robust 4": Robust(4.0),
+    "robust 6": Robust(6.0),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A stock and its hedge after training: `printed` and `true` prices, (time, [stock, hedge])."""
+
+    engine: OnlineFilter
+    printed: pd.DataFrame
+    true: pd.DataFrame
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """(time,): rows whose price another vendor contradicts."""
+        return (self.printed != self.true).any(axis=1).to_numpy()
+
+
+def tables(folder: Path = DATA) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Closes `(time, stock)` without gaps from the first training row on, and the labels."""
+    dates: dict[str, Any] = {"index_col": 0, "parse_dates": True}
+    prices = pd.read_csv(folder / "sp500_all_stocks_5yr_close.csv.gz", **dates)
+    first = prices.index.searchsorted(pd.Timestamp(START)) - TRAINING
+    labels = pd.read_csv(folder / "sp500_all_stocks_5yr_badprints.csv", parse_dates=["Date"])
+    return prices.iloc[first:].dropna(axis=1), labels
+
+
+def chosen(prices: pd.DataFrame, labels: pd.DataFrame) -> list[str]:
+    """Stocks as said above, those with the largest errors first."""
+    sizes = labels["rel_error"].abs().groupby(labels["symbol"]).max().sort_values(ascending=False)
+    first = labels.groupby("symbol")["Date"].min().reindex(sizes.index)
+    sizes = sizes[sizes.index.isin(prices.columns) & (first >= START).to_numpy()]
+    return [*sizes.index[sizes > LARGE], *sizes.index[sizes <= LARGE][::8]]
+
+
+def cases(
+    prices: pd.DataFrame, labels: pd.DataFrame, stocks: list[str], model: Any
+) -> Iterator[Case]:
+    """Each stock beside its hedge, the noise inferred."""
+    training, live = prices.iloc[:TRAINING], prices.iloc[TRAINING:]
+    moves = np.log(training).diff().iloc[1:]
+    clean = moves.columns.difference(labels["symbol"])
+    true = live.copy()
+    for label in labels[labels["symbol"].isin(stocks)].itertuples():
+        true.loc[label.Date, label.symbol] = label.yahoo_close_same_basis
+    for stock in stocks:
+        hedge = str(moves[clean].corrwith(moves[stock]).idxmax())
+        data = HedgeData.from_prices(training, target=stock, hedges=[hedge], transform="log")
+        fitted = fit(data, model, method=ImportanceSampling(), progress=False)
+        yield Case(fitted.online(), live[[stock, hedge]], true[[stock, hedge]])
+
+
+def driven(case: Case, shocks: Shocks | None) -> pd.DataFrame:
+    """One policy over the live rows of one case.
+
+    Columns: `log_score`; `flagged`, in quarantine or weighed below a half; `hedged`, the log move of
+    the stock beyond that of the ratio held since the row before; `moved`, on the row after a bad print:
+    how far the ratio is from that of a filter which was given the true price, in its sds.
+    """
+    filter_, twin = _again(case.engine, shocks), None
+    target, hedge = case.printed.columns
+    logs, ratio, rows = np.log(case.printed.to_numpy()), np.nan, []
+    for number, (bad, y, x) in enumerate(
+        zip(case.labelled, *case.printed.to_numpy().T, strict=True)
+    ):
+        truth = float(case.true[target].iloc[number])
+        move = logs[number] - logs[number - 1] if number else np.full(2, np.nan)
+        moved, before = np.nan, twin
+        twin = _again(filter_, shocks) if bad else None
+        if twin is not None:
+            twin.update(y=truth, x=x)
+        tick = filter_.update(y=y, x=x)
+        if before is not None:
+            other = before.update(y=truth, x=x)
+            moved = abs(tick.beta[hedge] - other.beta[hedge]) / other.sd_total[hedge]
+        held = tick.outcome != ACCEPTED and "confirmed" not in tick.outcome
+        rows.append((tick.log_score, held, move[0] - ratio * move[1], moved))
+        ratio = tick.beta[hedge]
+    table = pd.DataFrame(rows, case.printed.index, ["log_score", "flagged", "hedged", "moved"])
+    return table.assign(labelled=case.labelled, error=_errors(case))
+
+
+def summary(rows: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
+    """One row a policy, of what `driven` found of it in every case.
+
+    Log scores and hedged moves are those of unlabelled rows; the score is a day, beyond that of the
+    filter without a policy, `se` its standard error over pairs.
+    """
+    plain, found = rows["none"], {}
+    for name, parts in rows.items():
+        every = pd.concat([part.assign(kind=_kinds(part)) for part in parts])
+        size, years = every["error"].abs(), len(every) / 252
+        alarms = every[every["flagged"] & ~every["labelled"]]["kind"].value_counts() / years
+        gain = np.array(
+            [
+                (one["log_score"] - two["log_score"])[~one["labelled"]].mean()
+                for one, two in zip(parts, plain, strict=True)
+            ]
+        )
+        variance = [
+            _hedged(one).var() / _hedged(two).var() for one, two in zip(parts, plain, strict=True)
+        ]
+        found[name] = {
+            f"caught <{SMALL:.1%}": every[size.between(0, SMALL, "right")]["flagged"].mean(),
+            f"<{LARGE:.0%}": every[size.between(SMALL, LARGE, "right")]["flagged"].mean(),
+            f">{LARGE:.0%}": every[size > LARGE]["flagged"].mean(),
+            "false a year": alarms.sum(),
+            "stood": alarms.get("stood", 0.0),
+            "went back": alarms.get("went back", 0.0),
+            "echo": alarms.get("echo", 0.0),
+            "moved, median": every["moved"].median(),
+            "moved, 95 %": every["moved"].quantile(0.95),
+            "log score": gain.mean(),
+            "se": gain.std(ddof=1) / np.sqrt(len(gain)),
+            "hedged variance": np.mean(variance),
+        }
+    return pd.DataFrame(found).T
+
+
+def measured(stocks: int | None = None, model: Any = None) -> dict[str, list[pd.DataFrame]]:
+    """What `driven` finds under every policy, for the first `stocks` of those chosen."""
+    prices, labels = tables()
+    model = hedge_ratio_model(noise=Discounted()) if model is None else model
+    rows: dict[str, list[pd.DataFrame]] = {name: [] for name in POLICIES}
+    for case in cases(prices, labels, chosen(prices, labels)[:stocks], model):
+        for name, policy in POLICIES.items():
+            rows[name].append(driven(case, policy))
+    return rows
+
+
+def main() -> int:
+    """Print the table."""
+    constant = "constant" in sys.argv
+    rows = measured(model=hedge_ratio_model() if constant else None)
+    every = pd.concat(rows["none"])
+    print(
+        f"{len(rows['none'])} pairs, {every['labelled'].sum()} bad prints, {len(every) / 252:.0f} "
+        f"years in all; {'constant' if constant else 'discounted'} noise"
+    )
+    print(summary(rows).to_string(float_format=lambda value: f"{value:.3f}"))
+    return 0
+
+
+def _again(engine: OnlineFilter, shocks: Shocks | None) -> OnlineFilter:
+    other = OnlineFilter.from_json(engine.to_json())
+    other.shocks = shocks
+    return other
+
+
+def _errors(case: Case) -> np.ndarray:
+    """Printed over true less 1 where labelled, else NaN."""
+    error = (case.printed / case.true - 1).iloc[:, 0].to_numpy()
+    return np.where(case.labelled, error, np.nan)
+
+
+def _hedged(rows: pd.DataFrame) -> pd.Series:
+    """Hedged moves between two rows that are not labelled."""
+    bad = rows["labelled"]
+    return rows["hedged"][~bad & ~bad.shift(fill_value=False)]
+
+
+def _kinds(rows: pd.DataFrame) -> np.ndarray:
+    """How a row was meant: after a bad print; taken back by half the next day, or not."""
+    after, hedged = rows["labelled"].shift(fill_value=False), rows["hedged"].to_numpy()
+    back = np.append(hedged[1:], 0.0) * np.sign(hedged) < -np.abs(hedged) / 2
+    return np.where(after, "echo", np.where(back, "went back", "stood"))

@@ -1,0 +1,403 @@
+"""A filter left alone with a feed: every oddity has an outcome, and none a wrong state."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from kfmodels.clock import Clock
+from kfmodels.live import LiveFilter
+from kfmodels.monitor import Monitor
+from kfmodels.online import OnlineFilter
+from kfmodels.shocks import Quarantine, Robust
+from tests.made_filters import MINUTE, START, feed, made_filter
+
+
+def made_live(engine: OnlineFilter | None = None, **options: Any) -> LiveFilter:
+    return LiveFilter(made_filter() if engine is None else engine, **options)
+
+
+def document(live: LiveFilter) -> str:
+    return json.dumps(live.to_json(), sort_keys=True)
+
+
+def engine(live: LiveFilter) -> str:
+    return json.dumps(live.engine.to_json(), sort_keys=True)
+
+
+# -- outcomes --------------------------------------------------------------------------------------
+
+ROW = {"XLE": 90.1, "SPY": 500.5}
+LATE = START + timedelta(minutes=3, seconds=10)
+ODD = {
+    "one leg": ({"XLE": 90.0}, LATE, "skipped: stale SPY 00:03:10"),
+    "nothing": ({}, LATE, "skipped: no price of any leg"),
+    "NaN": ({"XLE": math.nan, "SPY": None}, LATE, "skipped: no price of any leg"),
+    "others": ({"GLD": 190.0}, LATE, "skipped: no price of any leg"),
+    "zero": ({"XLE": 0.0, "SPY": 1.0}, LATE, "skipped: stale XLE 00:03:10; rejected: XLE has"),
+    "negative": ({"XLE": -3}, LATE, "rejected: XLE has the price -3"),
+    "infinite": ({"XLE": math.inf, "SPY": -math.inf}, LATE, "rejected: XLE has the price inf; SPY"),
+    "text": ({"XLE": "12,5"}, LATE, "rejected: XLE has the price '12,5', which is no number"),
+    "again": (ROW, START, "duplicate: XLE, SPY at this time"),
+    "a second price": (ROW | {"XLE": 91.0}, START, "rejected: XLE has a second price 91"),
+    "earlier": (ROW, START - timedelta(seconds=3), "rejected: out of order, 00:00:03 before the"),
+    "no zone": (
+        ROW,
+        datetime(2024, 3, 1, 9, 31),
+        "rejected: the tick at 2024-03-01 09:31:00 is a t",
+    ),
+    "a number": (ROW, 12, "rejected: the tick at 12 is a number, those before were a time with"),
+    "no time": (ROW, "tomorrow", "rejected: 'tomorrow' is not a time"),
+    "no dict": ([90.0, 500.0], LATE, "rejected: prices go by ticker, in a dict, not in a list"),
+}
+
+
+@pytest.mark.parametrize(("prices", "at", "outcome"), ODD.values(), ids=ODD)
+def test_what_is_odd_is_answered_and_moves_nothing(prices: Any, at: Any, outcome: str):
+    live = made_live()
+    assert live.tick(ROW, at=START).outcome == "accepted"
+    before, whole = engine(live), document(live)
+    signal = live.tick(prices, at=at)
+    assert signal.outcome.startswith(outcome)
+    assert not signal.accepted
+    assert signal.alarms == ()
+    assert engine(live) == before
+    if outcome.startswith(("rejected", "duplicate")):
+        assert document(live) == whole
+    # and nothing of it is in the way of what comes next
+    good = live.tick({"XLE": 90.2, "SPY": 500.9}, at=LATE + MINUTE)
+    assert good.outcome == "accepted"
+    assert math.isfinite(good.tick.z)
+
+
+@pytest.mark.parametrize(
+    ("prices", "at", "outcome"), [v for v in ODD.values() if v[2].startswith("rejected")]
+)
+def test_strict_raises_what_else_is_rejected(prices: Any, at: Any, outcome: str):
+    live = made_live(strict=True)
+    live.tick(ROW, at=START)
+    before = document(live)
+    with pytest.raises(ValueError, match=outcome.split(":")[1][:12].strip()):
+        live.tick(prices, at=at)
+    assert document(live) == before
+
+
+def test_one_leg_after_the_other_makes_a_row_when_both_are_fresh():
+    live = made_live(max_staleness=timedelta(seconds=5))
+    alone = made_filter()
+    assert live.tick({"SPY": 500.5}, at=START).outcome == "skipped: no price of XLE"
+    second = live.tick({"XLE": 90.1}, at=START + timedelta(seconds=5))
+    assert second.outcome == "accepted"
+    same = alone.update(y=90.1, x=500.5, at=second.tick.at, dt=2.0)
+    assert second.tick == same
+    stale = live.tick({"SPY": 500.6}, at=START + timedelta(seconds=10, microseconds=1000))
+    assert stale.outcome == "skipped: stale XLE 00:00:05.001"
+
+
+def test_legs_of_one_time_may_come_in_two_messages_and_in_two_zones():
+    live = made_live()
+    tokyo = "2024-03-01T23:30:00+09:00"
+    assert live.tick({"SPY": 500.5}, at=tokyo).outcome == "skipped: no price of XLE"
+    assert live.tick({"XLE": 90.1}, at=START).outcome == "accepted"
+    alone = made_filter().update(y=90.1, x=500.5, at=START)
+    assert live.engine.state()["mean"].tolist() == alone.belief.mean.tolist()
+
+
+def test_a_leg_that_comes_too_late_is_named():
+    live = made_live(made_filter(hedges=("SPY", "USO")), max_staleness=timedelta(minutes=2))
+    live.tick({"XLE": 90.0, "SPY": 500.0}, at=START)
+    live.tick({"SPY": 500.1}, at=START + MINUTE)
+    late = live.tick({"SPY": 499.0, "USO": 70.0}, at=START + MINUTE / 2)
+    assert late.outcome == "accepted; rejected: SPY is out of order, 00:00:30 before its last price"
+
+
+# -- time ------------------------------------------------------------------------------------------
+
+
+def test_without_a_clock_every_time_is_a_bar_and_a_missing_row_passes():
+    """A skipped time counts: offline it is a row that is not observed."""
+    live, alone = made_live(), made_filter()
+    for number, (prices, at) in enumerate(feed(12)):
+        if number in (3, 7, 8):
+            assert live.tick(prices | {"SPY": None}, at=at).outcome.startswith("skipped")
+            alone.update(y=prices["XLE"], x=math.nan, at=at)
+            continue
+        one = live.tick(prices, at=at).tick
+        two = alone.update(y=prices["XLE"], x=prices["SPY"], at=at)
+        for field in ("spread", "spread_sd", "z", "log_score", "alpha"):
+            assert_allclose(getattr(one, field), getattr(two, field), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("discounted", [False, True])
+def test_a_clock_says_how_many_bars_and_which_gaps(discounted: bool):
+    clock = Clock.hours("09:30", "16:00", zone="America/New_York", bar="1min")
+    kind: Any = {"gaps": ("overnight", "weekend"), "discounted": discounted}
+    live, alone = made_live(made_filter(**kind), clock=clock), made_filter(**kind)
+    times = [
+        (START, 0.0, {"overnight": 1.0}),  # the filter stands at the close before
+        (START + 2 * MINUTE, 2.0, {}),
+        (START + timedelta(hours=6, minutes=29), 387.0, {}),
+        (START + timedelta(days=3, minutes=5), 6.0, {"weekend": 1.0}),
+        (START + timedelta(days=4), 385.0, {"overnight": 1.0}),
+    ]
+    for (prices, _), (at, dt, gaps) in zip(feed(5), times, strict=True):
+        signal = live.tick(prices, at=at)
+        assert signal.outcome == "accepted"
+        found = live.history()[-1]
+        assert found["dt"] == dt
+        assert {name: n for name, n in found["gaps"].items() if n} == gaps
+        same = alone.update(y=prices["XLE"], x=prices["SPY"], at=signal.at, dt=dt, gaps=gaps)
+        assert signal.tick == same
+
+
+# -- shocks, splits, alarms ------------------------------------------------------------------------
+
+
+def test_a_bad_print_is_quarantined_and_a_real_move_taken_up():
+    live = made_live(made_filter(shocks=Quarantine(6.0, confirm=3)), monitor=None)
+    rows = feed(40)
+    for prices, at in rows[:20]:
+        assert live.tick(prices, at=at).outcome == "accepted"
+    beta = live.tick(*rows[20][:1], at=rows[20][1]).tick.beta["SPY"]
+    bad = rows[21][0] | {"XLE": rows[21][0]["XLE"] * 1.11}
+    held = live.tick(bad, at=rows[21][1])
+    assert held.outcome.startswith("quarantined: z +")
+    assert held.tick.gain == 0
+    assert held.tick.beta["SPY"] == beta
+    assert live.tick(*rows[22][:1], at=rows[22][1]).outcome == "accepted"
+    outcomes = []
+    for prices, at in rows[23:]:  # the target is worth 11 % more from now on
+        signal = live.tick(prices | {"XLE": prices["XLE"] * 1.11}, at=at)
+        outcomes.append(signal.outcome.split(":")[0])
+    assert outcomes == ["quarantined", "quarantined"] + ["accepted"] * 15
+    assert abs(signal.tick.beta["SPY"] - beta) < 0.1  # the level took it, not the ratio
+    assert abs(signal.tick.z) < 4
+
+
+@pytest.mark.parametrize("policy", [Quarantine(), Robust(), None])
+def test_a_split_is_named_and_a_rescale_makes_it_as_if_it_never_was(policy: Any):
+    split, plain = (made_live(made_filter(shocks=policy)) for _ in range(2))
+    rows = feed(30)
+    for number, (prices, at) in enumerate(rows):
+        same = plain.tick(prices, at=at)
+        halved = prices | {"SPY": prices["SPY"] / 4 if number >= 10 else prices["SPY"]}
+        if number == 10:
+            if isinstance(policy, Quarantine):
+                trial = made_live(OnlineFilter.from_json(split.engine.to_json()))
+                said = trial.tick(halved, at=at).outcome
+                assert "SPY went from" in said
+                assert "about 1/4 times" in said
+            split.rescale({"SPY": 0.25})
+        signal = split.tick(halved, at=at)
+        a, b = signal.tick, same.tick
+        assert signal.outcome == same.outcome
+        for field in ("spread", "spread_sd", "z", "gain", "log_score", "effective_draws"):
+            assert_allclose(getattr(a, field), getattr(b, field), rtol=1e-8, atol=1e-11)
+        assert_allclose(a.beta["SPY"], b.beta["SPY"], rtol=1e-9)
+        assert_allclose(a.sd_total["SPY"], b.sd_total["SPY"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("transform", ["log", "level", "return"])
+@pytest.mark.parametrize("discounted", [False, True])
+def test_rescaling_is_exact_in_every_draw(transform: str, discounted: bool):
+    """Against the filter that was fed the other units from its first row on."""
+    factors = {"XLE": 3.0, "SPY": 0.25, "USO": 7.0}
+    names = ("XLE", "SPY", "USO")
+    kind: Any = {"transform": transform, "discounted": discounted, "hedges": names[1:]}
+    one = made_filter(**kind)
+    other = OnlineFilter.from_json(one.to_json())
+    other.rescale(target=3.0, hedges={"SPY": 0.25, "USO": 7.0})
+    for prices, at in feed(25, names[1:]):
+        a = one.update(y=prices["XLE"], x=prices, at=at)
+        turned = {name: price * factors[name] for name, price in prices.items()}
+        b = other.update(y=turned["XLE"], x=turned, at=at)
+        unit = 3.0 if transform == "level" else 1.0
+        assert_allclose(b.z, a.z, rtol=1e-8, atol=1e-10)
+        assert_allclose(b.spread, a.spread * unit, rtol=1e-8, atol=1e-10)
+        for name in names[1:]:
+            ratio = unit / factors[name] if transform == "level" else 1.0
+            assert_allclose(b.beta[name], a.beta[name] * ratio, rtol=1e-9)
+            assert_allclose(b.sd_total[name], a.sd_total[name] * ratio, rtol=1e-9)
+        assert_allclose(b.effective_draws, a.effective_draws, rtol=1e-9)
+    back = OnlineFilter.from_json(other.to_json())
+    back.rescale(target=1 / 3.0, hedges={"SPY": 4.0, "USO": 1 / 7.0})
+    assert_allclose(back.state()["cov"], one.state()["cov"], rtol=1e-9)
+
+
+def test_alarms_come_with_the_row_that_set_them_off():
+    live = made_live(monitor=Monitor(250))
+    rng, kinds = np.random.default_rng(1), set()
+    for prices, at in feed(80):
+        noisy = prices | {"XLE": prices["XLE"] * math.exp(0.03 * rng.normal())}
+        signal = live.tick(noisy, at=at)
+        kinds |= {alarm.kind for alarm in signal.alarms}
+    assert "variance up" in kinds
+    assert signal.condition in ("watch", "broken")
+
+
+# -- the journal -----------------------------------------------------------------------------------
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "robust, discounted": {"discounted": True, "shocks": Robust(), "forgetting": 0.99},
+    "quarantine, fading": {"walks": False, "shocks": Quarantine(4.0), "forgetting": 0.98},
+}
+
+
+def drive(live: LiveFilter, rows: list[Any]) -> None:
+    """Rows with oddities among them."""
+    for number, (prices, at) in enumerate(rows):
+        if number % 7 == 3:
+            live.tick({"XLE": prices["XLE"]}, at=at)
+        elif number % 11 == 5:
+            live.tick(prices | {"XLE": prices["XLE"] * 1.2}, at=at)
+        elif number % 13 == 6:
+            live.rescale({"SPY": 1.0})
+        else:
+            live.tick(prices, at=at)
+            live.tick(prices, at=at)  # a duplicate
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_reopening_goes_on_to_the_bit(options: dict[str, Any], tmp_path: Path):
+    rows, path = feed(60), tmp_path / "xle.journal"
+    never_closed = made_live(made_filter(**options), max_staleness=timedelta(minutes=1))
+    drive(never_closed, rows)
+    for first, last in ((0, 1), (1, 25), (25, 26), (26, 60)):
+        part = rows[first:last]
+        with made_live(
+            made_filter(**options), max_staleness=timedelta(minutes=1), journal=path, durable=False
+        ) as live:
+            for number, row in enumerate(part, first):
+                shifted = [(None, None)] * number + [row]
+                _one(live, shifted, number)
+            if last == 25:
+                live.replace(OnlineFilter.from_json(live.engine.to_json()))  # a snapshot
+    assert document(live) == document(never_closed)
+
+
+def _one(live: LiveFilter, rows: list[Any], number: int) -> None:
+    """The row of that number as `drive` has it."""
+    prices, at = rows[number]
+    if number % 7 == 3:
+        live.tick({"XLE": prices["XLE"]}, at=at)
+    elif number % 11 == 5:
+        live.tick(prices | {"XLE": prices["XLE"] * 1.2}, at=at)
+    elif number % 13 == 6:
+        live.rescale({"SPY": 1.0})
+    else:
+        live.tick(prices, at=at)
+        live.tick(prices, at=at)
+
+
+def test_a_journal_of_another_fit_is_refused(tmp_path: Path):
+    path = tmp_path / "xle.journal"
+    made_live(journal=path).close()
+    with pytest.raises(ValueError, match="is the journal of"):
+        made_live(made_filter(fit_id="another"), journal=path)
+    with made_live(journal=path), pytest.raises(ValueError, match="already open"):
+        made_live(journal=path)
+
+
+SCRIPT = """
+import sys
+from kfmodels.live import LiveFilter
+from tests.made_filters import feed, made_filter
+live = LiveFilter(made_filter(discounted=True), journal=sys.argv[1])
+done = live.seq
+for prices, at in feed(4000)[done:]:
+    signal = live.tick(prices, at=at)
+    print(signal.seq, signal.tick.spread.hex(), flush=True)
+"""
+
+
+def test_a_killed_filter_has_lost_nothing_it_answered(tmp_path: Path):
+    path, root = tmp_path / "xle.journal", Path(__file__).parents[1]
+    whole = made_live(made_filter(discounted=True))
+    expected = [whole.tick(p, at=at).tick.spread.hex() for p, at in feed(4000)]
+    rng, answered = np.random.default_rng(), 0
+    for _ in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": str(root)},
+        )
+        assert process.stdout is not None
+        for _ in range(rng.integers(1, 200)):
+            seq, spread = process.stdout.readline().split()
+            assert expected[int(seq) - 1] == spread
+            answered = int(seq)
+        process.send_signal(signal.SIGKILL)
+        for line in process.communicate()[0].splitlines():
+            if len(line.split()) == 2 and line.split()[1] == expected[int(line.split()[0]) - 1]:
+                answered = int(line.split()[0])
+    with made_live(made_filter(discounted=True), journal=path) as live:
+        assert live.seq >= answered
+        again = made_live(made_filter(discounted=True))
+        for prices, at in feed(4000)[: live.seq]:
+            again.tick(prices, at=at)
+        assert document(live) == document(again)
+
+
+# -- whatever comes --------------------------------------------------------------------------------
+
+PRICE = st.one_of(
+    st.floats(), st.floats(1.0, 1000.0), st.none(), st.text(max_size=3), st.integers(-3, 10**9)
+)
+TIME = st.one_of(
+    st.integers(-5, 5),
+    st.just("2024"),
+    st.none(),
+    st.datetimes(),
+    st.timedeltas(-MINUTE, 9 * MINUTE),
+)
+MESSAGE = st.tuples(st.dictionaries(st.sampled_from(["XLE", "SPY", "GLD"]), PRICE), TIME)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    messages=st.lists(MESSAGE, max_size=25),
+    shocks=st.sampled_from([None, Quarantine(), Robust()]),
+    walks=st.booleans(),
+    discounted=st.booleans(),
+    transform=st.sampled_from(["log", "level", "return"]),
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy says when a price overflows; so do we
+def test_nothing_that_comes_breaks_the_invariants(
+    messages: Any, shocks: Any, walks: bool, discounted: bool, transform: str
+):
+    live = made_live(
+        made_filter(shocks=shocks, walks=walks, discounted=discounted, transform=transform),
+        max_staleness=timedelta(minutes=2),
+    )
+    now, seq = START, 0
+    for prices, time in messages:
+        if isinstance(time, timedelta):
+            time = now = max(now + time, START)
+        signal = live.tick(prices, at=time)
+        words = ("accepted", "skipped", "quarantined", "duplicate", "rejected")
+        assert signal.outcome.startswith(words)
+        assert signal.seq in (seq, seq + 1)
+        seq = signal.seq
+        json.dumps(live.to_json(), allow_nan=False)
+        held = live.engine._stand
+        n = live.engine.coordinates.coefficients
+        cov = np.moveaxis(held.table[n:].reshape(n, n, -1), -1, 0)
+        assert np.isfinite(held.table).all()
+        assert_array_equal(cov, cov.swapaxes(1, 2))
+        assert np.linalg.eigvalsh(cov).min() > -1e-9 * np.abs(cov).max()
+        assert held.weights.sum() == pytest.approx(1.0, abs=1e-9)
+        assert (held.weights >= 0).all()

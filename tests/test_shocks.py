@@ -1,0 +1,232 @@
+"""What a policy does with a shock: nothing but time passes, the level moves, or influence is bounded."""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from kfmodels.online import OnlineFilter
+from kfmodels.shocks import Quarantine, Robust, like_a_split
+from tests.benchmarks import shocks as bench
+from tests.made_filters import made_filter, made_prices
+
+KINDS: dict[str, dict[str, Any]] = {
+    "constant": {},
+    "discounted": {"discounted": True},
+    "fading, forgetting": {"walks": False, "forgetting": 0.97},
+    "everything": {"discounted": True, "forgetting": 0.97, "hedges": ("SPY", "USO")},
+}
+X = 510.0
+
+
+def warm(rows: int = 30, **options: Any) -> OnlineFilter:
+    """A made filter that has seen some ordinary rows."""
+    live = made_filter(**options)
+    for y, *x in made_prices(rows, live.hedges):
+        live.update(y=y, x=x)
+    return live
+
+
+def again(live: OnlineFilter, shocks: Any) -> OnlineFilter:
+    other = OnlineFilter.from_json(live.to_json())
+    other.shocks = shocks
+    return other
+
+
+def at_z(live: OnlineFilter, z: float) -> float:
+    """The target's price that is z predictive sds from its forecast at the hedge price `X`."""
+    fair = live.forecast(x=[X] * len(live.hedges))
+    return math.exp(fair.mean + z * fair.sd)
+
+
+def numbers(live: OnlineFilter) -> np.ndarray:
+    """Everything that moves in a filter, flat."""
+    held = live.arguments()
+    parts = [*held["state"], *(held["scale"] or ()), held["log_weights"], held["last_prices"]]
+    return np.concatenate([np.ravel(part) for part in parts])
+
+
+# -- quarantine ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("z", [-40.0, 6.5])
+def test_a_row_in_quarantine_is_a_row_not_observed(kind: dict[str, Any], z: float):
+    live = warm(**kind)
+    held, unseen = again(live, Quarantine(6.0, confirm=3)), again(live, None)
+    x = [X] * len(live.hedges)
+    tick = held.update(y=at_z(live, z), x=x)
+    unseen.update(y=math.nan, x=x)
+    assert tick.outcome.startswith(f"quarantined: z {z:+.1f}, 1 of 3")
+    assert_allclose(numbers(held), numbers(unseen), rtol=1e-12)
+    before, after = live.arguments()["state"], held.arguments()["state"]
+    assert_array_equal(after.mean, before.mean)
+    drift = live.arguments()["drift"]
+    if hasattr(drift, "noise"):
+        assert_allclose(after.cov, before.cov + drift.noise, rtol=1e-12)
+    else:
+        assert_allclose(after.cov, before.cov / drift.factor, rtol=1e-12)
+
+
+def test_a_streak_is_of_rows_in_succession_and_of_one_sign():
+    policy, streak, found = Quarantine(6.0, confirm=3), 0, []
+    for z in (7, -7, -8, 3, -7, 9, 9, 6.5, 2, 6.0):
+        streak, _ = policy.judge(z, streak)
+        found.append(streak)
+    assert found == [1, -1, -2, 0, -1, 1, 2, 3, 0, 0]
+
+
+@pytest.mark.parametrize("jump", [-3.0, -0.3, 0.1, 0.5, 2.0, 5.0])
+def test_a_confirmed_jump_moves_the_level_and_the_ratio_by_half_its_sd_at_most(jump: float):
+    r"""Let v be the variance of the innovation e, both in units of the noise, and P that before it.
+
+    With e^2 added to the intercept's variance the residual that is left is e / (v + e^2), and the
+    ratio moves by |(P h)_beta e| / (v + e^2) <= sqrt(P_beta) / 2, by Cauchy and Schwarz and because
+    e / (v + e^2) has its greatest value at e^2 = v.
+    """
+    live = warm(draws=1)
+    live.shocks = Quarantine(6.0, confirm=2)
+    y = math.exp(live.forecast(x=X).mean + jump)
+    assert live.update(y=y, x=X).outcome.startswith("quarantined")
+    before = live.arguments()
+    predicted = before["state"].cov[..., 0] + before["drift"].noise[..., 0]
+    tick = live.update(y=y, x=X)
+    assert "confirmed by 2 rows in succession" in tick.outcome
+    moved = (live.arguments()["state"].mean - before["state"].mean)[:, 0]
+    noise = math.sqrt(before["noise"].var[0])
+    assert abs(moved[0]) <= noise * math.sqrt(predicted[0, 0]) / 2
+    left = math.log(y) - live.forecast(x=X, dt=0).mean
+    var = (tick.spread_sd / noise) ** 2
+    assert_allclose(left, tick.spread / (var + (tick.spread / noise) ** 2), rtol=1e-6)
+    assert abs(moved[1]) > 0.9 * abs(jump)
+
+
+def test_a_confirmed_jump_judges_no_draw_and_is_as_good_as_over():
+    live = warm(draws=16)
+    live.shocks = Quarantine(6.0, confirm=2)
+    weights = live.weights.copy()
+    for _ in range(2):
+        tick = live.update(y=120.0, x=X)
+    assert_allclose(live.weights, weights, rtol=1e-12)
+    assert abs(tick.z) > 6
+    assert abs(live.update(y=120.0, x=X).z) < 1
+
+
+@pytest.mark.parametrize("kind", [{"intercept": False}, {"transform": "return"}])
+def test_where_no_level_can_take_it_a_confirmed_row_is_learnt_from_as_it_is(kind: dict[str, Any]):
+    live = warm(**kind)
+    one, two = again(live, Quarantine(6.0, confirm=1)), again(live, None)
+    assert "confirmed" in one.update(y=300.0, x=X).outcome
+    two.update(y=300.0, x=X)
+    assert_allclose(numbers(one), numbers(two), rtol=1e-12)
+
+
+# -- robust ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [2.0, 4.0])
+def test_influence_is_bounded_redescends_and_is_plain_for_small_innovations(limit: float):
+    r"""The state moves by P h e / (v + e^2 / (L^2 v)): at most |P h| L / 2, and less from z = L on."""
+    live = warm(draws=1)
+    before = live.arguments()
+    noise = math.sqrt(before["noise"].var[0])
+    predicted = before["state"].cov[..., 0] + before["drift"].noise[..., 0]
+    h = live.coordinates.design([math.log(X)])
+    leverage, zs = predicted @ h, np.linspace(-100, 100, 161)
+    v = h @ leverage + 1
+    root = np.sqrt(v)
+    moved, plain = [], []
+    for z in zs:
+        for policy, found in ((Robust(limit), moved), (None, plain)):
+            other = again(live, policy)
+            other.update(y=at_z(live, z), x=X)
+            found.append((other.arguments()["state"].mean - before["state"].mean)[:, 0] / noise)
+    moved, plain = np.array(moved), np.array(plain)
+    error = zs * root  # in units of the noise
+    assert_allclose(plain, np.outer(error / v, leverage), rtol=1e-6, atol=1e-9)
+    expected = np.outer(error / (v + error**2 / (limit**2 * v)), leverage)
+    assert_allclose(moved, expected, rtol=1e-6, atol=1e-9)
+    assert (np.abs(moved) <= np.abs(leverage) * limit / 2 * (1 + 1e-9)).all()
+    small = (np.abs(zs) < 1) & (zs != 0)
+    assert (np.abs(moved[small] / plain[small] - 1) <= (zs[small] / limit)[:, None] ** 2).all()
+    outside = zs >= limit * root
+    assert (np.diff(np.abs(moved[outside]), axis=0) < 0).all()
+
+
+def test_a_discounted_variance_takes_a_bounded_part_of_a_robust_row():
+    """The observation adds e^2 / v to the sum of squares; doubted, L^2 times the old one at most."""
+    live, limit = warm(draws=4, discounted=True), 4.0
+    now = live.arguments()
+    faded = now["noise"].fade(now["scale"], 1.0)
+    seen = live.predictive(x=X)
+    for z in (10.0, 100.0, 1000.0):
+        other = again(live, Robust(limit))
+        other.update(y=math.exp(min(live.forecast(x=X).mean + z * seen.scale[0], 700)), x=X)
+        after = other.arguments()["scale"]
+        relative = seen.scale**2 / faded.var
+        most = (faded.dof * faded.var + limit**2 * faded.var * relative) / (faded.dof + 1)
+        assert (after.var <= most * (1 + 1e-9)).all()
+
+
+# -- splits, and settings --------------------------------------------------------------------------
+
+SPLITS = [Fraction(n) for n in (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)]
+SPLITS += [Fraction(3, 2), Fraction(4, 3), Fraction(5, 4)]
+
+
+@pytest.mark.parametrize("market", [1.0, 1.03, 1 / 1.03])
+def test_a_price_that_went_by_the_factor_of_a_split_looks_like_one(market: float):
+    for split in SPLITS:
+        assert like_a_split(float(split) * market) == split
+        assert like_a_split(market / float(split)) == 1 / split
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.1, 0.9, 0.86, 0.37, 0.43, 0.56, 0.0, -2.0, 1e9])
+def test_other_moves_do_not(ratio: float):
+    """Among them the spin-offs of NI, EBAY and BAX."""
+    assert like_a_split(ratio) is None
+    assert like_a_split(math.nan) is None
+    assert like_a_split(math.inf) is None
+
+
+@pytest.mark.parametrize("policy", [Quarantine, Robust])
+@pytest.mark.parametrize("limit", [0.0, -1.0, math.inf, math.nan])
+def test_a_limit_is_a_positive_number(policy: Any, limit: float):
+    with pytest.raises(ValueError, match=f"{policy.__name__}: limit is a number"):
+        policy(limit)
+
+
+@pytest.mark.parametrize("confirm", [0, -1, 1.5])
+def test_confirm_is_a_number_of_rows(confirm: Any):
+    with pytest.raises(ValueError, match="confirm is a number of rows"):
+        Quarantine(confirm=confirm)
+
+
+# -- the benchmark ---------------------------------------------------------------------------------
+
+
+def test_the_benchmark_finds_the_print_and_what_it_did():
+    """One print 10 % too high among ordinary rows; the filters before it are one and the same."""
+    index = pd.bdate_range("2024-01-02", periods=40)
+    true = pd.DataFrame(made_prices(40), index, ["XLE", "SPY"])
+    printed = true.copy()
+    printed.iloc[25, 0] *= 1.1
+    case = bench.Case(made_filter(), printed, true)
+    names = ("none", "quarantine 6, 2 rows", "robust 4")
+    found = {name: bench.driven(case, bench.POLICIES[name]) for name in names}
+    assert_array_equal(np.flatnonzero(case.labelled), [25])
+    for name in names[1:]:
+        assert_array_equal(np.flatnonzero(found[name]["flagged"]), [25])
+    moved = [found[name]["moved"].iloc[26] for name in names]
+    assert moved[0] > moved[2] > moved[1]
+    assert found["none"]["moved"].notna().sum() == 1
+    table = bench.summary({name: [rows, rows] for name, rows in found.items()})
+    assert table.loc["quarantine 6, 2 rows", ">4%"] == 1
+    assert table.loc["none", ">4%"] == table.loc["none", "log score"] == 0
+    assert (table["false a year"] == 0).all()
+    alone = found["none"]["log_score"] - found["robust 4"]["log_score"]
+    assert_allclose(table.loc["robust 4", "log score"], -alone.drop(index[25]).mean())
