@@ -62,6 +62,11 @@ class BoardTick:
             **{field: float(getattr(self, field)[number]) for field in _NUMBERS},
         }
 
+    def learnt(self) -> tuple[np.ndarray, np.ndarray]:
+        """`z` and `dof` of the pairs that learnt from their row; NaN and inf of the others."""
+        taken = self.observed & (self.gain != 0)
+        return np.where(taken, self.z, np.nan), np.where(taken, self.dof, np.inf)
+
     def record(self) -> dict[str, Any]:
         """All of it as a plain dict of lists, which a `pandas.DataFrame` takes as it is."""
         return {

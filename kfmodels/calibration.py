@@ -170,12 +170,12 @@ def calibrate(
     Simulation-based calibration checking for Bayesian computation, Bayesian Analysis.
 
     Example:
-        >>> from kfmodels import NUTS, HedgeData, datasets, hedge_ratio_model
+        >>> from kfmodels import HedgeData, ImportanceSampling, datasets, hedge_ratio_model
         >>> from kfmodels.calibration import calibrate
         >>> prices = datasets.stocks().loc["2018-01-01":"2018-03-31"]
         >>> data = HedgeData.from_prices(prices, target="KO", hedges=["PEP"])
         >>> model = hedge_ratio_model(intercept="static", obs_scale=0.01)
-        >>> quick = NUTS(warmup=300, draws=1500, chains=1)
+        >>> quick = ImportanceSampling()
         >>> found = calibrate(model, data, simulations=20, method=quick, progress=False)
         >>> list(found.table().index)
         ['q PEP', 'log_likelihood', 'PEP', 'alpha']

@@ -95,14 +95,13 @@ def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
     JASA 102; Diebold and Mariano (1995), Comparing predictive accuracy, JBES 13.
 
     Example:
-        >>> from kfmodels import Discounted, HedgeData, NUTS, datasets, fit, hedge_ratio_model
+        >>> from kfmodels import Discounted, HedgeData, datasets, fit, hedge_ratio_model
         >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
-        >>> year, quick = data.after("2019-01-01").before("2020-01-01"), NUTS(draws=500, chains=2)
+        >>> year = data.after("2019-01-01").before("2020-01-01")
+        >>> known = {"delta": {"beta": 1e-3, "alpha": 0.9}, "obs_scale": 0.003}
         >>> fits = {
-        ...     "constant": fit(year, method=quick, progress=False),
-        ...     "discounted": fit(
-        ...         year, hedge_ratio_model(noise=Discounted()), method=quick, progress=False
-        ...     ),
+        ...     "constant": fit(year, hedge_ratio_model(**known)),
+        ...     "discounted": fit(year, hedge_ratio_model(**known, noise=Discounted(20.0))),
         ... }
         >>> compare(fits, datasets.stocks().loc["2020"]).table.index[0]
         'discounted'

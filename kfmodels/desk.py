@@ -23,7 +23,7 @@ def go_live(
 
     Args:
         fitted: from `fit`, or from `fit_many`.
-        draws: noise draws of a pair, see `HedgeFit.online`; all that are kept unless given.
+        draws: noise draws of a fit, see `HedgeFit.online`; all that are kept unless given.
         explorers: draws added to those of a fit, spread over the prior of the speed; 16, or none where
             the speed is fixed or there is one draw. A board has none.
         forgetting, shocks: see `OnlineFilter`.
@@ -43,11 +43,11 @@ def go_live(
         ('accepted', 'ok', 80)
     """
     if isinstance(fitted, HedgeBoard):
-        if explorers:
-            raise ValueError("a board has no explorers: leave them out")
-        return LiveFilter(
-            fitted.online(draws=draws, forgetting=forgetting, shocks=shocks), **settings
-        )
+        if explorers or draws:
+            raise ValueError(
+                "a board has the draws it was fitted with and no explorers: leave both out"
+            )
+        return LiveFilter(fitted.online(forgetting=forgetting, shocks=shocks), **settings)
     if explorers is None:
         prior: Any = fitted.tree["prior"]["q"]
         fixed = np.ptp(prior.values[..., 0]) == 0

@@ -154,7 +154,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             raise ValueError(signal.outcome)
         if wrong:
             outcome = f"{signal.outcome}; rejected: {'; '.join(wrong)}"
-            return self._signal(now.kept, outcome, signal.alarms)
+            return self._signal(now.kept, outcome, signal.alarms, signal.tick)
         return signal
 
     def rescale(self, factors: Mapping[str, float]) -> Signal:
@@ -302,7 +302,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 self._quotes.prices[ticker] *= factor
             for row in self._history:
                 row["prices"] = {
-                    name: price * message["rescale"].get(name, 1.0)
+                    name: price and price * message["rescale"].get(name, 1.0)
                     for name, price in row["prices"].items()
                 }
             return self._signal(self.engine.at, "rescaled", ())

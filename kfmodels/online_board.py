@@ -192,6 +192,14 @@ class OnlineBoard:
         self.streak, self.at = told.streak, self.at if at is None else at
         return self._tick(told, outcome)
 
+    def standing(self) -> BoardTick:
+        """What is believed now, as a tick that observed nothing; no filter moves."""
+        none, nothing = np.zeros(len(self)), np.zeros(len(self), bool)
+        told = self._mixture.advance(
+            none, none, nothing, dt=0.0, gaps=None, shocks=None, levels=False, streak=self.streak
+        )
+        return self._tick(told, ("skipped: no new row",) * len(self))
+
     def rescale(self, factors: Mapping[str, float]) -> None:
         """Prices are quoted otherwise from now on: a split, a multiplier, another currency.
 

@@ -85,7 +85,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return {"array": value.tolist()}
     if type(value).__name__ in _KINDS:
-        fields = value._asdict() if isinstance(value, tuple) else asdict(value)
+        fields: Any = value._asdict() if hasattr(value, "_asdict") else asdict(value)
         parts = {name: _plain(part) for name, part in fields.items()}
         return {"kind": type(value).__name__} | parts
     if isinstance(value, tuple):

@@ -38,7 +38,7 @@ def rank_hedges(
 
     Example:
         >>> from kfmodels import HedgeData, datasets, fit_many
-        >>> prices = datasets.factor_etfs().loc["2018":]
+        >>> prices = datasets.factor_etfs().loc["2020":]
         >>> pairs = HedgeData.one_target(prices, "MTUM").before("2021-01-01")
         >>> table = rank_hedges(fit_many(pairs, progress=False), "MTUM", prices, top=2)
         >>> len(table), bool(table["variance_removed"].iloc[0] > 0.5)

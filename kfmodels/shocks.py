@@ -34,7 +34,7 @@ class Quarantine:
     """
 
     limit: float = 6.0
-    confirm: int = 3
+    confirm: int = 2
 
     def __post_init__(self) -> None:
         _check_limit(self)

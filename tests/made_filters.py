@@ -15,6 +15,7 @@ from kfmodels.kalman.step import (
     StateDiscount,
 )
 from kfmodels.online import OnlineFilter
+from kfmodels.online_board import OnlineBoard
 
 START = datetime.fromisoformat("2024-03-01T09:30:00-05:00")
 MINUTE = timedelta(minutes=1)
@@ -92,3 +93,36 @@ def feed(rows: int, hedges: tuple[str, ...] = ("SPY",)) -> list[tuple[dict[str, 
         (dict(zip(names, row.tolist(), strict=True)), START + number * MINUTE)
         for number, row in enumerate(made_prices(rows, hedges))
     ]
+
+
+def made_board(pairs: tuple[tuple[str, str], ...], **options: Any) -> OnlineBoard:
+    """A board of pairs, all of which begin as `made_filter` does."""
+    one = made_filter(**options).arguments()
+    each = len(pairs)
+
+    def every(part: Any) -> Any:
+        """The axis of pairs, before that of draws."""
+        if part is None:
+            return None
+        return type(part)(*(np.repeat(leaf[..., None, :], each, -2) for leaf in part))
+
+    where = one["coordinates"]
+    return OnlineBoard(
+        names=[f"{target}/{hedge}" for target, hedge in pairs],
+        targets=[target for target, _ in pairs],
+        hedges=[hedge for _, hedge in pairs],
+        transform=one["transform"],
+        pivot=np.repeat(where.pivot, each),
+        scale=np.repeat(where.scale, each),
+        offset=np.repeat(where.offset, each),
+        drift=every(one["drift"]),
+        noise=every(one["noise"]),
+        state=every(one["state"]),
+        variance=every(one["scale"]),
+        log_weights=np.tile(one["log_weights"], (each, 1)),
+        forgetting=one["forgetting"],
+        shocks=one["shocks"],
+        last_prices=np.tile(one["last_prices"], (each, 1)),
+        at=one["at"],
+        until=one["until"],
+    )

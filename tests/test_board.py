@@ -114,7 +114,7 @@ def plug_in_spread(fitted: HedgeFit) -> np.ndarray:
     with jax.enable_x64(True):
         rows = trees.rows(fitted.tree, fitted.data)
         plug_in = trees.stored_draws(fitted.tree, "plug_in")
-        return np.asarray(scan.filter(rows, *plug_in.recursion()).error).squeeze()
+        return np.asarray(scan.filter(*plug_in.over(rows)).error).squeeze()
 
 
 def half_life(spread: np.ndarray) -> float:

@@ -1,18 +1,29 @@
-"""The command as it is typed: real files, real processes."""
+"""The command as it is typed: real files, and a real process where the process is the point."""
 
 import json
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from kfmodels import OnlineFilter, datasets, follow, load
+from kfmodels.cli import app
 
 
-def kfmodels(*arguments: str, folder: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+def kfmodels(*arguments: str, folder: Path, code: int = 0) -> Any:
+    with chdir(folder):
+        done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == code, done.output
+    return done
+
+
+def process(*arguments: str, folder: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", "kfmodels.cli", *arguments],
         cwd=folder,
@@ -52,6 +63,15 @@ def test_show_says_the_same_as_fit(folder):
     assert found["fit_until"].startswith("2021-12-31")
     assert found["hedge_ratio"]["CVX"]["mean"] == fitted.hedge_ratio()["mean"].iloc[-1]
     assert found["noise"]["CVX"]["delta"] == fitted.summary().loc["CVX", "delta"]
+
+
+def test_a_process_of_its_own_says_the_same_and_ends_with_its_code(folder):
+    asked = ("show", "pair.nc", "--json")
+    assert process(*asked, folder=folder).stdout == kfmodels(*asked, folder=folder).stdout
+    wrong = ("show", "nothing.nc")
+    here = kfmodels(*wrong, folder=folder, code=2)
+    done = process(*wrong, folder=folder, code=2)
+    assert (done.stdout, done.stderr) == (here.stdout, here.stderr)
 
 
 def test_update_runs_on_from_where_it_stood(folder, prices):

@@ -1,6 +1,7 @@
 """`kfmodels fit-many` and `kfmodels board` in this process, on made-up fits."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,13 @@ def test_a_small_board_is_a_matrix(folder):
         assert f"\n  {words}" in text
     z = board.table()["z"].dropna()
     assert f"{(z.abs() > 2).sum()} of {len(z)} spreads were beyond 2 sd on" in text
+
+
+def test_a_process_of_its_own_shows_the_same_board(folder):
+    arguments = ["board", str(folder / "pairs")]
+    given = [sys.executable, "-m", "kfmodels.cli", *arguments]
+    done = subprocess.run(given, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout == kfmodels(*arguments).stdout
 
 
 def test_a_large_board_shows_both_ends(tmp_path):

@@ -13,7 +13,7 @@ from kfmodels.online import OnlineFilter
 from tests.benchmarks import forgetting as bench
 from tests.made_filters import made_filter, made_prices
 
-ROWS = 120
+ROWS = 60
 KINDS: dict[str, dict[str, Any]] = {"constant": {}, "discounted": {"discounted": True}}
 
 
@@ -25,9 +25,10 @@ def alone(live: OnlineFilter, draw: int) -> OnlineFilter:
             *(leaf[..., draw : draw + 1] if leaf.shape[-1] > 1 else leaf for leaf in whole)
         )
 
-    held = live.arguments()
-    parts = {name: part(held[name]) for name in ("drift", "noise", "state", "scale")}
-    return OnlineFilter(**held | parts | {"log_weights": np.zeros(1)})
+    held: dict[str, Any] = live.arguments() | {"log_weights": np.zeros(1)}
+    for name in ("drift", "noise", "state", "scale"):
+        held[name] = part(held[name])
+    return OnlineFilter(**held)
 
 
 def one_by_one(live: OnlineFilter, rows: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from kfmodels.live import LiveFilter
 from kfmodels.monitor import Monitor
 from kfmodels.online import OnlineFilter
 from kfmodels.shocks import Quarantine, Robust
-from tests.made_filters import MINUTE, START, feed, made_filter
+from tests.made_filters import MINUTE, START, feed, made_board, made_filter
 
 
 def made_live(engine: OnlineFilter | None = None, **options: Any) -> LiveFilter:
@@ -350,6 +350,72 @@ def test_a_killed_filter_has_lost_nothing_it_answered(tmp_path: Path):
         for prices, at in feed(4000)[: live.seq]:
             again.tick(prices, at=at)
         assert document(live) == document(again)
+
+
+# -- a board --------------------------------------------------------------------------------------
+
+PAIRS = (("XLE", "SPY"), ("XLE", "USO"), ("XOM", "SPY"))
+
+
+def board_rows(rows: int) -> list[Any]:
+    """Four symbols, one of which sometimes is not there, stale or impossible."""
+    found = []
+    for number, (prices, at) in enumerate(feed(rows, ("SPY", "USO"))):
+        prices = prices | {"XOM": prices["XLE"] * (1 + 0.0003 * number)}
+        if number % 5 == 2:
+            prices["USO"] = None
+        if number % 8 == 3:
+            prices["XOM"] = -1.0
+        found.append((prices, at))
+    return found
+
+
+@pytest.mark.parametrize("discounted", [False, True])
+def test_a_board_answers_for_every_pair_as_its_own_filter_does(discounted: bool, tmp_path: Path):
+    options: Any = {"discounted": discounted, "shocks": Quarantine(), "forgetting": 0.99}
+    board = LiveFilter(made_board(PAIRS, **options), journal=tmp_path / "b", durable=False)
+    singles = [made_filter(**options) for _ in PAIRS]
+    for number, (prices, at) in enumerate(board_rows(40)):
+        if number == 23:  # another process goes on
+            board.close()
+            board = LiveFilter(made_board(PAIRS, **options), journal=tmp_path / "b", durable=False)
+        if number == 31:
+            board.rescale({"SPY": 0.5})
+            for (_, hedge), one in zip(PAIRS, singles, strict=True):
+                if hedge == "SPY":
+                    one.rescale(hedges={"SPY": 0.5})
+        if number >= 31:
+            prices = prices | {"SPY": prices["SPY"] / 2}
+        signal = board.tick(prices, at=at)
+        assert signal.outcome.startswith("accepted")
+        assert ("rejected: XOM has the price -1" in signal.outcome) == (prices["XOM"] == -1.0)
+        for place, ((target, hedge), one) in enumerate(zip(PAIRS, singles, strict=True)):
+            y, x = (math.nan if p is None or p < 0 else p for p in (prices[target], prices[hedge]))
+            alone = one.update(y=y, x=x, at=at)
+            assert signal.tick.outcome[place].split(":")[0] == alone.outcome.split(":")[0]
+            beta = next(iter(alone.beta.values()))
+            assert_allclose(signal.tick.beta[place], beta, rtol=1e-9)
+            assert_allclose(signal.tick.z[place], alone.z, rtol=1e-8, atol=1e-10)
+            assert_allclose(signal.tick.effective_draws[place], alone.effective_draws, rtol=1e-8)
+    stood = document(board)
+    board.close()
+    again = LiveFilter(made_board(PAIRS, **options), journal=tmp_path / "b")
+    assert document(again) == stood
+    again.close()
+    waiting = again.engine.standing()
+    assert_array_equal(waiting.beta, signal.tick.beta)
+    assert json.loads(json.dumps(signal.record()["pair"])) == ["XLE/SPY", "XLE/USO", "XOM/SPY"]
+
+
+def test_a_board_waits_where_no_pair_has_both_its_legs():
+    board = LiveFilter(made_board(PAIRS))
+    before = document(board)
+    assert board.tick({"GLD": 1.0}, at=START).outcome == "skipped: no price of any leg"
+    assert document(board) == before
+    signal = board.tick({"USO": 70.0}, at=START)
+    assert signal.tick.outcome == tuple(
+        f"skipped: no price of {names}" for names in ("XLE, SPY", "XLE", "XOM, SPY")
+    )
 
 
 # -- whatever comes --------------------------------------------------------------------------------

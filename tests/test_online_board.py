@@ -178,9 +178,9 @@ def test_a_board_is_a_loop_over_filters(kind, transform):
     check_against_filters(filters(kind, transform))
 
 
-@pytest.mark.parametrize(("kind", "transform"), CASES)
-def test_so_it_is_with_forgetting_and_closed_periods(kind, transform):
-    check_against_filters(filters(kind, transform, gaps=True, forgetting=0.97), gaps=True)
+@pytest.mark.parametrize("kind", KINDS)
+def test_so_it_is_with_forgetting_and_closed_periods(kind):
+    check_against_filters(filters(kind, gaps=True, forgetting=0.97), gaps=True)
 
 
 @pytest.mark.parametrize("shocks", [Quarantine(2.5, 2), Robust(1.5)], ids=["quarantine", "robust"])
@@ -284,7 +284,8 @@ def assert_same_record(mine: dict, its: dict, one: OnlineFilter, name: str) -> N
     found, expected = numbers_of(mine), numbers_of(its)
     assert found.keys() == expected.keys()
     atol = np.array([slack.get(field, 0.0) for field, _ in expected])
-    off = np.abs(np.array([*found.values()]) - np.array([*expected.values()]))
+    with np.errstate(invalid="ignore"):  # degrees of freedom may be infinite
+        off = np.abs(np.array([*found.values()]) - np.array([*expected.values()]))
     allowed = 1e-11 * np.abs([*expected.values()]) + atol
     for field, far, most in zip(expected, off, allowed, strict=True):
         both = found[field], expected[field]
@@ -373,12 +374,12 @@ def test_a_file_that_is_no_board_is_refused(tmp_path):
         OnlineBoard.from_json(newer)
 
 
-@pytest.mark.parametrize("pairs", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_blocks_do_not_show(kind, pairs, monkeypatch):
+def test_the_blocks_do_not_show(kind, monkeypatch):
+    """A block of three pairs and one of one say what one of four says, to the last bit."""
     singles = filters(kind, "level", gaps=True, forgetting=0.99, shocks=Quarantine(2.5, 2))
     whole = board_of(singles)
-    monkeypatch.setattr(board_mixing, "_BLOCK", pairs * DRAWS)
+    monkeypatch.setattr(board_mixing, "_BLOCK", 3 * DRAWS)
     parts = board_of(singles)
     for at, row in later(jump=1.25).iterrows():
         passed = {"at": at, "gaps": {"weekend": int(at.day_of_week == 0)}}

@@ -33,6 +33,16 @@ def text(fitted) -> str:
     return page(fitted, PRICES)
 
 
+FIXED = kf.hedge_ratio_model(delta={"beta": 1e-3, "alpha": 0.9}, obs_scale=0.004)
+
+
+@pytest.fixture(scope="module")
+def alone() -> str:
+    """The page of a fit that inferred nothing, without later prices, of an odd name."""
+    prices = PRICES.loc["2020":"2020"].rename(columns={"PEP": "<PEP>&co"})
+    return page(kf.fit(kf.HedgeData.from_prices(prices, target="KO", hedges=["<PEP>&co"]), FIXED))
+
+
 class Reader(HTMLParser):
     """Everything outside that a page asks for, and whether its tags close."""
 
@@ -100,21 +110,15 @@ def test_the_sections_are_there_and_the_fit_is_named(text, fitted):
     assert f"fit {fitted.tree.attrs['fit_id']}; model" in text
 
 
-def test_without_later_prices_nothing_is_said_of_worth(data):
-    model = kf.hedge_ratio_model(delta={"beta": 1e-3, "alpha": 0.9}, obs_scale=0.004)
-    text = page(kf.fit(data, model))
-    assert "out of sample" not in text.lower()
-    assert "Probability that" not in text  # nothing was inferred
-    assert re.findall(r"<h2>\d+\. (.*?)</h2>", text)[0] == "The hedge"
+def test_without_later_prices_nothing_is_said_of_worth(alone):
+    assert "out of sample" not in alone.lower()
+    assert "Probability that" not in alone  # nothing was inferred
+    assert re.findall(r"<h2>\d+\. (.*?)</h2>", alone)[0] == "The hedge"
 
 
-def test_names_are_escaped(data):
-    prices = PRICES.loc["2020":"2020"].rename(columns={"PEP": "<PEP>&co"})
-    odd = kf.HedgeData.from_prices(prices, target="KO", hedges=["<PEP>&co"])
-    model = kf.hedge_ratio_model(delta={"beta": 1e-3, "alpha": 0.9}, obs_scale=0.004)
-    text = page(kf.fit(odd, model))
-    assert "<PEP>" not in text
-    assert "&lt;PEP&gt;&amp;co" in text
+def test_names_are_escaped(alone):
+    assert "<PEP>" not in alone
+    assert "&lt;PEP&gt;&amp;co" in alone
 
 
 def test_later_prices_must_be_later_complete_and_have_the_columns(fitted, tmp_path):
@@ -134,8 +138,7 @@ def test_later_prices_must_be_later_complete_and_have_the_columns(fitted, tmp_pa
 
 
 def test_the_command_writes_the_page_of_a_saved_fit(data, tmp_path):
-    model = kf.hedge_ratio_model(delta={"beta": 1e-3, "alpha": 0.9}, obs_scale=0.004)
-    kf.fit(data, model).save(tmp_path / "ko.nc")
+    kf.fit(data, FIXED).save(tmp_path / "ko.nc")
     PRICES.to_csv(tmp_path / "prices.csv")
     out = tmp_path / "report.html"
     arguments = ["report", str(tmp_path / "ko.nc"), "--prices", str(tmp_path / "prices.csv")]

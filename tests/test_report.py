@@ -8,6 +8,7 @@ from kfmodels import NUTS, Absolute, Discounted, HedgeData, datasets, fit, follo
 from kfmodels.kalman import likelihood
 from kfmodels.plots import hedge_ratio_and_spread
 from kfmodels.report import VARIANCE_MEMORIES, discounted_gain, report
+from tests.unsampled import unsampled
 
 QUICK = NUTS(warmup=500, draws=1000, chains=2)
 
@@ -29,7 +30,7 @@ def constant(data):
 
 @pytest.fixture(scope="module")
 def discounted(data):
-    return fit(data, hedge_ratio_model(noise=Discounted()), method=QUICK, progress=False)
+    return unsampled(data, noise=Discounted())
 
 
 def test_the_report_quotes_the_tables(constant):
@@ -56,7 +57,7 @@ def test_that_gain_is_a_difference_of_two_log_likelihoods(constant, x64):
     from kfmodels.kalman.step import DiscountedVariance
 
     nats, memory = discounted_gain(constant)
-    rows = trees.rows(constant.tree, constant.data)
+    rows = trees.rows(constant.tree, constant.data).series
     start, drift, noise = trees.stored_draws(constant.tree, "plug_in").recursion()
     moving = DiscountedVariance(noise.var, np.array([4.0]), np.array([1 - 1 / memory]))
     here = likelihood.log_likelihood(rows, start, drift, moving)
@@ -71,8 +72,7 @@ def test_a_fit_with_all_noise_fixed_says_so(data):
 
 
 def test_a_static_hedge_is_called_static(data):
-    model = hedge_ratio_model(delta={"beta": 0.0})
-    text = report(fit(data, model, method=QUICK, progress=False))
+    text = report(unsampled(data, delta={"beta": 0.0}))
     assert "in effect it is a static hedge" in " ".join(text.split())
 
 

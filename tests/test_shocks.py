@@ -1,4 +1,4 @@
-"""What a policy does with a shock: nothing but time passes, the level moves, or influence is bounded."""
+"""What a policy does with a shock: only time passes, the level moves, or influence is bounded."""
 
 import math
 from fractions import Fraction
@@ -224,9 +224,9 @@ def test_the_benchmark_finds_the_print_and_what_it_did():
     moved = [found[name]["moved"].iloc[26] for name in names]
     assert moved[0] > moved[2] > moved[1]
     assert found["none"]["moved"].notna().sum() == 1
-    table = bench.summary({name: [rows, rows] for name, rows in found.items()})
-    assert table.loc["quarantine 6, 2 rows", ">4%"] == 1
-    assert table.loc["none", ">4%"] == table.loc["none", "log score"] == 0
-    assert (table["false a year"] == 0).all()
+    table: Any = bench.summary({name: [rows, rows] for name, rows in found.items()})
+    assert table[">4%"].tolist() == [0, 1, 1]
+    assert table["log score"].iloc[0] == 0
+    assert set(table["false a year"]) == {0}
     alone = found["none"]["log_score"] - found["robust 4"]["log_score"]
     assert_allclose(table.loc["robust 4", "log score"], -alone.drop(index[25]).mean())

@@ -24,11 +24,10 @@ def hedge_ratio_and_spread(
         static: a fixed ratio to compare with.
 
     Example:
-        >>> from kfmodels import HedgeData, NUTS, datasets, fit
+        >>> from kfmodels import HedgeData, datasets, fit, hedge_ratio_model
         >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
-        >>> year = data.after("2019-01-01").before("2020-01-01")
-        >>> quick = fit(year, method=NUTS(draws=500, chains=2), progress=False)
-        >>> [axes.get_ylabel() for axes in hedge_ratio_and_spread(quick).axes]
+        >>> fitted = fit(data.after("2021-01-01"), hedge_ratio_model(delta=1e-4, obs_scale=0.01))
+        >>> [axes.get_ylabel() for axes in hedge_ratio_and_spread(fitted).axes]
         ['ratio of KO to PEP', 'spread of KO']
     """
     figure, axes = blank(10, 6.5, 2, sharex=True, height_ratios=[3, 2])

@@ -1,6 +1,7 @@
 """Run every contest, print the table, write the JSON; ends with 1 if a peer's numbers differ.
 
-`batch` or `variety` as the first word runs that module of `tests.benchmarks` instead.
+`batch`, `opening`, `variety`, `shocks` or `forgetting` as the first word runs that module of
+`tests.benchmarks` instead.
 """
 
 import argparse
@@ -20,10 +21,18 @@ from tests.benchmarks.timing import MismatchError, race
 def main() -> int:
     if sys.argv[1:2] == ["batch"]:
         return batch.main(sys.argv[2:])
+    if sys.argv[1:2] == ["opening"]:
+        from tests.benchmarks import opening  # which needs no peer
+
+        return opening.main(sys.argv[2:])
     if sys.argv[1:2] == ["variety"]:
         from tests.benchmarks import variety  # which needs pytest, and no peer
 
         return variety.main()
+    if sys.argv[1:2] in (["shocks"], ["forgetting"]):
+        from tests.benchmarks import forgetting, shocks  # which need the shared prices, and no peer
+
+        return shocks.main() if sys.argv[1] == "shocks" else forgetting.main()
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures here")
     parser.add_argument(

@@ -28,37 +28,13 @@ TRAINING, BURN_IN = 500, 20
 BETA_MEMORY, ALPHA_MEMORY = np.geomspace(3, 400, 13), np.array([1.1, 3.0, 20.0])
 """Bars; the grid of the explorers is their product, 39 settings."""
 
-PAIRS = [
-    "EWG/EWQ",
-    "EWU/EWG",
-    "EWQ/EWU",
-    "EWG/VGK",
-    "EWQ/VGK",
-    "EWU/VGK",
-    "VGK/EFA",
-    "EWJ/EFA",
-    "EWJ/VPL",
-    "EPP/VPL",
-    "VPL/EFA",
-    "EPP/EEM",
-    "FXI/EEM",
-    "EEM/EFA",
-    "EFA/SPY",
-    "EEM/SPY",
-    "XLE/XLB",
-    "XLB/SPY",
-    "XLE/SPY",
-    "XLF/SPY",
-    "XLK/SPY",
-    "XLU/SPY",
-    "XLK/DIA",
-    "DIA/SPY",
-    "TLT/IEF",
-    "LQD/IEF",
-    "TIP/IEF",
-    "BND/IEF",
-]
-"""Countries beside their neighbours and regions, regions and sectors beside the market, bonds."""
+EUROPE = ["EWG/EWQ", "EWU/EWG", "EWQ/EWU", "EWG/VGK", "EWQ/VGK", "EWU/VGK", "VGK/EFA"]
+ASIA = ["EWJ/EFA", "EWJ/VPL", "EPP/VPL", "VPL/EFA", "EPP/EEM", "FXI/EEM"]
+MARKETS = ["EEM/EFA", "EFA/SPY", "EEM/SPY", "DIA/SPY"]
+SECTORS = ["XLE/XLB", "XLB/SPY", "XLE/SPY", "XLF/SPY", "XLK/SPY", "XLU/SPY", "XLK/DIA"]
+BONDS = ["TLT/IEF", "LQD/IEF", "TIP/IEF", "BND/IEF"]
+PAIRS = [*EUROPE, *ASIA, *MARKETS, *SECTORS, *BONDS]
+"""Target/hedge: funds beside their neighbours, their region, the market, or bonds of another length."""
 
 
 class Run(NamedTuple):
@@ -241,7 +217,7 @@ def report(name: str, table: pd.DataFrame, daily: pd.DataFrame) -> None:
     """Print one table and, of each mixture, what its best factor gains over forgetting nothing."""
     print(f"\n{len(PAIRS)} pairs, {len(daily)} days, {name} noise")
     print(table.to_string(float_format=lambda value: f"{value:.4f}"))
-    for mixture in daily.columns.levels[0]:
+    for mixture in daily.columns.unique(0):
         best = daily[mixture].mean().idxmax()
         for factor in (factor for factor in FACTORS if factor != best):
             gain = (daily[mixture, best] - daily[mixture, factor]).to_numpy()

@@ -26,6 +26,8 @@ START, TRAINING = "2016-07-01", 500
 SMALL, LARGE = 0.015, 0.04
 """Errors up to the first are within a day's ordinary move of the pair, those above the second not."""
 
+AFTER = 60
+
 POLICIES: dict[str, Shocks | None] = {
     "none": None,
     "quarantine 4, 2 rows": Quarantine(4.0, confirm=2),
@@ -66,10 +68,12 @@ def tables(folder: Path = DATA) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def chosen(prices: pd.DataFrame, labels: pd.DataFrame) -> list[str]:
     """Stocks as said above, those with the largest errors first."""
-    sizes = labels["rel_error"].abs().groupby(labels["symbol"]).max().sort_values(ascending=False)
-    first = labels.groupby("symbol")["Date"].min().reindex(sizes.index)
-    sizes = sizes[sizes.index.isin(prices.columns) & (first >= START).to_numpy()]
-    return [*sizes.index[sizes > LARGE], *sizes.index[sizes <= LARGE][::8]]
+    by_stock = labels.assign(size=labels["rel_error"].abs()).groupby("symbol")
+    table = by_stock.agg(size=("size", "max"), first=("Date", "min"))
+    table = table[table.index.isin(prices.columns) & (table["first"] >= pd.Timestamp(START))]
+    names, sizes = np.array(table.index), np.array(table["size"])
+    names, sizes = names[np.argsort(-sizes, kind="stable")], -np.sort(-sizes)
+    return [*names[sizes > LARGE], *names[sizes <= LARGE][::8]]
 
 
 def cases(
@@ -80,8 +84,10 @@ def cases(
     moves = np.log(training).diff().iloc[1:]
     clean = moves.columns.difference(labels["symbol"])
     true = live.copy()
-    for label in labels[labels["symbol"].isin(stocks)].itertuples():
-        true.loc[label.Date, label.symbol] = label.yahoo_close_same_basis
+    columns = labels[["Date", "symbol", "yahoo_close_same_basis"]].to_numpy()
+    for date, stock, price in columns:
+        if stock in stocks and date in true.index:
+            true.loc[date, stock] = price
     for stock in stocks:
         hedge = str(moves[clean].corrwith(moves[stock]).idxmax())
         data = HedgeData.from_prices(training, target=stock, hedges=[hedge], transform="log")
@@ -122,35 +128,36 @@ def driven(case: Case, shocks: Shocks | None) -> pd.DataFrame:
 def summary(rows: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
     """One row a policy, of what `driven` found of it in every case.
 
-    Log scores and hedged moves are those of unlabelled rows; the score is a day, beyond that of the
-    filter without a policy, `se` its standard error over pairs.
+    Share of bad prints caught, by their size (a quarantine of one row holds nothing back, and so
+    catches none); false alarms a year and pair, of moves that stood, that
+    went back the next day, and on the row after a bad print. Log scores and hedged moves are those of
+    unlabelled rows: the score is a day, beyond that of the filter without a policy, `se` its standard
+    error over pairs; `after` and `elsewhere` are its sums a pair over the `AFTER` rows from a bad print
+    on, and over the others. The variance of hedged moves is relative to that without a policy.
     """
-    plain, found = rows["none"], {}
+    found = {}
     for name, parts in rows.items():
-        every = pd.concat([part.assign(kind=_kinds(part)) for part in parts])
-        size, years = every["error"].abs(), len(every) / 252
-        alarms = every[every["flagged"] & ~every["labelled"]]["kind"].value_counts() / years
-        gain = np.array(
-            [
-                (one["log_score"] - two["log_score"])[~one["labelled"]].mean()
-                for one, two in zip(parts, plain, strict=True)
-            ]
-        )
-        variance = [
-            _hedged(one).var() / _hedged(two).var() for one, two in zip(parts, plain, strict=True)
-        ]
+        every: Any = pd.concat([part.assign(kind=_kinds(part)) for part in parts])
+        size, flagged, years = every["error"].abs(), every["flagged"], len(every) / 252
+        alarms = every["kind"][flagged & ~every["labelled"]].value_counts() / years
+        plain = list(zip(parts, rows["none"], strict=True))
+        gains = [_gain(one, two) for one, two in plain]
+        a_day = np.array([gain["day"].mean() for gain in gains])
+        variance = [_hedged(one).var() / _hedged(two).var() for one, two in plain]
         found[name] = {
-            f"caught <{SMALL:.1%}": every[size.between(0, SMALL, "right")]["flagged"].mean(),
-            f"<{LARGE:.0%}": every[size.between(SMALL, LARGE, "right")]["flagged"].mean(),
-            f">{LARGE:.0%}": every[size > LARGE]["flagged"].mean(),
+            f"caught <{SMALL:.1%}": flagged[size <= SMALL].mean(),
+            f"<{LARGE:.0%}": flagged[(size > SMALL) & (size <= LARGE)].mean(),
+            f">{LARGE:.0%}": flagged[size > LARGE].mean(),
             "false a year": alarms.sum(),
             "stood": alarms.get("stood", 0.0),
             "went back": alarms.get("went back", 0.0),
             "echo": alarms.get("echo", 0.0),
             "moved, median": every["moved"].median(),
             "moved, 95 %": every["moved"].quantile(0.95),
-            "log score": gain.mean(),
-            "se": gain.std(ddof=1) / np.sqrt(len(gain)),
+            "log score": a_day.mean(),
+            "se": a_day.std(ddof=1) / np.sqrt(len(a_day)),
+            "after": np.mean([gain["day"][gain["after"]].sum() for gain in gains]),
+            "elsewhere": np.mean([gain["day"][~gain["after"]].sum() for gain in gains]),
             "hedged variance": np.mean(variance),
         }
     return pd.DataFrame(found).T
@@ -192,14 +199,24 @@ def _errors(case: Case) -> np.ndarray:
     return np.where(case.labelled, error, np.nan)
 
 
-def _hedged(rows: pd.DataFrame) -> pd.Series:
+def _gain(rows: pd.DataFrame, plain: pd.DataFrame) -> pd.DataFrame:
+    """Log score beyond the plain filter's, and whether a bad print was near; rows not labelled."""
+    bad = rows["labelled"].to_numpy()
+    last = np.maximum.accumulate(np.where(bad, np.arange(len(bad)), -AFTER - 1))
+    gain = rows["log_score"].to_numpy() - plain["log_score"].to_numpy()
+    near = np.arange(len(bad)) - last <= AFTER
+    return pd.DataFrame({"day": gain[~bad], "after": near[~bad]})
+
+
+def _hedged(rows: pd.DataFrame) -> np.ndarray:
     """Hedged moves between two rows that are not labelled."""
-    bad = rows["labelled"]
-    return rows["hedged"][~bad & ~bad.shift(fill_value=False)]
+    bad = rows["labelled"].to_numpy()
+    usable = ~bad & ~np.append(True, bad[:-1])  # the first row has no move
+    return rows["hedged"].to_numpy()[usable]
 
 
 def _kinds(rows: pd.DataFrame) -> np.ndarray:
     """How a row was meant: after a bad print; taken back by half the next day, or not."""
-    after, hedged = rows["labelled"].shift(fill_value=False), rows["hedged"].to_numpy()
+    after, hedged = np.append(False, rows["labelled"].to_numpy()[:-1]), rows["hedged"].to_numpy()
     back = np.append(hedged[1:], 0.0) * np.sign(hedged) < -np.abs(hedged) / 2
     return np.where(after, "echo", np.where(back, "went back", "stood"))

@@ -1,0 +1,94 @@
+"""A trading day as it went: ratios through an open, and what a monitor made of the innovations."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank
+from kfmodels.records import Z90
+
+
+def open_hedges(
+    ratio: pd.DataFrame, sd: pd.Series, *, static: str, truth: pd.Series | None = None
+) -> Figure:
+    """Hedge ratios around an open: a live one with its 90 % band, the static one, and the truth.
+
+    Rows are drawn one after the other, so that a night takes no room; a dotted line marks it.
+
+    Args:
+        ratio: by time and method; the column of the name of `sd` is the live filter, the column
+            `static` the ratio of the night before, others are drawn thin.
+        sd: of the live ratio, named as its column.
+        static: column of the static ratio.
+        truth: the true ratio by time, where it is known.
+
+    Example:
+        >>> at = pd.date_range("2024-03-04 15:50", periods=20, freq="min", tz="America/New_York")
+        >>> ratio = pd.DataFrame({"static": 1.0, "live": np.linspace(1, 1.2, 20)}, at)
+        >>> sd = pd.Series(0.05, at, name="live")
+        >>> open_hedges(ratio, sd, static="static").axes[0].get_ylabel()
+        'hedge ratio'
+    """
+    figure, axes = blank(9, 3.6)
+    axis, live = axes[0, 0], str(sd.name)
+    place, middle = np.arange(len(ratio)), ratio[live].to_numpy()
+    wide = Z90 * sd.to_numpy()
+    axis.fill_between(place, middle - wide, middle + wide, color=BAND, alpha=0.6, lw=0)
+    axis.plot(place, middle, color=INK, lw=1.5, label=f"{live}, 90 % band")
+    axis.step(place, ratio[static], where="post", color=OTHER, lw=1.5, label=static)
+    others = [name for name in ratio.columns if name not in (live, static)]
+    for name, colour in zip(others, CYCLE[2:], strict=False):
+        axis.plot(place, ratio[name], color=colour, lw=1, ls="--", label=name)
+    if truth is not None:
+        axis.plot(place, truth.reindex(ratio.index), color="0.15", lw=1, label="truth")
+    times = pd.DatetimeIndex(ratio.index)
+    nights = np.flatnonzero(np.diff(times.normalize().asi8)) + 1
+    for night in nights:
+        axis.axvline(night - 0.5, color=FAINT, ls=":", lw=1.2)
+    ticks = np.unique(np.r_[np.linspace(0, len(times) - 1, 7).astype(int), nights])
+    shown = [f"{times[tick]:%a %H:%M}" for tick in ticks]
+    axis.set_xticks(ticks, shown, fontsize=8, rotation=25, ha="right")
+    axis.set_ylabel("hedge ratio")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def alarms(z: pd.Series, rung: list[tuple[Any, str]], *, broken: Any = None) -> Figure:
+    """Innovations in forecast sds, the alarms they set off, and when the pair really broke.
+
+    Args:
+        z: by time.
+        rung: time and kind of each alarm.
+        broken: time of the break, where it is known.
+
+    Example:
+        >>> at = pd.date_range("2024-03-04 09:35", periods=9, freq="5min", tz="America/New_York")
+        >>> figure = alarms(pd.Series(np.linspace(0, 4, 9), at), [(at[8], "variance up")])
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['variance up']
+    """
+    figure, axes = blank(9, 3)
+    axis, place = axes[0, 0], pd.Series(np.arange(len(z)), z.index)
+    axis.axhspan(-Z90, Z90, color=BAND, alpha=0.4, lw=0)
+    axis.plot(place, z.to_numpy(), ".", ms=3, color=INK)
+    top = 1.15 * max(3.0, float(z.abs().max()))
+    if broken is not None:
+        axis.axvline(place[broken], color=FAINT, ls=":", lw=1.5, label="the ratio starts to jump")
+        axis.legend(frameon=False, fontsize=8, loc="lower left")
+    for number, (at, kind) in enumerate(rung):
+        axis.axvline(place[at], color=OTHER, lw=1.2)
+        axis.annotate(
+            kind,
+            (place[at], top * (0.92 - 0.14 * (number % 3))),
+            xytext=(4, 0),
+            textcoords="offset points",
+            color=OTHER,
+            fontsize=8,
+        )
+    ticks = np.linspace(0, len(z) - 1, 7).astype(int)
+    times = pd.DatetimeIndex(z.index)
+    axis.set_xticks(ticks, [f"{times[tick]:%a %H:%M}" for tick in ticks], fontsize=8)
+    axis.set(ylabel="z", ylim=(-top, top))
+    return figure
