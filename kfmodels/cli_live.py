@@ -54,16 +54,12 @@ def live(
     cannot be read is answered as rejected. SIGTERM ends it after the message at hand.
     """
     with plain_errors():
-        from kfmodels.live import LiveFilter
-
-        engine, own = _engine(fitted, _policy(shocks, limit))
-        running = LiveFilter(
-            engine,
-            clock=_clock(bar, calendar, engine.at) or own,
-            max_staleness=timedelta(seconds=max_staleness),
-            journal=journal,
-            durable=power_safe,
-        )
+        settings = {
+            "max_staleness": timedelta(seconds=max_staleness),
+            "journal": journal,
+            "durable": power_safe,
+        }
+        running = _running(fitted, _policy(shocks, limit), _clock(bar, calendar), settings)
         with running, _stoppable() as lines, suppress(BrokenPipeError):
             for number, line in enumerate(lines(sys.stdin), 1):
                 answer = json.dumps(_answer(running, line, number), allow_nan=False)
@@ -129,19 +125,22 @@ def _stoppable() -> Iterator[Any]:
         signal.signal(signal.SIGTERM, usual)
 
 
-def _engine(fitted: Path, policy: Any) -> tuple[Any, Any]:
-    """The filter to begin with, and the clock of its fit."""
+def _running(
+    fitted: Path, policy: Any, clock: "Clock | None", settings: dict[str, Any]
+) -> "LiveFilter":
+    """The live filter of a saved filter, or of a saved fit."""
     if fitted.suffix == ".json":
+        from kfmodels.live import LiveFilter
         from kfmodels.online import OnlineFilter
 
-        found = OnlineFilter.load(fitted)
-        found.shocks = policy
-        return found, None
+        engine = OnlineFilter.load(fitted)
+        engine.shocks = policy
+        return LiveFilter(engine, clock=clock, **settings)
     from kfmodels.desk import go_live
     from kfmodels.results import load
 
-    made = go_live(load(fitted), shocks=policy)
-    return made.engine, made.clock
+    given = {} if clock is None else {"clock": clock}
+    return go_live(load(fitted), shocks=policy, **given, **settings)
 
 
 def _policy(shocks: str, limit: float | None) -> Any:
@@ -155,13 +154,11 @@ def _policy(shocks: str, limit: float | None) -> Any:
     return kind() if limit is None else kind(limit)
 
 
-def _clock(bar: str | None, calendar: str | None, last: Any) -> "Clock | None":
+def _clock(bar: str | None, calendar: str | None) -> "Clock | None":
     from kfmodels.clock import Clock
 
     if bar is None:
         if calendar is not None:
             raise ValueError("--calendar says when time passes, --bar how it is counted: give both")
         return None
-    if calendar is None:
-        return Clock(bar)
-    return Clock.exchange(calendar, bar=bar, start=last)
+    return Clock(bar) if calendar is None else Clock.exchange(calendar, bar=bar)

@@ -15,7 +15,7 @@ def go_live(
     *,
     draws: int | None = None,
     explorers: int | None = None,
-    forgetting: float = 0.99,
+    forgetting: float = 0.997,
     shocks: Shocks | None = Quarantine(),
     **settings: Any,
 ) -> LiveFilter:
@@ -52,6 +52,11 @@ def go_live(
         prior: Any = fitted.tree["prior"]["q"]
         fixed = np.ptp(prior.values[..., 0]) == 0
         explorers = 0 if fixed or draws == 1 else 16
+    own, clock = fitted.data.clock, settings.setdefault("clock", fitted.data.clock)
+    if clock is not None and (own is None or own.bar != clock.bar):
+        raise ValueError(
+            f"the noise was inferred by {'row' if own is None else own.bar}, the live clock counts bars "
+            f"of {clock.bar}: fit data with that clock, HedgeData.from_prices(..., clock=...)"
+        )
     engine = fitted.online(draws=draws, explorers=explorers, forgetting=forgetting, shocks=shocks)
-    held: Any = {"clock": fitted.data.clock} | settings
-    return LiveFilter(engine, **held)
+    return LiveFilter(engine, **settings)

@@ -51,8 +51,9 @@ class Legs:
 
     def values(self, prices: list[float], last: np.ndarray | None) -> list[float] | None:
         """The row transformed; None for a return without an earlier row."""
-        for name, price in zip(self.names, prices, strict=True):
-            self.check(name, price)
+        if not (self._least < min(prices) and max(prices) < math.inf):
+            for name, price in zip(self.names, prices, strict=True):
+                self.check(name, price)
         if self.transform == "log":
             return [math.log(price) for price in prices]
         if self.transform == "level":

@@ -47,6 +47,18 @@ class Stand(NamedTuple):
         return 1 / float(self.weights.dot(self.weights))
 
 
+class Look(NamedTuple):
+    """What every draw says of a row, arrays with the axis of draws last.
+
+    `missed` is the innovation with its sign turned, `var` its relative variance, `rows (n + 1, draw)`
+    are `missed` and P h.
+    """
+
+    missed: np.ndarray
+    var: np.ndarray
+    rows: np.ndarray
+
+
 class Mixture:
     """What the draws of a pair assume, and how they go on from where they stand.
 
@@ -74,7 +86,8 @@ class Mixture:
         self.n = len(moves)
         self._walk = None
         if isinstance(self.drift, RandomWalk):
-            self._walk = self.drift.noise.reshape(self.n**2, -1)
+            still = np.zeros((self.n, self.drift.noise.shape[-1]))
+            self._walk = np.concatenate([still, self.drift.noise.reshape(self.n**2, -1)])
         self.gap_names = tuple(gap_names)
         shape = (len(self.gap_names), draws)
         empty = np.ones(shape)  # and no gap, whatever an empty list has become in a file
@@ -106,11 +119,12 @@ class Mixture:
                 number = self.gap_names.index(name)
                 time = time + self.gap_bars[number] * count
                 noise = noise * self.gap_noise[number] ** count
-        n, table = self.n, stand.table.copy()
         if self._walk is not None:
-            table[n:] += self._walk if dt == 1.0 and time is dt else self._walk * time
+            table = stand.table + (self._walk if time is dt and dt == 1.0 else self._walk * time)
         else:
-            table[n:] = self.drift.widen(state_of(table, n).cov, time).reshape(n * n, -1)
+            table = stand.table.copy()
+            wide = self.drift.widen(state_of(table, self.n).cov, time)
+            table[self.n :] = wide.reshape(self.n**2, -1)
         log_weights, weights = stand.log_weights, stand.weights
         if self.forgetting < 1 and len(weights) > 1:
             log_weights, weights, _ = weighed(log_weights * self.forgetting**dt)
@@ -122,17 +136,24 @@ class Mixture:
             return ahead._replace(table=before.table)
         return ahead
 
-    def look(self, ahead: Stand, design: list[float], y: float) -> Forecast:
-        """Innovation of `y` under every draw, its relative variance, and P h."""
+    def look(self, ahead: Stand, design: list[float], y: float) -> Look:
+        """What every draw says of `y`."""
         seen = self._read(ahead.table, design)
-        return Forecast(y - seen[0], seen[-1] + ahead.noise, seen[1:-1])
+        missed = seen[0]
+        missed -= y
+        return Look(missed, seen[-1] + ahead.noise, seen[:-1])
 
-    def spread(self, ahead: Stand, seen: Forecast) -> tuple[float, float]:
+    def spread(self, ahead: Stand, seen: Look) -> tuple[float, float]:
         """Mean and variance of the innovation over the draws."""
-        var, weights, error = self.var(ahead) * seen.var, ahead.weights, seen.error
-        mean = float(error.dot(weights))
-        away = error - mean
-        return mean, float((var + away * away).dot(weights))
+        var = self.var(ahead) * seen.var
+        if len(var) == 1:
+            return -float(seen.missed[0]), float(var[0])
+        weights, missed = ahead.weights, seen.missed
+        mean = missed.dot(weights)
+        away = missed - mean
+        away *= away
+        away += var
+        return -float(mean), float(away.dot(weights))
 
     def var(self, stand: Stand) -> np.ndarray:
         """Observation variance of every draw, with what is not known of it."""
@@ -147,36 +168,44 @@ class Mixture:
         """The same without what is not known of it."""
         return self.noise.var if stand.scale is None else stand.scale.var
 
-    def density(self, ahead: Stand, seen: Forecast) -> np.ndarray:
+    def density(self, ahead: Stand, seen: Look) -> np.ndarray:
         """Log density of the innovation under every draw."""
         scale = ahead.scale
         if scale is None:
-            return log_normal(seen.error, self.noise.var * seen.var, np.log)
-        return log_student(seen.error, scale.var * seen.var, scale.dof, np.log, self._lgamma)
+            return log_normal(seen.missed, self.noise.var * seen.var, np.log)
+        return log_student(seen.missed, scale.var * seen.var, scale.dof, np.log, self._lgamma)
 
-    def robust(self, ahead: Stand, seen: Forecast, limit: float) -> tuple[Forecast, np.ndarray]:
-        """The innovation with the variance that a doubtful row has, and its weight in each draw."""
+    def weighed(self, ahead: Stand, density: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Logs of the weights after the row and the weights, and the log score of the row."""
+        if len(density) == 1:
+            return ahead.log_weights, ahead.weights, float(density[0])
+        return weighed(ahead.log_weights + density)
+
+    def robust(self, ahead: Stand, seen: Look, limit: float) -> tuple[Look, np.ndarray]:
+        """The row with the variance that a doubtful one has, and its weight in each draw."""
         scale = self.squared_scale(ahead) * seen.var
-        doubt = seen.error * seen.error / (limit**2 * scale)
+        doubt = seen.missed * seen.missed / (limit**2 * scale)
         return seen._replace(var=seen.var + ahead.noise * doubt), 1 / (1 + doubt)
 
-    def widened(self, ahead: Stand, seen: Forecast) -> Stand:
+    def widened(self, ahead: Stand, seen: Look) -> Stand:
         """The variance of the last coefficient, the intercept, wide enough for the innovation."""
         table = ahead.table.copy()
-        table[-1] += seen.error * seen.error / self.squared_scale(ahead)
+        table[-1] += seen.missed * seen.missed / self.squared_scale(ahead)
         return ahead._replace(table=table)
 
     def after(
-        self, ahead: Stand, seen: Forecast, weights: tuple[np.ndarray, np.ndarray]
+        self, ahead: Stand, seen: Look, weights: tuple[np.ndarray, np.ndarray]
     ) -> tuple[Stand, float]:
         """Where the draws stand after the row, with the weights they have then; the level's gain.
 
-        Takes the table of `ahead` over.
+        Takes the tables of `ahead` and `seen` over.
         """
-        root = 1 / np.sqrt(seen.var)
-        gain = 1 - float((ahead.noise * root * root).dot(ahead.weights))
-        learn(ahead.table, seen.leverage, seen.error, root)
-        scale = ahead.scale and self.noise.learn(ahead.scale, seen, 1.0)
+        scale = ahead.scale
+        if scale is not None:
+            scale = self.noise.learn(scale, Forecast(seen.missed, seen.var, seen.rows[1:]), 1.0)
+        inverse = 1 / seen.var
+        gain = 1 - float((ahead.noise * inverse).dot(ahead.weights))
+        learn(ahead.table, seen.rows, np.sqrt(inverse))
         return Stand(ahead.table, scale, *weights), gain
 
     def rescaled(self, stand: Stand, factor: float) -> Stand:

@@ -13,10 +13,9 @@ import numpy as np
 
 from kfmodels.coordinates import Coordinates
 from kfmodels.files import replacing
-from kfmodels.kalman.draws import weighed
-from kfmodels.kalman.step import Drift, Forecast, Noise, Scale, State
+from kfmodels.kalman.step import Drift, Noise, Scale, State
 from kfmodels.legs import Legs
-from kfmodels.mixing import Mixture, Stand
+from kfmodels.mixing import Look, Mixture, Stand
 from kfmodels.online_file import built, read, to_json
 from kfmodels.order import check_dt, check_later
 from kfmodels.records import ACCEPTED, Z90, Belief, FairValue, Frame, Predictive, Tick
@@ -160,7 +159,7 @@ class OnlineFilter:
         ahead, seen = self._blank(x, dt, gaps)
         return Predictive(
             weights=ahead.weights,
-            mean=self.coordinates.offset - seen.error,
+            mean=self.coordinates.offset + seen.missed,
             scale=np.sqrt(self._mixture.squared_scale(ahead) * seen.var),
             dof=None if ahead.scale is None else ahead.scale.dof,
         )
@@ -197,7 +196,8 @@ class OnlineFilter:
         if at is not None:
             check_later(at, self.at, "the filter is unchanged")
         prices = self._legs.prices(y, x)
-        missing = any(price != price for price in prices)
+        total = sum(prices)
+        missing = total != total and any(price != price for price in prices)
         values = None if missing else self._legs.values(prices, self.last_prices)
         ahead = self._mixture.ahead(self._stand, dt, gaps)
         if values is not None:
@@ -310,7 +310,7 @@ class OnlineFilter:
             "streak": self.streak,
         }
 
-    def _blank(self, x: Any, dt: float, gaps: Mapping[str, float] | None) -> tuple[Stand, Forecast]:
+    def _blank(self, x: Any, dt: float, gaps: Mapping[str, float] | None) -> tuple[Stand, Look]:
         """Forecast of zero by every draw."""
         check_dt(dt)
         hedges = self._legs.of_hedges(x)
@@ -336,14 +336,14 @@ class OnlineFilter:
         if not (var > 0 and math.isfinite(var + density.sum())):
             raise ValueError(self._too_far())
         sd = math.sqrt(var)
-        *weights, score = weighed(ahead.log_weights + density)
+        *weights, score = mixture.weighed(ahead, density)
         found = {"spread": spread, "spread_sd": sd, "z": spread / sd, "log_score": score}
         found["dof"] = mixture.dof(ahead)
         streak, outcome = 0, ACCEPTED
         if isinstance(shocks, Robust):
             outcome = shocks.judge(found["z"])
             seen, trust = mixture.robust(ahead, seen, shocks.limit)
-            *weights, _ = weighed(ahead.log_weights + density * trust)
+            *weights, _ = mixture.weighed(ahead, density * trust)
         elif isinstance(shocks, Quarantine):
             streak, outcome = shocks.judge(found["z"], self.streak)
             if streak and self.last_prices is not None:

@@ -5,18 +5,24 @@ from typing import Any
 
 import pandas as pd
 
+from kfmodels.clock import Clock, Elapsed
 from kfmodels.online import OnlineFilter
 from kfmodels.records import Tick
 
 
 def follow(
-    live: OnlineFilter, prices: pd.DataFrame, *, seen: Callable[[Tick], Any] | None = None
+    live: OnlineFilter,
+    prices: pd.DataFrame,
+    *,
+    clock: Clock | None = None,
+    seen: Callable[[Tick], Any] | None = None,
 ) -> pd.DataFrame:
     """Feed every row of prices to the filter and tabulate what it says after each.
 
     Args:
         live: the filter; it moves on.
         prices: columns of the target and its hedges, rows later than the last tick of `live`.
+        clock: time between the rows, and since the last tick of `live`; every row is a bar without.
         seen: called with every `Tick`, for a progress bar or a log.
 
     Returns:
@@ -46,7 +52,10 @@ def follow(
     rows = prices[names].to_numpy(float)
     records = []
     for at, row in zip(prices.index, rows, strict=True):
-        tick = live.update(y=row[0], x=row[1:], at=at)
+        passed = Elapsed(1.0, {})
+        if clock is not None and live.at is not None:
+            passed = clock.between(live.at, at)
+        tick = live.update(y=row[0], x=row[1:], at=at, dt=passed.bars, gaps=passed.gaps)
         records.append(flat(tick))
         if seen is not None:
             seen(tick)

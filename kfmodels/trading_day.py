@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kfmodels.assumptions import Gaps
+from kfmodels.assumptions import Discounted, Gaps
 from kfmodels.baselines import moves, ols_on_levels
 from kfmodels.clock import Clock
 from kfmodels.data import HedgeData
@@ -21,6 +21,7 @@ from kfmodels.results import HedgeFit
 NO_HEDGE = "no hedge"
 CHANGES, LEVELS = "static overnight, OLS on changes", "static overnight, OLS on levels"
 ONE_BAR, NIGHTS = "live, a night is one bar", "live, nights inferred"
+MOVING = "live, nights and moving variance"
 
 PERIODS = ("close to open", "first half hour", "rest of the day")
 """What a trading day is divided into: the move through the night, the open, and what follows."""
@@ -67,7 +68,8 @@ def known_ratios(
         target, hedge: their columns.
         train_days: days for the noise, and of the window of the static ratios.
         models: the live filters by name, of a target on log prices; with `gaps` time runs by the
-            clock, without every row is one bar. Default: the default model, with and without `Gaps()`.
+            clock, without every row is one bar. Default: the default model without and with `Gaps()`,
+            and with `Gaps()` and `Discounted()` noise: real prices are wilder at the open.
         method: of `fit`.
 
     Raises:
@@ -87,7 +89,11 @@ def known_ratios(
     first = data.index[number >= days[train_days]][0]
     later = data.after(first)
     if models is None:
-        models = {ONE_BAR: hedge_ratio_model(), NIGHTS: hedge_ratio_model(gaps=Gaps())}
+        models = {
+            ONE_BAR: hedge_ratio_model(),
+            NIGHTS: hedge_ratio_model(gaps=Gaps()),
+            MOVING: hedge_ratio_model(gaps=Gaps(), noise=Discounted()),
+        }
     ratio = _static(plain, number, train_days).loc[first:]
     sd, z = pd.DataFrame(index=ratio.index), pd.DataFrame(index=ratio.index)
     fits = {}

@@ -50,7 +50,8 @@ def main() -> int:
     paths = sorted(FOLDER.glob("*.ipynb"))
     wrong = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for path, found in zip(paths, pool.map(lambda path: run(path, write=write), paths)):
+        results = pool.map(lambda path: run(path, write=write), paths)
+        for path, found in zip(paths, results, strict=True):
             print(f"{path.name}: {'; '.join(found) or 'ran'}", flush=True)
             wrong += found
     print(f"{len(wrong)} problems" if wrong else "all notebooks ran")

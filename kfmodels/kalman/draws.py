@@ -47,13 +47,13 @@ class Reader:
         return np.array([0.0, *design, *products]).take(self._places).dot(table)
 
 
-def learn(table: np.ndarray, leverage: np.ndarray, error: np.ndarray, root: np.ndarray) -> None:
-    """Update a predicted table, in place, by an innovation of relative variance `1 / root**2`."""
-    n = len(leverage)
-    scaled = leverage * root
-    table[:n] += scaled * (error * root)
-    cov = table[n:].reshape(n, n, -1)
-    cov -= scaled[:, None] * scaled
+def learn(table: np.ndarray, rows: np.ndarray, root: np.ndarray) -> None:
+    """Update a predicted table, in place, by an innovation of relative variance `1 / root**2`.
+
+    `rows (n + 1, draw)` are the innovation with its sign turned, `h'm - y`, and P h; they are used up.
+    """
+    rows *= root
+    table -= (rows[:, None] * rows[1:]).reshape(table.shape)
 
 
 def owned(part: Any) -> Any:

@@ -1,6 +1,6 @@
 """Run every contest, print the table, write the JSON; ends with 1 if a peer's numbers differ.
 
-`batch`, `opening`, `variety`, `shocks` or `forgetting` as the first word runs that module of
+`batch`, `latency`, `opening`, `variety`, `shocks` or `forgetting` as the first word runs that module of
 `tests.benchmarks` instead.
 """
 
@@ -21,6 +21,10 @@ from tests.benchmarks.timing import MismatchError, race
 def main() -> int:
     if sys.argv[1:2] == ["batch"]:
         return batch.main(sys.argv[2:])
+    if sys.argv[1:2] == ["latency"]:
+        from tests.benchmarks import latency
+
+        return latency.main(sys.argv[2:])
     if sys.argv[1:2] == ["opening"]:
         from tests.benchmarks import opening  # which needs no peer
 

@@ -129,11 +129,11 @@ def summary(rows: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
     """One row a policy, of what `driven` found of it in every case.
 
     Share of bad prints caught, by their size (a quarantine of one row holds nothing back, and so
-    catches none); false alarms a year and pair, of moves that stood, that
-    went back the next day, and on the row after a bad print. Log scores and hedged moves are those of
-    unlabelled rows: the score is a day, beyond that of the filter without a policy, `se` its standard
-    error over pairs; `after` and `elsewhere` are its sums a pair over the `AFTER` rows from a bad print
-    on, and over the others. The variance of hedged moves is relative to that without a policy.
+    catches none); false alarms a year and pair, of moves that stood, that went back the next day, and
+    on the row after a bad print. Log scores and hedged moves are those of unlabelled rows: the score is
+    a day, beyond that of the filter without a policy, `se` its standard error over pairs; `after` and
+    `elsewhere` are its sums a pair over the `AFTER` rows from a bad print on, and over the others. The
+    variance of hedged moves is relative to that without a policy.
     """
     found = {}
     for name, parts in rows.items():

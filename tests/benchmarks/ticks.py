@@ -76,7 +76,8 @@ def online_filter(problem: Problem, count: int) -> Run:
         )
         for y, x, dt in rows:
             live.update(y=y, x=x, dt=dt)
-        return live._state.mean, live._state.cov * obs_var
+        state = live.arguments()["state"]
+        return state.mean, state.cov * obs_var
 
     return run
 

@@ -1,0 +1,165 @@
+"""How long a live tick takes, and how long the slowest do: percentiles over many ticks.
+
+    python -m tests.benchmarks latency [--ticks 100000] [--pairs 1000]
+
+Contestants take turns of a thousand ticks, so that what else the machine does falls on all alike.
+Memory is that of the process after the first turn and after the last.
+"""
+
+import argparse
+import gc
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kfmodels.live import LiveFilter
+from tests.made_filters import made_board, made_filter, made_prices
+
+Tick = Callable[[int], Any]
+TURN = 1000
+
+
+def _rows(count: int) -> list[list[float]]:
+    return made_prices(count).tolist()
+
+
+def _filter(draws: int, rows: list[list[float]], **options: Any) -> Tick:
+    live = made_filter(draws=draws, at=None, **options)
+
+    def tick(number: int) -> Any:
+        y, x = rows[number % len(rows)]
+        seen = live.update(y=y, x=x, at=number)
+        return seen.beta, seen.sd_total, seen.z
+
+    return tick
+
+
+def _live(draws: int, rows: list[list[float]], **options: Any) -> Tick:
+    live = LiveFilter(made_filter(draws=draws, at=None), **options)
+
+    def tick(number: int) -> Any:
+        y, x = rows[number % len(rows)]
+        return live.tick({"XLE": y, "SPY": x}, at=number).record()
+
+    return tick
+
+
+def _board(pairs: int, rows: list[list[float]], discounted: bool) -> Tick:
+    board = made_board(
+        tuple((f"T{number}", "SPY") for number in range(pairs)),
+        draws=64,
+        discounted=discounted,
+        at=None,
+    )
+
+    def tick(number: int) -> Any:
+        y, x = rows[number % len(rows)]
+        prices = dict.fromkeys(board.targets, y) | {"SPY": x}
+        return board.update(prices, at=number)
+
+    return tick
+
+
+def _filterpy(rows: list[list[float]]) -> Tick:
+    from filterpy.kalman import KalmanFilter
+
+    model = KalmanFilter(dim_x=2, dim_z=1)
+    model.F, model.Q, model.R = np.eye(2), np.eye(2) * 1e-5, np.array([[1e-3]])
+
+    def tick(number: int) -> Any:
+        y, x = rows[number % len(rows)]
+        model.H = np.array([[x, 1.0]])
+        model.predict()
+        model.update(y)
+        return model.x
+
+    return tick
+
+
+def _pykalman(rows: list[list[float]]) -> Tick:
+    from pykalman import KalmanFilter
+
+    model = KalmanFilter(
+        transition_matrices=np.eye(2),
+        transition_covariance=np.eye(2) * 1e-5,
+        observation_covariance=np.array([[1e-3]]),
+        n_dim_obs=1,
+    )
+    state = [np.zeros(2), np.eye(2)]
+
+    def tick(number: int) -> Any:
+        y, x = rows[number % len(rows)]
+        seen = np.array([y])
+        state[:] = model.filter_update(*state, seen, observation_matrix=np.array([[x, 1.0]]))
+        return state
+
+    return tick
+
+
+def contestants(folder: Path, pairs: int) -> Iterator[tuple[str, Tick, float]]:
+    """Name, one tick, and the share of the ticks that it takes part in."""
+    rows = _rows(5000)
+    yield "filterpy predict + update", _filterpy(rows), 1.0
+    yield "pykalman filter_update", _pykalman(rows), 0.1
+    for draws in (1, 64):
+        yield f"OnlineFilter, {draws} draws, all read", _filter(draws, rows), 1.0
+    yield "OnlineFilter, 64 draws, discounted", _filter(64, rows, discounted=True), 1.0
+    yield "LiveFilter, 64 draws, whole record", _live(64, rows), 1.0
+    fast = {"journal": folder / "fast", "durable": False}
+    yield "with journal, safe from kill", _live(64, rows, **fast), 0.2
+    yield "with journal, safe from power cut", _live(64, rows, journal=folder / "sure"), 0.02
+    for discounted in (False, True):
+        name = f"OnlineBoard, {pairs} x 64{', discounted' if discounted else ''}"
+        yield name, _board(pairs, rows, discounted), 0.02
+
+
+def measure(ticks: int, pairs: int) -> pd.DataFrame:
+    """Percentiles in microseconds, one row a contestant."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [
+            (name, tick, max(TURN, int(ticks * share)), [])
+            for name, tick, share in contestants(Path(folder), pairs)
+        ]
+        gc.collect()
+        for turn in range(0, ticks, TURN):
+            for _, tick, wanted, found in runs:
+                if turn < wanted:
+                    for number in range(turn, turn + TURN):
+                        begun = time.perf_counter_ns()
+                        tick(number)
+                        found.append(time.perf_counter_ns() - begun)
+    table = {
+        name: [len(found), *(np.quantile(found, [0.5, 0.99, 0.999]) / 1e3)]
+        for name, _, _, found in runs
+    }
+    return pd.DataFrame.from_dict(table, orient="index", columns=["ticks", "p50", "p99", "p99.9"])
+
+
+def growth(ticks: int) -> tuple[float, float]:
+    """MiB of the process after the first twentieth of the ticks of a live filter, and after all."""
+    tick, sizes = _live(64, _rows(5000)), []
+    for number in range(ticks):
+        tick(number)
+        if number in (ticks // 20, ticks - 1):
+            sizes.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return sizes[0], sizes[1]
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks latency")
+    parser.add_argument("--ticks", type=int, default=100_000)
+    parser.add_argument("--pairs", type=int, default=1000)
+    parser.add_argument("--memory", type=int, default=1_000_000, help="ticks of the memory test")
+    options = parser.parse_args(arguments)
+    print("microseconds a tick")
+    print(measure(options.ticks, options.pairs).round(1).to_string())
+    if options.memory:
+        first, last = growth(options.memory)
+        print(f"memory over {options.memory} ticks: {first:.0f} MiB, then {last:.0f} MiB")
+    return 0
