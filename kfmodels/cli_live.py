@@ -50,8 +50,8 @@ def live(
     """Read messages from the standard input, one JSON object a line, and answer each with one.
 
     In: {"at": "2024-03-01T09:31:00-05:00", "prices": {"XLE": 88.1, "SPY": 512.3}}, or
-    {"rescale": {"XLE": 0.5}} after a split. Out: the record of `Signal`, with "schema": 1. A line that
-    cannot be read is answered as rejected. SIGTERM ends it after the message at hand.
+    {"at": ..., "rescale": {"XLE": 0.5}} after a split. Out: the record of `Signal`, with "schema": 1.
+    A line that cannot be read is answered as rejected. SIGTERM ends it after the message at hand.
     """
     with plain_errors():
         settings = {
@@ -72,11 +72,11 @@ def _answer(running: "LiveFilter", line: str, number: int) -> dict[str, Any]:
     try:
         message = json.loads(line)
         if not isinstance(message, dict) or not (
-            message.keys() >= {"at", "prices"} or message.keys() == {"rescale"}
+            message.keys() >= {"at", "prices"} or message.keys() >= {"at", "rescale"}
         ):
-            raise ValueError('a message has "at" and "prices", or "rescale" alone')
+            raise ValueError('a message has "at", and "prices" or "rescale"')
         if "rescale" in message:
-            return _plain(running.rescale(message["rescale"]))
+            return _plain(running.rescale(message["rescale"], at=message["at"]))
         return _plain(running.tick(message["prices"], at=message["at"]))
     except (ValueError, TypeError, AttributeError) as error:
         return _plain(running.standing(f"rejected: line {number}: {error}"))

@@ -55,8 +55,8 @@ def go_live(
     own, clock = fitted.data.clock, settings.setdefault("clock", fitted.data.clock)
     if clock is not None and (own is None or own.bar != clock.bar):
         raise ValueError(
-            f"the noise was inferred by {'row' if own is None else own.bar}, the live clock counts bars "
-            f"of {clock.bar}: fit data with that clock, HedgeData.from_prices(..., clock=...)"
+            f"the noise was inferred by {'row' if own is None else own.bar}, but the live clock counts "
+            f"bars of {clock.bar}: fit data with that clock, HedgeData.from_prices(..., clock=...)"
         )
     engine = fitted.online(draws=draws, explorers=explorers, forgetting=forgetting, shocks=shocks)
     return LiveFilter(engine, **settings)

@@ -6,7 +6,7 @@ NumPy and the standard library only, as all that trades.
 import math
 from collections import deque
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 f"few_draws is a share of the draws, from 0 to below 1, not {few_draws}"
             )
         self.strict, self.journal = strict, None
-        watch = None
+        single, watch = isinstance(engine, OnlineFilter), None
         if monitor is not None:
-            single = isinstance(engine, OnlineFilter)
             watch = monitor.start() if single else monitor.board(len(engine))
         self._begin(
             engine,
@@ -105,12 +104,13 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 "max_staleness": stale,
                 "keep": keep,
                 "few_draws": few_draws,
-                "few": [False] * (1 if isinstance(engine, OnlineFilter) else len(engine)),
+                "few": [False] * (1 if single else len(engine)),
                 "quotes": {},
                 "bars": 0,
                 "now": None,
                 "seq": 0,
                 "history": [],
+                "rescaled": None,
             },
             clock,
             watch,
@@ -157,18 +157,24 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             return self._signal(now.kept, outcome, signal.alarms, signal.tick)
         return signal
 
-    def rescale(self, factors: Mapping[str, float]) -> Signal:
+    def rescale(self, factors: Mapping[str, float], *, at: Any = None) -> Signal:
         """A leg is quoted otherwise from now on: a split, a multiplier, another currency.
 
         Args:
             factors: new price over old by ticker; 0.5 after a 2-for-1 split.
+            at: when; the same factors at the same time once more, after a crash say, do nothing.
 
         Raises:
             ValueError: a factor that is not positive, or a ticker that is no leg.
             OSError: the journal's disk fails. Nothing was rescaled.
         """
         type(self.engine).from_json(self.engine.to_json()).rescale(**self._of(factors))  # or raise
-        message = {"rescale": {ticker: float(factor) for ticker, factor in factors.items()}}
+        message = {
+            "rescale": {ticker: float(factor) for ticker, factor in factors.items()},
+            "at": None if at is None else Moment.of(at).kept,
+        }
+        if at is not None and message == self._rescaled:
+            return self.standing("duplicate: rescaled already at this time")
         self._record(message)
         signal = self._apply(message)
         self._settle()
@@ -222,6 +228,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "bars": self._bars,
             "now": self._now and self._now.kept,
             "seq": self.seq,
+            "rescaled": self._rescaled,
         }
 
     def close(self) -> None:
@@ -241,6 +248,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     ) -> None:
         self.engine, self.clock, self.watch = engine, clock, watch
         self._stale, self._bars, self.seq = held["max_staleness"], held["bars"], held["seq"]
+        self._rescaled = held["rescaled"]
         self._few_draws, self._few = held["few_draws"], np.array(held["few"], bool)
         least = -math.inf if engine.transform == "level" else 0.0
         self._quotes = Quotes(engine.tickers, least, held["quotes"])
@@ -290,14 +298,16 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self.seq = self.seq + 1 if self.journal is None else self.journal.append(message)
 
     def _settle(self) -> None:
-        """A snapshot now and then, so that the journal does not grow without end."""
+        """A snapshot now and then."""
         if self.journal is not None and self.journal.due:
-            self.journal.compact(self.to_json())
+            with suppress(OSError):  # the message is in; the next one tries again
+                self.journal.compact(self.to_json())
 
     def _apply(self, message: dict[str, Any]) -> Signal:
         """What a message does; the same again when it is replayed."""
         if "rescale" in message:
             self.engine.rescale(**self._of(message["rescale"]))
+            self._rescaled = message
             for ticker, factor in message["rescale"].items():
                 self._quotes.prices[ticker] *= factor
             for row in self._history:

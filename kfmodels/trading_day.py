@@ -195,8 +195,8 @@ def first_half_hour(
         >>> table = first_half_hour(
         ...     days.prices, days.clock, target="Y", hedge="X1", train_days=4, models={"live": fixed}
         ... )
-        >>> table.loc["first half hour", "removed"].index.to_list()
-        ['no hedge', 'static overnight, OLS on changes', 'static overnight, levels', 'live']
+        >>> table.loc[("first half hour", "live"), ["moves", "removed"]].round(2).to_list()
+        [4.0, 0.44]
     """
     known = known_ratios(
         prices,

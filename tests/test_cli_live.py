@@ -69,15 +69,18 @@ def test_every_line_is_answered_with_a_record_of_the_schema(saved: Path):
 
 def test_what_cannot_be_read_is_rejected_and_the_rest_goes_on(saved: Path):
     good = lines(3)
-    odd = ["not json\n", "[1]\n", '{"at": "2024"}\n', '{"rescale": {"GLD": 2}}\n', "\n"]
-    odd += [
-        '{"rescale": 3}\n',
-        '{"at": null, "prices": {}}\n',
-        '{"prices": 1, "at": "2025-01-01"}\n',
-    ]
-    found = live(saved, "".join([good[0], *odd, '{"rescale": {"SPY": 1}}\n', *good[1:]]))
+    odd = ["not json\n", "[1]\n", '{"at": "2024"}\n', '{"at": 1, "rescale": {"GLD": 2}}\n', "\n"]
+    odd += ['{"at": 1, "rescale": 3}\n', '{"at": null, "prices": {}}\n']
+    odd += ['{"prices": 1, "at": "2025-01-01"}\n']
+    split = '{"at": "2024-03-01", "rescale": {"SPY": 2}}\n'
+    back = '{"at": 1, "rescale": {"SPY": 0.5}}\n'
+    found = live(saved, "".join([good[0], *odd, split, split, back, *good[1:]]))
     outcomes = [record["outcome"].split(":")[0] for record in found]
-    assert outcomes == ["accepted"] + ["rejected"] * 7 + ["rescaled"] + ["accepted"] * 2
+    assert outcomes == [
+        *["accepted", *["rejected"] * 7],
+        *["rescaled", "duplicate", "rescaled"],
+        *["accepted"] * 2,
+    ]
     assert found[1]["outcome"].startswith("rejected: line 2: Expecting value")
     assert "GLD is not among the hedges" in found[4]["outcome"]
 

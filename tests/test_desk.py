@@ -18,8 +18,8 @@ from kfmodels.inference import fit
 from kfmodels.kalman import scan
 from kfmodels.live import LiveFilter
 from kfmodels.monitor import Monitor
-from kfmodels.online import OnlineFilter
 from kfmodels.new_noise import carried_over, refresh, refresh_later, seen
+from kfmodels.online import OnlineFilter
 from tests.unsampled import unsampled
 
 TRAIN = 60

@@ -47,7 +47,9 @@ def open_hedges(
     nights = np.flatnonzero(np.diff(times.normalize().asi8)) + 1
     for night in nights:
         axis.axvline(night - 0.5, color=FAINT, ls=":", lw=1.2)
-    ticks = np.unique(np.r_[np.linspace(0, len(times) - 1, 7).astype(int), nights])
+    even = np.linspace(0, len(times) - 1, 7).astype(int)
+    far = [tick for tick in even if all(abs(tick - night) > len(times) / 12 for night in nights)]
+    ticks = np.sort(np.r_[far, nights]).astype(int)
     shown = [f"{times[tick]:%a %H:%M}" for tick in ticks]
     axis.set_xticks(ticks, shown, fontsize=8, rotation=25, ha="right")
     axis.set_ylabel("hedge ratio")
@@ -56,39 +58,41 @@ def open_hedges(
 
 
 def alarms(z: pd.Series, rung: list[tuple[Any, str]], *, broken: Any = None) -> Figure:
-    """Innovations in forecast sds, the alarms they set off, and when the pair really broke.
+    """Innovations in forecast sds, and above them the alarms they set off, a line for each kind.
 
     Args:
         z: by time.
         rung: time and kind of each alarm.
-        broken: time of the break, where it is known.
+        broken: time at which the pair broke, where that is known.
 
     Example:
         >>> at = pd.date_range("2024-03-04 09:35", periods=9, freq="5min", tz="America/New_York")
         >>> figure = alarms(pd.Series(np.linspace(0, 4, 9), at), [(at[8], "variance up")])
-        >>> [text.get_text() for text in figure.axes[0].texts]
+        >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
         ['variance up']
     """
-    figure, axes = blank(9, 3)
-    axis, place = axes[0, 0], pd.Series(np.arange(len(z)), z.index)
-    axis.axhspan(-Z90, Z90, color=BAND, alpha=0.4, lw=0)
-    axis.plot(place, z.to_numpy(), ".", ms=3, color=INK)
-    top = 1.15 * max(3.0, float(z.abs().max()))
+    kinds = list(dict.fromkeys(kind for _, kind in rung))[::-1]
+    tall = 0.25 + 0.2 * len(kinds)
+    figure, axes = blank(9, 2.6 + tall, 2, sharex=True, height_ratios=[tall, 2.6])
+    above, below = axes[:, 0]
+    place = pd.Series(np.arange(len(z)), z.index)
+    above.plot(
+        [place[at] for at, _ in rung],
+        [kinds.index(kind) for _, kind in rung],
+        "|",
+        color=OTHER,
+        ms=9,
+    )
+    above.set_yticks(range(len(kinds)), kinds, fontsize=8)
+    above.set_ylim(-0.6, len(kinds) - 0.4)
+    above.tick_params(axis="x", length=0)
+    below.axhspan(-Z90, Z90, color=BAND, alpha=0.5, lw=0)
+    below.plot(place, z.to_numpy(), ".", ms=4, color=INK)
     if broken is not None:
-        axis.axvline(place[broken], color=FAINT, ls=":", lw=1.5, label="the ratio starts to jump")
-        axis.legend(frameon=False, fontsize=8, loc="lower left")
-    for number, (at, kind) in enumerate(rung):
-        axis.axvline(place[at], color=OTHER, lw=1.2)
-        axis.annotate(
-            kind,
-            (place[at], top * (0.92 - 0.14 * (number % 3))),
-            xytext=(4, 0),
-            textcoords="offset points",
-            color=OTHER,
-            fontsize=8,
-        )
+        for axis in (above, below):
+            axis.axvline(place[broken], color=FAINT, ls=":", lw=1.5)
     ticks = np.linspace(0, len(z) - 1, 7).astype(int)
     times = pd.DatetimeIndex(z.index)
-    axis.set_xticks(ticks, [f"{times[tick]:%a %H:%M}" for tick in ticks], fontsize=8)
-    axis.set(ylabel="z", ylim=(-top, top))
+    below.set_xticks(ticks, [f"{times[tick]:%a %H:%M}" for tick in ticks], fontsize=8)
+    below.set_ylabel("z, and the 90 % band")
     return figure
