@@ -95,16 +95,16 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 f"few_draws is a share of the draws, from 0 to below 1, not {few_draws}"
             )
         self.strict, self.journal = strict, None
-        single, watch = isinstance(engine, OnlineFilter), None
+        count, watch = len(engine) if isinstance(engine, OnlineBoard) else 0, None
         if monitor is not None:
-            watch = monitor.start() if single else monitor.board(len(engine))
+            watch = monitor.board(count) if count else monitor.start()
         self._begin(
             engine,
             {
                 "max_staleness": stale,
                 "keep": keep,
                 "few_draws": few_draws,
-                "few": [False] * (1 if single else len(engine)),
+                "few": [False] * max(count, 1),
                 "quotes": {},
                 "bars": 0,
                 "now": None,
