@@ -56,14 +56,15 @@ def carried_over(engine: OnlineFilter, fitted: HedgeFit) -> OnlineFilter:
 
     Mean and total covariance of the coefficients are the same before and after, to rounding: each new
     draw starts at $m = E[\theta]$ with $P_k v_k = \mathrm{Var}[\theta]$. What changes is how they move
-    from here on, and how the next price is judged.
+    from here on, and how the next price is judged. A filter that has explorers gets as many new ones.
 
     Raises:
         ValueError: the fit is of other tickers or of another transform.
 
     Source: moment matching as in Harrison and Stevens (1976), Bayesian forecasting, JRSS B 38.
     """
-    new = fitted.online(draws=min(engine.draws, fitted.tree["mixture"].sizes["noise_draw"]))
+    most = fitted.tree["mixture"].sizes["noise_draw"]
+    new = fitted.online(draws=min(engine.draws, most), explorers=max(0, engine.draws - most))
     if new.tickers != engine.tickers or new.transform != engine.transform:
         raise ValueError(
             f"the fit is of {', '.join(new.tickers)} ({new.transform}), the filter of "

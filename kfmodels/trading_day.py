@@ -148,6 +148,7 @@ def opening_table(
     number, opened = _sessions(known.data)
     first = np.diff(number, prepend=number[0]) > 0
     at_open = ~first & (opened <= pd.Timedelta(minutes=minutes))
+    bare, usual = (hedged.columns.get_indexer([name]) for name in (NO_HEDGE, CHANGES))
     table = {}
     for period, rows in zip(PERIODS, (first, at_open, ~first & ~at_open), strict=True):
         keep = rows & judged
@@ -159,8 +160,8 @@ def opening_table(
             )
         counts = _resampled(len(days), seed)
         squares = _means(hedged[keep].to_numpy() ** 2, day, counts)
-        removed = 1 - squares / squares[:, [hedged.columns.get_loc(NO_HEDGE)]]
-        gain = removed - removed[:, [hedged.columns.get_loc(CHANGES)]]
+        removed = 1 - squares / squares[:, bare]
+        gain = removed - removed[:, usual]
         found: dict[str, Any] = {"moves": int(keep.sum()), "left_bp": 1e4 * np.sqrt(squares[0])}
         found |= _with_error("removed", "se", removed) | _with_error("gain", "gain_se", gain)
         covered = _means(inside[keep].to_numpy(), day, counts)
@@ -234,9 +235,8 @@ def _static(plain: HedgeData, number: np.ndarray, window: int) -> pd.DataFrame:
     for oldest, today in zip(days, days[window:], strict=False):
         past = (number >= oldest) & (number < today)
         cov = np.cov(returns[past & complete].T)
-        logs = HedgeData.from_prices(
-            plain.prices[past], target=plain.target, hedges=list(plain.hedges)
-        )
+        before: Any = plain.prices[past]
+        logs = HedgeData.from_prices(before, target=plain.target, hedges=list(plain.hedges))
         table.loc[number == today, CHANGES] = cov[0, 1] / cov[1, 1]
         table.loc[number == today, LEVELS] = ols_on_levels(logs).iloc[0]
     return table

@@ -1,5 +1,7 @@
 """Run every notebook from top to bottom, two at a time; with --write, keep the outputs.
 
+    python -m tests.notebooks [--write] [04 ...]
+
 Without it, nothing is written and the run fails on an error, on a notebook that was committed
 without outputs, or on one over 300 kB.
 """
@@ -32,7 +34,7 @@ def problems(path: Path) -> list[str]:
 def run(path: Path, *, write: bool) -> list[str]:
     """What is wrong with a notebook, once it was run."""
     notebook = nbformat.read(path, 4)
-    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": FOLDER}})
+    client = NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": FOLDER}})
     try:
         client.execute()
     except Exception as error:
@@ -45,9 +47,9 @@ def run(path: Path, *, write: bool) -> list[str]:
 
 
 def main() -> int:
-    write = sys.argv[1:] == ["--write"]
+    write, wanted = "--write" in sys.argv, tuple(set(sys.argv[1:]) - {"--write"})
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    paths = sorted(FOLDER.glob("*.ipynb"))
+    paths = sorted(p for p in FOLDER.glob("*.ipynb") if not wanted or p.name.startswith(wanted))
     wrong = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
         results = pool.map(lambda path: run(path, write=write), paths)

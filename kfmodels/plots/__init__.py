@@ -2,6 +2,8 @@
 
 from kfmodels.plots.board import board as board
 from kfmodels.plots.board import heat_map as heat_map
+from kfmodels.plots.live import alarms as alarms
+from kfmodels.plots.live import open_hedges as open_hedges
 from kfmodels.plots.pair import hedge_ratio_and_spread as hedge_ratio_and_spread
 from kfmodels.plots.pair import spreads as spreads
 from kfmodels.plots.priors import likelihood as likelihood

@@ -7,6 +7,7 @@ sample and by the same function. Whoever wins: the table is printed as it comes.
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
     prices = real_prices(FILE)
     tables = [real(prices, pair, options.train) for pair in options.pairs]
     if len(tables) > 1:
-        mean = pd.concat(tables).groupby(level=["period", "method"], sort=False)[SHOWN].mean()
+        mean: Any = pd.concat(tables).groupby(level=["period", "method"], sort=False)[SHOWN].mean()
         print(f"\nmean over the {len(tables)} real pairs")
         print(mean[["removed", "gain", "covered"]])
     return 0
@@ -78,10 +79,9 @@ def real(prices: pd.DataFrame, pair: str, train: int) -> pd.DataFrame:
     """One real pair."""
     start = time.perf_counter()
     target, hedge = pair.split("/")
+    legs: Any = prices[[target, hedge]]
     clock = Clock.hours("09:30", "16:00", zone="America/New_York", bar="1min")
-    known = known_ratios(
-        prices[[target, hedge]], clock, target=target, hedge=hedge, train_days=train
-    )
+    known = known_ratios(legs, clock, target=target, hedge=hedge, train_days=train)
     table = opening_table(known)
     print(f"\n{pair}: {said(known.fits[NIGHTS])}; {time.perf_counter() - start:.0f} s")
     print(table[SHOWN])
@@ -90,6 +90,7 @@ def real(prices: pd.DataFrame, pair: str, train: int) -> pd.DataFrame:
 
 def said(fitted: HedgeFit) -> str:
     """What a night was found to be worth."""
-    bars = fitted.tree["posterior"]["gap_bars"].sel(gap="overnight").values.ravel()
+    posterior: Any = fitted.tree["posterior"]
+    bars = posterior["gap_bars"].sel(gap="overnight").values.ravel()
     low, middle, high = np.quantile(bars, [0.05, 0.5, 0.95])
     return f"inferred {middle:.0f} bars, 90 % {low:.0f} .. {high:.0f}"
