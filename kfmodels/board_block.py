@@ -123,7 +123,7 @@ class Block:
         np.copyto(then.table, now.table)
         for lane, by in zip(then.table[::2], passing.by, strict=True):
             if by is not None:
-                passing.widen(lane, by, out=lane)
+                passing.widen(lane, self._bounded(by), out=lane)
         gone = np.flatnonzero(~seen)
         if len(gone):  # who knows nothing any more could not know less, and need not
             wide = gone[then.table[::4, gone].max((0, 2)) > _WIDEST]
@@ -142,6 +142,13 @@ class Block:
         np.exp(self.log_weights, out=self.weights)
         self.centre(then, self.weights)
         self.middle, self.apart = then.centre.copy(), then.apart.copy()
+
+    def _bounded(self, by: np.ndarray) -> np.ndarray:
+        """Factors of fading that leave a draw no wider than one that knows nothing."""
+        if self.passing.widen is np.add or not by.max() > 2:
+            return by
+        widest = self.now.table[::4].max(0)
+        return np.minimum(by, np.maximum(_WIDEST / widest, 1))
 
     def look(self, y: np.ndarray, x: np.ndarray, told: Told) -> None:
         """Forecast and innovation of every pair, in every draw and over the draws."""
@@ -167,17 +174,15 @@ class Block:
             np.vecdot(self.then.dof, weights, out=told.dof[part])
 
     def doubt(self, limit: float) -> None:
-        """Weigh every row by how far it is from its forecast in each draw, as `Robust` does."""
+        """Widen every row by how far it is from its forecast in each draw, as `Robust` does."""
         doubt, error = self.spare, self.rows[1]
         np.multiply(error, error, out=doubt)
         doubt /= self.scale
         doubt /= limit**2
         self.var += self.passing.noise * doubt
-        doubt += 1
-        self.density += _CONSTANT if self.then.dof is None else 0.0
-        self.density /= doubt
+        self._densities()
         np.add(self.log_weights, self.density, out=self.joint)
-        self.norm = _log_mean(self.joint, doubt)
+        self.norm = _log_mean(self.joint, self.spare)
 
     def widen(self, places: list[int]) -> None:
         """The variances of some intercepts wide enough for the innovation; no draw is judged by it."""

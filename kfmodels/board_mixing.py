@@ -151,7 +151,8 @@ class BoardMixture:
         if isinstance(self.drift, RandomWalk):
             widen, rates, idle = np.add, self.drift.noise * time, 0.0
         else:
-            grown = self.drift.moving * (self.drift.factor**-time - 1)
+            with np.errstate(over="ignore"):  # the block bounds what this widens
+                grown = self.drift.moving * (self.drift.factor**-time - 1)
             widen, rates, idle = np.multiply, 1 + grown, 1.0
         by = tuple(
             None if (rates[lane] == idle).all() else np.broadcast_to(rates[lane], self.shape).copy()

@@ -78,7 +78,7 @@ def _answer(running: "LiveFilter", line: str, number: int) -> dict[str, Any]:
         if "rescale" in message:
             return _plain(running.rescale(message["rescale"], at=message["at"]))
         return _plain(running.tick(message["prices"], at=message["at"]))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         return _plain(running.standing(f"rejected: line {number}: {error}"))
 
 

@@ -78,7 +78,10 @@ class Legs:
             raise ValueError(
                 f"{', '.join(unknown)} is not among the hedges, which are {', '.join(self.hedges)}"
             )
-        found = np.array([target, *(hedges.get(name, 1.0) for name in self.hedges)], float)
+        try:
+            found = np.array([target, *(hedges.get(name, 1.0) for name in self.hedges)], float)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"a factor is no number: {target!r}, {dict(hedges)!r}") from error
         for name, factor in zip(self.names, found.tolist(), strict=True):
             if not 0 < factor < math.inf:
                 raise ValueError(

@@ -3,6 +3,7 @@
 NumPy and the standard library only, as all that trades.
 """
 
+import json
 import math
 from collections import deque
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kfmodels.clock import Clock, Elapsed
+from kfmodels.engines import Engine, advance, identity, quarantined, rescale
 from kfmodels.journal import Journal
 from kfmodels.monitor import BoardWatch, Monitor, Watch
 from kfmodels.online import OnlineFilter
@@ -24,7 +26,8 @@ from kfmodels.signals import Signal, few_draws
 
 FORMAT = "kfmodels live filter"
 VERSION = 1
-Engine = OnlineFilter | OnlineBoard
+_FARTHEST = 1e99
+"""A z beyond is as odd as one at it."""
 
 
 class LiveFilter(AbstractContextManager["LiveFilter"]):
@@ -111,13 +114,14 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 "seq": 0,
                 "history": [],
                 "rescaled": None,
+                "factors": {},
             },
             clock,
             watch,
         )
         if journal is not None:
             self.journal = Journal.open(
-                journal, self.to_json(), identity=_identity(engine), durable=durable
+                journal, self.to_json(), identity=identity(engine), durable=durable
             )
             self._restore(self.journal.snapshot)
             for seq, message in self.journal.messages():
@@ -162,13 +166,16 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
         Args:
             factors: new price over old by ticker; 0.5 after a 2-for-1 split.
-            at: when; the same factors at the same time once more, after a crash say, do nothing.
+            at: from when on prices are in the new units, all that come later unless given. The same
+                factors at the same time once more, after a crash say, do nothing.
 
         Raises:
             ValueError: a factor that is not positive, or a ticker that is no leg.
             OSError: the journal's disk fails. Nothing was rescaled.
         """
-        type(self.engine).from_json(self.engine.to_json()).rescale(**self._of(factors))  # or raise
+        trial = type(self.engine).from_json(self.engine.to_json())
+        rescale(trial, factors)
+        json.dumps(trial.to_json(), allow_nan=False)  # or raise, before anything is changed
         message = {
             "rescale": {ticker: float(factor) for ticker, factor in factors.items()},
             "at": None if at is None else Moment.of(at).kept,
@@ -188,10 +195,11 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         """Go on with a filter of the same legs whose noise was inferred anew; see `refresh`.
 
         Raises:
-            ValueError: other legs or another transform.
+            ValueError: other legs, other pairs or another transform; a journal of another thread.
             OSError: the journal's disk fails. Nothing was replaced.
         """
         same = type(engine) is type(self.engine) and engine.tickers == self.engine.tickers
+        same = same and getattr(engine, "names", ()) == getattr(self.engine, "names", ())
         if not same or engine.transform != self.engine.transform:
             raise ValueError(
                 f"the new filter is of {', '.join(engine.tickers[:4])} ({engine.transform}), this one "
@@ -202,7 +210,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         try:
             if self.journal is not None:
                 self.journal.compact(self.to_json())
-        except OSError:
+        except BaseException:
             self.engine, self._row = before
             raise
 
@@ -229,6 +237,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "now": self._now and self._now.kept,
             "seq": self.seq,
             "rescaled": self._rescaled,
+            "factors": self.factors,
         }
 
     def close(self) -> None:
@@ -248,7 +257,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     ) -> None:
         self.engine, self.clock, self.watch = engine, clock, watch
         self._stale, self._bars, self.seq = held["max_staleness"], held["bars"], held["seq"]
-        self._rescaled = held["rescaled"]
+        self._rescaled, self.factors = held["rescaled"], dict(held["factors"])
         self._few_draws, self._few = held["few_draws"], np.array(held["few"], bool)
         least = -math.inf if engine.transform == "level" else 0.0
         self._quotes = Quotes(engine.tickers, least, held["quotes"])
@@ -281,8 +290,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         if row is not None and now.number < row.number:
             late = span(row.number - now.number, now.kind)
             raise ValueError(f"out of order, {late} before the last row")
-        if self.clock is not None and row is not None:
-            self.clock.between(row.kept, now.kept)  # a time the clock cannot read is refused here
+        if self.clock is not None:  # a time that it cannot read is refused here
+            self.clock.between((row or now).kept, now.kept)
         return now
 
     def _sorted(self, prices: Any, now: Moment) -> tuple[dict[str, float], list[str], list[str]]:
@@ -306,19 +315,22 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _apply(self, message: dict[str, Any]) -> Signal:
         """What a message does; the same again when it is replayed."""
         if "rescale" in message:
-            self.engine.rescale(**self._of(message["rescale"]))
+            rescale(self.engine, message["rescale"])
             self._rescaled = message
-            for ticker, factor in message["rescale"].items():
-                self._quotes.prices[ticker] *= factor
+            factors, at = message["rescale"], message["at"]
+            before = None if at is None else Moment.of(at)
+            self._quotes.rescale(factors, before)
             for row in self._history:
-                row["prices"] = {
-                    name: price and price * message["rescale"].get(name, 1.0)
-                    for name, price in row["prices"].items()
-                }
-            return self._signal(self.engine.at, "rescaled", ())
+                if before is None or Moment.of(row["at"]).number < before.number:
+                    row["prices"] = {
+                        name: price and price * factors.get(name, 1.0)
+                        for name, price in row["prices"].items()
+                    }
+            self.factors |= {n: self.factors.get(n, 1.0) * f for n, f in factors.items()}
+            return self._signal(self.engine.at if at is None else at, "rescaled", ())
         now = Moment.of(message["at"])
-        self._bars += self._now is None or now.number > self._now.number
-        self._now = now
+        if self._now is None or now.number > self._now.number:
+            self._bars, self._now = self._bars + 1, now
         self._quotes.take(message["prices"], now)
         row, absent = self._quotes.row(now, self._stale)
         single = isinstance(self.engine, OnlineFilter)
@@ -326,12 +338,15 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             return self._signal(now.kept, f"skipped: {', '.join(absent)}", ())
         passed = self._passed(now)
         try:
-            tick = self._advance(row, now, passed)
+            tick = advance(self.engine, row, now.kept, passed)
         except ValueError as error:
             return self._signal(now.kept, f"rejected: {error}", ())
         self._bars, self._row = 0, now
+        doubted = quarantined(self.engine, tick)
+        self._quotes.doubted |= doubted
+        prices = {n: None if p != p or n in doubted else p for n, p in row.items()}
         self._history.append(
-            {"at": now.kept, "prices": _plain(row), "dt": passed.bars, "gaps": passed.gaps}
+            {"at": now.kept, "prices": prices, "dt": passed.bars, "gaps": passed.gaps}
         )
         outcome = tick.outcome if isinstance(tick, Tick) else ACCEPTED
         return self._signal(now.kept, outcome, self._watched(tick), tick)
@@ -342,12 +357,6 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             return Elapsed(float(self._bars), {})
         return self.clock.between(self._row.kept, now.kept)
 
-    def _advance(self, row: dict[str, float], now: Moment, passed: Elapsed) -> Tick | BoardTick:
-        if isinstance(self.engine, OnlineBoard):
-            return self.engine.update(row, at=now.kept, dt=passed.bars, gaps=passed.gaps)
-        y = row[self.engine.target]
-        return self.engine.update(y=y, x=row, at=now.kept, dt=passed.bars, gaps=passed.gaps)
-
     def _watched(self, tick: Tick | BoardTick) -> tuple[Any, ...]:
         """Alarms set off by a row that was learnt from; a shock in quarantine is one already."""
         effective = np.atleast_1d(tick.effective_draws)
@@ -357,20 +366,14 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             found = [(tick.names[p], few_draws(effective[p], self.engine.draws)) for p in fewer]
             if isinstance(self.watch, BoardWatch):
                 z, dof = tick.learnt()
+                z = np.clip(z, -_FARTHEST, _FARTHEST)
                 found += [(tick.names[pair], alarm) for pair, alarm in self.watch.update(z, dof)]
             return tuple(found)
         alone = tuple(few_draws(effective[p], self.engine.draws) for p in fewer)
         if isinstance(self.watch, Watch) and tick.observed and tick.outcome.startswith(ACCEPTED):
-            alone += self.watch.update(tick.z, tick.dof if tick.dof < math.inf else None)
+            z = min(max(tick.z, -_FARTHEST), _FARTHEST)
+            alone += self.watch.update(z, tick.dof if tick.dof < math.inf else None)
         return alone
-
-    def _of(self, factors: Mapping[str, float]) -> dict[str, Any]:
-        """Factors as the engine takes them."""
-        if isinstance(self.engine, OnlineBoard):
-            return {"factors": dict(factors)}
-        target = self.engine.target
-        others = {name: factor for name, factor in factors.items() if name != target}
-        return {"target": factors.get(target, 1.0), "hedges": others}
 
     def _refused(self, at: Any, why: str) -> Signal:
         if self.strict:
@@ -387,14 +390,3 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             condition = max(self.watch.conditions, key=("ok", "watch", "broken").index)
         tick = self.engine.standing() if tick is None else tick
         return Signal(self.seq, at, outcome, tick, alarms, condition)
-
-
-def _plain(row: dict[str, float]) -> dict[str, float | None]:
-    """Prices as JSON has them, which knows no NaN."""
-    return {name: None if price != price else price for name, price in row.items()}
-
-
-def _identity(engine: Engine) -> str:
-    """What a journal belongs to: the fit, or at least the legs."""
-    made = getattr(engine, "fit_id", None) or f"noise until {engine.until}"
-    return f"{made}; {', '.join(engine.tickers)}; {engine.transform}"

@@ -123,12 +123,19 @@ class Mixture:
             table = stand.table + (self._walk if time is dt and dt == 1.0 else self._walk * time)
         else:
             table = stand.table.copy()
+            time = np.minimum(time, self._longest(table))
             wide = self.drift.widen(state_of(table, self.n).cov, time)
             table[self.n :] = wide.reshape(self.n**2, -1)
         log_weights, weights = stand.log_weights, stand.weights
         if self.forgetting < 1 and len(weights) > 1:
             log_weights, weights, _ = weighed(log_weights * self.forgetting**dt)
         return Stand(table, self.noise.fade(stand.scale, dt), log_weights, weights, noise)
+
+    def _longest(self, table: np.ndarray) -> np.ndarray:
+        """Bars of fading after which a draw knows nothing, and could not know less."""
+        widest = table[self.n :: self.n + 1].max(0)
+        with np.errstate(divide="ignore"):
+            return np.maximum(np.log(_WIDEST / widest), 0) / -np.log(self.drift.factor)
 
     def held(self, ahead: Stand, before: Stand) -> Stand:
         """`ahead`, if its draws know anything; else they could not know less, and need not."""
@@ -181,11 +188,11 @@ class Mixture:
             return ahead.log_weights, ahead.weights, float(density[0])
         return weighed(ahead.log_weights + density)
 
-    def robust(self, ahead: Stand, seen: Look, limit: float) -> tuple[Look, np.ndarray]:
-        """The row with the variance that a doubtful one has, and its weight in each draw."""
+    def robust(self, ahead: Stand, seen: Look, limit: float) -> Look:
+        """The row with the variance that a doubtful one has."""
         scale = self.squared_scale(ahead) * seen.var
         doubt = seen.missed * seen.missed / (limit**2 * scale)
-        return seen._replace(var=seen.var + ahead.noise * doubt), 1 / (1 + doubt)
+        return seen._replace(var=seen.var + ahead.noise * doubt)
 
     def widened(self, ahead: Stand, seen: Look) -> Stand:
         """The variance of the last coefficient, the intercept, wide enough for the innovation."""

@@ -22,8 +22,9 @@ def seen(live: LiveFilter, earlier: pd.DataFrame | None = None) -> HedgeData:
 
     Args:
         live: of one target.
-        earlier: prices by date before them, such as those of the first fit; rows that the filter
-            remembers itself are left out.
+        earlier: prices by date before them, such as those of the first fit, in the units of that time:
+            what was rescaled since is applied to them too. Rows that the filter remembers itself are
+            left out.
 
     Raises:
         ValueError: too few rows, or what `HedgeData.from_prices` refuses; a board, whose pairs are
@@ -36,7 +37,9 @@ def seen(live: LiveFilter, earlier: pd.DataFrame | None = None) -> HedgeData:
     index: Any = pd.to_datetime([row["at"] for row in rows])
     table = pd.DataFrame([row["prices"] for row in rows], index=index, columns=list(engine.tickers))
     if earlier is not None:
-        before: Any = earlier[list(engine.tickers)]
+        before: Any = earlier[list(engine.tickers)] * [
+            live.factors.get(n, 1.0) for n in engine.tickers
+        ]
         if len(table):
             zone = getattr(before.index, "tz", None)
             table.index = index if zone is None or index.tz is None else index.tz_convert(zone)
@@ -93,7 +96,7 @@ class Refresh:
     """New noise on its way, while the live filter goes on; made by `refresh_later`."""
 
     def __init__(self, live: LiveFilter, future: "Future[HedgeFit]") -> None:
-        self.live, self.future = live, future
+        self.live, self.future, self._factors = live, future, dict(live.factors)
 
     @property
     def done(self) -> bool:
@@ -104,9 +107,12 @@ class Refresh:
         """Put the new noise in place, between two ticks; waits for it if it is not there.
 
         Raises:
-            Exception: what the fit raised. The filter then goes on with the noise it has.
+            Exception: what the fit raised; a ValueError if prices were rescaled since it began. The
+                filter then goes on with the noise it has.
         """
         fitted = self.future.result()
+        if self.live.factors != self._factors:
+            raise ValueError("prices were rescaled while the noise was inferred: refresh once more")
         engine = self.live.engine
         assert isinstance(engine, OnlineFilter)  # or there had been nothing to fit
         self.live.replace(carried_over(engine, fitted))

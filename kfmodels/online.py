@@ -342,13 +342,13 @@ class OnlineFilter:
         streak, outcome = 0, ACCEPTED
         if isinstance(shocks, Robust):
             outcome = shocks.judge(found["z"])
-            seen, trust = mixture.robust(ahead, seen, shocks.limit)
-            *weights, _ = mixture.weighed(ahead, density * trust)
+            seen = mixture.robust(ahead, seen, shocks.limit)
+            *weights, _ = mixture.weighed(ahead, mixture.density(ahead, seen))
         elif isinstance(shocks, Quarantine):
             streak, outcome = shocks.judge(found["z"], self.streak)
-            if streak and self.last_prices is not None:
-                outcome += split_sentence(self._legs.names, prices, self.last_prices.tolist())
             if 0 < abs(streak) < shocks.confirm:
+                if self.last_prices is not None:
+                    outcome += split_sentence(self._legs.names, prices, self.last_prices.tolist())
                 return self._commit(ahead, at, outcome, self.last_prices, streak, found=found)
             if streak and self.coordinates.intercept and self.transform != "return":
                 # the level takes the move, and no draw is judged by what none could foresee

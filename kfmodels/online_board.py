@@ -352,7 +352,7 @@ class OnlineBoard:
         for number in np.flatnonzero(~told.seen).tolist():
             words[number] = self._legs.skipped(number, prices)
         for number, word in told.words.items():
-            split = isinstance(self.shocks, Quarantine)
+            split = isinstance(self.shocks, Quarantine) and not told.learnt[number]
             words[number] = word + (
                 self._legs.split(number, prices, self.last_prices) if split else ""
             )

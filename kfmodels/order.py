@@ -16,6 +16,8 @@ def instant(at: Any) -> tuple[str, int]:
         ValueError: it is no time.
     """
     if isinstance(at, (int, np.integer)) and not isinstance(at, bool):
+        if not -(2**63) <= at < 2**63:
+            raise ValueError("a time that is a number must fit into 64 bits")
         return "a number", int(at)
     nanoseconds, aware = read(at)
     return f"a time {'with' if aware else 'without'} a time zone", nanoseconds

@@ -41,7 +41,7 @@ class Quotes:
     Args:
         tickers: of the legs.
         least: prices must be above it.
-        held: `{ticker: [price, time]}` as `to_json` gave it.
+        held: `{ticker: [price, time, doubted]}` as `to_json` gave it.
     """
 
     def __init__(
@@ -50,8 +50,11 @@ class Quotes:
         self.tickers, self._least = tuple(tickers), least
         self.prices = dict.fromkeys(self.tickers, math.nan)
         self.times: dict[str, Moment | None] = dict.fromkeys(self.tickers)
-        for ticker, (price, at) in (held or {}).items():
+        self.doubted: set[str] = set()
+        for ticker, (price, at, doubted) in (held or {}).items():
             self.prices[ticker], self.times[ticker] = price, Moment.of(at)
+            if doubted:
+                self.doubted.add(ticker)
 
     def sort(
         self, given: Mapping[str, Any], now: Moment
@@ -68,7 +71,7 @@ class Quotes:
             if value is None:
                 continue
             try:
-                price = float(value)
+                price = float("no number" if isinstance(value, bool) else value)
             except (TypeError, ValueError, OverflowError):
                 wrong.append(f"{ticker} has the price {value!r}, which is no number")
                 continue
@@ -93,22 +96,42 @@ class Quotes:
         """Keep what `sort` found good."""
         for ticker, price in prices.items():
             self.prices[ticker], self.times[ticker] = price, now
+        self.doubted -= prices.keys()
 
     def row(self, now: Moment, max_staleness: int) -> tuple[dict[str, float], list[str]]:
-        """Price of every leg, NaN where it is older than that; and what is missing, in words."""
+        """Price of every leg, NaN where it is not of that time; and what is missing, in words.
+
+        A price whose row went into quarantine makes no second row: it cannot confirm itself.
+        """
         row, absent = {}, []
         for ticker, at in self.times.items():
-            fresh = at is not None and now.number - at.number <= max_staleness
+            age = 0 if at is None else now.number - at.number
+            fresh = at is not None and 0 <= age <= max_staleness and ticker not in self.doubted
             row[ticker] = self.prices[ticker] if fresh else math.nan
             if at is None:
                 absent.append(f"no price of {ticker}")
+            elif age < 0:
+                absent.append(f"{ticker} is {span(-age, now.kind)} ahead")
+            elif age > max_staleness:
+                absent.append(f"stale {ticker} {span(age, now.kind)}")
             elif not fresh:
-                absent.append(f"stale {ticker} {span(now.number - at.number, now.kind)}")
+                absent.append(f"no new price of {ticker}")
         return row, absent
+
+    def rescale(self, factors: Mapping[str, float], before: Moment | None) -> None:
+        """Put the prices of before a moment, all without one, in new units."""
+        for ticker, factor in factors.items():
+            at = self.times[ticker]
+            if at is not None and (before is None or at.number < before.number):
+                self.prices[ticker] *= factor
 
     def to_json(self) -> dict[str, list[Any]]:
         """What is held, as plain lists."""
-        return {ticker: [self.prices[ticker], at.kept] for ticker, at in self.times.items() if at}
+        return {
+            ticker: [self.prices[ticker], at.kept, ticker in self.doubted]
+            for ticker, at in self.times.items()
+            if at
+        }
 
 
 def span(number: int, kind: str) -> str:

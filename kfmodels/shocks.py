@@ -59,7 +59,8 @@ class Robust:
     r"""A tick counts the less the farther it is from its forecast; its influence is bounded.
 
     The observation variance of the row is multiplied by $1 + z_t^2 / \text{limit}^2$ (inverse
-    multi-quadric weights), so that the state moves by at most a bounded amount and by ever less beyond.
+    multi-quadric weights), in each noise draw by its own z, so that the state moves by at most a
+    bounded amount and by ever less beyond. That variance is also what the draws are weighed by.
 
     Args:
         limit: in predictive sds, above 0; at that z the row weighs half.

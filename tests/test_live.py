@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def engine(live: LiveFilter) -> str:
 
 # -- outcomes --------------------------------------------------------------------------------------
 
+PAIRS = (("XLE", "SPY"), ("XLE", "USO"), ("XOM", "SPY"))
 ROW = {"XLE": 90.1, "SPY": 500.5}
 LATE = START + timedelta(minutes=3, seconds=10)
 ODD = {
@@ -119,7 +121,8 @@ def test_a_leg_that_comes_too_late_is_named():
     live.tick({"XLE": 90.0, "SPY": 500.0}, at=START)
     live.tick({"SPY": 500.1}, at=START + MINUTE)
     late = live.tick({"SPY": 499.0, "USO": 70.0}, at=START + MINUTE / 2)
-    assert late.outcome == "accepted; rejected: SPY is out of order, 00:00:30 before its last price"
+    ahead = "skipped: SPY is 00:00:30 ahead"  # and makes no row of the past
+    assert late.outcome == f"{ahead}; rejected: SPY is out of order, 00:00:30 before its last price"
 
 
 # -- time ------------------------------------------------------------------------------------------
@@ -246,6 +249,108 @@ def test_alarms_come_with_the_row_that_set_them_off():
     assert signal.condition in ("watch", "broken")
 
 
+def test_a_bad_print_does_not_confirm_itself():
+    """The other leg comes alone while the bad price is still fresh."""
+    live = made_live(made_filter(shocks=Quarantine(6.0)), max_staleness=timedelta(seconds=30))
+    rows = feed(12)
+    for prices, at in rows[:10]:
+        live.tick(prices, at=at)
+    (prices, at), before = rows[10], engine(live)
+    bad = live.tick(prices | {"SPY": prices["SPY"] / 2}, at=at)
+    assert bad.outcome.startswith("quarantined")
+    alone = live.tick({"XLE": prices["XLE"]}, at=at + timedelta(seconds=1))
+    assert alone.outcome == "skipped: no new price of SPY"
+    assert live.history()[-1]["prices"] == {"XLE": None, "SPY": None}
+    assert live.tick(*rows[11][:1], at=rows[11][1]).outcome == "accepted"
+    assert before != engine(live)
+
+
+def test_a_rescale_leaves_what_came_in_the_new_units():
+    live = made_live(max_staleness=timedelta(minutes=5))
+    rows = feed(4)
+    for prices, at in rows[:2]:
+        live.tick(prices, at=at)
+    split = rows[2][1]
+    live.tick({"SPY": rows[2][0]["SPY"] / 4}, at=split + timedelta(seconds=1))
+    live.rescale({"SPY": 0.25}, at=split)
+    assert live.history()[0]["prices"]["SPY"] == pytest.approx(rows[0][0]["SPY"] / 4)
+    signal = live.tick({"XLE": rows[2][0]["XLE"]}, at=split + timedelta(seconds=2))
+    assert signal.accepted
+    assert live.history()[-1]["prices"]["SPY"] == rows[2][0]["SPY"] / 4
+    assert live.rescale({"SPY": 0.25}, at=split).outcome.startswith("duplicate")
+    before = document(live)
+    for wrong in ({"SPY": -1.0}, {"GLD": 2.0}, {"SPY": 10**400}, {"XLE": "a"}):
+        with pytest.raises(ValueError, match="factor|hedges"):
+            live.rescale(wrong)
+    assert document(live) == before
+
+
+def test_robust_weights_do_not_depend_on_the_unit_of_the_price():
+    one = made_filter(transform="level", shocks=Robust(2.0))
+    other = OnlineFilter.from_json(one.to_json())
+    other.rescale(target=100.0)
+    for number, (prices, _) in enumerate(feed(40)):
+        y = prices["XLE"] * (1.05 if number % 9 == 4 else 1.0)
+        one.update(y=y, x=prices["SPY"])
+        other.update(y=100 * y, x=prices["SPY"])
+    assert_allclose(other.weights, one.weights, rtol=1e-9)
+
+
+@pytest.mark.parametrize("board", [False, True])
+@pytest.mark.parametrize("days", [3, 40, 4000])
+def test_a_long_silence_leaves_a_filter_that_learns_again(days: int, board: bool):
+    """Fading would widen without end; a complete row after it must not find infinity."""
+    kind: Any = {"walks": False, "discounted": True}
+    made = made_board((("XLE", "SPY"), ("XLE", "USO")), **kind) if board else made_filter(**kind)
+    live = LiveFilter(made, clock=Clock("1min"))
+    for prices, at in feed(40, ("SPY", "USO")):
+        signal = live.tick(prices, at=at + timedelta(days=days))
+        assert signal.outcome == "accepted"
+        document(live)
+    sds = signal.tick.sd_total if board else signal.tick.sd_total["SPY"]
+    assert (np.asarray(sds) < 1).all()
+    assert np.isfinite(signal.tick.z).all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("shocks", [None, Robust()])
+def test_no_price_locks_the_journal(shocks: Any, tmp_path: Path):
+    live = LiveFilter(
+        made_filter(transform="level", shocks=shocks), journal=tmp_path / "a", durable=False
+    )
+    for number, price in enumerate([90.0, 1e120, -1e130, 1e300, 5e-324, 90.0]):
+        live.tick({"XLE": price, "SPY": 500.0}, at=START + number * MINUTE)
+    stood = document(live)
+    live.close()
+    again = LiveFilter(made_filter(transform="level"), journal=tmp_path / "a")
+    assert document(again) == stood
+    again.close()
+
+
+def test_times_that_cannot_be_kept_are_refused(tmp_path: Path):
+    live = LiveFilter(made_filter(at=None), journal=tmp_path / "a", durable=False)
+    assert live.tick(ROW, at=10**5000).outcome.startswith("rejected: a time that is a number must")
+    assert live.tick(ROW, at=7).accepted
+    live.close()
+    clock = Clock.hours("09:30", "16:00", zone="America/New_York", start="2024-03-04")
+    early = LiveFilter(made_filter(at=None), clock=clock)
+    assert early.tick(ROW, at=START).outcome.startswith("rejected")
+    assert early.tick(ROW, at=START + timedelta(days=4)).accepted
+
+
+def test_another_engine_must_be_of_the_same_pairs(tmp_path: Path):
+    live = LiveFilter(made_board(PAIRS))
+    for other in (made_board(PAIRS[:2]), made_board(PAIRS[::-1]), made_filter()):
+        with pytest.raises(ValueError, match="the new filter is of"):
+            live.replace(other)
+    single = LiveFilter(made_filter(), journal=tmp_path / "a", durable=False)
+    before = document(single)
+    with ThreadPoolExecutor(1) as threads, pytest.raises(ValueError, match="belongs to the thread"):
+        threads.submit(single.replace, made_filter(draws=4)).result()
+    assert document(single) == before
+    single.close()
+
+
 # -- the journal -----------------------------------------------------------------------------------
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -353,8 +458,6 @@ def test_a_killed_filter_has_lost_nothing_it_answered(tmp_path: Path):
 
 
 # -- a board --------------------------------------------------------------------------------------
-
-PAIRS = (("XLE", "SPY"), ("XLE", "USO"), ("XOM", "SPY"))
 
 
 def board_rows(rows: int) -> list[Any]:

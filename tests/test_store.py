@@ -260,15 +260,20 @@ def test_two_writers_are_refused_and_a_forked_worker_holds_nothing(tmp_path):
             made(tmp_path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # forking with threads; this child only sleeps
+            ready, says = os.pipe()
             child = os.fork()
         if child == 0:
+            os.write(says, b".")  # it has let go of what it inherited
             time.sleep(60)
             os._exit(0)
     try:
+        assert os.read(ready, 1) == b"."
         made(tmp_path)
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
+        os.close(ready)
+        os.close(says)
 
 
 def test_a_line_that_does_not_fit_on_the_disk_is_not_there(tmp_path):
