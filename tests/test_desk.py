@@ -20,6 +20,7 @@ from kfmodels.live import LiveFilter
 from kfmodels.monitor import Monitor
 from kfmodels.new_noise import carried_over, refresh, refresh_later, seen
 from kfmodels.online import OnlineFilter
+from kfmodels.shocks import Robust
 from tests.unsampled import unsampled
 
 TRAIN = 60
@@ -110,20 +111,21 @@ def test_a_mixture_that_forgets_follows_a_ratio_that_starts_to_move():
 
 def test_the_noise_is_refreshed_and_the_ratio_carried_over(prices: pd.DataFrame, tmp_path):
     fitted = trained(prices)
-    live = go_live(fitted, explorers=0, journal=tmp_path / "ko.journal", monitor=None)
+    settings: Any = {"journal": tmp_path / "ko.journal", "monitor": None}
+    live = go_live(fitted, explorers=0, shocks=Robust(), **settings)
     for at, row in prices.iloc[TRAIN:200].iterrows():
         live.tick(row.to_dict(), at=at)
     data = seen(live, prices.iloc[:TRAIN])
     assert_array_equal(data.prices.to_numpy(), prices.iloc[:200].to_numpy())
     assert_array_equal(data.index, prices.index[:200])
-    before, settings = live.engine.state(), live.engine.arguments()
+    before, old = live.engine.state(), live.engine.arguments()
     again = refresh(live, model=fitted.model, earlier=prices.iloc[:TRAIN])
     after, now = live.engine.state(), live.engine.arguments()
     assert_allclose(after["mean"], before["mean"], rtol=1e-9)
     assert_allclose(after["cov"], before["cov"], rtol=1e-9)
-    assert now["fit_id"] == again.tree.attrs["fit_id"] != settings["fit_id"]
+    assert now["fit_id"] == again.tree.attrs["fit_id"] != old["fit_id"]
     for name in ("forgetting", "shocks", "at", "streak"):
-        assert now[name] == settings[name]
+        assert now[name] == old[name]
     kept = json.dumps(live.to_json())
     live.close()  # the journal holds the new noise
     reopened = LiveFilter(fitted.online(), journal=tmp_path / "ko.journal")
