@@ -338,7 +338,9 @@ def test_dask_survives_killed_workers_and_names_the_chunk_that_kills(store, call
     run = began("dask", store, FAKE_DIES="4", **once)
     try:
         printed, noted = run.communicate(timeout=300)
-    except subprocess.TimeoutExpired:  # seen once in some ten runs: a nanny that starts no new worker
+    except (
+        subprocess.TimeoutExpired
+    ):  # seen once in some ten runs: a nanny that starts no new worker
         run.kill()
         pytest.skip("Dask did not start a killed worker again within 300 s")
     assert run.returncode == 0, noted
