@@ -8,6 +8,7 @@ import numpy as np
 from kfmodels.board_block import LANES, Block, Passing, Stand, Told, judge
 from kfmodels.kalman.draws import owned
 from kfmodels.kalman.step import DiscountedVariance, Drift, Noise, RandomWalk, Scale, State
+from kfmodels.mixing import check_forgetting, gap_arrays
 from kfmodels.shocks import Shocks
 
 _BLOCK = 16384
@@ -36,20 +37,13 @@ class BoardMixture:
         gap_bars: np.ndarray | None,
         gap_noise: np.ndarray | None,
     ) -> None:
-        if not 0 < forgetting <= 1:
-            raise ValueError(f"forgetting is a factor a bar, above 0 and up to 1, not {forgetting}")
+        check_forgetting(forgetting)
         self.drift, self.noise, self.forgetting = owned(drift), owned(noise), forgetting
         self.n, self.shape = len(state.mean), log_weights.shape
         self.gap_names = tuple(gap_names)
         wanted = (len(self.gap_names), *self.shape)
-        empty = np.ones((0, *self.shape))
-        self.gap_bars = np.array(gap_bars, float) if self.gap_names else empty
-        self.gap_noise = np.array(gap_noise, float) if self.gap_names else empty
-        for given in (self.gap_bars, self.gap_noise):
-            if given.shape != wanted:
-                raise ValueError(
-                    f"gap_bars and gap_noise must be {wanted}, gap, pair and draw, not {given.shape}"
-                )
+        axes = "gap, pair and draw"
+        self.gap_bars, self.gap_noise = gap_arrays(gap_bars, gap_noise, wanted, axes)
         (pairs, draws), lanes = self.shape, LANES[self.n]
         now = Stand(
             np.empty((self.n + len(lanes), *self.shape)),

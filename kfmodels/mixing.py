@@ -79,8 +79,7 @@ class Mixture:
         gap_bars: np.ndarray | None,
         gap_noise: np.ndarray | None,
     ) -> None:
-        if not 0 < forgetting <= 1:
-            raise ValueError(f"forgetting is a factor a bar, above 0 and up to 1, not {forgetting}")
+        check_forgetting(forgetting)
         self.drift, self.noise, self.forgetting = owned(drift), owned(noise), forgetting
         moves = self.drift.noise if isinstance(self.drift, RandomWalk) else self.drift.moving
         self.n = len(moves)
@@ -89,15 +88,8 @@ class Mixture:
             still = np.zeros((self.n, self.drift.noise.shape[-1]))
             self._walk = np.concatenate([still, self.drift.noise.reshape(self.n**2, -1)])
         self.gap_names = tuple(gap_names)
-        shape = (len(self.gap_names), draws)
-        empty = np.ones(shape)  # and no gap, whatever an empty list has become in a file
-        self.gap_bars = np.array(gap_bars, float) if self.gap_names else empty
-        self.gap_noise = np.array(gap_noise, float) if self.gap_names else empty
-        for given in (self.gap_bars, self.gap_noise):
-            if given.shape != shape:
-                raise ValueError(
-                    f"gap_bars and gap_noise must be {shape}, gap and draw, not {given.shape}"
-                )
+        wanted = (len(self.gap_names), draws)
+        self.gap_bars, self.gap_noise = gap_arrays(gap_bars, gap_noise, wanted, "gap and draw")
         self._read, self._lgamma = Reader(self.n), LogGamma()
 
     def begin(self, state: State, scale: Scale | None, log_weights: np.ndarray) -> Stand:
@@ -222,3 +214,20 @@ class Mixture:
         self.noise = self.noise._replace(var=self.noise.var * factor**2)
         scale = scale and Scale(scale.dof, scale.var * factor**2)
         return stand._replace(table=table, scale=scale)
+
+
+def check_forgetting(forgetting: float) -> None:
+    """Raise unless it is a factor."""
+    if not 0 < forgetting <= 1:
+        raise ValueError(f"forgetting is a factor a bar, above 0 and up to 1, not {forgetting}")
+
+
+def gap_arrays(bars: Any, noise: Any, shape: tuple[int, ...], axes: str) -> tuple[Any, Any]:
+    """What closed periods are worth as arrays of that shape; raises if they have another."""
+    if not shape[0]:  # no gap, whatever an empty list has become in a file
+        return np.ones(shape), np.ones(shape)
+    found = np.array(bars, float), np.array(noise, float)
+    for given in found:
+        if given.shape != shape:
+            raise ValueError(f"gap_bars and gap_noise must be {shape}, {axes}, not {given.shape}")
+    return found

@@ -360,41 +360,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def drive(live: LiveFilter, rows: list[Any]) -> None:
-    """Rows with oddities among them."""
-    for number, (prices, at) in enumerate(rows):
-        if number % 7 == 3:
-            live.tick({"XLE": prices["XLE"]}, at=at)
-        elif number % 11 == 5:
-            live.tick(prices | {"XLE": prices["XLE"] * 1.2}, at=at)
-        elif number % 13 == 6:
-            live.rescale({"SPY": 1.0})
-        else:
-            live.tick(prices, at=at)
-            live.tick(prices, at=at)  # a duplicate
-
-
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_reopening_goes_on_to_the_bit(options: dict[str, Any], tmp_path: Path):
-    rows, path = feed(60), tmp_path / "xle.journal"
-    never_closed = made_live(made_filter(**options), max_staleness=timedelta(minutes=1))
-    drive(never_closed, rows)
-    for first, last in ((0, 1), (1, 25), (25, 26), (26, 60)):
-        part = rows[first:last]
-        with made_live(
-            made_filter(**options), max_staleness=timedelta(minutes=1), journal=path, durable=False
-        ) as live:
-            for number, row in enumerate(part, first):
-                shifted = [(None, None)] * number + [row]
-                _one(live, shifted, number)
-            if last == 25:
-                live.replace(OnlineFilter.from_json(live.engine.to_json()))  # a snapshot
-    assert document(live) == document(never_closed)
-
-
-def _one(live: LiveFilter, rows: list[Any], number: int) -> None:
-    """The row of that number as `drive` has it."""
-    prices, at = rows[number]
+def one_of(live: LiveFilter, number: int, prices: dict[str, float], at: datetime) -> None:
+    """A row, with oddities at some numbers."""
     if number % 7 == 3:
         live.tick({"XLE": prices["XLE"]}, at=at)
     elif number % 11 == 5:
@@ -403,7 +370,25 @@ def _one(live: LiveFilter, rows: list[Any], number: int) -> None:
         live.rescale({"SPY": 1.0})
     else:
         live.tick(prices, at=at)
-        live.tick(prices, at=at)
+        live.tick(prices, at=at)  # a duplicate
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_reopening_goes_on_to_the_bit(options: dict[str, Any], tmp_path: Path):
+    rows, path = feed(60), tmp_path / "xle.journal"
+    never_closed = made_live(made_filter(**options), max_staleness=timedelta(minutes=1))
+    for number, row in enumerate(rows):
+        one_of(never_closed, number, *row)
+    for first, last in ((0, 1), (1, 25), (25, 26), (26, 60)):
+        part = rows[first:last]
+        with made_live(
+            made_filter(**options), max_staleness=timedelta(minutes=1), journal=path, durable=False
+        ) as live:
+            for number, row in enumerate(part, first):
+                one_of(live, number, *row)
+            if last == 25:
+                live.replace(OnlineFilter.from_json(live.engine.to_json()))  # a snapshot
+    assert document(live) == document(never_closed)
 
 
 def test_a_journal_of_another_fit_is_refused(tmp_path: Path):
