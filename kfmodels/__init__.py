@@ -35,10 +35,7 @@ if TYPE_CHECKING:
     from kfmodels.evidence import what_if as what_if
     from kfmodels.future import leave_future_out as leave_future_out
     from kfmodels.health import spread_health as spread_health
-    from kfmodels.hedge_book import Band as Band
-    from kfmodels.hedge_book import Cost as Cost
     from kfmodels.hedge_book import HedgeBook as HedgeBook
-    from kfmodels.hedge_book import Saving as Saving
     from kfmodels.hedge_book import hedge_shares as hedge_shares
     from kfmodels.importance import ImportanceSampling as ImportanceSampling
     from kfmodels.inference import NUTS as NUTS
@@ -50,6 +47,9 @@ if TYPE_CHECKING:
     from kfmodels.monitor import Monitor as Monitor
     from kfmodels.new_noise import refresh as refresh
     from kfmodels.new_noise import refresh_later as refresh_later
+    from kfmodels.no_trade_band import Band as Band
+    from kfmodels.no_trade_band import Cost as Cost
+    from kfmodels.no_trade_band import Saving as Saving
     from kfmodels.noise import Absolute as Absolute
     from kfmodels.noise import Horseshoe as Horseshoe
     from kfmodels.noise import Memory as Memory
@@ -72,10 +72,10 @@ if TYPE_CHECKING:
 _HOME = {
     "Absolute": "noise",
     "Attribution": "attribution",
-    "Band": "hedge_book",
+    "Band": "no_trade_band",
     "Clock": "clock",
     "Constant": "assumptions",
-    "Cost": "hedge_book",
+    "Cost": "no_trade_band",
     "Diffuse": "assumptions",
     "Discounted": "assumptions",
     "Gaps": "assumptions",
@@ -100,7 +100,7 @@ _HOME = {
     "Quarantine": "shocks",
     "RandomWalk": "assumptions",
     "Robust": "shocks",
-    "Saving": "hedge_book",
+    "Saving": "no_trade_band",
     "StateDiscount": "assumptions",
     "Weak": "assumptions",
     "Zero": "assumptions",

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kfmodels.hedge_book import HedgeBook, Orders, hedge_shares, unread
+from kfmodels.hedge_book import HedgeBook, Orders, hedge_shares, split_factors, unread
 from kfmodels.records import Tick
 
 COLUMNS = ("spread", "hedge_ratio_error", "drift", "convexity", "rounding", "cost")
@@ -103,13 +103,18 @@ class Attribution:
         """Book one row, once `HedgeBook.act` has answered it with `orders`.
 
         Raises:
-            ValueError: a price that cannot be, orders of another time, or a position or shares that
-                changed at a row without all prices, where their gain cannot be told. Nothing is then
-                booked.
+            ValueError: a price that cannot be, orders of another time, a position or shares that
+                changed at a row without all prices, where their gain cannot be told, or shares that
+                changed between two rows. Nothing is then booked.
         """
         at, last = tick.at, self._last
         if orders.at != at:
             raise ValueError(f"the orders are of {orders.at}, the tick of {self.target} of {at}")
+        if last and orders.before != last.orders.held:
+            raise ValueError(
+                f"the book held {last.orders.held} after its last trade, but {orders.before} before "
+                f"that of {at}: after a split call rescale of both, the book and its account"
+            )
         quotes = self._quotes(prices, at)
         alpha, beta = float(tick.alpha), {name: float(tick.beta[name]) for name in self.hedges}
         skipped = unread(tick, quotes)
@@ -129,6 +134,32 @@ class Attribution:
             self._last, self._bars = now, 0
         self._rows.append(row)
         return row
+
+    def rescale(self, *, target: float = 1.0, hedges: Mapping[str, float] | None = None) -> None:
+        """A split: the next row is booked against the last one in new units.
+
+        What is booked is money and stays. Takes and raises what `HedgeBook.rescale` does; call both
+        before the first row in new prices.
+        """
+        of_target, factors = split_factors(self.target, self.hedges, target, hedges)
+        last = self._last
+        if last is None:
+            return
+        alpha, beta = last.alpha, last.beta
+        if self.transform == "level":
+            alpha = alpha * of_target
+            beta = {name: ratio * of_target / factors[name] for name, ratio in beta.items()}
+        elif self.transform == "log":
+            moved = math.fsum(beta[name] * math.log(factors[name]) for name in self.hedges)
+            alpha = alpha + math.log(of_target) - moved
+        by = {self.target: of_target, **factors}
+        orders = replace(
+            last.orders,
+            position=last.orders.position / of_target,
+            held={name: held / factors[name] for name, held in last.orders.held.items()},
+        )
+        quotes = {name: price * by[name] for name, price in last.quotes.items()}
+        self._last = _Stand(alpha, beta, quotes, orders)
 
     def table(self) -> pd.DataFrame:
         """All rows, by `at`, with their sums in a last row "total"; the columns of `Attributed`."""

@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from kfmodels.no_trade_band import Band, Cost, Saving
 from kfmodels.records import ACCEPTED, Tick
 
 FORMAT = "kfmodels hedge book"
@@ -48,89 +49,6 @@ def hedge_shares(
     return {name: -ratio * money / prices[name] for name, ratio in beta.items()}
 
 
-def _check_numbers(settings: Any, least: str = "0 or more") -> None:
-    for name, given in asdict(settings).items():
-        if name != "saving" and not (0 <= given < math.inf and (given or least == "0 or more")):
-            word = type(settings).__name__
-            raise ValueError(f"{word}: {name} must be a number, {least}, not {given}")
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a trade costs: `bp` basis points of the money traded and `per_share` currency a share.
-
-    Raises ValueError of a negative or infinite number.
-    """
-
-    bp: float = 1.0
-    per_share: float = 0.005
-
-    def __post_init__(self) -> None:
-        _check_numbers(self)
-
-    def of_one(self, price: float, multiplier: float = 1.0) -> float:
-        """Currency that one share, or one contract of `multiplier`, costs to trade."""
-        return 1e-4 * self.bp * abs(price) * multiplier + self.per_share
-
-
-@dataclass(frozen=True, slots=True)
-class Saving:
-    r"""Trade when the variance saved is worth more than the trade costs.
-
-    What a ratio of least variance leaves over does not move with the hedge, so being d shares off adds
-    $d^2 V$ to the variance of a bar, V that of the hedge's move. Half of $\lambda$ times a variance
-    is what one would pay to be rid of it; over H bars going all the way to the wanted shares pays when
-
-    $$\tfrac{\lambda}{2} d^2 V H > c \, |d| \quad \Longleftrightarrow \quad
-    |d| > \frac{2 c}{\lambda V H},$$
-
-    c the cost of one share. V is the mean squared move per bar seen by the book, fading with `memory`
-    bars; before the first move nothing is weighed. Every hedge is judged alone: deviations of two
-    hedges that cancel are not set off. `risk_aversion` is lambda, per unit of currency, `horizon` H.
-
-    Raises ValueError of a number that is not positive.
-
-    Source: to set cost against risk in a band is the idea of Whalley and Wilmott (1997), An asymptotic
-    analysis of an optimal hedging model for option pricing with transaction costs, Mathematical
-    Finance 7. Their width goes with the cube root of the cost and they trade to its edge; this one is
-    the break-even of one trade to the middle, linear in the cost.
-    """
-
-    risk_aversion: float
-    horizon: float = 5.0
-    memory: float = 60.0
-
-    def __post_init__(self) -> None:
-        _check_numbers(self, "above 0")
-
-    def width(self, cost: float, variance: float) -> float:
-        """Deviation in shares from which a trade pays, at `cost` a share and `variance` a bar.
-
-        Example:
-            >>> Saving(risk_aversion=1e-3, horizon=5.0).width(0.02, 4.0)
-            2.0
-        """
-        saved = self.risk_aversion * variance * self.horizon
-        return 2 * cost / saved if saved > 0 else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """Rehedge only when the shares held are off by more than the wider of two widths.
-
-    `sds` is in total sds of the wanted shares: within one the filter itself does not know better.
-    `saving` weighs the cost, None leaves it out. `Band(sds=0)` rehedges at every bar.
-
-    Raises ValueError of negative or infinite `sds`.
-    """
-
-    sds: float = 1.0
-    saving: Saving | None = None
-
-    def __post_init__(self) -> None:
-        _check_numbers(self)
-
-
 @dataclass(frozen=True, slots=True)
 class Orders:
     """What a book did at one bar; by hedge, in shares (contracts where there is a multiplier).
@@ -171,6 +89,10 @@ class _Moves(NamedTuple):
         more = (price - self.price) ** 2 / (self.gone + 1) - self.variance
         variance = self.variance + more / min(self.seen + 1, max(memory, 1.0))
         return _Moves(price, 0, self.seen + 1, variance)
+
+    def rescaled(self, factor: float) -> "_Moves":
+        price = None if self.price is None else self.price * factor
+        return self._replace(price=price, variance=self.variance * factor**2)
 
 
 class HedgeBook:
@@ -310,6 +232,39 @@ class HedgeBook:
                 )
         return found
 
+    def rescale(self, *, target: float = 1.0, hedges: Mapping[str, float] | None = None) -> None:
+        """A split: as many times more shares are held as each is now worth less.
+
+        Position, shares held, shares traded so far and the moves seen go over to the new units: the
+        split itself earns nothing. It takes what `OnlineFilter.rescale` takes; call that, this one and
+        that of the `Attribution` before the first row in new prices.
+
+        Lots stay what they were. Shares that are no whole lot afterwards, 451.5 of 301 after a 3-for-2
+        split, stay as they are until the next trade, which ends at a whole lot: brokers pay for the
+        fraction in cash, at about that price. Shares that did not change while their quote did (pence
+        for pounds) are not split: that is another `multiplier`, and a new book.
+
+        Args:
+            target: new price over old of the target; 0.5 after a 2-for-1 split.
+            hedges: the same by ticker of the hedges.
+
+        Raises:
+            ValueError: a factor that is not positive, or a ticker that is no hedge. The book is then
+                as it was before.
+
+        Example:
+            >>> names = {"target": "KO", "hedges": ["PEP"], "transform": "log"}
+            >>> book = HedgeBook(**names, position=1000, held={"PEP": -301})
+            >>> book.rescale(target=0.5, hedges={"PEP": 2 / 3})
+            >>> book.position, book.held
+            (2000.0, {'PEP': -451.5})
+        """
+        of_target, factors = split_factors(self.target, self.hedges, target, hedges)
+        self.position /= of_target
+        self.held = {name: held / factors[name] for name, held in self.held.items()}
+        self.turnover_shares = {n: done / factors[n] for n, done in self.turnover_shares.items()}
+        self.moves = {name: was.rescaled(factors[name]) for name, was in self.moves.items()}
+
     def to_json(self) -> dict[str, Any]:
         """Everything needed to go on, as plain numbers, strings, lists and dicts, exact to the bit."""
         moves = {name: list(known) for name, known in self.moves.items()}
@@ -366,6 +321,21 @@ class HedgeBook:
         if gone := [name for name in self.hedges if name not in given]:
             raise ValueError(f"the tick at {tick.at} has no {part} of {', '.join(gone)}")
         return {name: float(given[name]) for name in self.hedges}
+
+
+def split_factors(
+    target: str, names: tuple[str, ...], of_target: float, given: Mapping[str, float] | None
+) -> tuple[float, dict[str, float]]:
+    """New price over old of the target, and by name of every hedge; raises what `rescale` raises."""
+    given = given or {}
+    if gone := [name for name in given if name not in names]:
+        raise ValueError(f"{', '.join(gone)} is not among the hedges, which are {', '.join(names)}")
+    for name, factor in {target: of_target, **given}.items():
+        if not 0 < factor < math.inf:
+            raise ValueError(
+                f"the factor of {name} is its new price over its old one, above 0, not {factor}"
+            )
+    return float(of_target), {name: float(given.get(name, 1.0)) for name in names}
 
 
 def unread(tick: Tick, quotes: Mapping[str, float]) -> str:

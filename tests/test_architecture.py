@@ -22,6 +22,7 @@ FLOORS = [
         "datasets",
         "horseshoe",
         "marginal",
+        "no_trade_band",
         "pareto",
         "instants",
         "legs",
@@ -90,6 +91,7 @@ NUMPY_ONLY = {
     "signals",
     "live",
     "hedge_book",
+    "no_trade_band",
     "kalman_ols",
 }
 ALLOWED = {"numpy", "kfmodels"} | sys.stdlib_module_names

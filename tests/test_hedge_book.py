@@ -238,6 +238,92 @@ def test_what_cannot_be_is_refused(make, message):
         make()
 
 
+# -- splits ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_a_split_earns_nothing_and_leaves_all_else_as_if_it_never_was(transform):
+    """Against the book and the account in old prices; 2-for-1, 3-for-1 and 1-for-10."""
+    split = {"Y": 0.5, "A": 1 / 3, "B": 10.0}
+    options: Any = {"hedges": ["A", "B"], "lots": {"A": 1e-9, "B": 1e-9}}
+    options |= {"band": Band(0.0, Saving(1e-6)), "cost": Cost(bp=3.0, per_share=0.0)}
+    kept, turned = (a_book(transform, 900.0, **options) for _ in range(2))
+    plain, after = Attribution(kept), Attribution(turned)
+    rng, by = np.random.default_rng(3), dict.fromkeys(split, 1.0)
+    prices, beta = {"Y": 50.0, "A": 30.0, "B": 120.0}, {"A": 0.4, "B": 0.2}
+    for at in range(9):
+        if at == 5:
+            by, factors = split, {name: split[name] for name in ("A", "B")}
+            turned.rescale(target=split["Y"], hedges=factors)
+            after.rescale(target=split["Y"], hedges=factors)
+            still = {name: price * by[name] for name, price in prices.items()}
+            same, flat = (estimate(4.5, beta=ratios, alpha=level, sd=math.inf) for _ in range(2))
+            flat.beta, flat.alpha = in_units(transform, ratios, level, by)
+            assert abs(after.add(flat, still, orders=turned.act(flat, still)).pnl) < 1e-9
+            plain.add(same, prices, orders=kept.act(same, prices))
+        prices = {name: price * math.exp(0.01 * rng.normal()) for name, price in prices.items()}
+        ratios = {name: ratio + 0.02 * rng.normal() for name, ratio in beta.items()}
+        level = 0.1 * rng.normal() / 100
+        tick, other = estimate(at, beta=ratios, alpha=level), estimate(at, beta=ratios)
+        other.beta, other.alpha = in_units(transform, ratios, level, by)
+        now = {name: price * by[name] for name, price in prices.items()}
+        a = plain.add(tick, prices, orders=kept.act(tick, prices))
+        b = after.add(other, now, orders=turned.act(other, now))
+        for name in ("unhedged", "pnl", *COLUMNS):
+            assert_allclose(getattr(b, name), getattr(a, name), rtol=1e-7, atol=1e-5)
+    assert_allclose(list(turned.turnover.values()), list(kept.turnover.values()), rtol=1e-9)
+    for name in ("A", "B"):
+        assert_allclose(turned.held[name] * split[name], kept.held[name], rtol=1e-9)
+        shares = turned.turnover_shares[name] * split[name]
+        assert_allclose(shares, kept.turnover_shares[name], rtol=1e-7)
+
+
+def in_units(
+    transform: str, beta: dict[str, float], alpha: float, by: dict[str, float]
+) -> tuple[dict[str, float], float]:
+    """Ratios and intercept once all prices are `by` times what they were."""
+    if transform == "level":
+        return {name: ratio * by["Y"] / by[name] for name, ratio in beta.items()}, alpha * by["Y"]
+    moved = sum(ratio * math.log(by[name]) for name, ratio in beta.items())
+    return beta, alpha + (math.log(by["Y"]) - moved if transform == "log" else 0.0)
+
+
+def test_a_fraction_left_by_a_split_goes_with_the_next_trade():
+    book = a_book("log", 400.0, held={"X": -301.0}, band=ALWAYS, cost=FREE)
+    book.rescale(hedges={"X": 2 / 3})
+    assert book.held == {"X": -451.5}
+    unknown = book.act(estimate(beta={"X": math.nan}), row(30.0, X=26.6))
+    assert unknown.held == {"X": -451.5}
+    traded = book.act(estimate(1, beta={"X": 1.0}), row(30.0, X=26.6))
+    assert traded.held == {"X": -451.0}
+    assert traded.traded == {"X": 0.5}
+
+
+def test_a_split_told_to_the_book_alone_is_found_out():
+    book = a_book(band=ALWAYS)
+    account = Attribution(book)
+    first, prices = estimate(beta={"X": 0.5}), row(11.0, X=20.0)
+    account.add(first, prices, orders=book.act(first, prices))
+    book.rescale(hedges={"X": 0.5})
+    tick, halved = estimate(1, beta={"X": 1.0}), row(11.0, X=10.0)
+    orders = book.act(tick, halved)
+    with pytest.raises(ValueError, match="call rescale of both, the book and its account"):
+        account.add(tick, halved, orders=orders)
+    account.rescale(hedges={"X": 0.5})
+    assert account.add(tick, halved, orders=orders).pnl == 0.0
+
+
+@pytest.mark.parametrize("of", [a_book(), Attribution(a_book())], ids=["book", "account"])
+def test_a_factor_that_cannot_be_changes_nothing(of: Any):
+    for told, message in (
+        ({"target": 0.0}, "the factor of Y is its new price over its old one, above 0, not 0"),
+        ({"hedges": {"X": math.inf}}, "the factor of X"),
+        ({"hedges": {"Z": 0.5}}, "Z is not among the hedges, which are X"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            of.rescale(**told)
+
+
 # -- the account -----------------------------------------------------------------------------------
 
 
