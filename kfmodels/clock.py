@@ -16,6 +16,7 @@ import numpy as np
 from kfmodels.instants import (
     DAY,
     SECOND,
+    calendar_days,
     read,
     read_rows,
     read_rows_shown,
@@ -56,7 +57,8 @@ class Clock:
             is one bar (`Clock.daily`).
         sessions: when the market is open; without, time runs round the clock and has no gaps.
         zone: name of the time zone in which times without one are read. Without it they are taken as
-            they come round the clock, and refused where there are sessions.
+            they come round the clock, and refused where there are sessions. See `Clock.daily` for what
+            it does there.
 
     Times are datetimes, pandas Timestamps, datetime64 or ISO text; numbers are refused.
 
@@ -78,10 +80,8 @@ class Clock:
     _zone: ZoneInfo | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.bar is None and (self.sessions, self.zone) != (None, None):
-            raise ValueError(
-                "a clock of one bar a row has neither sessions nor a zone: give it a bar"
-            )
+        if self.bar is None and self.sessions is not None:
+            raise ValueError("a clock of one bar a row has no sessions: give it a bar")
         length = 0 if self.bar is None else _length(self.bar)
         if self.sessions is not None and length > self.sessions.longest():
             raise ValueError(
@@ -163,20 +163,26 @@ class Clock:
         return cls(bar, sessions, zone=zone)
 
     @classmethod
-    def daily(cls) -> "Clock":
+    def daily(cls, *, zone: str | None = None) -> "Clock":
         """One row is one bar, however many days lie between; for daily closes.
 
         A row on a later date than the row before has one bar behind it, a second row of one date has
         none. `gaps["weekend"]` is 1 if at least one calendar day lies between the two dates, whatever
-        the reason (weekend, holiday, missing row) and however many days, else 0. Dates are those the
-        stamps show, each in its own zone. Counting rows, not days, it does not add up over intervals
-        that skip a row.
+        the reason (weekend, holiday, missing row) and however many days, else 0. Counting rows, not
+        days, it does not add up over intervals that skip a row.
+
+        Args:
+            zone: name of the time zone whose dates count, for stamps in UTC. Without it they are the
+                dates that the stamps show, each in its own zone; one without a zone always counts so.
 
         Example:
             >>> Clock.daily().between("2019-02-15", "2019-02-19")
             Elapsed(bars=1.0, gaps={'weekend': 1.0})
+            >>> clock = Clock.daily(zone="America/New_York")
+            >>> clock.between("2019-02-14T21:00Z", "2019-02-15T01:30Z")  # 16:00 and 20:30 of one day
+            Elapsed(bars=0.0, gaps={'weekend': 0.0})
         """
-        return cls(None)
+        return cls(None, zone=zone)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -279,10 +285,10 @@ class Clock:
             raise ValueError(f"the saved clock is damaged: {error!r}; save it again") from error
 
     def _read(self, at: Any) -> tuple[int, bool]:
-        """Nanoseconds of a time: of the instant, or for one bar a row of what the stamp shows."""
-        if self.bar is None:
-            return read_shown(at), False
+        """Nanoseconds of a time: of the instant; where a row is a bar, of its date."""
         found, aware = read(at)
+        if self.bar is None:
+            return int(self._dates(np.array([found]), np.array([read_shown(at)]), aware)[0]), False
         if aware:
             return found, True
         if self._zone is not None:
@@ -291,15 +297,21 @@ class Clock:
         return found, False
 
     def _read_rows(self, index: Any) -> np.ndarray:
-        if self.bar is None:
-            return read_rows_shown(index)
         found, aware = read_rows(index)
+        if self.bar is None:
+            return self._dates(found, read_rows_shown(index), aware)
         if aware or len(found) == 0:
             return found
         if self._zone is not None:
             return rows_to_utc(found, self._zone)
         self._check_zone(shown(int(found[0])))
         return found
+
+    def _dates(self, at: np.ndarray, shown_at: np.ndarray, aware: bool) -> np.ndarray:
+        """Starts of the dates; wall clocks that have a zone go back an hour in autumn, dates do not."""
+        if not aware:
+            return shown_at
+        return (shown_at // DAY if self._zone is None else calendar_days(at, self._zone)) * DAY
 
     def _check_zone(self, at: Any) -> None:
         """Raise if a time without a zone cannot be told from the instants of the sessions."""

@@ -176,12 +176,12 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         trial = type(self.engine).from_json(self.engine.to_json())
         rescale(trial, factors)
         json.dumps(trial.to_json(), allow_nan=False)  # or raise, before anything is changed
-        message = {
-            "rescale": {ticker: float(factor) for ticker, factor in factors.items()},
-            "at": None if at is None else Moment.of(at).kept,
-        }
-        if at is not None and message == self._rescaled:
+        factors = {ticker: float(factor) for ticker, factor in factors.items()}
+        last, since = self._rescaled or {"at": None}, None if at is None else Moment.of(at)
+        known = None if last["at"] is None else Moment.of(last["at"])
+        if since and known and since[1:] == known[1:] and last["rescale"] == factors:
             return self.standing("duplicate: rescaled already at this time")
+        message = {"rescale": factors, "at": since and since.kept}
         self._record(message)
         signal = self._apply(message)
         self._settle()

@@ -1,15 +1,17 @@
 """New noise for a live filter from the rows it has seen: the part of a trading day that needs JAX."""
 
 from concurrent.futures import Executor, Future
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from kfmodels.clock import Clock
 from kfmodels.data import HedgeData
 from kfmodels.importance import ImportanceSampling
 from kfmodels.inference import NUTS, fit
-from kfmodels.kalman.draws import tail
+from kfmodels.kalman.draws import inflation
 from kfmodels.kalman.step import State
 from kfmodels.live import LiveFilter
 from kfmodels.models import HedgeRatioModel
@@ -34,15 +36,13 @@ def seen(live: LiveFilter, earlier: pd.DataFrame | None = None) -> HedgeData:
     if not isinstance(engine, OnlineFilter):
         raise ValueError("the noise of a board is inferred anew with fit_many, not pair by pair")
     rows = live.history()
-    index: Any = pd.to_datetime([row["at"] for row in rows])
+    index = _times([row["at"] for row in rows], live.clock, earlier)
     table = pd.DataFrame([row["prices"] for row in rows], index=index, columns=list(engine.tickers))
     if earlier is not None:
         before: Any = earlier[list(engine.tickers)] * [
             live.factors.get(n, 1.0) for n in engine.tickers
         ]
         if len(table):
-            zone = getattr(before.index, "tz", None)
-            table.index = index if zone is None or index.tz is None else index.tz_convert(zone)
             before = before[before.index < table.index[0]]
         table = pd.concat([before, table])
     return HedgeData.from_prices(
@@ -52,6 +52,23 @@ def seen(live: LiveFilter, earlier: pd.DataFrame | None = None) -> HedgeData:
         transform=engine.transform,  # pyright: ignore[reportArgumentType]
         clock=live.clock,
     )
+
+
+def _times(stamps: list[Any], clock: Clock | None, earlier: pd.DataFrame | None) -> Any:
+    """The index of rows seen: in the zone of the earlier ones, or in UTC; dates stay what they were."""
+    if not stamps or isinstance(stamps[0], int):
+        return pd.to_datetime(stamps)
+    index: Any = pd.to_datetime(stamps, format="ISO8601", utc=True)
+    if datetime.fromisoformat(stamps[0]).tzinfo is None:
+        return index.tz_localize(None)
+    zone = getattr(getattr(earlier, "index", None), "tz", None)
+    if zone is not None:
+        return index.tz_convert(zone)
+    if clock is not None and clock.bar is None and clock.zone is None:
+        # offsets change with the season, which no index can hold
+        shown = [datetime.fromisoformat(at).replace(tzinfo=None) for at in stamps]
+        return pd.DatetimeIndex(shown)
+    return index
 
 
 def carried_over(engine: OnlineFilter, fitted: HedgeFit) -> OnlineFilter:
@@ -76,7 +93,7 @@ def carried_over(engine: OnlineFilter, fitted: HedgeFit) -> OnlineFilter:
     now, held = engine.state(), new.arguments()
     mean, cov = new.coordinates.from_original(now["mean"], now["cov"])
     scale, noise = held["scale"], held["noise"]
-    var = noise.var if scale is None else scale.var * tail(scale)
+    var = noise.var if scale is None else scale.var * inflation(scale.dof)
     cov = (cov + cov.T) / 2
     state = State(np.repeat(mean[:, None], new.draws, 1), cov[..., None] / var)
     return OnlineFilter(

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from datetime import timedelta, timezone
 from typing import Any, NamedTuple
 
-from kfmodels.instants import wall_time
+from kfmodels.instants import read_shown, wall_time
 from kfmodels.order import instant
 
 _DAY = 86_400
@@ -13,8 +14,8 @@ _DAY = 86_400
 class Moment(NamedTuple):
     """A time: as it is kept, its kind, and as a whole number that compares within its kind.
 
-    `kept` is a number where it came as one, else ISO text, in UTC where it has a time zone; `number`
-    counts microseconds then.
+    `kept` is a number where it came as one, else ISO text, with the offset from UTC that it came with,
+    if any: dates are those of the market's own zone. `number` counts microseconds then.
     """
 
     kept: int | str
@@ -31,8 +32,11 @@ class Moment(NamedTuple):
         kind, number = instant(at)
         if kind == "a number":
             return cls(number, kind, number)
-        aware = kind == "a time with a time zone"
-        return cls(wall_time(number).isoformat() + "+00:00" * aware, kind, number // 1000)
+        shown = read_shown(at)
+        text = wall_time(shown)
+        if kind == "a time with a time zone":
+            text = text.replace(tzinfo=timezone(timedelta(microseconds=(shown - number) // 1000)))
+        return cls(text.isoformat(), kind, number // 1000)
 
 
 class Quotes:

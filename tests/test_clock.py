@@ -361,6 +361,30 @@ def test_daily_rows_are_one_bar_each():
     assert clock.between(str(summer[1]), str(summer[3])) == Elapsed(1.0, {"weekend": 1.0})
 
 
+def test_daily_dates_are_those_of_a_zone_where_it_is_named():
+    clock, at = Clock.daily(zone="America/New_York"), []
+    for day, hours in ((14, (9.5, 16.0, 20.5)), (15, (0.1, 23.9)), (18, (9.5,))):
+        at += [pd.Timestamp(2019, 2, day, tz=NY) + timedelta(hours=hour) for hour in hours]
+    for zone in (UTC, TOKYO, NY):
+        dt, gaps, _ = clock.rows(pd.DatetimeIndex(at).tz_convert(zone))
+        assert_array_equal(dt, [0, 0, 0, 1, 0, 1])
+        assert_array_equal(gaps[:, 0], [0, 0, 0, 0, 0, 1])
+        each = [clock.between(a.astimezone(zone), b) for a, b in pairwise(at)]
+        assert_array_equal([one.bars for one in each], dt[1:])
+    assert Clock.daily().rows(pd.DatetimeIndex(at).tz_convert(UTC))[0].tolist() == [
+        0,
+        0,
+        1,
+        0,
+        1,
+        1,
+    ]
+    # clocks go back: the later one shows the earlier hour
+    first = datetime(2019, 11, 3, 1, 45, tzinfo=NY)
+    second = datetime(2019, 11, 3, 1, 15, tzinfo=NY, fold=1)
+    assert Clock.daily().between(first, second).bars == clock.between(first, second).bars == 0
+
+
 # --------------------------------------------------------------------------- values, and their file
 
 
@@ -391,6 +415,7 @@ CLOCKS = {
         "1us", Sessions.of([np.datetime64(3, "ns")], [np.datetime64(10**6, "ns")])
     ),
     "daily": Clock.daily,
+    "daily, local": lambda: Clock.daily(zone="America/New_York"),
 }
 
 
@@ -566,7 +591,7 @@ def test_a_bar_fits_into_a_session():
             lambda: Sessions.of(["2024-01-02", "2024-01-03"], ["2024-01-04", "2024-01-05"]),
             "from 2024-01-02 00:00:00 to 2024-01-04 00:00:00 UTC",
         ),
-        (lambda: Clock(None, zone="UTC"), "neither sessions nor a zone"),
+        (lambda: Clock(None, exchange("XNYS").sessions), "has no sessions: give it a bar"),
         (lambda: Clock.from_json([]), "not a saved clock"),
         (lambda: Clock.from_json({"format": "kfmodels online filter"}), "not a saved clock"),
         (lambda: Clock.from_json(Clock().to_json() | {"version": 2}), "upgrade kfmodels"),

@@ -11,6 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels import Discounted, HedgeData, HedgeFit, StateDiscount, datasets, hedge_ratio_model
+from kfmodels.clock import Clock
 from kfmodels.desk import go_live
 from kfmodels.explore import SHARE
 from kfmodels.importance import ImportanceSampling
@@ -131,6 +132,19 @@ def test_the_noise_is_refreshed_and_the_ratio_carried_over(prices: pd.DataFrame,
     reopened = LiveFilter(fitted.online(), journal=tmp_path / "ko.journal")
     assert json.dumps(reopened.to_json()) == kept
     reopened.close()
+
+
+def test_rows_seen_keep_the_dates_of_their_stamps(prices: pd.DataFrame):
+    """Through the end of summer time; 20:30 in New York is the next date in UTC."""
+    days = pd.date_range("2020-10-01 20:30", periods=40, tz="America/New_York")
+    local = prices.iloc[:TRAIN].tz_localize("America/New_York")
+    live = LiveFilter(trained(local).online(), clock=Clock.daily(), monitor=None)
+    for at, row in zip(days, prices.iloc[TRAIN:].to_dict("records"), strict=False):
+        live.tick(row, at=at)
+    data = seen(live, None)
+    assert_array_equal(data.index.normalize(), pd.date_range("2020-10-01", periods=40))
+    assert_array_equal(data.dt[1:], np.ones(39))
+    assert_array_equal(seen(live, local).index[TRAIN:], days)
 
 
 def test_a_refresh_may_take_its_time(prices: pd.DataFrame):

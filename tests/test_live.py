@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,20 @@ def test_a_clock_says_how_many_bars_and_which_gaps(discounted: bool):
         assert signal.tick == same
 
 
+@pytest.mark.parametrize("zone", [None, "America/New_York"])
+def test_a_daily_clock_counts_the_dates_of_the_market(zone: str | None):
+    """20:30 in New York is the next day in UTC; without a zone of the clock the stamps say it."""
+    live = made_live(clock=Clock.daily(zone=zone))
+    evening, night = timedelta(hours=6, minutes=30), timedelta(hours=11)
+    times = [START, START + evening, START + night, START + timedelta(days=3)]
+    for (prices, _), at in zip(feed(4), times, strict=True):
+        live.tick(prices, at=at if zone is None else at.astimezone(UTC))
+    assert [row["dt"] for row in live.history()] == [1.0, 0.0, 0.0, 1.0]
+    assert [row["gaps"]["weekend"] for row in live.history()] == [0.0, 0.0, 0.0, 1.0]
+    if zone is None:
+        assert live.engine.at == "2024-03-04T09:30:00-05:00"
+
+
 # -- shocks, splits, alarms ------------------------------------------------------------------------
 
 
@@ -277,7 +291,8 @@ def test_a_rescale_leaves_what_came_in_the_new_units():
     signal = live.tick({"XLE": rows[2][0]["XLE"]}, at=split + timedelta(seconds=2))
     assert signal.accepted
     assert live.history()[-1]["prices"]["SPY"] == rows[2][0]["SPY"] / 4
-    assert live.rescale({"SPY": 0.25}, at=split).outcome.startswith("duplicate")
+    for same in (split, split.astimezone(UTC)):
+        assert live.rescale({"SPY": 0.25}, at=same).outcome.startswith("duplicate")
     before = document(live)
     for wrong in ({"SPY": -1.0}, {"GLD": 2.0}, {"SPY": 10**400}, {"XLE": "a"}):
         with pytest.raises(ValueError, match="factor|hedges"):
