@@ -6,15 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kfmodels.kalman.density import log_normal, log_student
+from kfmodels.kalman.density import log_normal
 from kfmodels.kalman.draws import (
-    LogGamma,
-    Reader,
-    learn,
+    OfDof,
+    Remembered,
+    Tables,
     owned,
     state_of,
     table_of,
-    tail,
     weighed,
 )
 from kfmodels.kalman.step import Drift, Forecast, Noise, RandomWalk, Scale, State
@@ -50,12 +49,13 @@ class Stand(NamedTuple):
 class Look(NamedTuple):
     """What every draw says of a row, arrays with the axis of draws last.
 
-    `missed` is the innovation with its sign turned, `var` its relative variance, `rows (n + 1, draw)`
-    are `missed` and P h.
+    `missed` is the innovation with its sign turned, `var` its relative variance, `scaled` the same in
+    squared units of the target, `rows (n + 1, draw)` are `missed` and P h.
     """
 
     missed: np.ndarray
     var: np.ndarray
+    scaled: np.ndarray
     rows: np.ndarray
 
 
@@ -90,7 +90,8 @@ class Mixture:
         self.gap_names = tuple(gap_names)
         wanted = (len(self.gap_names), draws)
         self.gap_bars, self.gap_noise = gap_arrays(gap_bars, gap_noise, wanted, "gap and draw")
-        self._read, self._lgamma = Reader(self.n), LogGamma()
+        self._tables, self._of_dof = Tables(self.n), Remembered(OfDof.of)
+        self._faded = Remembered(self._fade)
 
     def begin(self, state: State, scale: Scale | None, log_weights: np.ndarray) -> Stand:
         """Where given states stand."""
@@ -121,7 +122,12 @@ class Mixture:
         log_weights, weights = stand.log_weights, stand.weights
         if self.forgetting < 1 and len(weights) > 1:
             log_weights, weights, _ = weighed(log_weights * self.forgetting**dt)
-        return Stand(table, self.noise.fade(stand.scale, dt), log_weights, weights, noise)
+        scale = stand.scale and stand.scale._replace(dof=self._faded(stand.scale.dof, dt))
+        return Stand(table, scale, log_weights, weights, noise)
+
+    def _fade(self, dof: np.ndarray, dt: float) -> np.ndarray:
+        """Degrees of freedom `dt` bars later."""
+        return self.noise.fade(Scale(dof, dof), dt).dof
 
     def _longest(self, table: np.ndarray) -> np.ndarray:
         """Bars of fading after which a draw knows nothing, and could not know less."""
@@ -137,42 +143,42 @@ class Mixture:
 
     def look(self, ahead: Stand, design: list[float], y: float) -> Look:
         """What every draw says of `y`."""
-        seen = self._read(ahead.table, design)
-        missed = seen[0]
+        seen = self._tables.read(ahead.table, design)
+        missed, var = seen[0], seen[-1]
         missed -= y
-        return Look(missed, seen[-1] + ahead.noise, seen[:-1])
+        var += ahead.noise
+        return Look(missed, var, self.squared_scale(ahead) * var, seen[:-1])
 
     def spread(self, ahead: Stand, seen: Look) -> tuple[float, float]:
         """Mean and variance of the innovation over the draws."""
-        var = self.var(ahead) * seen.var
+        var = seen.scaled
+        if ahead.scale is not None:
+            var = var * self._of_dof(ahead.scale.dof).inflation
         if len(var) == 1:
             return -float(seen.missed[0]), float(var[0])
         weights, missed = ahead.weights, seen.missed
-        mean = missed.dot(weights)
+        mean = float(missed.dot(weights))
         away = missed - mean
         away *= away
         away += var
-        return -float(mean), float(away.dot(weights))
-
-    def var(self, stand: Stand) -> np.ndarray:
-        """Observation variance of every draw, with what is not known of it."""
-        scale = stand.scale
-        return self.noise.var if scale is None else scale.var * tail(scale)
+        return -mean, float(away.dot(weights))
 
     def dof(self, stand: Stand) -> float:
         """Degrees of freedom of a forecast, averaged over the draws; inf where it is normal."""
         return math.inf if stand.scale is None else float(stand.scale.dof.dot(stand.weights))
 
     def squared_scale(self, stand: Stand) -> np.ndarray:
-        """The same without what is not known of it."""
+        """Observation variance of every draw, without what is not known of it."""
         return self.noise.var if stand.scale is None else stand.scale.var
 
     def density(self, ahead: Stand, seen: Look) -> np.ndarray:
         """Log density of the innovation under every draw."""
         scale = ahead.scale
         if scale is None:
-            return log_normal(seen.missed, self.noise.var * seen.var, np.log)
-        return log_student(seen.missed, scale.var * seen.var, scale.dof, np.log, self._lgamma)
+            return log_normal(seen.missed, seen.scaled, np.log)
+        constant, power, _ = self._of_dof(scale.dof)
+        distance = seen.missed * seen.missed / (scale.dof * seen.scaled)
+        return constant - 0.5 * np.log(seen.scaled) - power * np.log(1 + distance)
 
     def weighed(self, ahead: Stand, density: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """Logs of the weights after the row and the weights, and the log score of the row."""
@@ -182,9 +188,9 @@ class Mixture:
 
     def robust(self, ahead: Stand, seen: Look, limit: float) -> Look:
         """The row with the variance that a doubtful one has."""
-        scale = self.squared_scale(ahead) * seen.var
-        doubt = seen.missed * seen.missed / (limit**2 * scale)
-        return seen._replace(var=seen.var + ahead.noise * doubt)
+        doubt = seen.missed * seen.missed / (limit**2 * seen.scaled)
+        var = seen.var + ahead.noise * doubt
+        return seen._replace(var=var, scaled=self.squared_scale(ahead) * var)
 
     def widened(self, ahead: Stand, seen: Look) -> Stand:
         """The variance of the last coefficient, the intercept, wide enough for the innovation."""
@@ -203,8 +209,9 @@ class Mixture:
         if scale is not None:
             scale = self.noise.learn(scale, Forecast(seen.missed, seen.var, seen.rows[1:]), 1.0)
         inverse = 1 / seen.var
-        gain = 1 - float((ahead.noise * inverse).dot(ahead.weights))
-        learn(ahead.table, seen.rows, np.sqrt(inverse))
+        share = inverse if isinstance(ahead.noise, float) else inverse * ahead.noise
+        gain = 1 - float(share.dot(ahead.weights))
+        self._tables.learn(ahead.table, seen.rows, np.sqrt(inverse))
         return Stand(ahead.table, scale, *weights), gain
 
     def rescaled(self, stand: Stand, factor: float) -> Stand:

@@ -160,7 +160,7 @@ class OnlineFilter:
         return Predictive(
             weights=ahead.weights,
             mean=self.coordinates.offset + seen.missed,
-            scale=np.sqrt(self._mixture.squared_scale(ahead) * seen.var),
+            scale=np.sqrt(seen.scaled),
             dof=None if ahead.scale is None else ahead.scale.dof,
         )
 
@@ -243,7 +243,11 @@ class OnlineFilter:
             at=self.at,
             outcome="skipped: no new row",
             observed=False,
-            **_NOTHING,
+            spread=math.nan,
+            spread_sd=math.nan,
+            z=math.nan,
+            dof=math.nan,
+            log_score=math.nan,
             gain=0.0,
             effective_draws=self._stand.effective_draws,
             belief=self._belief(self._stand),
@@ -333,19 +337,19 @@ class OnlineFilter:
         seen = mixture.look(ahead, design, y)
         spread, var = mixture.spread(ahead, seen)
         density = mixture.density(ahead, seen)
-        if not (var > 0 and math.isfinite(var + density.sum())):
+        if not (var > 0 and math.isfinite(var + np.add.reduce(density))):
             raise ValueError(self._too_far())
         sd = math.sqrt(var)
+        z = spread / sd
         *weights, score = mixture.weighed(ahead, density)
-        found = {"spread": spread, "spread_sd": sd, "z": spread / sd, "log_score": score}
-        found["dof"] = mixture.dof(ahead)
+        found = spread, sd, z, mixture.dof(ahead), score
         streak, outcome = 0, ACCEPTED
         if isinstance(shocks, Robust):
-            outcome = shocks.judge(found["z"])
+            outcome = shocks.judge(z)
             seen = mixture.robust(ahead, seen, shocks.limit)
             *weights, _ = mixture.weighed(ahead, mixture.density(ahead, seen))
         elif isinstance(shocks, Quarantine):
-            streak, outcome = shocks.judge(found["z"], self.streak)
+            streak, outcome = shocks.judge(z, self.streak)
             if 0 < abs(streak) < shocks.confirm:
                 if self.last_prices is not None:
                     outcome += split_sentence(self._legs.names, prices, self.last_prices.tolist())
@@ -366,7 +370,7 @@ class OnlineFilter:
         last: np.ndarray | None,
         streak: int | None = None,
         gain: float = 0.0,
-        found: dict[str, float] | None = None,
+        found: tuple[float, ...] = (),
     ) -> Tick:
         """Take over where the draws stand now, if that is a number, and tell."""
         if not now.finite():
@@ -374,14 +378,10 @@ class OnlineFilter:
         self._stand, self.last_prices = now, last
         self.at = self.at if at is None else at
         self.streak = self.streak if streak is None else streak
+        spread, sd, z, dof, score = found or _NOTHING
+        belief, effective = self._belief(now), now.effective_draws
         return Tick(
-            at=self.at,
-            outcome=outcome,
-            observed=found is not None,
-            **(found or _NOTHING),
-            gain=gain,
-            effective_draws=now.effective_draws,
-            belief=self._belief(now),
+            self.at, outcome, bool(found), spread, sd, z, dof, gain, score, effective, belief
         )
 
     def _belief(self, stand: Stand) -> Belief:
@@ -394,4 +394,5 @@ class OnlineFilter:
         )
 
 
-_NOTHING = dict.fromkeys(("spread", "spread_sd", "z", "dof", "log_score"), math.nan)
+_NOTHING = (math.nan,) * 5
+"""Spread, its sd, z, dof and score of a row that was not observed."""

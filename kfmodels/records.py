@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kfmodels.kalman.draws import tail
+from kfmodels.kalman.draws import inflation
 from kfmodels.kalman.step import Scale
 
 Z90 = 1.6448536269514722
@@ -59,7 +59,7 @@ class Belief:
         """Mean `(n,)`, and covariances given the noise and in all, `(2, n * n)`; inner coordinates."""
         n = len(self.frame.names)
         means, weights = self.table[:n], self.weights
-        var = self._obs_var if self._scale is None else self._scale.var * tail(self._scale)
+        var = self._obs_var if self._scale is None else self._scale.var * inflation(self._scale.dof)
         centre = means.dot(weights)
         away = means - centre[:, None]
         both = np.empty((2, n * n))

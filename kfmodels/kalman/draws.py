@@ -7,11 +7,14 @@ and the covariance stays symmetric to the last bit.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from kfmodels.kalman.step import Scale, State
+from kfmodels.kalman.step import State
+
+_sum = np.add.reduce
 
 
 def table_of(state: State) -> np.ndarray:
@@ -25,12 +28,8 @@ def state_of(table: np.ndarray, n: int) -> State:
     return State(table[:n], table[n:].reshape(n, n, -1))
 
 
-class Reader:
-    """Reads off a table what a design sees of it.
-
-    Args:
-        n: number of coefficients.
-    """
+class Tables:
+    """How tables of n coefficients are read and learn."""
 
     def __init__(self, n: int) -> None:
         places = np.zeros((n + 2, n + n * n), int)  # of 0, the design, and its products
@@ -40,20 +39,25 @@ class Reader:
             places[1 + row, n + row * n : n + (row + 1) * n] = ahead
         places[-1, n:] = products
         self._places = places
+        each = range(1, n + 1)  # of the rows that `learn` takes, which two make a row of the table
+        self._left = np.array([0] * n + [i for i in each for _ in each])
+        self._right = np.array([*each] * (n + 1))
 
-    def __call__(self, table: np.ndarray, design: list[float]) -> np.ndarray:
+    def read(self, table: np.ndarray, design: list[float]) -> np.ndarray:
         """`h'm`, then the n rows of `P h`, then `h'P h`: `(n + 2, draw)`; `design (n,)`."""
         products = [a * b for a in design for b in design]
         return np.array([0.0, *design, *products]).take(self._places).dot(table)
 
+    def learn(self, table: np.ndarray, rows: np.ndarray, root: np.ndarray) -> None:
+        """Update a predicted table, in place, by an innovation of relative variance `1 / root**2`.
 
-def learn(table: np.ndarray, rows: np.ndarray, root: np.ndarray) -> None:
-    """Update a predicted table, in place, by an innovation of relative variance `1 / root**2`.
-
-    `rows (n + 1, draw)` are the innovation with its sign turned, `h'm - y`, and P h; they are used up.
-    """
-    rows *= root
-    table -= (rows[:, None] * rows[1:]).reshape(table.shape)
+        `rows (n + 1, draw)` are the innovation with its sign turned, `h'm - y`, and P h; they are used
+        up.
+        """
+        rows *= root
+        change = rows.take(self._left, 0)
+        change *= rows.take(self._right, 0)
+        table -= change
 
 
 def owned(part: Any) -> Any:
@@ -61,9 +65,9 @@ def owned(part: Any) -> Any:
     return type(part)(*(np.ascontiguousarray(leaf, float) for leaf in part))
 
 
-def tail(scale: Scale) -> np.ndarray:
+def inflation(dof: np.ndarray) -> np.ndarray:
     """Variance of a Student-t over its squared scale: what is not known of the variance itself."""
-    return np.where(scale.dof > 2, scale.dof / np.maximum(scale.dof - 2, 1e-300), np.inf)
+    return np.where(dof > 2, dof / np.maximum(dof - 2, 1e-300), np.inf)
 
 
 def weighed(log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -71,26 +75,48 @@ def weighed(log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 
     The weights are those of the logs, to the last bit: the logs are what is stored.
     """
-    top = float(log_weights.max())
-    whole = top + math.log(np.exp(log_weights - top).sum())
+    top, total = 0.0, float(_sum(np.exp(log_weights)))
+    if not 1e-200 < total < 1e200:  # out of the range of exponentials
+        top = float(log_weights.max())
+        total = float(_sum(np.exp(log_weights - top)))
+    whole = top + math.log(total)
     log_weights = log_weights - whole
     return log_weights, np.exp(log_weights), whole
 
 
-class LogGamma:
-    """log gamma of an array; NumPy has none, and its last two answers are remembered.
+class OfDof(NamedTuple):
+    """What of a Student-t depends on its degrees of freedom alone.
+
+    `constant` of the log density of a squared scale of one, `power` of the tails, `inflation` of the
+    squared scale to the variance.
+    """
+
+    constant: np.ndarray
+    power: np.ndarray
+    inflation: np.ndarray
+
+    @classmethod
+    def of(cls, dof: np.ndarray) -> "OfDof":
+        power = 0.5 * (dof + 1)
+        ratio = [math.lgamma(a + 0.5) - math.lgamma(a) for a in (0.5 * dof).tolist()]
+        return cls(np.array(ratio) - 0.5 * np.log(math.pi * dof), power, inflation(dof))
+
+
+class Remembered:
+    """A function of an array that remembers its last two answers.
 
     Degrees of freedom settle after a few memories, so that most ticks ask the same two questions.
     """
 
-    def __init__(self) -> None:
-        self._known: list[tuple[bytes, np.ndarray]] = []
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._known: list[tuple[Any, Any]] = []
 
-    def __call__(self, a: np.ndarray) -> np.ndarray:
-        question = a.tobytes()
+    def __call__(self, array: np.ndarray, *rest: Any) -> Any:
+        question = (array.tobytes(), *rest)
         for asked, answer in self._known:
             if asked == question:
                 return answer
-        answer = np.array([math.lgamma(v) for v in a.tolist()])
+        answer = self._function(array, *rest)
         self._known = [*self._known[-1:], (question, answer)]
         return answer
