@@ -60,6 +60,8 @@ def live(
             "durable": power_safe,
         }
         running = _running(fitted, _policy(shocks, limit), _clock(bar, calendar), settings)
+        for sentence in running.overruled:
+            typer.echo(f"{journal}: {sentence}", err=True)
         with running, _stoppable() as lines, suppress(BrokenPipeError):
             for number, line in enumerate(lines(sys.stdin), 1):
                 answer = json.dumps(_answer(running, line, number), allow_nan=False)

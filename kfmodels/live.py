@@ -14,20 +14,20 @@ from typing import Any
 
 import numpy as np
 
+from kfmodels.alarms import fresh, set_off, worst
 from kfmodels.clock import Clock, Elapsed
 from kfmodels.engines import Engine, advance, identity, quarantined, rescale
 from kfmodels.journal import Journal
+from kfmodels.live_settings import check_units, follows, overruled, settings, staleness
 from kfmodels.monitor import BoardWatch, Monitor, Watch
 from kfmodels.online import OnlineFilter
 from kfmodels.online_board import BoardTick, OnlineBoard
 from kfmodels.quotes import Moment, Quotes, span
 from kfmodels.records import ACCEPTED, Tick
-from kfmodels.signals import Signal, few_draws
+from kfmodels.signals import Signal
 
 FORMAT = "kfmodels live filter"
 VERSION = 1
-_FARTHEST = 1e99
-"""A z beyond is as odd as one at it."""
 
 
 class LiveFilter(AbstractContextManager["LiveFilter"]):
@@ -44,17 +44,22 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             now on.
         clock: turns time stamps into bars and closed periods; without, every new time is one bar.
         max_staleness: how old a leg's price may be when another leg's makes a row; a timedelta, or in
-            units of the times where those are numbers. Default: rows of one time only.
+            units of the times where those are numbers. Default: rows of one time only. With a bar or
+            more, legs of one time that come one by one make a row at the first of them, of the others'
+            last prices: the outcome says how old those were, and what comes behind counts from the next
+            row on. Where that is not wanted put legs of one time into one message, or stay below a bar.
         monitor: what to watch the innovations for, or None.
         journal: path of the file that keeps it; made if it is not there, gone on with if it is (then
-            `engine` and the settings are those in the file). None keeps nothing.
+            `engine` and the settings are those in the file, and `overruled` says which others were
+            given; but a `clock` of the same market with later sessions takes over). None keeps nothing.
         durable: see `Journal.open`.
         few_draws: share of the noise draws below which their effective number sets off an alarm.
         strict: raise on a message that is rejected.
         keep: rows to remember for `history`, from which the noise is refreshed.
 
     Raises:
-        ValueError: negative staleness or `keep`; a journal of another fit, in use, damaged or newer.
+        ValueError: negative staleness or `keep`, a staleness in other units than the times; a journal
+            of another fit, in use, damaged or newer.
 
     Example:
         >>> from kfmodels import HedgeData, datasets, fit, hedge_ratio_model
@@ -65,7 +70,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         >>> live.tick({"SPX": 3257.8}, at="2020-01-02T09:30:00").outcome
         'skipped: no price of AAPL'
         >>> live.tick({"AAPL": 75.1}, at="2020-01-02T09:30:02").outcome
-        'accepted'
+        'accepted: with SPX 00:00:02 old'
         >>> live.tick({"AAPL": 75.2}, at="2020-01-02T09:33:12").outcome
         'skipped: stale SPX 00:03:12'
         >>> live.tick({"AAPL": -1.0}, at="2020-01-02T09:33:13").outcome
@@ -85,14 +90,11 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         strict: bool = False,
         keep: int = 1000,
     ) -> None:
-        stale = max_staleness
-        if isinstance(stale, timedelta):
-            stale = round(stale / timedelta(microseconds=1))
-        if not (isinstance(stale, int) and stale >= 0 and keep >= 0):
-            raise ValueError(
-                f"max_staleness is a timedelta (or a whole number) of 0 or more and keep a number of "
-                f"rows, not {max_staleness!r} and {keep!r}"
-            )
+        stale, timed = staleness(max_staleness)
+        if keep < 0:
+            raise ValueError(f"keep is a number of rows, 0 or more, not {keep}")
+        if engine.at is not None:
+            check_units(stale, timed, Moment.of(engine.at).kind)
         if not 0 <= few_draws < 1:
             raise ValueError(
                 f"few_draws is a share of the draws, from 0 to below 1, not {few_draws}"
@@ -105,6 +107,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             engine,
             {
                 "max_staleness": stale,
+                "timed": timed,
                 "keep": keep,
                 "few_draws": few_draws,
                 "few": [False] * max(count, 1),
@@ -119,7 +122,10 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             clock,
             watch,
         )
+        self.overruled: tuple[str, ...] = ()
+        """Settings given that the journal has otherwise, a sentence each."""
         if journal is not None:
+            given = self._settings()
             self.journal = Journal.open(
                 journal, self.to_json(), identity=identity(engine), durable=durable
             )
@@ -127,6 +133,10 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             for seq, message in self.journal.messages():
                 self._apply(message)
                 self.seq = seq
+            if follows(clock, self.clock, self._row and self._row.kept):
+                self.clock = clock
+                self.journal.compact(self.to_json())
+            self.overruled = overruled(given, self._settings())
 
     def tick(self, prices: Mapping[str, Any], *, at: Any) -> Signal:
         """Take the prices that came at one time, of one leg or of many.
@@ -136,7 +146,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             at: time of the prices. Times are kept to the microsecond.
 
         Raises:
-            ValueError: with `strict`, what else would be answered by "rejected".
+            ValueError: with `strict`, what else would be answered by "rejected"; a time in other units
+                than `max_staleness`.
             OSError: the journal's disk fails. The message was not taken.
         """
         try:
@@ -144,6 +155,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             good, wrong, known = self._sorted(prices, now)
         except ValueError as error:
             return self._refused(at, str(error))
+        check_units(self._stale, self._timed, now.kind)
         if wrong and (self.strict or not good):
             return self._refused(now.kept, "; ".join(wrong))
         if not good:
@@ -194,6 +206,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def replace(self, engine: Engine) -> None:
         """Go on with a filter of the same legs whose noise was inferred anew; see `refresh`.
 
+        What the monitor held against the old noise is forgotten.
+
         Raises:
             ValueError: other legs, other pairs or another transform; a journal of another thread.
             OSError: the journal's disk fails. Nothing was replaced.
@@ -205,13 +219,14 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 f"the new filter is of {', '.join(engine.tickers[:4])} ({engine.transform}), this one "
                 f"of {', '.join(self.engine.tickers[:4])} ({self.engine.transform})"
             )
-        before = self.engine, self._row
+        before = self.engine, self._row, self.watch, self._few
         self.engine, self._row = engine, engine.at and Moment.of(engine.at)
+        self.watch, self._few = fresh(self.watch), np.zeros_like(self._few)
         try:
             if self.journal is not None:
                 self.journal.compact(self.to_json())
         except BaseException:
-            self.engine, self._row = before
+            self.engine, self._row, self.watch, self._few = before
             raise
 
     def history(self) -> list[dict[str, Any]]:
@@ -227,6 +242,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "engine": self.engine.to_json(),
             "clock": None if self.clock is None else self.clock.to_json(),
             "max_staleness": self._stale,
+            "timed": self._timed,
             "watch": None if self.watch is None else self.watch.to_json(),
             "few_draws": self._few_draws,
             "few": self._few.tolist(),
@@ -256,7 +272,9 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         watch: Watch | BoardWatch | None,
     ) -> None:
         self.engine, self.clock, self.watch = engine, clock, watch
-        self._stale, self._bars, self.seq = held["max_staleness"], held["bars"], held["seq"]
+        timed = isinstance(held["now"], str) or None  # documents of before said nothing of it
+        self._stale, self._timed = held["max_staleness"], held.get("timed", timed)
+        self._bars, self.seq = held["bars"], held["seq"]
         self._rescaled, self.factors = held["rescaled"], dict(held["factors"])
         self._few_draws, self._few = held["few_draws"], np.array(held["few"], bool)
         least = -math.inf if engine.transform == "level" else 0.0
@@ -297,11 +315,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _sorted(self, prices: Any, now: Moment) -> tuple[dict[str, float], list[str], list[str]]:
         if not hasattr(prices, "get"):
             raise ValueError(f"prices go by ticker, in a dict, not in a {type(prices).__name__}")
-        good, wrong, known = self._quotes.sort(prices, now)
-        if good and self._row is not None and now.number == self._row.number:
-            wrong += [f"{ticker} comes after the row of its time was made" for ticker in good]
-            good = {}
-        return good, wrong, known
+        return self._quotes.sort(prices, now)
 
     def _record(self, message: dict[str, Any]) -> None:
         self.seq = self.seq + 1 if self.journal is None else self.journal.append(message)
@@ -329,6 +343,10 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             self.factors |= {n: self.factors.get(n, 1.0) * f for n, f in factors.items()}
             return self._signal(self.engine.at if at is None else at, "rescaled", ())
         now = Moment.of(message["at"])
+        if self._row is not None and now.number == self._row.number:
+            self._quotes.take(message["prices"], now)
+            late = f"{', '.join(message['prices'])} after the row of this time was made"
+            return self._signal(now.kept, f"skipped: {late}, kept for the next", ())
         if self._now is None or now.number > self._now.number:
             self._bars, self._now = self._bars + 1, now
         self._quotes.take(message["prices"], now)
@@ -349,7 +367,15 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             {"at": now.kept, "prices": prices, "dt": passed.bars, "gaps": passed.gaps}
         )
         outcome = tick.outcome if isinstance(tick, Tick) else ACCEPTED
+        if aged := self._quotes.aged(row, now):
+            outcome += f"{';' if ':' in outcome else ':'} with {aged} old"
         return self._signal(now.kept, outcome, self._watched(tick), tick)
+
+    def _settings(self) -> dict[str, Any]:
+        """What rules, as it is shown to the user."""
+        stale = timedelta(0, 0, self._stale) if self._timed and self._stale else self._stale
+        own = {"few_draws": self._few_draws, "keep": self._history.maxlen, "max_staleness": stale}
+        return settings(self.engine, self.clock, self.watch, **own)
 
     def _passed(self, now: Moment) -> Elapsed:
         """Time since the last row."""
@@ -358,22 +384,9 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         return self.clock.between(self._row.kept, now.kept)
 
     def _watched(self, tick: Tick | BoardTick) -> tuple[Any, ...]:
-        """Alarms set off by a row that was learnt from; a shock in quarantine is one already."""
-        effective = np.atleast_1d(tick.effective_draws)
-        few = effective < self._few_draws * self.engine.draws
+        few = np.atleast_1d(tick.effective_draws) < self._few_draws * self.engine.draws
         fewer, self._few = np.flatnonzero(few & ~self._few).tolist(), few
-        if isinstance(tick, BoardTick):
-            found = [(tick.names[p], few_draws(effective[p], self.engine.draws)) for p in fewer]
-            if isinstance(self.watch, BoardWatch):
-                z, dof = tick.learnt()
-                z = np.clip(z, -_FARTHEST, _FARTHEST)
-                found += [(tick.names[pair], alarm) for pair, alarm in self.watch.update(z, dof)]
-            return tuple(found)
-        alone = tuple(few_draws(effective[p], self.engine.draws) for p in fewer)
-        if isinstance(self.watch, Watch) and tick.observed and tick.outcome.startswith(ACCEPTED):
-            z = min(max(tick.z, -_FARTHEST), _FARTHEST)
-            alone += self.watch.update(z, tick.dof if tick.dof < math.inf else None)
-        return alone
+        return set_off(tick, self.watch, fewer, self.engine.draws)
 
     def _refused(self, at: Any, why: str) -> Signal:
         if self.strict:
@@ -383,10 +396,5 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _signal(
         self, at: Any, outcome: str, alarms: tuple[Any, ...], tick: Tick | BoardTick | None = None
     ) -> Signal:
-        condition = "ok"
-        if isinstance(self.watch, Watch):
-            condition = self.watch.condition
-        elif self.watch is not None:
-            condition = max(self.watch.conditions, key=("ok", "watch", "broken").index)
         tick = self.engine.standing() if tick is None else tick
-        return Signal(self.seq, at, outcome, tick, alarms, condition)
+        return Signal(self.seq, at, outcome, tick, alarms, worst(self.watch))

@@ -122,6 +122,15 @@ class Quotes:
                 absent.append(f"no new price of {ticker}")
         return row, absent
 
+    def aged(self, row: Mapping[str, float], now: Moment) -> str:
+        """The first few legs whose price in a row is of an earlier time, and how old each is."""
+        times = ((name, self.times[name]) for name, price in row.items() if price == price)
+        old = [
+            (name, now.number - at.number) for name, at in times if at and at.number < now.number
+        ]
+        more = f" and {len(old) - 3} more" if len(old) > 3 else ""
+        return ", ".join(f"{name} {span(age, now.kind)}" for name, age in old[:3]) + more
+
     def rescale(self, factors: Mapping[str, float], before: Moment | None) -> None:
         """Put the prices of before a moment, all without one, in new units."""
         for ticker, factor in factors.items():

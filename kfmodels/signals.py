@@ -15,11 +15,12 @@ SCHEMA = 1
 class Signal:
     """The outcome of one message.
 
-    `outcome` begins with one word: "accepted" (a row was made of it), "skipped" (it waits for another
-    leg, or one is stale), "quarantined" (a shock, not learnt from yet), "duplicate" or "rejected" (it
-    changed nothing). `tick` is what is believed now, `seq` the number of the message in the journal, or
-    among those taken; the one before where it was not taken. `alarms` are those this row set off (pairs
-    of a board as `(name, alarm)`), `condition` "ok", "watch" or "broken" (of a board the worst).
+    `outcome` begins with one word: "accepted" (a row was made of it, perhaps with prices as old as it
+    says), "skipped" (it waits for another leg, or one is stale), "quarantined" (a shock, not learnt
+    from yet), "rescaled" (a split was taken in), "duplicate" or "rejected" (it changed nothing). `tick`
+    is what is believed now, `seq` the number of the message in the journal, or among those taken; the
+    one before where it was not taken. `alarms` are those this row set off (pairs of a board as
+    `(name, alarm)`), `condition` "ok", "watch" or "broken" (of a board the worst).
     """
 
     seq: int

@@ -97,6 +97,20 @@ def test_options_reach_the_filter(saved: Path):
     assert "give both" in refused.stderr
 
 
+def test_settings_that_the_journal_has_otherwise_are_said(saved: Path, tmp_path: Path):
+    options = ["live", str(saved), "--journal", str(tmp_path / "xle.journal")]
+    first = CliRunner().invoke(app, [*options, "--max-staleness", "2"], input=lines(1)[0])
+    same = CliRunner().invoke(app, [*options, "--max-staleness", "2"], input="")
+    assert first.stderr == same.stderr == ""
+    other = CliRunner().invoke(app, [*options, "--shocks", "none"], input=lines(2)[1])
+    assert answers(other.stdout)[0]["outcome"] == "accepted"
+    told = other.stderr.splitlines()
+    assert len(told) == 2
+    assert all(line.startswith(f"{tmp_path / 'xle.journal'}: ") for line in told)
+    assert "shocks is Quarantine(limit=6.0" in told[0]
+    assert told[1].endswith("max_staleness is 0:00:02 as the journal keeps it, not 0 as given now")
+
+
 def test_sigterm_ends_it_cleanly_and_the_journal_goes_on(saved: Path, tmp_path: Path):
     path, rows = tmp_path / "xle.journal", lines(6)
     process = started(str(saved), "--journal", str(path))

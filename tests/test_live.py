@@ -100,7 +100,7 @@ def test_one_leg_after_the_other_makes_a_row_when_both_are_fresh():
     alone = made_filter()
     assert live.tick({"SPY": 500.5}, at=START).outcome == "skipped: no price of XLE"
     second = live.tick({"XLE": 90.1}, at=START + timedelta(seconds=5))
-    assert second.outcome == "accepted"
+    assert second.outcome == "accepted: with SPY 00:00:05 old"
     same = alone.update(y=90.1, x=500.5, at=second.tick.at, dt=2.0)
     assert second.tick == same
     stale = live.tick({"SPY": 500.6}, at=START + timedelta(seconds=10, microseconds=1000))
@@ -114,6 +114,49 @@ def test_legs_of_one_time_may_come_in_two_messages_and_in_two_zones():
     assert live.tick({"XLE": 90.1}, at=START).outcome == "accepted"
     alone = made_filter().update(y=90.1, x=500.5, at=START)
     assert live.engine.state()["mean"].tolist() == alone.belief.mean.tolist()
+
+
+@pytest.mark.parametrize("stale", [MINUTE, MINUTE / 2])
+def test_legs_of_one_time_that_come_one_by_one(stale: timedelta, tmp_path: Path):
+    """With a bar of staleness the first leg makes the row, and says so; the second is not lost."""
+    path, found = tmp_path / "a", []
+    for first, last in ((0, 3), (3, 6)):
+        live = made_live(max_staleness=stale, journal=path, durable=False)
+        for prices, at in feed(6)[first:last]:
+            found += [live.tick({name: prices[name]}, at=at).outcome for name in ("SPY", "XLE")]
+        stood = document(live)
+        live.close()
+    if stale < MINUTE:
+        assert found[1::2] == ["accepted"] * 6
+        assert found[2::2] == ["skipped: stale XLE 00:01:00"] * 5
+        return
+    assert found[:2] == ["skipped: no price of XLE", "accepted"]
+    assert found[2::2] == ["accepted: with XLE 00:01:00 old"] * 5
+    late = "skipped: XLE after the row of this time was made, kept for the next"
+    assert found[3::2] == [late] * 5
+    rows = [row["prices"] for row in live.history()]
+    for row, before, (now, _) in zip(rows[1:], feed(6), feed(6)[1:], strict=False):
+        assert row == {"XLE": before[0]["XLE"], "SPY": now["SPY"]}
+    with made_live(max_staleness=stale, journal=path) as again:
+        assert document(again) == stood
+
+
+def test_a_staleness_is_in_the_units_of_the_times():
+    numbers: Any = {"at": None, "until": None}
+    live = made_live(made_filter(**numbers), max_staleness=timedelta(seconds=3))
+    with pytest.raises(ValueError, match=r"timedelta 0:00:03, but the times are numbers: give a w"):
+        live.tick(ROW, at=7)
+    assert live.tick(ROW, at=START).accepted
+    live = made_live(made_filter(**numbers), max_staleness=3)
+    with pytest.raises(ValueError, match="the number 3, but the times are dates: give a timedelta"):
+        live.tick(ROW, at=START)
+    live.tick({"XLE": 90.0}, at=7)
+    assert live.tick({"SPY": 500.0}, at=10).outcome == "accepted: with XLE 3 old"
+    with pytest.raises(ValueError, match="give a timedelta"):
+        made_live(max_staleness=3)  # this one has seen a date
+    for wrong in (-1, 1.5, timedelta(-1)):
+        with pytest.raises(ValueError, match="max_staleness is a timedelta or a whole number"):
+            made_live(max_staleness=wrong)
 
 
 def test_a_leg_that_comes_too_late_is_named():
@@ -393,6 +436,8 @@ def test_reopening_goes_on_to_the_bit(options: dict[str, Any], tmp_path: Path):
     rows, path = feed(60), tmp_path / "xle.journal"
     never_closed = made_live(made_filter(**options), max_staleness=timedelta(minutes=1))
     for number, row in enumerate(rows):
+        if number == 25:
+            never_closed.replace(OnlineFilter.from_json(never_closed.engine.to_json()))
         one_of(never_closed, number, *row)
     for first, last in ((0, 1), (1, 25), (25, 26), (26, 60)):
         part = rows[first:last]
@@ -404,6 +449,68 @@ def test_reopening_goes_on_to_the_bit(options: dict[str, Any], tmp_path: Path):
             if last == 25:
                 live.replace(OnlineFilter.from_json(live.engine.to_json()))  # a snapshot
     assert document(live) == document(never_closed)
+
+
+def test_settings_that_the_journal_has_otherwise_are_named(tmp_path: Path):
+    path = tmp_path / "xle.journal"
+    with made_live(max_staleness=MINUTE, journal=path, monitor=None, durable=False) as live:
+        assert live.overruled == ()
+        live.tick(ROW, at=START)
+    with made_live(max_staleness=MINUTE, journal=path, monitor=None) as live:
+        assert live.overruled == ()
+    other = made_filter(shocks=Robust(), forgetting=0.99, draws=4)
+    with made_live(other, journal=path, keep=7, clock=Clock("1min")) as live:
+        assert (live.clock, live.watch, live.engine.shocks) == (None, None, None)
+        found = live.overruled
+    assert found[0].startswith("clock is None as the journal keeps it, not Clock(bar=")
+    assert found[1].startswith("monitor is None as the journal keeps it, not Monitor(")
+    assert found[2:] == (
+        "shocks is None as the journal keeps it, not Robust(limit=4.0) as given now",
+        "forgetting is 1.0 as the journal keeps it, not 0.99 as given now",
+        "draws is 8 as the journal keeps it, not 4 as given now",
+        "keep is 1000 as the journal keeps it, not 7 as given now",
+        "max_staleness is 0:01:00 as the journal keeps it, not 0 as given now",
+    )
+
+
+def test_a_clock_whose_sessions_ran_out_is_followed_by_one_that_knows_more(tmp_path: Path):
+    path, rows = tmp_path / "xle.journal", feed(4)
+    zone, days = "America/New_York", [timedelta(days=n) for n in (0, 3, 4)]
+
+    def until(end: str, **options: Any) -> LiveFilter:
+        clock = Clock.hours("09:30", "16:00", zone=zone, start="2024-02-01", end=end, **options)
+        return made_live(clock=clock, journal=path, durable=False)
+
+    with until("2024-03-01") as live:
+        assert live.tick(rows[0][0], at=START).accepted
+        assert "outside what this clock knows" in live.tick(rows[1][0], at=START + days[1]).outcome
+    for options in ({"end": "2024-03-29", "bar": "5min"}, {"end": "2024-02-20"}):
+        with until(**options) as live:
+            assert "is a clock in bars of 0:01:00 of 09:30 to 16:00 Am" in live.overruled[0]
+            assert "to 2024-03-01 21:00:00 UTC as the journal keeps it, no" in live.overruled[0]
+            assert live.tick(rows[1][0], at=START + days[1]).outcome.startswith("rejected")
+    with until("2024-03-04") as live:
+        assert live.overruled == ()
+        assert live.tick(rows[1][0], at=START + days[1]).accepted
+    with until("2024-03-29", holidays=["2024-03-19"]) as live:
+        assert live.tick(rows[2][0], at=START + days[2]).accepted
+        assert live.history()[-1]["gaps"]["overnight"] == 1
+        stood = document(live)
+    with until("2024-03-29", holidays=["2024-03-19"]) as live:
+        assert document(live) == stood
+        assert len(live.history()) == 3
+
+
+def test_new_noise_is_not_judged_by_what_the_old_one_made_of_the_rows():
+    live = made_live(made_filter(draws=4), monitor=Monitor(250), few_draws=0.9)
+    for number, (prices, at) in enumerate(feed(30)):
+        live.tick(prices | {"XLE": prices["XLE"] * (1.01 + 0.02 * (number % 2))}, at=at)
+    assert live.standing("").condition == "broken"
+    live.replace(OnlineFilter.from_json(live.engine.to_json()))
+    assert live.standing("").condition == "ok"
+    fresh = made_live(made_filter(draws=4), monitor=Monitor(250), few_draws=0.9)
+    assert live.to_json()["watch"] == fresh.to_json()["watch"]
+    assert live.to_json()["few"] == [False]
 
 
 def test_a_journal_of_another_fit_is_refused(tmp_path: Path):
