@@ -39,7 +39,7 @@ from kfmodels import model_file
 from kfmodels.board import HedgeBoard
 from kfmodels.chunk import fit_chunk
 from kfmodels.data import HedgePairs
-from kfmodels.importance import ImportanceSampling
+from kfmodels.importance import ImportanceSampling, layout_of
 from kfmodels.inputs import pair_arrays
 from kfmodels.models import HedgeRatioModel, hedge_ratio_model
 from kfmodels.pairs_file import described
@@ -157,7 +157,7 @@ def _check(
         )
     # a made-up pair: says whether the model is one of pairs at all
     rows = np.arange(1.0, 41.0)[None]
-    model.inputs_of_pairs(pair_arrays(rows, rows**0.5, "level"))
+    layout_of(model.inputs_of_pairs(pair_arrays(rows, rows**0.5, "level"))[0], model)
 
 
 def _job(

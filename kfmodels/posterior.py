@@ -94,6 +94,11 @@ def prior_draws(seed: Array, inputs: Any, *, model: Model, count: int) -> dict[s
 
     def one(pair: Any) -> dict[str, Array]:
         free, _ = priors.draw(numbers, seed, pair, model=model)
+        if not free:
+            raise ValueError(
+                "every noise setting of the model is fixed, so there is nothing to infer: leave one to "
+                "a prior, or run each pair through fit(...), which filters under fixed noise too"
+            )
         return jax.vmap(partial(ridge.straight, bent=bent))(free)
 
     return jax.vmap(one)(inputs)

@@ -483,6 +483,7 @@ def test_arguments_are_checked_at_the_border(store, real):
         ({"pairs": pairs.data("A/B")}, "takes HedgePairs"),
         ({"model": "default"}, r"made by hedge_ratio_model\(...\)"),
         ({"model": hedge_ratio_model(pivot=(1.0, 2.0))}, "pivot has 2 values, but there are 1"),
+        ({"model": hedge_ratio_model(delta=1e-3, obs_scale=0.01)}, "there is nothing to infer"),
         ({"method": NUTS()}, r"infers by ImportanceSampling\(...\)"),
         ({"chunk_size": 0}, "chunk_size must be at least 1, not 0"),
         ({"seed": -1}, "seed is a whole number"),

@@ -15,7 +15,7 @@ from scipy.special import gammaln
 from kfmodels import Discounted, HedgeData, OnlineFilter, board_mixing, datasets
 from kfmodels.board_records import BoardTick
 from kfmodels.coordinates import Coordinates
-from kfmodels.kalman.density import half_a_step, log_student, log_student_series
+from kfmodels.kalman.density import half_a_step
 from kfmodels.kalman.step import (
     ConstantVariance,
     DiscountedVariance,
@@ -595,11 +595,3 @@ def test_half_a_step_is_a_ratio_of_gamma_functions():
     # gammaln of a large number is itself only good to its own last digit
     atol = 3e-13 + 1e-15 * np.abs(gammaln(a))
     assert (np.abs(np.log(ratio) + rest - (gammaln(a + 0.5) - gammaln(a))) < atol).all()
-
-
-def test_the_student_density_is_that_of_the_filter():
-    random = np.random.default_rng(0)
-    error, var = random.normal(size=200), np.exp(random.normal(size=200))
-    dof = 3 + 40 * random.random(200)
-    expected = log_student(error, var, dof, np.log, gammaln)
-    assert_allclose(log_student_series(error, var, dof, np.log), expected, rtol=1e-12, atol=1e-13)

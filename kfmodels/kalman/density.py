@@ -28,16 +28,6 @@ def log_student(
     return constant - tail * log(1 + error * error / (dof * var))
 
 
-def log_student_series(
-    error: Array, var: Array, dof: Array, log: Callable[[Array], Array]
-) -> Array:
-    """`log_student` with a series in place of the gamma functions, which NumPy lacks."""
-    ratio, rest = half_a_step(0.5 * dof)
-    width = dof * var
-    constant = 0.5 * log(ratio * ratio / (pi * width)) + rest
-    return constant - 0.5 * (dof + 1) * log(1 + error * error / width)
-
-
 def half_a_step(a: Array) -> tuple[Array, Array]:
     r"""`gamma(a + 1/2) / gamma(a)` as `r exp(s)`, to 3e-14 for positive a.
 
