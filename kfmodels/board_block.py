@@ -13,7 +13,7 @@ import numpy as np
 
 from kfmodels.kalman.density import LOG_2PI, LOG_PI, half_a_step
 from kfmodels.kalman.step import LEAST_DOF
-from kfmodels.shocks import Robust, Shocks
+from kfmodels.shocks import HELD, Robust, Shocks
 
 LANES = {1: ((0, 0),), 2: ((0, 0), (0, 1), (1, 1))}
 """The distinct entries of a covariance, by number of coefficients."""
@@ -286,13 +286,14 @@ def judge(block: Block, told: Told, shocks: Shocks, levels: bool) -> None:
     if isinstance(shocks, Robust):
         block.doubt(shocks.limit)
     z, wide = told.spread[part] / np.sqrt(told.squared[part]), []
-    for place in np.flatnonzero(told.seen[part] & (abs(z) > shocks.limit)).tolist():
+    doubted = (abs(z) > shocks.limit) | (abs(told.before[part]) > HELD)
+    for place in np.flatnonzero(told.seen[part] & doubted).tolist():
         number = start + place
         if isinstance(shocks, Robust):
             told.words[number] = shocks.judge(float(z[place]))
             continue
         streak, told.words[number] = shocks.judge(float(z[place]), int(told.before[number]))
-        told.streak[number], told.learnt[number] = streak, abs(streak) >= shocks.confirm
+        told.streak[number], told.learnt[number] = streak, shocks.learns(streak)
         if told.learnt[number] and levels:
             wide.append(place)
     if wide:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kfmodels.shocks import split_sentence
+from kfmodels.shocks import HELD, begun, released, split_sentence
 
 
 class BoardLegs:
@@ -88,6 +88,26 @@ class BoardLegs:
                 )
         return np.array([factors.get(name, 1.0) for name in self.tickers], float)[self._spots]
 
+    def begun(self, prices: np.ndarray, last: np.ndarray, streak: np.ndarray) -> np.ndarray:
+        """`shocks.begun` of every pair with all its prices."""
+        with np.errstate(over="ignore"):
+            far = ((prices > 1.9 * last) | (1.9 * prices < last)).any(1)
+        far = np.flatnonzero((far | (streak != 0)) & ~np.isnan(prices + last).any(1)).tolist()
+        streak = streak.copy() if far else streak
+        for number in far:
+            rows = prices[number].tolist(), last[number].tolist()
+            streak[number] = begun(int(streak[number]), *rows)
+        return streak
+
+    def released(self, factors: Mapping[str, float], streak: np.ndarray) -> np.ndarray:
+        """The streaks after a rescale, of the pairs that have a leg that it names."""
+        streak = streak.copy()
+        for number in np.flatnonzero(abs(streak) >= HELD).tolist():
+            legs = self.targets[number], self.hedges[number]
+            if found := [factors[name] for name in legs if name in factors]:
+                streak[number] = released(int(streak[number]), found)
+        return streak
+
     def skipped(self, number: int, prices: np.ndarray) -> str:
         """Why a row of a pair was not observed."""
         legs = zip((self.targets[number], self.hedges[number]), prices[number], strict=True)
@@ -96,9 +116,12 @@ class BoardLegs:
             f"skipped: no price of {absent}" if absent else "skipped: the first price of a return"
         )
 
-    def split(self, number: int, prices: np.ndarray, last: np.ndarray) -> str:
+    def split(
+        self, number: int, prices: np.ndarray, last: np.ndarray, *, at: Any, streak: int
+    ) -> str:
         """Whether the price of a leg of a pair went as in a split; empty if not."""
         if np.isnan(last[number]).any():
             return ""
         legs = (self.targets[number], self.hedges[number])
-        return split_sentence(legs, prices[number].tolist(), last[number].tolist())
+        rows = prices[number].tolist(), last[number].tolist()
+        return split_sentence(legs, *rows, at=at, streak=streak)

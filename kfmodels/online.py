@@ -19,7 +19,7 @@ from kfmodels.mixing import Look, Mixture, Stand
 from kfmodels.online_file import built, read, to_json
 from kfmodels.order import check_dt, check_later
 from kfmodels.records import ACCEPTED, Z90, Belief, FairValue, Frame, Predictive, Tick
-from kfmodels.shocks import Quarantine, Robust, Shocks, split_sentence
+from kfmodels.shocks import Quarantine, Robust, Shocks, released, split_sentence
 
 
 class OnlineFilter:
@@ -236,6 +236,7 @@ class OnlineFilter:
             self._place(Coordinates(pivot, scale, offset, where.intercept))
             self._stand = self._mixture.rescaled(self._stand, float(factors[0]))
         self.last_prices = None if last is None else last * factors
+        self.streak = released(self.streak, factors.tolist())
 
     def standing(self) -> Tick:
         """What is believed now, as a tick that observed nothing; the filter does not move."""
@@ -349,10 +350,11 @@ class OnlineFilter:
             seen = mixture.robust(ahead, seen, shocks.limit)
             *weights, _ = mixture.weighed(ahead, mixture.density(ahead, seen))
         elif isinstance(shocks, Quarantine):
-            streak, outcome = shocks.judge(z, self.streak)
-            if 0 < abs(streak) < shocks.confirm:
+            streak, outcome = shocks.judge_row(z, self.streak, prices, self.last_prices)
+            if not shocks.learns(streak):
                 if self.last_prices is not None:
-                    outcome += split_sentence(self._legs.names, prices, self.last_prices.tolist())
+                    legs = self._legs.names, prices, self.last_prices.tolist()
+                    outcome += split_sentence(*legs, at=at, streak=streak)
                 return self._commit(ahead, at, outcome, self.last_prices, streak, found=found)
             if streak and self.coordinates.intercept and self.transform != "return":
                 # the level takes the move, and no draw is judged by what none could foresee

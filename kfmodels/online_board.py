@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kfmodels.board_block import Told
+from kfmodels.board_checks import check, listed
 from kfmodels.board_legs import BoardLegs
 from kfmodels.board_mixing import BoardMixture
 from kfmodels.board_records import BoardTick, number_of
@@ -27,6 +28,11 @@ from kfmodels.shocks import Quarantine, Shocks
 Array = Any
 
 FORMAT = "kfmodels online board"
+
+_TOO_FAR = (
+    "rejected: the row is so far from all that this pair did before that the arithmetic cannot follow; "
+    "pass NaN for bad prints"
+)
 
 
 class OnlineBoard:
@@ -93,7 +99,7 @@ class OnlineBoard:
         none = np.full((count, 2), np.nan)
         self.last_prices = none if last_prices is None else np.array(last_prices, float)
         self.streak = np.array(np.zeros(count) if streak is None else streak, int)
-        self._check(state, variance, noise, np.asarray(log_weights, float))
+        check(self, state, variance, noise, np.asarray(log_weights, float))
         self._mixture = BoardMixture(
             drift,
             noise,
@@ -148,7 +154,8 @@ class OnlineBoard:
 
         Args:
             prices: by ticker, a dict or a pandas Series. A ticker that is NaN or not there has no
-                price: its own pairs only diffuse, the others do not notice.
+                price: its own pairs only diffuse, the others do not notice. So it is with a price so
+                far off that no arithmetic can follow; `outcome` says "rejected" there.
             at: time of the row; must be later than the one before.
             dt: bars since the row before.
             gaps: closed periods since the row before, by name; one that the model does not know moves
@@ -159,35 +166,17 @@ class OnlineBoard:
 
         Raises:
             ValueError: a price that is infinite, (log, return) not positive or no number, prices of
-                none of the tickers, negative dt, a time not later than the last, a price that no
-                arithmetic can follow. All filters are then as they were before.
+                none of the tickers, negative dt, a time not later than the last. All filters are then
+                as they were before.
         """
         check_dt(dt)
         if at is not None:
             check_later(at, self.at, "the filters are unchanged")
         given = self._legs.prices(prices)
-        values = self._legs.values(given, self.last_prices)
-        seen = ~np.isnan(values).any(1)
-        y = np.where(seen, values[:, 0] - self.offset, 0.0)
-        x = np.where(seen, (values[:, 1] - self.pivot) / self.scale, 0.0)
-        told = self._mixture.advance(
-            y,
-            x,
-            seen,
-            dt=dt,
-            gaps=gaps,
-            shocks=self.shocks,
-            levels=self._mixture.n == 2 and self.transform != "return",
-            streak=self.streak,
-        )
-        if not told.sound.all():
-            raise ValueError(
-                f"{_listed(self.names, ~told.sound)}: the row is so far from all that these did before "
-                "that the arithmetic cannot follow; pass NaN for bad prints. The filters are unchanged"
-            )
-        outcome = self._outcome(given, told)
+        told, wild = self._ahead(given, dt, gaps)
+        outcome = self._outcome(given, told, wild, at)
         self._mixture.keep()
-        taken = told.learnt | ~(seen | np.isnan(given).any(1))
+        taken = told.learnt | ~(told.seen | wild | np.isnan(given).any(1))
         self.last_prices = np.where(taken[:, None], given, self.last_prices)
         self.streak, self.at = told.streak, self.at if at is None else at
         return self._tick(told, outcome)
@@ -225,6 +214,7 @@ class OnlineBoard:
             self.offset = self.offset * target
             self._mixture.rescale(target)
         self.last_prices = self.last_prices * by
+        self.streak = self._legs.released(factors, self.streak)
 
     def filter(self, name: str) -> OnlineFilter:
         """The filter of one pair as it stands now; what it does next does not move the board.
@@ -315,47 +305,47 @@ class OnlineBoard:
         leaves = (np.broadcast_to(leaf, (*leaf.shape[:-2], *self._mixture.shape)) for leaf in part)
         return type(part)(*(leaf[..., number, :].copy() for leaf in leaves))
 
-    def _check(
-        self, state: State, variance: Scale | None, noise: Noise, log_weights: np.ndarray
-    ) -> None:
-        """Raise unless all arrays speak of the same pairs and draws, in finite numbers."""
-        count, n = len(self.names), len(state.mean)
-        if len(set(self.names)) < max(count, 1):
-            raise ValueError("a board needs at least one pair, and each named once")
-        if n not in (1, 2):
-            raise ValueError(f"a pair has a ratio and perhaps an intercept, not {n} coefficients")
-        batch = (count, log_weights.shape[-1])
-        good = np.ones(count, bool)
-        for name in ("targets", "hedges", "pivot", "scale", "offset", "streak", "last_prices"):
-            found, wanted = np.shape(getattr(self, name)), (count, 2)[: 1 + (name == "last_prices")]
-            if found != wanted:
-                raise ValueError(f"{name} has shape {found}, but it must be {wanted}")
-        for part in (state, variance or (), noise, (log_weights,)):
-            for leaf in part:
-                if leaf.shape[-2:] != batch:
-                    raise ValueError(
-                        f"an array has the shape {leaf.shape}, but log_weights say that its last axes "
-                        f"are {batch}, pair and draw"
-                    )
-                good &= np.isfinite(leaf).reshape(-1, *batch).all((0, 2))
-        good &= np.isfinite(self.pivot + self.offset) & (self.scale > 0) & (self.scale < np.inf)
-        good &= abs(np.exp(log_weights).sum(1) - 1) < 1e-6
-        if not good.all():
-            raise ValueError(
-                f"{_listed(self.names, ~good)}: the state holds numbers that are not finite, or "
-                "weights that do not sum to one; leave out the pairs whose fit failed"
+    def _ahead(
+        self, given: np.ndarray, dt: float, gaps: Mapping[str, float] | None
+    ) -> tuple[Told, np.ndarray]:
+        """What a row tells, and whose prices no arithmetic can follow: those are as not observed."""
+        values = self._legs.values(given, self.last_prices)
+        seen, wild, streak = ~np.isnan(values).any(1), np.zeros(len(self), bool), self.streak
+        if isinstance(self.shocks, Quarantine) and self.shocks.hold != 0:
+            streak = self._legs.begun(given, self.last_prices, streak)
+        while True:
+            told = self._mixture.advance(
+                np.where(seen, values[:, 0] - self.offset, 0.0),
+                np.where(seen, (values[:, 1] - self.pivot) / self.scale, 0.0),
+                seen,
+                dt=dt,
+                gaps=gaps,
+                shocks=self.shocks,
+                levels=self._mixture.n == 2 and self.transform != "return",
+                streak=np.where(wild, self.streak, streak),
             )
+            if told.sound.all():
+                return told, wild
+            found = seen & ~told.sound
+            if not found.any():
+                raise ValueError(
+                    f"{listed(self.names, ~told.sound)}: the time since the last row is so long that "
+                    "the arithmetic cannot follow; fit anew. The filters are unchanged"
+                )
+            seen, wild = seen & ~found, wild | found
 
-    def _outcome(self, prices: np.ndarray, told: Told) -> tuple[str, ...]:
+    def _outcome(
+        self, prices: np.ndarray, told: Told, wild: np.ndarray, at: Any
+    ) -> tuple[str, ...]:
         """What became of every row, in the words of a single filter."""
-        words = [ACCEPTED] * len(self)
+        words, shocks = [ACCEPTED] * len(self), self.shocks
         for number in np.flatnonzero(~told.seen).tolist():
-            words[number] = self._legs.skipped(number, prices)
+            words[number] = _TOO_FAR if wild[number] else self._legs.skipped(number, prices)
         for number, word in told.words.items():
-            split = isinstance(self.shocks, Quarantine) and not told.learnt[number]
-            words[number] = word + (
-                self._legs.split(number, prices, self.last_prices) if split else ""
-            )
+            words[number] = word
+            if isinstance(shocks, Quarantine) and not told.learnt[number]:
+                how: Any = {"at": at, "streak": int(told.streak[number])}
+                words[number] += self._legs.split(number, prices, self.last_prices, **how)
         return tuple(words)
 
     def _tick(self, told: Told, outcome: tuple[str, ...]) -> BoardTick:
@@ -391,10 +381,3 @@ class OnlineBoard:
             log_score=told.log_score,
             effective_draws=told.effective_draws,
         )
-
-
-def _listed(names: tuple[str, ...], which: np.ndarray) -> str:
-    """The first few of the names that are meant."""
-    found = [names[number] for number in np.flatnonzero(which)]
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return ", ".join(found[:3]) + more

@@ -1,8 +1,10 @@
 """What a live filter does with a price that its forecast did not expect."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from kfmodels.records import ACCEPTED
 
@@ -10,6 +12,12 @@ _SPLITS = sorted(
     {Fraction(n) for n in (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)}
     | {Fraction(3, 2), Fraction(4, 3), Fraction(5, 4)}
 )
+HELD = 1_000_000
+"""Streaks of rows that are held as a change of scale count from here on."""
+
+_STILL = 1.4
+"""How far a price in a new scale stays from its last one in the old, whatever the market does."""
+
 _AS_A_SPLIT = 0.05
 """How far, in logs, the price of a split day may be from its ratio: the market moves as well."""
 
@@ -23,9 +31,15 @@ class Quarantine:
     is then widened by the squared innovation, so that the level takes the move and the ratio stays
     (without an intercept, or on returns, the row is learnt from as it is).
 
+    No row confirms a change of scale: where the price of a leg went by the factor of a split, 2 or more
+    or 1/2 or less, and z is beyond the limit, rows are held until that price is back or `rescale` is
+    called, with the factor of the split, or with 1 if the move was real: the next row is then taken up.
+
     Args:
         limit: in predictive sds, above 0.
         confirm: rows it takes, 1 or more; 1 only widens the intercept.
+        hold: rows after which a change of scale is taken up without `rescale`; None never does, 0
+            confirms it as any other move.
 
     Raises:
         ValueError: a limit or a number of rows outside.
@@ -35,9 +49,14 @@ class Quarantine:
 
     limit: float = 6.0
     confirm: int = 2
+    hold: int | None = None
 
     def __post_init__(self) -> None:
         _check_limit(self)
+        if not (self.hold is None or (isinstance(self.hold, int) and 0 <= self.hold < HELD)):
+            raise ValueError(
+                f"Quarantine: hold is a number of rows from 0 to below {HELD}, or None, not {self.hold}"
+            )
         if not (isinstance(self.confirm, int) and self.confirm >= 1):
             raise ValueError(
                 f"Quarantine: confirm is a number of rows, 1 or more, not {self.confirm}"
@@ -45,13 +64,36 @@ class Quarantine:
 
     def judge(self, z: float, streak: int) -> tuple[int, str]:
         """Rows in quarantine in succession after this one, negative below; and the outcome in words."""
+        sign, most = 1 if z > 0 else -1, HELD if self.hold is None else self.hold
+        rows = abs(streak) - HELD + 1
+        if rows > 1 and rows <= most:  # by now z may be small: who waits knows ever less
+            return sign * (HELD + rows), self._waits(z, rows)
         if abs(z) <= self.limit:
             return 0, ACCEPTED
-        sign = 1 if z > 0 else -1
+        if rows > most:
+            return sign * self.confirm, f"{ACCEPTED}: z {z:+.1f}, no change of scale"
+        if rows == 1:
+            return sign * (HELD + 1), self._waits(z, 1)
         streak = streak + sign if streak * sign > 0 else sign
         if abs(streak) < self.confirm:
             return streak, f"quarantined: z {z:+.1f}, {abs(streak)} of {self.confirm}"
         return streak, f"{ACCEPTED}: z {z:+.1f}, confirmed by {self.confirm} rows in succession"
+
+    def judge_row(
+        self, z: float, streak: int, prices: Sequence[float], last: Any
+    ) -> tuple[int, str]:
+        """The same of a row of `prices`, the `last` of which that was learnt from may be None."""
+        if last is not None and (abs(z) > self.limit or streak) and self.hold != 0:
+            streak = begun(streak, prices, last.tolist())
+        return self.judge(z, streak)
+
+    def learns(self, streak: int) -> bool:
+        """Whether a row is learnt from that leaves this streak."""
+        return streak == 0 or self.confirm <= abs(streak) < HELD
+
+    def _waits(self, z: float, rows: int) -> str:
+        of = "" if self.hold is None else f" of {self.hold}"
+        return f"quarantined: z {z:+.1f}, row {rows}{of} held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +141,44 @@ def like_a_split(ratio: float) -> Fraction | None:
     return near if ratio > 1 else 1 / near
 
 
-def split_sentence(names: tuple[str, ...], prices: list[float], last: list[float]) -> str:
-    """Which legs went by a factor that is usual for splits, and what to call; empty if none."""
-    for name, now, before in zip(names, prices, last, strict=True):
-        factor = like_a_split(now / before) if before > 0 else None
-        if factor is not None:
-            return (
-                f"; {name} went from {before:g} to {now:g}, about {factor} times: if that is a split, "
-                f"call rescale with {name} at {factor}"
-            )
-    return ""
+def new_scale(ratio: float) -> bool:
+    """Whether a price that went up by `ratio` looks like a split of 2-for-1 or more, or the reverse."""
+    split = like_a_split(ratio)
+    return split is not None and not Fraction(1, 2) < split < 2
+
+
+def begun(streak: int, prices: Sequence[float], last: Sequence[float]) -> int:
+    """The streak to judge a row with: HELD where a leg has a new scale, 0 where none has any more."""
+    moves = [now / before for now, before in zip(prices, last, strict=True) if before > 0]
+    if abs(streak) > HELD:
+        return streak if any(not 1 / _STILL < move < _STILL for move in moves) else 0
+    return HELD if any(new_scale(move) for move in moves) else streak
+
+
+def released(streak: int, factors: Iterable[float]) -> int:
+    """The streak after a call of `rescale`: with 1 the next row is taken up; see `begun` for others."""
+    taken = abs(streak) >= HELD and all(factor == 1 for factor in factors)
+    return 2 * HELD if taken else streak
+
+
+def split_sentence(
+    names: tuple[str, ...], prices: list[float], last: list[float], *, at: Any, streak: int
+) -> str:
+    """Which leg went by a factor that is usual for splits, when, and what to call; empty if none."""
+    legs = [leg for leg in zip(names, prices, last, strict=True) if leg[1] > 0 and leg[2] > 0]
+    found = [leg for leg in legs if like_a_split(leg[1] / leg[2]) is not None]
+    held = abs(streak) >= HELD
+    if not found and held:  # by now the market has moved as well
+        found = [max(legs, key=lambda leg: abs(math.log(leg[1] / leg[2])))] if legs else []
+    if not found:
+        return ""
+    name, now, before = found[0]
+    factor = like_a_split(now / before)
+    said = f"; {name} went from {before:g} to {now:g}"
+    said += f", about {factor} times" if factor else ""
+    said += f", at {at}" if at is not None else ""
+    said += f": if that is a split, call rescale with {name} at {factor or 'its factor'}"
+    return said + (f", if not with {name} at 1; no row is learnt from before" if held else "")
 
 
 def _check_limit(policy: Shocks) -> None:

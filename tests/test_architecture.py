@@ -30,7 +30,7 @@ FLOORS = [
         "board_records",
         "ridge",
     },
-    {"kalman.scan", "kalman.draws", "adaptive", "journal", "order", "sessions"},
+    {"kalman.scan", "kalman.draws", "adaptive", "board_checks", "journal", "order", "sessions"},
     {"kalman.likelihood", "mixing", "clock", "quotes", "records"},
     {"distributions", "noise", "data", "shocks", "hedge_book", "simulated_day"},
     {
@@ -81,6 +81,7 @@ NUMPY_ONLY = {
     "online_file",
     "online",
     "board_block",
+    "board_checks",
     "board_legs",
     "board_mixing",
     "board_records",

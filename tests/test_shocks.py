@@ -10,9 +10,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels.online import OnlineFilter
-from kfmodels.shocks import Quarantine, Robust, like_a_split
+from kfmodels.shocks import HELD, Quarantine, Robust, like_a_split
 from tests.benchmarks import shocks as bench
-from tests.made_filters import made_filter, made_prices
+from tests.made_filters import MINUTE, START, made_board, made_filter, made_prices
 
 KINDS: dict[str, dict[str, Any]] = {
     "constant": {},
@@ -89,7 +89,7 @@ def test_a_confirmed_jump_moves_the_level_and_the_ratio_by_half_its_sd_at_most(j
     e / (v + e^2) has its greatest value at e^2 = v.
     """
     live = warm(draws=1)
-    live.shocks = Quarantine(6.0, confirm=2)
+    live.shocks = Quarantine(6.0, confirm=2, hold=0)
     y = math.exp(live.forecast(x=X).mean + jump)
     assert live.update(y=y, x=X).outcome.startswith("quarantined")
     before = live.arguments()
@@ -191,6 +191,120 @@ def test_other_moves_do_not(ratio: float):
     assert like_a_split(ratio) is None
     assert like_a_split(math.nan) is None
     assert like_a_split(math.inf) is None
+
+
+def prices_of(live: OnlineFilter) -> list[float]:
+    """Of the last row learnt from."""
+    assert live.last_prices is not None
+    return live.last_prices.tolist()
+
+
+def halved(live: OnlineFilter, rows: int, **options: Any) -> list[str]:
+    """Outcomes of rows with half of the hedge's price, which rises by one per cent each."""
+    y, x = prices_of(live)
+    found = []
+    for number in range(rows):
+        row = {"y": y * 1.0001, "x": x / 2 * 1.01**number}
+        found.append(live.update(**row, at=START + number * MINUTE, **options).outcome)
+    return found
+
+
+def test_a_change_of_scale_is_held_until_rescale_is_called():
+    """Also when the market has moved far from the factor, and in another process."""
+    live = warm()
+    live.shocks, stood = Quarantine(6.0, confirm=2), live.arguments()["state"].mean.copy()
+    first = halved(live, 20)
+    assert all(outcome.startswith("quarantined: z ") for outcome in first)
+    _, x = prices_of(live)
+    call = "call rescale with SPY at 1/2, if not with SPY at 1; no row is learnt from before"
+    assert first[1].endswith(
+        f"row 2 held; SPY went from {x:g} to {x / 2 * 1.01:g}, about 1/2 times, at "
+        f"{START + MINUTE}: if that is a split, {call}"
+    )
+    assert "row 20 held; SPY went from" in first[19]
+    assert "call rescale with SPY at its factor, if not with SPY at 1" in first[19]
+    live = OnlineFilter.from_json(live.to_json())
+    live.update(y=math.nan, x=X)
+    assert live.update(y=90.0, x=X * 1.3 / 2).outcome.startswith("quarantined")
+    assert_array_equal(live.arguments()["state"].mean, stood)
+    wrong = again(live, live.shocks)
+    wrong.rescale(target=2.0)
+    y, x = prices_of(live)
+    assert "row 22 held" in wrong.update(y=2 * y, x=x / 2).outcome
+    live.rescale(hedges={"SPY": 0.5})
+    assert (live.update(y=y, x=x / 2).outcome, live.streak) == ("accepted", 0)
+
+
+@pytest.mark.parametrize("board", [False, True])
+def test_a_move_that_is_no_split_is_taken_up_when_that_is_said(board: bool):
+    live: Any = warm()
+    live.shocks = Quarantine(6.0, confirm=2)
+    held = halved(live, 4)
+    assert "row 4 held" in held[-1]
+    y, x = prices_of(live)
+    row = {"y": y, "x": x / 2}
+    if not board:
+        live.rescale(hedges={"SPY": 1.0})
+        assert live.update(**row).outcome.endswith("no change of scale")
+        assert live.update(**row).outcome == "accepted"
+        return
+    pairs = (("XLE", "SPY"), ("XOM", "SPY"), ("XLE", "USO"))
+    several = made_board(pairs, shocks=Quarantine())
+    good = {"XLE": 90.0, "XOM": 90.0, "SPY": 500.0, "USO": 500.0}
+    assert set(several.update(good).outcome) == {"accepted"}
+    for number in range(3):
+        outcome = several.update(good | {"SPY": 250.0}, at=START + number * MINUTE).outcome
+    assert outcome[2] == "accepted"
+    for said in outcome[:2]:
+        assert "row 3 held; SPY went from 500 to 250, about 1/2 times, at 2024-03-01 09:32" in said
+    several = type(several).from_json(several.to_json())
+    several.rescale({"XOM": 1.0})
+    outcome = several.update(good | {"SPY": 250.0}).outcome
+    assert ["row 4 held" in said for said in outcome] == [True, False, False]
+    assert outcome[1].endswith("no change of scale")
+    several.rescale({"SPY": 0.5, "XLE": 1.0})
+    assert several.update(good | {"SPY": 250.0}).outcome[0] == "accepted"
+
+
+def test_a_change_of_scale_may_be_held_for_a_time_or_not_at_all():
+    live = warm()
+    live.shocks = Quarantine(6.0, confirm=2, hold=3)
+    found = halved(live, 5)
+    assert [outcome.split(" ")[0] for outcome in found[:4]] == ["quarantined:"] * 3 + ["accepted:"]
+    assert "row 3 of 3 held; SPY" in found[2]
+    for policy, confirmed in ((Quarantine(hold=0), True), (Quarantine(), False)):
+        live = warm()
+        live.shocks = policy
+        assert ("confirmed by 2 rows" in halved(live, 2)[1]) == confirmed
+    live = warm()
+    live.shocks = Quarantine()
+    y, x = prices_of(live)  # 3-for-2 is named, and taken up
+    assert "about 2/3 times" in live.update(y=y, x=x / 1.5).outcome
+    assert "confirmed by 2 rows" in live.update(y=y, x=x / 1.5).outcome
+    for wrong in (-1, 1.5, HELD):
+        with pytest.raises(ValueError, match="hold is a number of rows from 0 to below"):
+            Quarantine(hold=wrong)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("policy", [None, Quarantine(), Robust()])
+@pytest.mark.parametrize("transform", ["level", "return"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_absurd_price_stops_only_the_pairs_that_have_it(policy: Any, transform: str):
+    """The others against the board that it does not come to; its own are as if it was not there."""
+    options: Any = {"shocks": policy, "transform": transform}
+    pairs = (("XLE", "SPY"), ("XOM", "SPY"), ("XLE", "USO"))
+    one, other = (made_board(pairs, **options) for _ in range(2))
+    good = {"XLE": 90.0, "XOM": 90.1, "SPY": 500.0, "USO": 501.0}
+    for number, price in enumerate((90.0, 1e300, 90.2, 1e200, 90.1)):
+        wild = price > 100
+        a = one.update(good | {"XOM": price}, at=START + number * MINUTE)
+        b = other.update(good | {"XOM": None if wild else price}, at=START + number * MINUTE)
+        assert a.outcome[::2] == b.outcome[::2]
+        assert a.outcome[1].startswith("rejected: the row is so far") == wild
+        for name in ("beta", "alpha", "z", "gain", "log_score", "effective_draws"):
+            assert_array_equal(getattr(a, name), getattr(b, name))
+        assert_array_equal(one.last_prices, other.last_prices)
+        assert a.observed.tolist() == [True, not wild, True]
 
 
 @pytest.mark.parametrize("policy", [Quarantine, Robust])
