@@ -1,6 +1,8 @@
 """`kfmodels live`: a fitted filter between two pipes, for platforms in any language."""
 
 import json
+import os
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -63,7 +65,7 @@ def live(
         for sentence in running.overruled:
             typer.echo(f"{journal}: {sentence}", err=True)
         with running, _stoppable() as lines, suppress(BrokenPipeError):
-            for number, line in enumerate(lines(sys.stdin), 1):
+            for number, line in enumerate(filter(str.strip, lines(sys.stdin)), 1):
                 answer = json.dumps(_answer(running, line, number), allow_nan=False)
                 sys.stdout.write(answer + "\n")
                 sys.stdout.flush()
@@ -90,41 +92,49 @@ def _plain(signal: Any) -> dict[str, Any]:
     return found
 
 
-class _Stopped(Exception):  # noqa: N818 - it is no error
-    """SIGTERM came while nothing was at hand."""
-
-
 @contextmanager
 def _stoppable() -> Iterator[Any]:
-    """Lines of a stream until SIGTERM, which waits for the message at hand."""
-    waiting = stop = False
+    """Lines of a stream until SIGTERM; the line at hand, once it has been read, is answered first."""
+    stop = False
 
     def on_signal(*_: Any) -> None:
         nonlocal stop
         stop = True
-        if waiting:
-            raise _Stopped
+
+    # a signal leaves a byte here, which ends the waiting; nothing ever breaks into the reading
+    woken, waker = os.pipe()
+    os.set_blocking(waker, False)
 
     def lines(stream: TextIO) -> Iterator[str]:
-        nonlocal waiting
-        while not stop:
-            waiting = True
-            try:
-                line = "" if stop else stream.readline()
-            except _Stopped:
-                return
-            finally:
-                waiting = False
-            if not line:
-                return
-            if line.strip():
+        try:
+            source = stream.fileno()
+        except OSError:  # text from memory, for which nobody has to wait
+            while not stop and (line := stream.readline()):
                 yield line
+            return
+        held, more = b"", True
+        while not stop and (more or held):
+            while more and b"\n" not in held:
+                ready, _, _ = select.select([source, woken], [], [])
+                if woken in ready:
+                    os.read(woken, 512)
+                if stop:
+                    return
+                if source in ready:
+                    chunk = os.read(source, 65536)
+                    held, more = held + chunk, bool(chunk)
+            line, _, held = held.partition(b"\n")
+            yield line.decode(errors="replace")
 
     usual = signal.signal(signal.SIGTERM, on_signal)
+    before = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     try:
         yield lines
     finally:
+        signal.set_wakeup_fd(before)
         signal.signal(signal.SIGTERM, usual)
+        os.close(woken)
+        os.close(waker)
 
 
 def _running(

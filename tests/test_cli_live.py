@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kfmodels.cli import app
+from kfmodels.cli_live import _stoppable
 from kfmodels.journal import Journal
 from kfmodels.live import LiveFilter
 from tests.made_filters import feed, made_filter
@@ -132,6 +133,31 @@ def test_sigterm_ends_it_cleanly_and_the_journal_goes_on(saved: Path, tmp_path: 
     assert [r["outcome"].split(":")[0] for r in second[:3]] == ["rejected"] * 2 + ["duplicate"]
     whole = live(saved, "".join(rows))
     assert [r["z"] for r in first + second[3:]] == [r["z"] for r in whole]
+
+
+def test_a_signal_between_reading_a_line_and_answering_it_waits(monkeypatch: pytest.MonkeyPatch):
+    reading, writing = os.pipe()
+    os.write(writing, b"first\nsecond\nthi")
+    os.close(writing)
+    plain = os.read
+
+    def read_and_stop(source: int, size: int) -> bytes:
+        found = plain(source, size)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    usual = signal.getsignal(signal.SIGTERM)
+    with open(reading) as stream, _stoppable() as lines_of:
+        monkeypatch.setattr(os, "read", read_and_stop)
+        assert list(lines_of(stream)) == ["first"]  # the second was not asked for
+        monkeypatch.undo()
+    assert signal.getsignal(signal.SIGTERM) == usual
+
+
+def test_a_last_line_may_have_no_end(saved: Path):
+    process = started(str(saved))
+    out, _ = process.communicate("\n" + lines(2)[0] + "\n" + lines(2)[1].rstrip("\n"))
+    assert [record["outcome"] for record in answers(out)] == ["accepted"] * 2
 
 
 def test_a_reader_that_goes_away_ends_it(saved: Path):
