@@ -53,10 +53,11 @@ def go_live(
         fixed = np.ptp(prior.values[..., 0]) == 0
         explorers = 0 if fixed or draws == 1 else 16
     own, clock = fitted.data.clock, settings.setdefault("clock", fitted.data.clock)
-    if clock is not None and (own is None or own.bar != clock.bar):
+    bar = None if own is None else own.bar
+    if clock is not None and bar != clock.bar:
         raise ValueError(
-            f"the noise was inferred by {'row' if own is None else own.bar}, but the live clock counts "
-            f"bars of {clock.bar}: fit data with that clock, HedgeData.from_prices(..., clock=...)"
+            f"the noise was inferred by {bar or 'row'}, but the live clock counts by "
+            f"{clock.bar or 'row'}: fit data with that clock, HedgeData.from_prices(..., clock=...)"
         )
     engine = fitted.online(draws=draws, explorers=explorers, forgetting=forgetting, shocks=shocks)
-    return LiveFilter(engine, **settings)
+    return LiveFilter(engine, explorers=explorers, **settings)

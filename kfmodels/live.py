@@ -56,6 +56,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         few_draws: share of the noise draws below which their effective number sets off an alarm.
         strict: raise on a message that is rejected.
         keep: rows to remember for `history`, from which the noise is refreshed.
+        explorers: how many of the noise draws of `engine` are explorers, for `refresh` to give new
+            noise as many; None takes those beyond the draws that a fit keeps.
 
     Raises:
         ValueError: negative staleness or `keep`, a staleness in other units than the times; a journal
@@ -89,6 +91,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         few_draws: float = 0.1,
         strict: bool = False,
         keep: int = 1000,
+        explorers: int | None = None,
     ) -> None:
         stale, timed = staleness(max_staleness)
         if keep < 0:
@@ -109,6 +112,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 "max_staleness": stale,
                 "timed": timed,
                 "keep": keep,
+                "explorers": explorers,
                 "few_draws": few_draws,
                 "few": [False] * max(count, 1),
                 "quotes": {},
@@ -152,7 +156,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         """
         try:
             now = self._time(at)
-            good, wrong, known = self._sorted(prices, now)
+            good, wrong, known = self._quotes.sort(prices, now)
         except ValueError as error:
             return self._refused(at, str(error))
         check_units(self._stale, self._timed, now.kind)
@@ -247,6 +251,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "few_draws": self._few_draws,
             "few": self._few.tolist(),
             "keep": self._history.maxlen,
+            "explorers": self.explorers,
             "history": list(self._history),
             "quotes": self._quotes.to_json(),
             "bars": self._bars,
@@ -274,7 +279,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self.engine, self.clock, self.watch = engine, clock, watch
         timed = isinstance(held["now"], str) or None  # documents of before said nothing of it
         self._stale, self._timed = held["max_staleness"], held.get("timed", timed)
-        self._bars, self.seq = held["bars"], held["seq"]
+        self._bars, self.seq, self.explorers = held["bars"], held["seq"], held.get("explorers")
         self._rescaled, self.factors = held["rescaled"], dict(held["factors"])
         self._few_draws, self._few = held["few_draws"], np.array(held["few"], bool)
         least = -math.inf if engine.transform == "level" else 0.0
@@ -311,11 +316,6 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         if self.clock is not None:  # a time that it cannot read is refused here
             self.clock.between((row or now).kept, now.kept)
         return now
-
-    def _sorted(self, prices: Any, now: Moment) -> tuple[dict[str, float], list[str], list[str]]:
-        if not hasattr(prices, "get"):
-            raise ValueError(f"prices go by ticker, in a dict, not in a {type(prices).__name__}")
-        return self._quotes.sort(prices, now)
 
     def _record(self, message: dict[str, Any]) -> None:
         self.seq = self.seq + 1 if self.journal is None else self.journal.append(message)

@@ -71,12 +71,20 @@ def _times(stamps: list[Any], clock: Clock | None, earlier: pd.DataFrame | None)
     return index
 
 
-def carried_over(engine: OnlineFilter, fitted: HedgeFit) -> OnlineFilter:
+def carried_over(
+    engine: OnlineFilter, fitted: HedgeFit, *, explorers: int | None = None
+) -> OnlineFilter:
     r"""The noise of a new fit with the hedge ratio that a filter believes in now.
 
     Mean and total covariance of the coefficients are the same before and after, to rounding: each new
     draw starts at $m = E[\theta]$ with $P_k v_k = \mathrm{Var}[\theta]$. What changes is how they move
-    from here on, and how the next price is judged. A filter that has explorers gets as many new ones.
+    from here on, and how the next price is judged.
+
+    Args:
+        engine: the filter as it stands.
+        fitted: the new fit.
+        explorers: how many of the filter's draws are explorers, and will be again; None takes those
+            beyond the draws that the new fit keeps.
 
     Raises:
         ValueError: the fit is of other tickers or of another transform.
@@ -84,7 +92,8 @@ def carried_over(engine: OnlineFilter, fitted: HedgeFit) -> OnlineFilter:
     Source: moment matching as in Harrison and Stevens (1976), Bayesian forecasting, JRSS B 38.
     """
     most = fitted.tree["mixture"].sizes["noise_draw"]
-    new = fitted.online(draws=min(engine.draws, most), explorers=max(0, engine.draws - most))
+    explorers = max(0, engine.draws - most) if explorers is None else explorers
+    new = fitted.online(draws=min(engine.draws - explorers, most), explorers=explorers)
     if new.tickers != engine.tickers or new.transform != engine.transform:
         raise ValueError(
             f"the fit is of {', '.join(new.tickers)} ({new.transform}), the filter of "
@@ -132,7 +141,7 @@ class Refresh:
             raise ValueError("prices were rescaled while the noise was inferred: refresh once more")
         engine = self.live.engine
         assert isinstance(engine, OnlineFilter)  # or there had been nothing to fit
-        self.live.replace(carried_over(engine, fitted))
+        self.live.replace(carried_over(engine, fitted, explorers=self.live.explorers))
         return fitted
 
 
@@ -188,5 +197,5 @@ def refresh(
     fitted = fit(seen(live, earlier), model, method=method, progress=False)
     engine = live.engine
     assert isinstance(engine, OnlineFilter)
-    live.replace(carried_over(engine, fitted))
+    live.replace(carried_over(engine, fitted, explorers=live.explorers))
     return fitted

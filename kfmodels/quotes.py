@@ -66,7 +66,12 @@ class Quotes:
         """What to take of the given prices, what is wrong with the others, and what is known already.
 
         A ticker that is no leg is passed over, and so is a price of NaN or None.
+
+        Raises:
+            ValueError: the prices do not go by ticker.
         """
+        if not hasattr(given, "get"):
+            raise ValueError(f"prices go by ticker, in a dict, not in a {type(given).__name__}")
         good: dict[str, float] = {}
         wrong: list[str] = []
         known: list[str] = []

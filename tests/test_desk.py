@@ -134,6 +134,21 @@ def test_the_noise_is_refreshed_and_the_ratio_carried_over(prices: pd.DataFrame,
     reopened.close()
 
 
+@pytest.mark.parametrize(("draws", "explorers"), [(8, 16), (None, 5), (8, 0)])
+def test_new_noise_has_as_many_draws_and_explorers(
+    prices: pd.DataFrame, draws: Any, explorers: int, tmp_path: Any
+):
+    fitted = trained(prices)
+    settings: Any = {"journal": tmp_path / "ko", "monitor": None, "durable": False}
+    for _ in range(2):  # the journal keeps the number
+        live = go_live(fitted, draws=draws, explorers=explorers, **settings)
+        live.close()
+    again = carried_over(live.engine, fitted, explorers=live.explorers)
+    expected = fitted.online(draws=draws, explorers=explorers)
+    assert again.draws == expected.draws
+    assert_allclose(again.weights, expected.weights, rtol=1e-12)
+
+
 def test_rows_seen_keep_the_dates_of_their_stamps(prices: pd.DataFrame):
     """Through the end of summer time; 20:30 in New York is the next date in UTC."""
     days = pd.date_range("2020-10-01 20:30", periods=40, tz="America/New_York")
