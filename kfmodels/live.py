@@ -367,7 +367,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             {"at": now.kept, "prices": prices, "dt": passed.bars, "gaps": passed.gaps}
         )
         outcome = tick.outcome if isinstance(tick, Tick) else ACCEPTED
-        if aged := self._quotes.aged(row, now):
+        if self._stale and (aged := self._quotes.aged(row, now)):
             outcome += f"{';' if ':' in outcome else ':'} with {aged} old"
         return self._signal(now.kept, outcome, self._watched(tick), tick)
 
