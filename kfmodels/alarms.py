@@ -8,6 +8,7 @@ import numpy as np
 from kfmodels.board_records import BoardTick
 from kfmodels.monitor import BoardWatch, Watch
 from kfmodels.records import ACCEPTED, Tick
+from kfmodels.shocks import HELD
 from kfmodels.signals import few_draws
 
 _FARTHEST = 1e99
@@ -38,11 +39,17 @@ def set_off(
     return alone
 
 
-def worst(watch: Watch | BoardWatch | None) -> str:
-    """The condition, of a board that of its worst pair; "ok" without a monitor."""
+def worst(watch: Watch | BoardWatch | None, streak: Any) -> str:
+    """The condition, of a board that of its worst pair; "watch" at least while a scale is in doubt.
+
+    `streak` is that of the rows in quarantine, of every pair.
+    """
+    found = ["watch" if (np.abs(streak) > HELD).any() else "ok"]
     if isinstance(watch, BoardWatch):
-        return max(watch.conditions, key=("ok", "watch", "broken").index)
-    return "ok" if watch is None else watch.condition
+        found += watch.conditions
+    elif watch is not None:
+        found.append(watch.condition)
+    return max(found, key=("ok", "watch", "broken").index)
 
 
 def fresh(watch: Watch | BoardWatch | None) -> Any:

@@ -113,7 +113,8 @@ class Gaps:
     $$\mathrm{Var}(w_t) \propto dt_t + \sum_g n_{tg} \, \mathrm{bars}_g, \qquad
     \mathrm{Var}(\epsilon_t) \propto \prod_g \mathrm{noise}_g^{n_{tg}}$$
 
-    with `dt` bars of open time and `n` closed periods of kind g crossed just before the row. The
+    with `dt` bars of open time and `n` closed periods of kind g crossed just before the row; with
+    `StateDiscount` that time is the power of the discount. The
     weight of old squared innovations (`Discounted`) fades in open time alone: while nothing trades,
     nothing is learnt of the variance.
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,10 +172,15 @@ class Attribution:
     def by_day(self) -> pd.DataFrame:
         """Sums by calendar day, that of the time zone of the ticks; the columns of `Attributed`.
 
+        Times as text, such as those of a `LiveFilter`, count on the date that they show.
+
         Raises:
             ValueError: the ticks have numbers for times.
         """
         table = self._frame()
+        if all(isinstance(at, str) for at in table.index):
+            shown = [datetime.fromisoformat(at).replace(tzinfo=None) for at in table.index]
+            table.index = pd.DatetimeIndex(shown, name="at")
         if not isinstance(table.index, pd.DatetimeIndex):
             raise ValueError(
                 f"the rows of {self.target} are labelled {list(table.index[:3])}, not with dates: "

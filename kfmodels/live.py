@@ -397,4 +397,4 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self, at: Any, outcome: str, alarms: tuple[Any, ...], tick: Tick | BoardTick | None = None
     ) -> Signal:
         tick = self.engine.standing() if tick is None else tick
-        return Signal(self.seq, at, outcome, tick, alarms, worst(self.watch))
+        return Signal(self.seq, at, outcome, tick, alarms, worst(self.watch, self.engine.streak))

@@ -176,7 +176,11 @@ def split_sentence(
     factor = like_a_split(now / before)
     said = f"; {name} went from {before:g} to {now:g}"
     said += f", about {factor} times" if factor else ""
-    said += f", at {at}" if at is not None else ""
+    waited = abs(streak) - HELD - 1
+    if waited > 0:
+        said += f", first {waited} row{'s'[: waited > 1]} ago"
+    elif at is not None:
+        said += f", at {at}"
     said += f": if that is a split, call rescale with {name} at {factor or 'its factor'}"
     return said + (f", if not with {name} at 1; no row is learnt from before" if held else "")
 

@@ -20,7 +20,8 @@ class Signal:
     from yet), "rescaled" (a split was taken in), "duplicate" or "rejected" (it changed nothing). `tick`
     is what is believed now, `seq` the number of the message in the journal, or among those taken; the
     one before where it was not taken. `alarms` are those this row set off (pairs of a board as
-    `(name, alarm)`), `condition` "ok", "watch" or "broken" (of a board the worst).
+    `(name, alarm)`), `condition` "ok", "watch" or "broken" (of a board the worst), "watch"
+    at least while prices are held that look like a split.
     """
 
     seq: int

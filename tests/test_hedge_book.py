@@ -668,6 +668,10 @@ def test_hours_are_summed_by_the_day_of_their_own_time_zone():
     days = account.by_day()
     assert_allclose(days["pnl"], [100.0, 600.0])
     assert str(days.index[0]) == "2024-03-08 00:00:00-05:00"
+    said = [estimate(at.isoformat(), beta={"X": 0.0}) for at in times]
+    live, _ = follow(a_book(), said, [row(y, X=20.0) for y in (10.0, 11.0, 13.0, 17.0)])
+    assert_allclose(live.by_day()["pnl"], [100.0, 600.0])
+    assert str(live.by_day().index[1]) == "2024-03-09 00:00:00"
     numbered, _ = follow(a_book(), [estimate(beta={"X": 0.5})], [row(11.0, X=20.0)])
     with pytest.raises(ValueError, match=r"rows of Y are labelled \[0\], not with dates"):
         numbered.by_day()

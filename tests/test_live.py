@@ -255,9 +255,12 @@ def test_a_split_is_named_and_a_rescale_makes_it_as_if_it_never_was(policy: Any)
         if number == 10:
             if isinstance(policy, Quarantine):
                 trial = made_live(OnlineFilter.from_json(split.engine.to_json()))
-                said = trial.tick(halved, at=at).outcome
-                assert "SPY went from" in said
-                assert "about 1/4 times" in said
+                said = trial.tick(halved, at=at)
+                assert "SPY went from" in said.outcome
+                assert "about 1/4 times" in said.outcome
+                assert said.condition == "watch"
+                trial.rescale({"SPY": 0.25})
+                assert trial.tick(halved, at=at + timedelta(seconds=1)).condition == "ok"
             split.rescale({"SPY": 0.25})
         signal = split.tick(halved, at=at)
         a, b = signal.tick, same.tick
