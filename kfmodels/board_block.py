@@ -53,9 +53,9 @@ class Told:
     """What one tick tells of P pairs; covariances are of inner coordinates, in the order of `LANES`.
 
     `centre`, `given` the noise and in `total` are what is known after it. `learnt` says which rows were
-    learnt from, `sound` where all numbers are finite, `before` and `streak` are the rows in quarantine
-    in succession, `words` by number of the pair what the policy on shocks made of its row, where that
-    is not plain acceptance.
+    learnt from, `based` which only start the next return, `sound` where all numbers are finite,
+    `before` and `streak` are the rows in quarantine in succession, `words` by number of the pair what
+    the policy on shocks made of its row, where that is not plain acceptance.
     """
 
     def __init__(self, n: int, streak: np.ndarray, seen: np.ndarray) -> None:
@@ -63,7 +63,7 @@ class Told:
         self.log_score, self.spread, self.squared, self.dof = rows[:4]
         self.gain, self.effective_draws, self.given = *rows[4:6], rows[6:]
         self.before, self.streak = streak, np.where(seen, 0, streak)
-        self.seen, self.learnt = seen, seen.copy()
+        self.seen, self.learnt, self.based = seen, seen.copy(), np.zeros(len(seen), bool)
         self.words: dict[int, str] = {}
 
     def finish(self, after: Stand) -> None:
@@ -120,6 +120,7 @@ class Block:
         if passing is not self.came_from:
             self.came_from, self.passing = passing, passing.of(self.part)
         passing = self.passing
+        self.noise = passing.noise
         np.copyto(then.table, now.table)
         for lane, by in zip(then.table[::2], passing.by, strict=True):
             if by is not None:
@@ -179,7 +180,8 @@ class Block:
         np.multiply(error, error, out=doubt)
         doubt /= self.scale
         doubt /= limit**2
-        self.var += self.passing.noise * doubt
+        self.var += self.noise * doubt
+        self.noise = self.noise * (1 + doubt)
         self._densities()
         np.add(self.log_weights, self.density, out=self.joint)
         self.norm = _log_mean(self.joint, self.spare)
@@ -196,7 +198,7 @@ class Block:
         """Update coefficients, variances and weights where a row is learnt from, and sum up."""
         n, now, then, part = self.n, self.now, self.then, self.part
         rows, gains, weight, spare = self.rows, self.gains, self.spare, self.scale
-        learnt, noise = told.learnt[part], self.passing.noise
+        learnt, noise = told.learnt[part], self.noise
         every, idle = bool(learnt.all()), ~learnt[:, None]
         np.divide(1, self.var, out=weight)
         share = np.vecdot(weight if isinstance(noise, float) else weight * noise, self.weights)
@@ -246,7 +248,7 @@ class Block:
         np.multiply(rows[0], self.x, out=var)
         if n == 2:
             var += rows[2]
-        var += self.passing.noise
+        var += self.noise
 
     def _densities(self) -> tuple[np.ndarray, float]:
         """Sets the log densities less a constant; variances of the innovations, and the constant."""
@@ -280,13 +282,13 @@ class Block:
         return constant
 
 
-def judge(block: Block, told: Told, shocks: Shocks, levels: bool) -> None:
+def judge(block: Block, told: Told, shocks: Shocks, returns: bool) -> None:
     """What the policy makes of the rows of a block that the forecasts did not expect."""
     start, part = block.part.start, block.part
     if isinstance(shocks, Robust):
         block.doubt(shocks.limit)
     z, wide = told.spread[part] / np.sqrt(told.squared[part]), []
-    doubted = (abs(z) > shocks.limit) | (abs(told.before[part]) > HELD)
+    doubted = (abs(z) > shocks.limit) | (abs(told.before[part]) >= HELD)
     for place in np.flatnonzero(told.seen[part] & doubted).tolist():
         number = start + place
         if isinstance(shocks, Robust):
@@ -294,8 +296,10 @@ def judge(block: Block, told: Told, shocks: Shocks, levels: bool) -> None:
             continue
         streak, told.words[number] = shocks.judge(float(z[place]), int(told.before[number]))
         told.streak[number], told.learnt[number] = streak, shocks.learns(streak)
-        if told.learnt[number] and levels:
-            wide.append(place)
+        if streak and told.learnt[number]:
+            told.based[number], told.learnt[number] = returns, not returns
+            if block.n == 2 and not returns:
+                wide.append(place)
     if wide:
         block.widen(wide)
 

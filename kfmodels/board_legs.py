@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kfmodels.shocks import HELD, begun, released, split_sentence
+from kfmodels.shocks import BREAK, HELD, released, split_sentence
 
 
 class BoardLegs:
@@ -88,16 +88,11 @@ class BoardLegs:
                 )
         return np.array([factors.get(name, 1.0) for name in self.tickers], float)[self._spots]
 
-    def begun(self, prices: np.ndarray, last: np.ndarray, streak: np.ndarray) -> np.ndarray:
-        """`shocks.begun` of every pair with all its prices."""
+    def broken(self, prices: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """`shocks.broken` of every pair."""
         with np.errstate(over="ignore"):
-            far = ((prices > 1.9 * last) | (1.9 * prices < last)).any(1)
-        far = np.flatnonzero((far | (streak != 0)) & ~np.isnan(prices + last).any(1)).tolist()
-        streak = streak.copy() if far else streak
-        for number in far:
-            rows = prices[number].tolist(), last[number].tolist()
-            streak[number] = begun(int(streak[number]), *rows)
-        return streak
+            far = (prices >= BREAK * last) | (BREAK * prices <= last)
+        return (far & (last > 0)).any(1)
 
     def released(self, factors: Mapping[str, float], streak: np.ndarray) -> np.ndarray:
         """The streaks after a rescale, of the pairs that have a leg that it names."""

@@ -92,7 +92,7 @@ class BoardMixture:
         dt: float,
         gaps: Mapping[str, float] | None,
         shocks: Shocks | None,
-        levels: bool,
+        returns: bool,
         streak: np.ndarray,
     ) -> Told:
         """Where a row leads, and what it tells; nothing has moved before `keep` says so.
@@ -100,7 +100,7 @@ class BoardMixture:
         Args:
             y, x: inner target and hedge `(pair,)`; finite also where `seen (pair,)` is False.
             dt, gaps: time since the last row.
-            shocks: the policy; `levels` says whether an intercept may take a confirmed move.
+            shocks: the policy; `returns` says whether there is no level for a move to be taken up by.
             streak: rows in quarantine in succession `(pair,)`.
         """
         passing = self._passing(dt, gaps or {})
@@ -111,7 +111,7 @@ class BoardMixture:
                 block.ahead(passing, seen[part])
                 block.look(y[part], x[part], told)
                 if shocks is not None:
-                    judge(block, told, shocks, levels)
+                    judge(block, told, shocks, returns)
                 block.learn(told)
             told.finish(self._then)
         return told

@@ -50,6 +50,24 @@ class Coordinates(NamedTuple):
             shift[-1] = self.offset
         return shift
 
+    def requoted(self, transform: str, factors: np.ndarray) -> "Coordinates":
+        """The same where prices are `factors` times as many, target and then hedges.
+
+        Raises:
+            ValueError: logs without an intercept, which has nowhere to put a factor.
+        """
+        if transform == "log":
+            if not self.intercept and (factors != 1).any():
+                raise ValueError(
+                    "a model of logs without an intercept holds for one unit of price only: fit again"
+                )
+            pivot, offset = self.pivot + np.log(factors[1:]), self.offset + np.log(factors[0])
+            return self._replace(pivot=pivot, offset=float(offset))
+        if transform == "level":
+            pivot, scale = self.pivot * factors[1:], self.scale * factors[1:]
+            return self._replace(pivot=pivot, scale=scale, offset=self.offset * float(factors[0]))
+        return self
+
     def to_original(self, mean: Array, cov: Array) -> tuple[np.ndarray, np.ndarray]:
         """Mean `(..., n)` and covariance `(..., n, n)` of theta = [beta..., alpha] in user units."""
         a = self.matrix()

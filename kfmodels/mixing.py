@@ -186,11 +186,13 @@ class Mixture:
             return ahead.log_weights, ahead.weights, float(density[0])
         return weighed(ahead.log_weights + density)
 
-    def robust(self, ahead: Stand, seen: Look, limit: float) -> Look:
-        """The row with the variance that a doubtful one has."""
+    def robust(self, ahead: Stand, seen: Look, limit: float) -> tuple[Stand, Look]:
+        """The row with the noise that a doubtful one has."""
         doubt = seen.missed * seen.missed / (limit**2 * seen.scaled)
+        noise = ahead.noise * (1 + doubt)
         var = seen.var + ahead.noise * doubt
-        return seen._replace(var=var, scaled=self.squared_scale(ahead) * var)
+        scaled = self.squared_scale(ahead) * var
+        return ahead._replace(noise=noise), seen._replace(var=var, scaled=scaled)
 
     def widened(self, ahead: Stand, seen: Look) -> Stand:
         """The variance of the last coefficient, the intercept, wide enough for the innovation."""

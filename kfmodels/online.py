@@ -6,6 +6,7 @@ The arithmetic of the noise draws stands in `mixing`; here prices come in and a 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from kfmodels.mixing import Look, Mixture, Stand
 from kfmodels.online_file import built, read, to_json
 from kfmodels.order import check_dt, check_later
 from kfmodels.records import ACCEPTED, Z90, Belief, FairValue, Frame, Predictive, Tick
-from kfmodels.shocks import Quarantine, Robust, Shocks, released, split_sentence
+from kfmodels.shocks import Quarantine, Robust, Shocks, begun, broken, released, split_sentence
 
 
 class OnlineFilter:
@@ -199,7 +200,7 @@ class OnlineFilter:
         total = sum(prices)
         missing = total != total and any(price != price for price in prices)
         values = None if missing else self._legs.values(prices, self.last_prices)
-        ahead = self._mixture.ahead(self._stand, dt, gaps)
+        ahead = self.ahead(dt, gaps)
         if values is not None:
             return self._judge(ahead, at, prices, values)
         ahead = self._mixture.held(ahead, self._stand)
@@ -222,37 +223,18 @@ class OnlineFilter:
             ValueError: a factor that is not positive, or a ticker that is no hedge.
         """
         factors = self._legs.factors(target, hedges or {})
-        where, last = self.coordinates, self.last_prices
-        if self.transform == "log":
-            pivot, offset = where.pivot + np.log(factors[1:]), where.offset + math.log(factors[0])
-            if not where.intercept and any(f != 1 for f in factors):
-                raise ValueError(
-                    "a model of logs without an intercept holds for one unit of price only: fit again"
-                )
-            self._place(Coordinates(pivot, where.scale, offset, where.intercept))
-        elif self.transform == "level":
-            pivot, scale = where.pivot * factors[1:], where.scale * factors[1:]
-            offset = where.offset * factors[0]
-            self._place(Coordinates(pivot, scale, offset, where.intercept))
+        self._place(self.coordinates.requoted(self.transform, factors))
+        if self.transform == "level":
             self._stand = self._mixture.rescaled(self._stand, float(factors[0]))
-        self.last_prices = None if last is None else last * factors
+        if self.last_prices is not None:
+            self.last_prices = self.last_prices * factors
         self.streak = released(self.streak, factors.tolist())
 
     def standing(self) -> Tick:
         """What is believed now, as a tick that observed nothing; the filter does not move."""
-        return Tick(
-            at=self.at,
-            outcome="skipped: no new row",
-            observed=False,
-            spread=math.nan,
-            spread_sd=math.nan,
-            z=math.nan,
-            dof=math.nan,
-            log_score=math.nan,
-            gain=0.0,
-            effective_draws=self._stand.effective_draws,
-            belief=self._belief(self._stand),
-        )
+        nan, said, drawn = math.nan, "skipped: no new row", self._stand.effective_draws
+        belief = self._belief(self._stand)
+        return Tick(self.at, said, False, nan, nan, nan, nan, 0.0, nan, drawn, belief)
 
     def state(self) -> dict[str, np.ndarray]:
         """Mixture moments of [beta..., alpha] in the units of the data, filtered.
@@ -292,28 +274,18 @@ class OnlineFilter:
 
     def arguments(self) -> dict[str, Any]:
         """What `__init__` takes to make this filter again."""
-        mixture = self._mixture
-        return {
-            "target": self.target,
-            "hedges": self.hedges,
-            "transform": self.transform,
-            "coordinates": self.coordinates,
-            "drift": mixture.drift,
-            "noise": mixture.noise,
-            "state": mixture.state(self._stand),
-            "scale": self._stand.scale,
-            "log_weights": self._stand.log_weights,
-            "forgetting": mixture.forgetting,
-            "gap_names": mixture.gap_names,
-            "gap_bars": mixture.gap_bars,
-            "gap_noise": mixture.gap_noise,
-            "shocks": self.shocks,
-            "last_prices": self.last_prices,
-            "at": self.at,
-            "until": self.until,
-            "fit_id": self.fit_id,
-            "streak": self.streak,
-        }
+        mixture, stand = self._mixture, self._stand
+        mine = ("target", "hedges", "transform", "coordinates", "shocks", "last_prices", "at")
+        its = ("drift", "noise", "forgetting", "gap_names", "gap_bars", "gap_noise")
+        return (
+            {name: getattr(self, name) for name in (*mine, "until", "fit_id", "streak")}
+            | {name: getattr(mixture, name) for name in its}
+            | {
+                "state": mixture.state(stand),
+                "scale": stand.scale,
+                "log_weights": stand.log_weights,
+            }
+        )
 
     def _blank(self, x: Any, dt: float, gaps: Mapping[str, float] | None) -> tuple[Stand, Look]:
         """Forecast of zero by every draw."""
@@ -324,7 +296,7 @@ class OnlineFilter:
         values = self._legs.values([1.0, *hedges], self.last_prices)
         if values is None:
             raise ValueError("forecast of a return needs an earlier complete row of prices")
-        ahead = self._mixture.ahead(self._stand, dt, gaps)
+        ahead = self.ahead(dt, gaps)
         return ahead, self._mixture.look(ahead, self._design(values), 0.0)
 
     def _design(self, values: list[float]) -> list[float]:
@@ -344,25 +316,50 @@ class OnlineFilter:
         z = spread / sd
         *weights, score = mixture.weighed(ahead, density)
         found = spread, sd, z, mixture.dof(ahead), score
-        streak, outcome = 0, ACCEPTED
-        if isinstance(shocks, Robust):
-            outcome = shocks.judge(z)
-            seen = mixture.robust(ahead, seen, shocks.limit)
-            *weights, _ = mixture.weighed(ahead, mixture.density(ahead, seen))
-        elif isinstance(shocks, Quarantine):
-            streak, outcome = shocks.judge_row(z, self.streak, prices, self.last_prices)
+        streak, outcome, last = 0, ACCEPTED, self._last()
+        if isinstance(shocks, Quarantine):
+            streak = self.streak
+            if shocks.hold != 0:
+                beyond = partial(self.beyond, prices, ahead, shocks.limit)
+                streak = begun(streak, prices, last, beyond)
+            streak, outcome = shocks.judge(z, streak)
             if not shocks.learns(streak):
-                if self.last_prices is not None:
-                    legs = self._legs.names, prices, self.last_prices.tolist()
-                    outcome += split_sentence(*legs, at=at, streak=streak)
+                outcome += split_sentence(self._legs.names, prices, last, at=at, streak=streak)
                 return self._commit(ahead, at, outcome, self.last_prices, streak, found=found)
-            if streak and self.coordinates.intercept and self.transform != "return":
+            if streak and self.transform == "return":
+                return self._commit(ahead, at, outcome, np.array(prices), streak, found=found)
+            if streak and self.coordinates.intercept:
                 # the level takes the move, and no draw is judged by what none could foresee
                 ahead = mixture.widened(ahead, seen)
                 seen = mixture.look(ahead, design, y)
                 weights = [ahead.log_weights, ahead.weights]
+        elif broken(prices, last):
+            outcome += split_sentence(self._legs.names, prices, last, at=at, streak=0)
+        if isinstance(shocks, Robust):
+            outcome = shocks.judge(z) + outcome.removeprefix(ACCEPTED)
+            ahead, seen = mixture.robust(ahead, seen, shocks.limit)
+            *weights, _ = mixture.weighed(ahead, mixture.density(ahead, seen))
         after, gain = mixture.after(ahead, seen, (weights[0], weights[1]))
         return self._commit(after, at, outcome, np.array(prices), streak, gain, found)
+
+    def ahead(self, dt: float, gaps: Mapping[str, float] | None) -> Stand:
+        """Where the draws will stand after that time; nothing is changed."""
+        return self._mixture.ahead(self._stand, dt, gaps)
+
+    def beyond(self, prices: list[float], ahead: Stand, limit: float) -> bool:
+        """Whether a complete row is farther off than `limit` sds of a forecast at the last prices."""
+        spreads = []
+        for row in (self._last(), prices):
+            values: Any = self._legs.values(row, self.last_prices)
+            design, y = self._design(values), values[0] - self.coordinates.offset
+            spreads.append(self._mixture.spread(ahead, self._mixture.look(ahead, design, y)))
+        (_, var), (spread, _) = spreads
+        return not abs(spread) <= limit * math.sqrt(var)
+
+    def _last(self) -> list[float]:
+        """Prices of the last row learnt from, NaN without one."""
+        last = self.last_prices
+        return [math.nan] * len(self.tickers) if last is None else last.tolist()
 
     def _commit(
         self,

@@ -6,6 +6,7 @@ pair answers is what its own `OnlineFilter` would.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from kfmodels.online import OnlineFilter
 from kfmodels.online_file import VERSION, built, to_json
 from kfmodels.order import check_dt, check_later
 from kfmodels.records import ACCEPTED
-from kfmodels.shocks import Quarantine, Shocks
+from kfmodels.shocks import HELD, Quarantine, Shocks, begun
 
 Array = Any
 
@@ -176,7 +177,7 @@ class OnlineBoard:
         told, wild = self._ahead(given, dt, gaps)
         outcome = self._outcome(given, told, wild, at)
         self._mixture.keep()
-        taken = told.learnt | ~(told.seen | wild | np.isnan(given).any(1))
+        taken = told.learnt | told.based | ~(told.seen | wild | np.isnan(given).any(1))
         self.last_prices = np.where(taken[:, None], given, self.last_prices)
         self.streak, self.at = told.streak, self.at if at is None else at
         return self._tick(told, outcome)
@@ -185,7 +186,7 @@ class OnlineBoard:
         """What is believed now, as a tick that observed nothing; no filter moves."""
         none, nothing = np.zeros(len(self)), np.zeros(len(self), bool)
         told = self._mixture.advance(
-            none, none, nothing, dt=0.0, gaps=None, shocks=None, levels=False, streak=self.streak
+            none, none, nothing, dt=0.0, gaps=None, shocks=None, returns=False, streak=self.streak
         )
         return self._tick(told, ("skipped: no new row",) * len(self))
 
@@ -311,8 +312,8 @@ class OnlineBoard:
         """What a row tells, and whose prices no arithmetic can follow: those are as not observed."""
         values = self._legs.values(given, self.last_prices)
         seen, wild, streak = ~np.isnan(values).any(1), np.zeros(len(self), bool), self.streak
-        if isinstance(self.shocks, Quarantine) and self.shocks.hold != 0:
-            streak = self._legs.begun(given, self.last_prices, streak)
+        if isinstance(shocks := self.shocks, Quarantine) and shocks.hold != 0:
+            streak = self._begun(given, dt, gaps, shocks.limit)
         while True:
             told = self._mixture.advance(
                 np.where(seen, values[:, 0] - self.offset, 0.0),
@@ -320,8 +321,8 @@ class OnlineBoard:
                 seen,
                 dt=dt,
                 gaps=gaps,
-                shocks=self.shocks,
-                levels=self._mixture.n == 2 and self.transform != "return",
+                shocks=shocks,
+                returns=self.transform == "return",
                 streak=np.where(wild, self.streak, streak),
             )
             if told.sound.all():
@@ -334,6 +335,18 @@ class OnlineBoard:
                 )
             seen, wild = seen & ~found, wild | found
 
+    def _begun(
+        self, prices: np.ndarray, dt: float, gaps: Mapping[str, float] | None, limit: float
+    ) -> np.ndarray:
+        """`shocks.begun` of every pair with all its prices."""
+        streak, last = self.streak.copy(), self.last_prices
+        far = self._legs.broken(prices, last) | (abs(streak) > HELD)
+        for number in np.flatnonzero(far & ~np.isnan(prices + last).any(1)).tolist():
+            row, one = prices[number].tolist(), self.filter(self.names[number])
+            beyond = partial(one.beyond, row, one.ahead(dt, gaps), limit)
+            streak[number] = begun(int(streak[number]), row, last[number].tolist(), beyond)
+        return streak
+
     def _outcome(
         self, prices: np.ndarray, told: Told, wild: np.ndarray, at: Any
     ) -> tuple[str, ...]:
@@ -343,9 +356,13 @@ class OnlineBoard:
             words[number] = _TOO_FAR if wild[number] else self._legs.skipped(number, prices)
         for number, word in told.words.items():
             words[number] = word
-            if isinstance(shocks, Quarantine) and not told.learnt[number]:
-                how: Any = {"at": at, "streak": int(told.streak[number])}
-                words[number] += self._legs.split(number, prices, self.last_prices, **how)
+        taken = told.learnt | told.based
+        named = np.flatnonzero(self._legs.broken(prices, self.last_prices) & taken).tolist()
+        if isinstance(shocks, Quarantine):
+            named = [number for number in told.words if not taken[number]]
+        for number in named:
+            how: Any = {"at": at, "streak": int(told.streak[number])}
+            words[number] += self._legs.split(number, prices, self.last_prices, **how)
         return tuple(words)
 
     def _tick(self, told: Told, outcome: tuple[str, ...]) -> BoardTick:

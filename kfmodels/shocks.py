@@ -1,7 +1,7 @@
 """What a live filter does with a price that its forecast did not expect."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -12,8 +12,11 @@ _SPLITS = sorted(
     {Fraction(n) for n in (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)}
     | {Fraction(3, 2), Fraction(4, 3), Fraction(5, 4)}
 )
-HELD = 1_000_000
+HELD = 1_000_000_000_000
 """Streaks of rows that are held as a change of scale count from here on."""
+
+BREAK = 1.75
+"""Factor of a price, up or down, that is a change of scale: 2 on a day when the market moves too."""
 
 _STILL = 1.4
 """How far a price in a new scale stays from its last one in the old, whatever the market does."""
@@ -29,11 +32,15 @@ class Quarantine:
     With $z_t$ the innovation in predictive sds, a row with $|z_t| > \text{limit}$ is not learnt from.
     The `confirm`-th such row in succession and of one sign is taken for real. The intercept's variance
     is then widened by the squared innovation, so that the level takes the move and the ratio stays
-    (without an intercept, or on returns, the row is learnt from as it is).
+    (without an intercept the row is learnt from as it is).
 
-    No row confirms a change of scale: where the price of a leg went by the factor of a split, 2 or more
-    or 1/2 or less, and z is beyond the limit, rows are held until that price is back or `rescale` is
-    called, with the factor of the split, or with 1 if the move was real: the next row is then taken up.
+    On returns there is no level: a move that is taken for real is where the next return starts, and
+    is not learnt from.
+
+    No row confirms a change of scale: where the price of a leg went up or down by a factor of 1.75 or
+    more, and the innovation is beyond the limit by the sd of a forecast at the last hedge prices, rows
+    are held until that price is back or `rescale` is called, with the factor of the split, or with 1 if
+    the move was real: the next row is then taken up.
 
     Args:
         limit: in predictive sds, above 0.
@@ -66,26 +73,16 @@ class Quarantine:
         """Rows in quarantine in succession after this one, negative below; and the outcome in words."""
         sign, most = 1 if z > 0 else -1, HELD if self.hold is None else self.hold
         rows = abs(streak) - HELD + 1
-        if rows > 1 and rows <= most:  # by now z may be small: who waits knows ever less
+        if rows > max(most, 0):
+            return sign * self.confirm, f"{ACCEPTED}: z {z:+.1f}, no change of scale"
+        if rows > 0:  # by now z may be small: who waits knows ever less
             return sign * (HELD + rows), self._waits(z, rows)
         if abs(z) <= self.limit:
             return 0, ACCEPTED
-        if rows > most:
-            return sign * self.confirm, f"{ACCEPTED}: z {z:+.1f}, no change of scale"
-        if rows == 1:
-            return sign * (HELD + 1), self._waits(z, 1)
         streak = streak + sign if streak * sign > 0 else sign
         if abs(streak) < self.confirm:
             return streak, f"quarantined: z {z:+.1f}, {abs(streak)} of {self.confirm}"
         return streak, f"{ACCEPTED}: z {z:+.1f}, confirmed by {self.confirm} rows in succession"
-
-    def judge_row(
-        self, z: float, streak: int, prices: Sequence[float], last: Any
-    ) -> tuple[int, str]:
-        """The same of a row of `prices`, the `last` of which that was learnt from may be None."""
-        if last is not None and (abs(z) > self.limit or streak) and self.hold != 0:
-            streak = begun(streak, prices, last.tolist())
-        return self.judge(z, streak)
 
     def learns(self, streak: int) -> bool:
         """Whether a row is learnt from that leaves this streak."""
@@ -141,18 +138,26 @@ def like_a_split(ratio: float) -> Fraction | None:
     return near if ratio > 1 else 1 / near
 
 
-def new_scale(ratio: float) -> bool:
-    """Whether a price that went up by `ratio` looks like a split of 2-for-1 or more, or the reverse."""
-    split = like_a_split(ratio)
-    return split is not None and not Fraction(1, 2) < split < 2
+def broken(prices: Sequence[float], last: Sequence[float]) -> bool:
+    """Whether the price of a leg went by so much that its scale may be another."""
+    return any(not 1 / BREAK < move < BREAK for move in _moves(prices, last))
 
 
-def begun(streak: int, prices: Sequence[float], last: Sequence[float]) -> int:
-    """The streak to judge a row with: HELD where a leg has a new scale, 0 where none has any more."""
-    moves = [now / before for now, before in zip(prices, last, strict=True) if before > 0]
+def begun(
+    streak: int, prices: Sequence[float], last: Sequence[float], beyond: Callable[[], bool]
+) -> int:
+    """The streak to judge a row with: HELD where a leg has a new scale, 0 where none has any more.
+
+    `beyond` says whether the row is beyond the limit by the sd of a forecast at the last hedge prices.
+    """
     if abs(streak) > HELD:
-        return streak if any(not 1 / _STILL < move < _STILL for move in moves) else 0
-    return HELD if any(new_scale(move) for move in moves) else streak
+        still = all(1 / _STILL < move < _STILL for move in _moves(prices, last))
+        return 0 if still else streak
+    return HELD if broken(prices, last) and beyond() else streak
+
+
+def _moves(prices: Sequence[float], last: Sequence[float]) -> list[float]:
+    return [now / before for now, before in zip(prices, last, strict=True) if before > 0]
 
 
 def released(streak: int, factors: Iterable[float]) -> int:
@@ -166,14 +171,12 @@ def split_sentence(
 ) -> str:
     """Which leg went by a factor that is usual for splits, when, and what to call; empty if none."""
     legs = [leg for leg in zip(names, prices, last, strict=True) if leg[1] > 0 and leg[2] > 0]
-    found = [leg for leg in legs if like_a_split(leg[1] / leg[2]) is not None]
-    held = abs(streak) >= HELD
-    if not found and held:  # by now the market has moved as well
-        found = [max(legs, key=lambda leg: abs(math.log(leg[1] / leg[2])))] if legs else []
-    if not found:
+    if not legs:
         return ""
-    name, now, before = found[0]
-    factor = like_a_split(now / before)
+    name, now, before = max(legs, key=lambda leg: abs(math.log(leg[1] / leg[2])))
+    factor, held = like_a_split(now / before), abs(streak) >= HELD
+    if factor is None and not (held or broken([now], [before])):
+        return ""
     said = f"; {name} went from {before:g} to {now:g}"
     said += f", about {factor} times" if factor else ""
     waited = abs(streak) - HELD - 1

@@ -65,6 +65,11 @@ class Model:
 
     def inputs_of_pairs(self, arrays):
         """What says that a model is one of pairs."""
+        return None, None
+
+
+def layout_of(inputs, model):
+    """What says that there is something to infer."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Board:
 STAND_INS = {
     "board": {"HedgeBoard": Board},
     "chunk": {"fit_chunk": fit_chunk},
-    "importance": {"ImportanceSampling": Method},
+    "importance": {"ImportanceSampling": Method, "layout_of": layout_of},
     "model_file": {"to_json": lambda model: "{}"},
     "models": {"HedgeRatioModel": Model, "hedge_ratio_model": Model},
 }

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from kfmodels.kalman.step import State
 from kfmodels.online import OnlineFilter
 from kfmodels.shocks import HELD, Quarantine, Robust, like_a_split
 from tests.benchmarks import shocks as bench
@@ -116,13 +117,32 @@ def test_a_confirmed_jump_judges_no_draw_and_is_as_good_as_over():
     assert abs(live.update(y=120.0, x=X).z) < 1
 
 
-@pytest.mark.parametrize("kind", [{"intercept": False}, {"transform": "return"}])
-def test_where_no_level_can_take_it_a_confirmed_row_is_learnt_from_as_it_is(kind: dict[str, Any]):
-    live = warm(**kind)
-    one, two = again(live, Quarantine(6.0, confirm=1)), again(live, None)
+def test_without_a_level_a_confirmed_row_is_learnt_from_as_it_is():
+    live = warm(intercept=False)
+    one, two = again(live, Quarantine(6.0, confirm=1, hold=0)), again(live, None)
     assert "confirmed" in one.update(y=300.0, x=X).outcome
     two.update(y=300.0, x=X)
     assert_allclose(numbers(one), numbers(two), rtol=1e-12)
+
+
+def test_of_returns_a_move_taken_for_real_starts_the_next_and_teaches_nothing():
+    """Also where it was held and a rescale by one says that it was real."""
+    live = warm(transform="return")
+    live.shocks = Quarantine(6.0, confirm=2)
+    y, x = prices_of(live)
+    mean = live.arguments()["state"].mean.copy()
+    held = again(live, live.shocks)
+    for moved, one in ((1.3, live), (0.4, held)):
+        outcomes = [one.update(y=moved * y, x=x).outcome for _ in range(2)]
+        if one is held:
+            assert outcomes[1].startswith("quarantined: z ")
+            one.rescale(target=1.0)
+            outcomes.append(one.update(y=moved * y, x=x).outcome)
+        assert outcomes[-1].startswith("accepted: z ")
+        assert_array_equal(one.arguments()["state"].mean, mean)
+        assert prices_of(one) == [moved * y, x]
+        assert one.update(y=moved * y * 1.001, x=x * 1.001).outcome == "accepted"
+        assert one.streak == 0
 
 
 # -- robust ----------------------------------------------------------------------------------------
@@ -218,7 +238,9 @@ def test_a_change_of_scale_is_held_until_rescale_is_called():
     _, x = prices_of(live)
     call = "call rescale with SPY at 1/2, if not with SPY at 1; no row is learnt from before"
     went = f"SPY went from {x:g} to {x / 2 * 1.01:g}, about 1/2 times, first 1 row ago"
-    assert f"row 1 held; SPY went from {x:g} to {x / 2:g}, about 1/2 times, at {START}: " in first[0]
+    assert (
+        f"row 1 held; SPY went from {x:g} to {x / 2:g}, about 1/2 times, at {START}: " in first[0]
+    )
     assert first[1].endswith(f"row 2 held; {went}: if that is a split, {call}")
     assert "row 20 held; SPY went from" in first[19]
     assert "call rescale with SPY at its factor, if not with SPY at 1" in first[19]
@@ -232,6 +254,65 @@ def test_a_change_of_scale_is_held_until_rescale_is_called():
     assert "row 22 held" in wrong.update(y=2 * y, x=x / 2).outcome
     live.rescale(hedges={"SPY": 0.5})
     assert (live.update(y=y, x=x / 2).outcome, live.streak) == ("accepted", 0)
+
+
+@pytest.mark.parametrize("transform", ["log", "level", "return"])
+@pytest.mark.parametrize("factor", [0.1, 0.2252, 0.5, 2.0, 10.0])
+def test_a_split_of_the_hedge_is_seen_though_the_ratio_is_little_known(
+    transform: str, factor: float
+):
+    """A jump of the hedge widens the forecast by the sd of the ratio, so that z alone stays small."""
+    wide = made_filter(transform=transform).arguments()
+    wide["state"] = State(wide["state"].mean, 400 * wide["state"].cov)
+    live, plain = (OnlineFilter(**wide | {"shocks": policy}) for policy in (Quarantine(), None))
+    for one in (live, plain):
+        for y, x in made_prices(5):
+            one.update(y=y, x=x)
+    y, x = prices_of(live)
+    assert abs(plain.update(y=y, x=x * factor).z) < 6
+    assert "row 1 held; SPY went from" in live.update(y=y, x=x * factor).outcome
+
+
+@pytest.mark.parametrize("shocks", [None, Robust(), Quarantine(hold=0)])
+@pytest.mark.parametrize("board", [False, True])
+def test_whatever_the_policy_a_change_of_scale_is_named(shocks: Any, board: bool):
+    if board:
+        several = made_board((("XLE", "SPY"), ("XOM", "USO")), shocks=shocks)
+        legs = dict.fromkeys(("XLE", "XOM"), 90.0) | dict.fromkeys(("SPY", "USO"), 500.0)
+        named, other = several.update(legs | {"SPY": 125.0}, at=START).outcome
+        assert other == "accepted"
+    else:
+        live = made_filter(shocks=shocks)
+        named = live.update(y=90.0, x=125.0, at=START).outcome
+    assert f"; SPY went from 500 to 125, about 1/4 times, at {START}: if that is a split" in named
+
+
+@pytest.mark.parametrize("transform", ["log", "level", "return"])
+@pytest.mark.parametrize("policy", [Quarantine(), Quarantine(hold=3)])
+def test_a_board_ends_a_hold_as_one_filter_does(transform: str, policy: Quarantine):
+    """By a rescale of one, or by waiting; also where z is small by then."""
+    one = made_filter(transform=transform, shocks=policy)
+    several = made_board((("XLE", "SPY"), ("XOM", "SPY")), transform=transform, shocks=policy)
+    for number in range(60):
+        y, x = 90.0 + 0.01 * number, 500.0 * (0.5 if number >= 3 else 1)
+        if number == 45:
+            one.rescale(hedges={"SPY": 1.0})
+            several.rescale({"SPY": 1.0})
+        a, b = one.update(y=y, x=x), several.update({"XLE": y, "XOM": y, "SPY": x})
+        assert set(b.outcome) == {a.outcome}
+        assert_allclose(b.beta, a.beta["SPY"], rtol=1e-9)
+        assert_allclose(b.sd_total, a.sd_total["SPY"], rtol=1e-9)
+    assert a.outcome == "accepted"
+
+
+def test_the_gain_of_a_doubted_row_is_what_the_level_took_of_it():
+    live = warm(draws=1)
+    live.shocks = Robust()
+    before = live.forecast(x=[X]).mean
+    tick = live.update(y=at_z(live, 40.0), x=X)
+    moved = live.forecast(x=[X], dt=0.0).mean - before
+    assert tick.gain == pytest.approx(moved / tick.spread, rel=1e-9)
+    assert tick.gain < 0.1
 
 
 @pytest.mark.parametrize("board", [False, True])
