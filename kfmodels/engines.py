@@ -1,5 +1,6 @@
 """One filter, or a board of many, behind one face."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,28 +20,56 @@ def advance(engine: Engine, row: Mapping[str, float], at: Any, passed: Elapsed) 
     return engine.update(y=row[engine.target], x=row, at=at, dt=passed.bars, gaps=passed.gaps)
 
 
-def rescale(engine: Engine, factors: Mapping[str, float]) -> None:
-    """New price over old by ticker, target or hedge.
+def rescale(engine: Engine, factors: Mapping[str, float]) -> dict[str, float]:
+    """New price over old by ticker, target or hedge; the factors as numbers.
 
     Raises:
-        ValueError: a factor that is no number or not positive, or a ticker that is no leg.
+        ValueError: no factor, one that is no number or not positive, a ticker that is no leg, or what
+            no document can hold. The filter is of no more use then: try it on a copy.
     """
     try:
-        factors = {name: float(factor) for name, factor in factors.items()}
+        # a yes or no is no number, as it is no price
+        factors = {
+            name: float("no number" if isinstance(factor, bool) else factor)
+            for name, factor in factors.items()
+        }
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"factors go by ticker, each a number, not {factors!r:.80}") from error
+    if not factors:
+        raise ValueError(
+            "no factor is given: name the ticker, with 1 where a move that is held was real"
+        )
     if isinstance(engine, OnlineBoard):
-        return engine.rescale(factors)
-    others = {name: factor for name, factor in factors.items() if name != engine.target}
-    return engine.rescale(target=factors.get(engine.target, 1.0), hedges=others)
+        engine.rescale(factors)
+    else:
+        others = {name: factor for name, factor in factors.items() if name != engine.target}
+        engine.rescale(target=factors.get(engine.target, 1.0), hedges=others)
+    json.dumps(engine.to_json(), allow_nan=False)
+    return factors
 
 
-def quarantined(engine: Engine, tick: Tick | BoardTick) -> set[str]:
-    """Tickers of the rows that went into quarantine."""
-    pairs: Any = [(*engine.tickers, tick.outcome)]
+def pairs(engine: Engine) -> tuple[tuple[str, ...], ...]:
+    """The legs of every pair, the target first; a filter is one pair of all its legs."""
     if isinstance(engine, OnlineBoard):
-        pairs = zip(engine.targets, engine.hedges, tick.outcome, strict=True)
-    return {name for *legs, said in pairs if said.startswith("quarantined") for name in legs}
+        return tuple(zip(engine.targets, engine.hedges, strict=True))
+    return (tuple(engine.tickers),)
+
+
+def quarantined(tick: Tick | BoardTick) -> list[int]:
+    """Numbers of the pairs whose row went into quarantine."""
+    said = [tick.outcome] if isinstance(tick, Tick) else tick.outcome
+    return [number for number, words in enumerate(said) if words.startswith("quarantined")]
+
+
+def check_same(new: Engine, old: Engine) -> None:
+    """Raise unless one filter may take the place of another: same legs, pairs and transform."""
+    same = type(new) is type(old) and new.tickers == old.tickers
+    same = same and getattr(new, "names", ()) == getattr(old, "names", ())
+    if not same or new.transform != old.transform:
+        raise ValueError(
+            f"the new filter is of {', '.join(new.tickers[:4])} ({new.transform}), this one of "
+            f"{', '.join(old.tickers[:4])} ({old.transform})"
+        )
 
 
 def identity(engine: Engine) -> str:

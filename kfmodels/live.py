@@ -3,7 +3,6 @@
 NumPy and the standard library only, as all that trades.
 """
 
-import json
 import math
 from collections import deque
 from collections.abc import Mapping
@@ -15,19 +14,29 @@ from typing import Any
 import numpy as np
 
 from kfmodels.alarms import fresh, set_off, worst
+from kfmodels.arrivals import MONTH, Ahead, check_kind
 from kfmodels.clock import Clock, Elapsed
-from kfmodels.engines import Engine, advance, identity, quarantined, rescale
+from kfmodels.engines import Engine, advance, check_same, identity, pairs, quarantined, rescale
 from kfmodels.journal import Journal
-from kfmodels.live_settings import check_units, follows, overruled, settings, staleness
+from kfmodels.live_settings import (
+    check_amounts,
+    check_document,
+    check_units,
+    follows,
+    overruled,
+    settings,
+    staleness,
+)
 from kfmodels.monitor import BoardWatch, Monitor, Watch
 from kfmodels.online import OnlineFilter
 from kfmodels.online_board import BoardTick, OnlineBoard
 from kfmodels.quotes import Moment, Quotes, span
 from kfmodels.records import ACCEPTED, Tick
+from kfmodels.rescales import KEPT, remembered, rescale_rows, sent_before
 from kfmodels.signals import Signal
 
 FORMAT = "kfmodels live filter"
-VERSION = 1
+VERSION = 2
 
 
 class LiveFilter(AbstractContextManager["LiveFilter"]):
@@ -56,12 +65,15 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         few_draws: share of the noise draws below which their effective number sets off an alarm.
         strict: raise on a message that is rejected.
         keep: rows to remember for `history`, from which the noise is refreshed.
+        max_ahead: how far ahead of the last one taken a time may be, lest a wrong one puts all others
+            out of order; a timedelta, which has no say where times are numbers, or in their units. None
+            is no limit. After a longer silence that was real the second message is taken.
         explorers: how many of the noise draws of `engine` are explorers, for `refresh` to give new
             noise as many; None takes those beyond the draws that a fit keeps.
 
     Raises:
-        ValueError: negative staleness or `keep`, a staleness in other units than the times; a journal
-            of another fit, in use, damaged or newer.
+        ValueError: negative staleness or `keep`, a span in other units than the times; a journal of
+            another fit, in use, damaged or newer.
 
     Example:
         >>> from kfmodels import HedgeData, datasets, fit, hedge_ratio_model
@@ -92,16 +104,13 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         strict: bool = False,
         keep: int = 1000,
         explorers: int | None = None,
+        max_ahead: timedelta | int | None = MONTH,
     ) -> None:
-        stale, timed = staleness(max_staleness)
-        if keep < 0:
-            raise ValueError(f"keep is a number of rows, 0 or more, not {keep}")
+        (stale, timed), ahead = staleness(max_staleness), Ahead.of(max_ahead)
+        check_amounts(keep, few_draws)
         if engine.at is not None:
             check_units(stale, timed, Moment.of(engine.at).kind)
-        if not 0 <= few_draws < 1:
-            raise ValueError(
-                f"few_draws is a share of the draws, from 0 to below 1, not {few_draws}"
-            )
+            ahead.check_units(Moment.of(engine.at).kind)
         self.strict, self.journal = strict, None
         count, watch = len(engine) if isinstance(engine, OnlineBoard) else 0, None
         if monitor is not None:
@@ -120,8 +129,9 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 "now": None,
                 "seq": 0,
                 "history": [],
-                "rescaled": None,
+                "rescaled": [],
                 "factors": {},
+                "max_ahead": ahead.to_json(),
             },
             clock,
             watch,
@@ -160,6 +170,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         except ValueError as error:
             return self._refused(at, str(error))
         check_units(self._stale, self._timed, now.kind)
+        self._ahead.check_units(now.kind)
         if wrong and (self.strict or not good):
             return self._refused(now.kept, "; ".join(wrong))
         if not good:
@@ -168,6 +179,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             return self._signal(now.kept, "skipped: no price of any leg", ())
         message = {"at": now.kept, "prices": good}
         self._record(message)
+        self._ahead.taken()
         signal = self._apply(message)
         self._settle()
         if self.strict and signal.outcome.startswith("rejected"):
@@ -183,19 +195,19 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         Args:
             factors: new price over old by ticker; 0.5 after a 2-for-1 split.
             at: from when on prices are in the new units, all that come later unless given. The same
-                factors at the same time once more, after a crash say, do nothing.
+                factors at the same time once more, after a crash say, do nothing. Without a time none
+                can be told from another: each is done.
 
         Raises:
-            ValueError: a factor that is not positive, or a ticker that is no leg.
+            ValueError: no factor or one that is not positive, a ticker that is no leg, a time of
+                another kind than those of the ticks.
             OSError: the journal's disk fails. Nothing was rescaled.
         """
-        trial = type(self.engine).from_json(self.engine.to_json())
-        rescale(trial, factors)
-        json.dumps(trial.to_json(), allow_nan=False)  # or raise, before anything is changed
-        factors = {ticker: float(factor) for ticker, factor in factors.items()}
-        last, since = self._rescaled or {"at": None}, None if at is None else Moment.of(at)
-        known = None if last["at"] is None else Moment.of(last["at"])
-        if since and known and since[1:] == known[1:] and last["rescale"] == factors:
+        factors = rescale(type(self.engine).from_json(self.engine.to_json()), factors)  # or raise
+        since = None if at is None else Moment.of(at)
+        if since:
+            check_kind("rescale", at, since, self._now or self._row, self._now is not None)
+        if sent_before(factors, since, self._rescaled):
             return self.standing("duplicate: rescaled already at this time")
         message = {"rescale": factors, "at": since and since.kept}
         self._record(message)
@@ -216,13 +228,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             ValueError: other legs, other pairs or another transform; a journal of another thread.
             OSError: the journal's disk fails. Nothing was replaced.
         """
-        same = type(engine) is type(self.engine) and engine.tickers == self.engine.tickers
-        same = same and getattr(engine, "names", ()) == getattr(self.engine, "names", ())
-        if not same or engine.transform != self.engine.transform:
-            raise ValueError(
-                f"the new filter is of {', '.join(engine.tickers[:4])} ({engine.transform}), this one "
-                f"of {', '.join(self.engine.tickers[:4])} ({self.engine.transform})"
-            )
+        check_same(engine, self.engine)
         before = self.engine, self._row, self.watch, self._few
         self.engine, self._row = engine, engine.at and Moment.of(engine.at)
         self.watch, self._few = fresh(self.watch), np.zeros_like(self._few)
@@ -257,8 +263,9 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "bars": self._bars,
             "now": self._now and self._now.kept,
             "seq": self.seq,
-            "rescaled": self._rescaled,
+            "rescaled": list(self._rescaled),
             "factors": self.factors,
+            "max_ahead": self._ahead.to_json(),
         }
 
     def close(self) -> None:
@@ -280,21 +287,18 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         timed = isinstance(held["now"], str) or None  # documents of before said nothing of it
         self._stale, self._timed = held["max_staleness"], held.get("timed", timed)
         self._bars, self.seq, self.explorers = held["bars"], held["seq"], held.get("explorers")
-        self._rescaled, self.factors = held["rescaled"], dict(held["factors"])
+        self._rescaled = deque(remembered(held["rescaled"]), maxlen=KEPT)
+        self.factors, self._ahead = dict(held["factors"]), Ahead(**held.get("max_ahead", {}))
         self._few_draws, self._few = held["few_draws"], np.array(held["few"], bool)
         least = -math.inf if engine.transform == "level" else 0.0
-        self._quotes = Quotes(engine.tickers, least, held["quotes"])
+        self._quotes = Quotes(engine.tickers, pairs(engine), least, held["quotes"])
         self._now = None if held["now"] is None else Moment.of(held["now"])
         self._row = None if engine.at is None else Moment.of(engine.at)
         self._history: deque[dict[str, Any]] = deque(held["history"], maxlen=held["keep"])
 
     def _restore(self, held: dict[str, Any]) -> None:
         """Stand where a document says."""
-        if held.get("format") != FORMAT or held["version"] > VERSION:
-            raise ValueError(
-                f"not the state of a live filter as this kfmodels knows it (up to version {VERSION}), "
-                f"but {held.get('format')!r} {held.get('version')}"
-            )
+        check_document(held, FORMAT, VERSION)
         kind: Any = OnlineBoard if held["board"] else OnlineFilter
         watch: Any = BoardWatch if held["board"] else Watch
         self._begin(
@@ -306,15 +310,14 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def _time(self, at: Any) -> Moment:
         """When it is, if that is not before the last row."""
-        now = Moment.of(at)
-        before, row = self._now or self._row, self._row
-        if before is not None and before.kind != now.kind:
-            raise ValueError(f"the tick at {at} is {now.kind}, those before were {before.kind}")
+        now, row = Moment.of(at), self._row
+        check_kind("tick", at, now, self._now or row, self._now is not None)
         if row is not None and now.number < row.number:
             late = span(row.number - now.number, now.kind)
             raise ValueError(f"out of order, {late} before the last row")
         if self.clock is not None:  # a time that it cannot read is refused here
             self.clock.between((row or now).kept, now.kept)
+        self._ahead.check(now, self._now)
         return now
 
     def _record(self, message: dict[str, Any]) -> None:
@@ -330,16 +333,12 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         """What a message does; the same again when it is replayed."""
         if "rescale" in message:
             rescale(self.engine, message["rescale"])
-            self._rescaled = message
+            if message["at"] is not None:
+                self._rescaled.append(message)
             factors, at = message["rescale"], message["at"]
             before = None if at is None else Moment.of(at)
             self._quotes.rescale(factors, before)
-            for row in self._history:
-                if before is None or Moment.of(row["at"]).number < before.number:
-                    row["prices"] = {
-                        name: price and price * factors.get(name, 1.0)
-                        for name, price in row["prices"].items()
-                    }
+            rescale_rows(self._history, factors, before)
             self.factors |= {n: self.factors.get(n, 1.0) * f for n, f in factors.items()}
             return self._signal(self.engine.at if at is None else at, "rescaled", ())
         now = Moment.of(message["at"])
@@ -360,8 +359,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         except ValueError as error:
             return self._signal(now.kept, f"rejected: {error}", ())
         self._bars, self._row = 0, now
-        doubted = quarantined(self.engine, tick)
-        self._quotes.doubted |= doubted
+        self._quotes.doubts.add(quarantined(tick))
+        doubted = self._quotes.doubts.hidden()
         prices = {n: None if p != p or n in doubted else p for n, p in row.items()}
         self._history.append(
             {"at": now.kept, "prices": prices, "dt": passed.bars, "gaps": passed.gaps}
@@ -373,8 +372,9 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def _settings(self) -> dict[str, Any]:
         """What rules, as it is shown to the user."""
-        stale = timedelta(0, 0, self._stale) if self._timed and self._stale else self._stale
+        stale = timedelta(0, 0, self._stale) if self._timed else self._stale
         own = {"few_draws": self._few_draws, "keep": self._history.maxlen, "max_staleness": stale}
+        own["max_ahead"] = self._ahead.given
         return settings(self.engine, self.clock, self.watch, **own)
 
     def _passed(self, now: Moment) -> Elapsed:

@@ -42,6 +42,23 @@ def check_units(stale: int, timed: bool | None, kind: str) -> None:
     )
 
 
+def check_amounts(keep: int, few_draws: float) -> None:
+    """Raise unless these are a number of rows and a share of the draws."""
+    if keep < 0:
+        raise ValueError(f"keep is a number of rows, 0 or more, not {keep}")
+    if not 0 <= few_draws < 1:
+        raise ValueError(f"few_draws is a share of the draws, from 0 to below 1, not {few_draws}")
+
+
+def check_document(held: Mapping[str, Any], form: str, version: int) -> None:
+    """Raise unless a document is the state of a live filter that this kfmodels can read."""
+    if held.get("format") != form or held["version"] > version:
+        raise ValueError(
+            f"not the state of a live filter as this kfmodels knows it (up to version {version}), but "
+            f"{held.get('format')!r} {held.get('version')}"
+        )
+
+
 def settings(
     engine: Engine,
     clock: Clock | None,

@@ -1,10 +1,11 @@
 """The legs of a live filter as they come in: the last price of each, when it came, and what is odd."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta, timezone
 from typing import Any, NamedTuple
 
+from kfmodels.doubts import Doubts
 from kfmodels.instants import read_shown, wall_time
 from kfmodels.order import instant
 
@@ -40,25 +41,29 @@ class Moment(NamedTuple):
 
 
 class Quotes:
-    """Last price of every leg and its time; changed only by `take`.
+    """Last price of every leg and its time; changed only by `take` and `rescale`.
 
     Args:
         tickers: of the legs.
+        pairs: legs of every pair, the target first.
         least: prices must be above it.
-        held: `{ticker: [price, time, doubted]}` as `to_json` gave it.
+        held: `{ticker: [price, time, numbers of the pairs that doubt it]}` as `to_json` gave it.
     """
 
     def __init__(
-        self, tickers: Iterable[str], least: float, held: Mapping[str, list[Any]] | None = None
+        self,
+        tickers: Sequence[str],
+        pairs: Sequence[tuple[str, ...]],
+        least: float,
+        held: Mapping[str, list[Any]] | None = None,
     ) -> None:
         self.tickers, self._least = tuple(tickers), least
         self.prices = dict.fromkeys(self.tickers, math.nan)
         self.times: dict[str, Moment | None] = dict.fromkeys(self.tickers)
-        self.doubted: set[str] = set()
+        self.doubts = Doubts(pairs)
         for ticker, (price, at, doubted) in (held or {}).items():
             self.prices[ticker], self.times[ticker] = price, Moment.of(at)
-            if doubted:
-                self.doubted.add(ticker)
+            self.doubts.put(ticker, doubted)
 
     def sort(
         self, given: Mapping[str, Any], now: Moment
@@ -105,17 +110,17 @@ class Quotes:
         """Keep what `sort` found good."""
         for ticker, price in prices.items():
             self.prices[ticker], self.times[ticker] = price, now
-        self.doubted -= prices.keys()
+        self.doubts.renew(prices)
 
     def row(self, now: Moment, max_staleness: int) -> tuple[dict[str, float], list[str]]:
         """Price of every leg, NaN where it is not of that time; and what is missing, in words.
 
         A price whose row went into quarantine makes no second row: it cannot confirm itself.
         """
-        row, absent = {}, []
+        row, absent, hidden = {}, [], self.doubts.hidden()
         for ticker, at in self.times.items():
             age = 0 if at is None else now.number - at.number
-            fresh = at is not None and 0 <= age <= max_staleness and ticker not in self.doubted
+            fresh = at is not None and 0 <= age <= max_staleness and ticker not in hidden
             row[ticker] = self.prices[ticker] if fresh else math.nan
             if at is None:
                 absent.append(f"no price of {ticker}")
@@ -123,7 +128,7 @@ class Quotes:
                 absent.append(f"{ticker} is {span(-age, now.kind)} ahead")
             elif age > max_staleness:
                 absent.append(f"stale {ticker} {span(age, now.kind)}")
-            elif not fresh:
+            elif not fresh and self.doubts.of(ticker):
                 absent.append(f"no new price of {ticker}")
         return row, absent
 
@@ -146,7 +151,7 @@ class Quotes:
     def to_json(self) -> dict[str, list[Any]]:
         """What is held, as plain lists."""
         return {
-            ticker: [self.prices[ticker], at.kept, ticker in self.doubted]
+            ticker: [self.prices[ticker], at.kept, self.doubts.of(ticker)]
             for ticker, at in self.times.items()
             if at
         }

@@ -59,7 +59,7 @@ ODD = {
         datetime(2024, 3, 1, 9, 31),
         "rejected: the tick at 2024-03-01 09:31:00 is a t",
     ),
-    "a number": (ROW, 12, "rejected: the tick at 12 is a number, those before were a time with"),
+    "a number": (ROW, 12, "rejected: the tick at 12 is a number, the ticks before were a t"),
     "no time": (ROW, "tomorrow", "rejected: 'tomorrow' is not a time"),
     "no dict": ([90.0, 500.0], LATE, "rejected: prices go by ticker, in a dict, not in a list"),
 }
@@ -221,6 +221,64 @@ def test_a_daily_clock_counts_the_dates_of_the_market(zone: str | None):
         assert live.engine.at == "2024-03-04T09:30:00-05:00"
 
 
+def test_a_time_of_a_far_future_locks_nothing(tmp_path: Path):
+    """Neither now nor for those who open the journal; time that did pass is taken with the second."""
+    path, far, rows = tmp_path / "a", timedelta(days=65_743), feed(6)
+    live = made_live(journal=path, durable=False)
+    assert live.tick(*rows[0][:1], at=START).accepted
+    stood = document(live)
+    wrong = live.tick(ROW, at=START + far)
+    assert wrong.outcome.startswith(
+        "rejected: 2204-03-01T09:30:00-05:00 is 65743d 00:00:00 ahead of"
+    )
+    assert "max_ahead is 31d 00:00:00: after a silence that was real send the next" in wrong.outcome
+    assert live.tick(ROW, at=START + far).outcome.startswith("rejected")  # the same says no more
+    assert document(live) == stood
+    assert live.tick(*rows[1][:1], at=START + MINUTE).accepted
+    assert live.tick(ROW, at=START + far + MINUTE).outcome.startswith("rejected")  # alone again
+    late = START + timedelta(days=60)
+    assert live.tick(ROW, at=late).outcome.startswith("rejected")
+    assert live.tick(*rows[2][:1], at=late + MINUTE).accepted
+    stood = document(live)
+    live.close()
+    with made_live(journal=path, max_ahead=None) as again:
+        assert document(again) == stood
+        assert again.overruled == (
+            "max_ahead is 31 days, 0:00:00 as the journal keeps it, not None as given now",
+        )
+        assert again.tick(ROW, at=START + far).outcome.startswith("rejected")
+    old = {name: value for name, value in json.loads(stood).items() if name != "max_ahead"}
+    before = made_live()
+    before._restore(old | {"version": 1})
+    assert document(before) == stood
+
+
+def test_how_far_ahead_a_time_may_be_is_in_the_units_of_the_times():
+    numbers: Any = {"at": None, "until": None}
+    free, live = made_live(made_filter(**numbers)), made_live(made_filter(**numbers), max_ahead=9)
+    assert [free.tick(ROW, at=at).accepted for at in (1, 10**15)] == [True, True]
+    found = [live.tick(ROW, at=at).accepted for at in (1, 10**15, 2, 11, 12, 30, 40, 42)]
+    assert found == [True, False, True, True, True, False, False, True]
+    with pytest.raises(ValueError, match="max_ahead is the number 9, but the times are dates"):
+        made_live(max_ahead=9)
+    with pytest.raises(ValueError, match="max_ahead is the number 9, but the times are dates"):
+        made_live(made_filter(**numbers), max_ahead=9).tick(ROW, at=START)
+    for wrong in (0, -1, 1.5, True, timedelta(0)):
+        with pytest.raises(ValueError, match="max_ahead is a timedelta or a whole number above 0"):
+            made_live(max_ahead=wrong)  # pyright: ignore[reportArgumentType]
+
+
+def test_times_of_another_kind_than_the_fit_are_told_what_to_do():
+    naive = made_live(made_filter(at="2024-02-29", until="2024-02-29"))
+    for at, kind in ((START, "a time with a time zone"), (12, "a number")):
+        said = f"is {kind}, the last row of the fit was a time without a time zone: send dates or"
+        outcome = naive.tick(ROW, at=at).outcome
+        assert said in outcome
+        assert outcome.endswith("without an offset, or fit prices whose index has a time zone")
+    assert naive.tick(ROW, at="2024-03-01").accepted
+    assert naive.tick(ROW, at=START).outcome.endswith("send dates or times without an offset")
+
+
 # -- shocks, splits, alarms ------------------------------------------------------------------------
 
 
@@ -343,6 +401,50 @@ def test_a_rescale_leaves_what_came_in_the_new_units():
     for wrong in ({"SPY": -1.0}, {"GLD": 2.0}, {"SPY": 10**400}, {"XLE": "a"}):
         with pytest.raises(ValueError, match="factor|hedges"):
             live.rescale(wrong)
+    assert document(live) == before
+
+
+def test_changes_of_units_that_are_sent_again_are_taken_once(tmp_path: Path):
+    """Also when others came between them, and by those who open the journal."""
+    path, splits = tmp_path / "b", [{"XLE": 0.25}, {"XOM": 0.5}, {"SPY": 2.0}]
+    for expected in ("rescaled", "duplicate"):
+        with LiveFilter(made_board(PAIRS), journal=path, durable=False) as live:
+            live.tick(ROW | {"USO": 70.0, "XOM": 90.0}, at=START)
+            found = [live.rescale(factors, at=START + MINUTE).outcome for factors in splits]
+            assert [outcome.split(":")[0] for outcome in found] == [expected] * 3
+            assert live.factors == {"XLE": 0.25, "XOM": 0.5, "SPY": 2.0}
+            live.journal.compact(live.to_json())  # pyright: ignore[reportOptionalMemberAccess]
+    held = live.to_json() | {"version": 1}  # documents of before hold the last one, or none
+    live = LiveFilter(made_board(PAIRS))
+    live._restore(held | {"rescaled": held["rescaled"][-1]})
+    assert live.rescale(splits[2], at=START + MINUTE).outcome.startswith("duplicate")
+    live._restore(held | {"rescaled": None})
+    assert live.rescale(splits[2], at=START + MINUTE).outcome == "rescaled"
+    for _ in range(2):  # without a time nobody can tell
+        assert live.rescale({"SPY": 0.5}).outcome == "rescaled"
+
+
+@pytest.mark.parametrize("at", [5, "2024-03-01"])
+def test_a_change_of_units_has_a_time_of_the_kind_of_the_ticks(at: Any):
+    live = made_live()
+    live.tick(ROW, at=START)
+    before = document(live)
+    with pytest.raises(ValueError, match=f"rescale at {at} is a .*: send times with their offset"):
+        live.rescale({"SPY": 0.25}, at=at)
+    assert document(live) == before
+
+
+@pytest.mark.parametrize("board", [False, True])
+def test_no_factor_and_a_yes_release_nothing(board: bool):
+    made = made_board(PAIRS, shocks=Quarantine()) if board else made_filter(shocks=Quarantine())
+    live = LiveFilter(made)
+    live.tick(ROW, at=START)
+    live.tick(ROW | {"SPY": 125.0}, at=START + MINUTE)
+    before = document(live)
+    with pytest.raises(ValueError, match="no factor is given: name the ticker, with 1 where"):
+        live.rescale({})
+    with pytest.raises(ValueError, match="factors go by ticker, each a number, not {'SPY': True}"):
+        live.rescale({"SPY": True})
     assert document(live) == before
 
 
@@ -618,6 +720,65 @@ def test_a_board_answers_for_every_pair_as_its_own_filter_does(discounted: bool,
     waiting = again.engine.standing()
     assert_array_equal(waiting.beta, signal.tick.beta)
     assert json.loads(json.dumps(signal.record()["pair"])) == ["XLE/SPY", "XLE/USO", "XOM/SPY"]
+
+
+def one_by_one(live: LiveFilter, messages: list[dict[str, float]], after: int) -> list[Any]:
+    """The ticks of prices that come a second apart, with what each said of the pairs."""
+    begin = START + after * MINUTE
+    ticks = [live.tick(p, at=begin + timedelta(0, n)).tick for n, p in enumerate(messages)]
+    return [[said.split(":")[0] for said in tick.outcome] for tick in ticks]
+
+
+def made_of_legs(pairs: Any, tmp_path: Path) -> LiveFilter:
+    return LiveFilter(
+        made_board(pairs, shocks=Quarantine(6.0)),
+        max_staleness=timedelta(seconds=30),
+        journal=tmp_path / "b",
+        durable=False,
+    )
+
+
+def test_a_held_pair_leaves_the_hedge_to_the_others(tmp_path: Path):
+    """Of legs that come one by one: the target that has split waits, the shared hedge does not."""
+    pairs = (("XLE", "SPY"), ("XOM", "SPY"))
+    live = made_of_legs(pairs, tmp_path)
+    live.tick({"XLE": 90.0, "XOM": 90.0, "SPY": 500.0}, at=START)
+    for minute in range(1, 4):
+        said = one_by_one(live, [{"SPY": 500.1}, {"XLE": 45.0}, {"XOM": 90.1}], minute)
+        assert [row[0] for row in said] == ["skipped", "quarantined", "skipped"]
+        assert said[2][1] == "accepted"
+        stood = document(live)
+        live.close()
+        live = made_of_legs(pairs, tmp_path)
+        assert document(live) == stood
+    prices = [tuple(row["prices"].values()) for row in live.history()[1:]]
+    assert prices == [(None, None, 500.1), (None, None, 500.1), (None, 90.1, 500.1)] * 3
+    live.close()
+
+
+@pytest.mark.parametrize("others", [(("XOM", "SPY"),), (("XOM", "SPY"), ("XLE", "USO"))])
+def test_a_bad_hedge_of_many_pairs_does_not_confirm_itself(others: Any, tmp_path: Path):
+    """However often the targets come while its price is fresh; every pair looks at it once."""
+    live = made_of_legs((("XLE", "SPY"), *others), tmp_path)
+    live.tick({"XLE": 90.0, "XOM": 90.0, "SPY": 500.0, "USO": 70.0}, at=START)
+    bad = [{"SPY": 560.0}, *[{"XLE": 90.0 + n / 100} for n in range(6)], {"XOM": 90.1}]
+    said = one_by_one(live, [*bad, {"XOM": 90.2}, {"XLE": 90.1}], 1)
+    assert [row[0] for row in said].count("quarantined") == 1
+    assert [row[1] for row in said].count("quarantined") == 1
+    assert not any("accepted" in row[:2] for row in said)
+    said = one_by_one(live, [{"SPY": 500.1}, {"XLE": 90.1}, {"XOM": 90.1}], 2)
+    assert said[-1][:2] == ["accepted"] * 2
+    live.close()
+
+
+def test_a_document_of_before_doubts_a_leg_for_all_its_pairs():
+    live = LiveFilter(made_board(PAIRS), max_staleness=MINUTE)
+    live.tick({"XLE": 90.0, "XOM": 90.0, "SPY": 500.0, "USO": 70.0}, at=START)
+    held = live.to_json()
+    old = {name: [*quote[:2], name == "SPY"] for name, quote in held["quotes"].items()}
+    live._restore(held | {"version": 1, "quotes": old})
+    assert live.to_json()["quotes"]["SPY"][2] == [0, 2]
+    assert live.tick({"XOM": 90.1}, at=START + MINUTE / 2).tick.outcome[2].startswith("skipped")
 
 
 def test_a_board_waits_where_no_pair_has_both_its_legs():
