@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -65,7 +66,10 @@ def live(
         for sentence in running.overruled:
             typer.echo(f"{journal}: {sentence}", err=True)
         with running, _stoppable() as lines, suppress(BrokenPipeError):
-            for number, line in enumerate(filter(str.strip, lines(sys.stdin)), 1):
+            for number, line in enumerate(lines(sys.stdin), 1):
+                line = line.lstrip("\ufeff")  # a byte order mark, with which files of Windows begin
+                if not line.strip():
+                    continue
                 answer = json.dumps(_answer(running, line, number), allow_nan=False)
                 sys.stdout.write(answer + "\n")
                 sys.stdout.flush()
@@ -112,9 +116,11 @@ def _stoppable() -> Iterator[Any]:
             while not stop and (line := stream.readline()):
                 yield line
             return
-        held, more = b"", True
-        while not stop and (more or held):
-            while more and b"\n" not in held:
+        begun: list[bytes] = []  # chunks of the line whose end has not come
+        ended: deque[bytes] = deque()
+        more = True
+        while not stop and (more or ended):
+            while more and not ended:
                 ready, _, _ = select.select([source, woken], [], [])
                 if woken in ready:
                     os.read(woken, 512)
@@ -122,9 +128,13 @@ def _stoppable() -> Iterator[Any]:
                     return
                 if source in ready:
                     chunk = os.read(source, 65536)
-                    held, more = held + chunk, bool(chunk)
-            line, _, held = held.partition(b"\n")
-            yield line.decode(errors="replace")
+                    more = bool(chunk)
+                    *ends, rest = chunk.split(b"\n") if more else (b"", b"")
+                    for end in ends:
+                        ended.append(b"".join([*begun, end]))
+                        begun.clear()
+                    begun.append(rest)
+            yield ended.popleft().decode(errors="replace")
 
     usual = signal.signal(signal.SIGTERM, on_signal)
     before = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -147,6 +157,12 @@ def _running(
 
         engine = OnlineFilter.load(fitted)
         engine.shocks = policy
+        if clock is not None:
+            typer.echo(
+                f"{fitted} does not say by which bar its noise was inferred: it is taken to be "
+                f"{clock.bar}",
+                err=True,
+            )
         return LiveFilter(engine, clock=clock, **settings)
     from kfmodels.desk import go_live
     from kfmodels.results import load

@@ -204,7 +204,13 @@ class Clock:
                 f"one of {last} and {now} has a time zone, the other has none: use one kind"
             )
         if b < a:
-            raise ValueError(f"{now} is before {last}: times come in order")
+            how, (was, zoned), (here, also) = "", read(last), read(now)
+            if zoned and also and was <= here:  # which only dates can do
+                how = (
+                    " of the dates that they show, each in its own zone: name the zone whose dates "
+                    "count, as in Clock.daily(zone='America/New_York')"
+                )
+            raise ValueError(f"{now} is before {last}: times come in order{how}")
         if self.bar is None:
             days = b // DAY - a // DAY
             return Elapsed(float(days > 0), {GAPS[WEEKEND]: float(days > 1)})

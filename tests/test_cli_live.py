@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -73,17 +74,20 @@ def test_what_cannot_be_read_is_rejected_and_the_rest_goes_on(saved: Path):
     odd = ["not json\n", "[1]\n", '{"at": "2024"}\n', '{"at": 1, "rescale": {"GLD": 2}}\n', "\n"]
     odd += ['{"at": 1, "rescale": 3}\n', '{"at": null, "prices": {}}\n']
     odd += ['{"prices": 1, "at": "2025-01-01"}\n']
-    split = '{"at": "2024-03-01", "rescale": {"SPY": 2}}\n'
-    back = '{"at": 1, "rescale": {"SPY": 0.5}}\n'
+    split = '{"at": "2024-03-01T00:00-05:00", "rescale": {"SPY": 2}}\n'
+    back = '{"at": null, "rescale": {"SPY": 0.5}}\n'
+    odd += ['{"at": 1, "rescale": {"SPY": 2}}\n', '{"at": "2024-03-01", "rescale": {}}\n']
     found = live(saved, "".join([good[0], *odd, split, split, back, *good[1:]]))
     outcomes = [record["outcome"].split(":")[0] for record in found]
     assert outcomes == [
-        *["accepted", *["rejected"] * 7],
+        *["accepted", *["rejected"] * 9],
         *["rescaled", "duplicate", "rescaled"],
         *["accepted"] * 2,
     ]
     assert found[1]["outcome"].startswith("rejected: line 2: Expecting value")
     assert "GLD is not among the hedges" in found[4]["outcome"]
+    assert found[5]["outcome"].startswith("rejected: line 7: factors go by")  # line 6 is blank
+    assert found[8]["outcome"].startswith("rejected: line 10: the rescale at 1 is a number")
 
 
 def test_options_reach_the_filter(saved: Path):
@@ -96,6 +100,30 @@ def test_options_reach_the_filter(saved: Path):
     assert "--limit has no meaning" in refused.stderr
     refused = CliRunner().invoke(app, ["live", str(saved), "--calendar", "XNYS"])
     assert "give both" in refused.stderr
+
+
+def test_a_bar_that_a_saved_filter_does_not_know_is_named(saved: Path):
+    told = CliRunner().invoke(app, ["live", str(saved), "--bar", "5min"], input="").stderr
+    assert told.startswith(f"{saved} does not say by which bar its noise was inferred: it is taken")
+    assert told.endswith(" to be 0:05:00\n")
+
+
+@pytest.mark.parametrize("piped", [True, False])
+def test_a_byte_order_mark_costs_no_line(saved: Path, piped: bool):
+    given = "\ufeff" + "".join(lines(2))
+    found = answers(started(str(saved)).communicate(given)[0]) if piped else live(saved, given)
+    assert [record["outcome"] for record in found] == ["accepted"] * 2
+
+
+def test_a_line_may_be_long():
+    """The reading is linear in its length; put together anew for every chunk it took minutes."""
+    reading, writing = os.pipe()
+    text = b"x" * 2**25
+    with ThreadPoolExecutor(1) as threads, open(reading) as stream, _stoppable() as lines_of:
+        threads.submit(lambda: [os.write(writing, text + b"\nshort\nlast"), os.close(writing)])
+        begun = time.process_time()
+        assert [len(line) for line in lines_of(stream)] == [2**25, 5, 4]
+        assert time.process_time() - begun < 3
 
 
 def test_settings_that_the_journal_has_otherwise_are_said(saved: Path, tmp_path: Path):

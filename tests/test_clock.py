@@ -385,6 +385,19 @@ def test_daily_dates_are_those_of_a_zone_where_it_is_named():
     assert Clock.daily().between(first, second).bars == clock.between(first, second).bars == 0
 
 
+def test_dates_that_go_back_while_time_goes_on_ask_for_a_zone():
+    tokyo, london = "2024-03-02T00:30+09:00", "2024-03-01T16:00+00:00"
+    asked = (
+        r"times come in order of the dates that they show.*Clock.daily\(zone='America/New_York'\)"
+    )
+    with pytest.raises(ValueError, match=asked):
+        Clock.daily().between(tokyo, london)
+    for last in ("2024-03-02T00:30+00:00", "2024-03-02"):
+        with pytest.raises(ValueError, match="times come in order$"):
+            Clock.daily().between(last, london)
+    assert Clock.daily(zone="Europe/London").between(tokyo, london).bars == 0
+
+
 # --------------------------------------------------------------------------- values, and their file
 
 
