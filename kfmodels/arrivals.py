@@ -94,9 +94,9 @@ class Ahead:
             return
         self._refused = now
         raise ValueError(
-            f"{now.kept} is {span(now.number - last.number, now.kind)} ahead of the last time and "
-            f"max_ahead is {span(self.limit, now.kind)}: after a silence that was real send the next "
-            "message, it is taken"
+            f"{now.kept} is {span(now.number - last.number, now.kind)} ahead of the last time, "
+            f"max_ahead is {span(self.limit, now.kind)}: if so long a silence was real the next "
+            "message is taken, if rows are always that far apart, give a longer max_ahead"
         )
 
     def taken(self) -> None:

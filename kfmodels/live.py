@@ -66,8 +66,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         strict: raise on a message that is rejected.
         keep: rows to remember for `history`, from which the noise is refreshed.
         max_ahead: how far ahead of the last one taken a time may be, lest a wrong one puts all others
-            out of order; a timedelta, which has no say where times are numbers, or in their units. None
-            is no limit. After a longer silence that was real the second message is taken.
+            out of order; a timedelta, of no effect on times that are numbers, one of those, or None.
+            The second message after a longer silence is taken; rows as rare as quarters need more.
         explorers: how many of the noise draws of `engine` are explorers, for `refresh` to give new
             noise as many; None takes those beyond the draws that a fit keeps.
 
@@ -143,7 +143,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             self.journal = Journal.open(
                 journal, self.to_json(), identity=identity(engine), durable=durable
             )
-            self._restore(self.journal.snapshot)
+            self._restore({"max_ahead": ahead.to_json()} | self.journal.snapshot)
             for seq, message in self.journal.messages():
                 self._apply(message)
                 self.seq = seq
