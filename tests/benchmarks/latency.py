@@ -29,13 +29,13 @@ def _rows(count: int) -> list[list[float]]:
     return made_prices(count).tolist()
 
 
-def _filter(draws: int, rows: list[list[float]], **options: Any) -> Tick:
+def _filter(draws: int, rows: list[list[float]], *, read: bool = True, **options: Any) -> Tick:
     live = made_filter(draws=draws, at=None, **options)
 
     def tick(number: int) -> Any:
         y, x = rows[number % len(rows)]
         seen = live.update(y=y, x=x, at=number)
-        return seen.beta, seen.sd_total, seen.z
+        return (seen.beta, seen.sd_total, seen.z) if read else seen.z
 
     return tick
 
@@ -108,6 +108,7 @@ def contestants(folder: Path, pairs: int) -> Iterator[tuple[str, Tick, float]]:
     yield "filterpy predict + update", _filterpy(rows), 1.0
     yield "pykalman filter_update", _pykalman(rows), 0.1
     for draws in (1, 64):
+        yield f"OnlineFilter, {draws} draws, z read", _filter(draws, rows, read=False), 1.0
         yield f"OnlineFilter, {draws} draws, all read", _filter(draws, rows), 1.0
     yield "OnlineFilter, 64 draws, discounted", _filter(64, rows, discounted=True), 1.0
     yield "LiveFilter, 64 draws, whole record", _live(64, rows), 1.0
