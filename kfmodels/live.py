@@ -30,7 +30,7 @@ from kfmodels.live_settings import (
 from kfmodels.monitor import BoardWatch, Monitor, Watch
 from kfmodels.online import OnlineFilter
 from kfmodels.online_board import BoardTick, OnlineBoard
-from kfmodels.quotes import Moment, Quotes, span
+from kfmodels.quotes import Bars, Moment, Quotes, span
 from kfmodels.records import ACCEPTED, Tick
 from kfmodels.rescales import KEPT, remembered, rescale_rows, sent_before
 from kfmodels.signals import Signal
@@ -51,7 +51,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     Args:
         engine: of `HedgeFit.online(...)` or `HedgeBoard.online()`; it belongs to the live filter from
             now on.
-        clock: turns time stamps into bars and closed periods; without, every new time is one bar.
+        clock: turns time stamps into bars and closed periods; without, every new time is one bar, with
+            staleness every time at which a leg comes again.
         max_staleness: how old a leg's price may be when another leg's makes a row; a timedelta, or in
             units of the times where those are numbers. Default: rows of one time only. With a bar or
             more, legs of one time that come one by one make a row at the first of them, of the others'
@@ -260,7 +261,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "explorers": self.explorers,
             "history": list(self._history),
             "quotes": self._quotes.to_json(),
-            "bars": self._bars,
+            **self._bars.to_json(),
             "now": self._now and self._now.kept,
             "seq": self.seq,
             "rescaled": list(self._rescaled),
@@ -276,17 +277,12 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _begin(
-        self,
-        engine: Engine,
-        held: dict[str, Any],
-        clock: Clock | None,
-        watch: Watch | BoardWatch | None,
-    ) -> None:
-        self.engine, self.clock, self.watch = engine, clock, watch
+    def _begin(self, engine: Engine, held: dict[str, Any], clock: Clock | None, watch: Any) -> None:
+        self.engine, self.clock, self.explorers = engine, clock, held.get("explorers")
+        self.watch: Watch | BoardWatch | None = watch
         timed = isinstance(held["now"], str) or None  # documents of before said nothing of it
         self._stale, self._timed = held["max_staleness"], held.get("timed", timed)
-        self._bars, self.seq, self.explorers = held["bars"], held["seq"], held.get("explorers")
+        self._bars, self.seq = Bars(held["bars"], held.get("come", ())), held["seq"]
         self._rescaled = deque(remembered(held["rescaled"]), maxlen=KEPT)
         self.factors, self._ahead = dict(held["factors"]), Ahead(**held.get("max_ahead", {}))
         self._few_draws, self._few = held["few_draws"], np.array(held["few"], bool)
@@ -347,7 +343,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             late = f"{', '.join(message['prices'])} after the row of this time was made"
             return self._signal(now.kept, f"skipped: {late}, kept for the next", ())
         if self._now is None or now.number > self._now.number:
-            self._bars, self._now = self._bars + 1, now
+            self._bars.add(message["prices"], apart=bool(self._stale))
+            self._now = now
         self._quotes.take(message["prices"], now)
         row, absent = self._quotes.row(now, self._stale)
         single = isinstance(self.engine, OnlineFilter)
@@ -358,7 +355,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             tick = advance(self.engine, row, now.kept, passed)
         except ValueError as error:
             return self._signal(now.kept, f"rejected: {error}", ())
-        self._bars, self._row = 0, now
+        self._bars.count, self._row = 0, now
         self._quotes.doubts.add(quarantined(tick))
         doubted = self._quotes.doubts.hidden()
         prices = {n: None if p != p or n in doubted else p for n, p in row.items()}
@@ -380,7 +377,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _passed(self, now: Moment) -> Elapsed:
         """Time since the last row."""
         if self.clock is None or self._row is None:
-            return Elapsed(float(self._bars), {})
+            return Elapsed(float(self._bars.count), {})
         return self.clock.between(self._row.kept, now.kept)
 
     def _watched(self, tick: Tick | BoardTick) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """The legs of a live filter as they come in: the last price of each, when it came, and what is odd."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta, timezone
 from typing import Any, NamedTuple
 
@@ -155,6 +155,26 @@ class Quotes:
             for ticker, at in self.times.items()
             if at
         }
+
+
+class Bars:
+    """Bars since the last row where no clock counts them: every new time is one.
+
+    Where legs may come `apart`, only a time at which one comes again: legs of one bar are one bar.
+    """
+
+    def __init__(self, count: int, come: Iterable[str]) -> None:
+        self.count, self.come = count, set(come)
+
+    def add(self, legs: Iterable[str], apart: bool) -> None:
+        """Prices of these legs came, at a new time."""
+        again = not (apart and self.come and self.come.isdisjoint(legs))
+        self.count += again
+        self.come = set(legs) if again else self.come | set(legs)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `__init__` takes, by the names that a live filter's document has for it."""
+        return {"bars": self.count, "come": sorted(self.come)}
 
 
 def span(number: int, kind: str) -> str:

@@ -103,7 +103,7 @@ def test_one_leg_after_the_other_makes_a_row_when_both_are_fresh():
     assert live.tick({"SPY": 500.5}, at=START).outcome == "skipped: no price of XLE"
     second = live.tick({"XLE": 90.1}, at=START + timedelta(seconds=5))
     assert second.outcome == "accepted: with SPY 00:00:05 old"
-    same = alone.update(y=90.1, x=500.5, at=second.tick.at, dt=2.0)
+    same = alone.update(y=90.1, x=500.5, at=second.tick.at, dt=1.0)  # one bar
     assert second.tick == same
     stale = live.tick({"SPY": 500.6}, at=START + timedelta(seconds=10, microseconds=1000))
     assert stale.outcome == "skipped: stale XLE 00:00:05.001"
@@ -185,6 +185,23 @@ def test_without_a_clock_every_time_is_a_bar_and_a_missing_row_passes():
         two = alone.update(y=prices["XLE"], x=prices["SPY"], at=at)
         for field in ("spread", "spread_sd", "z", "log_score", "alpha"):
             assert_allclose(getattr(one, field), getattr(two, field), rtol=1e-9, atol=1e-12)
+
+
+def test_without_a_clock_legs_that_come_apart_are_of_one_bar():
+    together, apart = (made_live(max_staleness=timedelta(seconds=30)) for _ in range(2))
+    for number, (prices, at) in enumerate(feed(12)):
+        same = together.tick(prices, at=at) if number != 5 else None  # a bar without SPY
+        if same is not None:
+            apart.tick({"SPY": prices["SPY"]}, at=at)
+        else:
+            together.tick({"XLE": prices["XLE"]}, at=at)
+        signal = apart.tick({"XLE": prices["XLE"]}, at=at + timedelta(seconds=3))
+        assert signal.accepted == (same is not None)
+        if same is not None:
+            assert signal.tick.sd_total == same.tick.sd_total
+        apart._restore(json.loads(document(apart)))
+    assert [row["dt"] for row in apart.history()] == [row["dt"] for row in together.history()]
+    assert max(row["dt"] for row in apart.history()) == 2.0
 
 
 @pytest.mark.parametrize("discounted", [False, True])
