@@ -1,11 +1,12 @@
 """The prices of many pairs: read by ticker, checked and transformed, one row at a time. NumPy only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from kfmodels.shocks import BREAK, HELD, released, split_sentence
+from kfmodels.shocks import BREAK, HELD, begun, released, split_sentence
 
 
 class BoardLegs:
@@ -93,6 +94,18 @@ class BoardLegs:
         with np.errstate(over="ignore"):
             far = (prices >= BREAK * last) | (BREAK * prices <= last)
         return (far & (last > 0)).any(1)
+
+    def begun(
+        self, prices: np.ndarray, last: np.ndarray, streak: np.ndarray, beyond: Callable[..., bool]
+    ) -> np.ndarray:
+        """`shocks.begun` of every pair with all its prices; `beyond` takes its number and its row."""
+        streak = streak.copy()
+        far = self.broken(prices, last) | (abs(streak) > HELD)
+        for number in np.flatnonzero(far & ~np.isnan(prices + last).any(1)).tolist():
+            row = prices[number].tolist()
+            ask = partial(beyond, number, row)
+            streak[number] = begun(int(streak[number]), row, last[number].tolist(), ask)
+        return streak
 
     def released(self, factors: Mapping[str, float], streak: np.ndarray) -> np.ndarray:
         """The streaks after a rescale, of the pairs that have a leg that it names."""

@@ -24,7 +24,7 @@ from kfmodels.online import OnlineFilter
 from kfmodels.online_file import VERSION, built, to_json
 from kfmodels.order import check_dt, check_later
 from kfmodels.records import ACCEPTED
-from kfmodels.shocks import HELD, Quarantine, Shocks, begun
+from kfmodels.shocks import Quarantine, Shocks
 
 Array = Any
 
@@ -313,7 +313,8 @@ class OnlineBoard:
         values = self._legs.values(given, self.last_prices)
         seen, wild, streak = ~np.isnan(values).any(1), np.zeros(len(self), bool), self.streak
         if isinstance(shocks := self.shocks, Quarantine) and shocks.hold != 0:
-            streak = self._begun(given, dt, gaps, shocks.limit)
+            beyond = partial(self._beyond, dt=dt, gaps=gaps, limit=shocks.limit)
+            streak = self._legs.begun(given, self.last_prices, streak, beyond)
         while True:
             told = self._mixture.advance(
                 np.where(seen, values[:, 0] - self.offset, 0.0),
@@ -335,17 +336,10 @@ class OnlineBoard:
                 )
             seen, wild = seen & ~found, wild | found
 
-    def _begun(
-        self, prices: np.ndarray, dt: float, gaps: Mapping[str, float] | None, limit: float
-    ) -> np.ndarray:
-        """`shocks.begun` of every pair with all its prices."""
-        streak, last = self.streak.copy(), self.last_prices
-        far = self._legs.broken(prices, last) | (abs(streak) > HELD)
-        for number in np.flatnonzero(far & ~np.isnan(prices + last).any(1)).tolist():
-            row, one = prices[number].tolist(), self.filter(self.names[number])
-            beyond = partial(one.beyond, row, one.ahead(dt, gaps), limit)
-            streak[number] = begun(int(streak[number]), row, last[number].tolist(), beyond)
-        return streak
+    def _beyond(self, number: int, row: list[float], *, dt: float, gaps: Any, limit: float) -> bool:
+        """`OnlineFilter.beyond` of one pair."""
+        one = self.filter(self.names[number])
+        return one.beyond(row, one.ahead(dt, gaps), limit)
 
     def _outcome(
         self, prices: np.ndarray, told: Told, wild: np.ndarray, at: Any

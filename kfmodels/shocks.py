@@ -73,7 +73,7 @@ class Quarantine:
         """Rows in quarantine in succession after this one, negative below; and the outcome in words."""
         sign, most = 1 if z > 0 else -1, HELD if self.hold is None else self.hold
         rows = abs(streak) - HELD + 1
-        if rows > max(most, 0):
+        if rows > most:
             return sign * self.confirm, f"{ACCEPTED}: z {z:+.1f}, no change of scale"
         if rows > 0:  # by now z may be small: who waits knows ever less
             return sign * (HELD + rows), self._waits(z, rows)
