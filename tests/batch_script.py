@@ -92,19 +92,19 @@ class Board:
 
 
 STAND_INS = {
-    "board": {"HedgeBoard": Board},
-    "chunk": {"fit_chunk": fit_chunk},
-    "importance": {"ImportanceSampling": Method, "layout_of": layout_of},
-    "model_file": {"to_json": lambda model: "{}"},
-    "models": {"HedgeRatioModel": Model, "hedge_ratio_model": Model},
+    "batch.board": {"HedgeBoard": Board},
+    "batch.chunk": {"fit_chunk": fit_chunk},
+    "sampling.importance": {"ImportanceSampling": Method, "layout_of": layout_of},
+    "model.saved": {"to_json": lambda model: "{}"},
+    "model.hedge_ratio": {"HedgeRatioModel": Model, "hedge_ratio_model": Model},
 }
 """What takes whose place, by module of kfmodels."""
 
 
 def run(store: Path, **options):
     """`fit_many` of the twenty pairs of `prices`, two a chunk: ten chunks."""
-    from kfmodels.batch import fit_many
-    from kfmodels.data import HedgeData
+    from kfmodels.batch.fit_many import fit_many
+    from kfmodels.data.hedge_data import HedgeData
 
     options = {"method": Method(), "chunk_size": 2, "seed": 7, "progress": False} | options
     return fit_many(HedgeData.all_pairs(prices()), Model(), store=store, **options)

@@ -9,7 +9,7 @@ import math
 import os
 import sys
 
-from kfmodels.journal import Journal
+from kfmodels.files.log import Journal
 
 IDENTITY = "a recursion"
 START = {"n": 0, "x": 1.0, "path": [1.0, 1.0, 1.0]}

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from kfmodels.inputs import pair_arrays
+from kfmodels.data.arrays import pair_arrays
 
 DRAWS = 5
 
@@ -12,7 +12,7 @@ DRAWS = 5
 def fit_chunk(
     pairs: Any, numbers: list[int], model: Any, method: Any, seed: int, *, size: int
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """What `kfmodels.chunk.fit_chunk` answers with, of made-up draws around least squares on changes.
+    """What `fit_chunk` answers with, of made-up draws around least squares on changes.
 
     Deterministic by pair; a ticker with a fault fails its pairs.
     """

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kfmodels.coordinates import Coordinates
+from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.step import (
     ConstantVariance,
     DiscountedVariance,
@@ -14,8 +14,8 @@ from kfmodels.kalman.step import (
     State,
     StateDiscount,
 )
-from kfmodels.online import OnlineFilter
-from kfmodels.online_board import OnlineBoard
+from kfmodels.online.board import OnlineBoard
+from kfmodels.online.filter import OnlineFilter
 
 START = datetime.fromisoformat("2024-03-01T09:30:00-05:00")
 MINUTE = timedelta(minutes=1)

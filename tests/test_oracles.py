@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
 
-from kfmodels.distributions import KalmanRegression
+from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.kalman.step import RandomWalk, State, step
 from tests import reference
 

@@ -8,7 +8,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normal
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from kfmodels.board import HedgeBoard
+from kfmodels.batch.board import HedgeBoard
 from kfmodels.plots.ink import BAND, INK, OTHER, TICKS, blank
 
 WRITTEN = 15

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from kfmodels.online.ticks import Z90
 from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank
-from kfmodels.records import Z90
 
 
 def open_hedges(

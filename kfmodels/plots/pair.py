@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kfmodels.baselines import ols_on_levels
+from kfmodels.evaluate.baselines import ols_on_levels
+from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.online.ticks import Z90
 from kfmodels.plots.ink import BAND, INK, OTHER, blank
-from kfmodels.records import Z90
-from kfmodels.results import HedgeFit
 
 
 def hedge_ratio_and_spread(

@@ -7,8 +7,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kfmodels.data import HedgeData
-from kfmodels.evidence import SENSITIVE
+from kfmodels.data.hedge_data import HedgeData
+from kfmodels.evaluate.landscape import NEAR_THE_TOP, Surface
+from kfmodels.evaluate.prior_check import PriorPredictive
+from kfmodels.evaluate.sensitivity import SENSITIVE
+from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.plots.ink import (
     BAND,
     CYCLE,
@@ -20,9 +23,6 @@ from kfmodels.plots.ink import (
     even_memories,
     in_bars,
 )
-from kfmodels.results import HedgeFit
-from kfmodels.surface import NEAR_THE_TOP, Surface
-from kfmodels.words import PriorPredictive
 
 
 def plausible_paths(drawn: PriorPredictive, data: HedgeData, *, shown: int = 40) -> Figure:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kfmodels.calibration import Calibration
-from kfmodels.comparison import Comparison
+from kfmodels.evaluate.calibration import Calibration
+from kfmodels.evaluate.compare import Comparison
 from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank
 
 _BINS = 10

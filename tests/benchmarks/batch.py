@@ -29,12 +29,12 @@ from rich.console import Console
 from rich.table import Table
 
 import kfmodels as kf
-from kfmodels import posterior, ridge
-from kfmodels.batch import CHUNK_ON_CPU
-from kfmodels.chunk import pair_key
-from kfmodels.data import HedgePairs
-from kfmodels.importance import explore, layout_of
-from kfmodels.inputs import Inputs, pair_arrays
+from kfmodels.batch.chunk import pair_key
+from kfmodels.batch.fit_many import CHUNK_ON_CPU
+from kfmodels.data.arrays import Inputs, pair_arrays
+from kfmodels.data.hedge_data import HedgePairs
+from kfmodels.sampling import posterior, ridge
+from kfmodels.sampling.importance import explore, layout_of
 from tests.benchmarks import peers, report
 
 MODEL = kf.hedge_ratio_model()

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from kfmodels import Discounted, HedgeData, ImportanceSampling, datasets, fit, hedge_ratio_model
-from kfmodels.coordinates import Coordinates
+from kfmodels import Discounted, HedgeData, ImportanceSampling, fit, hedge_ratio_model
+from kfmodels.data import datasets
 from kfmodels.kalman import step
-from kfmodels.noise import memory_to_q, q_to_memory
-from kfmodels.online import OnlineFilter
+from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.model.priors import memory_to_q, q_to_memory
+from kfmodels.online.filter import OnlineFilter
 from tests.conftest import DATA
 
 FACTORS = (1.0, 0.999, 0.997, 0.99, 0.98, 0.95)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kfmodels.live import LiveFilter
+from kfmodels.live.feed import LiveFilter
 from tests.made_filters import made_board, made_filter, made_prices
 
 Tick = Callable[[int], Any]

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kfmodels.clock import Clock
-from kfmodels.results import HedgeFit
-from kfmodels.simulated_day import simulate_days
-from kfmodels.trading_day import NIGHTS, known_ratios, opening_table
+from kfmodels.clock.clock import Clock
+from kfmodels.evaluate.simulated_day import simulate_days
+from kfmodels.evaluate.trading_day import NIGHTS, known_ratios, opening_table
+from kfmodels.fitting.hedge_fit import HedgeFit
 from tests.conftest import DATA
 
 FILE = DATA / "intraday_us_1min_2019-02.csv.gz"

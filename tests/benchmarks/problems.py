@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kfmodels import datasets
+from kfmodels.data import datasets
 
 
 class Problem(NamedTuple):

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from kfmodels import Discounted, HedgeData, ImportanceSampling, fit, hedge_ratio_model
-from kfmodels.online import OnlineFilter
-from kfmodels.records import ACCEPTED
-from kfmodels.shocks import Quarantine, Robust, Shocks
+from kfmodels.online.filter import OnlineFilter
+from kfmodels.online.shocks import Quarantine, Robust, Shocks
+from kfmodels.online.ticks import ACCEPTED
 from tests.conftest import DATA
 
 START, TRAINING = "2016-07-01", 500

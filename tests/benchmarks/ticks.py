@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kfmodels.coordinates import Coordinates
+from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.step import ConstantVariance, RandomWalk, State, step
-from kfmodels.online import OnlineFilter
+from kfmodels.online.filter import OnlineFilter
 from tests.benchmarks.problems import Problem
 from tests.benchmarks.timing import Run
 

@@ -1,7 +1,7 @@
 """Sixty pairs chosen for variety against a fine grid: `python -m tests.benchmarks variety`."""
 
 from kfmodels import Discounted, hedge_ratio_model
-from tests.test_many_grid import compared, universe
+from tests.sampling.test_importance import compared, universe
 
 
 def main() -> int:

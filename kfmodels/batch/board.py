@@ -1,0 +1,398 @@
+"""`HedgeBoard`: every pair of a universe, what its hedge is, how sure, and which pairs failed."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from kfmodels.batch.chunk import pair_key
+from kfmodels.batch.store import Store
+from kfmodels.data.hedge_data import HedgePairs, day, rows_after
+from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.step import ConstantVariance, DiscountedVariance, RandomWalk, Scale, State
+from kfmodels.kalman.step import StateDiscount as Fading
+from kfmodels.model import saved as model_file
+from kfmodels.model.assumptions import StateDiscount
+from kfmodels.model.hedge_ratio import HedgeRatioModel
+from kfmodels.model.priors import q_to_gain, q_to_memory
+from kfmodels.online.board import OnlineBoard
+from kfmodels.online.shocks import Shocks
+from kfmodels.online.ticks import Z90
+from kfmodels.sampling import importance
+from kfmodels.sampling.posterior import RECURSION, Draws, from_prior
+
+Arrays = dict[str, np.ndarray]
+
+OK = "ok"
+"""Status of a pair with which all is well."""
+
+
+@dataclass(eq=False)
+class HedgeBoard:
+    """The fits of many pairs, as `fit_many` left them in a folder; read from it as they are asked for.
+
+    What `fit_many` answers with, and `HedgeBoard.open(folder)` at any later time.
+    """
+
+    store: Store
+    transient: dict[str, str] = field(default_factory=dict)
+    """Statuses of pairs that are not stored, by name: a next run tries them again."""
+
+    model_given: HedgeRatioModel | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        transient: dict[str, str] | None = None,
+        model: HedgeRatioModel | None = None,
+    ) -> "HedgeBoard":
+        """The board of a folder that `fit_many(..., store=folder)` wrote, finished or not.
+
+        Raises:
+            ValueError: the folder holds none, or comes from a newer version of kfmodels.
+        """
+        return cls(Store.open(path), dict(transient or {}), model)
+
+    @cached_property
+    def model(self) -> HedgeRatioModel:
+        """The model that was fitted to every pair.
+
+        Raises:
+            ValueError: the folder could not hold one of its priors.
+        """
+        return self.model_given or model_file.from_json(json.dumps(self.store.job["model"]))
+
+    @property
+    def pairs(self) -> HedgePairs:
+        """The prices and the pairs."""
+        return self.store.pairs
+
+    @property
+    def fit_until(self) -> Any:
+        """Last date whose prices the noise was inferred from."""
+        return self.pairs.index[-1]
+
+    @cached_property
+    def status(self) -> pd.Series:
+        """By pair: "ok", or a sentence that says what is wrong."""
+        waiting = "not fitted yet: run fit_many again with this store"
+        listed = dict.fromkeys(self.pairs.names, waiting)
+        listed |= self.transient
+        for record in self.store.records().values():
+            listed |= dict(zip(record.names, record.statuses, strict=True))
+        return pd.Series(listed, name="status").rename_axis("pair")
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        rows = [_described(names, arrays) for names, arrays in self.chunks()]
+        names = self.pairs.names
+        table = pd.concat(rows) if rows else pd.DataFrame(columns=_COLUMNS)
+        table = table.reindex(names).rename_axis("pair")
+        table["refitted"] = table["refitted"].fillna(False).astype(bool)
+        table.insert(0, "target", [target for target, _ in self.pairs.pairs])
+        table.insert(1, "hedge", [hedge for _, hedge in self.pairs.pairs])
+        table["status"] = self.status
+        return table
+
+    def table(self) -> pd.DataFrame:
+        """One row a pair, as after the last row of prices.
+
+        `beta` (hedge ratio to hold, in money or, on levels, in shares), `sd` with the noise
+        posterior in it, `lower`, `upper` (90 %); `memory` of the ratio in bars with its 90 % interval
+        `memory_lower`, `memory_upper` and `effective_memory` (see `HedgeFit.summary`);
+        `intercept_memory`; `obs_scale`, the sd of the observation noise now, and `z` of the last
+        spread; `half_life` of that spread and `static_half_life` of the residual of least squares,
+        bars; `log_evidence` of the model, `against_static` (by how many nats it beats a ratio that
+        stands still; negative where static does better) and `static_probability` at even prior odds;
+        `pareto_k`, `ess` (effective draws), `refitted` (by NUTS) and `status`. NaN where a pair was
+        not fitted.
+        """
+        return self._table.copy()
+
+    def matrix(self, column: str = "beta") -> pd.DataFrame:
+        """One column of `table()` as targets (rows) by hedges (columns).
+
+        Raises:
+            ValueError: there is no such column.
+        """
+        if column not in self._table.columns:
+            raise ValueError(f"there is no column {column}: {', '.join(self._table.columns)}")
+        targets, hedges = (list(dict.fromkeys(p)) for p in zip(*self.pairs.pairs, strict=True))
+        ordered = [name for name in targets if name in hedges]
+        ordered += [name for name in hedges if name not in targets]
+        found: Any = self._table.set_index(["target", "hedge"])[column].unstack()  # noqa: PD010
+        return found.reindex(index=targets, columns=ordered)
+
+    def hedge_ratios(self) -> pd.DataFrame:
+        """Today's hedge ratios, targets by hedges: what to hold until the next bar."""
+        return self.matrix("beta")
+
+    def sel(self, pair: str) -> HedgeFit:
+        """One pair as a full `HedgeFit`, with tables by date, plots and an online filter.
+
+        Raises:
+            ValueError: no such pair, or it was not fitted (the message is its status).
+
+        Example:
+            >>> from kfmodels import HedgeData, datasets, fit_many
+            >>> prices = datasets.factor_etfs().loc["2019":"2020", ["MTUM", "QUAL"]]
+            >>> board = fit_many(HedgeData.all_pairs(prices), progress=False)
+            >>> board.sel("MTUM/QUAL").hedges
+            ('QUAL',)
+        """
+        row = self._row(pair)
+        data = self.pairs.data(pair)
+        inputs = self.model.inputs(data)
+        seed = self.store.job["seed"]
+        key = pair_key(pair, seed)
+        with jax.enable_x64(True):
+            drawn = importance.kept(
+                row["points"], row["log_weights"], key, inputs, model=self.model
+            )
+            sites = jax.device_get(drawn)
+        _, prior = from_prior(self.model, inputs, seed)
+        about = {
+            "ess": float(row["effective_draws"]),
+            "log_evidence": float(row["log_evidence"]),
+            "log_evidence_mcse": float(row["log_evidence_mcse"]),
+        }
+        if not row["refitted"]:  # then these are the draws of NUTS
+            about["pareto_k"] = float(row["pareto_k"])
+        stats = {"diverging": np.zeros(sites["obs_scale"].shape, bool)}
+        mixed = {name: row[name] for name in RECURSION if name in row}
+        return HedgeFit.from_draws(
+            data, self.model, inputs, Draws(sites, stats, prior, mixed, about)
+        )
+
+    def online(
+        self,
+        targets: list[str] | None = None,
+        *,
+        forgetting: float = 1.0,
+        shocks: Shocks | None = None,
+    ) -> OnlineBoard:
+        """All filters that were fitted, ready to advance together tick by tick.
+
+        Args:
+            targets: only pairs with one of these targets.
+            forgetting, shocks: of every pair, as for `OnlineFilter`.
+        """
+        names, arrays = self.fitted(_ONLINE, targets)
+        policy = {"forgetting": forgetting, "shocks": shocks}
+        return _online(names, arrays, self.pairs, self.model, policy)
+
+    def fitted(
+        self, keys: Sequence[str], targets: list[str] | None = None
+    ) -> tuple[list[str], Arrays]:
+        """Names and some arrays of all pairs with which all is well, or of those of some targets.
+
+        Raises:
+            ValueError: there is none.
+        """
+        parts: list[tuple[list[str], Arrays]] = []
+        statuses = self.status.to_dict()
+        target_of = dict(zip(self.pairs.names, (t for t, _ in self.pairs.pairs), strict=True))
+        for names, arrays in self.chunks():
+            keep = [
+                place
+                for place, name in enumerate(names)
+                if statuses[name] == OK and (targets is None or target_of[name] in targets)
+            ]
+            if keep:
+                held = {k: arrays[k][keep] for k in keys if k in arrays}
+                parts.append(([names[place] for place in keep], held))
+        if not parts:
+            whose = "" if targets is None else f" of {', '.join(targets)}"
+            raise ValueError(f"no pair{whose} was fitted: board.status says why")
+        every = {k: np.concatenate([held[k] for _, held in parts]) for k in parts[0][1]}
+        return [name for names, _ in parts for name in names], every
+
+    @cached_property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the inferred parameters, in the order of `points`."""
+        name = next(name for name, status in self.status.items() if status == OK)
+        inputs = self.model.inputs(self.pairs.data(str(name)))
+        with jax.enable_x64(True):
+            alone = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
+            return tuple(importance.layout_of(alone, self.model).shapes)
+
+    def chunks(self) -> Iterator[tuple[list[str], Arrays]]:
+        """The finished chunks: names of their pairs, and the arrays of `fit_chunk`."""
+        records = self.store.records()
+        for number in sorted(records):
+            arrays = self.store.arrays(records[number])
+            if arrays:
+                yield records[number].names, arrays
+
+    def _row(self, pair: str) -> Arrays:
+        if pair not in self.status.index:
+            raise ValueError(
+                f"{pair} is not among the {len(self.pairs)} pairs; they are named like "
+                f"{self.pairs.names[0]}"
+            )
+        for record in self.store.records().values():
+            if pair in record.names:
+                place = record.names.index(pair)
+                arrays = self.store.arrays(record)
+                if arrays and np.isfinite(arrays["effective_draws"][place]):
+                    return {name: values[place] for name, values in arrays.items()}
+        raise ValueError(f"{pair} was not fitted: {self.status[pair]}")
+
+    def later(self, prices: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+        """The rows of some tickers later than the fit."""
+        return rows_after(prices, self.fit_until, names)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __str__(self) -> str:
+        """Counts, what to do about failures, and where to look next."""
+        status: Any = self.status
+        good = int((status == OK).sum())
+        lines = [f"{good} of {len(status)} pairs fitted on prices until {day(self.fit_until)}"]
+        table: Any = self._table
+        redone = int(table["refitted"].sum())
+        if redone:
+            lines.append(f"  {redone} refitted with NUTS (their importance weights failed)")
+        for sentence, names in _grouped(status[status != OK]):
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            lines.append(f"  {shown}: {sentence}")
+        fine = table[status == OK]
+        if good:
+            moving = int((fine["against_static"] > 3).sum())
+            still = int((fine["against_static"] < 0).sum())
+            lines.append(
+                f"{moving} hedge ratios move beyond doubt (evidence over 3 nats against a static one); "
+                f"for {still} a static one explains the prices as well or better"
+            )
+        return "\n".join(lines)
+
+
+_ONLINE = (*RECURSION, "mean", "cov", "dof", "last_obs_var", "pivot", "scale", "offset")
+_ONLINE += ("last_y", "last_x")
+
+_COLUMNS = [
+    "beta",
+    "sd",
+    "lower",
+    "upper",
+    "memory",
+    "memory_lower",
+    "memory_upper",
+    "effective_memory",
+    "intercept_memory",
+    "obs_scale",
+    "z",
+    "half_life",
+    "static_half_life",
+    "log_evidence",
+    "against_static",
+    "static_probability",
+    "pareto_k",
+    "ess",
+    "refitted",
+]
+
+
+def _described(names: list[str], arrays: Arrays) -> pd.DataFrame:
+    """The numbers of `table()` of one chunk."""
+    # the plug-in comes last and is not part of the mixture
+    q, mean, cov = (arrays[k][:, :-1] for k in ("q", "mean", "cov"))
+    var = _variance(arrays)[:, :-1]
+    scale = arrays["scale"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beta = mean[..., 0] / scale[:, None]
+        given = (cov[..., 0, 0] * var).mean(1) / scale**2
+        sd = np.sqrt(given + beta.var(1))
+        centre = beta.mean(1)
+        ends = np.quantile(q_to_memory(q[..., 0]), [0.05, 0.5, 0.95], axis=1, method="nearest")
+        effective = 1 + arrays["cov"][:, -1, 0, 0] / arrays["q"][:, -1, 0]
+        level = np.median(q_to_memory(q[..., -1]), 1) if q.shape[-1] == 2 else np.nan
+    noise = arrays["last_obs_var"] if "last_obs_var" in arrays else arrays["obs_scale"] ** 2
+    found = {
+        "beta": centre,
+        "sd": sd,
+        "lower": centre - Z90 * sd,
+        "upper": centre + Z90 * sd,
+        "memory": ends[1],
+        "memory_lower": ends[0],
+        "memory_upper": ends[2],
+        "effective_memory": effective,
+        "intercept_memory": level,
+        "obs_scale": np.sqrt(noise[:, -1]),
+        "z": arrays["spread"] / arrays["spread_sd"],
+        "half_life": arrays["half_life"],
+        "static_half_life": arrays["static_half_life"],
+        "log_evidence": arrays["log_evidence"],
+        "against_static": -arrays["log_static"],
+        "static_probability": expit(arrays["log_static"]),
+        "pareto_k": arrays["pareto_k"],
+        "ess": arrays["effective_draws"],
+        "refitted": arrays["refitted"],
+    }
+    return pd.DataFrame(found, index=pd.Index(names), columns=_COLUMNS)
+
+
+def _variance(arrays: Arrays) -> np.ndarray:
+    """Variance of the observation noise under every draw, what is not known of it included."""
+    if "dof" not in arrays:
+        return arrays["obs_scale"] ** 2
+    dof = arrays["dof"]
+    return arrays["last_obs_var"] * dof / (dof - 2)
+
+
+def _online(
+    names: list[str], arrays: Arrays, pairs: HedgePairs, model: HedgeRatioModel, policy: Any
+) -> OnlineBoard:
+    legs = dict(zip(pairs.names, pairs.pairs, strict=True))
+    # the plug-in comes last and is not part of the mixture
+    q, mean, cov = (np.moveaxis(arrays[k][:, :-1], (0, 1), (-2, -1)) for k in ("q", "mean", "cov"))
+    obs_var = arrays["obs_scale"][:, :-1] ** 2
+    n = len(mean)
+    if isinstance(model.drift, StateDiscount):
+        moving = np.arange(n) < n - (model.intercept == "static")
+        both = (moving[:, None] & moving).astype(float)[..., None, None]
+        drift: Any = Fading(1 - q_to_gain(q[0]), both)
+    else:
+        drift = RandomWalk(np.eye(n)[..., None, None] * q)
+    noise: Any = ConstantVariance(obs_var)
+    variance = None
+    if "dof" in arrays:
+        start: Any = model.noise
+        factor = 1 - 1 / arrays["variance_memory"][:, :-1]
+        noise = DiscountedVariance(obs_var, np.full_like(obs_var, start.dof), factor)
+        variance = Scale(arrays["dof"][:, :-1], arrays["last_obs_var"][:, :-1])
+    return OnlineBoard(
+        names=names,
+        targets=[legs[name][0] for name in names],
+        hedges=[legs[name][1] for name in names],
+        transform=pairs.transform,
+        pivot=arrays["pivot"],
+        scale=arrays["scale"],
+        offset=arrays["offset"],
+        drift=drift,
+        noise=noise,
+        state=State(mean, cov),
+        variance=variance,
+        log_weights=np.full(obs_var.shape, -np.log(obs_var.shape[1])),
+        **policy,
+        last_prices=np.stack([arrays["last_y"], arrays["last_x"]], 1),
+        at=pairs.index[-1],
+        until=pairs.index[-1],
+    )
+
+
+def _grouped(status: pd.Series) -> list[tuple[str, list[str]]]:
+    """Failed pairs by sentence, the most frequent first."""
+    groups: dict[str, list[str]] = {}
+    for name, sentence in status.items():
+        groups.setdefault(str(sentence), []).append(str(name))
+    return sorted(groups.items(), key=lambda item: -len(item[1]))

@@ -1,0 +1,400 @@
+"""`fit_many`: thousands of pairs, chunk by chunk; what is finished stays finished."""
+
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import weakref
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    as_completed,
+    wait,
+)
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass, field
+from errno import EDQUOT, EFBIG, ENOSPC
+from functools import lru_cache, partial
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from kfmodels.batch.board import HedgeBoard
+from kfmodels.batch.chunk import fit_chunk
+from kfmodels.batch.pairs_file import described
+from kfmodels.batch.store import MANIFEST, Journal, Record, Store, differences, held, versions
+from kfmodels.data.arrays import pair_arrays
+from kfmodels.data.hedge_data import HedgePairs
+from kfmodels.model import saved as model_file
+from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
+from kfmodels.sampling.importance import ImportanceSampling, layout_of
+
+CHUNK_ON_CPU = 16
+"""Pairs of one chunk: few, so that every core has work and a kill loses seconds of it."""
+
+CHUNK_ON_GPU = 2048
+"""A GPU takes thousands of pairs in about the time of one; the memory of a large one holds these."""
+
+IN_FLIGHT = 256
+"""Chunks handed to an executor at a time: enough for large clusters, and little to keep in memory."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def fit_many(
+    pairs: HedgePairs,
+    model: HedgeRatioModel | None = None,
+    *,
+    method: ImportanceSampling = ImportanceSampling(),
+    chunk_size: int | None = None,
+    seed: int = 0,
+    executor: Executor | None = None,
+    store: str | Path | None = None,
+    progress: bool = True,
+) -> HedgeBoard:
+    r"""Infer the noise of many pairs, each on its own, and keep every chunk that is finished.
+
+    $$p(\delta_i, v_i \mid y_i) \propto p(\delta_i, v_i) \prod_t p(y_{it} \mid y_{i,<t}, ...)$$
+
+    A pair that cannot be fitted stops nothing: its status is a sentence. The same pair, seed and
+    data give the same bits, whatever the other pairs and the executor; chunk_size moves rounding.
+
+    Args:
+        pairs: from `HedgeData.pairs`, `all_pairs` or `one_target`.
+        model: from `hedge_ratio_model(...)`; its defaults where None.
+        method: how to infer; `ImportanceSampling(...)`.
+        chunk_size: pairs that are fitted together and kept together. Default: that of the store,
+            else 16, or 2048 where JAX here computes on a GPU.
+        seed: the same seed gives the same draws on the same kind of machine.
+        executor: who fits the chunks: any `concurrent.futures.Executor`; for a cluster, or to survive
+            workers that die, Dask's `Client.get_executor()` (`pip install 'kfmodels[cluster]'`).
+            Default: threads of this process.
+        store: a folder for prices and finished chunks, on a disk that all workers share. The same
+            call with the same folder goes on where a run was stopped, by whatever. Default: a
+            temporary folder that lives as long as the board.
+        progress: a bar on stderr, where that is a terminal.
+
+    Returns:
+        A `HedgeBoard` of all pairs.
+
+    Raises:
+        ValueError: an argument is not what it should be; the model is for several hedges; the folder
+            holds another job (the message says what changed), or is in use; a process pool broke.
+        OSError: the disk is full. What is finished stays, here and after Ctrl-C and kills.
+
+    Source: the method's; see `ImportanceSampling`.
+
+    Example:
+        >>> from kfmodels import HedgeData, datasets, fit_many
+        >>> prices = datasets.factor_etfs().loc["2019":"2020", ["MTUM", "QUAL"]]
+        >>> board = fit_many(HedgeData.one_target(prices, "MTUM"), progress=False)
+        >>> board.status["MTUM/QUAL"]
+        'ok'
+    """
+    model = hedge_ratio_model() if model is None else model
+    _check(pairs, model, method, chunk_size, seed, executor)
+    path = Path(tempfile.mkdtemp(prefix="kfmodels-") if store is None else store).absolute()
+    try:
+        size = _usual_size(path) if chunk_size is None else chunk_size
+        with held(path, _job(pairs, model, method, size, seed), pairs) as journal:
+            run = _Run(journal, model, method, lasting=store is not None)
+            transient = run.finish(executor, progress)
+        board = HedgeBoard.open(path, transient, model)
+    except BaseException:
+        if store is None:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+    if store is None:
+        weakref.finalize(board, shutil.rmtree, path, ignore_errors=True)
+    return board
+
+
+# -- the job ---------------------------------------------------------------------------------------
+
+
+def _check(
+    pairs: Any, model: Any, method: Any, chunk_size: int | None, seed: int, executor: Any
+) -> None:
+    if not isinstance(pairs, HedgePairs):
+        raise ValueError(
+            f"fit_many takes HedgePairs, made by HedgeData.pairs, all_pairs or one_target, not "
+            f"{type(pairs)}"
+        )
+    if not isinstance(model, HedgeRatioModel):
+        raise ValueError(f"model is made by hedge_ratio_model(...), not {type(model)}")
+    if not isinstance(method, ImportanceSampling):
+        raise ValueError(f"fit_many infers by ImportanceSampling(...), not {type(method)}")
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is a whole number from 0 to 2**32 - 1, not {seed}")
+    if executor is not None and not isinstance(executor, Executor):
+        raise ValueError(
+            f"executor is a concurrent.futures.Executor, not {type(executor)}; of a Dask client it is "
+            "client.get_executor()"
+        )
+    starts = getattr(executor, "_mp_context", None)
+    if starts is not None and starts.get_start_method() == "fork":
+        raise ValueError(
+            "a forked process can hang in JAX: use ProcessPoolExecutor(..., "
+            'mp_context=multiprocessing.get_context("spawn"))'
+        )
+    # a made-up pair: says whether the model is one of pairs at all
+    rows = np.arange(1.0, 41.0)[None]
+    layout_of(model.inputs_of_pairs(pair_arrays(rows, rows**0.5, "level"))[0], model)
+
+
+def _job(
+    pairs: HedgePairs, model: Any, method: ImportanceSampling, chunk_size: int, seed: int
+) -> dict[str, Any]:
+    """Everything that the numbers depend on, in plain words."""
+    return {
+        "model": _written(json.loads(model_file.to_json(model)), model),
+        "method": {"kind": type(method).__name__, **asdict(method)},
+        "seed": seed,
+        "chunk_size": chunk_size,
+        **described(pairs),
+        "versions": versions(),
+    }
+
+
+def _written(text: Any, part: Any) -> Any:
+    """A model as JSON, in which a prior that JSON cannot hold is known by a digest of its numbers."""
+    if isinstance(text, list):
+        return [_written(inner, one) for inner, one in zip(text, part, strict=True)]
+    if not isinstance(text, dict):
+        return text
+    if "lost" in text:
+        leaves, kind = jax.tree.flatten(part)
+        words = [str(kind), *(np.asarray(leaf).tolist() for leaf in leaves)]
+        plain = re.sub(r" at 0x[0-9a-f]+", "", json.dumps(words, default=str))
+        return {"lost": type(part).__name__, "sha256": sha256(plain.encode()).hexdigest()}
+    inside = text.get("with", text)
+    told = {name: _written(inner, getattr(part, name)) for name, inner in inside.items()}
+    return text | {"with": told} if "with" in text else told
+
+
+def _usual_size(path: Path) -> int:
+    if (path / MANIFEST).is_file():
+        return Store.open(path).job["chunk_size"]
+    return CHUNK_ON_CPU if jax.default_backend() == "cpu" else CHUNK_ON_GPU
+
+
+# -- the worker ------------------------------------------------------------------------------------
+
+
+class Failed(NamedTuple):
+    """A chunk whose computation raised: nothing of it is kept."""
+
+    sentence: str
+
+
+class _Opened:
+    """A job as a worker has it, read once a process."""
+
+    def __init__(self, path: str, identity: str) -> None:
+        where = f"the worker on {platform.node()}"
+        there = (Path(path) / MANIFEST).is_file()
+        if not there or Store.open(path).identity != identity:
+            raise ValueError(
+                f"{where} does not see this job in {path}: give store a folder that all workers share"
+            )
+        self.store, self.first, self.compiled = Store.open(path), Lock(), False
+        changes = differences(self.store.job["versions"], versions())
+        if changes:
+            raise ValueError(f"{where} has other versions: {'; '.join(changes)}; install the same")
+
+
+_opening = Lock()
+_opened = lru_cache(maxsize=1)(_Opened)
+
+
+def work(
+    path: str,
+    identity: str,
+    number: int,
+    model: HedgeRatioModel,
+    method: ImportanceSampling,
+    attempt: str,
+) -> Record | Failed:
+    """Fit one chunk of a store and keep it; doing it twice does no harm.
+
+    `attempt` is never twice the same: Dask does not repeat a call that it remembers.
+
+    Raises:
+        ValueError: the folder is not that of the job, or other versions are installed here.
+        OSError: the folder cannot be read or written.
+    """
+    with _opening:
+        job = _opened(path, identity)
+        store = job.store
+    given = store.pairs, store.chunks[number], model, method, store.job["seed"]
+    try:
+        arrays, statuses = _compiled_once(
+            job, partial(fit_chunk, *given, size=store.job["chunk_size"])
+        )
+        return store.write(number, arrays, statuses)
+    except OSError:
+        raise
+    except Exception as error:
+        _LOG.exception("chunk %d of %s failed", number, path)
+        return Failed(f"failed: {type(error).__name__}: {error}")
+
+
+def _compiled_once(job: _Opened, fitted: Callable[[], Any]) -> Any:
+    """The first chunk of a process alone, so that its threads do not all compile the same program."""
+    with job.first:
+        if not job.compiled:
+            found = fitted()
+            job.compiled = True
+            return found
+    return fitted()
+
+
+# -- the driver ------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Run:
+    """One call of `fit_many` on its way."""
+
+    journal: Journal
+    model: HedgeRatioModel
+    method: ImportanceSampling
+    lasting: bool
+    pending: dict[Future, int] = field(default_factory=dict)
+    suspects: list[int] = field(default_factory=list)
+    transient: dict[str, str] = field(default_factory=dict)
+    """Statuses of pairs that were not fitted and are not stored, by name."""
+
+    def finish(self, executor: Executor | None, progress: bool) -> dict[str, str]:
+        """Fit every chunk that is not finished; answers with `transient`."""
+        chunks, finished = self.journal.store.chunks, self.journal.store.records()
+        todo = [number for number in range(len(chunks)) if number not in finished]
+        if not todo:
+            return {}
+        lent = nullcontext(executor) if executor else ThreadPoolExecutor(_threads(), "kfmodels")
+        bar = tqdm(
+            total=sum(map(len, chunks)),
+            initial=sum(len(chunks[number]) for number in finished),
+            desc="fitting pairs",
+            unit="pair",
+            disable=None if progress else True,
+        )
+        with bar, lent as pool:
+            try:
+                self._all(pool, todo, bar.update)
+            except KeyboardInterrupt:
+                self._take_back()
+                if self.pending:
+                    sys.stderr.write("\ninterrupted: waiting for chunks that have begun\n")
+                self._drain()
+                sys.stderr.write(f"\ninterrupted: {self._kept()}\n")
+                raise
+            except Exception as error:
+                self._drain()
+                raise self._explained(error, executor) from error
+        return self.transient
+
+    def _all(self, pool: Executor, todo: list[int], advance: Callable[[int], Any]) -> None:
+        left = deque(todo)
+        while left or self.pending:
+            while left and len(self.pending) < IN_FLIGHT:
+                self._submit(pool, left.popleft())
+            for future in wait(self.pending, return_when=FIRST_COMPLETED).done:
+                advance(self._settle(future))
+        # a worker that dies takes the blameless chunks that wait on it along: each once more, alone
+        for number in self.suspects:
+            self._submit(pool, number)
+            for future in wait(self.pending).done:
+                advance(self._settle(future, alone=True))
+
+    def _submit(self, pool: Executor, number: int) -> None:
+        store = self.journal.store
+        job = str(store.path), store.identity, number, self.model, self.method
+        self.pending[pool.submit(work, *job, uuid4().hex)] = number
+
+    def _settle(self, future: Future, alone: bool = False) -> int:
+        """Write down how a chunk ended; answers with the number of pairs this settles."""
+        number = self.pending.pop(future)
+        store = self.journal.store
+        names = [store.names[place] for place in store.chunks[number]]
+        error = future.exception()
+        if type(error).__name__ == "KilledWorker":  # of distributed, which need not be installed
+            if not alone:
+                self.suspects.append(number)
+                return 0
+            deaths = getattr(error, "allowed_failures", 0) + 1
+            outcome: Record | Failed = Failed(
+                f"the worker died {deaths} {'time' if deaths == 1 else 'times'} on this chunk; it is "
+                "not stored, run again to retry it"
+            )
+        elif error is not None:
+            raise error
+        else:
+            outcome = future.result()
+        if isinstance(outcome, Failed):
+            self.transient |= dict.fromkeys(names, outcome.sentence)
+        else:
+            self.journal.add(outcome)
+        return len(names)
+
+    def _take_back(self) -> None:
+        """Cancel what has not begun."""
+        self.pending = {future: n for future, n in self.pending.items() if not future.cancel()}
+
+    def _drain(self) -> None:
+        """Cancel what has not begun, wait for the rest and keep it."""
+        self._take_back()
+        for future in as_completed(list(self.pending)):
+            with suppress(Exception):
+                self._settle(future)
+
+    def _kept(self) -> str:
+        if not self.lasting:
+            return "nothing is kept, for no store was given: with store=FOLDER a run can go on"
+        store = self.journal.store
+        return (
+            f"{len(store.records())} of {len(store.chunks)} chunks are finished and kept in "
+            f"{store.path}; run the same call again to go on from there"
+        )
+
+    def _explained(self, error: Exception, executor: Executor | None) -> Exception:
+        """What stopped the run, and what to do."""
+        kept, path, told = self._kept(), self.journal.store.path, f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError):
+            if error.errno in (ENOSPC, EDQUOT, EFBIG):
+                return OSError(
+                    error.errno, f"no space left to write to in {path}: {kept}, with space freed"
+                )
+            shared = "" if executor is None else f"; every worker must see {path} under this name"
+            return OSError(error.errno, f"a chunk stopped on {told}{shared}. {kept}")
+        if isinstance(error, BrokenExecutor):
+            return ValueError(
+                f"a worker process died, and the {type(executor).__name__} with it: {kept}, with a new "
+                "executor. Dask's Client.get_executor() survives this; fewer workers need less memory"
+            )
+        if isinstance(error, CancelledError):
+            return ValueError(f"the executor gave up chunks that were handed to it: {kept}")
+        return ValueError(f"the workers cannot fit: {told}. {kept}")
+
+
+def _threads() -> int:
+    """JAX lets go of the interpreter while it computes; a GPU is kept busy by one thread."""
+    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1

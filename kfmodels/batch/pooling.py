@@ -1,0 +1,305 @@
+r"""What a universe of pairs says about its speeds: a population, and each pair drawn towards it.
+
+The mathematics, and its source, stand in `population`.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from numpyro.distributions import constraints
+
+from kfmodels.batch.population import over_prior, population, shrunk_weights, universe_of
+from kfmodels.fitting.hedge_fit import MAX_PARETO_K, MAX_RHAT, MIN_ESS
+from kfmodels.model.hedge_ratio import HedgeRatioModel
+from kfmodels.model.priors import LEAST_VARIANCE_MEMORY, Absolute, Memory, q_to_memory
+from kfmodels.model.sites import on_the_line
+from kfmodels.sampling import ridge
+from kfmodels.sampling.nuts import NUTS
+
+Array = Any
+
+_AVERAGED = 200
+"""Draws of the population that the weights of the pairs are averaged over."""
+
+_ENDS = (0.5, 0.05, 0.95)
+
+_READ: dict[str, tuple[str, Callable[[Array], Array]]] = {
+    "delta_beta": ("memory", lambda u: q_to_memory(np.exp(np.clip(u, -80, 80)))),
+    "delta_alpha": ("intercept memory", lambda u: q_to_memory(np.exp(np.clip(u, -80, 80)))),
+    "obs_scale": ("noise share", np.exp),
+    "variance_memory": ("variance memory", lambda u: LEAST_VARIANCE_MEMORY + np.exp(u)),
+}
+"""What a desk calls each parameter, and its scale-free value as one reads it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """The population of a universe, and what it makes of every pair.
+
+    `parameters` name the sites that were pooled, J of them, and `u (pair, draw, J)` are their
+    scale-free values (see `scale_free`); `alone (pair, draw)` and `log_weights (pair, draw)` are the
+    log weights of the draws under the prior they were fitted with and under the population, both
+    summing to one. `pareto_k`, `effective_draws` and `status` say by pair how well the draws carry
+    the latter. `mean` and `sd (chain, draw, J)` are draws of the population.
+    """
+
+    names: tuple[str, ...]
+    parameters: tuple[str, ...]
+    u: np.ndarray
+    alone: np.ndarray
+    log_weights: np.ndarray
+    pareto_k: np.ndarray
+    effective_draws: np.ndarray
+    status: tuple[str, ...]
+    mean: np.ndarray
+    sd: np.ndarray
+
+    @cached_property
+    def population(self) -> pd.DataFrame:
+        """One row a parameter: where its pairs lie and how far apart.
+
+        `mean` and `sd` over pairs on the scale that is pooled (log q, log of the noise over the
+        typical move, log of the variance memory less 4), with 90 % intervals; then in readable units
+        (bars; a share of the typical one-bar move) the `typical` pair with its 90 % interval, and
+        `pairs_lower`, `pairs_upper`, between which 90 % of pairs lie; `rhat` and `ess`, the worse of
+        mean and log sd.
+        """
+        rows = {}
+        z = np.array([NormalDist().inv_cdf((i + 0.5) / 100) for i in range(100)])
+        for number, site in enumerate(self.parameters):
+            label, read = _READ.get(site, (site, np.asarray))
+            mean, sd = self.mean[..., number], self.sd[..., number]
+            row = {}
+            for name, value in {"mean": mean, "sd": sd, "typical": read(mean)}.items():
+                row[name], row[f"{name}_lower"], row[f"{name}_upper"] = np.quantile(value, _ENDS)
+            pairs = read(mean.ravel()[:, None] + sd.ravel()[:, None] * z)
+            row["pairs_lower"], row["pairs_upper"] = np.quantile(pairs, _ENDS[1:])
+            rows[label] = row | _mixing(mean, np.log(sd))
+        return pd.DataFrame(rows).T.rename_axis("parameter")
+
+    def table(self) -> pd.DataFrame:
+        """One row a pair: each parameter alone and pooled, and how far that may be believed.
+
+        For each parameter, in readable units, the median and the 90 % interval under the prior it was
+        fitted with (`alone, alone_lower, alone_upper`) and under the population (`pooled,
+        pooled_lower, pooled_upper`); then `pareto_k`, `effective_draws` and `status`.
+        """
+        blocks = {}
+        for number, site in enumerate(self.parameters):
+            label, read = _READ.get(site, (site, np.asarray))
+            value = read(self.u[..., number])
+            for word, weights in (("alone", self.alone), ("pooled", self.log_weights)):
+                ends = _quantiles(value, weights)
+                for end, found in zip(("", "_lower", "_upper"), ends, strict=True):
+                    blocks[(label, word + end)] = found
+        for name in ("pareto_k", "effective_draws", "status"):
+            blocks[(name, "")] = list(getattr(self, name))
+        return pd.DataFrame(blocks, pd.Index(self.names, name="pair"))
+
+
+def pooled(
+    u: Array,
+    log_weights: Array,
+    *,
+    log_prior: Array,
+    names: Sequence[str],
+    parameters: Sequence[str],
+    status: Sequence[str] | None = None,
+    seed: int = 0,
+    method: NUTS = NUTS(warmup=500, draws=500, chains=4),
+) -> Pooled:
+    r"""Infer the population of a universe, and each pair under it, from the draws of every pair.
+
+    $$u_{ij} \sim N(\mu_j, \tau_j^2), \quad \mu_j \sim N(m_j, (3 s_j)^2), \quad
+    \tau_j \sim N^+(0, 2^2)$$
+
+    with m and s the mean and sd of all weighted draws of all pairs together.
+
+    Args:
+        u: scale-free parameters, `(pair, draw, J)`.
+        log_weights: `(pair, draw)`.
+        log_prior: log density of each u under the prior it was fitted with, `(pair, draw, J)`.
+        names: of the pairs.
+        parameters: names of the J sites; `delta_beta`, `delta_alpha`, `obs_scale` and
+            `variance_memory` are shown in readable units.
+        status: of the pairs; those that are not "ok" are left out, and so are those whose numbers are
+            not finite.
+        seed: of the sampler.
+        method: how the population is sampled.
+
+    Returns:
+        A `Pooled`.
+
+    Raises:
+        ValueError: arrays whose shapes do not agree, or fewer than two pairs to pool.
+
+    Warns:
+        UserWarning: the draws of the population may not represent its posterior.
+
+    Source: Hogg, Myers and Bovy (2010), Inferring the eccentricity distribution, ApJ 725, 2166.
+
+    Example:
+        >>> import numpy as np
+        >>> u = np.random.default_rng(0).normal(size=(8, 200, 1)) + np.arange(8)[:, None, None]
+        >>> flat = np.zeros((8, 200))
+        >>> found = pooled(u, flat - np.log(200), log_prior=flat[..., None], names="abcdefgh",
+        ...                parameters=["level"])
+        >>> bool(2 < found.population.loc["level", "mean"] < 5)
+        True
+    """
+    u, log_weights, log_prior = (np.asarray(part, float) for part in (u, log_weights, log_prior))
+    pairs, draws, count = wanted = (len(names), *log_weights.shape[1:], len(parameters))
+    if not u.shape == log_prior.shape == wanted:
+        raise ValueError(
+            f"u and log_prior must have the shape {wanted}, pair, draw and parameter, not {u.shape} "
+            f"and {log_prior.shape}"
+        )
+    said = ["ok"] * pairs if status is None else list(status)
+    usable = np.isfinite(u).all((1, 2)) & ~np.isnan(log_weights).any(1)
+    usable &= ~np.isnan(log_prior).any((1, 2)) & (log_weights > -np.inf).any(1)
+    for number in np.flatnonzero(~usable):
+        if said[number] == "ok":
+            said[number] = "left out: its draws are not finite"
+    kept = np.array([one == "ok" for one in said])
+    if kept.sum() < 2:
+        raise ValueError(f"pooling needs at least two pairs that were fitted, not {kept.sum()}")
+    universe, centre = universe_of(u[kept], log_weights[kept], log_prior[kept])
+    sampled = method.run(population, universe, seed, False)
+    mean, sd = sampled.sites["mean"], sampled.sites["sd"]
+    mixing = [_mixing(mean[..., j], np.log(sd[..., j])) for j in range(count)]
+    rhat, ess = max(one["rhat"] for one in mixing), min(one["ess"] for one in mixing)
+    if not (rhat <= MAX_RHAT and ess >= MIN_ESS):
+        warnings.warn(
+            f"the population may be sampled badly: R-hat {rhat:.3f} (should be below {MAX_RHAT}), "
+            f"effective sample size {ess:.0f} (should exceed {MIN_ESS}). Pool again with "
+            "method=NUTS(warmup=1000, draws=2000)",
+            stacklevel=2,
+        )
+    every = [part.reshape(-1, count) for part in (mean, sd)]
+    step = max(1, len(every[0]) // _AVERAGED)
+    with jax.enable_x64(True):
+        ratio = over_prior(log_weights[kept], log_prior[kept])
+        shrunk, k = jax.device_get(
+            shrunk_weights(u[kept] - centre, ratio, *(p[::step] for p in every))
+        )
+    weights = np.full((pairs, draws), np.nan)
+    pareto_k, effective = np.full(pairs, np.nan), np.zeros(pairs)
+    weights[kept], pareto_k[kept] = shrunk, k
+    effective[kept] = 1 / np.exp(2 * shrunk).sum(-1)
+    for number in np.flatnonzero(kept & ~(pareto_k <= MAX_PARETO_K)):
+        said[number] = (
+            f"its draws hardly reach where the population puts it (Pareto k-hat "
+            f"{pareto_k[number]:.2f}): refit it with the population as its prior"
+        )
+    return Pooled(
+        names=tuple(names),
+        parameters=tuple(parameters),
+        u=u,
+        alone=log_weights,
+        log_weights=weights,
+        pareto_k=pareto_k,
+        effective_draws=effective,
+        status=tuple(said),
+        mean=mean + centre,
+        sd=sd,
+    )
+
+
+def pool(
+    board: Any, *, seed: int = 0, method: NUTS = NUTS(warmup=500, draws=500, chains=4)
+) -> Pooled:
+    """Infer the population of all pairs of a board, and each pair under it; see `pooled`.
+
+    Pooled are log q of the hedge ratio and of the intercept, the log of the noise sd over the typical
+    move of the pair, and the log of the variance memory less 4: those that were inferred.
+
+    Raises:
+        ValueError: a parameter that means something else for every pair (an `Absolute` delta, a prior
+            with bounds of its own), or fewer than two pairs that were fitted.
+    """
+    names, arrays = board.fitted(("points", "log_weights", "log_prior", "typical_move"))
+    sites = tuple(board.sites)
+    _check_shared(board.model, sites)
+    u = scale_free(
+        arrays["points"], sites, bent=board.model.bent, typical_move=arrays["typical_move"]
+    )
+    return pooled(
+        u,
+        arrays["log_weights"],
+        log_prior=arrays["log_prior"],
+        names=names,
+        parameters=sites,
+        seed=seed,
+        method=method,
+    )
+
+
+def scale_free(
+    points: Array, sites: Sequence[str], *, bent: frozenset[str], typical_move: Array
+) -> np.ndarray:
+    """Stored points as parameters that mean the same for every pair, `(pair, draw, J)`.
+
+    The bend of the ridge is put back (see `ridge`), and the noise sd is told as a share of the typical
+    move of its pair. Both are shifts of one parameter by others, so densities carry over unchanged.
+
+    Args:
+        points: unconstrained, straightened, `(pair, draw, J)`, one column a site.
+        sites: names of the columns.
+        bent: of the model.
+        typical_move: `(pair,)`, see `inputs.typical_move`.
+    """
+    with jax.enable_x64(True):
+        free = {site: jnp.asarray(points)[..., number] for number, site in enumerate(sites)}
+        free = jax.device_get(ridge.bend(free, bent))
+    if "obs_scale" in free:
+        free["obs_scale"] = free["obs_scale"] - np.log(np.asarray(typical_move))[:, None]
+    return np.stack([free[site] for site in sites], -1)
+
+
+# -- what is shown ---------------------------------------------------------------------------------
+
+
+def _quantiles(value: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
+    """Median and 90 % interval of every pair, `(3, pair)`; NaN where it has no weights."""
+    order = np.argsort(value, -1)
+    ordered = np.take_along_axis(value, order, -1)
+    passed = np.cumsum(np.take_along_axis(np.exp(log_weights), order, -1), -1)
+    at = [(passed < end * passed[:, -1:]).sum(-1) for end in _ENDS]
+    found = np.stack([np.take_along_axis(ordered, one[:, None], -1)[:, 0] for one in at])
+    return np.where(np.isnan(passed[:, -1]), np.nan, found)
+
+
+def _mixing(mean: np.ndarray, log_sd: np.ndarray) -> dict[str, float]:
+    """The worse R-hat and effective sample size of the two, `(chain, draw)` each."""
+    from arviz_stats.base.array import array_stats
+
+    stats: Any = array_stats  # whose annotations promise tuples where it gives numbers
+    both = [(stats.rhat(x, 0, 1), stats.ess(x, 0, 1)) for x in (mean, log_sd)]
+    return {"rhat": max(float(one[0]) for one in both), "ess": min(float(one[1]) for one in both)}
+
+
+def _check_shared(model: HedgeRatioModel, sites: tuple[str, ...]) -> None:
+    """Raise unless every inferred parameter means the same for all pairs."""
+    given = {
+        "delta_beta": (model.beta_delta, constraints.unit_interval),
+        "delta_alpha": (model.alpha_delta, constraints.unit_interval),
+        "obs_scale": (model.obs_scale, constraints.positive),
+        "variance_memory": (getattr(model.noise, "memory", None), None),
+    }
+    for site in sites:
+        held, support = given[site]
+        plain = held is None or isinstance(held, Memory) or on_the_line(held, support)
+        if isinstance(held, Absolute) or not plain:
+            raise ValueError(
+                f"{site} cannot be pooled: an Absolute delta means something else for every price "
+                "level, and a population would not keep the bounds of a prior that has its own; give "
+                "it a Memory, or a distribution on the whole range"
+            )

@@ -1,0 +1,230 @@
+r"""The population of a universe of pairs, inferred from the stored draws of every pair.
+
+Every pair was inferred alone, under the same prior. Here that prior is replaced by the population of
+the pairs themselves, from the stored importance draws and without refitting: with draws $u_{ik}$ of
+weight $w_{ik}$ and $p_j$ the prior that a parameter was fitted with,
+
+$$p(y_i \mid \mu, \tau) = p(y_i) \sum_k w_{ik} \prod_j \frac{N(u_{ikj} \mid \mu_j, \tau_j^2)}
+{p_j(u_{ikj})}.$$
+
+Source: Hogg, Myers and Bovy (2010), Inferring the eccentricity distribution, ApJ 725, 2166.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax import lax
+from jax.scipy.special import logsumexp
+from numpyro import handlers
+
+from kfmodels.model.hedge_ratio import HedgeRatioModel
+from kfmodels.sampling import prior as priors
+from kfmodels.sampling.psis import smoothed
+
+Array = Any
+
+POPULATION_SD = 2.0
+"""Scale of the half-normal prior on the sd of the pairs about their mean: a factor of 7 in q."""
+
+_LEAST = -1e30
+"""Log weight of a draw that has none: finite, so that no gradient is NaN."""
+
+
+class Universe(NamedTuple):
+    """What the model of a population reads of every pair: a mixture of normals, its prior, a unit.
+
+    The posterior of a pair is `sum_k exp(log_ratio_k) N(centre_k, inverse(sharp))`, times what its
+    log prior `linear u - u' prior u / 2` is not. All u are counted from the middle of all draws.
+    """
+
+    log_ratio: Array
+    """`(pair, draw)`"""
+
+    features: Array
+    """Centres, their squares and products, `(pair, draw, J + J (J + 1) / 2)`."""
+
+    sharp: Array
+    """Inverse covariance of the normals, `(pair, J, J)`."""
+
+    linear: Array
+    """`(pair, J)`"""
+
+    prior: Array
+    """`(pair, J, J)`"""
+
+    spread: Array
+    """Sd of all draws of all pairs, `(J,)`."""
+
+
+def population(universe: Universe) -> None:
+    """NumPyro model of a population, its pairs integrated out; the mean is from the centre."""
+    count = universe.spread.shape[-1]
+    mean = numpyro.sample("mean", dist.Normal(0.0, 3 * universe.spread).to_event(1))
+    sd = numpyro.sample("sd", dist.HalfNormal(POPULATION_SD).expand((count,)).to_event(1))
+    numpyro.factor("pairs", log_evidence(universe, mean, sd).sum())
+
+
+def pooled_model(
+    inputs: Any, model: HedgeRatioModel, *, centre: Array, spread: Array, sites: tuple[str, ...]
+) -> None:
+    """The same hierarchy as one NumPyro model of all parameters of all pairs, for small universes.
+
+    Slow, and exact: what `pool` is checked against.
+
+    Args:
+        inputs: of all pairs, one axis in front.
+        model: of one pair; its priors on `sites` are replaced by the population.
+        centre, spread: `(J,)`, prior mean of the population mean, and a third of its sd.
+        sites: names of the J inferred sites.
+    """
+    pairs = len(inputs.y)
+    mean = numpyro.sample("mean", dist.Normal(jnp.asarray(centre), 3 * spread).to_event(1))
+    scale = dist.HalfNormal(POPULATION_SD).expand((len(sites),)).to_event(1)
+    sd = numpyro.sample("sd", scale)
+    with numpyro.plate("pair", pairs):
+        away = numpyro.sample("away", dist.Normal(0.0, 1.0).expand((len(sites),)).to_event(1))
+    u = numpyro.deterministic("u", mean + sd * away)
+
+    def noise(free: Array, pair: Any) -> dict[str, Array]:
+        given = {}
+        for number, site in enumerate(sites):
+            value = free[number] + (jnp.log(pair.typical_move) if site == "obs_scale" else 0)
+            given[site] = priors.from_free(site, value.reshape(1, *shapes[site]))
+        every = priors.complete(given, pair, model=model)
+        return {k: every[k][0] for k in ("q", "obs_scale", "variance_memory") if k in every}
+
+    with handlers.block():  # the sites of the single pairs are none of this model
+        shapes = priors.inferred(jax.tree.map(lambda leaf: leaf[0], inputs), model)
+        found = jax.vmap(noise)(u, inputs)
+    numpyro.factor("pairs", model.log_likelihood(inputs, **found).sum())
+
+
+# -- importance weights ----------------------------------------------------------------------------
+
+
+def universe_of(
+    u: np.ndarray, log_weights: np.ndarray, log_prior: np.ndarray
+) -> tuple[Universe, np.ndarray]:
+    """The arrays of the model, and the middle that all its u are counted from."""
+    pairs, _, count = u.shape
+    weights = np.exp(log_weights)
+    weights = weights / weights.sum(1, keepdims=True)
+    middle = np.einsum("pk,pkj->j", weights, u) / pairs
+    away = u - middle
+    spread = np.sqrt(np.einsum("pk,pkj->j", weights, away**2) / pairs)
+    mean = np.einsum("pk,pkj->pj", weights, away)[:, None]
+    cov = np.einsum("pk,pki,pkj->pij", weights, away - mean, away - mean)
+    cov = cov + 1e-9 * np.eye(count) * spread**2
+    # a normal for every draw, as wide as Silverman's rule says and drawn to the mean: the mixture
+    # keeps mean and covariance
+    effective = 1 / (weights**2).sum(1)
+    width = np.minimum((4 / ((count + 2) * effective)) ** (1 / (count + 4)), 0.9)[:, None, None]
+    centres = mean + np.sqrt(1 - width**2) * (away - mean)
+    linear, prior, rest = _quadratic(away, log_prior.sum(-1), weights)
+    sharp = np.linalg.inv(cov * width**2)
+    unit = 0.5 * np.linalg.slogdet(sharp)[1]
+    return Universe(
+        log_ratio=over_prior(log_weights, rest[..., None]) + unit[:, None],
+        features=np.concatenate([centres, _products(centres)], -1),
+        sharp=sharp,
+        linear=linear,
+        prior=prior,
+        spread=spread,
+    ), middle
+
+
+def _quadratic(
+    u: np.ndarray, value: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each pair `value = rest + linear u - u' curved u / 2`, by least squares about its draws.
+
+    Priors on log q and on the log of a scale mostly are normal: then `rest` is a constant.
+    """
+    pairs, draws, count = u.shape
+    rows, columns = np.triu_indices(count)
+    design = np.concatenate([np.ones((pairs, draws, 1)), u, _products(u)], -1)
+    root = np.sqrt(weights + 1e-3 / draws)
+    value = np.maximum(value, -1e6)
+    linear, curved = np.empty((pairs, count)), np.zeros((pairs, count, count))
+    for number in range(pairs):
+        found = np.linalg.lstsq(
+            design[number] * root[number][:, None], value[number] * root[number]
+        )
+        linear[number] = found[0][1 : count + 1]
+        curved[number][rows, columns] -= found[0][count + 1 :]
+        curved[number][columns, rows] -= found[0][count + 1 :]
+    fitted = np.einsum("pj,pkj->pk", linear, u) - 0.5 * np.einsum("pki,pij,pkj->pk", u, curved, u)
+    return linear, curved, value - fitted
+
+
+def _products(u: np.ndarray) -> np.ndarray:
+    """Squares and products of the parameters, each once."""
+    rows, columns = np.triu_indices(u.shape[-1])
+    return u[..., rows] * u[..., columns]
+
+
+def over_prior(log_weights: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
+    """Log weights less log prior, finite: no gradient is NaN for a draw without weight."""
+    with np.errstate(invalid="ignore"):
+        ratio = log_weights - log_prior.sum(-1)
+    return np.where((log_weights > -np.inf) & (ratio < np.inf), ratio, _LEAST)
+
+
+def log_evidence(universe: Universe, mean: Array, sd: Array) -> Array:
+    r"""Log evidence of every pair under a population, less that under its own prior, `(pair,)`.
+
+    The identity above with a normal in the place of every draw, so that a population narrower than
+    the distance between draws has an evidence too:
+
+    $$\sum_k w_k \int N(u \mid c_k, B) \frac{N(u \mid \mu, \tau^2)}{p(u)} du$$
+    """
+    n = len(mean)
+    pull = mean / (sd * sd) - universe.linear
+    joint = universe.sharp + jnp.diag(1 / (sd * sd)) - universe.prior
+    # Gauss and Jordan by hand: LAPACK, pair by pair, would cost more than all draws together
+    tableau = jnp.concatenate([joint, universe.sharp, pull[..., None]], -1)
+    constant = -0.5 * (jnp.log(2 * jnp.pi * sd * sd) + mean * mean / (sd * sd)).sum()
+    for i in range(n):
+        constant = constant - 0.5 * jnp.log(tableau[:, i, i])
+        row = tableau[:, i] / tableau[:, i, i, None]
+        here = (jnp.arange(n) == i)[:, None]
+        tableau = jnp.where(here, row[:, None], tableau - tableau[:, :, i, None] * row[:, None])
+    gain, answer = tableau[..., n:-1], tableau[..., -1]  # of the inverse of joint
+    along = (gain * pull[..., None]).sum(1)
+    kept = (universe.sharp[..., None] * gain[:, None]).sum(2) - universe.sharp
+    across = (kept * (1 - 0.5 * jnp.eye(n)))[:, *np.triu_indices(n)]
+    constant = constant + 0.5 * (pull * answer).sum(-1)
+    coefficients = jnp.concatenate([along, across], -1)
+    return _log_sum(universe.log_ratio, universe.features, coefficients) + constant
+
+
+@jax.custom_jvp
+def _log_sum(log_ratio: Array, features: Array, coefficients: Array) -> Array:
+    return logsumexp(log_ratio + jnp.einsum("pkf,pf->pk", features, coefficients), -1)
+
+
+@_log_sum.defjvp
+def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    # the mean features of a pair serve every direction: a gradient costs hardly more than a value
+    value = _log_sum(*primals)
+    log_ratio, features, coefficients = primals
+    ratio = log_ratio + jnp.einsum("pkf,pf->pk", features, coefficients)
+    mean = jnp.einsum("pk,pkf->pf", jnp.exp(ratio - value[:, None]), features)
+    return value, (mean * tangents[2]).sum(-1)
+
+
+@jax.jit
+def shrunk_weights(u: Array, log_ratio: Array, mean: Array, sd: Array) -> tuple[Array, Array]:
+    """Log weights of every draw averaged over populations `(draw, J)`, smoothed, and k-hat."""
+
+    def add(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
+        mean, sd = one
+        ratio = log_ratio - 0.5 * (((u - mean) / sd) ** 2).sum(-1)
+        return jnp.logaddexp(total, ratio - logsumexp(ratio, -1, keepdims=True)), None
+
+    total, _ = lax.scan(add, jnp.full(log_ratio.shape, -jnp.inf), (mean, sd))
+    return smoothed(total)

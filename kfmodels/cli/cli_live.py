@@ -1,0 +1,192 @@
+"""`kfmodels live`: a fitted filter between two pipes, for platforms in any language."""
+
+import json
+import os
+import select
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+
+import typer
+
+from kfmodels.cli.shell import plain_errors, record
+
+if TYPE_CHECKING:
+    from kfmodels.clock.clock import Clock
+    from kfmodels.live.feed import LiveFilter
+
+
+def live(
+    fitted: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FIT",
+            help="A saved fit, or a filter saved by .online().save(), which needs no JAX.",
+        ),
+    ],
+    journal: Annotated[
+        Path | None, typer.Option(help="File that keeps what came; gone on with if it is there.")
+    ] = None,
+    bar: Annotated[
+        str | None, typer.Option(help='Length of a bar ("1min"); without it every time is a bar.')
+    ] = None,
+    calendar: Annotated[
+        str | None, typer.Option(help='Exchange whose sessions count ("XNYS"), with --bar.')
+    ] = None,
+    max_staleness: Annotated[
+        float, typer.Option(help="Seconds that the price of a leg may be old.")
+    ] = 0.0,
+    shocks: Annotated[
+        Literal["quarantine", "robust", "none"],
+        typer.Option(help="What to do with a price far from its forecast."),
+    ] = "quarantine",
+    limit: Annotated[float | None, typer.Option(help="How far that is, in predictive sds.")] = None,
+    power_safe: Annotated[
+        bool, typer.Option(help="Sync the disk before each answer, against power cuts.")
+    ] = True,
+) -> None:
+    """Read messages from the standard input, one JSON object a line, and answer each with one.
+
+    In: {"at": "2024-03-01T09:31:00-05:00", "prices": {"XLE": 88.1, "SPY": 512.3}}, or
+    {"at": ..., "rescale": {"XLE": 0.5}} after a split. Out: the record of `Signal`, with "schema": 1.
+    A line that cannot be read is answered as rejected. SIGTERM ends it after the message at hand.
+    """
+    with plain_errors():
+        settings = {
+            "max_staleness": timedelta(seconds=max_staleness),
+            "journal": journal,
+            "durable": power_safe,
+        }
+        running = _running(fitted, _policy(shocks, limit), _clock(bar, calendar), settings)
+        for sentence in running.overruled:
+            typer.echo(f"{journal}: {sentence}", err=True)
+        with running, _stoppable() as lines, suppress(BrokenPipeError):
+            for number, line in enumerate(lines(sys.stdin), 1):
+                line = line.lstrip("\ufeff")  # a byte order mark, with which files of Windows begin
+                if not line.strip():
+                    continue
+                answer = json.dumps(_answer(running, line, number), allow_nan=False)
+                sys.stdout.write(answer + "\n")
+                sys.stdout.flush()
+
+
+def _answer(running: "LiveFilter", line: str, number: int) -> dict[str, Any]:
+    """The record of one line."""
+    try:
+        message = json.loads(line)
+        if not isinstance(message, dict) or not (
+            message.keys() >= {"at", "prices"} or message.keys() >= {"at", "rescale"}
+        ):
+            raise ValueError('a message has "at", and "prices" or "rescale"')
+        if "rescale" in message:
+            return _plain(running.rescale(message["rescale"], at=message["at"]))
+        return _plain(running.tick(message["prices"], at=message["at"]))
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        return _plain(running.standing(f"rejected: line {number}: {error}"))
+
+
+def _plain(signal: Any) -> dict[str, Any]:
+    found = record(signal.record())
+    found["alarms"] = [record(alarm) for alarm in signal.record()["alarms"]]
+    return found
+
+
+@contextmanager
+def _stoppable() -> Iterator[Any]:
+    """Lines of a stream until SIGTERM; the line at hand, once it has been read, is answered first."""
+    stop = False
+
+    def on_signal(*_: Any) -> None:
+        nonlocal stop
+        stop = True
+
+    # a signal leaves a byte here, which ends the waiting; nothing ever breaks into the reading
+    woken, waker = os.pipe()
+    os.set_blocking(waker, False)
+
+    def lines(stream: TextIO) -> Iterator[str]:
+        try:
+            source = stream.fileno()
+        except OSError:  # text from memory, for which nobody has to wait
+            while not stop and (line := stream.readline()):
+                yield line
+            return
+        begun: list[bytes] = []  # chunks of the line whose end has not come
+        ended: deque[bytes] = deque()
+        more = True
+        while not stop and (more or ended):
+            while more and not ended:
+                ready, _, _ = select.select([source, woken], [], [])
+                if woken in ready:
+                    os.read(woken, 512)
+                if stop:
+                    return
+                if source in ready:
+                    chunk = os.read(source, 65536)
+                    more = bool(chunk)
+                    *ends, rest = chunk.split(b"\n") if more else (b"", b"")
+                    for end in ends:
+                        ended.append(b"".join([*begun, end]))
+                        begun.clear()
+                    begun.append(rest)
+            yield ended.popleft().decode(errors="replace")
+
+    usual = signal.signal(signal.SIGTERM, on_signal)
+    before = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    try:
+        yield lines
+    finally:
+        signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGTERM, usual)
+        os.close(woken)
+        os.close(waker)
+
+
+def _running(
+    fitted: Path, policy: Any, clock: "Clock | None", settings: dict[str, Any]
+) -> "LiveFilter":
+    """The live filter of a saved filter, or of a saved fit."""
+    if fitted.suffix == ".json":
+        from kfmodels.live.feed import LiveFilter
+        from kfmodels.online.filter import OnlineFilter
+
+        engine = OnlineFilter.load(fitted)
+        engine.shocks = policy
+        if clock is not None:
+            typer.echo(
+                f"{fitted} does not say by which bar its noise was inferred: it is taken to be "
+                f"{clock.bar}",
+                err=True,
+            )
+        return LiveFilter(engine, clock=clock, **settings)
+    from kfmodels.fitting.desk import go_live
+    from kfmodels.fitting.hedge_fit import load
+
+    given = {} if clock is None else {"clock": clock}
+    return go_live(load(fitted), shocks=policy, **given, **settings)
+
+
+def _policy(shocks: str, limit: float | None) -> Any:
+    from kfmodels.online.shocks import Quarantine, Robust
+
+    if shocks == "none":
+        if limit is not None:
+            raise ValueError("--limit has no meaning with --shocks none")
+        return None
+    kind: Any = Quarantine if shocks == "quarantine" else Robust
+    return kind() if limit is None else kind(limit)
+
+
+def _clock(bar: str | None, calendar: str | None) -> "Clock | None":
+    from kfmodels.clock.clock import Clock
+
+    if bar is None:
+        if calendar is not None:
+            raise ValueError("--calendar says when time passes, --bar how it is counted: give both")
+        return None
+    return Clock(bar) if calendar is None else Clock.exchange(calendar, bar=bar)

@@ -1,0 +1,1 @@
+"""Open time and closed periods, read off time stamps."""

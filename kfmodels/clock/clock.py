@@ -1,0 +1,349 @@
+"""Time that is not even: how many bars of trading passed between two rows, and which closed periods.
+
+State noise grows with bars of open time; what a night or a weekend adds on top is counted apart, for
+variance per hour is far lower while a market is closed. NumPy and the standard library only.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from kfmodels.clock.instants import (
+    DAY,
+    SECOND,
+    calendar_days,
+    read,
+    read_rows,
+    read_rows_shown,
+    read_shown,
+    rows_to_utc,
+    shown,
+    to_utc,
+    zone_of,
+)
+from kfmodels.clock.sessions import GAPS, WEEKEND, Sessions
+
+FORMAT, VERSION = "kfmodels clock", 1
+
+_HOUR = 3600 * SECOND
+_UNITS = {"us": 10**3, "ms": 10**6, "s": SECOND, "min": 60 * SECOND, "h": _HOUR, "D": DAY}
+
+
+@dataclass(frozen=True, slots=True)
+class Elapsed:
+    """What passed between two instants: bars of open time, and closed periods by kind."""
+
+    bars: float
+    gaps: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Turns time stamps into bars of open time and closed periods crossed.
+
+    With F(t) the time the market was open until t and N_g(t) the closed periods of kind g that began
+    before t, `bars = (F(now) - F(last)) / bar` and `gaps[g] = N_g(now) - N_g(last)`: both add up over
+    adjacent intervals. A closed period is thus crossed at its start: a print at 08:00 or at 16:05 has
+    the whole night behind it and no bar; a row at the close has not. Half days are sessions like any
+    other.
+
+    Args:
+        bar: length of a bar: "30s", "5min", "1h", "1D", a timedelta or a timedelta64. None: every row
+            is one bar (`Clock.daily`).
+        sessions: when the market is open; without, time runs round the clock and has no gaps.
+        zone: name of the time zone in which times without one are read. Without it they are taken as
+            they come round the clock, and refused where there are sessions. See `Clock.daily` for what
+            it does there.
+
+    Times are datetimes, pandas Timestamps, datetime64 or ISO text; numbers are refused.
+
+    Raises:
+        ValueError: a bar that is no positive length or is longer than every session; an unknown zone.
+
+    Source: French and Roll (1986), "Stock return variances: the arrival of information and the
+    reaction of traders", Journal of Financial Economics 17.
+
+    Example:
+        >>> Clock("5min").between("2025-01-01 00:00", "2025-01-01 01:00")
+        Elapsed(bars=12.0, gaps={})
+    """
+
+    bar: Any = "1min"
+    sessions: Sessions | None = None
+    zone: str | None = field(default=None, kw_only=True)
+    _bar: int = field(init=False, repr=False, compare=False)
+    _zone: ZoneInfo | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.bar is None and self.sessions is not None:
+            raise ValueError("a clock of one bar a row has no sessions: give it a bar")
+        length = 0 if self.bar is None else _length(self.bar)
+        if self.sessions is not None and length > self.sessions.longest():
+            raise ValueError(
+                f"a bar of {length / _HOUR:g} h is longer than any session of "
+                f"{self.sessions.name}, the longest is {self.sessions.longest() / _HOUR:g} h: "
+                "bars are open time; for daily closes use Clock.daily()"
+            )
+        if self.bar is not None:
+            object.__setattr__(self, "bar", timedelta(microseconds=length // 1000))
+        object.__setattr__(self, "_bar", length)
+        object.__setattr__(self, "_zone", None if self.zone is None else zone_of(self.zone))
+
+    @classmethod
+    def exchange(
+        cls,
+        name: str,
+        bar: Any = "1min",
+        *,
+        start: Any = None,
+        end: Any = None,
+        zone: str | None = None,
+    ) -> "Clock":
+        """The sessions of an exchange, with its holidays, half days and lunch breaks.
+
+        Args:
+            name: market identifier code, such as "XNYS", "XLON" or "XTKS".
+            bar, zone: as for `Clock`.
+            start, end: dates of the first and last session; from 20 years ago to a year ahead unless
+                given. Times before the first open and after the last close are refused.
+
+        Raises:
+            ValueError: exchange_calendars is not installed, does not know the exchange or the dates.
+
+        Source: the Python package exchange_calendars.
+
+        Example:
+            >>> clock = Clock.exchange("XNYS", start="2018-11-19", end="2018-11-30")
+            >>> clock.between("2018-11-21 15:59-05:00", "2018-11-26 09:31-05:00")  # Thanksgiving
+            Elapsed(bars=212.0, gaps={'overnight': 0.0, 'weekend': 2.0})
+        """
+        return cls(bar, Sessions.exchange(name, start, end), zone=zone)
+
+    @classmethod
+    def hours(
+        cls,
+        opens: str | time,
+        closes: str | time,
+        *,
+        zone: str,
+        bar: Any = "1min",
+        days: Iterable[int] = range(5),
+        holidays: Iterable[Any] = (),
+        start: Any = "2000-01-01",
+        end: Any = "2040-12-31",
+    ) -> "Clock":
+        """The same hours on the same week days; no holiday is known but those given.
+
+        A holiday it is not told of counts a full session of bars, and a closed period on either side.
+
+        Args:
+            opens, closes: times of day in `zone`; a close not after the open is on the next day.
+            zone: name of the market's time zone; times without one are read in it too.
+            bar: as for `Clock`.
+            days: on which sessions open, Monday is 0.
+            holidays: dates without a session.
+            start, end: dates of the first and last session.
+
+        Raises:
+            ValueError: a time, date, week day or zone that is none; no day with a session.
+
+        Example:
+            >>> clock = Clock.hours("09:30", "16:00", zone="America/New_York")
+            >>> clock.between("2024-03-08 15:59", "2024-03-11 09:31")  # summer time began on the 10th
+            Elapsed(bars=2.0, gaps={'overnight': 0.0, 'weekend': 1.0})
+        """
+        sessions = Sessions.hours(
+            opens, closes, zone=zone, days=days, holidays=holidays, start=start, end=end
+        )
+        return cls(bar, sessions, zone=zone)
+
+    @classmethod
+    def daily(cls, *, zone: str | None = None) -> "Clock":
+        """One row is one bar, however many days lie between; for daily closes.
+
+        A row on a later date than the row before has one bar behind it, a second row of one date has
+        none. `gaps["weekend"]` is 1 if at least one calendar day lies between the two dates, whatever
+        the reason (weekend, holiday, missing row) and however many days, else 0. Counting rows, not
+        days, it does not add up over intervals that skip a row.
+
+        Args:
+            zone: name of the time zone whose dates count, for stamps in UTC. Without it they are the
+                dates that the stamps show, each in its own zone; one without a zone always counts so.
+
+        Example:
+            >>> Clock.daily().between("2019-02-15", "2019-02-19")
+            Elapsed(bars=1.0, gaps={'weekend': 1.0})
+            >>> clock = Clock.daily(zone="America/New_York")
+            >>> clock.between("2019-02-14T21:00Z", "2019-02-15T01:30Z")  # 16:00 and 20:30 of one day
+            Elapsed(bars=0.0, gaps={'weekend': 0.0})
+        """
+        return cls(None, zone=zone)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Kinds of gaps this clock counts, in the order of the columns of `rows`."""
+        if self.bar is None:
+            return (GAPS[WEEKEND],)
+        return () if self.sessions is None else self.sessions.gaps
+
+    def between(self, last: Any, now: Any) -> Elapsed:
+        """Bars of open time and closed periods from one time to a later one.
+
+        Raises:
+            ValueError: `now` before `last`, a time outside the known sessions, a time without a zone
+                where one is needed, something that is no time.
+        """
+        (a, kind), (b, other) = self._read(last), self._read(now)
+        if kind != other:
+            raise ValueError(
+                f"one of {last} and {now} has a time zone, the other has none: use one kind"
+            )
+        if b < a:
+            how, (was, zoned), (here, also) = "", read(last), read(now)
+            if zoned and also and was <= here:  # which only dates can do
+                how = (
+                    " of the dates that they show, each in its own zone: name the zone whose dates "
+                    "count, as in Clock.daily(zone='America/New_York')"
+                )
+            raise ValueError(f"{now} is before {last}: times come in order{how}")
+        if self.bar is None:
+            days = b // DAY - a // DAY
+            return Elapsed(float(days > 0), {GAPS[WEEKEND]: float(days > 1)})
+        if self.sessions is None:
+            return Elapsed((b - a) / self._bar, {})
+        (i, before), (j, after) = self.sessions.place(a), self.sessions.place(b)
+        return Elapsed((after - before) / self._bar, self.sessions.crossed(i, j))
+
+    def rows(self, index: Any) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        """What passed before each row of a table: `between` for every row and the one before it.
+
+        Args:
+            index: sorted times of T rows: a DatetimeIndex, datetime64, or a list of times.
+
+        Returns:
+            `dt (T,)` in bars, `gaps (T, G)` and the names of the G kinds; the first row is 0.
+
+        Raises:
+            ValueError: as `between`, with the row.
+
+        Example:
+            >>> clock = Clock.hours("09:30", "16:00", zone="America/New_York")
+            >>> stamps = ["2019-02-14 16:00", "2019-02-15 09:31", "2019-02-15 09:33"]
+            >>> clock.rows(np.array(stamps, "datetime64[m]"))[0].tolist()
+            [0.0, 1.0, 2.0]
+        """
+        at = self._read_rows(index)
+        dt, gaps = np.zeros(len(at)), np.zeros((len(at), len(self.names)))
+        if len(at) == 0:
+            return dt, gaps, self.names
+        back = np.flatnonzero(np.diff(at) < 0)
+        if len(back):
+            row = int(back[0]) + 1
+            before, here = shown(int(at[row - 1])), shown(int(at[row]))
+            raise ValueError(f"row {row}, {here}, is before row {row - 1}, {before}: sort the rows")
+        if self.bar is None:
+            days = np.diff(at // DAY)
+            dt[1:], gaps[1:, 0] = days > 0, days > 1
+        elif self.sessions is None:
+            dt[1:] = np.diff(at) / self._bar
+        else:
+            crossed, passed = self.sessions.places(at)
+            dt[1:], gaps[1:] = np.diff(passed) / self._bar, np.diff(crossed, axis=0)
+        return dt, gaps, self.names
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict with every session in it: reading it back needs no calendar."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "bar": None if self.bar is None else self._bar,
+            "zone": self.zone,
+            "sessions": None if self.sessions is None else self.sessions.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, given: dict[str, Any]) -> "Clock":
+        """The clock of `to_json`, equal to the one it came from.
+
+        Raises:
+            ValueError: it is no clock, or one of a newer version of kfmodels.
+        """
+        if not isinstance(given, dict) or given.get("format") != FORMAT:
+            raise ValueError("this is not a saved clock; make one with clock.to_json()")
+        if given.get("version", 0) > VERSION:
+            raise ValueError(
+                f"the clock was written by a newer kfmodels (format {given['version']}, this one reads "
+                f"up to {VERSION}): upgrade kfmodels"
+            )
+        try:
+            bar, sessions, zone = given["bar"], given["sessions"], given["zone"]
+            return cls(
+                None if bar is None else np.timedelta64(bar, "ns"),
+                None if sessions is None else Sessions.from_json(sessions),
+                zone=zone,
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the saved clock is damaged: {error!r}; save it again") from error
+
+    def _read(self, at: Any) -> tuple[int, bool]:
+        """Nanoseconds of a time: of the instant; where a row is a bar, of its date."""
+        found, aware = read(at)
+        if self.bar is None:
+            return int(self._dates(np.array([found]), np.array([read_shown(at)]), aware)[0]), False
+        if aware:
+            return found, True
+        if self._zone is not None:
+            return to_utc(found, self._zone), True
+        self._check_zone(at)
+        return found, False
+
+    def _read_rows(self, index: Any) -> np.ndarray:
+        found, aware = read_rows(index)
+        if self.bar is None:
+            return self._dates(found, read_rows_shown(index), aware)
+        if aware or len(found) == 0:
+            return found
+        if self._zone is not None:
+            return rows_to_utc(found, self._zone)
+        self._check_zone(shown(int(found[0])))
+        return found
+
+    def _dates(self, at: np.ndarray, shown_at: np.ndarray, aware: bool) -> np.ndarray:
+        """Starts of the dates; wall clocks that have a zone go back an hour in autumn, dates do not."""
+        if not aware:
+            return shown_at
+        return (shown_at // DAY if self._zone is None else calendar_days(at, self._zone)) * DAY
+
+    def _check_zone(self, at: Any) -> None:
+        """Raise if a time without a zone cannot be told from the instants of the sessions."""
+        if self.sessions is not None:
+            name, zone = self.sessions.name, self.sessions.zone
+            raise ValueError(
+                f"{at} has no time zone, but the sessions of {name} are instants: localise it, as in "
+                f"index.tz_localize({zone!r}), or make the clock with zone={zone!r} if it is in that"
+            )
+
+
+def _length(bar: Any) -> int:
+    """Nanoseconds of a bar."""
+    asked = (
+        f"{bar!r} is not the length of a bar: write 30s, 1min, 5min, 1h or 1D, or pass a timedelta"
+    )
+    if isinstance(bar, str):
+        parts = re.fullmatch(r"(\d+)? ?([A-Za-z]+)", bar)
+        if parts is None or parts[2] not in _UNITS:
+            raise ValueError(asked)
+        length = int(parts[1] or 1) * _UNITS[parts[2]]
+    elif isinstance(bar, (timedelta, np.timedelta64)) and bar == bar:
+        # asm8: a pandas Timedelta may hold nanoseconds
+        length = int(np.timedelta64(getattr(bar, "asm8", bar), "ns").astype(np.int64))
+    else:
+        raise ValueError(asked)
+    if length <= 0 or length % 1000:
+        raise ValueError(f"{bar!r}: a bar is a positive whole number of microseconds")
+    return length

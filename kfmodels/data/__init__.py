@@ -1,0 +1,1 @@
+"""Prices in, aligned arrays out, and every complaint about data."""

@@ -1,0 +1,397 @@
+"""Prices in, aligned arrays out. Every complaint about data is made here, and NaN stops here."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kfmodels.clock.clock import Clock
+from kfmodels.data.checks import (
+    Transform,
+    check_columns,
+    check_index,
+    check_legs,
+    check_moves,
+    check_prices,
+    check_table,
+    check_tickers,
+    check_transform,
+    numbers,
+)
+
+MIN_ROWS = 30
+"""Fewest common rows that a noise variance may be inferred from."""
+
+
+@dataclass(frozen=True, eq=False)
+class HedgeData:
+    """A target and its hedges over time, transformed and aligned; make it with `from_prices`.
+
+    `prices` are the prices as given, `values` the same rows transformed; both have the columns
+    [target, hedges...]. A row in which any of them is missing is kept and counts as not observed.
+    `clock` knows how much open time lies between rows and which closed periods; None: one bar, none.
+    """
+
+    prices: pd.DataFrame
+    values: pd.DataFrame
+    transform: Transform
+    clock: Clock | None = None
+
+    @classmethod
+    def from_prices(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        target: str,
+        hedges: list[str] | tuple[str, ...] | str,
+        transform: Transform = "log",
+        clock: Clock | None = None,
+    ) -> "HedgeData":
+        """Align a target with its hedges and transform both.
+
+        Args:
+            frame: prices, one column a ticker, one row a bar, sorted by date. NaN is a gap.
+            target: the ticker held.
+            hedges: the tickers it is hedged with.
+            transform: "log" (hedge ratio in percent per percent), "level" (in shares) or "return"
+                (simple returns between complete rows).
+            clock: when the market is open, so that a night is not taken for a minute. Default: every
+                row is one bar after the row before.
+
+        Raises:
+            ValueError: unknown ticker, target among the hedges, unsorted or duplicate dates, a
+                price that is infinite, not a number or (log, return) not positive, a hedge that
+                never moves, fewer than 30 common rows, a clock that cannot tell the time of a row. The
+                message names ticker, date and remedy.
+
+        Example:
+            >>> from kfmodels import HedgeData, datasets
+            >>> data = HedgeData.from_prices(datasets.stocks(), target="AAPL", hedges=["SPX"])
+            >>> data.before("2020-01-01").last_date.date().isoformat()
+            '2019-12-31'
+        """
+        hedges = (hedges,) if isinstance(hedges, str) else tuple(hedges)
+        check_tickers(frame, target, hedges)
+        check_index(frame.index)
+        check_transform(transform)
+        if not (clock is None or isinstance(clock, Clock)):
+            raise ValueError(f"clock must be a Clock, such as Clock.exchange(...), not {clock!r}")
+        prices = numbers(frame, [target, *hedges])
+        check_prices(prices, transform)
+        values = transform_prices(prices, transform)
+        if transform == "return" and len(prices):
+            prices, values = prices.iloc[1:], values.iloc[1:]
+        data = cls(prices, values, transform, clock)
+        data.check_enough()
+        if clock is not None:
+            clock.rows(data.index)
+        return data
+
+    @classmethod
+    def pairs(
+        cls, prices: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, transform: Transform = "log"
+    ) -> "HedgePairs":
+        """Many pairs (target, hedge) of one table of prices, for `fit_many`; see `HedgePairs`."""
+        return HedgePairs.from_prices(prices, pairs, transform)
+
+    @classmethod
+    def all_pairs(cls, prices: pd.DataFrame, *, transform: Transform = "log") -> "HedgePairs":
+        """Every ordered pair of the columns, for `fit_many`.
+
+        Example:
+            >>> from kfmodels import HedgeData, datasets
+            >>> HedgeData.all_pairs(datasets.factor_etfs())
+            HedgePairs(20 pairs of 5 tickers; log; 2264 rows, 2014-01-02 .. 2022-12-28)
+        """
+        check_table(prices)
+        return HedgePairs.from_prices(prices, permutations(prices.columns, 2), transform)
+
+    @classmethod
+    def one_target(
+        cls, prices: pd.DataFrame, target: str, *, transform: Transform = "log"
+    ) -> "HedgePairs":
+        """One target with every other column as its hedge, for `fit_many`."""
+        check_table(prices)
+        others = [name for name in prices.columns if name != target]
+        return HedgePairs.from_prices(prices, [(target, name) for name in others], transform)
+
+    def before(self, date: Any) -> "HedgeData":
+        """The rows strictly before `date`; with `after` it splits the data in two."""
+        return self._rows(self.index < stamp(self.index, date))
+
+    def after(self, date: Any) -> "HedgeData":
+        """The rows at `date` and later."""
+        return self._rows(self.index >= stamp(self.index, date))
+
+    @property
+    def target(self) -> str:
+        return str(self.values.columns[0])
+
+    @property
+    def hedges(self) -> tuple[str, ...]:
+        return tuple(str(name) for name in self.values.columns[1:])
+
+    @property
+    def index(self) -> pd.Index:
+        return self.values.index
+
+    @property
+    def last_date(self) -> Any:
+        return self.index[-1]
+
+    @cached_property
+    def observed(self) -> np.ndarray:
+        """True where target and all hedges are there, shape (time,)."""
+        return self.values.notna().all(axis=1).to_numpy()
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """Transformed target, shape (time,); 0 where not observed."""
+        return np.where(self.observed, self.values.iloc[:, 0].to_numpy(), 0.0)
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """Transformed hedges, shape (time, hedges); 0 where not observed."""
+        return np.where(self.observed[:, None], self.values.iloc[:, 1:].to_numpy(), 0.0)
+
+    @cached_property
+    def dt(self) -> np.ndarray:
+        """Open bars since the row before, shape (time,): 0 up to the first observed row.
+
+        Then those of the clock; 1 where there is none.
+        """
+        return self._passed[0]
+
+    @cached_property
+    def gaps(self) -> np.ndarray:
+        """Closed periods crossed just before each row, shape (time, kind); none without a clock."""
+        return self._passed[1]
+
+    @cached_property
+    def gap_names(self) -> tuple[str, ...]:
+        """The kinds of closed periods that the clock knows: the columns of `gaps`."""
+        return self._passed[2]
+
+    @cached_property
+    def _passed(self) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        started = np.cumsum(self.observed) - self.observed > 0
+        if self.clock is None:
+            return started.astype(float), np.zeros((len(self), 0)), ()
+        dt, gaps, names = self.clock.rows(self.index)
+        return np.where(started, dt, 0.0), np.where(started[:, None], gaps, 0.0), tuple(names)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        span = f"{day(self.index[0])} .. {day(self.last_date)}" if len(self) else "no rows"
+        gaps = int((~self.observed).sum())
+        return (
+            f"HedgeData({self.target} on {', '.join(self.hedges)}; {self.transform}; "
+            f"{len(self)} rows, {gaps} of them with a gap; {span})"
+        )
+
+    def check_enough(self) -> None:
+        """Raise if there are too few complete rows to infer from, or a hedge never moves in them."""
+        common = int(self.observed.sum())
+        if common >= MIN_ROWS:
+            for name, column in self.values[self.observed].iloc[:, 1:].items():
+                check_moves(column, str(name))
+            return
+        counts = self.values.notna().sum()
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ValueError(
+            f"only {common} common rows of {self.target} and {', '.join(self.hedges)} "
+            f"(prices there: {listed}); {MIN_ROWS} are needed: give a longer history or drop the "
+            "ticker with the gaps"
+        )
+
+    def _rows(self, keep: np.ndarray) -> "HedgeData":
+        return replace(self, prices=self.prices[keep], values=self.values[keep])
+
+
+@dataclass(frozen=True, eq=False)
+class HedgePairs:
+    """Pairs (target, hedge) of one table of prices; made by `HedgeData.all_pairs` and its kin.
+
+    Nothing that is wrong with one ticker or one pair raises here: `fit_many` answers with its status.
+    """
+
+    prices: pd.DataFrame
+    """The tickers that take part, as floats; those that cannot be used are NaN throughout."""
+
+    pairs: tuple[tuple[str, str], ...]
+    transform: Transform
+    faults: dict[str, str]
+    """What is wrong with a ticker, by ticker."""
+
+    @classmethod
+    def from_prices(
+        cls, frame: pd.DataFrame, pairs: Iterable[tuple[str, str]], transform: Transform
+    ) -> "HedgePairs":
+        """Check what concerns all pairs: the table, its dates, the names.
+
+        Raises:
+            ValueError: not a table of prices, an unknown ticker, a pair that is none or is named
+                twice, no pair, dates unsorted or twice, an unknown transform.
+        """
+        check_table(frame)
+        listed = tuple(_two(pair) for pair in pairs)
+        if not listed:
+            raise ValueError("no pair is given: name at least one (target, hedge)")
+        tickers = dict.fromkeys(ticker for pair in listed for ticker in pair)
+        check_columns(frame, tickers)
+        named = {}
+        for target, hedge in listed:
+            check_legs(target, (hedge,))
+            name = _name(target, hedge)
+            if named.setdefault(name, (target, hedge)) != (target, hedge):
+                raise ValueError(f"two pairs are called {name}: rename a column of the prices")
+        if len(named) < len(listed):
+            twice = next(name for name, n in Counter(_name(*p) for p in listed).items() if n > 1)
+            raise ValueError(f"the pair {twice} is named twice: name it once")
+        check_index(frame.index)
+        check_transform(transform)
+        columns, faults = {}, {}
+        for name in tickers:
+            try:
+                column = numbers(frame, [name])
+                check_prices(column, transform)
+                columns[name] = column[name]
+            except ValueError as error:
+                faults[name] = str(error)
+                columns[name] = pd.Series(np.nan, frame.index)
+        return cls(pd.DataFrame(columns, frame.index), listed, transform, faults)
+
+    @property
+    def names(self) -> list[str]:
+        """The pairs as "target/hedge"."""
+        return [_name(*pair) for pair in self.pairs]
+
+    @cached_property
+    def _by_name(self) -> dict[Any, tuple[str, str]]:
+        """Each pair by its name and by itself."""
+        pairs = dict(zip(self.names, self.pairs, strict=True))
+        return pairs | {pair: pair for pair in self.pairs}
+
+    @property
+    def index(self) -> pd.Index:
+        return self.prices.index
+
+    def data(self, pair: str | tuple[str, str]) -> HedgeData:
+        """One pair alone.
+
+        Raises:
+            ValueError: it is not one of the pairs, or its prices cannot be used.
+        """
+        found = self._by_name.get(pair)
+        if found is None:
+            raise ValueError(
+                f"{pair} is not among the {len(self.pairs)} pairs: there is {self.names[0]}"
+            )
+        target, hedge = found
+        for name in (target, hedge):
+            if name in self.faults:
+                raise ValueError(self.faults[name])
+        return HedgeData.from_prices(
+            self.prices, target=target, hedges=[hedge], transform=self.transform
+        )
+
+    def before(self, date: Any) -> "HedgePairs":
+        """The rows strictly before `date`."""
+        return replace(self, prices=self.prices[self.index < stamp(self.index, date)])
+
+    def after(self, date: Any) -> "HedgePairs":
+        """The rows at `date` and later."""
+        return replace(self, prices=self.prices[self.index >= stamp(self.index, date)])
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __repr__(self) -> str:
+        rows = len(self.index)
+        span = f"{day(self.index[0])} .. {day(self.index[-1])}" if rows else "no rows"
+        return (
+            f"HedgePairs({len(self)} pairs of {self.prices.shape[1]} tickers; {self.transform}; "
+            f"{rows} rows, {span})"
+        )
+
+
+def _two(pair: Any) -> tuple[str, str]:
+    if isinstance(pair, str) or not isinstance(pair, Iterable) or len(legs := tuple(pair)) != 2:
+        raise ValueError(f"a pair is two tickers, (target, hedge), not {pair!r}")
+    return legs
+
+
+def _name(target: str, hedge: str) -> str:
+    return f"{target}/{hedge}"
+
+
+def rows_after(prices: Any, date: Any, names: list[str]) -> pd.DataFrame:
+    """The rows of some columns of a price table that are later than a date, as numbers.
+
+    Raises:
+        ValueError: not a table of prices, a missing column, dates that are not dates, out of order or
+            twice, a time zone where the date has none (or the other way round), or text.
+    """
+    if not isinstance(prices, pd.DataFrame):
+        raise ValueError(
+            f"prices must be a pandas DataFrame, one column a ticker, not {type(prices)}"
+        )
+    missing = [name for name in names if name not in prices.columns]
+    if missing:
+        raise ValueError(f"the prices have no column {', '.join(missing)}")
+    check_index(prices.index)
+    dated = isinstance(prices.index, pd.DatetimeIndex)
+    if dated != isinstance(date, pd.Timestamp):
+        raise ValueError(
+            f"the rows are labelled like {prices.index[0]!r}, those of the fit like {date!r}: use the "
+            "same labels for both"
+        )
+    zone = getattr(prices.index, "tz", None)
+    if dated and (date.tz is None) != (zone is None):
+        raise ValueError(
+            f"time zones do not match: the prices are dated in {zone}, the fit ends at "
+            f"{date}; use prices.tz_localize(...) or prices.tz_localize(None)"
+        )
+    return numbers(prices.loc[prices.index > date], names)
+
+
+def stamp(index: pd.Index, date: Any) -> Any:
+    """A date in the words of an index, its time zone checked."""
+    if not isinstance(index, pd.DatetimeIndex):
+        return date
+    stamp = pd.Timestamp(date)
+    if (stamp.tz is None) != (index.tz is None):
+        have = f"in {index.tz}" if index.tz is not None else "without a time zone"
+        cure = (
+            f"pd.Timestamp({str(date)!r}, tz={str(index.tz)!r})"
+            if index.tz is not None
+            else "date.tz_localize(None)"
+        )
+        raise ValueError(
+            f"time zones do not match: the prices are dated {have}, the date {date} is "
+            f"{'without one' if stamp.tz is None else f'in {stamp.tz}'}; use {cure}"
+        )
+    return stamp
+
+
+def day(at: Any) -> str:
+    """A date without its midnight."""
+    return str(at).removesuffix(" 00:00:00")
+
+
+def transform_prices(prices: pd.DataFrame, transform: Transform) -> pd.DataFrame:
+    """Log prices, prices, or simple returns between rows in which nothing is missing."""
+    if transform == "log":
+        logs: Any = np.log(prices)  # a DataFrame, though NumPy declares an array
+        return logs
+    if transform == "level":
+        return prices
+    complete = prices.dropna()
+    return (complete / complete.shift(1) - 1).reindex(prices.index)

@@ -1,0 +1,242 @@
+"""Comparing fitted models on dates that none of them has seen, each filter running on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr, stdtr
+
+from kfmodels.data.hedge_data import MIN_ROWS, day, rows_after
+from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.online.filter import OnlineFilter
+from kfmodels.online.ticks import Predictive
+
+_NODES = np.sinh(np.linspace(-6.5, 6.5, 321)) / np.sinh(6.5)
+"""Where a forecast's distribution is integrated: dense about its centre."""
+
+_REACH = 60.0
+"""Standard deviations to either side that the nodes cover."""
+
+_SURE = 2.0
+"""Standard errors by which a lead is called one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """How well each model foresaw the same bars.
+
+    Attributes:
+        table: by model, best first: `log_score` (mean log density of the price, nats a bar), `behind`
+            (its mean distance from the best) with standard error `behind_se`, `crps` (mean, in
+            currency; lower is better), `inside_50` and `inside_90` (shares of prices inside the
+            central intervals), `z_sd` (sd of spread over its forecast sd) and `bars`.
+        by_year: sd of z by year and model; by blocks of 252 rows where rows have no dates.
+        pit: probability integral transforms by date and model, uniform if the forecasts are honest.
+        log_scores: log density of each price, by date and model.
+        z: spread over its forecast sd, by date and model.
+    """
+
+    table: pd.DataFrame
+    by_year: pd.DataFrame
+    pit: pd.DataFrame
+    log_scores: pd.DataFrame
+    z: pd.DataFrame
+
+    def __str__(self) -> str:
+        shown = self.table.to_string(float_format=lambda value: f"{value:.4g}")
+        return f"{shown}\n{self.verdict()}"
+
+    def verdict(self) -> str:
+        """Who is ahead, by how much and how sure, in one sentence."""
+        best, bars = str(self.table.index[0]), int(self.table["bars"].iloc[0])
+        if len(self.table) == 1:
+            return f"{best} alone: nothing to compare it with"
+        rivals = [
+            f"{name} by {gap:.4f} nats a bar (se {error:.4f})"
+            for name, gap, error in self.table[["behind", "behind_se"]].iloc[1:].itertuples()
+        ]
+        sure = self.table.iloc[1:].eval("behind > @_SURE * behind_se", local_dict={"_SURE": _SURE})
+        if sure.all():
+            how = "beyond chance"
+        elif sure.any():
+            level = ", ".join(str(name) for name in sure.index[~sure])
+            how = f"but it cannot be told from {level} (less than {_SURE:g} standard errors)"
+        else:
+            how = f"which is no lead to rely on (less than {_SURE:g} standard errors)"
+        return f"Over {bars} bars {best} is ahead of {'; '.join(rivals)}: {how}"
+
+
+def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
+    r"""Score the one-bar forecasts of fitted models on later prices.
+
+    $$\log p(y_t \mid y_{<t}), \quad \mathrm{CRPS}_t = \int (F_t(v) - 1\{v \ge y_t\})^2 \, dv, \quad
+    \mathrm{PIT}_t = F_t(y_t)$$
+
+    Each fit's filter runs on from its own last training row through all rows of `later` after it, its
+    noise draws reweighted by what they foresee, as `OnlineFilter` does, but not refitted. Scored are
+    the rows after the last training row of all. Log scores are of prices, whatever the transform, so
+    that models of log prices, prices and returns compare.
+    Standard errors of differences allow for autocorrelation (Newey and West).
+
+    Args:
+        fits: fits of one target by name; their hedges may differ.
+        later: prices with a column for each ticker of each fit.
+
+    Returns:
+        A `Comparison`; `.verdict()` says it in words.
+
+    Raises:
+        ValueError: different targets, a missing column, or fewer than 30 common rows that no fit has
+            seen.
+
+    Source: Gneiting and Raftery (2007), Strictly proper scoring rules, prediction, and estimation,
+    JASA 102; Diebold and Mariano (1995), Comparing predictive accuracy, JBES 13.
+
+    Example:
+        >>> from kfmodels import Discounted, HedgeData, datasets, fit, hedge_ratio_model
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+        >>> year = data.after("2019-01-01").before("2020-01-01")
+        >>> known = {"delta": {"beta": 1e-3, "alpha": 0.9}, "obs_scale": 0.003}
+        >>> fits = {
+        ...     "constant": fit(year, hedge_ratio_model(**known)),
+        ...     "discounted": fit(year, hedge_ratio_model(**known, noise=Discounted(20.0))),
+        ... }
+        >>> compare(fits, datasets.stocks().loc["2020"]).table.index[0]
+        'discounted'
+    """
+    if not isinstance(fits, Mapping) or not fits:
+        raise ValueError("compare takes at least one fit by name: {name: fit}")
+    for name, fitted in fits.items():
+        if not isinstance(fitted, HedgeFit):
+            raise ValueError(f"{name} is no HedgeFit, made by fit(data, model), but {type(fitted)}")
+    targets = {fitted.target for fitted in fits.values()}
+    if len(targets) > 1:
+        raise ValueError(
+            f"the fits have different targets ({', '.join(sorted(targets))}): compare fits of one"
+        )
+    scored = {name: _scored(name, fitted, later) for name, fitted in fits.items()}
+    last = max(fitted.fit_until for fitted in fits.values())
+    words = ("log_score", "crps", "pit", "z")
+    parts = {
+        word: pd.DataFrame({name: table[word] for name, table in scored.items()}) for word in words
+    }
+    common = parts["log_score"].dropna().index
+    common = common[common > last]
+    if len(common) < MIN_ROWS:
+        raise ValueError(
+            f"only {len(common)} rows later than {day(last)} have a price of every ticker of every "
+            f"fit; {MIN_ROWS} are needed"
+        )
+    log_scores, crps, pit, z = (pd.DataFrame(parts[word].loc[common]) for word in words)
+    table = _summed_up(log_scores, crps, pit, z)
+    return Comparison(table, _by_year(z), pit, log_scores, z)
+
+
+def _scored(name: str, fitted: HedgeFit, prices: pd.DataFrame) -> pd.DataFrame:
+    """One row a bar after the fit's last training row: log score, CRPS, PIT and z; NaN at gaps."""
+    live = fitted.online()
+    names = [live.target, *live.hedges]
+    try:
+        later = rows_after(prices, fitted.fit_until, names)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be scored: {error}") from error
+    rows = []
+    for at, row in zip(later.index, later.to_numpy(float), strict=True):
+        known = not np.isnan(row).any() and (
+            live.transform != "return" or live.last_prices is not None
+        )
+        ahead = live.predictive(x=row[1:]) if known else None
+        before = live.last_prices
+        tick = live.update(y=row[0], x=row[1:], at=at)
+        if ahead is None:
+            rows.append([np.nan] * 4)
+            continue
+        log_slope = _log_slope(live, float(row[0]), before)
+        rows.append([tick.log_score + log_slope, *_against(ahead, live, row[0], before), tick.z])
+    return pd.DataFrame(rows, index=later.index, columns=["log_score", "crps", "pit", "z"])
+
+
+def _value(live: OnlineFilter, price: Any, before: Any) -> Any:
+    """The transformed price."""
+    if live.transform == "log":
+        return np.log(price)
+    return price if live.transform == "level" else price / before[0] - 1
+
+
+def _price(live: OnlineFilter, value: np.ndarray, before: Any) -> np.ndarray:
+    if live.transform == "log":
+        return np.exp(value)
+    return value if live.transform == "level" else before[0] * (1 + value)
+
+
+def _log_slope(live: OnlineFilter, price: float, before: Any) -> float:
+    """Log of what a density of the transformed price is multiplied by to be one of the price."""
+    if live.transform == "log":
+        return -float(np.log(price))
+    return 0.0 if live.transform == "level" else -float(np.log(before[0]))
+
+
+def distribution(ahead: Predictive, values: np.ndarray) -> np.ndarray:
+    """Probability that the transformed target is at most each of `values`."""
+    away = (np.asarray(values)[..., None] - ahead.mean) / ahead.scale
+    below = ndtr(away) if ahead.dof is None else stdtr(ahead.dof, away)
+    return below @ ahead.weights
+
+
+def _against(
+    ahead: Predictive, live: OnlineFilter, price: float, before: Any
+) -> tuple[float, float]:
+    """CRPS in currency, and probability integral transform, of one price."""
+    value = float(_value(live, price, before))
+    centre = ahead.mean @ ahead.weights
+    wide = float(ahead.scale.max() + np.ptp(ahead.mean))
+    nodes = centre + _REACH * wide * _NODES
+    nodes = np.sort(np.append(nodes, [value, value]))
+    below = distribution(ahead, nodes)
+    after = np.arange(len(nodes)) > np.searchsorted(nodes, value)
+    crps = np.trapezoid((below - after) ** 2, _price(live, nodes, before))
+    return float(crps), float(distribution(ahead, np.array(value)))
+
+
+def _summed_up(
+    log_scores: pd.DataFrame, crps: pd.DataFrame, pit: pd.DataFrame, z: pd.DataFrame
+) -> pd.DataFrame:
+    mean = log_scores.mean().sort_values(ascending=False)
+    best = log_scores[mean.index[0]]
+    table = pd.DataFrame(
+        {
+            "log_score": mean,
+            "behind": mean.iloc[0] - mean,
+            "behind_se": {
+                name: standard_error((best - log_scores[name]).to_numpy()) for name in mean.index
+            },
+            "crps": crps.mean(),
+            "inside_50": ((pit - 0.5).abs() < 0.25).mean(),
+            "inside_90": ((pit - 0.5).abs() < 0.45).mean(),
+            "z_sd": z.std(),
+        }
+    )
+    return table.loc[mean.index].assign(bars=len(log_scores)).rename_axis("model")
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Standard error of the mean of a series that may be autocorrelated.
+
+    Source: Newey and West (1987), Econometrica 55; Bartlett weights, floor(4 (T / 100)^(2/9)) lags.
+    """
+    away = values - values.mean()
+    rows = len(away)
+    lags = int(4 * (rows / 100) ** (2 / 9))
+    long_run = away @ away / rows
+    for lag in range(1, lags + 1):
+        long_run += 2 * (1 - lag / (lags + 1)) * (away[lag:] @ away[:-lag]) / rows
+    return float(np.sqrt(max(long_run, 0.0) / rows))
+
+
+def _by_year(z: pd.DataFrame) -> pd.DataFrame:
+    years: Any = pd.Index(np.arange(len(z)) // 252, name="block of 252")
+    if isinstance(z.index, pd.DatetimeIndex):
+        years = z.index.year.rename("year")
+    return pd.DataFrame(z.groupby(years).std())

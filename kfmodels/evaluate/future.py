@@ -1,0 +1,136 @@
+"""Leave-future-out cross-validation: how well a model forecast its own rows, refitted on the way."""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
+from kfmodels.evaluate.sensitivity import check_inferred
+from kfmodels.fitting import tree as trees
+from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.fitting.passes import NoiseDraws, Rows
+from kfmodels.kalman import scan
+from kfmodels.sampling.nuts import NUTS, fit
+
+if TYPE_CHECKING:
+    from xarray import DataArray
+
+_DRAWS = 1000
+"""Draws per refit that are weighed; each needs the density of every row."""
+
+
+def leave_future_out(
+    fitted: HedgeFit,
+    *,
+    min_observations: int,
+    horizon: int = 1,
+    method: NUTS = NUTS(),
+    seed: int = 0,
+) -> Any:
+    r"""Expected log density of the next bars, each given only the bars before it.
+
+    $$\sum_i \log p(y_{i:i+h} \mid y_{<i})$$
+
+    The noise posterior of the first `min_observations` rows is carried on by importance weights and
+    refitted where they fail (Pareto k-hat above 0.7). For later dates that no fit has seen, `compare`
+    is the cheaper and the plainer test.
+
+    Args:
+        fitted: whose model and rows are used.
+        min_observations: complete rows of the first fit; 30 at least.
+        horizon: bars that are forecast together.
+        method: how to refit.
+        seed: of the refits.
+
+    Returns:
+        ArviZ's `ELPDDataLFO`: `elpd`, `se`, `elpd_i` (by bar), `pareto_k`, `n_refits`.
+
+    Raises:
+        ValueError: too few rows before the first forecast, or none after it.
+
+    Source: Buerkner, Gabry and Vehtari (2020), Approximate leave-future-out cross-validation for
+    Bayesian time series models, Journal of Statistical Computation and Simulation 90. Computed by
+    ArviZ (`lfo_cv`).
+
+    Example:
+        >>> from kfmodels import HedgeData, datasets
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+        >>> year, quick = data.after("2019-01-01").before("2020-01-01"), NUTS(draws=500, chains=2)
+        >>> fitted = fit(year, method=quick, progress=False)
+        >>> found = leave_future_out(fitted, min_observations=240, method=quick)
+        >>> found.n_data_points, bool(found.elpd > 0)
+        (12, True)
+    """
+    from arviz_stats.loo.lfo_cv import lfo_cv
+    from arviz_stats.loo.wrapper import SamplingWrapper
+    from xarray import Dataset, DataTree
+
+    check_inferred(fitted)
+    data, model = fitted.data, fitted.model
+    seen = np.flatnonzero(data.observed)
+    if not MIN_ROWS <= min_observations <= len(seen) - horizon:
+        raise ValueError(
+            f"min_observations={min_observations} and horizon={horizon} do not fit into {len(seen)} "
+            f"complete rows: at least {MIN_ROWS} before the first forecast and the horizon after it"
+        )
+
+    class Refit(SamplingWrapper):
+        """What ArviZ asks for a refit on the rows up to a date."""
+
+        def sel_observations(self, idx: Any) -> tuple[Any, Any]:
+            return int(np.min(idx)), idx
+
+        def sample(self, modified_observed_data: Any) -> Any:
+            rows = data.before(data.index[seen[modified_observed_data]])
+            self.last = fit(rows, model, method=method, seed=seed, progress=False)
+            return self.last
+
+        def get_inference_data(self, fitted_model: Any) -> Any:
+            return DataTree.from_dict(_inferred(fitted_model))
+
+        def log_likelihood__i(self, excluded_obs: Any, idata__i: Any) -> Any:
+            return _by_bar(self.last, data).isel(time=excluded_obs)
+
+    whole = _inferred(fitted) | {"log_likelihood": Dataset({"y": _by_bar(fitted, data)})}
+    return lfo_cv(
+        DataTree.from_dict(whole),
+        wrapper=Refit(model=model),
+        min_observations=min_observations,
+        forecast_horizon=horizon,
+        pointwise=True,
+    )
+
+
+def _inferred(fitted: HedgeFit) -> dict[str, Any]:
+    """The posterior of what was inferred, without what follows from it (a memory may be infinite)."""
+    tree: trees.Tree = fitted.tree
+    return {"posterior": tree["posterior"].to_dataset()[list(tree["log_prior"].data_vars)]}
+
+
+def _by_bar(fitted: HedgeFit, data: HedgeData) -> "DataArray":
+    """Log density of every complete row given those before, dims chain, draw, time; draws thinned."""
+    from xarray import DataArray
+
+    tree: trees.Tree = fitted.tree
+    chains, length = tree["posterior"]["obs_scale"].shape
+    kept = np.arange(0, length, max(1, chains * length // _DRAWS))
+    picked = (np.arange(chains)[:, None] * length + kept).ravel()
+    draws = trees.every_draw(tree)
+    of_draws = {k: v for k, v in draws._asdict().items() if k != "moving" and v is not None}
+    thinned = draws._replace(**{k: np.asarray(v)[picked] for k, v in of_draws.items()})
+    with jax.enable_x64(True):
+        density = np.asarray(_log_density(trees.rows(tree, data), thinned))
+    density = density[data.observed]
+    shape = (chains, len(kept), len(density))
+    return DataArray(
+        density.T.reshape(shape),
+        dims=("chain", "draw", "time"),
+        coords={"chain": np.arange(chains), "draw": kept, "time": np.arange(len(density))},
+    )
+
+
+@jax.jit
+def _log_density(rows: Rows, draws: NoiseDraws) -> Any:
+    """Log density (time, draw)."""
+    return scan.filter(*draws.over(rows)).log_density

@@ -1,0 +1,323 @@
+"""The likelihood as a landscape over the noise: its peaks, and whether static is one of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from kfmodels.data.hedge_data import HedgeData
+from kfmodels.model.assumptions import RandomWalk, StateDiscount
+from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs, hedge_ratio_model
+from kfmodels.model.priors import (
+    LEAST_VARIANCE_MEMORY,
+    Absolute,
+    memory_to_q,
+    q_to_delta,
+    q_to_memory,
+)
+from kfmodels.sampling import prior as priors
+from kfmodels.sampling.posterior import of_recursion
+
+NEAR_THE_TOP = 2.0
+"""Nats below the top within which a static ratio is not ruled out (95 % for one parameter)."""
+
+VALLEY = 0.5
+"""Nats by which the way between two peaks must sink below the lower for them to count as two."""
+
+_NOTHING = 0.005
+_MIN_MASS = 0.01
+_DEPTH = 15.0
+"""Nats below the top under which a cell holds no mass worth counting."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Log likelihood on a grid of (effective memory of beta, memory of alpha, third), static first.
+
+    The axes are what the data know apart from each other: `beta_memory` is the memory of `q_beta` over
+    the whole one-bar forecast variance, the bars over which the ratio is learnt; `third` is the sd of
+    that forecast, `obs_scale` widened by what the intercept moves. (Beside a fast intercept, q and
+    obs_scale one by one form a ridge.) With `Discounted` noise `third` is `variance_memory`. `third`
+    has the shape of the grid: for each pair of memories the sds about the one that fits it best.
+
+    `log_likelihood` and `log_posterior` have the shape of the grid; index 0 of the first axis is the
+    ratio that does not move at all (memory inf), where there is no prior density and `log_posterior`
+    is -inf. An axis of something that is not inferred has length 1. `modes` lists the peaks of the
+    posterior with the `mass` about each, `notes` says in words what an average over it would hide.
+    """
+
+    hedge: str
+    beta_memory: np.ndarray
+    alpha_memory: np.ndarray
+    third: np.ndarray
+    third_name: str
+    log_likelihood: np.ndarray
+    log_posterior: np.ndarray
+    modes: pd.DataFrame
+    notes: tuple[str, ...]
+
+    def profile(self, axis: int = 0) -> pd.Series:
+        """Best log likelihood along a memory (axis 0 beta, 1 alpha), relative to the top."""
+        best = self.log_likelihood.max(axis=(1 - axis, 2)) - self.log_likelihood.max()
+        name, spots = (("beta_memory", self.beta_memory), ("alpha_memory", self.alpha_memory))[axis]
+        return pd.Series(best, pd.Index(spots, name=name), name="log_likelihood")
+
+
+def likelihood_surface(
+    data: HedgeData,
+    model: HedgeRatioModel | None = None,
+    *,
+    hedge: str | None = None,
+    memories: Sequence[float] = (1.002, 3000.0),
+    points: tuple[int, int, int] = (48, 32, 24),
+) -> Surface:
+    """Evaluate the likelihood over memories and noise, and name what an average would hide.
+
+    Args:
+        data: the training rows.
+        model: whose priors and assumptions are used; each of its deltas needs a prior to be scanned.
+        hedge: which hedge's memory is the first axis, by default the first; the others are held at
+            their prior medians.
+        memories: ends of the memory axes, in bars.
+        points: grid points per axis.
+
+    Raises:
+        ValueError: the speed of the ratio is fixed or Absolute, an unknown hedge, memories not above 1,
+            or too few points.
+
+    Source: the flat likelihood near a static ratio: Shephard (1993), Distribution of the ML estimator
+    of an MA(1) and a local level model, Econometric Theory 9.
+
+    Example:
+        >>> from kfmodels import HedgeData, datasets
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+        >>> surface = likelihood_surface(data.after("2021-06-01"), points=(20, 12, 12))
+        >>> surface.log_likelihood.shape
+        (21, 12, 12)
+    """
+    model = hedge_ratio_model() if model is None else model
+    low, high = memories
+    if not 1 < low < high < np.inf:
+        raise ValueError(f"memories are bars, 1 < low < high, not {low} .. {high}")
+    if isinstance(model.beta_delta, Absolute) or isinstance(model.alpha_delta, Absolute):
+        raise ValueError(
+            "an Absolute delta has no memory of its own to scan; use Memory, or a number for the "
+            "intercept"
+        )
+    if len(points) != 3 or min(points[::2]) < 3 or points[1] < 1:
+        raise ValueError(
+            f"points are three numbers of grid points, 3 or more for beta and the third, not {points}"
+        )
+    hedge = data.hedges[0] if hedge is None else hedge
+    if hedge not in data.hedges:
+        raise ValueError(f"{hedge} is not among the hedges: {', '.join(data.hedges)}")
+    inputs = model.inputs(data)
+    with jax.enable_x64(True):
+        inferred = priors.inferred(inputs, model)
+        if "delta_beta" not in inferred:
+            raise ValueError(
+                "the speed of the ratio is fixed in this model: give delta a prior, as in "
+                'delta={"beta": Memory(60, low=15, high=250)}'
+            )
+        numbers = np.arange(999, dtype=np.uint32)
+        drawn = jax.device_get(priors.draw(numbers, np.uint32(0), inputs, model=model)[1])
+        middle = {name: np.median(drawn[name], axis=0) for name in inferred}
+        number = data.hedges.index(hedge)
+        axes, third = _axes(inferred, drawn, low, high, points)
+        rows = int(data.observed.sum())
+        still = _q_of_level(drawn, model)
+        found = [
+            _slice(memory, axes, third, middle, number, inputs, model, rows, still)
+            for memory in (np.inf, *axes[0])
+        ]
+    likelihood, posterior, last = (np.array(part) for part in zip(*found, strict=True))
+    beta = np.append(np.inf, axes[0])
+    posterior[0] = -np.inf
+    modes = _modes(beta[1:], axes[1], last[1:], third, posterior[1:], likelihood[1:])
+    notes = _notes(hedge, len(data), likelihood, modes)
+    if third == "variance_memory" and "obs_scale" in inferred:
+        notes = (*notes, "obs_scale, where the variance starts, is held at its prior median here")
+    if any(name.startswith("gap_") for name in inferred):
+        notes = (*notes, "what closed periods are worth is held at its prior median here")
+    return Surface(hedge, beta, axes[1], last, third, likelihood, posterior, modes, notes)
+
+
+def _q_of_level(drawn: dict[str, np.ndarray], model: HedgeRatioModel) -> float:
+    """q of an intercept that moves at a fixed speed; 0 where it does not move or is inferred."""
+    fixed = model.intercept == "random_walk" and isinstance(model.drift, RandomWalk)
+    return float(np.median(drawn["q"][:, -1])) if fixed and "delta_alpha" not in drawn else 0.0
+
+
+def _axes(
+    inferred: dict[str, Any],
+    drawn: dict[str, np.ndarray],
+    low: float,
+    high: float,
+    points: tuple[int, int, int],
+) -> tuple[list[np.ndarray], str]:
+    """Memories evenly spaced in log q; and the third axis, or its place among the sds that fit."""
+    first, last = np.log([memory_to_q(low), memory_to_q(high)])
+    beta, alpha = (q_to_memory(np.exp(np.linspace(first, last, count))) for count in points[:2])
+    if "delta_alpha" not in inferred:
+        alpha = np.array([np.nan])
+    if "variance_memory" in inferred:
+        spans = np.exp(np.linspace(np.log(1.0), np.log(300.0), points[2]))
+        return [beta, alpha, LEAST_VARIANCE_MEMORY + spans], "variance_memory"
+    if "obs_scale" in inferred:
+        return [beta, alpha, np.linspace(-5.0, 5.0, points[2])], "forecast_sd"
+    return [beta, alpha, np.array([float(np.median(drawn["obs_scale"]))])], "obs_scale"
+
+
+def _slice(
+    memory: float,
+    axes: list[np.ndarray],
+    third: str,
+    middle: dict[str, Any],
+    number: int,
+    inputs: Inputs,
+    model: HedgeRatioModel,
+    rows: int,
+    still: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log likelihood, log posterior and third value over (alpha, third) at one memory of beta."""
+    alphas, count = len(axes[1]), len(axes[2])
+    alpha = np.repeat(axes[1], count)
+    q_alpha = memory_to_q(alpha) if "delta_alpha" in middle else np.full(len(alpha), still)
+    # forecast over observation variance of a level that moves this fast
+    wider = 1 + (q_alpha + np.sqrt(q_alpha**2 + 4 * q_alpha)) / 2
+    q = wider * (memory_to_q(memory) if np.isfinite(memory) else 1e-12)
+    sites = {k: np.broadcast_to(v, (len(alpha), *np.shape(v))).copy() for k, v in middle.items()}
+    if sites["delta_beta"].ndim == 2:
+        sites["delta_beta"][:, number] = q_to_delta(q)
+    else:
+        sites["delta_beta"] = q_to_delta(q)
+    if "delta_alpha" in sites:
+        sites["delta_alpha"] = q_to_delta(q_alpha)
+    stays = np.array(0.0 if np.isinf(memory) else 1.0)
+
+    def heights(last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if third in sites:
+            sites[third] = last
+        elif third == "forecast_sd":
+            sites["obs_scale"] = last / np.sqrt(wider)
+        found = _evaluate(sites, stays, inputs, model=model, number=number)
+        likelihood, prior = jax.device_get(found)
+        return likelihood, likelihood + prior
+
+    last = np.tile(axes[2], alphas)
+    if third == "forecast_sd":
+        best = np.full(len(alpha), float(inputs.typical_move))
+        for _ in range(3):
+            # -T log s - A / (2 s^2) through two sds tells A, and the best sd is sqrt(A / T)
+            first, second = heights(best)[0], heights(1.2 * best)[0]
+            total = 2 * (rows * np.log(1.2) - (first - second)) / (1 - 1 / 1.44)
+            best = best * np.sqrt(np.maximum(total / rows, 1e-6))
+        last = best * np.exp(last / np.sqrt(2 * rows))
+    likelihood, posterior = heights(last)
+    shape = (alphas, count)
+    return likelihood.reshape(shape), posterior.reshape(shape), last.reshape(shape)
+
+
+@partial(jax.jit, static_argnames=("model", "number"))
+def _evaluate(
+    sites: dict[str, Any], stays: Any, inputs: Inputs, *, model: HedgeRatioModel, number: int
+) -> tuple[Any, Any]:
+    every = priors.complete(sites, inputs, model=model)
+    columns = np.arange(every["q"].shape[1])
+    mine = columns >= 0 if isinstance(model.drift, StateDiscount) else columns == number
+    noise = of_recursion(every)
+    noise["q"] = noise["q"] * jax.numpy.where(mine, stays, 1.0)
+    likelihood = model.log_likelihood(inputs, **noise)
+    return likelihood, sum(priors.log_density(sites, inputs, model=model).values())
+
+
+def _modes(
+    beta: np.ndarray,
+    alpha: np.ndarray,
+    last: np.ndarray,
+    third: str,
+    posterior: np.ndarray,
+    likelihood: np.ndarray,
+) -> pd.DataFrame:
+    """Peaks of the posterior, each with the share of the mass that is nearer to it than to others."""
+    peaks, basin = np.unique(_summits(posterior), return_inverse=True)
+    mass = np.exp(posterior - posterior.max()).ravel()
+    share = np.bincount(basin.ravel(), mass / mass.sum(), len(peaks))
+    rows = []
+    for peak, part in sorted(zip(peaks, share, strict=True), key=lambda pair: -pair[1]):
+        i, j, k = np.unravel_index(peak, posterior.shape)
+        if part >= _MIN_MASS or not rows:
+            rows.append([beta[i], alpha[j], last[i, j, k], part, likelihood[i, j, k]])
+    names = ["beta_memory", "alpha_memory", third, "mass", "log_likelihood"]
+    return pd.DataFrame(rows, columns=names).rename_axis("mode")
+
+
+def _summits(height: np.ndarray) -> np.ndarray:
+    """Flat index of its peak for every cell; those too low to hold any mass go to the highest.
+
+    Cells are flooded from the top down; two peaks count as one where the way between them sinks less
+    than `VALLEY` below the lower.
+    """
+    padded = np.pad(height, 1, constant_values=-np.inf)
+    values = padded.ravel()
+    strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
+    around = [int((np.array(shift) - 1) @ strides) for shift in np.ndindex(3, 3, 3)]
+    order = np.argsort(-values, kind="stable")
+    order = order[values[order] > values.max() - _DEPTH].tolist()
+    parent: dict[int, int] = {}
+
+    def peak(cell: int) -> int:
+        while parent[cell] != cell:
+            parent[cell] = parent[parent[cell]]
+            cell = parent[cell]
+        return cell
+
+    for cell in order:
+        roots = {peak(cell + step) for step in around if cell + step in parent}
+        highest = max(roots, key=values.__getitem__, default=cell)
+        parent[cell] = highest
+        for root in roots - {highest}:
+            if values[root] - values[cell] < VALLEY:
+                parent[root] = highest
+    label = np.full(values.size, order[0])
+    label[order] = [peak(cell) for cell in order]
+    inner = label.reshape(padded.shape)[1:-1, 1:-1, 1:-1]
+    return np.ravel_multi_index(
+        tuple(part - 1 for part in np.unravel_index(inner, padded.shape)), height.shape
+    )
+
+
+def _notes(hedge: str, rows: int, likelihood: np.ndarray, modes: pd.DataFrame) -> tuple[str, ...]:
+    found = []
+    below = float(likelihood[1:].max() - likelihood[0].max())
+    if below < NEAR_THE_TOP:
+        how = (
+            f"No ratio to {hedge} that moves fits better than a static one"
+            if below < _NOTHING
+            else f"A static ratio to {hedge} is only {below:.2f} nats below the best that moves"
+        )
+        found.append(
+            f"{how}: these rows cannot tell it from static, and the prior decides how fast it may be"
+        )
+    else:
+        found.append(f"A static ratio to {hedge} is {below:.1f} nats below the best that moves")
+    if len(modes) > 1:
+        listed = "; ".join(
+            f"{memory:.3g} bars ({mass:.0%})"
+            for memory, mass in modes[["beta_memory", "mass"]].to_numpy().tolist()
+        )
+        found.append(
+            f"The posterior has {len(modes)} peaks, at effective memories of {hedge} of {listed}: "
+            "an average lies between them and is neither"
+        )
+    highest = float(modes["beta_memory"].iloc[0])
+    if highest > rows:
+        found.append(
+            f"The peak with most mass forgets in {highest:.0f} bars, more than the {rows} rows there "
+            "are: in effect static"
+        )
+    return tuple(found)

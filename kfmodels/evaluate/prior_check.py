@@ -1,0 +1,264 @@
+"""A prior and a posterior in the words of the desk, side by side; and what a prior thinks plausible."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from kfmodels.data.hedge_data import HedgeData
+from kfmodels.fitting import tree as trees
+from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.model import gaps as closed
+from kfmodels.model.assumptions import Constant, RandomWalk, Weak
+from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs, typical_move
+from kfmodels.model.priors import q_to_gain
+from kfmodels.sampling import prior as priors
+from kfmodels.sampling.posterior import PRIOR_DRAWS, of_recursion
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+MONTH = 21
+"""Bars of the month in which a ratio is said to move."""
+
+_ENDS = [0.05, 0.5, 0.95]
+_NAMES = ["lower", "median", "upper"]
+
+
+def prior_summary(model: HedgeRatioModel, data: HedgeData, *, seed: int = 0) -> pd.DataFrame:
+    """What a model believes before the data, each statement shown back in all the other words.
+
+    Args:
+        model: from `hedge_ratio_model(...)`.
+        data: whose units and moves the words refer to.
+        seed: of the 1000 draws from the prior.
+
+    Returns:
+        Rows by coefficient and word: `delta`, `q`, `gain`, `memory` (bars), `monthly_move` (sd of what
+        the coefficient moves in 21 bars, in its own units, at the typical variance where that is
+        `Discounted`) and, for a hedge ratio, `monthly_share`,
+        the same over the size of the ratio by least squares on changes; then `noise` with `obs_scale`
+        and `variance_memory`, and each kind of closed period with `gap_bars` and `gap_noise`. Columns
+        `lower`, `median`, `upper`: 90 % of the prior.
+
+    Example:
+        >>> from kfmodels import HedgeData, Moves, datasets, hedge_ratio_model
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+        >>> model = hedge_ratio_model(delta={"beta": Moves(0.05, low=0.01, high=0.25)})
+        >>> prior_summary(model, data).loc[("PEP", "monthly_share"), "median"].round(2)
+        np.float64(0.05)
+    """
+    with jax.enable_x64(True):
+        sites = _prior_draws(model, model.inputs(data), PRIOR_DRAWS, seed)
+    return _in_words(sites, data, model)
+
+
+def prior_and_posterior(fitted: HedgeFit) -> pd.DataFrame:
+    """What was believed before the data and what after, in the words of `prior_summary`.
+
+    Returns:
+        Rows as in `prior_summary`; column blocks `prior` and `posterior`, and `narrowed`: how many
+        times narrower the 90 % interval of the logarithm has become.
+    """
+    if not isinstance(fitted, HedgeFit):
+        raise ValueError(f"a HedgeFit is needed, made by fit(data, model), not {type(fitted)}")
+    tree: trees.Tree = fitted.tree
+    both = {}
+    for group in ("prior", "posterior"):
+        held = tree[group].to_dataset()
+        names = ("delta", "q", "memory", "state_var", "obs_scale", "variance_memory")
+        names += ("gap_bars", "gap_noise")
+        sites = trees.flat({name: held[name].values for name in names if name in held})
+        both[group] = _in_words(sites, fitted.data, fitted.model)
+    table = pd.concat(both, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        widths = [np.log(both[k]["upper"]) - np.log(both[k]["lower"]) for k in both]
+        table[("narrowed", "")] = widths[0] / widths[1]
+    return table
+
+
+@dataclass(frozen=True, eq=False)
+class PriorPredictive:
+    """Paths that a prior considers plausible over given regressors.
+
+    `paths` holds, by draw and date, `ratio` (dims draw, time, hedge), `target` (transformed price) and
+    `spread` (innovation under the noise that made the path), NaN at gaps. `table` sums them up beside
+    the data.
+    """
+
+    paths: "Dataset"
+    table: pd.DataFrame
+
+
+def prior_predictive(
+    model: HedgeRatioModel, data: HedgeData, *, draws: int = 200, seed: int = 0
+) -> PriorPredictive:
+    r"""Hedge ratios, targets and spreads drawn from the prior over the user's own regressors.
+
+    $$\mathrm{noise} \sim p, \quad \beta_{1:T}, y_{1:T} \sim p(\cdot \mid x_{1:T}, \mathrm{noise})$$
+
+    Every path starts near the ratio of least squares on changes and the first price of the target,
+    whatever start the model has: what is asked here is how fast things move, not where they begin.
+    A `Discounted` variance stays at what a typical one-bar move leaves of it: run forward, such a
+    variance multiplies itself to any size, and was never meant to.
+
+    Args:
+        draws: number of paths.
+        seed: of the draws.
+
+    Returns:
+        A `PriorPredictive`; the rows of its `table` are the sd of what each ratio moves in 21 bars,
+        its range over all rows, the sd of the spread and of the target's one-bar move, with the 90 %
+        range over paths and, in `data`, the same of the data where it can be seen: of a 60-bar rolling
+        regression on changes (which adds its own error to the ratio), of the one-bar move that a
+        constant hedge leaves over, and of the target.
+
+    Raises:
+        ValueError: fewer than 20 draws, or no more rows than a month.
+
+    Source: Gabry, Simpson, Vehtari, Betancourt and Gelman (2019), Visualization in Bayesian workflow,
+    JRSS A 182.
+
+    Example:
+        >>> from kfmodels import HedgeData, datasets, hedge_ratio_model
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+        >>> drawn = prior_predictive(hedge_ratio_model(), data.after("2021-06-01"), draws=50)
+        >>> dict(drawn.paths["ratio"].sizes)
+        {'draw': 50, 'time': 399, 'hedge': 1}
+    """
+    from xarray import Dataset
+
+    if draws < 20:
+        raise ValueError(f"draws={draws} are too few to sum up; 20 at least")
+    if len(data) <= MONTH:
+        raise ValueError(f"{len(data)} rows are no more than a month of {MONTH}: give more")
+    inputs, size = model.inputs(data), typical_move(data)
+    coordinates = model.coordinates(data)
+    ratio, _ = _static(data)
+    inner = ratio * coordinates.scale
+    n = coordinates.coefficients
+    first = int(np.argmax(data.observed))
+    mean = np.zeros(n)
+    mean[: len(ratio)] = inner
+    if coordinates.intercept:
+        mean[-1] = inputs.y[first] - inputs.design[first, : len(ratio)] @ inner
+    start = np.eye(n) * size[0] ** 2 / 60  # as if a quarter's rows had been seen
+    inputs = inputs._replace(start_mean=mean, start_cov=start)
+    plain = replace(model, initial=Weak(), noise=Constant())
+    with jax.enable_x64(True):
+        sites = _prior_draws(model, inputs, draws, seed)
+        key = np.array([seed, draws], np.uint32)
+        sites["obs_scale"] = _settled_scale(model, inputs, sites)
+        path, target, spread = jax.device_get(_paths(sites, inputs, key, model=plain))
+    ratios = path[..., : len(ratio)] / coordinates.scale
+    seen = data.observed
+    paths = Dataset(
+        {
+            "ratio": (("draw", "time", "hedge"), ratios),
+            "target": (("draw", "time"), np.where(seen, target + coordinates.offset, np.nan)),
+            "spread": (("draw", "time"), np.where(seen, spread, np.nan)),
+        },
+        coords={"time": np.asarray(data.index), "hedge": list(data.hedges)},
+    )
+    return PriorPredictive(paths, _plausible(paths, data, size[0]))
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _paths(sites: dict[str, Any], inputs: Inputs, key: Any, *, model: HedgeRatioModel) -> Any:
+    """Coefficients (draw, time, coef), target and innovation (draw, time) under each noise draw."""
+    one, other = jax.random.split(jax.random.wrap_key_data(key))
+    noise = of_recursion(sites)
+    noise.pop("variance_memory", None)  # the variance stays where it is
+    law = model.regression(inputs, **noise)
+    target = law.sample(one)
+    return law.sample_path(other, target), target, law.filter(target).error
+
+
+def _prior_draws(model: HedgeRatioModel, inputs: Inputs, count: int, seed: int) -> dict[str, Any]:
+    numbers = np.arange(count, dtype=np.uint32)
+    return jax.device_get(priors.draw(numbers, np.uint32(seed), inputs, model=model)[1])
+
+
+def _coefficients(model: HedgeRatioModel, data: HedgeData) -> tuple[str, ...]:
+    return data.hedges if model.intercept == "none" else (*data.hedges, "alpha")
+
+
+def _settled_scale(model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]) -> np.ndarray:
+    """Sd of the observation noise that moves are measured against, by draw."""
+    moving = model.intercept == "random_walk"
+    q_alpha = sites["q"][:, -1] if moving else np.zeros(len(sites["q"]))
+    with jax.enable_x64(True):
+        return np.sqrt(np.asarray(model.settled_var(inputs, sites["obs_scale"] ** 2, q_alpha)))
+
+
+def _in_words(sites: dict[str, Any], data: HedgeData, model: HedgeRatioModel) -> pd.DataFrame:
+    """Quantiles of every word, rows by coefficient and word; sites are (draw, ...)."""
+    rows = {}
+    inputs = model.inputs(data)
+    size = inputs.typical_ratio
+    step_var = sites["state_var"]
+    if isinstance(model.drift, RandomWalk):  # at one variance, before and after the data
+        noise_var = _settled_scale(model, inputs, sites)[:, None] ** 2
+        step_var = sites["q"] * noise_var / inputs.scales**2
+    for number, name in enumerate(_coefficients(model, data)):
+        moved = np.sqrt(MONTH * step_var[:, number])
+        words = {word: sites[word][:, number] for word in ("delta", "q")}
+        words |= {"gain": q_to_gain(sites["q"][:, number]), "memory": sites["memory"][:, number]}
+        words["monthly_move"] = moved
+        if name != "alpha":
+            words["monthly_share"] = moved / size[number]
+        rows |= {(name, word): value for word, value in words.items()}
+    for word in ("obs_scale", "variance_memory"):
+        if word in sites:
+            rows[("noise", word)] = sites[word]
+    for number, kind in enumerate(closed.kinds(model.gaps, data)):
+        for word in ("gap_bars", "gap_noise"):
+            rows[(kind, word)] = sites[word][:, number]
+    found = {row: np.quantile(value, _ENDS, method="nearest") for row, value in rows.items()}
+    table = pd.DataFrame.from_dict(found, orient="index", columns=_NAMES)
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["coefficient", "word"])
+    return table
+
+
+def _static(data: HedgeData) -> tuple[np.ndarray, np.ndarray]:
+    """Least squares on changes: the ratio, and the changes [target, hedges...] it was found on."""
+    table = np.column_stack([data.y, data.x])[data.observed]
+    moves = table if data.transform == "return" else np.diff(table, axis=0)
+    return np.linalg.lstsq(moves[:, 1:], moves[:, 0], rcond=None)[0], moves
+
+
+def _plausible(paths: "Dataset", data: HedgeData, left_over: float) -> pd.DataFrame:
+    _, moves = _static(data)
+    rolled = np.array(
+        [
+            np.linalg.lstsq(part[:, 1:], part[:, 0], rcond=None)[0]
+            for part in (moves[end - 60 : end] for end in range(60, len(moves) + 1))
+        ]
+    ).reshape(-1, len(data.hedges))
+    drawn, seen = {}, {}
+    for number, name in enumerate(data.hedges):
+        ratio = paths["ratio"].values[:, :, number]
+        month, span = f"{name}: sd of a 21-bar move of the ratio", f"{name}: range of the ratio"
+        drawn[month] = (ratio[:, MONTH:] - ratio[:, :-MONTH]).std(1)
+        drawn[span] = np.ptp(ratio, axis=1)
+        seen[month] = _spread_of(rolled[MONTH:, number] - rolled[:-MONTH, number], np.std)
+        seen[span] = _spread_of(rolled[:, number], np.ptp)
+    settled = min(60, len(data) // 2)
+    # a row that was not observed has no design, and so no target of its own
+    target = paths["target"].values[:, data.observed]
+    steps = target if data.transform == "return" else np.diff(target, axis=1)
+    late = data.observed & (np.arange(len(data)) >= settled)
+    drawn["sd of the spread"] = paths["spread"].values[:, late].std(1)
+    seen["sd of the spread"] = left_over
+    drawn["sd of the target's one-bar move"] = steps.std(1)
+    seen["sd of the target's one-bar move"] = float(moves[:, 0].std())
+    found = {name: np.quantile(values, _ENDS) for name, values in drawn.items()}
+    table = pd.DataFrame.from_dict(found, orient="index", columns=_NAMES)
+    return table.assign(data=pd.Series(seen)).rename_axis("quantity")
+
+
+def _spread_of(values: np.ndarray, how: Any) -> float:
+    return float(how(values)) if len(values) > 1 else np.nan

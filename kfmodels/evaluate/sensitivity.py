@@ -1,0 +1,388 @@
+"""What the data say about the noise, and what the prior does: sensitivity, what-if, static or not."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit
+
+from kfmodels.fitting import passes as mixture
+from kfmodels.fitting import tree as trees
+from kfmodels.fitting.hedge_fit import MAX_PARETO_K, HedgeFit
+from kfmodels.model.assumptions import StateDiscount
+from kfmodels.model.hedge_ratio import HedgeRatioModel
+from kfmodels.online.ticks import Z90
+from kfmodels.sampling import prior as priors
+from kfmodels.sampling.marginal import DRAWS, Evidence, log_marginal, smoothed
+from kfmodels.sampling.posterior import Draws, from_prior, of_recursion
+
+SENSITIVE = 0.05
+"""Kallioinen et al. (2024): a sensitivity above it is worth a look."""
+
+
+def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
+    r"""Whether the answer is the data's or the prior's, by raising either to a power near one.
+
+    $$p_a(\theta \mid y) \propto p(\theta)^a \, p(y \mid \theta)$$
+
+    The distance by which each posterior moves as `a` leaves 1 (of the prior, then of the likelihood),
+    from the stored draws, without a refit. Asked of the logarithm of every inferred noise parameter,
+    and of the answer itself, each hedge ratio after the last row. What is scaled is what was inferred,
+    the noise: the filter that finds the ratio under each noise stays as it is, and so does the start
+    of the coefficients. So of a ratio this asks whether the noise prior matters to it.
+
+    Args:
+        seed: of the draws of the hedge ratio given the noise.
+
+    Returns:
+        By quantity: `prior` and `likelihood` (sensitivities) and `verdict`: "the data's" (the prior
+        hardly moves it), "the prior's: the data say little", "both: see that they agree", or "hardly
+        moved by either".
+
+    Raises:
+        ValueError: all noise is fixed, so that there is no prior.
+
+    Source: Kallioinen, Paananen, Buerkner and Vehtari (2024), Detecting and diagnosing prior and
+    likelihood sensitivity with power-scaling, Statistics and Computing 34. Computed by ArviZ
+    (`psense`).
+
+    Example:
+        >>> from kfmodels import HedgeData, NUTS, datasets, fit
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+        >>> year = data.after("2019-01-01").before("2020-01-01")
+        >>> table = prior_sensitivity(fit(year, method=NUTS(draws=500, chains=2), progress=False))
+        >>> list(table.index)
+        ['log q of PEP', 'log q of alpha', 'log obs_scale', 'ratio to PEP']
+    """
+    from arviz_stats.psense import psense
+    from xarray import Dataset, DataTree
+
+    tree: trees.Tree = fitted.tree
+    check_inferred(fitted)
+    quantities = _noise_quantities(tree) | _ratio_draws(fitted, seed)
+    names = {f"v{number}": name for number, name in enumerate(quantities)}
+    by_draw = {key: (("chain", "draw"), quantities[name]) for key, name in names.items()}
+    asked = DataTree.from_dict(
+        {
+            "posterior": Dataset(by_draw),
+            "log_prior": tree["log_prior"].to_dataset(),
+            "log_likelihood": tree["log_likelihood"].to_dataset(),
+        }
+    )
+    found = {part: psense(asked, group=part) for part in ("prior", "likelihood")}
+    table = pd.DataFrame(
+        {part: [float(values[key]) for key in names] for part, values in found.items()},
+        index=pd.Index(list(names.values()), name="quantity"),
+    )
+    table["verdict"] = [_verdict(*pair) for pair in table.to_numpy().tolist()]
+    return table
+
+
+def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -> pd.DataFrame:
+    r"""Probability that a hedge ratio that does not move at all is enough.
+
+    $$\mathrm{BF}_j = \frac{p(y \mid q_j = 0)}{p(y)}, \quad
+    P(\mathrm{static}) = \frac{\pi \, \mathrm{BF}}{1 - \pi + \pi \, \mathrm{BF}}$$
+
+    Two marginal likelihoods of the same rows: with the ratio standing still, and with the prior on
+    its speed that was fitted; everything else inferred in both (an intercept that moves goes on
+    moving; with `StateDiscount`, where one speed drives all, everything stands still in "all"). A wide
+    prior on speeds is a weak rival of static; state the one you believe in.
+
+    Args:
+        prior: probability of a static ratio before the data.
+        seed: of the importance sampling.
+
+    Returns:
+        By hedge (and "all" when there are several): `probability`, `log_bayes_factor` for static
+        (nats) and its Monte-Carlo standard error `mcse`, and the worse `pareto_k` of the two
+        integrals; NaN where that is above 0.7.
+
+    Raises:
+        ValueError: the speed of the ratio was fixed, or `prior` is not in (0, 1).
+
+    Source: Kass and Raftery (1995), Bayes factors, JASA 90; the case of a variance on its boundary:
+    Fruhwirth-Schnatter and Wagner (2010), Journal of Econometrics 154.
+
+    Example:
+        >>> from kfmodels import HedgeData, NUTS, datasets, fit
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+        >>> year = data.after("2019-01-01").before("2020-01-01")
+        >>> table = static_probability(fit(year, method=NUTS(draws=500, chains=2), progress=False))
+        >>> bool(table["probability"].between(0, 1).all())
+        True
+    """
+    if not 0 < prior < 1:
+        raise ValueError(f"prior is a probability between 0 and 1, not {prior}")
+    check_inferred(fitted)
+    if "delta_beta" not in fitted.tree["log_prior"]:
+        raise ValueError(
+            f"the speed of the ratio of {fitted.target} was fixed, not inferred: give delta a prior"
+        )
+    hedges = fitted.hedges
+    each: dict[str, tuple[int, ...]] = {name: (number,) for number, name in enumerate(hedges)}
+    if _shared(fitted):
+        each = {"all": (0,)}
+    elif len(hedges) > 1:
+        each["all"] = tuple(range(len(hedges)))
+    moving = _marginal(fitted, (), seed)
+    found = {}
+    for name, still in each.items():
+        static = _marginal(fitted, still, seed)
+        factor = static.log_marginal - moving.log_marginal
+        pareto_k = max(static.pareto_k, moving.pareto_k)
+        reliable = pareto_k <= MAX_PARETO_K
+        found[name] = {
+            "probability": expit(factor + logit(prior)) if reliable else np.nan,
+            "log_bayes_factor": factor,
+            "mcse": np.hypot(_error(static), _error(moving)),
+            "pareto_k": pareto_k,
+        }
+    return pd.DataFrame(found).T.rename_axis("hedge")
+
+
+_FEWEST = 25
+"""Draws that weights may be smoothed over."""
+
+
+@dataclass(frozen=True, eq=False)
+class WhatIf:
+    """The answer under another prior: `fit` holds resampled draws and works like any other fit.
+
+    `table` has the 90 % intervals before and after; `pareto_k` of the weights, `effective_draws` that
+    they leave of the `draws` there were.
+    """
+
+    fit: HedgeFit
+    table: pd.DataFrame
+    pareto_k: float
+    effective_draws: float
+    draws: int
+
+    def __str__(self) -> str:
+        shown = self.table.to_string(float_format=lambda value: f"{value:.4g}")
+        return (
+            f"{shown}\nreweighted: {self.effective_draws:.0f} effective of {self.draws} draws, Pareto "
+            f"k-hat {self.pareto_k:.2f}"
+        )
+
+
+def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatIf:
+    r"""The posterior under another model of the same parameters, without a refit.
+
+    $$w_k \propto \frac{p_{new}(\theta_k) \, p_{new}(y \mid \theta_k)}
+    {p(\theta_k) \, p(y \mid \theta_k)}$$
+
+    The stored draws are reweighted (Pareto-smoothed) and resampled. Made for a new prior on delta or
+    obs_scale; a new start or pivot is weighed the same way.
+
+    Args:
+        model: the new model, from `hedge_ratio_model(...)`.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: the new model infers other parameters, or is so far from the old one that the
+            weights have no reliable mean (Pareto k-hat above 0.7): it must be refitted.
+
+    Source: Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling, JMLR
+    25.
+
+    Example:
+        >>> from kfmodels import HedgeData, Memory, NUTS, datasets, fit, hedge_ratio_model
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+        >>> year = data.after("2019-01-01").before("2020-01-01")
+        >>> fitted = fit(year, method=NUTS(draws=500, chains=2), progress=False)
+        >>> slower = hedge_ratio_model(delta={"beta": Memory(10, low=2, high=100)})
+        >>> what_if(fitted, slower).pareto_k < 0.7
+        True
+    """
+    check_inferred(fitted)
+    if not isinstance(model, HedgeRatioModel):
+        raise ValueError(
+            f"what_if takes another model, made by hedge_ratio_model(...), not {type(model)}"
+        )
+    data, tree = fitted.data, fitted.tree
+    if tree["posterior"]["obs_scale"].size < _FEWEST:
+        raise ValueError(
+            f"{tree['posterior']['obs_scale'].size} draws are too few to reweigh, {_FEWEST} are "
+            "needed: refit with more draws"
+        )
+    inputs = model.inputs(data)
+    with jax.enable_x64(True):
+        wanted = priors.inferred(inputs, model)
+        posterior = tree["posterior"].to_dataset()
+        held = trees.flat({str(k): posterior[k].values for k in tree["log_prior"].data_vars})
+        _check_same(wanted, {name: v.shape[1:] for name, v in held.items()})
+        sites = jax.device_get(priors.complete(held, inputs, model=model))
+        new = jax.device_get(trees.densities(model, inputs, sites))
+        _, prior = from_prior(model, inputs, seed)
+    old = _log_joint({k: tree[k].to_dataset() for k in ("log_prior", "log_likelihood")})
+    weights, pareto_k = smoothed(_log_joint(new) - old)
+    if not pareto_k <= MAX_PARETO_K:
+        raise ValueError(
+            f"the new model is too far from the draws of the old one (Pareto k-hat {pareto_k:.2f}, "
+            f"reliable up to {MAX_PARETO_K}): refit with fit(data, model)"
+        )
+    effective = float(1 / (weights**2).sum())
+    picked = _resampled(weights, int(effective), np.random.default_rng(seed))
+    stats = {"diverging": np.zeros((1, len(picked)), bool)}
+    drawn = {name: np.asarray(v)[picked][None] for name, v in sites.items()}
+    after = HedgeFit.from_draws(data, model, inputs, Draws(drawn, stats, prior))
+    table = pd.concat({"before": _answers(fitted), "after": _answers(after)}, axis=1)
+    return WhatIf(after, table, pareto_k, effective, len(weights))
+
+
+def check_inferred(fitted: HedgeFit) -> None:
+    """Raise unless this is a fit with something to infer in it."""
+    if not isinstance(fitted, HedgeFit):
+        raise ValueError(f"a HedgeFit is needed, made by fit(data, model), not {type(fitted)}")
+    if "log_prior" not in fitted.tree:
+        raise ValueError(
+            f"all noise of {fitted.target} on {', '.join(fitted.hedges)} was fixed: there is no prior "
+            "whose influence could be asked; give delta or obs_scale one"
+        )
+
+
+def _check_same(wanted: dict[str, Any], held: dict[str, Any]) -> None:
+    for word, names in (
+        ("also infers", wanted.keys() - held.keys()),
+        ("does not infer", held.keys() - wanted.keys()),
+        ("has another number of", {k for k in wanted.keys() & held.keys() if wanted[k] != held[k]}),
+    ):
+        if names:
+            raise ValueError(
+                f"the new model {word} {', '.join(sorted(names))}: the stored draws cannot answer for "
+                "it, refit with fit(data, model)"
+            )
+
+
+def _noise_quantities(tree: Any) -> dict[str, np.ndarray]:
+    """Logarithms of the inferred noise parameters, (chain, draw) each."""
+    posterior, sites = tree["posterior"].to_dataset(), tree["log_prior"].data_vars
+    found = {}
+    names = [str(name) for name in posterior["coef"].values]
+    shared = "state_discount" in tree["plug_in"]
+    for name in names if not shared else names[:1]:
+        if ("delta_alpha" if name == "alpha" else "delta_beta") in sites:
+            found[f"log q of {'all' if shared else name}"] = np.log(
+                posterior["q"].sel(coef=name).values
+            )
+    for site in ("obs_scale", "variance_memory"):
+        if site in sites:
+            found[f"log {site}"] = np.log(posterior[site].values)
+    for kind in trees.gap_names(tree):
+        for site in ("gap_bars", "gap_noise"):
+            values = posterior[site].sel(gap=kind).values
+            if np.ptp(values) > 0:  # inferred
+                found[f"log {site} of {kind}"] = np.log(values)
+    return found
+
+
+def _ratio_draws(fitted: HedgeFit, seed: int) -> dict[str, np.ndarray]:
+    """Draws of each hedge ratio after the last row, one for each draw of the noise."""
+    tree: trees.Tree = fitted.tree
+    with jax.enable_x64(True):
+        ended = mixture.last_states(trees.rows(tree, fitted.data), trees.every_draw(tree))
+        mean, sd = jax.device_get(ended)
+    hedges = len(fitted.hedges)
+    normal = np.random.default_rng(seed).standard_normal((len(mean), hedges))
+    drawn = (mean[:, :hedges] + normal * sd[:, :hedges]) / trees.coordinates(tree).scale
+    shape = tree["posterior"]["obs_scale"].shape
+    return {f"ratio to {name}": drawn[:, i].reshape(shape) for i, name in enumerate(fitted.hedges)}
+
+
+def _verdict(prior: float, likelihood: float) -> str:
+    if prior < SENSITIVE:
+        return "the data's" if likelihood >= SENSITIVE else "hardly moved by either"
+    if likelihood < SENSITIVE:
+        return "the prior's: the data say little"
+    return "both: see that they agree"
+
+
+def _shared(fitted: HedgeFit) -> bool:
+    """Whether one delta drives all that moves."""
+    return "state_discount" in fitted.tree["plug_in"]
+
+
+def _marginal(fitted: HedgeFit, still: tuple[int, ...], seed: int) -> Evidence:
+    """Marginal likelihood with the numbered hedge ratios standing still, the rest integrated out."""
+    posterior, inferred = fitted.tree["posterior"].to_dataset(), fitted.tree["log_prior"].data_vars
+    held = {str(name): np.asarray(posterior[str(name)].values) for name in inferred}
+    shapes = {name: value.shape[2:] for name, value in held.items()}
+    with jax.enable_x64(True):
+        free = {k: np.asarray(priors.to_free(k, v)) for k, v in trees.flat(held).items()}
+        near = np.column_stack([value.reshape(len(value), -1) for value in free.values()])
+        names = [name for name, shape in shapes.items() for _ in range(int(np.prod(shape)))]
+        first = names.index("delta_beta")
+        moving = np.delete(np.arange(len(names)), [first + number for number in still])
+        if not len(moving):
+            raise ValueError(
+                "nothing is left to infer once the ratio stands still: compare the log scores of two "
+                "fits instead (compare)"
+            )
+        inputs = fitted.model.inputs(fitted.data)
+
+        def log_joint(u: np.ndarray) -> np.ndarray:
+            every = np.zeros((len(u), len(names)))
+            every[:, moving] = u
+            parts = np.split(
+                every, np.cumsum([np.prod(s, dtype=int) for s in shapes.values()])[:-1], 1
+            )
+            given = {k: p.reshape(len(u), *shapes[k]) for k, p in zip(shapes, parts, strict=True)}
+            return np.asarray(_joint(given, inputs, model=fitted.model, still=still))
+
+        return log_marginal(log_joint, near[:, moving], seed=seed)
+
+
+@partial(jax.jit, static_argnames=("model", "still"))
+def _joint(free: dict[str, Any], inputs: Any, *, model: Any, still: tuple[int, ...]) -> Any:
+    """Log prior of the real-valued parameters plus log likelihood, by draw."""
+    sites = {name: priors.from_free(name, value) for name, value in free.items()}
+    every = priors.complete(sites, inputs, model=model)
+    shared = isinstance(model.drift, StateDiscount)
+    columns = list(range(every["q"].shape[1])) if shared and still else list(still)
+    stays = np.ones(every["q"].shape[1])
+    stays[columns] = 0.0
+    noise = of_recursion(every)
+    likelihood = model.log_likelihood(inputs, **(noise | {"q": noise["q"] * stays}))
+    prior = priors.log_density(sites, inputs, model=model, still=still)
+    return likelihood + sum(prior.values())
+
+
+def _error(found: Evidence) -> float:
+    """Monte-Carlo standard error of a log marginal likelihood."""
+    return float(np.sqrt(max(1 / found.effective_draws - 1 / DRAWS, 0.0)))
+
+
+def _log_joint(groups: dict[str, Any]) -> np.ndarray:
+    parts = [np.ravel(np.asarray(v)) for group in groups.values() for v in group.values()]
+    return np.sum(parts, axis=0)
+
+
+def _resampled(weights: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """Systematic resampling, shuffled: equal draws, whose order means nothing."""
+    ends = (np.arange(count) + random.random()) / count
+    picked = np.searchsorted(np.cumsum(weights) / weights.sum(), ends)
+    return random.permutation(np.minimum(picked, len(weights) - 1))
+
+
+def _answers(fitted: HedgeFit) -> pd.DataFrame:
+    """Lower end, median and upper end of memories, noise and hedge ratios."""
+    tree: trees.Tree = fitted.tree
+    posterior = tree["posterior"].to_dataset()
+    quantities = {f"memory of {k}": posterior["memory"].sel(coef=k).values for k in fitted.coef}
+    quantities["obs_scale"] = posterior["obs_scale"].values
+    if "variance_memory" in posterior:
+        quantities["variance_memory"] = posterior["variance_memory"].values
+    for kind in trees.gap_names(tree):
+        for site in ("gap_bars", "gap_noise"):
+            quantities[f"{site} of {kind}"] = posterior[site].sel(gap=kind).values
+    ends = [0.05, 0.5, 0.95]
+    rows = {k: np.quantile(v, ends, method="nearest") for k, v in quantities.items()}
+    for name in fitted.hedges:
+        mean, sd = (v[-1] for v in trees.belief(tree["filtered"], name))
+        rows[f"ratio to {name}"] = mean + np.array([-Z90, 0, Z90]) * sd
+    return pd.DataFrame(rows, index=["lower", "median", "upper"]).T

@@ -1,0 +1,1 @@
+"""What is written survives a kill: whole files, and a log of messages."""

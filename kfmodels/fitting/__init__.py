@@ -1,0 +1,1 @@
+"""From data to a fit: `fit`, `HedgeFit` and its tree, and new noise for a live filter."""

@@ -1,0 +1,396 @@
+"""`HedgeFit`: what was inferred from one pair, as an ArviZ tree and as tables by date."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import numpy as np
+import pandas as pd
+
+from kfmodels.data.hedge_data import HedgeData
+from kfmodels.fitting import passes as mixture
+from kfmodels.fitting import tree as trees
+from kfmodels.fitting.explorers import with_explorers
+from kfmodels.model import gaps as closed
+from kfmodels.model import saved as model_file
+from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
+from kfmodels.online.filter import OnlineFilter
+from kfmodels.online.shocks import Shocks
+from kfmodels.sampling.importance import MIXTURE_DRAWS
+from kfmodels.sampling.posterior import Draws
+
+if TYPE_CHECKING:
+    from xarray import DataTree
+
+Kind = Literal["filtered", "predicted", "smoothed"]
+
+_COLUMNS = ["delta", "q", "gain", "memory", "memory_lower", "memory_upper"]
+_COLUMNS += ["effective_memory", "var", "rhat", "ess"]
+
+MAX_RHAT = 1.01
+MIN_ESS = 400
+MAX_DIVERGING = 0.001
+MAX_PARETO_K = 0.7
+"""Beyond it importance weights have no reliable mean: Vehtari et al. (2024), JMLR 25."""
+
+MIN_WEIGHTED = 200
+"""Effective draws that importance weights must leave: a mean is then known to 0.07 sd."""
+
+
+@dataclass(frozen=True, eq=False)
+class HedgeFit:
+    """A fitted pair. Everything it knows is in `tree`; the methods are views of it.
+
+    `tree` is an ArviZ `DataTree` with the groups posterior, sample_stats, prior, log_prior (by
+    inferred site, of logit delta and of logarithms), log_likelihood (one number a draw, of all rows
+    together: bars are not exchangeable, so it is no food for `az.loo`), observed_data, constant_data,
+    filtered, predicted, mixture (the thinned noise draws with the state each ended in) and plug_in
+    (the same for the posterior mean), over the dims chain, draw, time, coef, hedge, ticker,
+    noise_draw.
+    """
+
+    tree: "DataTree"
+
+    @classmethod
+    def from_draws(
+        cls,
+        data: HedgeData,
+        model: HedgeRatioModel,
+        inputs: Inputs,
+        drawn: Draws,
+    ) -> "HedgeFit":
+        """Assemble the result of an inference."""
+        sites = drawn.sites
+        with jax.enable_x64(True):
+            rows = mixture.series(inputs.y, inputs.design, inputs.observed, inputs.dt, inputs.gaps)
+            chosen = drawn.mixed or mixture.chosen(trees.flat(sites), MIXTURE_DRAWS)
+            draws = trees.noise_draws(model, inputs, chosen)
+            densities = jax.device_get(trees.densities(model, inputs, trees.flat(sites)))
+            passed = mixture.forward(rows, draws)
+            if draws.variance_discount is not None or draws.q is None:
+                # what moves with the filter is reported as it stands after the last row
+                every = trees.noise_draws(model, inputs, trees.flat(sites))
+                obs_var, state_var = jax.device_get(mixture.last_variances(rows, every))
+                moved = {"obs_var": obs_var, "state_var": state_var / inputs.scales**2}
+                sites = sites | {k: np.reshape(v, sites[k].shape) for k, v in moved.items()}
+            by_chain = sites["obs_scale"].shape[:2]
+            groups = {
+                "posterior": sites,
+                "prior": {name: np.asarray(v)[None] for name, v in drawn.prior.items()},
+                "sample_stats": drawn.stats,
+            } | {
+                name: {site: v.reshape(by_chain) for site, v in group.items()}
+                for name, group in densities.items()
+                if group
+            }
+            draws, passed = jax.device_get((draws, passed))
+        kinds = closed.kinds(model.gaps, data)
+        tree = trees.build(data, kinds, model.coordinates(data), groups, draws, passed)
+        tree.attrs |= {"model": model_file.to_json(model), **drawn.about}
+        made = cls(tree)
+        made.__dict__["model"] = model  # as it is, also where a file could not hold it
+        return made
+
+    @property
+    def target(self) -> str:
+        return str(self.tree.attrs["target"])
+
+    @property
+    def hedges(self) -> tuple[str, ...]:
+        constant: Any = self.tree["constant_data"]
+        return tuple(str(name) for name in constant["hedge"].values)
+
+    @property
+    def coef(self) -> tuple[str, ...]:
+        """Names of the coefficients: the hedges, then "alpha"."""
+        posterior: Any = self.tree["posterior"]
+        return tuple(str(name) for name in posterior["coef"].values)
+
+    @property
+    def fit_until(self) -> Any:
+        """Last date whose prices the noise was inferred from."""
+        return self.index[-1]
+
+    @cached_property
+    def model(self) -> HedgeRatioModel:
+        """The model that was fitted, with its priors.
+
+        Raises:
+            ValueError: the fit comes from a file, which could not hold one of its priors.
+        """
+        return model_file.from_json(self.tree.attrs["model"])
+
+    @cached_property
+    def index(self) -> pd.Index:
+        """Dates of the training rows, as they were given."""
+        return trees.index(self.tree)
+
+    @cached_property
+    def data(self) -> HedgeData:
+        """The training rows."""
+        return trees.data(self.tree)
+
+    def convergence(self) -> dict[str, float]:
+        """Worst `rhat`, smallest effective sample size `ess`, share of draws `diverging`.
+
+        Of importance draws: `pareto_k` of their weights and the `ess` that these leave.
+        """
+        if "ess" in self.tree.attrs:
+            return {k: self.tree.attrs[k] for k in ("pareto_k", "ess") if k in self.tree.attrs}
+        table: Any = pd.concat([part[["rhat", "ess"]] for part in (self._summary, self._gaps)])
+        stats: Any = self.tree["sample_stats"]
+        return {
+            "rhat": float(table["rhat"].max()),
+            "ess": float(table["ess"].min()),
+            "diverging": float(stats["diverging"].mean()),
+        }
+
+    def faults(self) -> list[str]:
+        """What says that the draws may not represent the posterior; empty if nothing does."""
+        found = self.convergence()
+        faults = []
+        if "rhat" not in found:
+            if not found.get("pareto_k", 0.0) <= MAX_PARETO_K:
+                faults.append(
+                    f"Pareto k-hat {found['pareto_k']:.2f} (should be below {MAX_PARETO_K})"
+                )
+            if not found["ess"] >= MIN_WEIGHTED:
+                left = f"the weights leave {found['ess']:.0f} effective draws"
+                faults.append(f"{left} (should exceed {MIN_WEIGHTED})")
+            return faults
+        if found["rhat"] > MAX_RHAT:
+            faults.append(f"R-hat {found['rhat']:.3f} (should be below {MAX_RHAT})")
+        if found["ess"] < MIN_ESS:
+            faults.append(f"effective sample size {found['ess']:.0f} (should exceed {MIN_ESS})")
+        if found["diverging"] > MAX_DIVERGING:
+            share = f"{found['diverging']:.1%} of the draws diverged"
+            faults.append(f"{share} (should be below {MAX_DIVERGING:.1%})")
+        return faults
+
+    def summary(self) -> pd.DataFrame:
+        """The inferred noise: one row per coefficient and one, "noise", for the observation noise.
+
+        Posterior medians of `delta`, `q`, `gain` and `memory` (bars; 90 % interval in
+        `memory_lower`, `memory_upper`) and of `var`, the state variance per bar or the observation
+        variance, in squared units of the transformed prices; `rhat` and `ess` of log var. The
+        memory in the row "noise" is that of the observation variance: infinite when constant.
+
+        `memory` is what delta means for a level watched alone. A hedge ratio shares what a bar tells
+        with the intercept: `effective_memory` is `1 + var(ratio) / state variance` after the last
+        row (plug-in), the same number for a lone level, the honest one for a hedge ratio.
+        """
+        return self._summary.copy()
+
+    @cached_property
+    def _summary(self) -> pd.DataFrame:
+        posterior = self.tree["posterior"].to_dataset()
+        effective = trees.effective_memory(self.tree)
+        rows = {}
+        for name in self.coef:
+            mine = posterior[["delta", "q", "memory", "state_var"]].sel(coef=name)
+            described = _spanned(mine["memory"].values) | _described(mine["state_var"].values)
+            for word in ("delta", "q"):
+                described[word] = float(np.median(mine[word].values))
+            described["gain"] = 1 / described["memory"]
+            described["effective_memory"] = effective.get(name, np.nan)
+            rows[name] = described
+        memory = posterior.get("variance_memory")
+        spans = np.full((1, 1), np.inf) if memory is None else memory.values
+        rows["noise"] = _spanned(spans) | _described(posterior["obs_var"].values)
+        return self._mixed(pd.DataFrame(rows).T.reindex(columns=_COLUMNS))
+
+    def gaps(self) -> pd.DataFrame:
+        """What a closed period is worth, one row per kind; empty where the model has no `Gaps`.
+
+        `crossed` counts them in the training rows: of a kind that never came the prior is all there
+        is. Posterior medians and 90 % intervals of `bars` (open bars that one moves the coefficients
+        by) and `noise` (factor on the observation variance of the row after it), each with `_lower`
+        and `_upper`; the worse `rhat` and `ess` of their logarithms.
+        """
+        return self._gaps.copy()
+
+    @cached_property
+    def _gaps(self) -> pd.DataFrame:
+        tree: trees.Tree = self.tree
+        rows = {}
+        for kind in trees.gap_names(tree):
+            row = {"crossed": float(tree["constant_data"]["gaps"].sel(gap=kind).sum())}
+            mixing = []
+            for word in ("bars", "noise"):
+                values = tree["posterior"][f"gap_{word}"].sel(gap=kind).values
+                lower, middle, upper = np.quantile(values, [0.05, 0.5, 0.95], method="nearest")
+                row |= {word: middle, f"{word}_lower": lower, f"{word}_upper": upper}
+                mixing.append(_described(values))
+            row["rhat"] = np.fmax(*(part["rhat"] for part in mixing))
+            row["ess"] = np.fmin(*(part["ess"] for part in mixing))
+            rows[kind] = row
+        parts = [f"{word}{end}" for word in ("bars", "noise") for end in ("", "_lower", "_upper")]
+        columns = ["crossed", *parts, "rhat", "ess"]
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
+        return self._mixed(table.rename_axis("gap"))
+
+    def _mixed(self, table: pd.DataFrame) -> pd.DataFrame:
+        """With the effective draws of importance sampling: resampled draws would count their copies."""
+        if "ess" in self.tree.attrs:
+            table["ess"] = table["ess"].where(table["ess"].isna(), self.tree.attrs["ess"])
+            table["rhat"] = np.nan
+        return table
+
+    def hedge_ratio(self, kind: Kind = "filtered", *, level: float = 0.9) -> pd.DataFrame:
+        """Hedge ratio by date: `mean, sd, lower, upper`, one block per hedge when there are several.
+
+        `sd` and the interval (mean plus or minus a normal quantile) include the noise posterior.
+
+        Args:
+            kind: "predicted" (given the bars before), "filtered" (given this bar too: what to hold
+                until the next) or "smoothed" (given all bars: for looking back only).
+            level: of the interval.
+        """
+        return _blocks(self._belief(kind), self.hedges, self.index, level)
+
+    def intercept(self, kind: Kind = "filtered", *, level: float = 0.9) -> pd.DataFrame:
+        """Intercept by date, at x = 0, in transformed units: `mean, sd, lower, upper`."""
+        if "alpha" not in self.coef:
+            raise ValueError(f'the model of {self.target} has no intercept (intercept="none")')
+        return _blocks(self._belief(kind), ("alpha",), self.index, level)
+
+    def spread(self, *, level: float = 0.9) -> pd.DataFrame:
+        """The innovation by date: the target minus its forecast from the bars before.
+
+        Columns `mean` (the spread), `sd` (of the forecast), `lower`, `upper` (the band around zero
+        that the forecast allowed it) and `z = mean / sd`; NaN where nothing was observed. Positive
+        means the target is rich.
+        """
+        tree: trees.Tree = self.tree
+        group = tree["predicted"]
+        seen = tree["constant_data"]["observed"].values.astype(bool)
+        mean = np.where(seen, group["spread"].values, np.nan)
+        sd = np.where(seen, group["spread_sd"].values, np.nan)
+        width = _width(level) * sd
+        return pd.DataFrame(
+            {"mean": mean, "sd": sd, "lower": -width, "upper": width, "z": mean / sd}, self.index
+        )
+
+    def hedge_shares(self, position: float = 1.0, kind: Kind = "filtered") -> pd.DataFrame:
+        """Shares of each hedge to hold against `position` shares of the target, by date.
+
+        `-beta * position` on levels; `-beta * position * P_target / P_hedge` on log prices and
+        returns, where beta is a ratio of money. Negative: sell short.
+        """
+        beta = np.stack([trees.belief(self._belief(kind), name)[0] for name in self.hedges], axis=1)
+        shares = -beta * position
+        if self.data.transform != "level":
+            prices = self.data.prices.ffill()
+            # what was predicted for a bar was traded at the prices before it
+            prices = (prices.shift(1) if kind == "predicted" else prices).to_numpy()
+            shares = shares * prices[:, :1] / prices[:, 1:]
+        return pd.DataFrame(shares, self.index, list(self.hedges))
+
+    def online(
+        self,
+        *,
+        draws: int | None = None,
+        explorers: int = 0,
+        forgetting: float = 1.0,
+        shocks: Shocks | None = None,
+    ) -> OnlineFilter:
+        """The filter as it stands after the last training row, ready for the next tick.
+
+        As it is by default it goes on with the posterior of the noise, exactly; `go_live` takes the
+        settings of a desk.
+
+        Args:
+            draws: number of noise draws it mixes over, by default all that are kept (64); 1 is the
+                plug-in filter at the posterior mean (of log q and log obs_scale).
+            explorers: draws added whose speeds are spread over the prior; see `with_explorers`.
+            forgetting, shocks: see `OnlineFilter`.
+
+        Raises:
+            ValueError: more draws than are kept, or explorers of a speed that is fixed.
+
+        Example:
+            >>> from kfmodels import HedgeData, NUTS, datasets, fit
+            >>> prices = datasets.stocks()[["AAPL", "SPX"]]
+            >>> data = HedgeData.from_prices(prices, target="AAPL", hedges=["SPX"])
+            >>> year = data.after("2019-01-01").before("2020-01-01")
+            >>> live = fit(year, method=NUTS(draws=500, chains=2), progress=False).online()
+            >>> row = prices.loc["2020-01-02"]
+            >>> tick = live.update(y=row["AAPL"], x=[row["SPX"]], at=row.name)
+            >>> tick.observed, 0 < tick.sd_given_noise["SPX"] <= tick.sd_total["SPX"]
+            (True, True)
+        """
+        most = self.tree["mixture"].sizes["noise_draw"]
+        draws = most if draws is None else draws
+        if not 1 <= draws <= most:
+            raise ValueError(f"draws must lie between 1 (plug-in) and {most}, not {draws}")
+        live = trees.online(self.tree, self.data, draws)
+        if explorers:
+            live = with_explorers(live, self.tree, self.data, explorers)
+        if forgetting == 1 and shocks is None:
+            return live
+        return OnlineFilter(**live.arguments() | {"forgetting": forgetting, "shocks": shocks})
+
+    def save(self, path: str | Path) -> None:
+        """Write the tree as one netCDF file, atomically; read it back with `load`."""
+        trees.save(self.tree, path)
+
+    def _belief(self, kind: Kind) -> Any:
+        if kind in ("filtered", "predicted"):
+            return self.tree[kind]
+        if kind == "smoothed":
+            return self._smoothed
+        raise ValueError(f'kind must be "filtered", "predicted" or "smoothed", not {kind!r}')
+
+    @cached_property
+    def _smoothed(self) -> Any:
+        with jax.enable_x64(True):
+            rows = trees.rows(self.tree, self.data)
+            belief = jax.device_get(mixture.backward(rows, trees.stored_draws(self.tree)))
+        return trees.in_units(self.tree, belief)
+
+
+def load(path: str | Path) -> HedgeFit:
+    """Read a fit written by `HedgeFit.save`.
+
+    Raises:
+        ValueError: the file is not one, or comes from a newer version of kfmodels.
+    """
+    return HedgeFit(trees.load(path))
+
+
+def _spanned(memory: np.ndarray) -> dict[str, float]:
+    lower, middle, upper = np.quantile(memory, [0.05, 0.5, 0.95], method="nearest")
+    return {"memory": float(middle), "memory_lower": float(lower), "memory_upper": float(upper)}
+
+
+def _described(var: np.ndarray) -> dict[str, float]:
+    """Median of a variance, and how well its chains mixed; NaN where it is fixed."""
+    from arviz_stats.base.array import array_stats
+
+    stats: Any = array_stats  # whose annotations promise tuples where it gives numbers
+    described = {"var": float(np.median(var)), "rhat": np.nan, "ess": np.nan}
+    log_var = np.log(var) if (var > 0).all() else var
+    if np.ptp(log_var) > 1e-9:
+        described["rhat"] = float(stats.rhat(log_var, chain_axis=0, draw_axis=1))
+        described["ess"] = float(stats.ess(log_var, chain_axis=0, draw_axis=1))
+    return described
+
+
+def _width(level: float) -> float:
+    """Half width of a central normal interval, in standard deviations."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is the probability of the interval, between 0 and 1, not {level}")
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+def _blocks(belief: Any, names: tuple[str, ...], index: pd.Index, level: float) -> pd.DataFrame:
+    wide = _width(level)
+    blocks = {}
+    for name in names:
+        mean, sd = trees.belief(belief, name)
+        columns = {"mean": mean, "sd": sd, "lower": mean - wide * sd, "upper": mean + wide * sd}
+        blocks[name] = pd.DataFrame(columns, index)
+    return blocks[names[0]] if len(names) == 1 else pd.concat(blocks, axis=1)

@@ -1,0 +1,1 @@
+"""A filter left alone with a feed, and the shares that follow from it."""

@@ -1,0 +1,307 @@
+"""What a hedged position earned and why: its profit and loss in columns that add up."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kfmodels.live.book import HedgeBook, Orders, hedge_shares, split_factors, unread
+from kfmodels.online.ticks import Tick
+
+COLUMNS = ("spread", "hedge_ratio_error", "drift", "convexity", "rounding", "cost")
+"""The columns that add up to `pnl`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attributed:
+    """Profit and loss of one row in currency, and its parts; see `Attribution`.
+
+    `pnl` is that of the shares held, less the costs, worked out from prices alone; `spread`,
+    `hedge_ratio_error`, `drift`, `convexity`, `rounding` and `cost` add up to it. `unhedged` is the
+    target's own. `bars` is how many rows the move took: 0 where nothing is booked, 2 after one gap.
+    """
+
+    at: Any
+    bars: int
+    unhedged: float
+    spread: float
+    hedge_ratio_error: float
+    drift: float
+    convexity: float
+    rounding: float
+    cost: float
+    pnl: float
+
+
+class _Stand(NamedTuple):
+    """A complete row: where the fair value stood, and what was held from then on."""
+
+    alpha: float
+    beta: dict[str, float]
+    quotes: dict[str, float]
+    orders: Orders
+
+
+class Attribution:
+    r"""Running account of what the shares of a `HedgeBook` earned, split by cause.
+
+    From one complete row to the next, n units of the target and $h_j$ of the hedges, held since the row
+    before, earn $n \Delta y + \sum_j h_j \Delta x_j$ less the cost of the trades. With the filtered
+    intercept a and ratios b, $F_t(x) = a_t + b_t^\top x$ on levels, and $y_t = F_t(x_t) + s_t$:
+
+    $$\Delta y = \underbrace{F_{t-1}(x_t) - F_{t-1}(x_{t-1})}_{\text{hedged}}
+    + \underbrace{F_t(x_{t-1}) - F_{t-1}(x_{t-1})}_{\text{drift}}
+    + \underbrace{(b_t - b_{t-1})^\top \Delta x}_{\text{hedge-ratio error}}
+    + \underbrace{\Delta s}_{\text{spread}}$$
+
+    On logs the same holds for $F_t(x) = \exp(a_t + b_t^\top \log x + u_{t-1})$, u the log spread: fair
+    value is carried at the relative spread of the row before, which is what a hedge of $b P_y / P_x$
+    shares holds on to, and `spread` is what the change of u was worth. The hedge-ratio error is again
+    the cross difference of F, and `convexity` what the hedge, linear in x, leaves of
+    $F_{t-1}(x_t) - F_{t-1}(x_{t-1})$. On returns $F_t(x) = P_{t-1} (1 + a_t + b_t^\top r)$ starts from
+    the last price: `drift` is $P_{t-1} a_t$ and `spread` the residual of the row.
+
+    `rounding` is the move of the hedges times the shares held beyond those wanted a row before (whole
+    lots, the band, a row not acted on). `cost`, negative, is that of the trades at this row.
+
+    The sum of spread, drift and hedge-ratio error is the surprise that was left to the hedger; how it
+    divides is the filter's own reading: one with a fast intercept calls nearly all of it drift.
+
+    A row with a price missing, or not learnt from, books nothing but its cost; the move is booked whole
+    at the next complete row. The first complete row books its cost only.
+
+    Source: the accounting identity above; that P&L must come from shares held and not from a spread
+    under moving ratios: Chan (2013), Algorithmic Trading, chapter 3.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> seen = {"observed": True, "outcome": "accepted", "gain": 0.1, "sd_total": {"X": 0.0}}
+        >>> book = HedgeBook(target="Y", hedges=["X"], transform="level", position=100)
+        >>> account = Attribution(book)
+        >>> for at, alpha, beta, y, x in [(0, 1.0, 0.5, 11.0, 20.0), (1, 1.0, 0.6, 14.0, 22.0)]:
+        ...     tick = SimpleNamespace(at=at, alpha=alpha, beta={"X": beta}, **seen)
+        ...     prices = {"Y": y, "X": x}
+        ...     row = account.add(tick, prices, orders=book.act(tick, prices))
+        >>> [round(part, 3) for part in (row.spread, row.hedge_ratio_error, row.drift, row.cost)]
+        [-20.0, 20.0, 200.0, -0.072]
+        >>> round(row.pnl, 3), row.unhedged
+        (199.928, 300.0)
+    """
+
+    def __init__(self, book: HedgeBook) -> None:
+        self.target, self.hedges, self.transform = book.target, book.hedges, book.transform
+        self.multiplier = dict(book.multiplier)
+        self._quotes = book.quotes
+        self._last: _Stand | None = None
+        self._bars = 0
+        self._rows: list[Attributed] = []
+
+    def add(self, tick: Tick, prices: Mapping[str, float], *, orders: Orders) -> Attributed:
+        """Book one row, once `HedgeBook.act` has answered it with `orders`.
+
+        Raises:
+            ValueError: a price that cannot be, orders of another time, a position or shares that
+                changed at a row without all prices, where their gain cannot be told, or shares that
+                changed between two rows. Nothing is then booked.
+        """
+        at, last = tick.at, self._last
+        if orders.at != at:
+            raise ValueError(f"the orders are of {orders.at}, the tick of {self.target} of {at}")
+        if last and orders.before != last.orders.held:
+            raise ValueError(
+                f"the book held {last.orders.held} after its last trade, but {orders.before} before "
+                f"that of {at}: after a split call rescale of both, the book and its account"
+            )
+        quotes = self._quotes(prices, at)
+        alpha, beta = float(tick.alpha), {name: float(tick.beta[name]) for name in self.hedges}
+        skipped = unread(tick, quotes)
+        if not (skipped or math.isfinite(sum(beta.values(), alpha))):
+            skipped = "the intercept or a ratio is not a number"
+        if skipped:
+            if last and (orders.position, orders.held) != (last.orders.position, last.orders.held):
+                raise ValueError(
+                    f"the position in {self.target} or its hedge {', '.join(self.hedges)} changed at "
+                    f"{at}, a row that cannot be booked: {skipped}"
+                )
+            row = _nothing(at, orders.cost)
+            self._bars += 1
+        else:
+            now = _Stand(alpha, beta, quotes, orders)
+            row = _nothing(at, orders.cost) if last is None else self._booked(at, last, now)
+            self._last, self._bars = now, 0
+        self._rows.append(row)
+        return row
+
+    def rescale(self, *, target: float = 1.0, hedges: Mapping[str, float] | None = None) -> None:
+        """A split: the next row is booked against the last one in new units.
+
+        What is booked is money and stays. Takes and raises what `HedgeBook.rescale` does; call both
+        before the first row in new prices.
+        """
+        of_target, factors = split_factors(self.target, self.hedges, target, hedges)
+        last = self._last
+        if last is None:
+            return
+        alpha, beta = last.alpha, last.beta
+        if self.transform == "level":
+            alpha = alpha * of_target
+            beta = {name: ratio * of_target / factors[name] for name, ratio in beta.items()}
+        elif self.transform == "log":
+            moved = math.fsum(beta[name] * math.log(factors[name]) for name in self.hedges)
+            alpha = alpha + math.log(of_target) - moved
+        by = {self.target: of_target, **factors}
+        orders = replace(
+            last.orders,
+            position=last.orders.position / of_target,
+            held={name: held / factors[name] for name, held in last.orders.held.items()},
+        )
+        quotes = {name: price * by[name] for name, price in last.quotes.items()}
+        self._last = _Stand(alpha, beta, quotes, orders)
+
+    def table(self) -> pd.DataFrame:
+        """All rows, by `at`, with their sums in a last row "total"; the columns of `Attributed`."""
+        table = self._frame()
+        table.index = table.index.astype(object)
+        total = table.sum().to_frame("total").T
+        return pd.concat([table, total]).rename_axis(index="at").astype({"bars": int})
+
+    def by_day(self) -> pd.DataFrame:
+        """Sums by calendar day, that of the time zone of the ticks; the columns of `Attributed`.
+
+        Times as text, such as those of a `LiveFilter`, count on the date that they show.
+
+        Raises:
+            ValueError: the ticks have numbers for times.
+        """
+        table = self._frame()
+        if all(isinstance(at, str) for at in table.index):
+            shown = [datetime.fromisoformat(at).replace(tzinfo=None) for at in table.index]
+            table.index = pd.DatetimeIndex(shown, name="at")
+        if not isinstance(table.index, pd.DatetimeIndex):
+            raise ValueError(
+                f"the rows of {self.target} are labelled {list(table.index[:3])}, not with dates: "
+                "give the filter at= times to sum by day"
+            )
+        days: Any = table.groupby(table.index.normalize())
+        return days.sum()
+
+    def variance_shares(self) -> pd.Series:
+        r"""Share of every column in the variance of `pnl`: Cov(column, pnl) / Var(pnl), sums to one.
+
+        A column that works against the others has a negative share.
+
+        Raises:
+            ValueError: fewer than two rows are booked, or they all earned the same.
+
+        Source: Euler's allocation, Tasche (1999), Risk contributions and performance measurement.
+        """
+        pnl, _, parts = self._varied()
+        shares = parts @ (pnl - pnl.mean()) / (pnl @ (pnl - pnl.mean()))
+        return pd.Series(shares, pd.Index(COLUMNS, name="column"), name="share")
+
+    def variance_removed(self) -> float:
+        """1 - Var(pnl) / Var(unhedged), over the rows booked; raises what `variance_shares` does."""
+        pnl, unhedged, _ = self._varied()
+        return float(1 - pnl.var() / unhedged.var())
+
+    def reading(self) -> str:
+        """The account in one line: what the hedge removed, what the rest came from, what it cost."""
+        try:
+            shares, removed = self.variance_shares(), self.variance_removed()
+        except ValueError as error:
+            return str(error)
+        ordered = sorted(zip(COLUMNS, shares, strict=True), key=lambda part: -abs(part[1]))
+        parts = ", ".join(f"{name.replace('_', ' ')} {share:z.1%}" for name, share in ordered)
+        pnl = math.fsum(row.pnl for row in self._rows)
+        costs = -math.fsum(row.cost for row in self._rows)
+        names = ", ".join(self.hedges)
+        return (
+            f"{self.target} hedged with {names}: {removed:.1%} of the variance removed; "
+            f"what is left: {parts}. Earned {pnl:,.2f} after costs of {costs:,.2f}."
+        )
+
+    def _booked(self, at: Any, last: _Stand, now: _Stand) -> Attributed:
+        """A complete row against the one before."""
+        size = last.orders.position * self.multiplier[self.target]
+        y0, y1 = last.quotes[self.target], now.quotes[self.target]
+        # what one unit of the target's own hedge takes out, whatever was held
+        wanted = hedge_shares(
+            last.beta, last.quotes, target=self.target, transform=self.transform, position=1.0
+        )
+        step = {name: now.quotes[name] - last.quotes[name] for name in self.hedges}
+        money = {name: last.orders.held[name] * self.multiplier[name] for name in self.hedges}
+        held = math.fsum(money[name] * step[name] for name in self.hedges)
+        beyond = math.fsum((money[name] - size * wanted[name]) * step[name] for name in self.hedges)
+        try:
+            carried, bent, drift, crossed = _fair(self.transform, y0, last, now)
+        except OverflowError as error:
+            raise ValueError(
+                f"fair value of {self.target} at {at} is beyond all numbers"
+            ) from error
+        return Attributed(
+            at=at,
+            bars=self._bars + 1,
+            unhedged=size * (y1 - y0),
+            spread=size * (y1 - y0 - carried - drift - crossed),
+            hedge_ratio_error=size * crossed,
+            drift=size * drift,
+            convexity=size * bent,
+            rounding=beyond,
+            cost=-now.orders.cost,
+            pnl=size * (y1 - y0) + held - now.orders.cost,
+        )
+
+    def _frame(self) -> pd.DataFrame:
+        names = [field.name for field in fields(Attributed)]
+        rows = [[getattr(row, name) for name in names] for row in self._rows]
+        return pd.DataFrame(rows, columns=names).set_index("at")
+
+    def _varied(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the rows booked: `pnl (row,)`, `unhedged (row,)` and the columns `(column, row)`."""
+        names = ("pnl", "unhedged", *COLUMNS)
+        rows = [[getattr(row, name) for name in names] for row in self._rows if row.bars]
+        pnl, unhedged, *parts = np.array(rows).reshape(-1, len(names)).T
+        if len(rows) < 2 or np.ptp(pnl) == 0 or np.ptp(unhedged) == 0:
+            raise ValueError(
+                f"no variance to divide yet: {len(rows)} rows of {self.target} are booked, without two "
+                "that differ in what target and book earned"
+            )
+        return pnl, unhedged, np.array(parts)
+
+
+def _fair(transform: str, price: float, last: _Stand, now: _Stand) -> tuple[float, ...]:
+    """Moves of the fair value per unit of the target, which cost `price` a row before.
+
+    By the hedges alone, how much of that is not linear, by the coefficients alone, by both together.
+    """
+    names = list(last.beta)
+    old, new = last.beta, now.beta
+    if transform == "level":
+        x = last.quotes
+        step = {name: now.quotes[name] - x[name] for name in names}
+        drift = [now.alpha - last.alpha, *((new[name] - old[name]) * x[name] for name in names)]
+    elif transform == "return":
+        # in currency: the fair value of every row starts from the last price
+        step = {name: price * (now.quotes[name] / last.quotes[name] - 1) for name in names}
+        drift = [price * now.alpha]
+    else:
+        x = {name: math.log(last.quotes[name]) for name in names}
+        step = {name: math.log(now.quotes[name] / last.quotes[name]) for name in names}
+        drift = [now.alpha - last.alpha, *((new[name] - old[name]) * x[name] for name in names)]
+    carried = math.fsum(old[name] * step[name] for name in names)
+    crossed = math.fsum((new[name] - old[name]) * step[name] for name in names)
+    if transform != "log":
+        return carried, 0.0, math.fsum(drift), crossed
+    # each factor less one, so that small moves keep their digits
+    one, other, both = math.expm1(carried), math.expm1(math.fsum(drift)), math.expm1(crossed)
+    crossed = (1 + one) * (1 + other) * both + one * other
+    linear = (old[name] * (now.quotes[name] / last.quotes[name] - 1) for name in names)
+    return price * one, price * (one - math.fsum(linear)), price * other, price * crossed
+
+
+def _nothing(at: Any, cost: float) -> Attributed:
+    return Attributed(at, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -cost, -cost)

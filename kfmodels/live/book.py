@@ -1,0 +1,370 @@
+"""From a live hedge ratio to the shares held: whole lots, a no-trade band, costs. NumPy only."""
+
+import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from kfmodels.live.costs import Band, Cost, Saving
+from kfmodels.online.ticks import ACCEPTED, Tick
+
+FORMAT = "kfmodels hedge book"
+VERSION = 1
+
+
+def hedge_shares(
+    beta: Mapping[str, float],
+    prices: Mapping[str, float],
+    *,
+    target: str,
+    transform: str,
+    position: float = 1.0,
+) -> dict[str, float]:
+    r"""Shares of every hedge that take its moves out of a position in the target.
+
+    $$h_j = -\beta_j \, n \quad \text{(level)}, \qquad
+    h_j = -\beta_j \, n \, P_y / P_j \quad \text{(log, return)}$$
+
+    On levels a ratio counts shares, and they stay; on logs and returns it counts money: shares move
+    with the prices. `position` is n, shares of the target, negative when short; so is the answer.
+
+    Raises:
+        ValueError: a `transform` that is none of "log", "level" and "return".
+
+    Source: Chan (2013), Algorithmic Trading, chapter 3 (shares for price spreads, market values for
+    log price spreads).
+
+    Example:
+        >>> prices = {"KO": 60.0, "PEP": 180.0}
+        >>> hedge_shares({"PEP": 0.9}, prices, target="KO", transform="log", position=1000)
+        {'PEP': -300.0}
+        >>> hedge_shares({"PEP": 0.3}, prices, target="KO", transform="level", position=1000)
+        {'PEP': -300.0}
+    """
+    _check_transform(transform)
+    if transform == "level":
+        return {name: -ratio * position for name, ratio in beta.items()}
+    money = position * prices[target]
+    return {name: -ratio * money / prices[name] for name, ratio in beta.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a book did at one bar; by hedge, in shares (contracts where there is a multiplier).
+
+    `wanted` is a real number (NaN where nothing was done), `held` what stands after the trade of
+    `traded` (positive is bought) from `before`. `rounding` is held minus wanted, `rounding_value` the
+    same in currency. `cost` and `turnover` are those of this bar in currency, all hedges together.
+    `position` is that of the target. `why` says for every hedge why it was traded, or not.
+    """
+
+    at: Any
+    position: float
+    wanted: dict[str, float]
+    before: dict[str, float]
+    traded: dict[str, float]
+    held: dict[str, float]
+    rounding: dict[str, float]
+    rounding_value: dict[str, float]
+    cost: float
+    turnover: float
+    why: str
+
+
+class _Moves(NamedTuple):
+    """Mean squared move per bar of one hedge, up to its last price."""
+
+    price: float | None = None
+    gone: int = 0
+    seen: int = 0
+    variance: float = 0.0
+
+    def after(self, price: float, memory: float) -> "_Moves":
+        if math.isnan(price):
+            return self._replace(gone=self.gone + 1)
+        if self.price is None:
+            return _Moves(price)
+        # a move over several bars has as many times the variance
+        more = (price - self.price) ** 2 / (self.gone + 1) - self.variance
+        variance = self.variance + more / min(self.seen + 1, max(memory, 1.0))
+        return _Moves(price, 0, self.seen + 1, variance)
+
+    def rescaled(self, factor: float) -> "_Moves":
+        price = None if self.price is None else self.price * factor
+        return self._replace(price=price, variance=self.variance * factor**2)
+
+
+class HedgeBook:
+    """The shares of every hedge against a position in the target, bar by bar.
+
+    At each bar it compares the shares held with those wanted (`hedge_shares`) and trades to the nearest
+    whole lot, or waits inside the band. `position` may be set at any time; at 0 all hedges are closed.
+    `turnover`, `turnover_shares` (by hedge) and `costs` count from the start.
+
+    Args:
+        target, hedges, transform: as of the filter that makes the ticks.
+        position: shares of the target held, negative when short.
+        lots: smallest tradable number of shares by hedge; 1 where none is given.
+        band, cost: when to rehedge, and what a trade costs.
+        multiplier: currency per point and contract by ticker, target or hedge; 1 where none is given.
+        held: shares held at the start by hedge; 0 where none is given.
+
+    Raises:
+        ValueError: a ticker that is no leg, a lot or multiplier that is not positive.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> sd = {"PEP": 0.02}
+        >>> seen = {"at": 7, "observed": True, "outcome": "accepted", "gain": 0.1, "sd_total": sd}
+        >>> prices = {"KO": 60.0, "PEP": 180.0}
+        >>> book = HedgeBook(target="KO", hedges=["PEP"], transform="log", position=1001)
+        >>> orders = book.act(SimpleNamespace(beta={"PEP": 0.9}, **seen), prices)
+        >>> orders.held, round(orders.rounding["PEP"], 3), round(orders.cost, 2)
+        ({'PEP': -300.0}, 0.3, 6.9)
+        >>> print(orders.why)
+        PEP: sold 300 to hold -300, as 0 was 300.3 off the wanted -300.3 and outside its band of 6.67
+        >>> print(book.act(SimpleNamespace(beta={"PEP": 0.903}, **seen), prices).why)
+        PEP: kept -300, 1.301 off the wanted -301.301 and inside its band of 6.67 (total sd)
+    """
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        hedges: Sequence[str],
+        transform: str,
+        position: float,
+        lots: Mapping[str, float] | None = None,
+        band: Band = Band(),
+        cost: Cost = Cost(),
+        multiplier: Mapping[str, float] | None = None,
+        held: Mapping[str, float] | None = None,
+    ) -> None:
+        _check_transform(transform)
+        self.target, self.hedges, self.transform = target, tuple(hedges), transform
+        legs = (target, *self.hedges)
+        if len(legs) < 2 or len(set(legs)) < len(legs):
+            raise ValueError(f"HedgeBook of {target}: name other tickers, each once, not {hedges}")
+        self.position, self.band, self.cost = float(position), band, cost
+        self.lots = _by_ticker("lots", lots, self.hedges, 1.0)
+        self.multiplier = _by_ticker("multiplier", multiplier, legs, 1.0)
+        self.held = _by_ticker("held", held, self.hedges, 0.0, least=-math.inf)
+        self.turnover = dict.fromkeys(self.hedges, 0.0)
+        self.turnover_shares = dict.fromkeys(self.hedges, 0.0)
+        self.costs = 0.0
+        self.moves = dict.fromkeys(self.hedges, _Moves())
+
+    def act(self, tick: Tick, prices: Mapping[str, float]) -> Orders:
+        """Compare the shares held with those wanted now, and trade where the band says so.
+
+        Once a bar; trades fill at `prices`, by ticker. Nothing is done, and the orders say why, where a
+        price is missing (NaN), the tick was not learnt from, or a ratio is not a number.
+
+        Raises:
+            ValueError: a leg without an entry in `prices` or in the tick, a price that the transform
+                cannot take, a position that is not a number. The book is then as it was before.
+        """
+        at, before = tick.at, self.held
+        quotes = self.quotes(prices, at)
+        if not math.isfinite(self.position):
+            raise ValueError(f"the position in {self.target} at {at} is {self.position}: no number")
+        beta, sd = self._of_tick("beta", tick), self._of_tick("sd_total", tick)
+        memory = self.band.saving.memory if self.band.saving else 1.0
+        skipped = unread(tick, quotes)
+        last = dict.fromkeys(quotes, math.nan) if skipped else quotes
+        moves = {name: was.after(last[name], memory) for name, was in self.moves.items()}
+        if unknown := skipped or _not_numbers(beta, sd):
+            wanted, held = dict.fromkeys(self.hedges, math.nan), dict(before)
+            why = f"nothing was done at {at}: {unknown}"
+        else:
+            wanted, doubt = self.wanted(beta, quotes), self.wanted(sd, quotes)
+            held, reasons = {}, []
+            for name in self.hedges:
+                width = self._width(name, abs(doubt[name]), quotes[name], moves[name].variance)
+                held[name], reason = self._decide(name, wanted[name], *width)
+                reasons.append(f"{name}: {reason}")
+            why = "; ".join(reasons)
+        traded = {name: held[name] - before[name] for name in self.hedges}
+        value = {name: quotes[name] * self.multiplier[name] for name in self.hedges}
+        cost = turnover = 0.0
+        for name in (name for name in self.hedges if traded[name]):  # the others may have no price
+            shares, money = abs(traded[name]), abs(traded[name] * value[name])
+            cost += shares * self.cost.of_one(quotes[name], self.multiplier[name])
+            turnover += money
+            self.turnover[name] += money
+            self.turnover_shares[name] += shares
+        self.moves, self.held, self.costs = moves, held, self.costs + cost
+        rounding = {name: held[name] - wanted[name] for name in self.hedges}
+        return Orders(
+            at=at,
+            position=self.position,
+            wanted=wanted,
+            before=before,
+            traded=traded,
+            held=dict(held),
+            rounding=rounding,
+            rounding_value={name: rounding[name] * value[name] for name in self.hedges},
+            cost=cost,
+            turnover=turnover,
+            why=why,
+        )
+
+    def wanted(self, beta: Mapping[str, float], prices: Mapping[str, float]) -> dict[str, float]:
+        """Real-valued shares (contracts) of every hedge at these ratios and prices."""
+        how = {"target": self.target, "transform": self.transform}
+        position = self.position * self.multiplier[self.target]
+        shares = hedge_shares(beta, prices, position=position, **how)
+        return {name: shares[name] / self.multiplier[name] for name in self.hedges}
+
+    def quotes(self, prices: Mapping[str, float], at: Any) -> dict[str, float]:
+        """Prices of all legs as floats, NaN where there is none; raises what `act` raises of them."""
+        found = {}
+        for name in (self.target, *self.hedges):
+            if name not in prices:
+                raise ValueError(f"no price of {name} at {at} (NaN means not observed)")
+            price = found[name] = float(prices[name])
+            least = -math.inf if self.transform == "level" else 0.0
+            if not (math.isnan(price) or least < price < math.inf):
+                raise ValueError(
+                    f"{name} has the price {price:g} at {at}, which a {self.transform} transform "
+                    "cannot take; pass NaN if there is none. The book is unchanged"
+                )
+        return found
+
+    def rescale(self, *, target: float = 1.0, hedges: Mapping[str, float] | None = None) -> None:
+        """A split: as many times more shares are held as each is now worth less.
+
+        Position, shares held, shares traded so far and the moves seen go over to the new units: the
+        split itself earns nothing. It takes what `OnlineFilter.rescale` takes; call that, this one and
+        that of the `Attribution` before the first row in new prices.
+
+        Lots stay what they were. Shares that are no whole lot afterwards, 451.5 of 301 after a 3-for-2
+        split, stay as they are until the next trade, which ends at a whole lot: brokers pay for the
+        fraction in cash, at about that price. Shares that did not change while their quote did (pence
+        for pounds) are not split: that is another `multiplier`, and a new book.
+
+        Args:
+            target: new price over old of the target; 0.5 after a 2-for-1 split.
+            hedges: the same by ticker of the hedges.
+
+        Raises:
+            ValueError: a factor that is not positive, or a ticker that is no hedge. The book is then
+                as it was before.
+
+        Example:
+            >>> names = {"target": "KO", "hedges": ["PEP"], "transform": "log"}
+            >>> book = HedgeBook(**names, position=1000, held={"PEP": -301})
+            >>> book.rescale(target=0.5, hedges={"PEP": 2 / 3})
+            >>> book.position, book.held
+            (2000.0, {'PEP': -451.5})
+        """
+        of_target, factors = split_factors(self.target, self.hedges, target, hedges)
+        self.position /= of_target
+        self.held = {name: held / factors[name] for name, held in self.held.items()}
+        self.turnover_shares = {n: done / factors[n] for n, done in self.turnover_shares.items()}
+        self.moves = {name: was.rescaled(factors[name]) for name, was in self.moves.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything needed to go on, as plain numbers, strings, lists and dicts, exact to the bit."""
+        moves = {name: list(known) for name, known in self.moves.items()}
+        plain = {"hedges": list(self.hedges), "moves": moves, "position": float(self.position)}
+        settings = {"band": asdict(self.band), "cost": asdict(self.cost)}
+        return {"format": FORMAT, "version": VERSION} | deepcopy(vars(self) | plain | settings)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "HedgeBook":
+        """The book of `to_json`; goes on exactly where that one stood.
+
+        Raises:
+            ValueError: not such a dict, or one of a newer version of kfmodels.
+        """
+        own = deepcopy(dict(stored))
+        if own.pop("format", None) != FORMAT or own.pop("version", math.inf) > VERSION:
+            raise ValueError(
+                "no book stored by this or an older kfmodels; upgrade, or use to_json()"
+            )
+        saving = own["band"]["saving"]
+        own["band"] = Band(own["band"]["sds"], saving and Saving(**saving))
+        own |= {"cost": Cost(**own["cost"]), "hedges": tuple(own["hedges"])}
+        own["moves"] = {name: _Moves(*known) for name, known in own["moves"].items()}
+        book = cls.__new__(cls)
+        vars(book).update(own)
+        return book
+
+    def _width(self, name: str, sd: float, price: float, variance: float) -> tuple[float, str]:
+        """Width of the band of one hedge in shares, and what it comes from."""
+        width = (self.band.sds * sd if self.band.sds else 0.0), "total sd"
+        if self.band.saving is None:
+            return width
+        one = self.multiplier[name]
+        pays = self.band.saving.width(self.cost.of_one(price, one), one**2 * variance)
+        return max(width, (pays, "cost of a trade"))
+
+    def _decide(self, name: str, wanted: float, width: float, kind: str) -> tuple[float, str]:
+        """Shares to hold of one hedge, and why."""
+        before, lot = self.held[name], self.lots[name]
+        off = abs(before - wanted)
+        about = f"{off:.6g} off the wanted {wanted:.6g}"
+        if self.position and off <= width:
+            return before, f"kept {before:.6g}, {about} and inside its band of {width:.3g} ({kind})"
+        held = lot * round(wanted / lot)
+        if held == before:
+            return before, f"kept {before:.6g}, the nearest lot to the wanted {wanted:.6g}"
+        did = f"{'bought' if held > before else 'sold'} {abs(held - before):.6g} to hold {held:.6g}, as"
+        if not self.position:
+            return held, f"{did} there is no position to hedge"
+        return held, f"{did} {before:.6g} was {about} and outside its band of {width:.3g}"
+
+    def _of_tick(self, part: str, tick: Tick) -> dict[str, float]:
+        given = getattr(tick, part)
+        if gone := [name for name in self.hedges if name not in given]:
+            raise ValueError(f"the tick at {tick.at} has no {part} of {', '.join(gone)}")
+        return {name: float(given[name]) for name in self.hedges}
+
+
+def split_factors(
+    target: str, names: tuple[str, ...], of_target: float, given: Mapping[str, float] | None
+) -> tuple[float, dict[str, float]]:
+    """New price over old of the target, and by name of every hedge; raises what `rescale` raises."""
+    given = given or {}
+    if gone := [name for name in given if name not in names]:
+        raise ValueError(f"{', '.join(gone)} is not among the hedges, which are {', '.join(names)}")
+    for name, factor in {target: of_target, **given}.items():
+        if not 0 < factor < math.inf:
+            raise ValueError(
+                f"the factor of {name} is its new price over its old one, above 0, not {factor}"
+            )
+    return float(of_target), {name: float(given.get(name, 1.0)) for name in names}
+
+
+def unread(tick: Tick, quotes: Mapping[str, float]) -> str:
+    """Why a row of prices does not stand for where target and hedges are, or nothing if it does."""
+    if gone := [name for name, price in quotes.items() if math.isnan(price)]:
+        return f"no price of {', '.join(gone)}"
+    if not tick.observed:
+        return "the tick was not observed"
+    return tick.outcome if tick.gain == 0 and tick.outcome != ACCEPTED else ""
+
+
+def _not_numbers(beta: dict[str, float], sd: dict[str, float]) -> str:
+    bad = [name for name in beta if not math.isfinite(beta[name]) or math.isnan(sd[name])]
+    return f"the ratio to {', '.join(bad)} or its sd is not a number" if bad else ""
+
+
+def _by_ticker(
+    word: str, given: Any, names: tuple[str, ...], default: float, least: float = 0.0
+) -> dict[str, float]:
+    given = given or {}
+    for name, value in given.items():
+        if name not in names or not least < value < math.inf:
+            raise ValueError(
+                f"HedgeBook: {word} of {name} cannot be {value}; it takes a number"
+                f"{'' if least else ' above 0'} of each of {', '.join(names)}"
+            )
+    return {name: float(given.get(name, default)) for name in names}
+
+
+def _check_transform(transform: str) -> None:
+    if transform not in ("log", "level", "return"):
+        raise ValueError(f'transform must be "log", "level" or "return", not {transform!r}')

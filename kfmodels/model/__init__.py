@@ -1,0 +1,1 @@
+"""Priors in words, assumptions about drift and noise, and the NumPyro model of them."""

@@ -1,0 +1,127 @@
+"""Closed periods between rows: what each kind is worth, and what that makes of every row."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+
+from kfmodels.data.hedge_data import HedgeData
+from kfmodels.model.assumptions import Gaps
+
+Array = Any
+
+GAP_SHARE = 0.3
+"""Prior median of a closed period, as a share of the open time between two of them.
+
+From close to open the stocks of French and Roll (1986) and Hansen and Lunde (2005) move with a fifth to
+a third of the variance of a day, a whole weekend hardly more than a night.
+"""
+
+BY_ROW = ("gap_time", "obs_factor")
+"""What gaps make of a row."""
+
+GAP_LOG_SD = 1.5
+"""Prior sd of the logarithm: a night may be worth a minute or a day of one-minute bars."""
+
+
+def kinds(gaps: Gaps | None, data: HedgeData) -> tuple[str, ...]:
+    """The kinds of closed periods that a model tells apart in the data, in the order of its sites.
+
+    Raises:
+        ValueError: the data know of no closed periods, or of others than the model names.
+    """
+    if gaps is None:
+        return ()
+    there = data.gap_names
+    if not there:
+        why = "has no clock" if data.clock is None else "has a clock without closed periods"
+        raise ValueError(
+            f"the model has gaps=Gaps(...), but the data of {data.target} {why}: say when the market "
+            "is closed, HedgeData.from_prices(..., clock=...), or leave gaps out"
+        )
+    named = gaps.kinds
+    if named is None:
+        return there
+    if set(named) != set(there):
+        raise ValueError(
+            f"Gaps names {', '.join(named)}, but the clock of the data knows {', '.join(there)}: name "
+            "each of these once"
+        )
+    return named
+
+
+def check_none(gaps: Gaps | None) -> None:
+    """Raise where a model of many pairs has gaps."""
+    if gaps is not None:
+        raise ValueError(
+            "fit_many has no clock, so its model can have no gaps=Gaps(...): leave them out, or fit "
+            "pair by pair, fit(HedgeData.from_prices(..., clock=...), model)"
+        )
+
+
+def counts(gaps: Gaps | None, data: HedgeData) -> np.ndarray | None:
+    """Closed periods crossed before each row, `(time, gap)`, in the order of `kinds`."""
+    return columns(data, kinds(gaps, data)) if gaps is not None else None
+
+
+def columns(data: HedgeData, names: tuple[str, ...]) -> np.ndarray:
+    """The columns of `data.gaps` with these names."""
+    return data.gaps[:, [data.gap_names.index(name) for name in names]]
+
+
+def between(data: HedgeData) -> float:
+    """Open bars between two closed periods, on average."""
+    return float(data.dt.sum() / max(data.gaps.sum(), 1.0))
+
+
+def sites(gaps: Gaps | None, counts: Array, unit: Array) -> dict[str, Array]:
+    """Sample `gap_bars` and `gap_noise`, `(gap,)`, or record them where they are fixed."""
+    if gaps is None:
+        return {}
+    bars = gaps.bars
+    if bars is None:
+        bars = dist.LogNormal(jnp.log(GAP_SHARE * unit), GAP_LOG_SD)
+    number = counts.shape[-1]
+    return {
+        "gap_bars": _site("gap_bars", bars, number),
+        "gap_noise": _site("gap_noise", gaps.noise, number),
+    }
+
+
+def _site(name: str, given: Any, number: int) -> Array:
+    if isinstance(given, dist.Distribution):
+        return numpyro.sample(name, given.expand((number,)).to_event(1))
+    if not isinstance(given, tuple):
+        return numpyro.deterministic(name, jnp.full(number, given, float))
+    parts = [
+        numpyro.sample(f"{name}_{kind}", one)
+        if isinstance(one, dist.Distribution)
+        else jnp.asarray(one, float)
+        for kind, one in given
+    ]
+    return numpyro.deterministic(name, jnp.stack(parts))
+
+
+def active(gaps: Gaps | None, given: dict[str, Array]) -> dict[str, Array]:
+    """Of `gap_bars` and `gap_noise`, what can change a row: not a factor that is 1."""
+    plain = gaps is None or (np.isscalar(gaps.noise) and gaps.noise == 1)
+    return {k: v for k, v in given.items() if v is not None and not (plain and k == "gap_noise")}
+
+
+def by_row(
+    counts: Array | None, *, gap_bars: Array | None = None, gap_noise: Array | None = None
+) -> dict[str, Array]:
+    """`gap_time` and `obs_factor` of `KalmanRegression`, `(*draws, time)`, from `(*draws, gap)`.
+
+    What the closed periods before each row are worth in bars, and the factor on its variance.
+    """
+    found: dict[str, Array] = {}
+    if counts is None:
+        return found
+    if gap_bars is not None:
+        found["gap_time"] = (counts * gap_bars[..., None, :]).sum(-1)
+    if gap_noise is not None:
+        found["obs_factor"] = jnp.exp((counts * jnp.log(gap_noise)[..., None, :]).sum(-1))
+    return found

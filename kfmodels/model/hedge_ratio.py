@@ -1,0 +1,400 @@
+"""`hedge_ratio_model`: the NumPyro model of a moving hedge ratio, coefficients integrated out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jaxtyping import ArrayLike, Float
+from numpyro.distributions import constraints
+
+from kfmodels.data.arrays import (
+    Inputs,
+    PairArrays,
+    coordinates_of,
+    one_of,
+    pair_coordinates,
+    stacked,
+    typical_move,
+)
+from kfmodels.data.hedge_data import HedgeData
+from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.kalman.regression import KalmanRegression
+from kfmodels.model import gaps as closed
+from kfmodels.model.assumptions import (
+    DIFFUSE,
+    Constant,
+    Diffuse,
+    Discounted,
+    Drift,
+    Gaps,
+    Noise,
+    RandomWalk,
+    Start,
+    StateDiscount,
+    Weak,
+)
+from kfmodels.model.priors import (
+    EXPECTED_NOISE_SHARE,
+    HEDGE_MEMORY,
+    HEDGE_MEMORY_BESIDE_MOVING_LEVEL,
+    INTERCEPT_MEMORY,
+    NOISE_LOG_SD,
+    Absolute,
+    Memory,
+    Moves,
+    q_to_delta,
+    q_to_gain,
+    q_to_memory,
+)
+from kfmodels.model.sites import checked_delta, delta_site, on_the_line, relative, site
+from kfmodels.model.starts import start_of
+
+Array = Any
+"""A NumPy array as it is made, a JAX one inside `jax.jit`."""
+
+Intercept = Literal["random_walk", "static", "none"]
+
+
+@dataclass(frozen=True)
+class HedgeRatioModel:
+    """A NumPyro model, called with `HedgeData`; made by `hedge_ratio_model`, where it is explained."""
+
+    beta_delta: Any
+    alpha_delta: Any
+    obs_scale: Any
+    noise: Noise
+    drift: Drift
+    initial: Start
+    intercept: Intercept
+    pivot: Any
+    gaps: Gaps | None = None
+
+    @property
+    def bent(self) -> frozenset[str]:
+        """Sites whose posterior bends with the speed of the intercept; see `ridge`."""
+        moving = self.intercept == "random_walk" and isinstance(self.drift, RandomWalk)
+        if not moving or not on_the_line(self.alpha_delta, constraints.unit_interval):
+            return frozenset()
+        found = {"delta_beta"} if on_the_line(self.beta_delta, constraints.unit_interval) else set()
+        by_default = self.obs_scale is None and isinstance(self.noise, Constant)
+        if by_default or on_the_line(self.obs_scale, constraints.positive):
+            found.add("obs_scale")
+        return frozenset(found)
+
+    def follows(self, coefficients: int) -> np.ndarray:
+        """1 for each coefficient that stands still when the hedge ratio does, else 0."""
+        hedges = coefficients - (self.intercept != "none")
+        return (np.arange(coefficients) < hedges) | isinstance(self.drift, StateDiscount)
+
+    def coordinates(self, data: HedgeData) -> Coordinates:
+        """Centre and scale of the training rows."""
+        return coordinates_of(data, intercept=self.intercept != "none", pivot=self.pivot)
+
+    def inputs(self, data: HedgeData) -> Inputs:
+        """The arrays of the training rows, float64, ready for `jax.jit`.
+
+        Raises:
+            ValueError: too few rows, a target that moves in exact proportion to its hedges, or
+                `Gaps` of data that know of none.
+        """
+        data.check_enough()
+        self._check_listed(list(data.hedges))
+        coordinates = self.coordinates(data)
+        y = data.y - coordinates.offset
+        design = np.where(data.observed[:, None], coordinates.design(data.x), 0.0)
+        # around the offset; without an intercept that is 0, and a ratio near y / x must be likely
+        spread = float(np.sqrt((y[data.observed] ** 2).mean()))
+        mean, cov = start_of(self.initial, coordinates, spread, list(data.hedges))
+        move, ratio = typical_move(data)
+        even = data.observed[0] and (data.dt[1:] == 1).all()
+        return Inputs(
+            y=np.where(data.observed, y, 0.0),
+            design=design,
+            observed=data.observed,
+            dt=None if even else data.dt,
+            scales=coordinates.scales,
+            typical_move=np.asarray(move),
+            typical_ratio=ratio,
+            start_mean=mean,
+            start_cov=cov,
+            gaps=closed.counts(self.gaps, data),
+            gap_unit=None if self.gaps is None else np.asarray(closed.between(data)),
+        )
+
+    def inputs_of_pairs(self, arrays: PairArrays) -> tuple[Inputs, tuple[np.ndarray, ...]]:
+        """`inputs` of many pairs of one hedge each, with the axis of pairs in front.
+
+        Also returns pivot, scale and offset of every pair. The pairs must be usable.
+
+        Raises:
+            ValueError: the model lists a delta or a pivot for more than one hedge, or it has `Gaps`.
+        """
+        closed.check_none(self.gaps)
+        self._check_listed(["the hedge"])
+        intercept = self.intercept != "none"
+        pivot = None if self.pivot is None else self.pivot[0]
+        coordinates = pair_coordinates(arrays, intercept=intercept, pivot=pivot)
+        y, design, scales = stacked(arrays, coordinates, intercept)
+        spread = np.sqrt((y**2).sum(1) / arrays.observed.sum(1))
+        starts = [
+            start_of(self.initial, one_of(coordinates, number, intercept), wide, ["the hedge"])
+            for number, wide in enumerate(spread.tolist())
+        ]
+        made = Inputs(
+            y=y,
+            design=design,
+            observed=arrays.observed,
+            dt=arrays.dt,
+            scales=scales,
+            typical_move=arrays.move,
+            typical_ratio=arrays.ratio[:, None],
+            start_mean=np.stack([mean for mean, _ in starts]),
+            start_cov=np.stack([cov for _, cov in starts]),
+        )
+        return made, coordinates
+
+    def _check_listed(self, hedges: list[str]) -> None:
+        for listed in (self.beta_delta, getattr(self.beta_delta, "delta", None)):
+            if isinstance(listed, tuple) and len(listed) != len(hedges):
+                raise ValueError(
+                    f"delta of beta lists {len(listed)} values, but there are {len(hedges)} "
+                    f"hedges: {', '.join(hedges)}"
+                )
+        if len(self.pivot or ()) > 1 and len(self.pivot) != len(hedges):
+            raise ValueError(
+                f"pivot has {len(self.pivot)} values, but there are {len(hedges)} hedges: "
+                f"{', '.join(hedges)}"
+            )
+
+    def regression(
+        self,
+        inputs: Inputs,
+        *,
+        q: Float[Array, "*draws coef"],
+        obs_scale: Float[ArrayLike, "*draws"],
+        variance_memory: Float[ArrayLike, "*draws"] | None = None,
+        **gaps: Float[Array, "*draws gap"],
+    ) -> KalmanRegression:
+        """The series as a distribution, in inner coordinates, given the noise parameters."""
+        obs_var = jnp.square(obs_scale)
+        n = inputs.design.shape[-1]
+        start_cov = inputs.start_cov
+        if isinstance(self.initial, Diffuse):
+            start_cov = DIFFUSE * obs_var[..., None, None] * jnp.eye(n)
+        options: dict[str, Any] = {"state_var": q * obs_var[..., None]}
+        if isinstance(self.drift, StateDiscount):
+            moving = jnp.arange(n) < n - (self.intercept == "static")
+            options = {"state_discount": 1 - q_to_gain(q[..., 0]), "moving": moving}
+        if isinstance(self.noise, Discounted):
+            assert variance_memory is not None
+            options["variance_discount"] = 1 - 1 / variance_memory
+            options["variance_dof"] = jnp.asarray(self.noise.dof, float)
+        return KalmanRegression(
+            inputs.design,
+            inputs.start_mean,
+            start_cov,
+            obs_var,
+            observed=inputs.observed,
+            dt=inputs.dt,
+            **closed.by_row(inputs.gaps, **closed.active(self.gaps, gaps)),
+            **options,
+        )
+
+    def log_likelihood(
+        self,
+        inputs: Inputs,
+        *,
+        obs_scale: Float[ArrayLike, "*draws"],
+        **noise: Any,
+    ) -> Float[Array, "*draws"]:
+        """Log density of the observed rows given the noise, as `regression` takes it, of all draws."""
+        series = self.regression(inputs, obs_scale=obs_scale, **noise)
+        density = series.log_prob(inputs.y)
+        if isinstance(self.initial, Diffuse):
+            density = density + _flat_width(inputs, jnp.square(obs_scale))
+        return density
+
+    def __call__(self, data: HedgeData | Inputs) -> None:
+        inputs = self.inputs(data) if isinstance(data, HedgeData) else data
+        obs_scale = self._obs_scale(inputs)
+        memory = None
+        if isinstance(self.noise, Discounted):
+            memory = site("variance_memory", self.noise.memory, Memory.on_bars)
+        obs_var = numpyro.deterministic("obs_var", jnp.square(obs_scale))
+        q = self._q(inputs, obs_var)
+        numpyro.deterministic("q", q)
+        numpyro.deterministic("delta", q_to_delta(q))
+        numpyro.deterministic("memory", q_to_memory(q))
+        numpyro.deterministic("state_var", q * obs_var / inputs.scales**2)
+        more = closed.sites(self.gaps, inputs.gaps, inputs.gap_unit)
+        if isinstance(self.initial, Diffuse):
+            numpyro.factor("diffuse", _flat_width(inputs, obs_var))
+        series = self.regression(inputs, q=q, obs_scale=obs_scale, variance_memory=memory, **more)
+        numpyro.sample("y", series, obs=inputs.y)
+
+    def settled_var(self, inputs: Inputs, obs_var: Array, q_alpha: Array) -> Array:
+        """The observation variance that a prior on moves is measured against.
+
+        What is inferred where it is constant. Where it is `Discounted`, obs_var is only its start:
+        what a typical one-bar move leaves beside an intercept of that speed.
+        """
+        if isinstance(self.noise, Constant):
+            return obs_var
+        wider = 1 + (q_alpha + (q_alpha * q_alpha + 4 * q_alpha) ** 0.5) / 2
+        return jnp.square(inputs.typical_move) / wider
+
+    def _q(self, inputs: Inputs, obs_var: Array) -> Array:
+        """Signal-to-noise ratio per coefficient; samples what has a prior."""
+        hedges = inputs.design.shape[-1] - (self.intercept != "none")
+        shared = isinstance(self.drift, StateDiscount)
+        none = jnp.zeros(hedges)
+        moving = self.intercept == "random_walk" and not shared
+        level = delta_site("delta_alpha", self.alpha_delta, (), none) if moving else jnp.zeros(())
+        q_level = relative(level[None], self.alpha_delta, jnp.ones(1), obs_var)
+        settled = self.settled_var(inputs, obs_var, q_level[0])
+        unit = jnp.square(inputs.typical_ratio * inputs.scales[:hedges]) / settled
+        beta = delta_site("delta_beta", self.beta_delta, () if shared else (hedges,), unit)
+        beta = jnp.broadcast_to(beta, (hedges,))
+        parts = [relative(beta, self.beta_delta, inputs.scales[:hedges], obs_var)]
+        if self.intercept == "static":
+            parts.append(jnp.zeros(1))
+        elif self.intercept != "none":
+            parts.append(
+                relative(beta[:1], self.beta_delta, jnp.ones(1), obs_var) if shared else q_level
+            )
+        return jnp.concatenate(parts)
+
+    def _obs_scale(self, inputs: Inputs) -> Array:
+        guess = EXPECTED_NOISE_SHARE * inputs.typical_move
+        if self.obs_scale is not None:
+            return site("obs_scale", self.obs_scale)
+        if isinstance(self.noise, Discounted):
+            return numpyro.deterministic("obs_scale", jnp.asarray(guess))
+        return numpyro.sample("obs_scale", dist.LogNormal(jnp.log(guess), NOISE_LOG_SD))
+
+
+def hedge_ratio_model(
+    *,
+    delta: Any = None,
+    obs_scale: Any = None,
+    noise: Noise = Constant(),
+    drift: Drift = RandomWalk(),
+    initial: Start = Weak(),
+    intercept: Intercept = "random_walk",
+    pivot: float | Sequence[float] | None = None,
+    gaps: Gaps | None = None,
+) -> HedgeRatioModel:
+    r"""A NumPyro model of a hedge ratio that moves, with priors on how fast it does.
+
+    $$y_t = x_t \beta_t + \alpha_t + \epsilon_t, \quad
+    \theta_t = \theta_{t-1} + w_t, \quad
+    \mathrm{Var}(w_j) = q_j \, v / \overline{(x_j - \mathrm{pivot}_j)^2}, \quad
+    q = \delta / (1 - \delta)$$
+
+    `q` is a signal-to-noise ratio without units, so the same prior serves dollars, log prices, and
+    both sides of a split.
+
+    Args:
+        delta: prior or value of how fast each coefficient moves: a `Memory`, `Moves` (hedge ratios
+            only), `Horseshoe`, a NumPyro distribution on (0, 1), a number (fixed), `Absolute(...)`
+            for the units of published code, or a dict with "beta" and "alpha" for one each ("beta"
+            may list a number per hedge). Default: for
+            hedges a memory of about 6 bars (90 %: 1.1 to 100) beside an intercept that moves, which
+            is slower than it sounds (see `HEDGE_MEMORY_BESIDE_MOVING_LEVEL`), and of 60 (5 to 700)
+            otherwise; for the intercept 2 (up to 40).
+        obs_scale: prior or value of the sd of the observation noise, in units of the transformed
+            target. Default: log-normal around half the sd of the one-bar hedged move. With
+            `Discounted` noise it is where the sd starts.
+        noise: `Constant()` or `Discounted(memory)`.
+        drift: `RandomWalk()` or `StateDiscount()`.
+        initial: `Weak()`, `Known(mean, cov)`, `Diffuse()` or `Zero()`.
+        intercept: "random_walk", "static" or "none".
+        pivot: where the regressors are centred; default their training mean. 0 is the raw model of
+            the literature.
+        gaps: `Gaps(bars, noise)`: what nights and weekends are worth, by kind, of data that have a
+            clock. Default: nothing beside the open bars between two rows, so that the first bar of a
+            day is one bar after the last of the day before, as in a table without a clock.
+
+    Returns:
+        A model to be passed to `fit`, or called with `HedgeData` inside NumPyro. Its posterior holds
+        `delta`, `memory`, `state_var` (dim `coef`), `obs_scale`, `obs_var`; with gaps `gap_bars` and
+        `gap_noise` (dim `gap`).
+
+    Raises:
+        ValueError: an argument is not what it may be; the message says what is allowed.
+
+    Source: West and Harrison (1997), chapters 4, 6 and 10; the relative state noise: Palomar (2025),
+    Portfolio Optimization, section 15.6.
+
+    Example:
+        >>> from kfmodels import Discounted, Memory, hedge_ratio_model
+        >>> model = hedge_ratio_model(delta={"beta": Memory(60, low=15, high=250)}, noise=Discounted())
+        >>> model.noise.memory.bars
+        20
+    """
+    # one delta for all that moves, or one for each; an intercept that stands still takes none
+    both = ("beta", "alpha") if intercept == "random_walk" else ("beta",)
+    parts = dict(delta) if isinstance(delta, Mapping) else dict.fromkeys(both, delta)
+    unknown = set(parts) - {"beta", "alpha"}
+    if unknown:
+        raise ValueError(f'delta has the keys "beta" and "alpha", not {sorted(unknown)}')
+    if intercept not in ("random_walk", "static", "none"):
+        raise ValueError(f'intercept must be "random_walk", "static" or "none", not {intercept!r}')
+    if intercept != "random_walk" and isinstance(delta, Mapping) and "alpha" in delta:
+        raise ValueError(
+            f'delta["alpha"] has no meaning with intercept="{intercept}": leave it out'
+        )
+    if isinstance(drift, StateDiscount) and isinstance(delta, Mapping) and "alpha" in delta:
+        raise ValueError('StateDiscount has one memory for all that moves: give delta["beta"] only')
+    if intercept == "none" and pivot not in (None, 0):
+        raise ValueError("without an intercept the regressors cannot be centred: use pivot=0")
+    for value, kind, name in (
+        (noise, Noise, "noise"),
+        (drift, Drift, "drift"),
+        (initial, Start, "initial"),
+    ):
+        if not isinstance(value, kind):
+            allowed = ", ".join(f"{option.__name__}(...)" for option in kind.__args__)
+            raise ValueError(f"{name} must be one of {allowed}, not {value!r}")
+    beta, alpha = parts.get("beta"), parts.get("alpha")
+    if isinstance(beta, Moves) and isinstance(drift, StateDiscount):
+        raise ValueError(
+            "StateDiscount has one memory for all that moves: say it as Memory(...), not as Moves(...)"
+        )
+    if not (obs_scale is None or isinstance(obs_scale, dist.Distribution)) and (
+        isinstance(obs_scale, Memory) or not 0 < float(obs_scale) < np.inf
+    ):
+        raise ValueError(
+            f"obs_scale is a sd: a NumPyro distribution or a positive number, not {obs_scale!r}"
+        )
+    if not (gaps is None or isinstance(gaps, Gaps)):
+        raise ValueError(f"gaps must be Gaps(bars=..., noise=...) or None, not {gaps!r}")
+    alone = intercept != "random_walk" or isinstance(drift, StateDiscount)
+    usual = HEDGE_MEMORY if alone else HEDGE_MEMORY_BESIDE_MOVING_LEVEL
+    absolute = isinstance(beta, Absolute) or isinstance(alpha, Absolute)
+    if absolute and (isinstance(noise, Discounted) or isinstance(drift, StateDiscount)):
+        raise ValueError(
+            "an Absolute delta needs Constant noise and RandomWalk drift: "
+            "the others know the state noise only relative to the observation noise"
+        )
+    return HedgeRatioModel(
+        beta_delta=usual if beta is None else checked_delta(beta, "beta"),
+        alpha_delta=INTERCEPT_MEMORY if alpha is None else checked_delta(alpha, "alpha"),
+        obs_scale=obs_scale,
+        noise=noise,
+        drift=drift,
+        initial=initial,
+        intercept=intercept,
+        pivot=tuple(np.atleast_1d(pivot).tolist()) if pivot is not None else None,
+        gaps=gaps,
+    )
+
+
+def _flat_width(inputs: Inputs, obs_var: Array) -> Array:
+    """What a flat start must not pay for its width, measured in the units of the data."""
+    n = inputs.design.shape[-1]
+    return 0.5 * n * jnp.log(DIFFUSE * obs_var) - jnp.log(inputs.scales).sum(-1)

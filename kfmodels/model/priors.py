@@ -1,0 +1,258 @@
+r"""How fast a hedge ratio moves, in every word the field uses for it.
+
+`delta`, the signal-to-noise ratio `q = delta / (1 - delta)`, the steady gain of a local level with
+that ratio, `g = p / (1 + p)` with `p = (q + sqrt(q^2 + 4 q)) / 2`, and the memory `1 / g` in bars.
+All are one number seen from four sides: `q = 1 / (memory (memory - 1))`.
+
+Source: Durbin and Koopman (2012), Time Series Analysis by State Space Methods, section 2.11 (steady
+state of the local level); Montana, Triantafyllopoulos and Tsagaris (2009), Flexible least squares
+for temporal data mining, Expert Systems with Applications 36 (where delta comes from).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from numpyro.distributions import constraints, transforms
+
+from kfmodels.model.horseshoe import MEDIAN, LogSquaredHorseshoe
+from kfmodels.online.ticks import Z90
+
+Array = Any
+
+
+def delta_to_q(delta: Array) -> Array:
+    """Signal-to-noise ratio `q = delta / (1 - delta)`, so that `logit(delta) = log q`.
+
+    Example:
+        >>> float(delta_to_q(0.5))
+        1.0
+    """
+    return delta / (1 - delta)
+
+
+def q_to_delta(q: Array) -> Array:
+    """`delta = q / (1 + q)`, the inverse of `delta_to_q`."""
+    return q / (1 + q)
+
+
+def q_to_gain(q: Array) -> Array:
+    """Steady Kalman gain of a local level: the share of a surprise that is taken to be permanent.
+
+    Example:
+        >>> round(float(q_to_gain(0.0973)), 3)  # the Nile: 1469.1 / 15098.5
+        0.267
+    """
+    p = (q + (q * q + 4 * q) ** 0.5) / 2
+    return p / (1 + p)
+
+
+def q_to_memory(q: Array) -> Array:
+    """Memory in bars, `1 / gain`; infinite when q is 0.
+
+    Example:
+        >>> round(float(q_to_memory(1e-4)), 1)
+        100.5
+    """
+    plain = isinstance(q, (int, float, np.integer, np.floating))
+    gain = q_to_gain(np.float64(q) if plain else q)
+    with np.errstate(divide="ignore"):
+        return 1 / gain
+
+
+def memory_to_q(memory: Array) -> Array:
+    """`q = 1 / (memory (memory - 1))`, for a memory above one bar.
+
+    Example:
+        >>> round(float(q_to_memory(memory_to_q(60.0))), 9)
+        60.0
+    """
+    return 1 / (memory * (memory - 1))
+
+
+LEAST_VARIANCE_MEMORY = 4.0
+"""Bars: a variance remembered for m bars is known with m - 1 degrees of freedom, and 3 are kept."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A prior in the desk's words: the ratio forgets in about `bars`, surely between low and high.
+
+    `bars` is the median; 90 % of the prior lies between `low` and `high`, as far as a normal
+    distribution on `log q` allows with that median (on `log(bars - 4)` for a variance, which is
+    never forgotten faster).
+
+    Raises:
+        ValueError: unless `1 < low < bars < high`.
+
+    Example:
+        >>> prior = Memory(60, low=15, high=250)
+        >>> prior.on_delta().event_shape
+        ()
+        >>> round(prior.log_q_sd, 2)
+        1.73
+    """
+
+    bars: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 1 < self.low < self.bars < self.high < np.inf:
+            raise ValueError(
+                f"Memory needs 1 < low < bars < high (finite), in bars; got low={self.low}, "
+                f"bars={self.bars}, high={self.high}"
+            )
+
+    @property
+    def log_q_sd(self) -> float:
+        """Standard deviation of `log q`."""
+        ends = np.log([memory_to_q(self.low), memory_to_q(self.high)])
+        return float(ends[0] - ends[1]) / (2 * Z90)
+
+    def on_delta(self) -> dist.Distribution:
+        """The prior on delta: logit(delta) = log q is normal."""
+        centre = float(np.log(memory_to_q(self.bars)))
+        return dist.TransformedDistribution(
+            dist.Normal(centre, self.log_q_sd), transforms.SigmoidTransform()
+        )
+
+    def on_bars(self) -> dist.Distribution:
+        """The prior on the memory of a variance: log(memory - 4) is normal.
+
+        Raises:
+            ValueError: `low` is not above 4 bars.
+        """
+        least = LEAST_VARIANCE_MEMORY
+        if not self.low > least:
+            raise ValueError(
+                f"the memory of a variance lies above {least:g} bars, where its forecasts have a "
+                f"variance; raise low={self.low}"
+            )
+        width = float(np.log((self.high - least) / (self.low - least))) / (2 * Z90)
+        return dist.TransformedDistribution(
+            dist.Normal(float(np.log(self.bars - least)), width),
+            [
+                transforms.ExpTransform(),
+                transforms.AffineTransform(least, 1.0, domain=constraints.positive),
+            ],
+        )
+
+
+@dataclass(frozen=True)
+class Moves:
+    r"""A prior in the words of a trader: the ratio moves about `share` of itself in `bars` bars.
+
+    $$\log q \sim N\big(2 \log(\mathrm{share} \cdot |\beta| \, s) - \log(\mathrm{bars} \cdot v), \;
+    (2 \log(\mathrm{high} / \mathrm{low}) / 3.29)^2\big)$$
+
+    The sd of the move has the median `share`; 90 % of the prior lies between `low` and `high`, as
+    far as a log-normal with that median allows. The ratio's own size `|beta|` is that of least squares
+    on changes over the training rows (with its standard error, so that it is never 0), `s` the root
+    mean square of the centred regressor and `v` the observation variance that is inferred beside it
+    (with `Discounted` noise: what a typical one-bar move leaves of it beside the intercept). For
+    hedge ratios only, with `RandomWalk` drift.
+
+    Raises:
+        ValueError: unless `0 < low < share < high` and `bars > 0`.
+
+    Example:
+        >>> Moves(0.05, low=0.01, high=0.2)  # "beta moves about 5 % in a month"
+        Moves(share=0.05, low=0.01, high=0.2, bars=21)
+    """
+
+    share: float
+    low: float
+    high: float
+    bars: float = 21
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.share < self.high < np.inf:
+            raise ValueError(
+                "Moves needs 0 < low < share < high (finite), as shares of the ratio itself (0.05 is "
+                f"5 %); got low={self.low}, share={self.share}, high={self.high}"
+            )
+        if not 0 < self.bars < np.inf:
+            raise ValueError(f"Moves: bars must be positive, not {self.bars}")
+
+    def on_delta(self, var_of_one: Array) -> dist.Distribution:
+        """The prior on delta, where `var_of_one` is the q of a ratio that doubles in one bar."""
+        width = float(np.log(self.high / self.low)) / Z90
+        centre = jnp.log(var_of_one) + float(np.log(self.share**2 / self.bars))
+        return dist.TransformedDistribution(
+            dist.Normal(centre, width), transforms.SigmoidTransform()
+        )
+
+
+@dataclass(frozen=True)
+class Horseshoe:
+    """A prior that shrinks towards a static hedge: a horseshoe on the sd of a step, `sqrt(q)`.
+
+    Half of the prior is on a ratio that forgets more slowly than `bars`, and far more of it on one
+    that hardly moves at all than `Memory` can put there; a ratio that does move is left alone. Ask
+    `static_probability` what the data made of it.
+
+    Raises:
+        ValueError: unless `1 < bars < inf`.
+
+    Source: Carvalho, Polson and Scott (2010); for variances of a random walk, as the triple gamma
+    with a = c = 1/2, Cadonna, Fruhwirth-Schnatter and Knaus (2020), Triple the gamma, Econometrics 8.
+
+    Example:
+        >>> Horseshoe(60).on_delta().event_shape
+        ()
+    """
+
+    bars: float
+
+    def __post_init__(self) -> None:
+        if not 1 < self.bars < np.inf:
+            raise ValueError(
+                f"Horseshoe needs a memory above 1 bar (and finite), not bars={self.bars}"
+            )
+
+    def on_delta(self) -> dist.Distribution:
+        """The prior on delta: q over the q of `bars` is a squared horseshoe over its median."""
+        scale = float(np.log(memory_to_q(self.bars) / MEDIAN))
+        return dist.TransformedDistribution(
+            LogSquaredHorseshoe(),
+            [transforms.AffineTransform(scale, 1.0), transforms.SigmoidTransform()],
+        )
+
+
+@dataclass(frozen=True)
+class Absolute:
+    """A delta in the units of published code: `state_var = delta / (1 - delta)`, whatever the data.
+
+    Only for reproducing published settings: it means something else for every price level. `delta`
+    is a number, a sequence of one per hedge, or a prior, as elsewhere.
+    """
+
+    delta: Any
+
+
+HEDGE_MEMORY = Memory(60, low=5, high=700)
+"""Default prior of a hedge ratio beside a level that stands still: a week to three years of bars."""
+
+HEDGE_MEMORY_BESIDE_MOVING_LEVEL = Memory(6, low=1.1, high=100)
+"""The same beside an intercept that moves: it takes most of what `q` is measured against.
+
+Once the intercept follows the price, the ratio learns only from days on which the hedge moves, and
+it forgets far more slowly than its `q` says: on daily prices a `memory` of 1.1 to 100 bars is an
+`effective_memory` (see `HedgeFit.summary`) of about 20 bars to longer than the sample. A prior of 60
+bars on q itself sat 2.5 sds from the posterior of AAPL on the S&P 500 and split it in two.
+"""
+
+INTERCEPT_MEMORY = Memory(2, low=1.003, high=40)
+"""Default prior of the intercept: on daily prices the level follows the price almost at once."""
+
+VARIANCE_MEMORY = Memory(20, low=6, high=130)
+"""Default prior of the memory of the observation variance."""
+
+EXPECTED_NOISE_SHARE = 0.5
+"""Prior median of obs_scale, as a share of the sd of the one-bar hedged move."""
+
+NOISE_LOG_SD = 1.5
+"""Prior sd of log obs_scale: a factor of 12 either way at 90 %."""

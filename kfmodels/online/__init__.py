@@ -1,0 +1,1 @@
+"""One tick, of one pair or of all pairs of a board."""

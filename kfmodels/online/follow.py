@@ -1,0 +1,79 @@
+"""Running an online filter over a table of prices, row by row, as it would have run live."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from kfmodels.clock.clock import Clock, Elapsed
+from kfmodels.online.filter import OnlineFilter
+from kfmodels.online.ticks import Tick
+
+
+def follow(
+    live: OnlineFilter,
+    prices: pd.DataFrame,
+    *,
+    clock: Clock | None = None,
+    seen: Callable[[Tick], Any] | None = None,
+) -> pd.DataFrame:
+    """Feed every row of prices to the filter and tabulate what it says after each.
+
+    Args:
+        live: the filter; it moves on.
+        prices: columns of the target and its hedges, rows later than the last tick of `live`.
+        clock: time between the rows, and since the last tick of `live`; every row is a bar without.
+        seen: called with every `Tick`, for a progress bar or a log.
+
+    Returns:
+        One row a tick: `beta X`, `sd_given_noise X`, `sd_total X` for every hedge X (filtered: what
+        to hold until the next row), `alpha`, `spread`, `spread_sd`, `z`, `gain`, `log_score`,
+        `effective_draws`.
+
+    Raises:
+        ValueError: a column is missing, or a row is not later than the last tick.
+
+    Example:
+        >>> from kfmodels import HedgeData, NUTS, datasets, fit, follow
+        >>> prices = datasets.stocks()[["AAPL", "SPX"]]
+        >>> data = HedgeData.from_prices(prices, target="AAPL", hedges=["SPX"])
+        >>> year = data.after("2019-01-01").before("2020-01-01")
+        >>> live = fit(year, method=NUTS(draws=500, chains=2), progress=False).online()
+        >>> table = follow(live, prices.loc["2020-01"])
+        >>> len(table), bool(table["z"].notna().all())
+        (21, True)
+    """
+    names = [live.target, *live.hedges]
+    missing = [name for name in names if name not in prices.columns]
+    if missing:
+        raise ValueError(
+            f"the prices have no column {', '.join(missing)}; the filter needs {', '.join(names)}"
+        )
+    rows = prices[names].to_numpy(float)
+    records = []
+    for at, row in zip(prices.index, rows, strict=True):
+        passed = Elapsed(1.0, {})
+        if clock is not None and live.at is not None:
+            passed = clock.between(live.at, at)
+        tick = live.update(y=row[0], x=row[1:], at=at, dt=passed.bars, gaps=passed.gaps)
+        records.append(flat(tick))
+        if seen is not None:
+            seen(tick)
+    return pd.DataFrame(records, index=prices.index)
+
+
+def flat(tick: Tick) -> dict[str, float]:
+    """A tick as one row of numbers."""
+    row: dict[str, float] = {}
+    for name, beta in tick.beta.items():
+        row[f"beta {name}"] = beta
+        row[f"sd_given_noise {name}"] = tick.sd_given_noise[name]
+        row[f"sd_total {name}"] = tick.sd_total[name]
+    for word in ("alpha", "spread", "spread_sd", "z", "gain", "log_score", "effective_draws"):
+        row[word] = getattr(tick, word)
+    return row
+
+
+def ratios(table: pd.DataFrame, hedges: tuple[str, ...]) -> pd.DataFrame:
+    """Hedge ratios of a followed table, one column a hedge."""
+    return pd.DataFrame({name: table[f"beta {name}"] for name in hedges}, index=table.index)

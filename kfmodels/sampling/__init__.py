@@ -1,0 +1,1 @@
+"""Draws of the noise: NUTS, and one importance sampler."""

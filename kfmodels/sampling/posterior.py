@@ -1,0 +1,142 @@
+"""The log posterior of many pairs at many draws of their noise, in one pass of the filter."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+from numpyro.infer.util import constrain_fn, potential_energy
+
+from kfmodels.sampling import prior as priors
+from kfmodels.sampling import ridge
+
+Array = Any
+Model = Any
+"""A NumPyro model called with its inputs; hashable."""
+
+RECURSION = ("q", "obs_scale", "variance_memory", "gap_bars", "gap_noise")
+"""Sites that the filter reads."""
+
+_LIKELIHOOD = ["y", "diffuse"]
+
+
+PRIOR_DRAWS = 1000
+
+
+class Draws(NamedTuple):
+    """What a method hands back: sites and statistics (chain, draw, ...), prior draws (draw, ...).
+
+    `mixed` are the draws the filter is to run on, the plug-in last, where the method chose them
+    (draw, ...); `about` is what there is to say of all draws together.
+    """
+
+    sites: dict[str, np.ndarray]
+    stats: dict[str, np.ndarray]
+    prior: dict[str, np.ndarray]
+    mixed: dict[str, np.ndarray] | None = None
+    about: dict[str, float] = {}  # noqa: RUF012 - never written to
+
+
+def of_recursion(sites: dict[str, Array]) -> dict[str, Array]:
+    """What the filter reads of some sites."""
+    return {name: sites[name] for name in RECURSION if name in sites}
+
+
+def from_prior(model: Model, inputs: Any, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A thousand draws of the prior: inferred sites, unconstrained; all sites as they are."""
+    numbers = np.arange(PRIOR_DRAWS, dtype=np.uint32)
+    with jax.enable_x64(True):
+        return jax.device_get(priors.draw(numbers, np.uint32(seed), inputs, model=model))
+
+
+def certain(prior: dict[str, np.ndarray]) -> Draws:
+    """Where all noise is fixed: one draw."""
+    sites = jax.tree.map(lambda site: site[None, :1], prior)
+    return Draws(sites, {"diverging": np.zeros((1, 1), bool)}, prior)
+
+
+class Layout:
+    """Where each inferred site stands in a vector of unconstrained parameters."""
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        self.shapes = shapes
+        ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
+        self.size = int(ends[-1]) if len(ends) else 0
+        self._cuts = ends[:-1]
+
+    @classmethod
+    def of(cls, free: dict[str, Array]) -> "Layout":
+        """The layout of sites `(pair, draw, ...)`."""
+        return cls({name: tuple(site.shape[2:]) for name, site in free.items()})
+
+    def pack(self, free: dict[str, Array]) -> Array:
+        """Sites `(*draws, ...)` to `(*draws, d)`."""
+        parts = [
+            jnp.reshape(free[k], (*free[k].shape[: free[k].ndim - len(shape)], -1))
+            for k, shape in self.shapes.items()
+        ]
+        return jnp.concatenate(parts, -1)
+
+    def unpack(self, points: Array) -> dict[str, Array]:
+        """The inverse of `pack`."""
+        parts = jnp.split(points, self._cuts, -1)
+        return {
+            k: jnp.reshape(part, (*points.shape[:-1], *shape))
+            for part, (k, shape) in zip(parts, self.shapes.items(), strict=True)
+        }
+
+
+def prior_draws(seed: Array, inputs: Any, *, model: Model, count: int) -> dict[str, Array]:
+    """Unconstrained, straightened draws of the prior of every pair, `(pair, draw, ...)`."""
+    numbers = jnp.arange(count, dtype=jnp.uint32)
+    bent = getattr(model, "bent", frozenset())
+
+    def one(pair: Any) -> dict[str, Array]:
+        free, _ = priors.draw(numbers, seed, pair, model=model)
+        if not free:
+            raise ValueError(
+                "every noise setting of the model is fixed, so there is nothing to infer: leave one to "
+                "a prior, or run each pair through fit(...), which filters under fixed noise too"
+            )
+        return jax.vmap(partial(ridge.straight, bent=bent))(free)
+
+    return jax.vmap(one)(inputs)
+
+
+def log_density(
+    free: dict[str, Array], inputs: Any, *, model: Model, still: Array | None = None
+) -> Array:
+    """Log prior plus log likelihood, `(pair, draw)`, of straightened sites `(pair, draw, ...)`.
+
+    `inputs` begin with the axis of pairs. A hedge ratio model runs one filter whose batch axes are
+    pairs and draws; any other NumPyro model is mapped over both. Where `still (pair)` is 1 the hedge
+    ratio does not move, whatever its delta.
+    """
+    if not hasattr(model, "log_likelihood"):
+        energy = partial(_energy, model=model)
+        return -jax.vmap(jax.vmap(energy, (0, None)), (0, 0))(free, inputs)
+    prior = handlers.block(model, hide=_LIKELIHOOD)
+
+    def one(z: dict[str, Array], pair: Any) -> tuple[Array, dict[str, Array]]:
+        z = ridge.bend(z, model.bent)
+        values = constrain_fn(prior, (pair,), {}, z, return_deterministic=True)
+        return _energy(z, pair, model=prior), of_recursion(values)
+
+    energy, noise = jax.vmap(jax.vmap(one, (0, None)), (0, 0))(free, inputs)
+    if still is not None:
+        noise["q"] = noise["q"] * (1 - still[:, None, None] * model.follows(noise["q"].shape[-1]))
+    each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)
+    return model.log_likelihood(each, **noise) - energy
+
+
+def constrained(free: dict[str, Array], inputs: Any, *, model: Model) -> dict[str, Array]:
+    """Sampled and deterministic sites of one draw of straightened sites, on their own scale."""
+    z = ridge.bend(free, getattr(model, "bent", frozenset()))
+    values = constrain_fn(model, (inputs,), {}, z, return_deterministic=True)
+    return {name: value for name, value in values.items() if name != "y"}
+
+
+def _energy(z: dict[str, Array], inputs: Any, *, model: Model) -> Array:
+    return potential_energy(model, (inputs,), {}, z)

@@ -1,0 +1,113 @@
+"""Priors as numbers: draws from them, and their density at draws of the noise."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from numpyro import handlers
+from numpyro.distributions import biject_to
+
+from kfmodels.model.priors import LEAST_VARIANCE_MEMORY
+
+Array = Any
+Model = Any
+"""A NumPyro model called with its inputs; hashable."""
+
+
+@partial(jax.jit, static_argnames=("model",))
+def draw(
+    numbers: Any, seed: Any, inputs: Any, *, model: Model
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Draws from the prior, one a number: inferred sites, unconstrained; all sites as they are."""
+
+    def one(number: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        key = jax.random.wrap_key_data(jnp.stack([seed, number]))
+        trace = handlers.trace(handlers.seed(model, key)).get_trace(inputs)
+        free = {
+            name: site
+            for name, site in trace.items()
+            if site["type"] in ("sample", "deterministic") and not site.get("is_observed")
+        }
+        z = {
+            name: biject_to(site["fn"].support).inv(site["value"])
+            for name, site in free.items()
+            if site["type"] == "sample"
+        }
+        return z, {name: site["value"] for name, site in free.items()}
+
+    return jax.vmap(one)(numbers)
+
+
+@partial(jax.jit, static_argnames=("model", "still"))
+def log_density(
+    sites: dict[str, Array], inputs: Any, *, model: Model, still: tuple[int, ...] = ()
+) -> dict[str, Array]:
+    """Log prior density of every inferred site at draws `(draw, ...)`, one number a draw.
+
+    Of the unconstrained values (see `to_free`), whatever the scale a prior was stated on: so two
+    priors compare, and raising one to a power widens it instead of bending its Jacobian. A site that
+    the model fixes, or that `sites` lacks, is left out, and so are the hedges numbered in `still`.
+    """
+
+    def one(values: dict[str, Array]) -> dict[str, Array]:
+        seeded = handlers.seed(handlers.substitute(model, data=values), jax.random.key(0))
+        trace = handlers.trace(seeded).get_trace(inputs)
+        found = {}
+        for name, site in trace.items():
+            if site["type"] != "sample" or site["is_observed"] or name not in values:
+                continue
+            law, value = site["fn"], site["value"]
+            each = law.base_dist if isinstance(law, dist.Independent) else law
+            density = jnp.ravel(each.log_prob(value) + _log_jacobian(name, value))
+            if name == "delta_beta":
+                density = jnp.delete(density, jnp.array(still, int), assume_unique_indices=True)
+            found[name] = density.sum()
+        return found
+
+    return jax.vmap(one)(sites)
+
+
+def to_free(name: str, value: Array) -> Array:
+    """A noise parameter on the real line: logit(delta), log(variance_memory - 4) or log(obs_scale)."""
+    if name.startswith("delta"):
+        return jnp.log(value) - jnp.log1p(-value)
+    return jnp.log(value - (LEAST_VARIANCE_MEMORY if name == "variance_memory" else 0))
+
+
+def from_free(name: str, value: Array) -> Array:
+    """The inverse of `to_free`."""
+    if name.startswith("delta"):
+        return jax.nn.sigmoid(value)
+    return jnp.exp(value) + (LEAST_VARIANCE_MEMORY if name == "variance_memory" else 0)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def complete(sites: dict[str, Array], inputs: Any, *, model: Model) -> dict[str, Array]:
+    """All sites, deterministic ones too, given the inferred ones (draw, ...)."""
+
+    def one(values: dict[str, Array]) -> dict[str, Array]:
+        trace = handlers.trace(handlers.substitute(model, data=values)).get_trace(inputs)
+        kinds = ("sample", "deterministic")
+        return {
+            name: site["value"]
+            for name, site in trace.items()
+            if site["type"] in kinds and not site.get("is_observed")
+        }
+
+    return jax.vmap(one)(sites)
+
+
+def inferred(inputs: Any, model: Model) -> dict[str, tuple[int, ...]]:
+    """The sites that the model infers, with their shapes."""
+    trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(inputs)
+    free = (s for s in trace.values() if s["type"] == "sample" and not s["is_observed"])
+    return {site["name"]: jnp.shape(site["value"]) for site in free}
+
+
+def _log_jacobian(name: str, value: Array) -> Array:
+    """log |dx / du| of every element, u as `to_free` has it."""
+    if name.startswith("delta"):
+        return jnp.log(value) + jnp.log1p(-value)
+    return jnp.log(value - (LEAST_VARIANCE_MEMORY if name == "variance_memory" else 0))

@@ -1,0 +1,243 @@
+"""`HedgeBoard` on one small run of `fit_many`, in which half of the pairs go wrong each in its way."""
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import expit
+
+from kfmodels import HedgeBoard, HedgeData, HedgeFit, fit_many, plots
+from kfmodels.batch.board import _grouped
+from kfmodels.data import datasets
+from kfmodels.evaluate.health import spread_health
+from kfmodels.fitting import tree as trees
+from kfmodels.kalman import scan
+from kfmodels.model.priors import q_to_memory
+from kfmodels.online.ticks import Z90
+
+ROWS, DEAD_FROM, FEW_ROWS = 300, 250, 20
+GOOD = [("MTUM", "QUAL"), ("QUAL", "MTUM"), ("MTUM", "USMV"), ("USMV", "QUAL")]
+BAD = [("MTUM", "ZERO"), ("MTUM", "DEAD"), ("TEXT", "QUAL"), ("FEW", "MTUM")]
+NAMES = [f"{target}/{hedge}" for target, hedge in GOOD + BAD]
+FINE = NAMES[: len(GOOD)]
+
+
+def prices() -> pd.DataFrame:
+    """Three sound tickers; one with a zero, one that dies, one with text, one that is hardly there."""
+    table = datasets.factor_etfs().loc["2019":, ["MTUM", "QUAL", "USMV"]].copy()
+    table["ZERO"] = table["MTUM"].where(table.index != table.index[7], 0.0)
+    table["DEAD"] = table["QUAL"].where(np.arange(len(table)) < DEAD_FROM, 31.5)
+    table["TEXT"] = table["USMV"].astype(object).where(table.index != table.index[5], "n/a")
+    table["FEW"] = table["USMV"].where(np.arange(len(table)) >= ROWS - FEW_ROWS)
+    table.iloc[-1, 0] = np.nan  # after the rows that are fitted
+    return table
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("board") / "store"
+
+
+@pytest.fixture(scope="module")
+def board(store) -> HedgeBoard:
+    pairs = HedgeData.pairs(prices().iloc[:ROWS], GOOD + BAD)
+    return fit_many(pairs, chunk_size=len(GOOD + BAD), store=store, progress=False)
+
+
+@pytest.fixture(scope="module")
+def fits(board) -> dict:
+    return {name: board.sel(name) for name in FINE}
+
+
+def test_pairs_that_fail_keep_the_rest_and_say_why(board):
+    dates = prices().index
+    status = board.status
+    assert list(status.index) == NAMES
+    assert (status[FINE] == "ok").all()
+    assert status["MTUM/ZERO"].startswith(
+        f"ZERO is 0 at {dates[7]}: a log transform needs positive"
+    )
+    assert status["TEXT/QUAL"].startswith("TEXT holds something that is not a number: 'n/a' at")
+    assert status["FEW/MTUM"].startswith(f"only {FEW_ROWS} common rows of FEW and MTUM")
+    assert status["MTUM/DEAD"] == f"hedge DEAD constant since {dates[DEAD_FROM].date()}"
+
+
+def test_the_table_has_a_row_a_pair_and_nan_where_nothing_was_fitted(board):
+    table = board.table()
+    assert list(table.index) == NAMES
+    assert list(zip(table["target"], table["hedge"], strict=True)) == GOOD + BAD
+    numbers = table.select_dtypes("number")
+    assert numbers.loc[NAMES[len(GOOD) :]].isna().all(axis=None)
+    assert numbers.loc[FINE].notna().all(axis=None)
+    assert table["refitted"].dtype == bool
+    assert_array_equal(table["status"], board.status)
+    table["beta"] = 0.0
+    assert (board.table()["beta"] != 0).all()
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_each_number_is_that_of_the_pair_alone(board, fits, name):
+    row, fitted = board.table().loc[name], fits[name]
+    ratio, spread = fitted.hedge_ratio().iloc[-1], fitted.spread()
+    mixed, plug_in = (fitted.tree[group].to_dataset() for group in ("mixture", "plug_in"))
+    memory = q_to_memory(mixed["q"].values)
+    low, middle, high = np.quantile(memory[:, 0], [0.05, 0.5, 0.95], method="nearest")
+    expected = {
+        "beta": ratio["mean"],
+        "sd": ratio["sd"],
+        "lower": ratio["lower"],
+        "upper": ratio["upper"],
+        "memory": middle,
+        "memory_lower": low,
+        "memory_upper": high,
+        "effective_memory": fitted.summary().loc[fitted.hedges[0], "effective_memory"],
+        "intercept_memory": np.median(memory[:, 1]),
+        "obs_scale": float(plug_in["obs_var"].squeeze()) ** 0.5,
+        "z": spread["z"].iloc[-1],
+        "half_life": half_life(plug_in_spread(fitted)),
+        "static_half_life": spread_health(fitted).table.loc["static OLS", "half_life"],
+        "log_evidence": fitted.tree.attrs["log_evidence"],
+        "static_probability": expit(-row["against_static"]),
+        "pareto_k": fitted.convergence()["pareto_k"],
+        "ess": fitted.convergence()["ess"],
+    }
+    for column, value in expected.items():
+        assert_allclose(row[column], value, rtol=1e-10, atol=1e-12, err_msg=column)
+    told = {"target", "hedge", "against_static", "refitted", "status"}
+    assert set(expected) | told == set(row.index)
+    assert not row["refitted"]
+    assert_allclose(row["upper"] - row["beta"], Z90 * row["sd"], rtol=1e-12)
+
+
+def plug_in_spread(fitted: HedgeFit) -> np.ndarray:
+    """Innovations of the filter at the posterior mean."""
+    with jax.enable_x64(True):
+        rows = trees.rows(fitted.tree, fitted.data)
+        plug_in = trees.stored_draws(fitted.tree, "plug_in")
+        return np.asarray(scan.filter(*plug_in.over(rows)).error).squeeze()
+
+
+def half_life(spread: np.ndarray) -> float:
+    """Of least squares on the bar before, the first 30 left out."""
+    before, after = spread[30:-1], spread[31:]
+    rho = np.cov(before, after)[0, 1] / np.var(before, ddof=1)
+    return -np.log(2) / np.log(rho) if rho > 0 else 0.0
+
+
+def test_the_memory_is_nearly_that_of_all_draws(board, fits):
+    """64 of them stand for a thousand."""
+    for name in FINE:
+        whole = fits[name].summary().iloc[0]
+        shown = board.table().loc[name]
+        assert whole["memory_lower"] < shown["memory"] < whole["memory_upper"]
+
+
+def test_hedge_ratios_have_targets_in_rows(board):
+    ratios = board.hedge_ratios()
+    assert list(ratios.index) == ["MTUM", "QUAL", "USMV", "TEXT", "FEW"]
+    assert list(ratios.columns) == ["MTUM", "QUAL", "USMV", "ZERO", "DEAD"]
+    for target, hedge in GOOD:
+        assert ratios.loc[target, hedge] == board.table().loc[f"{target}/{hedge}", "beta"]
+    assert int(ratios.notna().to_numpy().sum()) == len(GOOD)
+    assert board.matrix("sd").loc["USMV", "QUAL"] == board.table().loc["USMV/QUAL", "sd"]
+    assert board.matrix("status").loc["MTUM", "DEAD"] == board.status["MTUM/DEAD"]
+    with pytest.raises(ValueError, match=r"there is no column betta: target, hedge, beta, sd"):
+        board.matrix("betta")
+
+
+def test_a_pair_that_is_not_there_is_refused(board):
+    with pytest.raises(ValueError, match="A/B is not among the 8 pairs; .* like MTUM/QUAL"):
+        board.sel("A/B")
+    with pytest.raises(ValueError, match="MTUM/DEAD was not fitted: hedge DEAD constant since"):
+        board.sel("MTUM/DEAD")
+    with pytest.raises(ValueError, match=r"no pair (of FEW )?was fitted"):
+        board.online(["FEW"])
+
+
+def test_all_filters_tick_as_each_alone(board, fits):
+    """Five later rows, a price missing in one of them."""
+    live = board.online()
+    assert live.names == tuple(FINE)
+    alone = {name: fits[name].online() for name in FINE}
+    later = prices().iloc[ROWS : ROWS + 5, :3].copy()
+    later.iloc[2, 1] = np.nan
+    for at, row in later.iterrows():
+        together = live.update(row, at=at)
+        for place, (target, hedge) in enumerate(GOOD):
+            one = alone[FINE[place]].update(y=row[target], x=[row[hedge]], at=at)
+            assert together.observed[place] == one.observed
+            assert_allclose(together.beta[place], one.beta[hedge], rtol=1e-10)
+            assert_allclose(together.sd_total[place], one.sd_total[hedge], rtol=1e-10)
+            for word in ("alpha", "spread", "spread_sd", "z", "log_score", "effective_draws"):
+                found = getattr(together, word)[place]
+                assert_allclose(found, getattr(one, word), rtol=1e-8, atol=1e-12, err_msg=word)
+    assert live.until == fits[FINE[0]].fit_until
+
+
+def test_online_takes_some_targets(board):
+    assert board.online(["MTUM"]).names == ("MTUM/QUAL", "MTUM/USMV")
+
+
+def test_the_text_counts_and_names(board):
+    lines = str(board).splitlines()
+    assert lines[0] == f"4 of 8 pairs fitted on prices until {prices().index[ROWS - 1].date()}"
+    assert any(line.startswith("  MTUM/ZERO: ZERO is 0 at") for line in lines)
+    table = board.table().loc[FINE, "against_static"]
+    assert lines[-1].startswith(f"{(table > 3).sum()} hedge ratios move beyond doubt")
+    assert f"for {(table < 0).sum()} a static one explains" in lines[-1]
+
+
+def test_pairs_with_one_complaint_share_a_line():
+    status = pd.Series({"A/B": "late", "C/D": "odd", "E/F": "late", "G/H": "late", "I/J": "late"})
+    assert _grouped(status) == [("late", ["A/B", "E/F", "G/H", "I/J"]), ("odd", ["C/D"])]
+
+
+def test_a_board_is_read_again_from_its_folder(board, store):
+    again = HedgeBoard.open(store)
+    pd.testing.assert_frame_equal(again.table(), board.table())
+    assert again.model == board.model
+    assert again.fit_until == prices().index[ROWS - 1]
+    assert len(again) == len(NAMES)
+
+
+def test_later_rows_begin_after_the_fit(board):
+    later = board.later(prices(), ["MTUM", "QUAL"])
+    assert list(later.index) == list(prices().index[ROWS:])
+    assert list(later.columns) == ["MTUM", "QUAL"]
+
+
+def test_the_maps_show_the_board(board):
+    figure = plots.board(board)
+    figure.canvas.draw()
+    maps = figure.axes[:4]
+    ratio, share, memory, evidence = (axes.images[0].get_array().filled(np.nan) for axes in maps)
+    table = board.hedge_ratios()
+    assert_array_equal(ratio, table)
+    assert_array_equal(share, 100 * board.matrix("sd") / table.abs())
+    assert_array_equal(memory, board.matrix("effective_memory"))
+    assert_array_equal(evidence, board.matrix("against_static"))
+    for axes in maps:
+        assert [text.get_text() for text in axes.get_yticklabels()] == list(table.index)
+        assert [text.get_text() for text in axes.get_xticklabels()] == list(table.columns)
+        assert len(axes.texts) == len(GOOD)
+
+
+def test_colours_diverge_where_it_means_something():
+    both = pd.DataFrame([[-1.0, 4.0]], ["A"], ["B", "C"])
+    limits = {"signs": (both, (-4, 4)), "ratios": (both.abs() / 2, (-0.0, 2.0))}
+    limits["sizes"] = (both.abs() + 1, (2.0, 5.0))
+    for name, (matrix, expected) in limits.items():
+        image = plots.heat_map(matrix, title=name).axes[0].images[0]
+        assert image.get_clim() == expected
+    empty = plots.heat_map(both * np.nan)
+    empty.canvas.draw()
+    assert not empty.axes[0].texts
+    assert empty.axes[0].images[0].get_array().mask.all()
+
+
+def test_a_large_map_has_colours_only():
+    many = pd.DataFrame(np.arange(400.0).reshape(20, 20), map(str, range(20)), map(str, range(20)))
+    axes = plots.heat_map(many).axes[0]
+    assert not axes.texts
+    assert len(axes.get_xticklabels()) == 20

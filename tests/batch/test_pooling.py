@@ -1,0 +1,404 @@
+"""Pooling: a population from stored draws, against closed forms and against the whole hierarchy."""
+
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from arviz_stats.base.array import array_stats
+from numpy.testing import assert_allclose, assert_array_equal
+from numpyro.infer import MCMC
+from numpyro.infer import NUTS as NUMPYRO_NUTS
+from scipy.stats import norm
+
+from kfmodels import NUTS, Discounted, HedgeData, Memory, hedge_ratio_model
+from kfmodels.batch.pooling import Pooled, pool, pooled, scale_free
+from kfmodels.batch.population import (
+    POPULATION_SD,
+    log_evidence,
+    pooled_model,
+    shrunk_weights,
+    universe_of,
+)
+from kfmodels.data import datasets
+from kfmodels.fitting.hedge_fit import MAX_PARETO_K
+from kfmodels.model.hedge_ratio import HedgeRatioModel
+from kfmodels.model.priors import Absolute, memory_to_q
+from kfmodels.sampling import amis as adaptive
+from kfmodels.sampling import posterior, ridge
+from kfmodels.sampling import prior as priors
+
+STATS: Any = array_stats
+QUICK = NUTS(warmup=200, draws=400, chains=2)
+WIDTH, ERROR = 3.0, 0.7
+
+
+def toy(pairs: int, count: int, sd: float, *, draws: int = 400, seed: int = 0) -> SimpleNamespace:
+    """Pairs whose parameter is seen with a normal error: all is known in closed form.
+
+    Draws are from a Student-t about twice as wide as the posterior, weighed exactly.
+    """
+    random = np.random.default_rng(seed)
+    true = np.linspace(-1, 1, count) + sd * random.normal(size=(pairs, count))
+    y = true + ERROR * random.normal(size=true.shape)
+    var = 1 / (1 / ERROR**2 + 1 / WIDTH**2)
+    mean, scale = y * var / ERROR**2, np.sqrt(var)
+    z = random.standard_t(4, size=(pairs, draws, count)) * 1.3
+    u = mean[:, None] + scale * z
+    proposed = -2.5 * np.log1p((z / 1.3) ** 2 / 4)
+    log_weights = (norm.logpdf(u, mean[:, None], scale) - proposed).sum(-1)
+    log_weights -= np.log(np.exp(log_weights).sum(1, keepdims=True))
+    return SimpleNamespace(
+        y=y, true=true, u=u, log_weights=log_weights, log_prior=norm.logpdf(u, 0, WIDTH)
+    )
+
+
+def of(made: SimpleNamespace, **options: Any) -> Pooled:
+    pairs, _, count = made.u.shape
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return pooled(
+            made.u,
+            made.log_weights,
+            log_prior=made.log_prior,
+            names=[f"pair {i}" for i in range(pairs)],
+            parameters=[f"p{j}" for j in range(count)],
+            method=QUICK,
+            **options,
+        )
+
+
+def exact_evidence(y: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    return (
+        norm.logpdf(y, mean, np.hypot(ERROR, sd)) - norm.logpdf(y, 0, np.hypot(ERROR, WIDTH))
+    ).sum(-1)
+
+
+def evidence(made: SimpleNamespace, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    universe, middle = universe_of(made.u, made.log_weights, made.log_prior)
+    return np.asarray(jax.jit(log_evidence)(universe, jnp.asarray(mean - middle), jnp.asarray(sd)))
+
+
+def effective(made: SimpleNamespace, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    """Effective draws of each pair under a population, a normal at each draw as wide as its error."""
+    ratio = made.log_weights - made.log_prior.sum(-1)
+    ratio = ratio + norm.logpdf(made.u, mean, np.hypot(sd, ERROR / 2)).sum(-1)
+    share = np.exp(ratio - ratio.max(-1, keepdims=True))
+    return share.sum(-1) ** 2 / (share**2).sum(-1)
+
+
+def exact_posterior(made: SimpleNamespace) -> dict[str, tuple[float, float]]:
+    """Mean and sd of the population's mean and log sd, one parameter, on a fine grid."""
+    universe, middle = universe_of(made.u, made.log_weights, made.log_prior)
+    mean = np.linspace(-3, 1.5, 500)
+    sd = np.exp(np.linspace(-5, 1.5, 400))[:, None]
+    log = norm.logpdf(mean, middle[0], 3 * universe.spread[0])
+    log = log + norm.logpdf(sd, 0, POPULATION_SD) + np.log(sd)
+    for y in made.y[:, 0]:
+        log = log + norm.logpdf(y, mean, np.hypot(ERROR, sd))
+    share = np.exp(log - log.max())
+    share /= share.sum()
+
+    def moments(value: np.ndarray) -> tuple[float, float]:
+        centre = (share * value).sum()
+        return centre, np.sqrt((share * (value - centre) ** 2).sum())
+
+    return {"mean": moments(mean + 0 * sd), "log sd": moments(np.log(sd) + 0 * mean)}
+
+
+# -- closed forms ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "sd"), [(1, 0.02), (2, 0.02), (1, 0.3), (3, 0.4), (3, 1.0), (2, 4)]
+)
+def test_the_evidence_of_a_pair_is_that_of_the_closed_form(count, sd, x64):
+    made = toy(40, count, 0.5)
+    mean, sds = made.y.mean(0), np.full(count, sd)
+    found, expected = evidence(made, mean, sds), exact_evidence(made.y, mean, sds)
+    noise = 1 / np.sqrt(effective(made, mean, sds))
+    assert (noise < 0.5).mean() > 0.9
+    assert (np.abs(found - expected) < 4 * noise).all()
+    assert abs((found - expected).mean()) < 4 * np.sqrt((noise**2).sum()) / 40 + (noise**2).mean()
+
+
+def test_gradients_of_the_evidence_are_finite_differences(x64):
+    made = toy(5, 2, 0.5)
+    universe, _ = universe_of(made.u, made.log_weights, made.log_prior)
+
+    @jax.jit
+    def total(at: Any) -> Any:
+        return log_evidence(universe, at[:2], jnp.exp(at[2:])).sum()
+
+    at = jnp.array([0.2, -0.1, -0.7, 0.4])
+    step = 1e-5
+    rough = [(total(at + step * e) - total(at - step * e)) / (2 * step) for e in np.eye(4)]
+    assert_allclose(jax.jacfwd(total)(at), np.array(rough), rtol=1e-6, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def one() -> tuple[SimpleNamespace, Pooled]:
+    made = toy(40, 1, 0.8, seed=1)
+    return made, of(made)
+
+
+def test_the_population_is_that_of_the_closed_form(one):
+    made, found = one
+    draws = {"mean": found.mean[..., 0], "log sd": np.log(found.sd[..., 0])}
+    for name, (centre, sd) in exact_posterior(made).items():
+        ess = float(STATS.ess(draws[name], 0, 1))
+        assert ess > 100
+        assert abs(draws[name].mean() - centre) < 4 * sd / np.sqrt(ess) + 0.05 * sd
+        assert abs(draws[name].std() / sd - 1) < 4 / np.sqrt(2 * ess) + 0.05
+
+
+def test_pairs_shrink_towards_the_mean_and_not_past_it(one):
+    made, found = one
+    table = found.table()["p0"]
+    centre = found.population.loc["p0", "mean"]
+    assert (table["pooled_upper"] - table["pooled_lower"]).sum() < (
+        table["alone_upper"] - table["alone_lower"]
+    ).sum()
+    # what the closed form says at the population's own median
+    keep = 1 / (1 + ERROR**2 / found.population.loc["p0", "sd"] ** 2)
+    expected = centre + keep * (made.y[:, 0] - centre)
+    error = ERROR / np.sqrt(found.effective_draws)
+    assert (np.abs(table["pooled"] - expected) < 5 * error + 0.1).all()
+    far = np.abs(table["alone"] - centre) > 0.7
+    assert far.sum() > 5
+    moved = (table["pooled"] - centre)[far] / (table["alone"] - centre)[far]
+    assert ((moved > 0) & (moved < 1)).all()
+
+
+def test_what_a_pooled_universe_shows(one):
+    _, found = one
+    assert found.u.shape == (40, 400, 1)
+    assert_allclose(np.exp(found.log_weights).sum(1), 1, rtol=1e-9)
+    assert_allclose(found.effective_draws, 1 / np.exp(2 * found.log_weights).sum(1))
+    row = found.population.loc["p0"]
+    for name in ("mean", "sd", "typical"):
+        assert row[f"{name}_lower"] < row[name] < row[f"{name}_upper"]
+    assert row["pairs_lower"] < row["mean_lower"]
+    assert row["pairs_upper"] > row["mean_upper"]
+    assert row["rhat"] < 1.05
+    table = found.table()
+    assert list(table.index) == list(found.names)
+    assert set(table["status"]) == {"ok"}
+    assert (table["pareto_k"] <= MAX_PARETO_K).all()
+
+
+# -- pairs that are not like the others ------------------------------------------------------------
+
+
+def test_a_wild_pair_is_flagged_and_a_broken_one_left_out():
+    made = toy(40, 1, 0.8, seed=1)
+    # the first holds all its weight in three draws, far out; the second failed; the last was not
+    # fitted, and says why
+    made.u[0] = 2.5 + 0.1 * np.linspace(-1, 1, 400)[:, None] ** 3
+    made.log_weights[0] = np.where(np.arange(400) < 397, -60.0, np.log(1 / 3))
+    made.log_prior[0] = norm.logpdf(made.u[0], 0, WIDTH)
+    made.u[1] = np.nan
+    found = of(made, status=["ok"] * 39 + ["KO has too few rows"])
+    assert "refit it with the population as its prior" in found.status[0]
+    assert not found.pareto_k[0] <= MAX_PARETO_K
+    assert found.status[1] == "left out: its draws are not finite"
+    assert found.status[-1] == "KO has too few rows"
+    for number in (1, 39):
+        assert np.isnan(found.log_weights[number]).all()
+        assert np.isnan(found.pareto_k[number])
+        assert np.isnan(found.table().loc[f"pair {number}", ("p0", "pooled")])
+        assert found.effective_draws[number] == 0
+    assert all(one == "ok" for one in found.status[2:-1])
+    assert np.isfinite(found.log_weights[2:-1]).all()
+    # one pair of 38 at 2.5 does not carry the mean away
+    assert abs(found.population.loc["p0", "mean"] - made.y[2:-1].mean()) < 0.4
+
+
+def test_the_order_of_pairs_does_not_matter(x64):
+    made = toy(12, 2, 0.5)
+    order = np.random.default_rng(0).permutation(12)
+    turned = SimpleNamespace(**{k: v[order] for k, v in vars(made).items()})
+    mean, sd = np.array([-0.5, 0.3]), np.array([0.4, 1.1])
+    assert_allclose(evidence(made, mean, sd)[order], evidence(turned, mean, sd), rtol=1e-9)
+    both = []
+    for one in (made, turned):
+        ratio = one.log_weights - one.log_prior.sum(-1)
+        both.append(shrunk_weights(one.u, ratio, mean[None], sd[None]))
+    assert_allclose(both[0][0][order], both[1][0], rtol=1e-9)
+    assert_allclose(both[0][1][order], both[1][1], rtol=1e-6)
+
+
+def test_what_cannot_be_pooled_is_refused():
+    made = toy(3, 1, 0.5)
+    with pytest.raises(ValueError, match="at least two pairs that were fitted, not 1"):
+        of(made, status=["ok", "no", "no"])
+    with pytest.raises(ValueError, match=r"must have the shape \(3, 400, 2\)"):
+        pooled(
+            made.u,
+            made.log_weights,
+            log_prior=made.log_prior,
+            names="abc",
+            parameters=["one", "other"],
+        )
+
+
+# -- hedge ratio models ----------------------------------------------------------------------------
+
+
+def universe(model: HedgeRatioModel, memories: np.ndarray, rows: int) -> SimpleNamespace:
+    """Simulated pairs with known memories, and what a board would hold of them."""
+    inputs = []
+    for number, memory in enumerate(memories):
+        # memories as short as these, beside a level that stands still
+        truth = datasets.simulate(
+            rows,
+            memory=memory,
+            intercept_memory=np.inf,
+            obs_scale=0.004 * 2.0**number,
+            hedge_volatility=0.02,
+            seed=number,
+        )
+        data = HedgeData.from_prices(truth.prices, target="Y", hedges=["X1"])
+        inputs.append(model.inputs(data))
+    stacked = jax.tree.map(lambda *leaf: np.stack(leaf), *inputs)
+    with jax.enable_x64(True):
+        layout = posterior.Layout(priors.inferred(inputs[0], model))
+
+        @jax.jit
+        def run(inputs: Any, keys: Any) -> Any:
+            first = posterior.prior_draws(np.uint32(0), inputs, model=model, count=64)
+            density = lambda u: posterior.log_density(layout.unpack(u), inputs, model=model)
+            return adaptive.sample(density, layout.pack(first), keys, draws=128, rounds=5)
+
+        @jax.jit
+        def prior_of(points: Any, inputs: Any) -> Any:
+            def one(pair: Any, u: Any) -> Any:
+                free = jax.vmap(lambda z: ridge.bend(z, model.bent))(layout.unpack(u))
+                sites = {k: priors.from_free(k, v) for k, v in free.items()}
+                return priors.log_density(sites, pair, model=model)
+
+            return jax.vmap(one)(inputs, points)
+
+        drawn = jax.device_get(run(stacked, jax.random.split(jax.random.key(0), len(memories))))
+        each = jax.device_get(prior_of(drawn.points, stacked))
+    sites = tuple(layout.shapes)
+    held = {
+        "points": drawn.points,
+        "log_weights": drawn.log_weights,
+        "log_prior": np.stack([each[site] for site in sites], -1),
+        "typical_move": stacked.typical_move,
+    }
+    names = [f"Y{i}/X{i}" for i in range(len(memories))]
+    return SimpleNamespace(
+        model=model, inputs=stacked, sites=sites, fitted=lambda keys: (names, held)
+    )
+
+
+def test_a_board_pools_to_what_the_whole_hierarchy_says():
+    model = hedge_ratio_model(intercept="static")
+    board = universe(model, np.array([8.0, 12.0, 15.0, 20.0, 25.0, 40.0]), 160)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        found = pool(board, seed=1, method=NUTS(warmup=150, draws=250, chains=2))
+    assert found.parameters == board.sites
+    assert set(found.population.index) == {"memory", "noise share"}
+    _, held = board.fitted(())
+    u = scale_free(held["points"], board.sites, bent=model.bent, typical_move=held["typical_move"])
+    made, middle = universe_of(u, held["log_weights"], held["log_prior"])
+    with jax.enable_x64(True):
+        sampler = MCMC(
+            NUMPYRO_NUTS(pooled_model, dense_mass=[("mean", "sd")], max_tree_depth=5),
+            num_warmup=150,
+            num_samples=300,
+            num_chains=1,
+            progress_bar=False,
+        )
+        sampler.run(
+            jax.random.key(3),
+            board.inputs,
+            model,
+            centre=middle,
+            spread=made.spread,
+            sites=board.sites,
+        )
+        whole = jax.device_get(sampler.get_samples(group_by_chain=True))
+    for name, ours in {"mean": found.mean, "sd": found.sd}.items():
+        for j in range(len(board.sites)):
+            a, b = np.log(ours[..., j]) if name == "sd" else ours[..., j], whole[name][..., j]
+            b = np.log(b) if name == "sd" else b
+            ess = [float(STATS.ess(x, 0, 1)) for x in (a, b)]
+            assert min(ess) > 30
+            error = b.std() * np.sqrt(1 / ess[0] + 1 / ess[1])
+            assert abs(a.mean() - b.mean()) < 4 * error + 0.1 * b.std(), (name, j)
+    # and each pair under it
+    weights = np.exp(found.log_weights)
+    mean = np.einsum("pk,pkj->pj", weights, u)
+    for i in range(len(u)):
+        for j in range(len(board.sites)):
+            drawn = whole["u"][..., i, j]
+            ess = float(STATS.ess(drawn, 0, 1))
+            assert found.effective_draws[i] > 50
+            error = drawn.std() * np.sqrt(1 / ess + 1 / found.effective_draws[i])
+            assert abs(mean[i, j] - drawn.mean()) < 4 * error + 0.05 * drawn.std(), (i, j)
+    shown = found.table()["memory"]
+    assert (shown["pooled_lower"] > 1).all()
+    assert (shown["pooled_lower"] <= shown["pooled"]).all()
+    assert (shown["pooled"] <= shown["pooled_upper"]).all()
+
+
+def test_scale_free_parameters_are_those_of_the_model():
+    random = np.random.default_rng(0)
+    sites = ("delta_alpha", "delta_beta", "obs_scale")
+    free = {site: random.normal(size=(3, 7)) for site in sites}
+    bent = hedge_ratio_model().bent
+    assert bent == {"delta_beta", "obs_scale"}
+    with jax.enable_x64(True):
+        straight = jax.device_get(ridge.straight(free, bent))
+    points = np.stack([straight[site] for site in sites], -1)
+    move = np.array([0.01, 0.1, 10.0])
+    u = scale_free(points, sites, bent=bent, typical_move=move)
+    assert_allclose(u[..., 0], free["delta_alpha"], atol=1e-12)
+    assert_allclose(u[..., 1], free["delta_beta"], atol=1e-12)
+    assert_allclose(u[..., 2], free["obs_scale"] - np.log(move)[:, None], atol=1e-12)
+
+
+def test_parameters_are_shown_as_a_desk_reads_them():
+    u = np.array([np.log(memory_to_q(60.0)), np.log(memory_to_q(2.0)), np.log(0.4), np.log(16.0)])
+    sites = ("delta_beta", "delta_alpha", "obs_scale", "variance_memory")
+    draws = np.broadcast_to(u, (2, 50, 4)) + 1e-6 * np.random.default_rng(0).normal(size=(2, 50, 4))
+    found = Pooled(
+        names=("a", "b"),
+        parameters=sites,
+        u=np.broadcast_to(u, (2, 10, 4)),
+        alone=np.full((2, 10), -np.log(10)),
+        log_weights=np.full((2, 10), -np.log(10)),
+        pareto_k=np.zeros(2),
+        effective_draws=np.full(2, 10.0),
+        status=("ok", "ok"),
+        mean=draws,
+        sd=np.exp(draws - u - 9),
+    )
+    labels = ["memory", "intercept memory", "noise share", "variance memory"]
+    assert list(found.population.index) == labels
+    assert_allclose(found.population["typical"], [60, 2, 0.4, 20], rtol=1e-4)
+    table = found.table()
+    assert_allclose([table[name, "pooled"]["a"] for name in labels], [60, 2, 0.4, 20], rtol=1e-9)
+    assert_array_equal(table["status"], ["ok", "ok"])
+
+
+@pytest.mark.parametrize(
+    ("options", "site"),
+    [
+        ({"delta": Absolute(Memory(60, low=5, high=700))}, "delta_beta"),
+        ({"noise": Discounted(memory=jax.tree.leaves)}, "variance_memory"),
+    ],
+)
+def test_a_parameter_that_differs_by_pair_is_not_pooled(options, site):
+    board = SimpleNamespace(
+        model=hedge_ratio_model(**options), sites=(site,), fitted=lambda keys: (["a"], {})
+    )
+    with pytest.raises(ValueError, match=f"{site} cannot be pooled"):
+        pool(board)

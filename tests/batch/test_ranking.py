@@ -1,0 +1,87 @@
+"""`rank_hedges` against a plain loop over the filters of the pairs, on made-up fits."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+
+from kfmodels import HedgeBoard, HedgeData, rank_hedges
+from kfmodels.batch import fit_many as batch
+from kfmodels.batch.fit_many import fit_many
+from kfmodels.data import datasets
+from tests import made_chunks
+
+TRAIN, LATER = 120, 60
+
+
+def prices() -> pd.DataFrame:
+    """A target, three hedges, one of which is missing now and then, and one that cannot be used."""
+    table = datasets.factor_etfs().iloc[: TRAIN + LATER].copy()
+    table["BAD"] = table["QUAL"].where(np.arange(len(table)) != 5, np.inf)
+    table.iloc[[TRAIN - 4, TRAIN + 3, TRAIN + 4, TRAIN + 31], 2] = np.nan
+    return table[["MTUM", "QUAL", "SIZE", "VLUE", "BAD"]]
+
+
+@pytest.fixture(params=["log", "level", "return"])
+def board(request) -> Iterator[HedgeBoard]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(batch, "fit_chunk", made_chunks.fit_chunk)
+        pairs = HedgeData.one_target(prices().iloc[:TRAIN], "MTUM", transform=request.param)
+        yield fit_many(pairs, progress=False)
+
+
+def by_hand(board: HedgeBoard, hedge: str) -> dict[str, float]:
+    """One hedge, one filter, one row after the other; variances of NumPy."""
+    table, transform = prices()[["MTUM", hedge]], board.pairs.transform
+    live = board.online().filter(f"MTUM/{hedge}")
+    now, held, scores, tick = board.table().loc[f"MTUM/{hedge}", "beta"], [], [], None
+    for at, (y, x) in table.iloc[TRAIN:].iterrows():
+        held.append(now)
+        tick = live.update(y=y, x=[x], at=at)
+        scores.append(tick.log_score)
+        now = tick.beta[hedge]
+    moves = table.diff() if transform == "level" else table / table.shift(1) - 1
+    train, later = moves.iloc[:TRAIN].dropna(), moves.iloc[TRAIN:]
+    static = np.polyfit(train[hedge], train["MTUM"], 1)[0]
+
+    def removed(ratio: np.ndarray | float) -> float:
+        both = pd.DataFrame({"y": later["MTUM"], "left": later["MTUM"] - ratio * later[hedge]})
+        both = both.dropna().to_numpy()
+        return 1 - np.var(both[:, 1]) / np.var(both[:, 0])
+
+    return {
+        "log_score": np.nanmean(scores),
+        "variance_removed": removed(np.array(held)),
+        "static_removed": removed(static),
+        "bars": np.isfinite(scores).sum(),
+        "beta": tick.beta[hedge],
+        "sd": tick.sd_total[hedge],
+    }
+
+
+def test_the_ranking_is_that_of_a_plain_loop(board):
+    ranked = rank_hedges(board, "MTUM", prices())
+    expected = pd.DataFrame({name: by_hand(board, name) for name in ("QUAL", "SIZE", "VLUE")}).T
+    expected = expected.sort_values("log_score", ascending=False)
+    assert list(ranked.index) == list(expected.index)
+    assert list(ranked.columns) == list(expected.columns)
+    assert_allclose(ranked.astype(float), expected, rtol=1e-9)
+    assert ranked.loc["SIZE", "bars"] < ranked.loc["QUAL", "bars"] == LATER
+
+
+def test_what_the_fits_saw_is_not_scored(board):
+    later = rank_hedges(board, "MTUM", prices().iloc[TRAIN:])
+    pd.testing.assert_frame_equal(rank_hedges(board, "MTUM", prices()), later)
+    assert list(rank_hedges(board, "MTUM", prices(), top=2).index) == list(later.index[:2])
+    assert len(rank_hedges(board, "MTUM", prices(), top=None)) == 3
+
+
+def test_what_cannot_be_ranked_is_said(board):
+    with pytest.raises(ValueError, match=r"only 20 rows are later than .*, 30 are needed"):
+        rank_hedges(board, "MTUM", prices().iloc[: TRAIN + 20])
+    with pytest.raises(ValueError, match=r"no pair (of QUAL )?was fitted"):
+        rank_hedges(board, "QUAL", prices())
+    with pytest.raises(ValueError, match="the prices have no column VLUE"):
+        rank_hedges(board, "MTUM", prices().drop(columns="VLUE"))

@@ -1,0 +1,229 @@
+"""`kfmodels live`: between two pipes, in another process, stopped and killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from kfmodels.cli.cli import app
+from kfmodels.cli.cli_live import _stoppable
+from kfmodels.files.log import Journal
+from kfmodels.live.feed import LiveFilter
+from tests.made_filters import feed, made_filter
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "xle.json"
+    made_filter().save(path)
+    return path
+
+
+def lines(rows: int) -> list[str]:
+    return [json.dumps({"at": at.isoformat(), "prices": p}) + "\n" for p, at in feed(rows)]
+
+
+def answers(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def live(saved: Path, given: str, *options: str) -> list[dict[str, Any]]:
+    done = CliRunner().invoke(app, ["live", str(saved), *options], input=given)
+    assert done.exit_code == 0, done.stderr
+    return answers(done.stdout)
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "kfmodels.cli.cli", "live", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_every_line_is_answered_with_a_record_of_the_schema(saved: Path):
+    found = live(saved, "".join(lines(3)))
+    alone = LiveFilter(made_filter())
+    for record, (prices, at) in zip(found, feed(3), strict=True):
+        expected = alone.tick(prices, at=at).record()
+        assert record["schema"] == 1
+        assert list(record) == list(expected)
+        assert record["beta"] == expected["beta"]
+        assert record["z"] == expected["z"]
+        assert record["dof"] is None  # infinite, which JSON does not know
+    assert [record["seq"] for record in found] == [1, 2, 3]
+
+
+def test_what_cannot_be_read_is_rejected_and_the_rest_goes_on(saved: Path):
+    good = lines(3)
+    odd = ["not json\n", "[1]\n", '{"at": "2024"}\n', '{"at": 1, "rescale": {"GLD": 2}}\n', "\n"]
+    odd += ['{"at": 1, "rescale": 3}\n', '{"at": null, "prices": {}}\n']
+    odd += ['{"prices": 1, "at": "2025-01-01"}\n']
+    split = '{"at": "2024-03-01T00:00-05:00", "rescale": {"SPY": 2}}\n'
+    back = '{"at": null, "rescale": {"SPY": 0.5}}\n'
+    odd += ['{"at": 1, "rescale": {"SPY": 2}}\n', '{"at": "2024-03-01", "rescale": {}}\n']
+    found = live(saved, "".join([good[0], *odd, split, split, back, *good[1:]]))
+    outcomes = [record["outcome"].split(":")[0] for record in found]
+    assert outcomes == [
+        *["accepted", *["rejected"] * 9],
+        *["rescaled", "duplicate", "rescaled"],
+        *["accepted"] * 2,
+    ]
+    assert found[1]["outcome"].startswith("rejected: line 2: Expecting value")
+    assert "GLD is not among the hedges" in found[4]["outcome"]
+    assert found[5]["outcome"].startswith("rejected: line 7: factors go by")  # line 6 is blank
+    assert found[8]["outcome"].startswith("rejected: line 10: the rescale at 1 is a number")
+
+
+def test_options_reach_the_filter(saved: Path):
+    bar = ["--bar", "1min", "--max-staleness", "90", "--shocks", "robust", "--limit", "0.001"]
+    found = live(saved, "".join(lines(2)) + lines(3)[2].replace('"SPY"', '"GLD"'), *bar)
+    assert "learnt from with the weight 0.00" in found[0]["outcome"]
+    assert found[2]["outcome"].startswith("accepted")
+    refused = CliRunner().invoke(app, ["live", str(saved), "--shocks", "none", "--limit", "3"])
+    assert refused.exit_code == 2
+    assert "--limit has no meaning" in refused.stderr
+    refused = CliRunner().invoke(app, ["live", str(saved), "--calendar", "XNYS"])
+    assert "give both" in refused.stderr
+
+
+def test_a_bar_that_a_saved_filter_does_not_know_is_named(saved: Path):
+    told = CliRunner().invoke(app, ["live", str(saved), "--bar", "5min"], input="").stderr
+    assert told.startswith(f"{saved} does not say by which bar its noise was inferred: it is taken")
+    assert told.endswith(" to be 0:05:00\n")
+
+
+@pytest.mark.parametrize("piped", [True, False])
+def test_a_byte_order_mark_costs_no_line(saved: Path, piped: bool):
+    given = "\ufeff" + "".join(lines(2))
+    found = answers(started(str(saved)).communicate(given)[0]) if piped else live(saved, given)
+    assert [record["outcome"] for record in found] == ["accepted"] * 2
+
+
+def test_a_line_may_be_long():
+    """The reading is linear in its length; put together anew for every chunk it took minutes."""
+    reading, writing = os.pipe()
+    text = b"x" * 2**25
+    with ThreadPoolExecutor(1) as threads, open(reading) as stream, _stoppable() as lines_of:
+        threads.submit(lambda: [os.write(writing, text + b"\nshort\nlast"), os.close(writing)])
+        begun = time.process_time()
+        assert [len(line) for line in lines_of(stream)] == [2**25, 5, 4]
+        assert time.process_time() - begun < 3
+
+
+def test_settings_that_the_journal_has_otherwise_are_said(saved: Path, tmp_path: Path):
+    options = ["live", str(saved), "--journal", str(tmp_path / "xle.journal")]
+    first = CliRunner().invoke(app, [*options, "--max-staleness", "2"], input=lines(1)[0])
+    same = CliRunner().invoke(app, [*options, "--max-staleness", "2"], input="")
+    assert first.stderr == same.stderr == ""
+    other = CliRunner().invoke(app, [*options, "--shocks", "none"], input=lines(2)[1])
+    assert answers(other.stdout)[0]["outcome"] == "accepted"
+    told = other.stderr.splitlines()
+    assert len(told) == 2
+    assert all(line.startswith(f"{tmp_path / 'xle.journal'}: ") for line in told)
+    assert "shocks is Quarantine(limit=6.0" in told[0]
+    assert told[1].endswith("max_staleness is 0:00:02 as the journal keeps it, not 0 as given now")
+
+
+def test_sigterm_ends_it_cleanly_and_the_journal_goes_on(saved: Path, tmp_path: Path):
+    path, rows = tmp_path / "xle.journal", lines(6)
+    process = started(str(saved), "--journal", str(path))
+    assert process.stdin is not None
+    assert process.stdout is not None
+    first = []
+    for line in rows[:3]:
+        process.stdin.write(line)
+        process.stdin.flush()
+        first.append(json.loads(process.stdout.readline()))
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)  # while it waits for a line that does not come
+    assert process.wait(timeout=60) == 0
+    assert time.monotonic() - begun < 30
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert Journal.read(path).last_seq == 3
+    second = live(saved, "".join(rows), "--journal", str(path))  # the first three once more
+    assert [r["outcome"].split(":")[0] for r in second[:3]] == ["rejected"] * 2 + ["duplicate"]
+    whole = live(saved, "".join(rows))
+    assert [r["z"] for r in first + second[3:]] == [r["z"] for r in whole]
+
+
+def test_a_signal_between_reading_a_line_and_answering_it_waits(monkeypatch: pytest.MonkeyPatch):
+    reading, writing = os.pipe()
+    os.write(writing, b"first\nsecond\nthi")
+    os.close(writing)
+    plain = os.read
+
+    def read_and_stop(source: int, size: int) -> bytes:
+        found = plain(source, size)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    usual = signal.getsignal(signal.SIGTERM)
+    with open(reading) as stream, _stoppable() as lines_of:
+        monkeypatch.setattr(os, "read", read_and_stop)
+        assert list(lines_of(stream)) == ["first"]  # the second was not asked for
+        monkeypatch.undo()
+    assert signal.getsignal(signal.SIGTERM) == usual
+
+
+def test_a_last_line_may_have_no_end(saved: Path):
+    process = started(str(saved))
+    out, _ = process.communicate("\n" + lines(2)[0] + "\n" + lines(2)[1].rstrip("\n"))
+    assert [record["outcome"] for record in answers(out)] == ["accepted"] * 2
+
+
+def test_a_reader_that_goes_away_ends_it(saved: Path):
+    process = started(str(saved))
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(lines(1)[0])
+    process.stdin.flush()
+    json.loads(process.stdout.readline())
+    process.stdout.close()
+    with suppress(BrokenPipeError):
+        for _ in range(100_000):
+            process.stdin.write(lines(1)[0])
+            process.stdin.flush()
+    assert process.wait(timeout=60) is not None
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_a_saved_filter_needs_no_jax(saved: Path, tmp_path: Path):
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in {'jax', 'jaxlib', 'numpyro', 'pandas', 'arviz', 'xarray'}:\n"
+        "            raise ImportError(f'{name} is not installed in a trading process')\n"
+        "sys.meta_path.insert(0, Blocked())\n"
+        "from kfmodels.cli.cli import app\n"
+        "app()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), "live", str(saved), "--journal", str(tmp_path / "a.journal")],
+        input="".join(lines(2)),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=120,
+    )
+    assert done.stderr == ""
+    assert [record["outcome"] for record in answers(done.stdout)] == ["accepted"] * 2

@@ -1,0 +1,151 @@
+"""The page for those who decide: what it says, and that it stands alone."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import kfmodels as kf
+from kfmodels.cli.cli import app
+from kfmodels.cli.page import page, write_page
+
+PRICES = kf.datasets.stocks()[["KO", "PEP"]]
+
+
+@pytest.fixture(scope="module")
+def data() -> kf.HedgeData:
+    whole = kf.HedgeData.from_prices(PRICES, target="KO", hedges=["PEP"])
+    return whole.after("2020-01-01").before("2021-01-01")
+
+
+@pytest.fixture(scope="module")
+def fitted(data) -> kf.HedgeFit:
+    model = kf.hedge_ratio_model(noise=kf.Discounted())
+    return kf.fit(data, model, method=kf.NUTS(warmup=300, draws=300), progress=False)
+
+
+@pytest.fixture(scope="module")
+def text(fitted) -> str:
+    return page(fitted, PRICES)
+
+
+FIXED = kf.hedge_ratio_model(delta={"beta": 1e-3, "alpha": 0.9}, obs_scale=0.004)
+
+
+@pytest.fixture(scope="module")
+def alone() -> str:
+    """The page of a fit that inferred nothing, without later prices, of an odd name."""
+    prices = PRICES.loc["2020":"2020"].rename(columns={"PEP": "<PEP>&co"})
+    return page(kf.fit(kf.HedgeData.from_prices(prices, target="KO", hedges=["<PEP>&co"]), FIXED))
+
+
+class Reader(HTMLParser):
+    """Everything outside that a page asks for, and whether its tags close."""
+
+    void = ("meta", "img", "br", "link")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources, self.open = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_stands_alone_and_is_well_formed(text):
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert len(reader.sources) >= 6
+    for source in reader.sources:
+        kind, _, coded = source.partition(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(coded)[:4] == b"\x89PNG"
+    assert "http" not in text
+    assert "<script" not in text
+
+
+def test_the_decision_comes_first_with_the_figures_of_the_tables(text, fitted):
+    decision = text[text.index('class="decision"') : text.index("<section>")]
+    later = PRICES.loc["2021":]
+    last = kf.follow(fitted.online(), later).iloc[-1]
+    shares = 100 * last["beta PEP"] * later["KO"].iloc[-1] / later["PEP"].iloc[-1]
+    assert f"After 2022-12-28: against 100 KO sell {shares:.2f} PEP" in decision
+    compared = kf.compare({"fit": fitted}, later).table.iloc[0]
+    assert f"held {compared['inside_90']:.0%} of the {int(compared['bars'])} later" in decision
+    worth = kf.hedge_effectiveness(
+        PRICES.loc["2020":],
+        target="KO",
+        hedges=["PEP"],
+        train=len(fitted.data),
+        models={"fit": fitted},
+        transform="log",
+    )
+    assert f"removed {worth.loc['fit', 'variance_removed']:.1%} of the variance of KO" in decision
+    chance = kf.static_probability(fitted)["probability"].iloc[0]
+    shown = f"{chance:.2f}" if chance >= 0.005 else "below 0.01"
+    assert f"at even odds: {shown};" in decision
+
+
+def test_the_sections_are_there_and_the_fit_is_named(text, fitted):
+    titles = re.findall(r"<h2>\d+\. (.*?)</h2>", text)
+    assert titles == [
+        "The hedge",
+        "What was believed, and what the data say",
+        "The likelihood",
+        "What it was worth, out of sample",
+        "Were its bands honest, out of sample",
+        "The spread",
+        "What published settings imply here",
+    ]
+    assert f"fit {fitted.tree.attrs['fit_id']}; model" in text
+
+
+def test_without_later_prices_nothing_is_said_of_worth(alone):
+    assert "out of sample" not in alone.lower()
+    assert "Probability that" not in alone  # nothing was inferred
+    assert re.findall(r"<h2>\d+\. (.*?)</h2>", alone)[0] == "The hedge"
+
+
+def test_names_are_escaped(alone):
+    assert "<PEP>" not in alone
+    assert "&lt;PEP&gt;&amp;co" in alone
+
+
+def test_later_prices_must_be_later_complete_and_have_the_columns(fitted, tmp_path):
+    with pytest.raises(ValueError, match="the prices have no column PEP"):
+        write_page(fitted, tmp_path / "a.html", PRICES[["KO"]])
+    short = PRICES.loc[:"2021-02-15"]
+    rows = len(short.loc["2021":])
+    with pytest.raises(ValueError, match=f"only {rows} complete rows are later than 2020-12-31"):
+        write_page(fitted, tmp_path / "a.html", short)
+    with pytest.raises(ValueError, match="time zones do not match"):
+        write_page(fitted, tmp_path / "a.html", PRICES.tz_localize("UTC"))
+    gaps = PRICES.loc["2021":].copy()
+    gaps["KO"] = np.nan
+    with pytest.raises(ValueError, match="only 0 complete rows"):
+        write_page(fitted, tmp_path / "a.html", gaps)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_writes_the_page_of_a_saved_fit(data, tmp_path):
+    kf.fit(data, FIXED).save(tmp_path / "ko.nc")
+    PRICES.to_csv(tmp_path / "prices.csv")
+    out = tmp_path / "report.html"
+    arguments = ["report", str(tmp_path / "ko.nc"), "--prices", str(tmp_path / "prices.csv")]
+    done = CliRunner().invoke(app, [*arguments, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith(f"Saved to {out}")
+    assert "Out of sample the moving ratio removed" in out.read_text()
+    missing = CliRunner().invoke(app, ["report", str(Path("nowhere.nc")), "--out", str(out)])
+    assert missing.exit_code == 2
+    assert "error: there is no file nowhere.nc" in missing.output

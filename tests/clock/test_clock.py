@@ -1,0 +1,616 @@
+"""`Clock`: bars of open time and closed periods, against calendars, pandas and counting by hand."""
+
+import json
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, replace
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import exchange_calendars
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from kfmodels.clock.clock import Clock, Elapsed
+from kfmodels.clock.instants import rows_to_utc
+from kfmodels.clock.sessions import Sessions
+
+NY, TOKYO = ZoneInfo("America/New_York"), ZoneInfo("Asia/Tokyo")
+DAY = 86_400 * 10**9
+MARKETS = {  # each window holds a weekend, a holiday and, for the first, a half day and a DST change
+    "XNYS": ("2018-10-31", "2018-11-30"),
+    "XHKG": ("2018-12-17", "2019-01-04"),
+    "CMES": ("2018-12-17", "2019-01-04"),
+    "24/5": ("2018-12-17", "2019-01-04"),
+}
+
+
+@cache
+def exchange(name: str) -> Clock:
+    start, end = MARKETS[name]
+    return Clock.exchange(name, start=start, end=end)
+
+
+@cache
+def edges(name: str) -> tuple[int, int]:
+    """First open and last close."""
+    sessions = exchange(name).sessions
+    return sessions.opens[0], sessions.closes[-1]
+
+
+def stamps(name: str, count: int, unit: int) -> pd.DatetimeIndex:
+    """Random instants of a market's window, in and out of session, sorted, whole `unit`s."""
+    first, last = (edge // unit for edge in edges(name))
+    found = np.random.default_rng(0).integers(first, last + 1, count) * unit
+    return pd.DatetimeIndex(np.sort(found)).tz_localize("UTC")
+
+
+# ------------------------------------------------------------------------- against the calendars
+
+
+@pytest.mark.parametrize("name", ["XNYS", "XHKG"])
+def test_bars_and_gaps_are_those_counted_minute_by_minute(name):
+    start, end = MARKETS[name]
+    calendar = exchange_calendars.get_calendar(name, start=start, end=end, side="left")
+    # the minute from 15:59 to 16:00 is labelled 15:59
+    minutes = calendar.minutes.as_unit("ns").asi8
+    sessions, schedule = calendar.sessions, calendar.schedule
+    at = stamps(name, 160, 60 * 10**9)
+    crossed = exchange(name).names
+    for last, now in zip(at[:80], at[80:], strict=True):
+        gaps = dict.fromkeys(crossed, 0.0)
+        for day, later in pairwise(sessions):
+            if last <= schedule.close[day] < now:
+                gaps["weekend" if (later - day).days > 1 else "overnight"] += 1
+        for pause in schedule.break_start.dropna():
+            if last <= pause < now:
+                gaps["break"] += 1
+        bars = ((minutes >= last.value) & (minutes < now.value)).sum()
+        assert exchange(name).between(last, now) == Elapsed(float(bars), gaps)
+
+
+@pytest.mark.parametrize("name", ["XNYS", "XLON", "XTKS", "XNZE", "XASX"])
+def test_over_twenty_years_a_weekend_is_a_date_without_a_session(name):
+    calendar = exchange_calendars.get_calendar(name, start="2004-01-01", end="2023-12-31")
+    skipped = np.diff(calendar.sessions.as_unit("ns").asi8) > DAY
+    clock = Clock.exchange(name, start="2004-01-01", end="2023-12-31")
+    _, gaps, names = clock.rows(calendar.opens)
+    assert_array_equal(gaps[1:, names.index("weekend")], skipped)
+    assert_array_equal(gaps[1:, names.index("overnight")], ~skipped)
+
+
+def test_bars_are_open_minutes_of_the_schedule():
+    schedule = exchange_calendars.get_calendar(
+        "XNYS", start="2004-01-01", end="2023-12-31"
+    ).schedule
+    clock = Clock.exchange("XNYS", start="2004-01-01", end="2023-12-31")
+    whole = clock.between(schedule.open.iloc[0], schedule.close.iloc[-1])
+    assert whole.bars == (schedule.close - schedule.open).sum() / pd.Timedelta("1min")
+    assert sum(whole.gaps.values()) == len(schedule) - 1
+
+
+def test_a_half_day_is_an_ordinary_session():
+    clock = exchange("XNYS")
+    wednesday, friday, monday = (
+        datetime(2018, 11, day, hour, tzinfo=NY) for day, hour in ((21, 16), (23, 13), (26, 10))
+    )
+    assert clock.between(wednesday, friday) == Elapsed(210.0, {"overnight": 0.0, "weekend": 1.0})
+    assert clock.between(friday, monday) == Elapsed(30.0, {"overnight": 0.0, "weekend": 1.0})
+    assert clock.between(datetime(2018, 11, 20, 16, tzinfo=NY), wednesday).gaps["overnight"] == 1
+
+
+def test_markets_that_never_close_have_no_gaps_and_nearly_never_have_weekends():
+    always = Clock.exchange("24/7", start="2018-12-17", end="2019-01-04")
+    last, now = (
+        pd.Timestamp("2018-12-20 11:00", tz="UTC"),
+        pd.Timestamp("2018-12-24 12:00", tz="UTC"),
+    )
+    assert always.between(last, now) == Elapsed(97 * 60.0, {"overnight": 0.0, "weekend": 0.0})
+    assert exchange("24/5").between(last, now) == Elapsed(
+        49 * 60.0, {"overnight": 0.0, "weekend": 1.0}
+    )
+
+
+# ----------------------------------------------------------------------------------- what it obeys
+
+
+def whole(name: str) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.integers(*edges(name)), min_size=3, max_size=3).map(sorted)
+
+
+@pytest.mark.parametrize("name", MARKETS)
+def test_what_passes_adds_up(name):
+    clock = replace(exchange(name), zone="UTC")
+    known = clock.sessions.opens + clock.sessions.closes
+
+    @settings(max_examples=100, deadline=None)
+    @given(
+        whole(name),
+        st.sampled_from(known),
+        st.integers(-2, 2),
+    )
+    def adds_up(instants, edge, shift):
+        # half of the trouble would be at the edges of sessions
+        middle = min(max(edge + shift, instants[0]), instants[2])
+        for b in (instants[1], middle):
+            a, b, c = (np.datetime64(t, "ns") for t in (instants[0], b, instants[2]))
+            one, two, both = clock.between(a, b), clock.between(b, c), clock.between(a, c)
+            # each is a whole number of ns, rounded once: three roundings and that of the sum
+            assert abs(one.bars + two.bars - both.bars) <= 4 * np.spacing(both.bars)
+            for kind, count in both.gaps.items():
+                assert one.gaps[kind] + two.gaps[kind] == count
+                assert one.gaps[kind] >= 0
+                assert two.gaps[kind] >= 0
+
+    adds_up()
+
+
+@pytest.mark.parametrize("name", MARKETS)
+def test_rows_say_what_between_says(name):
+    clock = exchange(name)
+    known = np.array(clock.sessions.opens + clock.sessions.closes)
+    edges = pd.DatetimeIndex(known).tz_localize("UTC")
+    at = stamps(name, 300, 1).append(edges).sort_values()
+    dt, gaps, names = clock.rows(at)
+    assert dt.shape == at.shape
+    assert gaps.shape == (len(at), len(names))
+    assert dt[0] == 0
+    assert_array_equal(gaps[0], 0)
+    each = [clock.between(*pair) for pair in pairwise(at)]
+    assert_array_equal(dt[1:], [one.bars for one in each])
+    assert_array_equal(gaps[1:], [[one.gaps[kind] for kind in names] for one in each])
+
+
+def test_a_closed_period_is_crossed_when_it_is_entered():
+    clock = exchange("XNYS")
+    close = datetime(2018, 11, 13, 16, tzinfo=NY)
+    night = Elapsed(0.0, {"overnight": 1.0, "weekend": 0.0})
+    nothing = Elapsed(0.0, {"overnight": 0.0, "weekend": 0.0})
+    assert clock.between(close, close + timedelta(microseconds=1)) == night
+    assert clock.between(close, close + timedelta(hours=16)) == night  # a print at 08:00
+    early = close + timedelta(hours=16)
+    assert clock.between(early, early + timedelta(hours=1.5)) == nothing
+    assert clock.between(early, early + timedelta(hours=1.5, minutes=1)).bars == 1
+    assert clock.between(close, close) == nothing
+
+
+def test_the_same_instant_counts_the_same_in_every_zone():
+    clock = exchange("XNYS")
+    a, b = (
+        datetime(2018, 11, 2, 15, tzinfo=NY),
+        datetime(2018, 11, 5, 10, 30, tzinfo=NY),
+    )  # DST ends
+    expected = Elapsed(120.0, {"overnight": 0.0, "weekend": 1.0})
+    forms = [a, b]
+    for zone in (NY, TOKYO, UTC):
+        forms = [at.astimezone(zone) for at in (a, b)]
+        assert clock.between(*forms) == expected
+        assert clock.between(*(pd.Timestamp(at) for at in forms)) == expected
+        assert clock.between(*(at.isoformat() for at in forms)) == expected
+        assert clock.between(a, forms[1]) == expected
+        assert clock.rows(pd.DatetimeIndex(forms))[0][1] == 120
+        assert clock.rows(pd.Series(forms))[0][1] == 120
+        assert clock.rows(forms)[0][1] == 120
+    local = [at.replace(tzinfo=None) for at in (a, b)]
+    read = replace(clock, zone="America/New_York")
+    assert read.between(*local) == read.between(*map(np.datetime64, local)) == expected
+    assert read.between(*map(pd.Timestamp, local)) == expected
+    assert_array_equal(read.rows(pd.DatetimeIndex(local))[0], [0, 120])
+    assert read.between(a, local[1]) == expected  # the zone makes an instant of it
+
+
+@pytest.mark.parametrize(
+    "zone",
+    ["America/New_York", "Australia/Lord_Howe", "America/Sao_Paulo", "America/St_Johns", "UTC"],
+)
+def test_local_times_become_the_instants_pandas_knows(zone):
+    wall = pd.date_range("2005-01-01", "2012-12-31", freq="17min")
+    known = wall.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    there = ~known.isna()
+    found = rows_to_utc(wall[there].as_unit("ns").asi8, ZoneInfo(zone))
+    assert_array_equal(found, known[there].as_unit("ns").asi8)
+    for at in wall[~there]:
+        with pytest.raises(ValueError, match="stands twice or not at all"):
+            Clock(zone=zone).between(at, at)
+        with pytest.raises(ValueError, match="stands twice or not at all"):
+            Clock(zone=zone).rows(np.array([at], "datetime64[ns]"))
+    assert zone == "UTC" or not there.all()
+
+
+# ---------------------------------------------------------------------------------- real rows
+
+
+@pytest.fixture
+def intraday(shared_data) -> pd.DatetimeIndex:
+    """One-minute bars of a week, 390 a day, labelled by their end in New York time."""
+    path = shared_data / "intraday_us_1min_2019-02.csv.gz"
+    return pd.read_csv(path, usecols=["Date"], parse_dates=["Date"], index_col="Date").index
+
+
+def test_a_week_of_minutes(intraday):
+    clock = Clock.exchange("XNYS", start="2019-02-08", end="2019-02-20", zone="America/New_York")
+    dt, gaps, names = clock.rows(intraday)
+    assert_array_equal(dt[1:], np.ones(1949))
+    assert names == ("overnight", "weekend")
+    assert_array_equal(gaps.sum(0), [4, 0])
+    assert_array_equal(np.flatnonzero(gaps[:, 0]), [390, 780, 1170, 1560])
+    aware = intraday.tz_localize("America/New_York")
+    for same in (aware, aware.tz_convert("Asia/Tokyo"), list(aware)):
+        assert_array_equal(clock.rows(same)[0], dt)
+    assert_array_equal(clock.rows(intraday[::5])[0][1:], np.full(389, 5.0))
+
+
+def test_the_weekends_around_it_and_presidents_day(intraday):
+    """2019-02-18 was a holiday: three days without a session are one closed period."""
+    clock = Clock.exchange("XNYS", start="2019-02-08", end="2019-02-20", zone="America/New_York")
+    one = Elapsed(1.0, {"overnight": 0.0, "weekend": 1.0})
+    assert clock.between(datetime(2019, 2, 8, 16), intraday[0]) == one
+    assert clock.between(intraday[-1], datetime(2019, 2, 19, 9, 31)) == one
+    plain = {"opens": "09:30", "closes": "16:00", "zone": "America/New_York"}
+    told = Clock.hours(**plain, holidays=["2019-02-18"])
+    assert told.between(intraday[-1], "2019-02-19 09:31") == one
+    unaware = Clock.hours(**plain).between(intraday[-1], "2019-02-19 09:31")
+    assert unaware == Elapsed(391.0, {"overnight": 1.0, "weekend": 1.0})
+    assert_array_equal(told.rows(intraday)[0], clock.rows(intraday)[0])
+    assert_array_equal(told.rows(intraday)[1], clock.rows(intraday)[1])
+
+
+def test_a_currency_that_rests_on_weekends(shared_data):
+    """Asynchronous minutes from Sunday 14:00 to Friday 16:00 of the source's clock."""
+    path = shared_data / "lean_fxcm_1min_bid_2014-05.csv.gz"
+    at = pd.read_csv(path, usecols=[0], parse_dates=[0]).iloc[:, 0]
+    week = Sessions.of(
+        ["2014-04-27 14:00", "2014-05-04 14:00", "2014-05-11 14:00"],
+        ["2014-05-02 16:00", "2014-05-09 16:00", "2014-05-16 16:00"],
+    )
+    dt, gaps, names = Clock("1min", week, zone="UTC").rows(at)
+    shut = 2 * (46 * 60)  # minutes of two weekends
+    assert dt.sum() == (at.iloc[-1] - at.iloc[0]) / pd.Timedelta("1min") - shut
+    assert gaps.sum(0).tolist() == [0, 2]
+    assert at[gaps[:, names.index("weekend")] == 1].astype(str).tolist() == [
+        "2014-05-04 14:00:00",
+        "2014-05-11 14:00:00",
+    ]
+
+
+# ------------------------------------------------------------------------------ without a calendar
+
+
+@pytest.mark.parametrize(
+    ("bar", "bars"),
+    [
+        ("30s", 2880),
+        ("1min", 1440),
+        ("min", 1440),
+        ("5min", 288),
+        ("1h", 24),
+        ("1D", 1),
+        ("500ms", 172_800),
+        (timedelta(minutes=5), 288),
+        (np.timedelta64(90, "s"), 960),
+        (pd.Timedelta("2h"), 12),
+    ],
+)
+def test_round_the_clock_bars_are_elapsed_time(bar, bars):
+    clock = Clock(bar)
+    friday, saturday = pd.Timestamp("2025-01-03 18:00"), pd.Timestamp("2025-01-04 18:00")
+    assert clock.between(friday, saturday) == Elapsed(float(bars), {})
+    assert clock.between("2025-01-03T18:00Z", "2025-01-04T19:00+01:00").bars == bars
+    assert clock.names == ()
+    dt, gaps, names = clock.rows(pd.DatetimeIndex([friday, saturday]))
+    assert_array_equal(dt, [0, bars])
+    assert (gaps.shape, names) == ((2, 0), ())
+
+
+def test_nanoseconds_count():
+    a = pd.Timestamp("2025-01-01")
+    assert Clock("1us").between(a, a + pd.Timedelta(1, "ns")).bars == 1e-3
+    assert Clock("1us").rows(pd.DatetimeIndex([a, a + pd.Timedelta(1, "ns")]))[0][1] == 1e-3
+    assert Clock().between(date(2025, 1, 1), date(2025, 1, 2)).bars == 1440
+
+
+def test_hours_are_those_of_an_exchange_but_for_holidays_and_half_days():
+    """November 2018 without Thanksgiving's week: the same sessions, through the end of summer time."""
+    exact, plain = exchange("XNYS"), Clock.hours("09:30", time(16), zone="America/New_York")
+    at = stamps("XNYS", 300, 1)
+    at = at[at < pd.Timestamp("2018-11-21 16:00", tz="America/New_York")]
+    assert len(at) > 100
+    assert_array_equal(plain.rows(at)[0], exact.rows(at)[0])
+    assert_array_equal(plain.rows(at)[1], exact.rows(at)[1])
+
+
+def test_hours_over_midnight_and_on_other_days():
+    currency = Clock.hours("17:00", "17:00", zone="America/New_York", days=(6, 0, 1, 2, 3))
+    # Thursday noon to Monday noon: 29 hours until Friday 17:00, 19 from Sunday 17:00
+    passed = currency.between("2024-03-07 12:00", "2024-03-11 12:00")
+    assert passed == Elapsed(48 * 60.0, {"overnight": 0.0, "weekend": 1.0})
+    future = Clock.hours("18:00", "17:00", zone="America/New_York", days=(6, 0, 1, 2, 3))
+    assert future.between("2024-03-04 12:00", "2024-03-06 12:00") == Elapsed(
+        46 * 60.0, {"overnight": 2.0, "weekend": 0.0}
+    )
+
+
+def test_a_close_at_midnight_leaves_the_next_day_whole():
+    bar = Clock.hours("10:00", "00:00", zone="America/New_York", days=(4, 6))
+    friday, sunday = "2024-03-08 23:59", "2024-03-10 10:01"
+    assert bar.between(friday, sunday) == Elapsed(2.0, {"overnight": 0.0, "weekend": 1.0})
+
+
+def test_daily_rows_are_one_bar_each():
+    days = pd.DatetimeIndex(
+        ["2019-02-13", "2019-02-14", "2019-02-15", "2019-02-19", "2019-02-19 16:00", "2019-02-21"]
+    )
+    for index in (days, days.tz_localize("Europe/London"), list(days), days.as_unit("s").values):
+        dt, gaps, names = Clock.daily().rows(index)
+        assert_array_equal(dt, [0, 1, 1, 1, 0, 1])
+        assert_array_equal(gaps, [[0], [0], [0], [1], [0], [1]])
+        assert names == ("weekend",)
+    clock = Clock.daily()
+    assert clock.between(date(2019, 2, 14), date(2019, 2, 15)) == Elapsed(1.0, {"weekend": 0.0})
+    # in UTC the last two are of one date: summer time began on the 31st
+    summer = pd.date_range("2019-03-29", "2019-04-01", tz="Europe/London")
+    assert_array_equal(clock.rows(summer)[0], [0, 1, 1, 1])
+    assert_array_equal(clock.rows(summer)[1], np.zeros((4, 1)))
+    assert clock.between(summer[2], summer[3]) == Elapsed(1.0, {"weekend": 0.0})
+    assert clock.between(str(summer[1]), str(summer[3])) == Elapsed(1.0, {"weekend": 1.0})
+
+
+def test_daily_dates_are_those_of_a_zone_where_it_is_named():
+    clock, at = Clock.daily(zone="America/New_York"), []
+    for day, hours in ((14, (9.5, 16.0, 20.5)), (15, (0.1, 23.9)), (18, (9.5,))):
+        at += [pd.Timestamp(2019, 2, day, tz=NY) + timedelta(hours=hour) for hour in hours]
+    for zone in (UTC, TOKYO, NY):
+        dt, gaps, _ = clock.rows(pd.DatetimeIndex(at).tz_convert(zone))
+        assert_array_equal(dt, [0, 0, 0, 1, 0, 1])
+        assert_array_equal(gaps[:, 0], [0, 0, 0, 0, 0, 1])
+        each = [clock.between(a.astimezone(zone), b) for a, b in pairwise(at)]
+        assert_array_equal([one.bars for one in each], dt[1:])
+    assert Clock.daily().rows(pd.DatetimeIndex(at).tz_convert(UTC))[0].tolist() == [
+        0,
+        0,
+        1,
+        0,
+        1,
+        1,
+    ]
+    # clocks go back: the later one shows the earlier hour
+    first = datetime(2019, 11, 3, 1, 45, tzinfo=NY)
+    second = datetime(2019, 11, 3, 1, 15, tzinfo=NY, fold=1)
+    assert Clock.daily().between(first, second).bars == clock.between(first, second).bars == 0
+
+
+def test_dates_that_go_back_while_time_goes_on_ask_for_a_zone():
+    tokyo, london = "2024-03-02T00:30+09:00", "2024-03-01T16:00+00:00"
+    asked = (
+        r"times come in order of the dates that they show.*Clock.daily\(zone='America/New_York'\)"
+    )
+    with pytest.raises(ValueError, match=asked):
+        Clock.daily().between(tokyo, london)
+    for last in ("2024-03-02T00:30+00:00", "2024-03-02"):
+        with pytest.raises(ValueError, match="times come in order$"):
+            Clock.daily().between(last, london)
+    assert Clock.daily(zone="Europe/London").between(tokyo, london).bars == 0
+
+
+# --------------------------------------------------------------------------- values, and their file
+
+
+def test_a_clock_is_a_value():
+    clock = exchange("XNYS")
+    same = Clock.exchange("XNYS", bar=timedelta(minutes=1), start="2018-10-31", end="2018-11-30")
+    assert clock == same
+    assert hash(clock) == hash(same)
+    assert Clock("60s") == Clock("1min") == Clock(pd.Timedelta("1min"))
+    for other in (
+        replace(clock, bar="5min"),
+        replace(clock, zone="UTC"),
+        exchange("XHKG"),
+        Clock(),
+    ):
+        assert clock != other
+    with pytest.raises(FrozenInstanceError):
+        clock.bar = timedelta(1)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+CLOCKS = {
+    "XNYS": lambda: exchange("XNYS"),
+    "XHKG": lambda: exchange("XHKG"),
+    "hours": lambda: Clock.hours("09:30", "16:00", zone="America/New_York", end="2024-12-31"),
+    "round": lambda: Clock("5min"),
+    "local": lambda: Clock("1h", zone="Asia/Tokyo"),
+    "odd": lambda: Clock(
+        "1us", Sessions.of([np.datetime64(3, "ns")], [np.datetime64(10**6, "ns")])
+    ),
+    "daily": Clock.daily,
+    "daily, local": lambda: Clock.daily(zone="America/New_York"),
+}
+
+
+@pytest.mark.parametrize("made", CLOCKS.values(), ids=CLOCKS)
+def test_a_clock_comes_back_from_json(made):
+    clock = made()
+    again = Clock.from_json(json.loads(json.dumps(clock.to_json(), allow_nan=False)))
+    assert again == clock
+    assert again.names == clock.names
+    if clock.sessions is not None:
+        assert again.sessions.opens == clock.sessions.opens
+        ends = [
+            np.datetime64(t, "ns") for t in (clock.sessions.opens[0], clock.sessions.closes[-1])
+        ]
+        utc = replace(clock, zone="UTC"), replace(again, zone="UTC")
+        assert utc[0].between(*ends) == utc[1].between(*ends)
+
+
+def test_reading_and_counting_needs_numpy_only(tmp_path):
+    path = tmp_path / "clock.json"
+    path.write_text(json.dumps(exchange("XNYS").to_json()))
+    code = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("exchange_calendars", "pandas", "jax", "scipy"):
+            raise ImportError(name + " is not here")
+sys.meta_path.insert(0, Refuse())
+import json, pathlib
+from kfmodels.clock.clock import Clock
+clock = Clock.from_json(json.loads(pathlib.Path({str(path)!r}).read_text()))
+passed = clock.between("2018-11-21T15:59-05:00", "2018-11-26T09:31-05:00")
+assert passed.bars == 212 and passed.gaps == {{"overnight": 0, "weekend": 2}}
+try:
+    Clock.exchange("XNYS")
+except ValueError as error:
+    assert "pip install 'kfmodels[calendar]'" in str(error)
+else:
+    raise AssertionError
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout + done.stderr == ""
+    assert done.returncode == 0
+
+
+# ---------------------------------------------------------------------------------- what it refuses
+
+
+AWARE = datetime(2018, 11, 13, 12, tzinfo=NY)
+
+
+@pytest.mark.parametrize(
+    "naive", [datetime(2018, 11, 13, 12), "2018-11-13 12:00", np.datetime64("2018-11-13")]
+)
+def test_a_time_without_a_zone_is_no_instant(naive):
+    clock = exchange("XNYS")
+    asked = r"no time zone.*XNYS.*tz_localize\('America/New_York'\).*zone='America/New_York'"
+    for pair in ((naive, naive), (AWARE, naive), (naive, AWARE)):
+        with pytest.raises(ValueError, match=asked):
+            clock.between(*pair)
+    with pytest.raises(ValueError, match=asked):
+        clock.rows(np.array([naive], "datetime64[ns]"))
+    with pytest.raises(ValueError, match="one of .* has a time zone, the other has none"):
+        Clock().between(naive, AWARE)
+    with pytest.raises(ValueError, match="some times have a time zone and some have none"):
+        Clock().rows([naive, AWARE])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        0,
+        1.5,
+        np.int64(3),
+        10**18,
+        None,
+        pd.NaT,
+        "noon",
+        np.datetime64("NaT", "s"),
+        pd.Period("2024"),
+    ],
+)
+def test_what_is_no_time_is_refused(bad):
+    for clock in (Clock(), Clock.daily(), exchange("XNYS"), Clock(zone="Asia/Tokyo")):
+        with pytest.raises(ValueError, match="not a time|NaT"):
+            clock.between(AWARE, bad)
+        with pytest.raises(ValueError, match="not a time|NaT"):
+            clock.rows([bad])
+
+
+def test_a_table_says_which_row_is_wrong():
+    with pytest.raises(ValueError, match="NaT.*row 1"):
+        Clock().rows(pd.DatetimeIndex(["2024-01-01", None]))
+    with pytest.raises(ValueError, match="row 2, 2024-01-01 00:00:00, is before row 1, 2024-01-03"):
+        Clock().rows(pd.DatetimeIndex(["2024-01-01", "2024-01-03", "2024-01-01"]))
+    with pytest.raises(ValueError, match="1678 to 2261"):
+        Clock().rows(np.array(["9999-12-31"], "datetime64[D]"))
+    for far in (np.datetime64("9999-12-31"), pd.Timestamp("9999-12-31"), date(9999, 12, 31)):
+        with pytest.raises(ValueError, match="9999-12-31.*1678 to 2261"):
+            Clock().between("2024-01-01", far)
+        with pytest.raises(ValueError, match="9999-12-31.*1678 to 2261"):
+            Clock.daily().rows([far])
+    with pytest.raises(ValueError, match="is before 2024-01-02: times come in order"):
+        Clock().between("2024-01-02", "2024-01-01")
+    for clock in (Clock(), Clock.daily(), exchange("XNYS")):
+        dt, gaps, names = clock.rows(pd.DatetimeIndex([]))
+        assert (dt.shape, gaps.shape) == ((0,), (0, len(names)))
+
+
+@pytest.mark.parametrize("outside", ["2018-10-31 09:29:59-04:00", "2018-11-30 16:00:01-05:00"])
+def test_outside_the_known_sessions(outside):
+    clock = exchange("XNYS")
+    asked = "XNYS, which is from 2018-10-31 13:30:00 to 2018-11-30 21:00:00 UTC.*start=.*end="
+    with pytest.raises(ValueError, match=asked):
+        clock.between(*sorted([outside, "2018-11-13 12:00-05:00"]))
+    with pytest.raises(ValueError, match=asked):
+        clock.rows([pd.Timestamp(outside)])
+    edge = clock.between("2018-10-31 09:30-04:00", "2018-11-30 16:00-05:00")
+    assert edge.bars == 21 * 390 + 210
+
+
+@pytest.mark.parametrize(
+    ("bar", "words"),
+    [
+        ("", "not the length of a bar"),
+        ("1", "not the length of a bar"),
+        ("1m", "not the length of a bar"),
+        ("-1min", "not the length of a bar"),
+        ("1 month", "not the length of a bar"),
+        (60, "not the length of a bar"),
+        (pd.NaT, "not the length of a bar"),
+        (np.timedelta64("NaT", "s"), "not the length of a bar"),
+        ("0min", "positive whole number of microseconds"),
+        (timedelta(0), "positive whole number of microseconds"),
+        (timedelta(-1), "positive whole number of microseconds"),
+        (np.timedelta64(1, "ns"), "positive whole number of microseconds"),
+    ],
+)
+def test_what_is_no_bar_is_refused(bar, words):
+    with pytest.raises(ValueError, match=words):
+        Clock(bar)
+
+
+def test_a_bar_fits_into_a_session():
+    assert replace(exchange("XNYS"), bar="390min").bar == timedelta(hours=6.5)
+    assert replace(exchange("XHKG"), bar="330min").bar == timedelta(hours=5.5)  # around lunch
+    with pytest.raises(ValueError, match=r"24 h is longer.*XNYS.*6\.5 h.*Clock\.daily"):
+        replace(exchange("XNYS"), bar="1D")
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda: Clock.exchange("NYZE"), "no sessions of NYZE"),
+        (
+            lambda: Clock.exchange("XNYS", start="2019-02-16", end="2019-02-17"),
+            "no sessions of XNYS",
+        ),
+        (lambda: Clock.exchange("XNYS", start="2020", end="2019"), "no sessions of XNYS"),
+        (lambda: Clock(zone="New York"), "'New York' is not a time zone"),
+        (lambda: Clock.hours("9.30", "16:00", zone="UTC"), "'9.30' is not a time of day"),
+        (lambda: Clock.hours("09:30", "16:00", zone="UTC", days=[7]), "from 0, Monday, to 6"),
+        (lambda: Clock.hours("09:30", "16:00", zone="UTC", days=[]), "0 opens"),
+        (
+            lambda: Clock.hours("09:30", "16:00", zone="UTC", holidays=["xmas"]),
+            "'xmas' is not a time",
+        ),
+        (lambda: Sessions.of(["2024-01-02"], []), "1 opens and 0 closes"),
+        (lambda: Sessions.of(["2024-01-02"], ["2024-01-02"]), "ends before it opens"),
+        (
+            lambda: Sessions.of(["2024-01-02", "2024-01-03"], ["2024-01-04", "2024-01-05"]),
+            "from 2024-01-02 00:00:00 to 2024-01-04 00:00:00 UTC",
+        ),
+        (lambda: Clock(None, exchange("XNYS").sessions), "has no sessions: give it a bar"),
+        (lambda: Clock.from_json([]), "not a saved clock"),
+        (lambda: Clock.from_json({"format": "kfmodels online filter"}), "not a saved clock"),
+        (lambda: Clock.from_json(Clock().to_json() | {"version": 2}), "upgrade kfmodels"),
+        (lambda: Clock.from_json({"format": "kfmodels clock", "version": 1}), "damaged: KeyError"),
+    ],
+)
+def test_what_makes_no_clock_is_refused(made, words):
+    with pytest.raises(ValueError, match=words):
+        made()

@@ -1,0 +1,366 @@
+"""`calibrate`: the inference is calibrated where it is right, and is rejected where it is wrong."""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from jax import monitoring
+from numpy.testing import assert_allclose, assert_array_equal
+from pandas.testing import assert_frame_equal
+from scipy import stats
+
+from kfmodels import (
+    NUTS,
+    Constant,
+    Diffuse,
+    Discounted,
+    HedgeData,
+    ImportanceSampling,
+    Known,
+    StateDiscount,
+    Zero,
+    hedge_ratio_model,
+)
+from kfmodels.data import datasets
+from kfmodels.evaluate.calibration import Calibration, calibrate
+from kfmodels.sampling.nuts import Draws
+from tests.unsampled import FromPrior
+
+REJECTED = 1e-3
+QUICK = NUTS(warmup=200, draws=300, chains=1)
+STATIC = hedge_ratio_model(intercept="static")
+
+
+@pytest.fixture(scope="module")
+def pair() -> HedgeData:
+    """KO on PEP over five months, with a gap."""
+    prices = datasets.stocks().loc["2018-01-02":].iloc[:110].copy()
+    prices.iloc[40:42, 0] = np.nan
+    return HedgeData.from_prices(prices, target="KO", hedges=["PEP"])
+
+
+@pytest.fixture(scope="module")
+def short(pair: HedgeData) -> HedgeData:
+    return pair.before(pair.index[60])
+
+
+def quiet(*arguments, **options) -> Calibration:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return calibrate(*arguments, progress=False, **options)
+
+
+def assert_calibrated(found: Calibration):
+    table = found.table()
+    assert (table["p_value"] > REJECTED).all(), table
+    coverage = table["coverage"].dropna()
+    assert len(coverage) == len(found.cover.columns) > 0
+    assert ((coverage - 0.9).abs() < 3.3 * table["coverage_se"].dropna()).all(), table
+
+
+# -- where it is right -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("noise", "method", "simulations", "quantities"),
+    [
+        (Constant(), NUTS(warmup=500, draws=1000, chains=1), 60, ["obs_scale"]),
+        (Constant(), ImportanceSampling(), 200, ["obs_scale"]),
+        (Discounted(), ImportanceSampling(), 200, ["variance_memory"]),
+    ],
+    ids=["nuts", "constant", "discounted"],
+)
+def test_the_default_inference_is_calibrated(pair, noise, method, simulations, quantities):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # no more than a few were sampled badly
+        found = calibrate(
+            hedge_ratio_model(noise=noise),
+            pair,
+            simulations=simulations,
+            method=method,
+            progress=False,
+        )
+    names = ["q PEP", "q alpha", *quantities, "log_likelihood"]
+    assert list(found.ranks) == names
+    assert list(found.table().index) == [*names, "PEP", "alpha"]
+    assert found.kept == 99
+    assert len(found.ranks) == simulations
+    assert found.doubtful <= simulations / 20
+    assert_calibrated(found)
+
+
+KNOWN = Known([0.5, 1.5], [[0.04, -0.1], [-0.1, 0.5]])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"delta": {"beta": 1e-3, "alpha": 0.5}, "obs_scale": 0.004, "initial": KNOWN},
+        {"delta": {"beta": 1e-3, "alpha": 0.5}, "obs_scale": 0.004, "noise": Discounted(5.0)},
+        {"delta": 0.01, "obs_scale": 0.01, "drift": StateDiscount(), "initial": Zero()},
+        {"delta": 0.0, "obs_scale": 0.01, "intercept": "none", "noise": Discounted(10.0, dof=2.0)},
+    ],
+    ids=["known", "discounted", "state-discount", "static"],
+)
+def test_with_the_noise_known_the_filter_is_calibrated(pair, options):
+    """Nothing is sampled, so a thousand simulations cost seconds; a fixed site has no rank."""
+    found = quiet(hedge_ratio_model(**options), pair, simulations=1000, seed=1)
+    assert found.ranks.shape == (1000, 0)
+    assert (found.kept, found.doubtful) == (1, 0)
+    table = found.table(20)
+    assert list(table.index) == list(found.cover) == list(found.probability)
+    assert (table["p_value"] > REJECTED).all(), table
+    for below in found.probability.to_numpy().T:
+        assert stats.kstest(below, stats.uniform.cdf).pvalue > REJECTED
+
+
+def test_two_hedges(short: HedgeData):
+    prices = datasets.stocks().loc[short.index[0] : short.last_date]
+    data = HedgeData.from_prices(prices, target="KO", hedges=["PEP", "SPX"])
+    found = quiet(hedge_ratio_model(), data, simulations=30, method=QUICK)
+    assert list(found.ranks) == ["q PEP", "q SPX", "q alpha", "obs_scale", "log_likelihood"]
+    assert list(found.cover) == ["PEP", "SPX", "alpha"]
+    assert_calibrated(found)
+
+
+def test_one_memory_for_all_has_one_rank(short: HedgeData):
+    model = hedge_ratio_model(drift=StateDiscount(), noise=Discounted())
+    found = quiet(model, short, simulations=20, method=FromPrior())
+    assert list(found.ranks) == ["q", "variance_memory", "log_likelihood"]
+
+
+def test_a_coefficient_that_is_certain_is_left_out(short: HedgeData):
+    model = hedge_ratio_model(delta=0.0, intercept="none", initial=Zero(), obs_scale=0.01)
+    found = quiet(model, short, simulations=20)
+    assert found.cover.shape == found.probability.shape == (20, 0)
+    assert found.table().empty
+
+
+# -- where it is wrong -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Wrong(NUTS):
+    """NUTS whose log obs_scale is moved, in posterior sds, and narrowed about its mean."""
+
+    shift: float = 0.0
+    width: float = 1.0
+
+    def run(self, *arguments) -> Draws:
+        draws = NUTS.run(self, *arguments)
+        log = np.log(draws.sites["obs_scale"])
+        moved = log.mean() + self.width * (log - log.mean()) + self.shift * log.std()
+        return draws._replace(sites=draws.sites | {"obs_scale": np.exp(moved)})
+
+
+@pytest.mark.parametrize("fault", [{"shift": 1.0}, {"width": 0.5}], ids=["moved", "narrow"])
+def test_draws_that_are_wrong_are_rejected(short, fault):
+    method = Wrong(**vars(QUICK) | fault)
+    found = quiet(STATIC, short, simulations=80, method=method)
+    assert found.table().loc["obs_scale", "p_value"] < REJECTED
+    ranks = found.ranks["obs_scale"] / found.kept
+    if "shift" in fault:
+        assert ranks.mean() < 0.4  # the truth lies below draws that were moved up
+    else:
+        assert ranks.std() > np.sqrt(1 / 12) * 1.15  # it crowds at both ends
+
+
+def test_draws_that_ignore_the_target_are_rejected(short: HedgeData):
+    """They come from the prior, as the truth does: only what reads the target can tell."""
+    found = quiet(STATIC, short, simulations=60, method=FromPrior(draws=50))
+    table = found.table()
+    assert table.loc["log_likelihood", "p_value"] < REJECTED
+    assert (table.loc[["q PEP", "obs_scale"], "p_value"] > REJECTED).all()
+
+
+def test_a_filter_that_is_too_sure_is_rejected(short: HedgeData):
+    """A noise that is a quarter of the truth: the coefficients are not where it says."""
+
+    class Sure(NUTS):
+        def run(self, *arguments) -> Draws:
+            draws = NUTS.run(self, *arguments)
+            return draws._replace(sites=draws.sites | {"obs_scale": draws.sites["obs_scale"] / 4})
+
+    model = hedge_ratio_model(delta={"beta": 1e-3, "alpha": 0.5}, obs_scale=0.004)
+    # the truth is drawn with the noise of the model, whatever the method says
+    table = quiet(model, short, simulations=60, method=Sure()).table()
+    assert table.loc["PEP", "p_value"] < REJECTED
+    assert table.loc["PEP", "coverage"] < 0.9 - 5 * table.loc["PEP", "coverage_se"]
+
+
+def test_few_effective_draws_are_counted_kept_and_reported(short: HedgeData):
+    class Sticky(FromPrior):
+        def run(self, *arguments) -> Draws:
+            draws = FromPrior.run(self, *arguments)
+            sites = {k: np.repeat(v[:, ::10], 10, axis=1) for k, v in draws.sites.items()}
+            return draws._replace(sites=sites)
+
+    method = Sticky(draws=40, chains=2)
+    with pytest.warns(UserWarning, match="20 of 20 simulations have fewer effective") as caught:
+        found = calibrate(STATIC, short, simulations=20, method=method, progress=False)
+    (warning,) = caught
+    assert warning.filename == __file__
+    assert "than the 80 that are ranked" in str(warning.message)
+    assert len(found.ranks) == len(found.cover) == len(found.sampling) == 20
+    assert found.kept == 80
+    assert found.doubtful == (found.sampling["ess"] < 80).sum() == 20
+
+
+def test_a_chain_that_stands_still_is_counted(short: HedgeData):
+    class Stuck(FromPrior):
+        def run(self, *arguments) -> Draws:
+            draws = FromPrior.run(self, *arguments)
+            sites = {k: np.broadcast_to(v[:1, :1], v.shape) for k, v in draws.sites.items()}
+            return draws._replace(sites=sites)
+
+    found = quiet(STATIC, short, simulations=20, method=Stuck())
+    assert found.doubtful == 20
+    assert (found.sampling["ess"] == 1).all()
+    assert np.isinf(found.sampling["rhat"]).all()
+
+
+# -- what is drawn ---------------------------------------------------------------------------------
+
+
+def test_only_the_target_changes_between_simulations(pair: HedgeData):
+    """The pivot, the start and the prior of obs_scale stay those of the data."""
+
+    class Spy(FromPrior):
+        seen: ClassVar[list] = []
+
+        def run(self, model, inputs, seed, progress) -> Draws:
+            self.seen.append((inputs, seed, progress))
+            return FromPrior.run(self, model, inputs, seed, progress)
+
+    model = hedge_ratio_model()
+    quiet(model, pair, simulations=20, method=Spy())
+    given = model.inputs(pair)
+    assert len(Spy.seen) == 20
+    for inputs, _, progress in Spy.seen:
+        for name in set(given._fields) - {"y"}:
+            assert_array_equal(getattr(inputs, name), getattr(given, name))
+        assert (inputs.y[~pair.observed] == 0).all()
+        assert np.isfinite(inputs.y).all()
+        assert progress is False
+    assert len({inputs.y.tobytes() for inputs, _, _ in Spy.seen}) == 20
+    assert len({seed for _, seed, _ in Spy.seen}) == 20
+
+
+def test_the_seed_decides(short: HedgeData):
+    one, again, other = (
+        quiet(STATIC, short, simulations=20, method=QUICK, seed=seed) for seed in (4, 4, 5)
+    )
+    for name in ("ranks", "probability", "cover", "sampling"):
+        assert_frame_equal(getattr(one, name), getattr(again, name))
+    assert (one.probability.to_numpy() != other.probability.to_numpy()).all()
+
+
+@pytest.fixture
+def compiled() -> Iterator[list[str]]:
+    """Every program that XLA compiles while the test runs, in any thread."""
+    seen: list[str] = []
+    listening = True
+
+    def listen(event: str, _: float, **__: object) -> None:
+        if listening and "backend_compile" in event:
+            seen.append(event)
+
+    monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    listening = False
+
+
+def test_other_simulations_of_the_same_shape_compile_nothing(short, compiled: list[str]):
+    quiet(STATIC, short, simulations=20, method=QUICK).table()
+    before = len(compiled)
+    quiet(hedge_ratio_model(intercept="static"), short, simulations=30, method=QUICK).table()
+    assert len(compiled) == before
+    jax.jit(lambda x: x + 23)(jnp.ones(3))  # the ear is open
+    assert len(compiled) > before
+
+
+def test_it_leaves_no_trace(short: HedgeData, capfd):
+    quiet(STATIC, short, simulations=20, method=FromPrior())
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+    assert not jax.config.jax_enable_x64
+    assert jnp.ones(1).dtype == jnp.float32
+    assert threading.active_count() < 50
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+
+def made(count: int = 200, kept: int = 99) -> Calibration:
+    random = np.random.default_rng(3)
+    return Calibration(
+        ranks=pd.DataFrame({"obs_scale": random.integers(kept + 1, size=count)}),
+        kept=kept,
+        probability=pd.DataFrame({"KO": np.linspace(0, 1, count)}),
+        cover=pd.DataFrame({"KO": np.arange(count) < 0.85 * count}),
+        sampling=pd.DataFrame({"rhat": 1.0, "ess": 500.0, "diverging": 0.0}, range(count)),
+    )
+
+
+@pytest.mark.parametrize(("kept", "bins"), [(99, 10), (99, 20), (64, 7), (30, 31)])
+def test_the_table_is_pearsons_chi_square(kept: int, bins: int):
+    found = made(kept=kept)
+    table = found.table(bins)
+    bin_of = found.ranks["obs_scale"].to_numpy() * bins // (kept + 1)
+    possible = np.arange(kept + 1) * bins // (kept + 1)
+    share = np.bincount(possible, minlength=bins) / (kept + 1)  # bins may hold unequal ranks
+    expected = stats.chisquare(np.bincount(bin_of, minlength=bins), 200 * share)
+    assert_allclose(table.loc["obs_scale", ["chi2", "p_value"]].astype(float), expected, rtol=1e-9)
+    assert table.loc["obs_scale", ["coverage", "coverage_se"]].isna().all()
+
+
+def test_the_table_counts_the_cover():
+    row = made().table().loc["KO"]
+    assert row["coverage"] == 0.85
+    assert_allclose(row["coverage_se"], np.sqrt(0.09 / 200), rtol=1e-12)
+    assert row["p_value"] > 0.999  # a grid is as even as can be; 1 falls into the last bin
+
+
+def test_few_simulations_have_few_bins():
+    assert_frame_equal(made(35).table(), made(35).table(7))
+    assert_frame_equal(made(200).table(), made(200).table(10))
+
+
+@pytest.mark.parametrize("bins", [0, 1, 41])
+def test_bins_too_few_or_too_many_are_refused(bins: int):
+    with pytest.raises(ValueError, match=f"bins must lie between 2 and 40 for 200.*not {bins}"):
+        made().table(bins)
+    with pytest.raises(ValueError, match="between 2 and 31"):
+        made(kept=30).table(32)
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def test_a_flat_start_is_refused(short: HedgeData):
+    with pytest.raises(
+        ValueError, match=r"nothing can be drawn from Diffuse\(\).*initial=Weak\(\)"
+    ):
+        calibrate(hedge_ratio_model(initial=Diffuse()), short)
+
+
+def test_arguments_out_of_range_are_refused(short: HedgeData):
+    with pytest.raises(ValueError, match="simulations must be at least 20, not 19"):
+        calibrate(STATIC, short, simulations=19)
+    for seed in (-1, 2**32):
+        with pytest.raises(ValueError, match=f"seed is a whole number.*not {seed}"):
+            calibrate(STATIC, short, seed=seed)
+    with pytest.raises(
+        ValueError, match="calibrate takes what hedge_ratio_model made, and HedgeData"
+    ):
+        calibrate(short, STATIC)
+    few = replace(short, prices=short.prices[:9], values=short.values[:9])
+    with pytest.raises(ValueError, match="only 9 common rows of KO and PEP"):
+        calibrate(STATIC, few)

@@ -1,0 +1,429 @@
+"""What a hedge is worth and costs: ORACLES section 6, held shares, trades by hand, what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import minimize
+
+from kfmodels import NUTS, Absolute, Diffuse, Discounted, HedgeData, fit, follow, hedge_ratio_model
+from kfmodels.data import datasets
+from kfmodels.evaluate.baselines import (
+    bars_per_year,
+    ewma_ols,
+    moves,
+    ols_on_changes,
+    ols_on_levels,
+    price_ratio,
+    rolling_ols,
+)
+from kfmodels.evaluate.effectiveness import hedge_effectiveness, hedged_moves, traded
+from kfmodels.model.assumptions import DIFFUSE
+
+PAIR = ["MTUM", "QUAL"]
+
+
+@pytest.fixture(scope="module")
+def pair() -> pd.DataFrame:
+    return datasets.factor_etfs()[PAIR].loc["2016":"2018"]
+
+
+@pytest.fixture(scope="module")
+def fitted(pair):
+    data = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"])
+    quick = NUTS(warmup=500, draws=500, chains=2)
+    model = hedge_ratio_model(noise=Discounted())
+    return fit(data.before("2018-01-01"), model, method=quick, progress=False)
+
+
+def chan(folder) -> pd.DataFrame:
+    return pd.read_csv(folder / "chan_ewa_ewc_close.csv", index_col=0, parse_dates=True)
+
+
+def test_the_honest_baselines_of_ewc_on_ewa(shared_data):
+    table = hedge_effectiveness(chan(shared_data), target="EWC", hedges=["EWA"], train=252)
+    printed = {
+        "price ratio": 0.297,
+        "static OLS on levels": 0.531,
+        "static OLS on changes": 0.583,
+        "rolling OLS on levels, 60": 0.579,
+        "rolling OLS on levels, 252": 0.611,
+        "rolling OLS on changes, 60": 0.662,
+        "rolling OLS on changes, 252": 0.655,
+    }
+    assert table.loc[list(printed), "variance_removed"].round(3).to_dict() == printed
+    assert set(table.index) - set(printed) == {"EWMA of changes, 0.94", "EWMA of changes, 0.98"}
+
+
+def most_likely(data: HedgeData, *, separate: bool):
+    """The raw model at the noise that maximises the exact diffuse likelihood of the data."""
+    raw = hedge_ratio_model(initial=Diffuse(), pivot=0)
+
+    def negative(log_noise):
+        obs_var, state_var = jnp.exp(log_noise[0]), jnp.exp(log_noise[1:])
+        law = raw.regression(
+            inputs, q=state_var * inputs.scales**2 / obs_var, obs_scale=jnp.sqrt(obs_var)
+        )
+        return -(law.log_prob(inputs.y) + 0.5 * inputs.scales.size * jnp.log(DIFFUSE * obs_var))
+
+    with jax.enable_x64(True):
+        inputs = raw.inputs(data)
+        slope = jax.jit(jax.value_and_grad(negative))
+        # one state variance for both coefficients, or one for each
+        spread = np.eye(3) if separate else np.array([[1, 0], [0, 1], [0, 1]])
+
+        def objective(free):
+            value, gradient = slope(spread @ free)
+            return float(value), spread.T @ np.asarray(gradient)
+
+        starts = np.log([[1e-2, 1e-4, 1e-2], [5e-2, 1e-5, 1e-1]])[:, : spread.shape[1]]
+        found = [minimize(objective, start, jac=True) for start in starts]
+    obs_var, beta, alpha = np.exp(spread @ min(found, key=lambda f: f.fun).x)
+    return hedge_ratio_model(
+        delta={"beta": Absolute(beta / (1 + beta)), "alpha": Absolute(alpha / (1 + alpha))},
+        obs_scale=float(np.sqrt(obs_var)),
+        initial=Diffuse(),
+        pivot=0,
+    )
+
+
+def test_the_filter_of_greatest_likelihood_on_ewc_and_ewa(shared_data):
+    prices = chan(shared_data)
+    data = HedgeData.from_prices(prices, target="EWC", hedges=["EWA"], transform="level")
+    year = data.before(prices.index[252])
+    models = {
+        name: fit(year, most_likely(year, separate=name == "separate"), progress=False)
+        for name in ("one noise", "separate")
+    }
+    table = hedge_effectiveness(prices, target="EWC", hedges=["EWA"], train=252, models=models)
+    removed = table["variance_removed"]
+    assert removed["one noise"] == pytest.approx(0.650, abs=0.002)
+    assert removed["separate"] == pytest.approx(0.664, abs=0.002)
+
+
+def test_least_squares_agrees_with_numpy(pair):
+    data = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"])
+    log = np.log(pair.to_numpy())
+    assert ols_on_levels(data)["QUAL"] == pytest.approx(np.polyfit(log[:, 1], log[:, 0], 1)[0])
+    change = pair.pct_change().dropna().to_numpy()
+    slope = np.polyfit(change[:, 1], change[:, 0], 1)[0]
+    assert ols_on_changes(data)["QUAL"] == pytest.approx(slope)
+    rolled = rolling_ols(moves(data), 60)["QUAL"]
+    last = np.polyfit(change[-60:, 1], change[-60:, 0], 1)[0]
+    assert rolled.iloc[-1] == pytest.approx(last)
+    # the first row has no move, so the first full window of 60 rows holds 59 of them
+    assert rolled.iloc[:59].isna().all()
+    assert rolled.iloc[59:].notna().all()
+
+
+def test_a_hedged_move_is_the_profit_of_held_shares(pair):
+    """Ratio known at the close before, in shares, times the dollars that the hedge then moved."""
+    data = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"], transform="level")
+    ratio = rolling_ols(moves(data), 60)
+    at = 200
+    shares = ratio["QUAL"].iloc[at - 1]
+    y, x = pair["MTUM"].to_numpy(), pair["QUAL"].to_numpy()
+    profit = (y[at] - y[at - 1]) - shares * (x[at] - x[at - 1])
+    assert hedged_moves(data, ratio).iloc[at] == pytest.approx(profit, rel=1e-12)
+
+
+def test_a_log_ratio_held_as_money_is_the_same_profit(pair):
+    log = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"])
+    level = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"], transform="level")
+    money = pd.DataFrame({"QUAL": 0.9}, index=pair.index)
+    shares = money.mul(pair["MTUM"] / pair["QUAL"], axis=0)
+    dollars = hedged_moves(level, shares)
+    returns = hedged_moves(log, money) * pair["MTUM"].shift(1)
+    np.testing.assert_allclose(dollars[1:], returns[1:], rtol=1e-9, atol=1e-12)
+
+
+def test_no_ratio_sees_the_move_it_is_held_over(pair):
+    """Changing the last row changes the last hedged move of every method only through prices."""
+    data = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"], transform="level")
+    bumped = pair.copy()
+    bumped.iloc[-1] *= 1.2
+    other = HedgeData.from_prices(bumped, target="MTUM", hedges=["QUAL"], transform="level")
+    before, after = (rolling_ols(moves(d), 60)["QUAL"] for d in (data, other))
+    pd.testing.assert_series_equal(before.iloc[:-1], after.iloc[:-1])
+    assert before.iloc[-1] != after.iloc[-1]
+    y, x = bumped["MTUM"].to_numpy(), bumped["QUAL"].to_numpy()
+    expected = (y[-1] - y[-2]) - before.iloc[-2] * (x[-1] - x[-2])
+    assert hedged_moves(other, after.to_frame()).iloc[-1] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_fit_is_scored_on_what_it_said_the_day_before(pair, fitted):
+    train = int((pair.index < "2018-01-01").sum())
+    table = hedge_effectiveness(
+        pair, target="MTUM", hedges=["QUAL"], train=train, models={"ours": fitted}, transform="log"
+    )
+    said = follow(fitted.online(), pair.iloc[train:])["beta QUAL"].to_numpy()
+    change = pair.pct_change().to_numpy()[train + 1 :]
+    hedged = change[:, 0] - said[:-1] * change[:, 1]
+    removed = 1 - hedged.var(ddof=1) / change[:, 0].var(ddof=1)
+    assert table.loc["ours", "variance_removed"] == pytest.approx(removed, rel=1e-12)
+    row = table.loc["ours"]
+    assert row["lower"] < row["variance_removed"] < row["upper"]
+    assert table.loc["static OLS on changes", "gain"] == 0
+    assert row["gain_lower"] < row["gain"] < row["gain_upper"]
+
+
+def test_a_ratio_of_money_becomes_shares_on_levels(pair, fitted):
+    train = int((pair.index < "2018-01-01").sum())
+    table = hedge_effectiveness(
+        pair, target="MTUM", hedges=["QUAL"], train=train, models={"ours": fitted}
+    )
+    later = pair.iloc[train:]
+    said = follow(fitted.online(), later)["beta QUAL"] * later["MTUM"] / later["QUAL"]
+    change = later.diff().to_numpy()[1:]
+    hedged = change[:, 0] - said.to_numpy()[:-1] * change[:, 1]
+    removed = 1 - hedged.var(ddof=1) / change[:, 0].var(ddof=1)
+    assert table.loc["ours", "variance_removed"] == pytest.approx(removed, rel=1e-12)
+
+
+def test_a_fit_is_not_scored_on_dates_it_has_seen(pair, fitted):
+    with pytest.raises(ValueError, match=r"ours was fitted on prices until 2017-12-29.*2017-0"):
+        hedge_effectiveness(
+            pair, target="MTUM", hedges=["QUAL"], train=300, models={"ours": fitted}
+        )
+
+
+def test_a_fit_of_another_pair_is_refused(pair, fitted):
+    turned = pair[["QUAL", "MTUM"]]
+    with pytest.raises(ValueError, match=r"ours hedges MTUM with QUAL, not QUAL with MTUM"):
+        hedge_effectiveness(
+            turned, target="QUAL", hedges=["MTUM"], train=600, models={"ours": fitted}
+        )
+
+
+def test_too_few_rows_on_one_side(pair):
+    with pytest.raises(ValueError, match="leaves too few on one side"):
+        hedge_effectiveness(pair, target="MTUM", hedges=["QUAL"], train=len(pair) - 5)
+
+
+def test_the_bootstrap_interval_covers_the_spread_of_a_known_law():
+    """Independent days: the interval of the share removed must match its delta-method sd."""
+    rng = np.random.default_rng(0)
+    rows, rho = 2000, 0.8
+    x = rng.normal(size=rows) * 0.01
+    y = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=rows) * 0.01
+    dates = pd.bdate_range("2010-01-01", periods=rows + 1)
+    prices = pd.DataFrame(
+        {"Y": np.r_[100, 100 * np.exp(np.cumsum(y))], "X": np.r_[100, 100 * np.exp(np.cumsum(x))]},
+        index=dates,
+    )
+    table = hedge_effectiveness(prices, target="Y", hedges=["X"], train=500, transform="log")
+    row = table.loc["static OLS on changes"]
+    # share removed is about a squared correlation, whose sd is 2 rho (1 - rho^2) / sqrt(n)
+    sd = 2 * rho * (1 - rho**2) / np.sqrt(rows - 500)
+    width = (row["upper"] - row["lower"]) / (2 * 1.645)
+    assert width == pytest.approx(sd, rel=0.25)
+    assert abs(row["variance_removed"] - rho**2) < 4 * sd
+
+
+def test_follow_names_a_missing_column(fitted, pair):
+    with pytest.raises(ValueError, match="no column QUAL; the filter needs MTUM, QUAL"):
+        follow(fitted.online(), pair[["MTUM"]])
+
+
+def test_follow_tabulates_what_update_says(fitted, pair):
+    later = pair.loc["2018-01"]
+    ticks = []
+    table = follow(fitted.online(), later, seen=ticks.append)
+    assert len(ticks) == len(table) == len(later)
+    assert table["beta QUAL"].tolist() == [tick.beta["QUAL"] for tick in ticks]
+    assert table["z"].tolist() == [tick.z for tick in ticks]
+    assert (table["sd_total QUAL"] >= table["sd_given_noise QUAL"]).all()
+
+
+def test_a_gap_is_not_a_ratio_of_zero(pair):
+    gappy = pair.copy()
+    gappy.iloc[200:320, 0] = np.nan
+    data = HedgeData.from_prices(gappy, target="MTUM", hedges=["QUAL"])
+    rolled = rolling_ols(moves(data), 60)["QUAL"]
+    assert rolled.iloc[240:340].isna().all()
+    assert rolled.dropna().between(0.3, 2).all()
+    gappy.iloc[400::2, 0] = np.nan
+    with pytest.raises(ValueError, match="too many gaps"):
+        hedge_effectiveness(gappy, target="MTUM", hedges=["QUAL"], train=400)
+
+
+def test_a_model_does_not_take_the_name_of_a_baseline(pair, fitted):
+    for name in ("none", "static OLS on changes"):
+        with pytest.raises(ValueError, match="cannot be called"):
+            hedge_effectiveness(
+                pair, target="MTUM", hedges=["QUAL"], train=600, models={name: fitted}
+            )
+
+
+# --- other baselines --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transform", ["log", "return"])
+def test_a_price_ratio_is_one_in_money(pair, transform):
+    """The same shares as on levels: the same hedged return, the same trades."""
+    money = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"], transform=transform)
+    level = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"], transform="level")
+    assert (price_ratio(money) == 1).all().all()
+    dollars = hedged_moves(level, price_ratio(level)) / pair["MTUM"].shift(1)
+    returns = hedged_moves(money, price_ratio(money))
+    np.testing.assert_allclose(returns[2:], dollars.reindex(returns.index)[2:], atol=1e-15)
+    trades = traded(level, price_ratio(level)).reindex(returns.index)
+    np.testing.assert_allclose(traded(money, price_ratio(money))[2:], trades[2:], rtol=1e-9)
+    table = hedge_effectiveness(
+        pair, target="MTUM", hedges=["QUAL"], train=300, transform=transform
+    )
+    assert "price ratio" in table.index
+
+
+@pytest.mark.parametrize("hedges", [1, 2])
+def test_the_ewma_is_the_recursion_of_riskmetrics(hedges):
+    table = noise_table(120, 1 + hedges)
+    table.iloc[50, -1] = np.nan
+    found = ewma_ols(table, 0.94)
+    moment = np.zeros((1 + hedges, 1 + hedges))
+    complete = 0
+    for at, row in enumerate(table.to_numpy()):
+        if np.isfinite(row).all():
+            complete += 1
+            moment = 0.94 * moment + 0.06 * np.outer(row, row)
+        expected = np.linalg.solve(moment[1:, 1:], moment[1:, 0]) if complete >= 30 else np.nan
+        np.testing.assert_allclose(found.iloc[at], np.broadcast_to(expected, hedges), rtol=1e-8)
+    assert found.iloc[28].isna().all()
+    assert found.iloc[29:].notna().all().all()
+    pd.testing.assert_series_equal(found.iloc[50], found.iloc[49], check_names=False)
+
+
+def noise_table(rows: int, columns: int, seed: int = 0) -> pd.DataFrame:
+    """Moves of columns that have half of their variance in common, in very different units."""
+    rng = np.random.default_rng(seed)
+    moved = rng.normal(size=(rows, columns)) + rng.normal(size=(rows, 1))
+    return pd.DataFrame(moved * 10.0 ** np.arange(0, 5 * columns, 5), columns=list("YXZ")[:columns])
+
+
+def test_the_ewma_knows_nothing_of_later_rows(pair):
+    data = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"])
+    bumped = pair.copy()
+    bumped.iloc[400:] *= np.random.default_rng(1).uniform(0.5, 2, (len(pair) - 400, 2))
+    other = HedgeData.from_prices(bumped, target="MTUM", hedges=["QUAL"])
+    one, two = (ewma_ols(moves(d), 0.98) for d in (data, other))
+    pd.testing.assert_frame_equal(one.iloc[:400], two.iloc[:400], rtol=0, atol=0)
+    assert (one.iloc[400:] != two.iloc[400:]).all().all()
+
+
+def test_the_ewma_survives_a_hedge_that_is_another_hedge(pair):
+    """Twins share the hedge between them, as least squares shares it; nothing explodes."""
+    table = moves(HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"]))
+    twins = table.assign(TWIN=table["QUAL"])
+    alone, shared = ewma_ols(table, 0.98)["QUAL"], ewma_ols(twins, 0.98)
+    np.testing.assert_allclose(shared["QUAL"], alone / 2, rtol=1e-6)
+    np.testing.assert_allclose(shared["TWIN"], alone / 2, rtol=1e-6)
+
+
+# --- what it costs ----------------------------------------------------------------------------
+
+
+def test_the_trades_of_a_tiny_table_by_hand():
+    prices = pd.DataFrame({"Y": [100.0, 110, 120], "X": [50.0, 40, 60]})
+    ratio = pd.DataFrame({"X": [1.0, 1.5, 1.2]})
+    level = HedgeData(prices, prices, "level")
+    # half a share more at 40 against a target of 110, then 0.3 shares less at 60 against 120
+    expected = [np.nan, 0.5 * 40 / 110, 0.3 * 60 / 120]
+    np.testing.assert_allclose(traded(level, ratio), expected)
+    # shares 1 * 100 / 50 = 2, then 1.5 * 110 / 40 = 4.125, then 1.2 * 120 / 60 = 2.4
+    log = HedgeData(prices, prices, "log")
+    expected = [np.nan, 2.125 * 40 / 110, 1.725 * 60 / 120]
+    np.testing.assert_allclose(traded(log, ratio), expected)
+
+
+def test_turnover_and_break_even_cost_by_hand(pair):
+    train = 300
+    options = {"target": "MTUM", "hedges": ["QUAL"], "train": train}
+    table = hedge_effectiveness(pair, **options, risk_aversion=3)
+    level = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"], transform="level")
+    y, x = pair["MTUM"].to_numpy(), pair["QUAL"].to_numpy()
+    dy, dx = np.diff(y)[train:], np.diff(x)[train:]
+    static = float(ols_on_changes(level.before(pair.index[train]))["QUAL"])
+    days = (pair.index[-1] - pair.index[train]).days
+    bars = (len(pair) - train - 1) / (days / 365.25)
+
+    def yearly(held):
+        return ((dy - held * dx) / y[train:-1]).var(ddof=1) * bars
+
+    assert 250 < bars < 254
+    for name, ratio in {
+        "rolling OLS on changes, 60": rolling_ols(moves(level), 60)["QUAL"].to_numpy(),
+        "EWMA of changes, 0.98": ewma_ols(moves(level), 0.98)["QUAL"].to_numpy(),
+    }.items():
+        traded_value = np.abs(np.diff(ratio))[train:] * x[train + 1 :] / y[train + 1 :]
+        assert table.loc[name, "turnover"] == pytest.approx(traded_value.mean() * bars, rel=1e-9)
+        saved = yearly(static) - yearly(ratio[train:-1])
+        cost = 3 / 2 * saved / (traded_value.mean() * bars) * 1e4
+        expected = max(cost, 0.0)
+        assert table.loc[name, "break_even_cost"] == pytest.approx(expected, rel=1e-6)
+    # static shares are never traded: where they save more than static shares, they are free
+    assert (table.loc[["static OLS on levels", "static OLS on changes"], "turnover"] == 0).all()
+    assert table.loc["static OLS on levels", "break_even_cost"] in (0, np.inf)
+    assert np.isnan(table.loc["static OLS on changes", "break_even_cost"])
+    assert list(table.columns[:5]) == [
+        "variance_removed", "lower", "upper", "turnover", "break_even_cost"
+    ]  # fmt: skip
+
+
+def test_twice_the_risk_aversion_pays_twice_the_cost(shared_data):
+    prices = chan(shared_data)
+    costs = [
+        hedge_effectiveness(prices, target="EWC", hedges=["EWA"], train=252, risk_aversion=a)
+        for a in (4, 8)
+    ]
+    one, two = (table["break_even_cost"] for table in costs)
+    np.testing.assert_allclose(two, 2 * one)
+    assert (one[[name for name in one.index if "changes, " in name]] > 0).all()
+    assert one["price ratio"] == 0
+
+
+@pytest.mark.parametrize("transform", ["level", "log"])
+def test_turnover_and_cost_do_not_depend_on_units(pair, transform):
+    """Another currency, a split of either leg: the same money is traded for the same variance."""
+    options = {"target": "MTUM", "hedges": ["QUAL"], "train": 300, "transform": transform}
+    table = hedge_effectiveness(pair, **options)
+    other = hedge_effectiveness(pair * [7.0, 0.03], **options)
+    pd.testing.assert_frame_equal(table, other, rtol=1e-6, atol=1e-9)
+
+
+def test_a_ratio_that_saves_and_never_trades_is_free():
+    """Bad quotes of the hedge thin the ratio of its changes to a third; levels hardly notice them."""
+    rng = np.random.default_rng(3)
+    rows, train = 900, 300
+    x = 100 + np.cumsum(rng.normal(size=rows))
+    quoted = x + np.where(np.arange(rows) < train, 1.0, 0.1) * rng.normal(size=rows)
+    dates = pd.bdate_range("2018-01-01", periods=rows)
+    prices = pd.DataFrame({"Y": 200 + x, "X": quoted}, dates)
+    table = hedge_effectiveness(prices, target="Y", hedges=["X"], train=train)
+    levels = table.loc["static OLS on levels"]
+    assert levels["gain"] > 0.3
+    assert levels["turnover"] == 0
+    assert levels["break_even_cost"] == np.inf
+
+
+def test_prices_below_zero_have_no_turnover(pair):
+    spread = pair - pair.mean()
+    table = hedge_effectiveness(spread, target="MTUM", hedges=["QUAL"], train=300)
+    assert table["turnover"].isna().all()
+    assert table["break_even_cost"].isna().all()
+    assert "price ratio" not in table.index
+    assert table["variance_removed"].notna().all()
+
+
+def test_bars_per_year():
+    assert bars_per_year(pd.RangeIndex(100)) == 252
+    dates = pd.date_range("2020-01-01", periods=1461 * 2 + 1, freq="12h", tz="UTC")
+    assert bars_per_year(dates) == pytest.approx(730.5)
+
+
+@pytest.mark.parametrize("risk_aversion", [0.0, -1.0, np.inf, np.nan])
+def test_risk_aversion_is_positive(pair, risk_aversion):
+    with pytest.raises(ValueError, match="risk_aversion must be positive and finite"):
+        hedge_effectiveness(
+            pair, target="MTUM", hedges=["QUAL"], train=300, risk_aversion=risk_aversion
+        )

@@ -1,0 +1,304 @@
+"""Published settings: the figures printed for them, what they imply, and what may not be compared."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+
+from kfmodels import Absolute, Diffuse, Discounted, HedgeData, fit, hedge_ratio_model
+from kfmodels.data import datasets
+from kfmodels.evaluate.effectiveness import hedge_effectiveness
+from kfmodels.evaluate.published import (
+    FromLeastSquares,
+    InPriceUnits,
+    Published,
+    arbitragelab,
+    chan,
+    palomar,
+    pykalman_defaults,
+    quantopian_lecture,
+    quantstart,
+    table,
+)
+from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.model.assumptions import Known, Zero
+from kfmodels.model.priors import q_to_delta
+from tests.unsampled import unsampled
+
+SETTINGS = [chan, arbitragelab, quantstart, quantopian_lecture, pykalman_defaults, palomar]
+COLUMNS = ["q_beta", "q_alpha", "memory", "effective_memory", "gain", "z_sd"]
+COLUMNS += ["inside_68", "inside_90", "log_score", "beta", "beta_sd"]
+
+
+@cache
+def prices(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "chan_ewa_ewc_close.csv", index_col=0, parse_dates=True)
+
+
+def ewc(folder: Path, *, transform="level", target=1.0, hedge=1.0) -> HedgeData:
+    """EWC on EWA, each price times a factor."""
+    frame = prices(folder) * pd.Series({"EWC": target, "EWA": hedge})
+    return HedgeData.from_prices(frame, target="EWC", hedges=["EWA"], transform=transform)
+
+
+def run(setting: Published, data: HedgeData) -> HedgeFit:
+    return fit(data, setting.model(data), progress=False)
+
+
+def most_likely(data: HedgeData) -> HedgeFit:
+    """The noise of EWC on EWA at the maximum of the exact diffuse likelihood."""
+    slope, level = (Absolute(q_to_delta(var)) for var in (1.67957e-5, 5.02934e-2))
+    model = hedge_ratio_model(
+        delta={"beta": slope, "alpha": level},
+        obs_scale=8.21088e-3**0.5,
+        initial=Diffuse(),
+        pivot=0,
+    )
+    return fit(data, model, progress=False)
+
+
+@pytest.fixture(scope="module")
+def stocks() -> HedgeData:
+    """Two hedges, a year, a gap in the middle and one at the start."""
+    frame = datasets.stocks()[["KO", "PEP", "SPX"]].loc["2021"].copy()
+    frame.iloc[[0, 100], 1] = np.nan
+    return HedgeData.from_prices(frame, target="KO", hedges=["PEP", "SPX"], transform="level")
+
+
+# --- printed figures ------------------------------------------------------------------------
+
+
+def test_what_chan_and_the_maximum_of_the_likelihood_imply_on_ewc(shared_data: Path):
+    data = ewc(shared_data)
+    found = table(data, {"maximum likelihood": most_likely(data)})
+    names = [setting().name for setting in SETTINGS]
+    assert list(found.index) == [*names, "maximum likelihood"]
+    assert found.index.name == "setting"
+    assert list(found.columns) == COLUMNS
+    assert found.notna().all(axis=None)
+
+    book, best = found.loc["Chan (2013)"], found.loc["maximum likelihood"]
+    assert_allclose(book["z_sd"], 1.82, atol=0.005)
+    assert_allclose(1 - book["inside_68"], 0.47, atol=0.005)
+    assert_allclose(book["beta"], 0.90249284, atol=5e-9)
+    assert_allclose(book["beta_sd"], 1.48831771e-4**0.5, rtol=5e-9)
+    assert_allclose(best["beta"], 0.85147589, rtol=1e-7)
+    assert_allclose(best["beta_sd"], 0.0502, atol=5e-5)
+    assert_allclose(best["beta_sd"] / book["beta_sd"], 4, rtol=0.05)
+    assert_allclose(best["q_alpha"] / best["q_beta"], 5.02934e-2 / 1.67957e-5, rtol=1e-9)
+    assert_allclose(best["z_sd"], 1, atol=0.01)
+    assert best["log_score"] == found["log_score"].max()
+
+    assert_allclose(found["q_beta"].iloc[:5], [0.1 / (1 - 1e-4), 0.1, 1e-5, 5e-4, 1], rtol=2e-3)
+    assert_allclose(found["q_alpha"].iloc[:5], found["q_beta"].iloc[:5], rtol=1e-12)
+    assert_allclose(found.loc["Palomar (2025)", "q_alpha"], 1e-5)
+
+
+def test_the_columns_are_those_of_the_filter(shared_data: Path):
+    """Against a filter in plain NumPy, whose innovations are z, and their density."""
+    data = ewc(shared_data)
+    mean, cov, z, density, gain = np.zeros(2), np.ones((2, 2)), [], [], []
+    state_var = 1e-5 / (1 - 1e-5)
+    for t, (y, x) in enumerate(prices(shared_data)[["EWC", "EWA"]].to_numpy()):
+        cov = cov + state_var * np.eye(2) * (t > 0)
+        row = np.array([x, 1.0])
+        var = row @ cov @ row + 1
+        error, leverage = y - row @ mean, cov @ row
+        mean, cov = mean + leverage * error / var, cov - np.outer(leverage, leverage) / var
+        z.append(error / var**0.5)
+        density.append(-0.5 * (np.log(2 * np.pi * var) + error**2 / var))
+        gain.append(1 - 1 / var)
+    z, density, gain = (np.array(column)[20:] for column in (z, density, gain))
+    found = quantstart().implies(data)
+    assert found.name == "QuantStart"
+    expected = {
+        "gain": gain.mean(),
+        "z_sd": z.std(ddof=1),
+        "inside_68": (abs(z) < 1).mean(),
+        "inside_90": (abs(z) < 1.6448536269514722).mean(),
+        "log_score": density.mean(),
+        "beta": mean[0],
+        "beta_sd": cov[0, 0] ** 0.5,
+        "effective_memory": 1 + cov[0, 0] / state_var,
+    }
+    assert_allclose(found[list(expected)], list(expected.values()), rtol=1e-7)
+
+
+def test_the_figures_of_arbitragelab(shared_data: Path):
+    frame = pd.read_csv(shared_data / "etf23_close_2008_2016.csv.gz", index_col=0, parse_dates=True)
+    data = HedgeData.from_prices(frame, target="IEF", hedges=["TIP"], transform="level")
+    found = run(arbitragelab(), data)
+    assert_allclose(found.hedge_ratio("predicted")["mean"].mean(), 0.9017056557, atol=5e-11)
+    assert_allclose(found.spread()["mean"].mean(), 0.0891654, atol=5e-8)
+    assert_allclose(found.spread()["sd"].mean(), 1.1092028, atol=5e-8)
+
+
+def test_the_variance_that_chan_removes(shared_data: Path):
+    training = ewc(shared_data).before(prices(shared_data).index[252])
+    found = hedge_effectiveness(
+        prices(shared_data),
+        target="EWC",
+        hedges=["EWA"],
+        train=252,
+        models={"Chan": run(chan(), training)},
+        transform="level",
+    )
+    assert_allclose(found.loc["Chan", "variance_removed"], 0.509, atol=5e-4)
+
+
+# --- units ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("factor", "z_sd"), [(0.1, 0.67), (1, 1.82), (10, 2.39)])
+def test_the_bands_of_chan_depend_on_the_unit_of_money(shared_data: Path, factor, z_sd):
+    data = ewc(shared_data, target=factor, hedge=factor)
+    assert_allclose(chan().implies(data)["z_sd"], z_sd, atol=0.005)
+
+
+def test_the_bands_of_chan_are_four_times_too_wide_on_logs(shared_data: Path):
+    data = ewc(shared_data, transform="log")
+    assert_allclose(chan().implies(data)["z_sd"], 0.27, atol=0.005)
+    # the printed 0.24 is that of a start that says nothing
+    vague = Published("vague", "", "", InPriceUnits(1e-4 / (1 - 1e-4), 1e-3, start_var=1e4))
+    assert_allclose(vague.implies(data)["z_sd"], 0.24, atol=0.005)
+
+
+@pytest.mark.parametrize(("target", "hedge"), [(100.0, 1.0), (1.0, 1e-3), (1e-4, 1e4)])
+def test_palomar_knows_no_units(shared_data: Path, target, hedge):
+    plain = palomar().implies(ewc(shared_data))
+    scaled = palomar().implies(ewc(shared_data, target=target, hedge=hedge))
+    same = ["q_alpha", "memory", "effective_memory", "gain", "z_sd", "inside_68", "inside_90"]
+    assert_allclose(scaled[same], plain[same], rtol=1e-8)
+    assert_allclose(scaled[["beta", "beta_sd"]] * hedge / target, plain[["beta", "beta_sd"]])
+    assert_allclose(scaled["log_score"] + np.log(target), plain["log_score"])
+
+
+def test_palomar_starts_where_least_squares_ends(shared_data: Path):
+    data = ewc(shared_data, transform="log")
+    model = palomar(1e-6).model(data)
+    slope, level = np.polyfit(data.x[:, 0], data.y, 1)
+    left = np.var(data.y - level - slope * data.x[:, 0])
+    unit = np.array([left / np.var(data.x), left])
+    assert isinstance(model.initial, Known)
+    assert_allclose(model.initial.mean, [slope, level])
+    assert_allclose(model.initial.cov, np.diag(unit / 1500))
+    assert_allclose(model.obs_scale**2, left)
+    delta = np.array([*model.beta_delta.delta, model.alpha_delta.delta])
+    assert_allclose(delta / (1 - delta), 1e-6 * unit)
+
+
+# --- starts, several hedges, gaps -----------------------------------------------------------
+
+
+def test_a_start_of_ones_is_taken_as_published(shared_data: Path):
+    data = ewc(shared_data)
+    for setting in (quantstart(), quantopian_lecture()):
+        start = setting.model(data).initial
+        assert isinstance(start, Known)
+        assert (start.cov == 1).all()
+        assert "np.ones((2, 2)), singular" in setting.says
+    # slope after 1500 rows: the start is still there
+    noise = {"state_var": 1e-5 / (1 - 1e-5), "obs_var": 1.0, "start_var": 1.0}
+    ones, eye = (
+        Published("", "", "", InPriceUnits(**noise, start_corr=corr)).implies(data)["beta"]
+        for corr in (1.0, 0.0)
+    )
+    assert_allclose([ones, eye], [1.148, 0.992], atol=5e-4)
+    assert quantstart().implies(data)["beta"] == ones
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_setting_runs_on_two_hedges_with_gaps(stocks, setting):
+    model = setting().model(stocks)
+    if isinstance(model.initial, Zero):
+        assert setting in (chan, arbitragelab)
+    else:
+        assert np.shape(model.initial.cov) == (3, 3)
+    found = setting().implies(stocks)
+    assert found.name == setting().name
+    assert found.notna().all()
+    assert found["memory"] > 1
+    assert setting().source
+    assert setting().says
+
+
+def test_settings_are_values():
+    assert chan() == chan(1e-4, 1e-3) != chan(1e-5)
+    assert palomar(1e-6).settings == FromLeastSquares(1e-6)
+    assert chan(1e-5).says == "delta = 1e-05, Ve = 0.001, start 0 with covariance 0"
+
+
+def test_the_intercept_of_another_model_has_no_q_at_zero(stocks):
+    moves = {"delta": 0.01, "obs_scale": 0.3}
+    fits = {
+        "pivot at the mean": fit(stocks, hedge_ratio_model(**moves), progress=False),
+        "none": fit(stocks, hedge_ratio_model(**moves, intercept="none"), progress=False),
+        "static at 0": fit(
+            stocks, hedge_ratio_model(**moves, intercept="static", pivot=0), progress=False
+        ),
+    }
+    found = table(stocks, fits, burn_in=0).loc[list(fits)]
+    assert found["q_alpha"].isna().tolist() == [True, True, False]
+    assert found.loc["static at 0", "q_alpha"] == 0
+    assert found.drop(columns="q_alpha").notna().all(axis=None)
+
+
+def test_a_fit_counts_what_is_not_known_of_the_noise(stocks):
+    """`gain` is 1 - obs_var / spread_sd**2 of the mixture, and `beta_sd` the total sd."""
+    vague = unsampled(stocks, pivot=0)
+    moving = unsampled(
+        stocks, intercept="none", noise=Discounted(), initial=Known([0.3, 0], np.eye(2) / 100)
+    )
+    found = table(stocks, {"vague": vague, "moving": moving})
+    mixed, sd = vague.tree["mixture"], vague.spread()["sd"].dropna().iloc[20:]
+    gain = (1 - float(mixed["obs_var"].mean()) / sd**2).mean()
+    assert_allclose(found.loc["vague", "gain"], gain, rtol=1e-6)
+    last = vague.tree["filtered"].isel(time=-1).sel(coef="PEP")
+    assert found.loc["vague", "beta_sd"] == float(last["sd"]) > 1.1 * float(last["sd_given_noise"])
+    assert found.loc["moving", "gain"] > 0
+    assert found.loc["moving", "gain"] < 1
+
+
+# --- refusals -------------------------------------------------------------------------------
+
+
+def test_a_fit_of_other_rows_is_refused(stocks):
+    year = stocks.before("2021-12-01")
+    fitted = run(chan(), year)
+    with pytest.raises(
+        ValueError, match=r"mine was fitted on HedgeData\(KO on PEP, SPX; level; 230"
+    ):
+        table(stocks, {"mine": fitted})
+    with pytest.raises(ValueError, match="a fit cannot be called 'Chan \\(2013\\)'"):
+        table(year, {"Chan (2013)": fitted})
+
+
+@pytest.mark.parametrize("burn_in", [-1, 249])
+def test_too_few_rows_after_the_burn_in_are_refused(stocks, burn_in):
+    assert chan().implies(stocks, burn_in=248).notna().all()
+    with pytest.raises(ValueError, match=r"two of the 250 rows of KO on PEP, SPX: give 0 to 248"):
+        chan().implies(stocks, burn_in=burn_in)
+
+
+def test_numbers_that_are_no_settings_are_refused(stocks):
+    for delta in (0, 1, -0.1):
+        with pytest.raises(ValueError, match="delta lies between 0 and 1"):
+            chan(delta)
+    with pytest.raises(ValueError, match=r"obs_var must be positive and finite, not 0"):
+        chan(obs_var=0)
+    with pytest.raises(ValueError, match=r"alpha must be positive and finite, not nan"):
+        palomar(np.nan)
+    with pytest.raises(ValueError, match=r"start_var must be positive and finite, not -1"):
+        InPriceUnits(1e-4, 1e-3, start_var=-1)
+    with pytest.raises(ValueError, match="not a covariance"):
+        InPriceUnits(1e-4, 1e-3, start_var=1, start_corr=-1).model(stocks)
+
+
+def test_a_target_without_residual_is_refused():
+    frame = datasets.stocks()[["KO"]].loc["2021"].assign(TWICE=lambda f: 2 * f["KO"] + 1)
+    data = HedgeData.from_prices(frame, target="TWICE", hedges=["KO"], transform="level")
+    with pytest.raises(ValueError, match="least squares of TWICE on KO leaves no residual"):
+        palomar().model(data)

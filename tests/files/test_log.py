@@ -1,0 +1,734 @@
+"""`Journal`: what is acknowledged is there, to the bit, whatever is killed, full, flipped or locked."""
+
+import json
+import math
+import os
+import random
+import resource
+import select
+import shutil
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import date
+from errno import EIO, ENOSPC
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kfmodels.files.log import VERSION, Journal, Recorded
+from tests.journal_writer import IDENTITY, START, message, moved
+
+ROOT = Path(__file__).parents[2]
+TICK = {"at": "2024-03-01 15:30", "y": 0.1 + 0.2, "x": [-0.0, 5e-324, 1.7976931348623157e308]}
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "EWA.journal"
+
+
+@pytest.fixture
+def quick(tmp_path) -> Iterator[Path]:
+    """A folder where a sync costs nothing, if there is one: for tests with very many of them."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
+        yield Path(folder)
+
+
+def opened(path: Path, document: dict | None = None, **options) -> Journal:
+    given = {"identity": "fit 12"} | options
+    return Journal.open(path, {"beta": 1.0} if document is None else document, **given)
+
+
+def bits(value) -> str:
+    """A text that differs wherever type, order or any bit of a number does."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{k!r}:{bits(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(bits, value)) + "]"
+    if isinstance(value, float):
+        return value.hex()
+    return f"{type(value).__name__} {value!r}"
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """What every file of a folder holds; locks and shared memory hold nothing."""
+    files = [file for file in folder.iterdir() if file.is_file()]
+    kept = [file for file in files if not file.name.endswith(("-lock", "-shm"))]
+    return {file.name: sha256(file.read_bytes()).hexdigest() for file in kept}
+
+
+def program(code: str, *arguments: object, **options) -> subprocess.Popen:
+    """Another process that has `Journal` at hand."""
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from kfmodels.files.log import Journal\n" + code,
+            *map(str, arguments),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        **options,
+    )
+
+
+HOT = """
+import os, signal, sys
+journal = Journal.open(sys.argv[1], {"beta": 1.0}, identity="fit 12", durable=sys.argv[3] == "True")
+for seq in range(1, int(sys.argv[2]) + 1):
+    journal.append({"seq": seq, "y": seq / 7})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def left_hot(path: Path, count: int, durable: bool = True) -> None:
+    """A journal whose messages are all in the write-ahead log, as a killed process leaves it."""
+    killed = program(HOT, path, count, durable)
+    _, noted = killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL, noted
+    assert Path(f"{path}-wal").stat().st_size > count * 4096
+
+
+# -- what goes in comes out ------------------------------------------------------------------------
+
+
+def test_what_is_appended_is_there_after_closing(path):
+    with opened(path, {"beta": 0.1}) as journal:
+        assert (journal.last_seq, journal.snapshot, list(journal.messages())) == (
+            0,
+            {"beta": 0.1},
+            [],
+        )
+        assert [journal.append(TICK), journal.append({}), journal.append({"y": None})] == [1, 2, 3]
+    assert sorted(digests(path.parent)) == [path.name]  # nothing hot is left
+    with opened(path, {"beta": math.nan}) as journal:  # not looked at any more
+        assert (journal.last_seq, journal.snapshot_seq, journal.snapshot) == (3, 0, {"beta": 0.1})
+        assert bits([m for _, m in journal.messages()]) == bits([TICK, {}, {"y": None}])
+        assert [seq for seq, _ in journal.messages()] == [1, 2, 3]
+
+
+def test_a_snapshot_takes_the_place_of_what_is_before_it(path):
+    with opened(path, compact_every=2) as journal:
+        due = []
+        for _ in range(3):
+            journal.append(TICK)
+            due.append(journal.due)
+        assert due == [False, True, True]
+        journal.compact({"beta": 2.0})
+        assert not journal.due
+        assert (journal.snapshot, list(journal.messages())) == ({"beta": 2.0}, [])
+        assert journal.append({"y": 4}) == 4
+    with opened(path) as journal:
+        assert (journal.snapshot, list(journal.messages())) == ({"beta": 2.0}, [(4, {"y": 4})])
+        assert (journal.snapshot_seq, journal.last_seq) == (3, 4)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters()),  # lone surrogates too
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def test_any_json_message_comes_back_to_the_bit(quick):
+    path, said = quick / "any.journal", []
+    with opened(path, durable=False) as journal:
+
+        @given(st.dictionaries(st.text(), json_values, max_size=6))
+        @settings(max_examples=100, deadline=None, database=None)
+        def told(one: dict) -> None:
+            journal.append(one)
+            said.append(one)
+            if len(said) % 50 == 1:
+                journal.compact(one)
+                assert bits(journal.snapshot) == bits(one)
+
+        told()
+    found = Journal.read(path)
+    assert bits([one for _, one in found.messages]) == bits(said[found.snapshot_seq :])
+    assert bits(found.snapshot) == bits(said[found.snapshot_seq - 1])
+    assert len(said) > 50
+
+
+def test_every_commit_is_synced_if_it_is_to_be_durable(path):
+    for durable, level in ((True, 2), (False, 1), (True, 2)):  # FULL, NORMAL
+        with opened(path, durable=durable) as journal:
+            assert journal._connection.execute("PRAGMA synchronous").fetchone() == (level,)
+            assert journal._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert journal._connection.execute("SELECT durable FROM journal").fetchone() == (
+                durable,
+            )
+
+
+def test_a_number_of_numpy_comes_back_as_the_same_number(path):
+    with opened(path) as journal:
+        journal.append({"y": np.float64(0.1)})
+        assert bits(next(journal.messages())[1]) == bits({"y": 0.1})
+
+
+CIRCLE: dict = {}
+CIRCLE["again"] = CIRCLE
+REFUSED = {
+    "Out of range float values are not JSON compliant": {"y": math.nan},
+    "None is for no number): {'x': [1.0, -inf]}": {"x": [1.0, -math.inf]},
+    "sequences lists): {'x': {'EWA': (1.0,)}}": {"x": {"EWA": (1.0,)}},
+    "Object of type date is not JSON serializable": {"at": date(2024, 3, 1)},
+    "Object of type ndarray is not JSON serializable": {"y": np.ones(2)},
+    "keys must be text and sequences lists): {1: 2.0}": {1: 2.0},
+    "as a dict that equals it": [1.0],
+    "Circular reference": CIRCLE,
+}
+
+
+@pytest.mark.parametrize("says", REFUSED)
+def test_what_json_cannot_hold_is_refused_by_name(path, says):
+    with pytest.raises(ValueError, match="the document") as caught:
+        opened(path, REFUSED[says])
+    assert says in str(caught.value)
+    assert not path.exists()
+    with opened(path) as journal:
+        journal.append(TICK)
+        for write in (journal.append, journal.compact):
+            with pytest.raises(ValueError, match="the journal is unchanged") as caught:
+                write(REFUSED[says])
+            assert says in str(caught.value)
+        assert list(journal.messages()) == [(1, TICK)]
+        assert journal.append(TICK) == 2
+
+
+def test_arguments_are_checked_at_the_border(path):
+    for options, says in (
+        ({"identity": ""}, "identity is a text that names the fit, not ''"),
+        ({"identity": 12}, "not 12"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            opened(path, **options)
+    assert not path.exists()
+
+
+def test_another_identity_is_refused_by_both_names(path):
+    opened(path).close()
+    before = digests(path.parent)
+    with pytest.raises(ValueError, match=r"is the journal of 'fit 12', not of 'fit 13'"):
+        opened(path, identity="fit 13")
+    assert digests(path.parent) == before
+    opened(path).close()
+
+
+def test_the_file_does_not_grow_without_bound(quick):
+    path, sizes, frame = quick / "long.journal", [], 24 + 4096
+    log = Path(f"{path}-wal")
+    with opened(path, durable=False, compact_every=2000) as journal:
+        for seq in range(100_000):
+            journal.append({"seq": 10**6 + seq, "y": 1 / 3, "x": [1 / 7, 1 / 11]})
+            if seq % 10 == 0:
+                sizes.append(path.stat().st_size + log.stat().st_size)
+            if journal.due:
+                journal.compact({"seq": seq})
+                assert log.stat().st_size == 0
+    early = max(sizes[: len(sizes) // 10])
+    assert max(sizes) <= early + 10 * 2 * frame  # what ten messages can add between two looks
+    assert max(sizes) < 2000 * 200 + 1100 * frame  # the messages, and a log of a thousand pages
+
+
+# -- one writer, any readers -----------------------------------------------------------------------
+
+
+def test_a_second_writer_is_refused_and_a_reader_is_not(path, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with opened(path) as journal:
+        journal.append(TICK)
+        for name in (path, link):
+            with pytest.raises(ValueError, match="is already open in this process: use that, or"):
+                opened(name)
+        code = "import sys\nJournal.open(sys.argv[1], {}, identity='fit 12')"
+        other = program(code, path)
+        noted = other.communicate(timeout=60)[1].decode()
+        assert f"ValueError: {path} is in use by process {os.getpid()} on" in noted
+        assert "end that process, or only look with Journal.read" in noted
+        reader = program("import sys\nprint(Journal.read(sys.argv[1]).messages)", path)
+        assert reader.communicate(timeout=60)[0].decode() == f"{[(1, TICK)]}\n"
+        assert journal.append({}) == 2  # neither has disturbed the writer, or its lock
+        assert program(code, path).communicate(timeout=60)[1]
+        found = Journal.read(path)
+        assert found == Recorded("fit 12", {"beta": 1.0}, 0, [(1, TICK), (2, {})])
+        assert found.last_seq == 2
+    assert Journal.read(path) == found
+    opened(path).close()
+
+
+def test_what_is_read_is_what_one_moment_held(path):
+    stop, faults = threading.Event(), []
+
+    def look() -> None:
+        while not stop.is_set():
+            found = Journal.read(path)
+            seqs = [seq for seq, _ in found.messages]
+            first = found.snapshot["n"] + 1
+            if seqs != list(range(first, first + len(seqs))) or found.snapshot_seq != first - 1:
+                faults.append(found)
+
+    with opened(path, {"n": 0}, durable=False, compact_every=50) as journal:
+        reader = threading.Thread(target=look)
+        reader.start()
+        for seq in range(1, 5001):
+            journal.append({"seq": seq})
+            if journal.due:
+                journal.compact({"n": seq})
+        stop.set()
+        reader.join()
+    assert not faults
+    assert Journal.read(path).last_seq == 5000
+
+
+def test_a_journal_that_is_forgotten_lets_go_of_its_file(path):
+    journal = opened(path)
+    journal.append(TICK)
+    del journal
+    with opened(path) as again:
+        assert again.last_seq == 1
+
+
+def test_after_closing_and_in_another_thread_it_says_so(path):
+    journal = opened(path)
+    said = []
+
+    def elsewhere() -> None:
+        for use in (lambda: journal.append(TICK), lambda: journal.compact({}), journal.close):
+            with pytest.raises(ValueError, match="belongs to the thread that opened it") as caught:
+                use()
+            said.append(caught.value)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert len(said) == 3
+    assert journal.append(TICK) == 1
+    journal.close()
+    journal.close()
+    for use in (
+        lambda: journal.append(TICK),
+        lambda: journal.compact({}),
+        lambda: journal.snapshot,
+        journal.messages,
+    ):
+        with pytest.raises(ValueError, match="is closed: open it again with Journal.open"):
+            use()
+
+
+FORKED = """
+import os, sys, time
+with Journal.open(sys.argv[1], {}, identity="fit 12") as journal:
+    journal.append({"by": "parent"})
+    child = os.fork()
+    if child == 0:
+        try:
+            journal.append({"by": "child"})
+        except ValueError as error:
+            print(error, flush=True)
+        journal.close()
+    else:
+        os.waitpid(child, 0)
+        journal.append({"by": "parent"})
+if child == 0:
+    del journal  # all that a child that ends in the ordinary way does
+    sys.exit()
+journal = Journal.open(sys.argv[1], {}, identity="fit 12")
+orphan = os.fork()
+if orphan == 0:
+    time.sleep(60)
+journal.append({"by": "parent"})
+print(orphan, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_forked_process_neither_writes_nor_harms_nor_keeps_the_lock(path):
+    run = program(FORKED, path)
+    assert run.stdout is not None
+    said, orphan = run.stdout.readline().decode(), int(run.stdout.readline())
+    try:
+        assert run.wait(60) == -signal.SIGKILL
+        assert f"belongs to the thread that opened it, in process {run.pid}: write" in said
+        with opened(path) as journal:  # the orphan lives
+            assert list(journal.messages()) == [(n, {"by": "parent"}) for n in (1, 2, 3)]
+    finally:
+        os.kill(orphan, signal.SIGKILL)
+        _, noted = run.communicate()
+    assert noted == b""  # the child's close did nothing
+
+
+def test_another_program_that_writes_is_told_apart(path):
+    with opened(path) as journal:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(BlockingIOError, match="no other program writes to it"):
+                journal.append(TICK)
+            other.execute("ROLLBACK")
+            assert journal.append(TICK) == 1
+            other.execute("INSERT INTO message VALUES (2, '{}', 0)")
+        with pytest.raises(OSError, match="no other program writes to it"):
+            journal.append(TICK)
+    with pytest.raises(ValueError, match="is damaged .message 2 is not as it was"):
+        opened(path)
+
+
+# -- refused, and left as it is --------------------------------------------------------------------
+
+
+def other_database(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE prices (y REAL)")
+        connection.commit()
+
+
+def newer(path: Path) -> None:
+    opened(path).close()
+    with path.open("r+b") as file:
+        file.seek(60)
+        file.write(struct.pack(">i", VERSION + 1))
+
+
+def only_the_log(path: Path) -> None:
+    left_hot(path, 3)
+    path.unlink()
+
+
+def without_its_end(path: Path) -> None:
+    with opened(path) as journal:
+        journal.append({"y": "0123456789" * 2000})
+    with path.open("r+b") as file:
+        file.truncate(8192)
+
+
+FOREIGN = {
+    "is a folder or a device: give the name of a file": Path.mkdir,
+    "is empty, not a journal: delete it": Path.touch,
+    "is no journal, or its beginning is damaged": lambda p: p.write_text("a,b\n" * 100),
+    "is no journal, or its beginning is damaged: give": lambda p: p.write_bytes(b"SQLite format 3"),
+    "is an SQLite file of another program": other_database,
+    "was written by a newer kfmodels .format 2, not 1.: upgrade": newer,
+    "is a folder or a device": os.mkfifo,
+    "is gone, but .*-wal holds its last messages: put it back, or delete": only_the_log,
+    "is damaged .*put a backup in its place": without_its_end,
+}
+
+
+@pytest.mark.parametrize("says", FOREIGN)
+def test_what_is_no_journal_is_refused_and_left_as_it_is(path, says):
+    FOREIGN[says](path)
+    before = digests(path.parent)
+    for use in (opened, Journal.read):
+        with pytest.raises(ValueError, match=says) as caught:
+            use(path)
+        assert str(path) in str(caught.value)
+        assert digests(path.parent) == before
+
+
+def test_there_is_nothing_to_read_or_no_folder(path):
+    with pytest.raises(ValueError, match="there is no journal .*: Journal.open makes one"):
+        Journal.read(path)
+    with pytest.raises(ValueError, match="cannot be: there is no folder .*none"):
+        opened(path.parent / "none" / path.name)
+
+
+@contextmanager
+def unprivileged():
+    """Where this user may do anything, another one."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("which", ["file", "folder"])
+def test_a_file_or_folder_that_is_read_only_is_refused(which):
+    folder = Path(tempfile.mkdtemp())
+    path = folder / "EWA.journal"
+    try:
+        folder.chmod(0o777)
+        with unprivileged(), opened(path) as journal:
+            journal.append(TICK)
+        before = digests(folder)
+        place, mode, says = {
+            "file": (path, 0o444, "EWA.journal is read-only: change its permissions"),
+            "folder": (folder, 0o555, f"{folder} is read-only: change its permissions"),
+        }[which]
+        place.chmod(mode)
+        with unprivileged():
+            with pytest.raises(ValueError, match=says):
+                opened(path)
+            assert Journal.read(path).last_seq == 1
+        place.chmod(0o777)
+        assert digests(folder) == before
+        with unprivileged(), opened(path) as journal:
+            assert journal.last_seq == 1
+    finally:
+        shutil.rmtree(folder)
+
+
+def filled(path: Path) -> None:
+    """Snapshot and messages in many pages, nothing in the log."""
+    with opened(path, {"path": [k / 7 for k in range(2000)]}, durable=False) as journal:
+        for seq in range(300):
+            journal.append({"seq": seq, "y": 1 / (1 + seq)})
+
+
+@pytest.mark.parametrize("hot", [False, True])
+def test_flipped_bytes_are_found_and_left_as_they_are(quick, hot):
+    path = quick / "EWA.journal"
+    (filled if not hot else lambda p: left_hot(p, 40))(path)
+    sound, damaged = Journal.read(path), quick / "damaged"
+    damaged.mkdir()
+    copy, end = damaged / path.name, "-wal" if hot else ""
+    good = Path(f"{path}{end}").read_bytes()
+    draw = random.Random(0)
+    refused = 0
+    for _ in range(100):
+        shutil.rmtree(damaged)
+        damaged.mkdir()
+        shutil.copy(path, copy)
+        bad = bytearray(good)
+        where = draw.randrange(len(good))
+        if hot and (where >= len(good) - 2 * 4120 or 16 <= where < 24):
+            continue  # a damaged end is told from a torn one by nothing, a salt from a log used up
+        bad[where] ^= 1 << draw.randrange(8)
+        Path(f"{copy}{end}").write_bytes(bad)
+        before = digests(damaged)
+        try:
+            journal = opened(copy)
+        except ValueError:
+            refused += 1
+            assert digests(damaged) == before
+        else:
+            journal.close()
+            assert Journal.read(copy) == sound  # the byte was one that nothing uses
+    assert refused > 50
+
+
+def test_a_flip_inside_a_message_names_it(path):
+    filled(path)
+    bad = path.read_bytes().replace(b'{"seq":123,', b'{"seq":124,')
+    path.write_bytes(bad)
+    with pytest.raises(ValueError, match="is damaged .message 124 is not as it was written"):
+        opened(path)
+    assert path.read_bytes() == bad
+
+
+def test_a_flip_inside_a_snapshot_is_found_where_no_message_follows(path):
+    opened(path, {"beta": 123.25}).close()
+    bad = path.read_bytes().replace(b'{"beta":123.25}', b'{"beta":123.75}')
+    path.write_bytes(bad)
+    for use in (opened, Journal.read):
+        with pytest.raises(ValueError, match="is damaged .the snapshot is not as it was written"):
+            use(path)
+    assert path.read_bytes() == bad
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_log_whose_end_is_torn_opens_without_what_was_not_whole(path, durable):
+    left_hot(path, 20, durable)
+    log = Path(f"{path}-wal")
+    log.write_bytes(log.read_bytes()[:-100])
+    with opened(path) as journal:
+        assert journal.last_seq == 19
+        assert journal.append({"seq": 20}) == 20
+    assert Journal.read(path).last_seq == 20
+
+
+def test_power_lost_without_sync_loses_the_last_messages_and_no_more(path):
+    left_hot(path, 20, durable=False)
+    log = Path(f"{path}-wal")
+    content = bytearray(log.read_bytes())
+    content[-10 * 4120 : -9 * 4120] = bytes(4120)  # later pages reached the disk, this one did not
+    log.write_bytes(content)
+    with opened(path, durable=False) as journal:
+        kept = [told for _, told in journal.messages()]
+        assert kept == [{"seq": seq, "y": seq / 7} for seq in range(1, len(kept) + 1)]
+        assert 9 <= len(kept) <= 11
+
+
+# -- a full disk -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def file_limit(size: int):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def full(journal: Journal) -> OSError:
+    """Append until the disk is full."""
+    large = {"y": "0123456789" * 1000}
+    with pytest.raises(OSError, match="as before") as caught:
+        [journal.append(large) for _ in range(1000)]
+    assert f"message {journal.last_seq + 1} is not in {journal.path}" in str(caught.value)
+    assert "try again" in str(caught.value)
+    return caught.value
+
+
+def test_a_full_disk_stops_one_message_and_nothing_else(path):
+    with opened(path) as journal:
+        with file_limit(300_000):
+            assert full(journal).errno == EIO  # as SQLite names a limit of this kind
+            with pytest.raises(OSError, match="the snapshot after message"):
+                journal.compact({"large": "0123456789" * 100_000})
+        count, before = journal.last_seq, list(journal.messages())
+        assert count > 5
+        assert len(before) == count
+        assert journal.append(TICK) == count + 1
+        journal.compact({"beta": 2.0})
+        assert journal.append(TICK) == count + 2
+    found = Journal.read(path)
+    assert (found.snapshot, found.messages) == ({"beta": 2.0}, [(count + 2, TICK)])
+
+
+def test_a_killed_process_on_a_full_disk_loses_nothing_acknowledged(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    said = mount and subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=1500k", "none", disk], capture_output=True, text=True
+    )
+    if not said or said.returncode:
+        pytest.skip(f"no disk of a small size can be mounted here: {said and said.stderr}")
+    path, ballast = disk / "EWA.journal", disk / "ballast"
+    try:
+        ballast.write_bytes(bytes(800_000))
+        with opened(path) as journal:
+            assert full(journal).errno == ENOSPC
+            assert full(journal).errno == ENOSPC
+            count = journal.last_seq
+            for file in disk.iterdir():  # what a kill would leave at this moment
+                shutil.copy(file, tmp_path)
+            assert Journal.read(path).last_seq == count
+            ballast.unlink()
+            journal.compact({"beta": 2.0})
+            assert journal.append(TICK) == count + 1
+            assert full(journal).errno == ENOSPC
+            last = journal.last_seq
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "more").write_bytes(bytes(1_500_000))
+        with pytest.raises((ValueError, OSError), match="disk has room|No space left"):
+            opened(disk / "new.journal")
+        assert not (disk / "new.journal").exists()
+        (disk / "more").unlink(missing_ok=True)
+        with opened(path) as journal:
+            assert (journal.snapshot_seq, journal.last_seq) == (count, last)
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+    with opened(tmp_path / path.name) as journal:
+        assert journal.last_seq == count
+
+
+# -- kills -----------------------------------------------------------------------------------------
+
+
+def states(until: int, known: list[dict] = [START]) -> list[dict]:  # noqa: B006  (remembered)
+    """The recursion from its start, computed without any journal; entry n is after n messages."""
+    while len(known) <= until:
+        known.append(moved(known[-1], message(len(known))))
+    return known
+
+
+def printed_until_killed(server: subprocess.Popen, order: str, seconds: float) -> list[int]:
+    """The messages that a writer acknowledged before SIGKILL came."""
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(order.encode() + b"\n")
+    server.stdin.flush()
+    descriptor, read = server.stdout.fileno(), b""
+    while b"\n" not in read:
+        read += os.read(descriptor, 65536)
+    writer, end = int(read.split(b"\n")[0]), time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if select.select([descriptor], [], [], left)[0]:
+            read += os.read(descriptor, 65536)
+    os.kill(writer, signal.SIGKILL)
+    while b"end" not in read or not read.endswith(b"\n"):
+        read += os.read(descriptor, 65536)
+    *lines, last = read.decode().splitlines()
+    assert last == f"end {-signal.SIGKILL}"
+    return [int(line) for line in lines[1:]]
+
+
+def test_after_sigkill_at_any_moment_all_that_was_acknowledged_is_there(tmp_path):
+    draw = random.Random()
+    seed = draw.randrange(2**32)
+    draw.seed(seed)
+    script = ROOT / "tests" / "journal_writer.py"
+    server = subprocess.Popen(
+        [sys.executable, script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    hot = compacted = unacknowledged = 0
+    try:
+        for kill in range(200):
+            if kill % 25 == 0:  # a new file, so that making one is interrupted too
+                path, last = tmp_path / f"{kill}.journal", 0
+            durable, every = draw.random() < 0.7, draw.choice([7, 60, 300])
+            seconds = draw.uniform(0, 0.008) if kill % 3 == 0 else draw.uniform(0, 0.09)
+            said = printed_until_killed(server, f"{path} {durable} {every}", seconds)
+            where = f"seed {seed}, kill {kill}, {path}"
+            assert said == list(range(last + 1, last + 1 + len(said))), where
+            hot += os.path.exists(f"{path}-wal")
+            options = {"identity": IDENTITY, "durable": durable, "compact_every": every}
+            with Journal.open(path, START, **options) as journal:
+                # the one message that was being acknowledged may be there or not
+                assert journal.last_seq - (last + len(said)) in (0, 1), where
+                unacknowledged += journal.last_seq - (last + len(said))
+                last = journal.last_seq
+                reference = states(last)
+                state, at = journal.snapshot, journal.snapshot_seq
+                compacted += at > 0
+                assert bits(state) == bits(reference[at]), where
+                for seq, told in journal.messages():
+                    at += 1
+                    assert (seq, bits(told)) == (at, bits(message(at))), where
+                    state = moved(state, told)
+                assert at == last, where
+                assert bits(state) == bits(reference[last]), where
+    finally:
+        server.stdin.close()  # type: ignore[union-attr]
+        server.wait(10)
+    assert server.returncode == 0
+    assert min(hot, compacted) > 50, (hot, compacted)
+    assert not list(tmp_path.glob("*.journal-journal"))
+
+
+def test_the_journal_needs_neither_jax_nor_pandas():
+    code = """
+import json, sys
+print(json.dumps([name for name in ("jax", "pandas", "numpy", "scipy") if name in sys.modules]))
+"""
+    assert json.loads(program(code).communicate(timeout=60)[0]) == []

@@ -1,0 +1,357 @@
+"""`fit`: the draws are those of the posterior, which a fine grid knows."""
+
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from arviz_stats.base import array_stats
+from jax import monitoring
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
+
+from kfmodels import (
+    NUTS,
+    Discounted,
+    HedgeData,
+    HedgeFit,
+    Memory,
+    StateDiscount,
+    fit,
+    hedge_ratio_model,
+)
+from kfmodels.data import datasets
+from kfmodels.model.priors import HEDGE_MEMORY, INTERCEPT_MEMORY, VARIANCE_MEMORY, memory_to_q
+from kfmodels.model.priors import HEDGE_MEMORY_BESIDE_MOVING_LEVEL as BESIDE_MOVING_LEVEL
+from tests.unsampled import FromPrior
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "aapl_spy_close_2016_2017.csv"
+ENOUGH = 400
+"""Effective draws below which a Monte-Carlo standard error is itself too uncertain."""
+
+STATIC = hedge_ratio_model(intercept="static")
+SHORT = NUTS(warmup=500, draws=1000, chains=4)
+
+
+@pytest.fixture(scope="module")
+def apple() -> HedgeData:
+    """AAPL on SPY as ORACLES.md has them; on the index in the same months where that is absent."""
+    if SHARED.is_file():
+        prices = pd.read_csv(SHARED, index_col=0, parse_dates=True)
+    else:
+        prices = datasets.stocks().loc["2016-01-04":"2017-03-27"].rename(columns={"SPX": "SPY"})
+    return HedgeData.from_prices(prices, target="AAPL", hedges=["SPY"])
+
+
+@pytest.fixture(scope="module")
+def static(apple: HedgeData) -> HedgeFit:
+    return fit(apple, STATIC, method=SHORT, progress=False)
+
+
+# -- the posterior, by a grid ----------------------------------------------------------------------
+
+
+class Grid:
+    """A posterior density on a rectangular grid over unconstrained parameters `u`."""
+
+    def __init__(self, density: Callable, axes: list[np.ndarray], shear: Callable = np.asarray):
+        mesh = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
+        self.u = shear(mesh)
+        blocks = -(-len(self.u) // 4096)
+        padded = np.resize(self.u, (blocks, 4096, self.u.shape[1]))
+        with jax.enable_x64(True):
+            log_p = np.asarray(jax.jit(lambda u: jax.lax.map(density, u))(padded))
+        log_p = log_p.ravel()[: len(self.u)]
+        weights = np.exp(log_p - log_p.max())
+        self.weights = weights / weights.sum()
+        shape = [len(axis) for axis in axes]
+        on_coarse = np.zeros(shape, bool)
+        on_coarse[(slice(None, None, 2),) * len(axes)] = True
+        self.on_coarse = on_coarse.ravel()
+        cube = self.weights.reshape(shape)
+        sides = [np.take(cube, end, i).sum() for i in range(len(axes)) for end in (0, -1)]
+        self.mass_at_the_edges = float(max(sides))
+
+    def expect(self, g: Callable) -> float:
+        return float(self.weights @ g(self.u))
+
+    def expect_on_every_other_point(self, g: Callable) -> float:
+        """The answer of a grid of twice the spacing."""
+        weights = self.weights * self.on_coarse
+        return float(weights @ g(self.u) / weights.sum())
+
+
+def normal(u, prior: Memory):
+    """log q of the prior: logit(delta) is normal around the median memory."""
+    return stats_normal(u, np.log(memory_to_q(prior.bars)), prior.log_q_sd)
+
+
+def stats_normal(u, centre, sd):
+    return -0.5 * ((u - centre) / sd) ** 2
+
+
+def assert_is_the_posterior(fitted: HedgeFit, draws: list[np.ndarray], grid: Grid):
+    """First and second moments of all parameters, within four Monte-Carlo standard errors."""
+    assert grid.mass_at_the_edges < 1e-6
+    centre = [grid.expect(lambda u, i=i: u[:, i]) for i in range(len(draws))]
+    sd = np.sqrt(
+        [grid.expect(lambda u, i=i: (u[:, i] - centre[i]) ** 2) for i in range(len(draws))]
+    )
+    drawn = np.stack(draws, -1)
+    pairs = [(i, j) for i in range(len(centre)) for j in range(i + 1)]
+    questions = [lambda u, i=i: (u[..., i] - centre[i]) / sd[i] for i in range(len(centre))]
+    questions += [
+        lambda u, i=i, j=j: (u[..., i] - centre[i]) * (u[..., j] - centre[j]) / (sd[i] * sd[j])
+        for i, j in pairs
+    ]
+    for question in questions:
+        exact = grid.expect(question)
+        coarse = grid.expect_on_every_other_point(question)
+        answers = question(drawn)
+        effective = float(array_stats.ess(answers, chain_axis=0, draw_axis=1))
+        assert effective > ENOUGH
+        error = answers.std() / np.sqrt(effective)
+        assert abs(answers.mean() - exact) < 4 * error
+        assert abs(coarse - exact) < 0.1 * error  # the spacing does not matter
+    assert not fitted.tree["sample_stats"]["diverging"].values.all()
+
+
+def test_two_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple, static):
+    inputs = STATIC.inputs(apple)
+
+    def density(u):
+        q = jnp.exp(u[:, :1]) * jnp.array([1.0, 0.0])
+        law = STATIC.regression(inputs, q=q, obs_scale=jnp.exp(u[:, 1]))
+        guess = np.log(0.5 * inputs.typical_move)
+        prior = normal(u[:, 0], HEDGE_MEMORY) + stats_normal(u[:, 1], guess, 1.5)
+        return law.log_prob(inputs.y) + prior
+
+    grid = Grid(density, [np.linspace(-3.5, 1, 61), np.linspace(-3.9, -2.9, 61)])
+    posterior = static.tree["posterior"]
+    draws = [np.log(posterior["q"].values[..., 0]), np.log(posterior["obs_scale"].values)]
+    assert_is_the_posterior(static, draws, grid)
+
+
+def test_three_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple: HedgeData):
+    """The default model. Only log q + 2 log obs_scale of the level is well known: a ridge."""
+    model = hedge_ratio_model()
+    fitted = fit(apple, method=NUTS(warmup=500, draws=2000), progress=False)
+    inputs = model.inputs(apple)
+
+    def density(u):
+        law = model.regression(inputs, q=jnp.exp(u[:, :2]), obs_scale=jnp.exp(u[:, 2]))
+        guess = np.log(0.5 * inputs.typical_move)
+        prior = normal(u[:, 0], BESIDE_MOVING_LEVEL) + normal(u[:, 1], INTERCEPT_MEMORY)
+        return law.log_prob(inputs.y) + prior + stats_normal(u[:, 2], guess, 1.5)
+
+    def along_the_ridge(mesh):
+        return np.column_stack([mesh[:, 0], mesh[:, 1], (mesh[:, 2] - mesh[:, 1]) / 2])
+
+    axes = [np.linspace(-28, 12, 53), np.linspace(-3, 22, 75), np.linspace(-9.8, -8.2, 37)]
+    grid = Grid(density, axes, along_the_ridge)
+    posterior = fitted.tree["posterior"]
+    q = np.log(posterior["q"].values)
+    draws = [q[..., 0], q[..., 1], np.log(posterior["obs_scale"].values)]
+    assert_is_the_posterior(fitted, draws, grid)
+
+
+def test_the_memory_of_a_moving_variance_is_drawn_from_the_posterior_of_a_fine_grid():
+    """State discounting and a discounted variance, two hedges, gaps."""
+    prices = datasets.stocks().loc["2018":].iloc[:200].copy()
+    prices.iloc[50:53, 1] = prices.iloc[100, 2] = np.nan
+    data = HedgeData.from_prices(prices, target="KO", hedges=["PEP", "SPX"])
+    model = hedge_ratio_model(drift=StateDiscount(), noise=Discounted())
+    fitted = fit(data, model, method=SHORT, progress=False)
+    inputs = model.inputs(data)
+
+    def density(u):
+        law = model.regression(
+            inputs,
+            q=jnp.exp(u[:, :1]) * jnp.ones(3),
+            obs_scale=jnp.full(len(u), 0.5 * inputs.typical_move),
+            variance_memory=4 + jnp.exp(u[:, 1]),
+        )
+        known = VARIANCE_MEMORY
+        width = np.log((known.high - 4) / (known.low - 4)) / (2 * stats.norm.ppf(0.95))
+        prior = stats_normal(u[:, 1], np.log(known.bars - 4), width)
+        return law.log_prob(inputs.y) + prior + normal(u[:, 0], HEDGE_MEMORY)
+
+    grid = Grid(density, [np.linspace(-12, 4, 121), np.linspace(-6, 10, 121)])
+    posterior = fitted.tree["posterior"]
+    draws = [np.log(posterior["q"].values[..., 0]), np.log(posterior["variance_memory"].values - 4)]
+    assert_is_the_posterior(fitted, draws, grid)
+
+
+# -- the same again --------------------------------------------------------------------------------
+
+
+def test_the_seed_decides(apple: HedgeData, static: HedgeFit):
+    again = fit(apple, STATIC, method=SHORT, progress=False, seed=0)
+    other = fit(apple, STATIC, method=SHORT, progress=False, seed=1)
+    for group in ("posterior", "prior", "sample_stats", "filtered", "predicted", "mixture"):
+        for name, values in static.tree[group].data_vars.items():
+            assert_array_equal(again.tree[group][name], values)
+    one, two = (f.tree["posterior"]["obs_scale"].values for f in (static, other))
+    assert (one != two).all()
+    # chains go their own ways: independent, not merely different
+    chains = np.log(static.tree["posterior"]["obs_scale"].values)
+    effective = float(array_stats.ess(chains, chain_axis=0, draw_axis=1)) / SHORT.chains
+    together = np.corrcoef(chains)[np.triu_indices(SHORT.chains, 1)]
+    assert np.abs(together).max() < 4 / np.sqrt(effective)
+
+
+@pytest.fixture
+def compiled() -> Iterator[list[str]]:
+    """Every program that XLA compiles while the test runs, in any thread."""
+    seen: list[str] = []
+    listening = True
+
+    def listen(event: str, _: float, **__: object) -> None:
+        if listening and "backend_compile" in event:
+            seen.append(event)
+
+    monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    listening = False
+
+
+def test_a_second_fit_of_the_same_shape_compiles_nothing(apple, static, compiled: list[str]):
+    prices = datasets.stocks().loc["2018":].iloc[: len(apple)].copy()
+    prices.iloc[17, 0] = np.nan
+    other = HedgeData.from_prices(prices, target="KO", hedges=["PEP"])
+    model = hedge_ratio_model(intercept="static")
+    assert model is not STATIC
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        fit(other, model, method=SHORT, progress=False, seed=3)
+    assert compiled == []
+    jax.jit(lambda x: x + 17)(jnp.ones(3))  # the ear is open
+    assert compiled != []
+
+
+def test_single_precision_stays_the_default(static):
+    assert not jax.config.jax_enable_x64
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(jnp.ones(1).dtype))
+    thread.start()
+    thread.join()
+    assert seen == [jnp.float32]
+    assert jnp.ones(1).dtype == jnp.float32
+    assert static.tree["posterior"]["obs_var"].dtype == np.float64
+
+
+def test_it_is_silent_where_nobody_watches(apple, static, capfd):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(apple, STATIC, method=SHORT)
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+# -- when draws are bad ----------------------------------------------------------------------------
+
+
+def only_warning(data: HedgeData, method: NUTS) -> str:
+    with pytest.warns(UserWarning, match="may be sampled badly") as caught:
+        fit(data, STATIC, method=method, progress=False)
+    (warning,) = caught
+    assert warning.filename == __file__  # it points at the caller
+    return str(warning.message)
+
+
+def test_too_few_draws_give_one_warning_with_a_remedy(apple: HedgeData):
+    text = only_warning(apple, NUTS(draws=20, warmup=20, chains=2))
+    assert text.startswith("the noise of AAPL on SPY may be sampled badly: ")
+    effective = re.search(r"effective sample size (\d+) \(should exceed 400\)", text)
+    assert int(effective.group(1)) < 400
+    remedy = eval(re.search(r"method=(NUTS\(.*?\))", text).group(1), {"NUTS": NUTS})
+    assert remedy.draws > 1000 or remedy.target_accept > 0.9
+
+
+def test_chains_that_disagree_are_reported(apple: HedgeData):
+    class Apart(FromPrior):
+        def run(self, *arguments):
+            draws = FromPrior.run(self, *arguments)
+            far = np.array([1.0, 1000.0])[:, None, None]
+            moved = {name: draws.sites[name] * far for name in ("q", "state_var")}
+            return draws._replace(sites=draws.sites | moved)
+
+    text = only_warning(apple, Apart(draws=500))
+    rhat = re.search(r"R-hat (\d+\.\d+) \(should be below 1.01\)", text)
+    assert float(rhat.group(1)) > 1.1
+    assert "method=NUTS(warmup=2000, draws=4000)" in text
+
+
+def test_divergences_are_reported_with_their_own_remedy(apple: HedgeData):
+    text = only_warning(apple, FromPrior(draws=1000, diverging=0.02))
+    assert "2.0% of the draws diverged (should be below 0.1%)" in text
+    assert "R-hat" not in text
+    assert "effective sample size" not in text
+    assert "method=NUTS(target_accept=0.99)" in text
+
+
+def test_good_draws_give_no_warning(apple: HedgeData):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(apple, STATIC, method=FromPrior(draws=1000, diverging=0.001), progress=False)
+
+
+# -- edges -----------------------------------------------------------------------------------------
+
+
+def test_nothing_to_infer_is_one_certain_draw(apple: HedgeData):
+    model = hedge_ratio_model(delta={"beta": 1e-3, "alpha": 0.9}, obs_scale=0.004)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = fit(apple, model, progress=False)
+    posterior = fitted.tree["posterior"]
+    assert dict(posterior.sizes) == {"chain": 1, "draw": 1, "coef": 2}
+    assert_allclose(posterior["delta"].values[0, 0], [1e-3, 0.9], rtol=1e-12)
+    assert_allclose(fitted.summary().loc["noise", "var"], 0.004**2, rtol=1e-12)
+    assert fitted.summary()[["rhat", "ess"]].isna().all(axis=None)
+    filtered = fitted.tree["filtered"]
+    assert_allclose(filtered["sd"], filtered["sd_given_noise"], rtol=1e-12)
+    assert fitted.online().draws == 1
+
+
+def test_the_prior_is_drawn_beside_the_posterior(static: HedgeFit):
+    log_q = np.log(static.tree["prior"]["q"].values[0, :, 0])
+    assert log_q.shape == (1000,)
+    centre = np.log(memory_to_q(HEDGE_MEMORY.bars))
+    assert stats.kstest(log_q, stats.norm(centre, HEDGE_MEMORY.log_q_sd).cdf).pvalue > 1e-4
+
+
+def test_what_is_no_data_and_no_seed_is_refused(apple: HedgeData):
+    with pytest.raises(ValueError, match=r"fit takes HedgeData, made by HedgeData.from_prices"):
+        fit(apple.prices)
+    for seed in (-1, 2**32):
+        with pytest.raises(ValueError, match=f"seed is a whole number.*not {seed}"):
+            fit(apple, seed=seed)
+
+
+def test_data_that_allow_no_fit_are_refused(apple: HedgeData):
+    with pytest.raises(ValueError, match="only 20 common rows of AAPL and SPY"):
+        fit(apple.before(apple.index[20]), method=SHORT, progress=False)
+    prices = apple.prices.copy()
+    prices.iloc[:60, 1] = 200.0
+    data = HedgeData.from_prices(prices, target="AAPL", hedges=["SPY"])
+    with pytest.raises(ValueError, match="hedge SPY is constant"):
+        fit(data.before(apple.index[50]), method=SHORT, progress=False)
+
+
+@pytest.mark.parametrize("name", ["warmup", "draws", "chains"])
+def test_counts_must_be_positive(name: str):
+    with pytest.raises(ValueError, match=f"NUTS: {name} must be at least 1, not 0"):
+        NUTS(**{name: 0})
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, np.nan])
+def test_target_accept_is_a_probability(target: float):
+    with pytest.raises(ValueError, match=r"NUTS: target_accept lies in \(0, 1\)"):
+        NUTS(target_accept=target)

@@ -1,0 +1,194 @@
+"""From a fit to a filter that may be left alone: explorers, and new noise from the rows seen."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from kfmodels import Discounted, HedgeData, HedgeFit, StateDiscount, hedge_ratio_model
+from kfmodels.clock.clock import Clock
+from kfmodels.data import datasets
+from kfmodels.fitting.desk import go_live
+from kfmodels.fitting.explorers import SHARE
+from kfmodels.fitting.refresh import carried_over, refresh, refresh_later, seen
+from kfmodels.kalman import scan
+from kfmodels.live.feed import LiveFilter
+from kfmodels.live.monitor import Monitor
+from kfmodels.online.filter import OnlineFilter
+from kfmodels.online.shocks import Robust
+from kfmodels.sampling.importance import ImportanceSampling
+from kfmodels.sampling.nuts import fit
+from tests.unsampled import unsampled
+
+TRAIN = 60
+KINDS: dict[str, dict[str, Any]] = {
+    "random walk, constant": {},
+    "random walk, discounted": {"noise": Discounted()},
+    "state discount, discounted": {"drift": StateDiscount(), "noise": Discounted()},
+}
+
+
+@pytest.fixture(scope="module")
+def prices() -> pd.DataFrame:
+    return datasets.stocks()[["KO", "PEP"]].loc["2016":].iloc[:220]
+
+
+def trained(prices: pd.DataFrame, **options: Any) -> HedgeFit:
+    data = HedgeData.from_prices(prices.iloc[:TRAIN], target="KO", hedges=["PEP"])
+    return unsampled(data, **options)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_an_explorer_stands_where_the_filter_of_its_noise_ends(kind: Any, prices: pd.DataFrame):
+    """Each explorer against a filter of its own run over the training rows by `scan`."""
+    fitted = trained(prices, **kind)
+    plain, wide = fitted.online(), fitted.online(explorers=5)
+    assert wide.draws == plain.draws + 5
+    held, own = wide.arguments(), plain.arguments()
+    for name in ("mean", "cov"):
+        both = getattr(held["state"], name), getattr(own["state"], name)
+        assert_array_equal(both[0][..., :-5], both[1])
+    assert_allclose(wide.weights[-5:], SHARE / 5, rtol=1e-12)
+    assert_allclose(wide.weights.sum(), 1.0, rtol=1e-12)
+
+    data, where = fitted.data, wide.coordinates
+    design = where.design(data.x)
+    start = fitted.tree["plug_in"]["start_mean"].values[0]
+    cov = (
+        fitted.tree["plug_in"]["start_cov"].values[0] * fitted.tree["plug_in"]["obs_var"].values[0]
+    )
+    with jax.enable_x64(True):
+        for number in range(-5, 0):
+            take = lambda leaf, number=number: np.asarray(
+                leaf[..., 0] if leaf.shape[-1] == 1 else leaf[..., number]
+            )
+            drift = type(held["drift"])(*(take(leaf) for leaf in held["drift"]))
+            noise = type(held["noise"])(*(take(leaf) for leaf in held["noise"]))
+            var = float(noise.var)
+            rows = scan.series(data.y - where.offset, design, data.observed, data.dt)
+            passed = scan.filter(rows, scan.State(start, cov / var), drift, noise)
+            assert_allclose(held["state"].mean[:, number], passed.filtered.mean[-1], rtol=1e-8)
+            assert_allclose(held["state"].cov[..., number], passed.filtered.cov[-1], rtol=1e-7)
+            if held["scale"] is None:
+                right = float((passed.error**2 / passed.var)[data.observed].mean())
+                assert_allclose(right, var, rtol=0.25)  # its own start is relative to what it was
+    speeds = held["drift"][0].reshape(-1, wide.draws)[0][-5:]
+    assert len(np.unique(speeds)) == 5
+
+
+def test_explorers_need_a_speed_that_is_inferred(prices: pd.DataFrame):
+    data = HedgeData.from_prices(prices.iloc[:TRAIN], target="KO", hedges=["PEP"])
+    fixed = fit(data, hedge_ratio_model(delta=0.01, obs_scale=0.01), progress=False)
+    with pytest.raises(ValueError, match="the model fixes it"):
+        fixed.online(explorers=4)
+    with go_live(fixed) as live:
+        assert live.engine.draws == 1
+
+
+def test_a_mixture_that_forgets_follows_a_ratio_that_starts_to_move():
+    """Static for 500 days, then with a memory of 8 bars: the weight goes to draws that are as fast."""
+    memory = np.where(np.arange(800) < 500, np.inf, 8.0)
+    truth = datasets.simulate(800, memory=memory, intercept_memory=np.inf, seed=4)
+    data = HedgeData.from_prices(truth.prices.iloc[:500], target="Y", hedges=["X1"])
+    model = hedge_ratio_model(intercept="static")
+    fitted = fit(data, model, method=ImportanceSampling(), progress=False)
+    live, plain = go_live(fitted, shocks=None), fitted.online(draws=1)
+    q = live.engine.arguments()["drift"].noise[0, 0]
+    before = np.exp(np.log(q) @ live.engine.weights)
+    lead = 0.0
+    for at, row in truth.prices.iloc[500:].iterrows():
+        signal = live.tick(row.to_dict(), at=at)
+        one = plain.update(y=row["Y"], x=row["X1"], at=at)
+        lead += signal.tick.log_score - one.log_score
+    after = np.exp(np.log(q) @ live.engine.weights)
+    assert after > 30 * before
+    assert live.engine.weights[-16:].sum() > 4 * SHARE
+    assert lead > np.log(1000)  # decisive evidence against a speed that stays what it was
+
+
+def test_the_noise_is_refreshed_and_the_ratio_carried_over(prices: pd.DataFrame, tmp_path):
+    fitted = trained(prices)
+    settings: Any = {"journal": tmp_path / "ko.journal", "monitor": None}
+    live = go_live(fitted, explorers=0, shocks=Robust(), **settings)
+    for at, row in prices.iloc[TRAIN:200].iterrows():
+        live.tick(row.to_dict(), at=at)
+    data = seen(live, prices.iloc[:TRAIN])
+    assert_array_equal(data.prices.to_numpy(), prices.iloc[:200].to_numpy())
+    assert_array_equal(data.index, prices.index[:200])
+    before, old = live.engine.state(), live.engine.arguments()
+    again = refresh(live, model=fitted.model, earlier=prices.iloc[:TRAIN])
+    after, now = live.engine.state(), live.engine.arguments()
+    assert_allclose(after["mean"], before["mean"], rtol=1e-9)
+    assert_allclose(after["cov"], before["cov"], rtol=1e-9)
+    assert now["fit_id"] == again.tree.attrs["fit_id"] != old["fit_id"]
+    for name in ("forgetting", "shocks", "at", "streak"):
+        assert now[name] == old[name]
+    kept = json.dumps(live.to_json())
+    live.close()  # the journal holds the new noise
+    reopened = LiveFilter(fitted.online(), journal=tmp_path / "ko.journal")
+    assert json.dumps(reopened.to_json()) == kept
+    reopened.close()
+
+
+@pytest.mark.parametrize(("draws", "explorers"), [(8, 16), (None, 5), (8, 0)])
+def test_new_noise_has_as_many_draws_and_explorers(
+    prices: pd.DataFrame, draws: Any, explorers: int, tmp_path: Any
+):
+    fitted = trained(prices)
+    settings: Any = {"journal": tmp_path / "ko", "monitor": None, "durable": False}
+    for _ in range(2):  # the journal keeps the number
+        live = go_live(fitted, draws=draws, explorers=explorers, **settings)
+        live.close()
+    again = carried_over(live.engine, fitted, explorers=live.explorers)
+    expected = fitted.online(draws=draws, explorers=explorers)
+    assert again.draws == expected.draws
+    assert_allclose(again.weights, expected.weights, rtol=1e-12)
+
+
+def test_rows_seen_keep_the_dates_of_their_stamps(prices: pd.DataFrame):
+    """Through the end of summer time; 20:30 in New York is the next date in UTC."""
+    days = pd.date_range("2020-10-01 20:30", periods=40, tz="America/New_York")
+    local = prices.iloc[:TRAIN].tz_localize("America/New_York")
+    live = LiveFilter(trained(local).online(), clock=Clock.daily(), monitor=None)
+    for at, row in zip(days, prices.iloc[TRAIN:].to_dict("records"), strict=False):
+        live.tick(row, at=at)
+    data = seen(live, None)
+    assert_array_equal(data.index.normalize(), pd.date_range("2020-10-01", periods=40))
+    assert_array_equal(data.dt[1:], np.ones(39))
+    assert_array_equal(seen(live, local).index[TRAIN:], days)
+
+
+def test_a_refresh_may_take_its_time(prices: pd.DataFrame):
+    fitted = trained(prices)
+    live = go_live(fitted, monitor=None)
+    for at, row in prices.iloc[TRAIN:150].iterrows():
+        live.tick(row.to_dict(), at=at)
+    with ThreadPoolExecutor(1) as threads:
+        pending = refresh_later(live, threads, model=fitted.model)
+        for at, row in prices.iloc[150:170].iterrows():
+            live.tick(row.to_dict(), at=at)
+        before = live.engine.state()["mean"]
+        found = pending.take()
+    assert str(found.fit_until) == str(prices.index[149])
+    assert_allclose(live.engine.state()["mean"], before, rtol=1e-9)
+    assert live.engine.at == prices.index[169].isoformat()
+    other = HedgeData.from_prices(prices.iloc[:TRAIN], target="PEP", hedges=["KO"])
+    assert isinstance(live.engine, OnlineFilter)
+    with pytest.raises(ValueError, match="the fit is of PEP, KO"):
+        carried_over(live.engine, unsampled(other))
+
+
+def test_few_draws_are_told_once(prices: pd.DataFrame):
+    live = go_live(trained(prices), explorers=0, forgetting=1.0, few_draws=0.5, monitor=Monitor())
+    told = []
+    for at, row in prices.iloc[TRAIN:].iterrows():
+        signal = live.tick(row.to_dict(), at=at)
+        told += [(signal.tick.effective_draws, a) for a in signal.alarms if a.kind == "few draws"]
+    assert told
+    assert told[0][0] < 32
+    assert told[0][1].action == "refresh noise"

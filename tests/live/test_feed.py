@@ -1,0 +1,874 @@
+"""A filter left alone with a feed: every oddity has an outcome, and none a wrong state."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from kfmodels.clock.clock import Clock
+from kfmodels.files.log import Journal
+from kfmodels.live.engines import identity
+from kfmodels.live.feed import LiveFilter
+from kfmodels.live.monitor import Monitor
+from kfmodels.online.filter import OnlineFilter
+from kfmodels.online.shocks import Quarantine, Robust
+from tests.made_filters import MINUTE, START, feed, made_board, made_filter
+
+
+def made_live(engine: OnlineFilter | None = None, **options: Any) -> LiveFilter:
+    return LiveFilter(made_filter() if engine is None else engine, **options)
+
+
+def document(live: LiveFilter) -> str:
+    return json.dumps(live.to_json(), sort_keys=True)
+
+
+def engine(live: LiveFilter) -> str:
+    return json.dumps(live.engine.to_json(), sort_keys=True)
+
+
+# -- outcomes --------------------------------------------------------------------------------------
+
+PAIRS = (("XLE", "SPY"), ("XLE", "USO"), ("XOM", "SPY"))
+ROW = {"XLE": 90.1, "SPY": 500.5}
+LATE = START + timedelta(minutes=3, seconds=10)
+ODD = {
+    "one leg": ({"XLE": 90.0}, LATE, "skipped: stale SPY 00:03:10"),
+    "nothing": ({}, LATE, "skipped: no price of any leg"),
+    "NaN": ({"XLE": math.nan, "SPY": None}, LATE, "skipped: no price of any leg"),
+    "others": ({"GLD": 190.0}, LATE, "skipped: no price of any leg"),
+    "zero": ({"XLE": 0.0, "SPY": 1.0}, LATE, "skipped: stale XLE 00:03:10; rejected: XLE has"),
+    "negative": ({"XLE": -3}, LATE, "rejected: XLE has the price -3"),
+    "infinite": ({"XLE": math.inf, "SPY": -math.inf}, LATE, "rejected: XLE has the price inf; SPY"),
+    "text": ({"XLE": "12,5"}, LATE, "rejected: XLE has the price '12,5', which is no number"),
+    "again": (ROW, START, "duplicate: XLE, SPY at this time"),
+    "a second price": (ROW | {"XLE": 91.0}, START, "rejected: XLE has a second price 91"),
+    "earlier": (ROW, START - timedelta(seconds=3), "rejected: out of order, 00:00:03 before the"),
+    "no zone": (
+        ROW,
+        datetime(2024, 3, 1, 9, 31),
+        "rejected: the tick at 2024-03-01 09:31:00 is a t",
+    ),
+    "a number": (ROW, 12, "rejected: the tick at 12 is a number, the ticks before were a t"),
+    "no time": (ROW, "tomorrow", "rejected: 'tomorrow' is not a time"),
+    "no dict": ([90.0, 500.0], LATE, "rejected: prices go by ticker, in a dict, not in a list"),
+}
+
+
+@pytest.mark.parametrize(("prices", "at", "outcome"), ODD.values(), ids=ODD)
+def test_what_is_odd_is_answered_and_moves_nothing(prices: Any, at: Any, outcome: str):
+    live = made_live()
+    assert live.tick(ROW, at=START).outcome == "accepted"
+    before, whole = engine(live), document(live)
+    signal = live.tick(prices, at=at)
+    assert signal.outcome.startswith(outcome)
+    assert not signal.accepted
+    assert signal.alarms == ()
+    assert engine(live) == before
+    if outcome.startswith(("rejected", "duplicate")):
+        assert document(live) == whole
+    # and nothing of it is in the way of what comes next
+    good = live.tick({"XLE": 90.2, "SPY": 500.9}, at=LATE + MINUTE)
+    assert good.outcome == "accepted"
+    assert math.isfinite(good.tick.z)
+
+
+@pytest.mark.parametrize(
+    ("prices", "at", "outcome"), [v for v in ODD.values() if v[2].startswith("rejected")]
+)
+def test_strict_raises_what_else_is_rejected(prices: Any, at: Any, outcome: str):
+    live = made_live(strict=True)
+    live.tick(ROW, at=START)
+    before = document(live)
+    with pytest.raises(ValueError, match=outcome.split(":")[1][:12].strip()):
+        live.tick(prices, at=at)
+    assert document(live) == before
+
+
+def test_one_leg_after_the_other_makes_a_row_when_both_are_fresh():
+    live = made_live(max_staleness=timedelta(seconds=5))
+    alone = made_filter()
+    assert live.tick({"SPY": 500.5}, at=START).outcome == "skipped: no price of XLE"
+    second = live.tick({"XLE": 90.1}, at=START + timedelta(seconds=5))
+    assert second.outcome == "accepted: with SPY 00:00:05 old"
+    same = alone.update(y=90.1, x=500.5, at=second.tick.at, dt=1.0)  # one bar
+    assert second.tick == same
+    stale = live.tick({"SPY": 500.6}, at=START + timedelta(seconds=10, microseconds=1000))
+    assert stale.outcome == "skipped: stale XLE 00:00:05.001"
+
+
+def test_legs_of_one_time_may_come_in_two_messages_and_in_two_zones():
+    live = made_live()
+    tokyo = "2024-03-01T23:30:00+09:00"
+    assert live.tick({"SPY": 500.5}, at=tokyo).outcome == "skipped: no price of XLE"
+    assert live.tick({"XLE": 90.1}, at=START).outcome == "accepted"
+    alone = made_filter().update(y=90.1, x=500.5, at=START)
+    assert live.engine.state()["mean"].tolist() == alone.belief.mean.tolist()
+
+
+@pytest.mark.parametrize("stale", [MINUTE, MINUTE / 2])
+def test_legs_of_one_time_that_come_one_by_one(stale: timedelta, tmp_path: Path):
+    """With a bar of staleness the first leg makes the row, and says so; the second is not lost."""
+    path, found = tmp_path / "a", []
+    for first, last in ((0, 3), (3, 6)):
+        live = made_live(max_staleness=stale, journal=path, durable=False)
+        for prices, at in feed(6)[first:last]:
+            found += [live.tick({name: prices[name]}, at=at).outcome for name in ("SPY", "XLE")]
+        stood = document(live)
+        live.close()
+    if stale < MINUTE:
+        assert found[1::2] == ["accepted"] * 6
+        assert found[2::2] == ["skipped: stale XLE 00:01:00"] * 5
+        return
+    assert found[:2] == ["skipped: no price of XLE", "accepted"]
+    assert found[2::2] == ["accepted: with XLE 00:01:00 old"] * 5
+    late = "skipped: XLE after the row of this time was made, kept for the next"
+    assert found[3::2] == [late] * 5
+    rows = [row["prices"] for row in live.history()]
+    for row, before, (now, _) in zip(rows[1:], feed(6), feed(6)[1:], strict=False):
+        assert row == {"XLE": before[0]["XLE"], "SPY": now["SPY"]}
+    with made_live(max_staleness=stale, journal=path) as again:
+        assert document(again) == stood
+
+
+def test_a_staleness_is_in_the_units_of_the_times():
+    numbers: Any = {"at": None, "until": None}
+    live = made_live(made_filter(**numbers), max_staleness=timedelta(seconds=3))
+    with pytest.raises(ValueError, match=r"timedelta 0:00:03, but the times are numbers: give a w"):
+        live.tick(ROW, at=7)
+    assert live.tick(ROW, at=START).accepted
+    live = made_live(made_filter(**numbers), max_staleness=3)
+    with pytest.raises(ValueError, match="the number 3, but the times are dates: give a timedelta"):
+        live.tick(ROW, at=START)
+    live.tick({"XLE": 90.0}, at=7)
+    assert live.tick({"SPY": 500.0}, at=10).outcome == "accepted: with XLE 3 old"
+    with pytest.raises(ValueError, match="give a timedelta"):
+        made_live(max_staleness=3)  # this one has seen a date
+    for wrong in (-1, 1.5, timedelta(-1)):
+        with pytest.raises(ValueError, match="max_staleness is a timedelta or a whole number"):
+            made_live(max_staleness=wrong)
+
+
+def test_a_leg_that_comes_too_late_is_named():
+    live = made_live(made_filter(hedges=("SPY", "USO")), max_staleness=timedelta(minutes=2))
+    live.tick({"XLE": 90.0, "SPY": 500.0}, at=START)
+    live.tick({"SPY": 500.1}, at=START + MINUTE)
+    late = live.tick({"SPY": 499.0, "USO": 70.0}, at=START + MINUTE / 2)
+    ahead = "skipped: SPY is 00:00:30 ahead"  # and makes no row of the past
+    assert late.outcome == f"{ahead}; rejected: SPY is out of order, 00:00:30 before its last price"
+
+
+# -- time ------------------------------------------------------------------------------------------
+
+
+def test_without_a_clock_every_time_is_a_bar_and_a_missing_row_passes():
+    """A skipped time counts: offline it is a row that is not observed."""
+    live, alone = made_live(), made_filter()
+    for number, (prices, at) in enumerate(feed(12)):
+        if number in (3, 7, 8):
+            assert live.tick(prices | {"SPY": None}, at=at).outcome.startswith("skipped")
+            alone.update(y=prices["XLE"], x=math.nan, at=at)
+            continue
+        one = live.tick(prices, at=at).tick
+        two = alone.update(y=prices["XLE"], x=prices["SPY"], at=at)
+        for field in ("spread", "spread_sd", "z", "log_score", "alpha"):
+            assert_allclose(getattr(one, field), getattr(two, field), rtol=1e-9, atol=1e-12)
+
+
+def test_without_a_clock_legs_that_come_apart_are_of_one_bar():
+    together, apart = (made_live(max_staleness=timedelta(seconds=30)) for _ in range(2))
+    for number, (prices, at) in enumerate(feed(12)):
+        same = together.tick(prices, at=at) if number != 5 else None  # a bar without SPY
+        if same is not None:
+            apart.tick({"SPY": prices["SPY"]}, at=at)
+        else:
+            together.tick({"XLE": prices["XLE"]}, at=at)
+        signal = apart.tick({"XLE": prices["XLE"]}, at=at + timedelta(seconds=3))
+        assert signal.accepted == (same is not None)
+        if same is not None:
+            assert signal.tick.sd_total == same.tick.sd_total
+        apart._restore(json.loads(document(apart)))
+    assert [row["dt"] for row in apart.history()] == [row["dt"] for row in together.history()]
+    assert max(row["dt"] for row in apart.history()) == 2.0
+
+
+@pytest.mark.parametrize("discounted", [False, True])
+def test_a_clock_says_how_many_bars_and_which_gaps(discounted: bool):
+    clock = Clock.hours("09:30", "16:00", zone="America/New_York", bar="1min")
+    kind: Any = {"gaps": ("overnight", "weekend"), "discounted": discounted}
+    live, alone = made_live(made_filter(**kind), clock=clock), made_filter(**kind)
+    times = [
+        (START, 0.0, {"overnight": 1.0}),  # the filter stands at the close before
+        (START + 2 * MINUTE, 2.0, {}),
+        (START + timedelta(hours=6, minutes=29), 387.0, {}),
+        (START + timedelta(days=3, minutes=5), 6.0, {"weekend": 1.0}),
+        (START + timedelta(days=4), 385.0, {"overnight": 1.0}),
+    ]
+    for (prices, _), (at, dt, gaps) in zip(feed(5), times, strict=True):
+        signal = live.tick(prices, at=at)
+        assert signal.outcome == "accepted"
+        found = live.history()[-1]
+        assert found["dt"] == dt
+        assert {name: n for name, n in found["gaps"].items() if n} == gaps
+        same = alone.update(y=prices["XLE"], x=prices["SPY"], at=signal.at, dt=dt, gaps=gaps)
+        assert signal.tick == same
+
+
+@pytest.mark.parametrize("zone", [None, "America/New_York"])
+def test_a_daily_clock_counts_the_dates_of_the_market(zone: str | None):
+    """20:30 in New York is the next day in UTC; without a zone of the clock the stamps say it."""
+    live = made_live(clock=Clock.daily(zone=zone))
+    evening, night = timedelta(hours=6, minutes=30), timedelta(hours=11)
+    times = [START, START + evening, START + night, START + timedelta(days=3)]
+    for (prices, _), at in zip(feed(4), times, strict=True):
+        live.tick(prices, at=at if zone is None else at.astimezone(UTC))
+    assert [row["dt"] for row in live.history()] == [1.0, 0.0, 0.0, 1.0]
+    assert [row["gaps"]["weekend"] for row in live.history()] == [0.0, 0.0, 0.0, 1.0]
+    if zone is None:
+        assert live.engine.at == "2024-03-04T09:30:00-05:00"
+
+
+def test_a_time_of_a_far_future_locks_nothing(tmp_path: Path):
+    """Neither now nor for those who open the journal; time that did pass is taken with the second."""
+    path, far, rows = tmp_path / "a", timedelta(days=65_743), feed(6)
+    live = made_live(journal=path, durable=False)
+    assert live.tick(*rows[0][:1], at=START).accepted
+    stood = document(live)
+    wrong = live.tick(ROW, at=START + far)
+    assert wrong.outcome.startswith(
+        "rejected: 2204-03-01T09:30:00-05:00 is 65743d 00:00:00 ahead of"
+    )
+    assert "max_ahead is 31d 00:00:00: if so long a silence was real the next mess" in wrong.outcome
+    assert live.tick(ROW, at=START + far).outcome.startswith("rejected")  # the same says no more
+    assert document(live) == stood
+    assert live.tick(*rows[1][:1], at=START + MINUTE).accepted
+    assert live.tick(ROW, at=START + far + MINUTE).outcome.startswith("rejected")  # alone again
+    late = START + timedelta(days=60)
+    assert live.tick(ROW, at=late).outcome.startswith("rejected")
+    assert live.tick(*rows[2][:1], at=late + MINUTE).accepted
+    stood = document(live)
+    live.close()
+    with made_live(journal=path, max_ahead=None) as again:
+        assert document(again) == stood
+        assert again.overruled == (
+            "max_ahead is 31 days, 0:00:00 as the journal keeps it, not None as given now",
+        )
+        assert again.tick(ROW, at=START + far).outcome.startswith("rejected")
+    old = {name: value for name, value in json.loads(stood).items() if name != "max_ahead"}
+    before = made_live()
+    before._restore(old | {"version": 1})
+    assert document(before) == stood
+
+
+def test_rows_that_are_always_far_apart_take_a_longer_limit(tmp_path: Path):
+    """Also where the journal was begun before there was one."""
+    path, years = tmp_path / "a", timedelta(days=800)
+    with made_live() as live:
+        held = {name: value for name, value in live.to_json().items() if name != "max_ahead"}
+    Journal.open(path, held | {"version": 1}, identity=identity(live.engine)).close()
+    with made_live(journal=path, max_ahead=years, durable=False) as live:
+        found = [live.tick(p, at=START + n * years).accepted for n, (p, _) in enumerate(feed(4))]
+        assert found == [True] * 4
+        assert live.overruled == ()
+
+
+def test_how_far_ahead_a_time_may_be_is_in_the_units_of_the_times():
+    numbers: Any = {"at": None, "until": None}
+    free, live = made_live(made_filter(**numbers)), made_live(made_filter(**numbers), max_ahead=9)
+    assert [free.tick(ROW, at=at).accepted for at in (1, 10**15)] == [True, True]
+    found = [live.tick(ROW, at=at).accepted for at in (1, 10**15, 2, 11, 12, 30, 40, 42)]
+    assert found == [True, False, True, True, True, False, False, True]
+    with pytest.raises(ValueError, match="max_ahead is the number 9, but the times are dates"):
+        made_live(max_ahead=9)
+    with pytest.raises(ValueError, match="max_ahead is the number 9, but the times are dates"):
+        made_live(made_filter(**numbers), max_ahead=9).tick(ROW, at=START)
+    for wrong in (0, -1, 1.5, True, timedelta(0)):
+        with pytest.raises(ValueError, match="max_ahead is a timedelta or a whole number above 0"):
+            made_live(max_ahead=wrong)  # pyright: ignore[reportArgumentType]
+
+
+def test_times_of_another_kind_than_the_fit_are_told_what_to_do():
+    naive = made_live(made_filter(at="2024-02-29", until="2024-02-29"))
+    for at, kind in ((START, "a time with a time zone"), (12, "a number")):
+        said = f"is {kind}, the last row of the fit was a time without a time zone: send dates or"
+        outcome = naive.tick(ROW, at=at).outcome
+        assert said in outcome
+        assert outcome.endswith("without an offset, or fit prices whose index has a time zone")
+    assert naive.tick(ROW, at="2024-03-01").accepted
+    assert naive.tick(ROW, at=START).outcome.endswith("send dates or times without an offset")
+
+
+# -- shocks, splits, alarms ------------------------------------------------------------------------
+
+
+def test_a_bad_print_is_quarantined_and_a_real_move_taken_up():
+    live = made_live(made_filter(shocks=Quarantine(6.0, confirm=3)), monitor=None)
+    rows = feed(40)
+    for prices, at in rows[:20]:
+        assert live.tick(prices, at=at).outcome == "accepted"
+    beta = live.tick(*rows[20][:1], at=rows[20][1]).tick.beta["SPY"]
+    bad = rows[21][0] | {"XLE": rows[21][0]["XLE"] * 1.11}
+    held = live.tick(bad, at=rows[21][1])
+    assert held.outcome.startswith("quarantined: z +")
+    assert held.tick.gain == 0
+    assert held.tick.beta["SPY"] == beta
+    assert live.tick(*rows[22][:1], at=rows[22][1]).outcome == "accepted"
+    outcomes = []
+    for prices, at in rows[23:]:  # the target is worth 11 % more from now on
+        signal = live.tick(prices | {"XLE": prices["XLE"] * 1.11}, at=at)
+        outcomes.append(signal.outcome.split(":")[0])
+    assert outcomes == ["quarantined", "quarantined"] + ["accepted"] * 15
+    assert abs(signal.tick.beta["SPY"] - beta) < 0.1  # the level took it, not the ratio
+    assert abs(signal.tick.z) < 4
+
+
+@pytest.mark.parametrize("policy", [Quarantine(), Robust(), None])
+def test_a_split_is_named_and_a_rescale_makes_it_as_if_it_never_was(policy: Any):
+    split, plain = (made_live(made_filter(shocks=policy)) for _ in range(2))
+    rows = feed(30)
+    for number, (prices, at) in enumerate(rows):
+        same = plain.tick(prices, at=at)
+        halved = prices | {"SPY": prices["SPY"] / 4 if number >= 10 else prices["SPY"]}
+        if number == 10:
+            if isinstance(policy, Quarantine):
+                trial = made_live(OnlineFilter.from_json(split.engine.to_json()))
+                said = trial.tick(halved, at=at)
+                assert "SPY went from" in said.outcome
+                assert "about 1/4 times" in said.outcome
+                assert said.condition == "watch"
+                trial.rescale({"SPY": 0.25})
+                assert trial.tick(halved, at=at + timedelta(seconds=1)).condition == "ok"
+            split.rescale({"SPY": 0.25})
+        signal = split.tick(halved, at=at)
+        a, b = signal.tick, same.tick
+        assert signal.outcome == same.outcome
+        for field in ("spread", "spread_sd", "z", "gain", "log_score", "effective_draws"):
+            assert_allclose(getattr(a, field), getattr(b, field), rtol=1e-8, atol=1e-11)
+        assert_allclose(a.beta["SPY"], b.beta["SPY"], rtol=1e-9)
+        assert_allclose(a.sd_total["SPY"], b.sd_total["SPY"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("transform", ["log", "level", "return"])
+@pytest.mark.parametrize("discounted", [False, True])
+def test_rescaling_is_exact_in_every_draw(transform: str, discounted: bool):
+    """Against the filter that was fed the other units from its first row on."""
+    factors = {"XLE": 3.0, "SPY": 0.25, "USO": 7.0}
+    names = ("XLE", "SPY", "USO")
+    kind: Any = {"transform": transform, "discounted": discounted, "hedges": names[1:]}
+    one = made_filter(**kind)
+    other = OnlineFilter.from_json(one.to_json())
+    other.rescale(target=3.0, hedges={"SPY": 0.25, "USO": 7.0})
+    for prices, at in feed(25, names[1:]):
+        a = one.update(y=prices["XLE"], x=prices, at=at)
+        turned = {name: price * factors[name] for name, price in prices.items()}
+        b = other.update(y=turned["XLE"], x=turned, at=at)
+        unit = 3.0 if transform == "level" else 1.0
+        assert_allclose(b.z, a.z, rtol=1e-8, atol=1e-10)
+        assert_allclose(b.spread, a.spread * unit, rtol=1e-8, atol=1e-10)
+        for name in names[1:]:
+            ratio = unit / factors[name] if transform == "level" else 1.0
+            assert_allclose(b.beta[name], a.beta[name] * ratio, rtol=1e-9)
+            assert_allclose(b.sd_total[name], a.sd_total[name] * ratio, rtol=1e-9)
+        assert_allclose(b.effective_draws, a.effective_draws, rtol=1e-9)
+    back = OnlineFilter.from_json(other.to_json())
+    back.rescale(target=1 / 3.0, hedges={"SPY": 4.0, "USO": 1 / 7.0})
+    assert_allclose(back.state()["cov"], one.state()["cov"], rtol=1e-9)
+
+
+def test_alarms_come_with_the_row_that_set_them_off():
+    live = made_live(monitor=Monitor(250))
+    rng, kinds = np.random.default_rng(1), set()
+    for prices, at in feed(80):
+        noisy = prices | {"XLE": prices["XLE"] * math.exp(0.03 * rng.normal())}
+        signal = live.tick(noisy, at=at)
+        kinds |= {alarm.kind for alarm in signal.alarms}
+    assert "variance up" in kinds
+    assert signal.condition in ("watch", "broken")
+
+
+def test_a_bad_print_does_not_confirm_itself():
+    """The other leg comes alone while the bad price is still fresh."""
+    live = made_live(made_filter(shocks=Quarantine(6.0)), max_staleness=timedelta(seconds=30))
+    rows = feed(12)
+    for prices, at in rows[:10]:
+        live.tick(prices, at=at)
+    (prices, at), before = rows[10], engine(live)
+    bad = live.tick(prices | {"SPY": prices["SPY"] / 2}, at=at)
+    assert bad.outcome.startswith("quarantined")
+    alone = live.tick({"XLE": prices["XLE"]}, at=at + timedelta(seconds=1))
+    assert alone.outcome == "skipped: no new price of SPY"
+    assert live.history()[-1]["prices"] == {"XLE": None, "SPY": None}
+    assert live.tick(*rows[11][:1], at=rows[11][1]).outcome == "accepted"
+    assert before != engine(live)
+
+
+def test_a_rescale_leaves_what_came_in_the_new_units():
+    live = made_live(max_staleness=timedelta(minutes=5))
+    rows = feed(4)
+    for prices, at in rows[:2]:
+        live.tick(prices, at=at)
+    split = rows[2][1]
+    live.tick({"SPY": rows[2][0]["SPY"] / 4}, at=split + timedelta(seconds=1))
+    live.rescale({"SPY": 0.25}, at=split)
+    assert live.history()[0]["prices"]["SPY"] == pytest.approx(rows[0][0]["SPY"] / 4)
+    signal = live.tick({"XLE": rows[2][0]["XLE"]}, at=split + timedelta(seconds=2))
+    assert signal.accepted
+    assert live.history()[-1]["prices"]["SPY"] == rows[2][0]["SPY"] / 4
+    for same in (split, split.astimezone(UTC)):
+        assert live.rescale({"SPY": 0.25}, at=same).outcome.startswith("duplicate")
+    before = document(live)
+    for wrong in ({"SPY": -1.0}, {"GLD": 2.0}, {"SPY": 10**400}, {"XLE": "a"}):
+        with pytest.raises(ValueError, match="factor|hedges"):
+            live.rescale(wrong)
+    assert document(live) == before
+
+
+def test_changes_of_units_that_are_sent_again_are_taken_once(tmp_path: Path):
+    """Also when others came between them, and by those who open the journal."""
+    path, splits = tmp_path / "b", [{"XLE": 0.25}, {"XOM": 0.5}, {"SPY": 2.0}]
+    for expected in ("rescaled", "duplicate"):
+        with LiveFilter(made_board(PAIRS), journal=path, durable=False) as live:
+            live.tick(ROW | {"USO": 70.0, "XOM": 90.0}, at=START)
+            found = [live.rescale(factors, at=START + MINUTE).outcome for factors in splits]
+            assert [outcome.split(":")[0] for outcome in found] == [expected] * 3
+            assert live.factors == {"XLE": 0.25, "XOM": 0.5, "SPY": 2.0}
+            live.journal.compact(live.to_json())  # pyright: ignore[reportOptionalMemberAccess]
+    held = live.to_json() | {"version": 1}  # documents of before hold the last one, or none
+    live = LiveFilter(made_board(PAIRS))
+    live._restore(held | {"rescaled": held["rescaled"][-1]})
+    assert live.rescale(splits[2], at=START + MINUTE).outcome.startswith("duplicate")
+    live._restore(held | {"rescaled": None})
+    assert live.rescale(splits[2], at=START + MINUTE).outcome == "rescaled"
+    for _ in range(2):  # without a time nobody can tell
+        assert live.rescale({"SPY": 0.5}).outcome == "rescaled"
+
+
+@pytest.mark.parametrize("at", [5, "2024-03-01"])
+def test_a_change_of_units_has_a_time_of_the_kind_of_the_ticks(at: Any):
+    live = made_live()
+    live.tick(ROW, at=START)
+    before = document(live)
+    with pytest.raises(ValueError, match=f"rescale at {at} is a .*: send times with their offset"):
+        live.rescale({"SPY": 0.25}, at=at)
+    assert document(live) == before
+
+
+@pytest.mark.parametrize("board", [False, True])
+def test_no_factor_and_a_yes_release_nothing(board: bool):
+    made = made_board(PAIRS, shocks=Quarantine()) if board else made_filter(shocks=Quarantine())
+    live = LiveFilter(made)
+    live.tick(ROW, at=START)
+    live.tick(ROW | {"SPY": 125.0}, at=START + MINUTE)
+    before = document(live)
+    with pytest.raises(ValueError, match="no factor is given: name the ticker, with 1 where"):
+        live.rescale({})
+    with pytest.raises(ValueError, match="factors go by ticker, each a number, not {'SPY': True}"):
+        live.rescale({"SPY": True})
+    assert document(live) == before
+
+
+def test_robust_weights_do_not_depend_on_the_unit_of_the_price():
+    one = made_filter(transform="level", shocks=Robust(2.0))
+    other = OnlineFilter.from_json(one.to_json())
+    other.rescale(target=100.0)
+    for number, (prices, _) in enumerate(feed(40)):
+        y = prices["XLE"] * (1.05 if number % 9 == 4 else 1.0)
+        one.update(y=y, x=prices["SPY"])
+        other.update(y=100 * y, x=prices["SPY"])
+    assert_allclose(other.weights, one.weights, rtol=1e-9)
+
+
+@pytest.mark.parametrize("board", [False, True])
+@pytest.mark.parametrize("days", [3, 40, 4000])
+def test_a_long_silence_leaves_a_filter_that_learns_again(days: int, board: bool):
+    """Fading would widen without end; a complete row after it must not find infinity."""
+    kind: Any = {"walks": False, "discounted": True}
+    made = made_board((("XLE", "SPY"), ("XLE", "USO")), **kind) if board else made_filter(**kind)
+    live = LiveFilter(made, clock=Clock("1min"))
+    for prices, at in feed(40, ("SPY", "USO")):
+        signal = live.tick(prices, at=at + timedelta(days=days))
+        assert signal.outcome == "accepted"
+        document(live)
+    sds = signal.tick.sd_total if board else signal.tick.sd_total["SPY"]
+    assert (np.asarray(sds) < 1).all()
+    assert np.isfinite(signal.tick.z).all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("shocks", [None, Robust()])
+def test_no_price_locks_the_journal(shocks: Any, tmp_path: Path):
+    live = LiveFilter(
+        made_filter(transform="level", shocks=shocks), journal=tmp_path / "a", durable=False
+    )
+    for number, price in enumerate([90.0, 1e120, -1e130, 1e300, 5e-324, 90.0]):
+        live.tick({"XLE": price, "SPY": 500.0}, at=START + number * MINUTE)
+    stood = document(live)
+    live.close()
+    again = LiveFilter(made_filter(transform="level"), journal=tmp_path / "a")
+    assert document(again) == stood
+    again.close()
+
+
+def test_times_that_cannot_be_kept_are_refused(tmp_path: Path):
+    live = LiveFilter(made_filter(at=None), journal=tmp_path / "a", durable=False)
+    assert live.tick(ROW, at=10**5000).outcome.startswith("rejected: a time that is a number must")
+    assert live.tick(ROW, at=7).accepted
+    live.close()
+    clock = Clock.hours("09:30", "16:00", zone="America/New_York", start="2024-03-04")
+    early = LiveFilter(made_filter(at=None), clock=clock)
+    assert early.tick(ROW, at=START).outcome.startswith("rejected")
+    assert early.tick(ROW, at=START + timedelta(days=4)).accepted
+
+
+def test_another_engine_must_be_of_the_same_pairs(tmp_path: Path):
+    live = LiveFilter(made_board(PAIRS))
+    for other in (made_board(PAIRS[:2]), made_board(PAIRS[::-1]), made_filter()):
+        with pytest.raises(ValueError, match="the new filter is of"):
+            live.replace(other)
+    single = LiveFilter(made_filter(), journal=tmp_path / "a", durable=False)
+    before = document(single)
+    with ThreadPoolExecutor(1) as threads, pytest.raises(ValueError, match="belongs to the thread"):
+        threads.submit(single.replace, made_filter(draws=4)).result()
+    assert document(single) == before
+    single.close()
+
+
+# -- the journal -----------------------------------------------------------------------------------
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "robust, discounted": {"discounted": True, "shocks": Robust(), "forgetting": 0.99},
+    "quarantine, fading": {"walks": False, "shocks": Quarantine(4.0), "forgetting": 0.98},
+}
+
+
+def one_of(live: LiveFilter, number: int, prices: dict[str, float], at: datetime) -> None:
+    """A row, with oddities at some numbers."""
+    if number % 7 == 3:
+        live.tick({"XLE": prices["XLE"]}, at=at)
+    elif number % 11 == 5:
+        live.tick(prices | {"XLE": prices["XLE"] * 1.2}, at=at)
+    elif number % 13 == 6:
+        live.rescale({"SPY": 1.0})
+    else:
+        live.tick(prices, at=at)
+        live.tick(prices, at=at)  # a duplicate
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_reopening_goes_on_to_the_bit(options: dict[str, Any], tmp_path: Path):
+    rows, path = feed(60), tmp_path / "xle.journal"
+    never_closed = made_live(made_filter(**options), max_staleness=timedelta(minutes=1))
+    for number, row in enumerate(rows):
+        if number == 25:
+            never_closed.replace(OnlineFilter.from_json(never_closed.engine.to_json()))
+        one_of(never_closed, number, *row)
+    for first, last in ((0, 1), (1, 25), (25, 26), (26, 60)):
+        part = rows[first:last]
+        with made_live(
+            made_filter(**options), max_staleness=timedelta(minutes=1), journal=path, durable=False
+        ) as live:
+            for number, row in enumerate(part, first):
+                one_of(live, number, *row)
+            if last == 25:
+                live.replace(OnlineFilter.from_json(live.engine.to_json()))  # a snapshot
+    assert document(live) == document(never_closed)
+
+
+def test_settings_that_the_journal_has_otherwise_are_named(tmp_path: Path):
+    path = tmp_path / "xle.journal"
+    with made_live(max_staleness=MINUTE, journal=path, monitor=None, durable=False) as live:
+        assert live.overruled == ()
+        live.tick(ROW, at=START)
+    with made_live(max_staleness=MINUTE, journal=path, monitor=None) as live:
+        assert live.overruled == ()
+    other = made_filter(shocks=Robust(), forgetting=0.99, draws=4)
+    with made_live(other, journal=path, keep=7, clock=Clock("1min")) as live:
+        assert (live.clock, live.watch, live.engine.shocks) == (None, None, None)
+        found = live.overruled
+    assert found[0].startswith("clock is None as the journal keeps it, not Clock(bar=")
+    assert found[1].startswith("monitor is None as the journal keeps it, not Monitor(")
+    assert found[2:] == (
+        "shocks is None as the journal keeps it, not Robust(limit=4.0) as given now",
+        "forgetting is 1.0 as the journal keeps it, not 0.99 as given now",
+        "draws is 8 as the journal keeps it, not 4 as given now",
+        "keep is 1000 as the journal keeps it, not 7 as given now",
+        "max_staleness is 0:01:00 as the journal keeps it, not 0 as given now",
+    )
+
+
+def test_a_clock_whose_sessions_ran_out_is_followed_by_one_that_knows_more(tmp_path: Path):
+    path, rows = tmp_path / "xle.journal", feed(4)
+    zone, days = "America/New_York", [timedelta(days=n) for n in (0, 3, 4)]
+
+    def until(end: str, **options: Any) -> LiveFilter:
+        clock = Clock.hours("09:30", "16:00", zone=zone, start="2024-02-01", end=end, **options)
+        return made_live(clock=clock, journal=path, durable=False)
+
+    with until("2024-03-01") as live:
+        assert live.tick(rows[0][0], at=START).accepted
+        assert "outside what this clock knows" in live.tick(rows[1][0], at=START + days[1]).outcome
+    for options in ({"end": "2024-03-29", "bar": "5min"}, {"end": "2024-02-20"}):
+        with until(**options) as live:
+            assert "is a clock in bars of 0:01:00 of 09:30 to 16:00 Am" in live.overruled[0]
+            assert "to 2024-03-01 21:00:00 UTC as the journal keeps it, no" in live.overruled[0]
+            assert live.tick(rows[1][0], at=START + days[1]).outcome.startswith("rejected")
+    with until("2024-03-04") as live:
+        assert live.overruled == ()
+        assert live.tick(rows[1][0], at=START + days[1]).accepted
+    with until("2024-03-29", holidays=["2024-03-19"]) as live:
+        assert live.tick(rows[2][0], at=START + days[2]).accepted
+        assert live.history()[-1]["gaps"]["overnight"] == 1
+        stood = document(live)
+    with until("2024-03-29", holidays=["2024-03-19"]) as live:
+        assert document(live) == stood
+        assert len(live.history()) == 3
+
+
+def test_new_noise_is_not_judged_by_what_the_old_one_made_of_the_rows():
+    live = made_live(made_filter(draws=4), monitor=Monitor(250), few_draws=0.9)
+    for number, (prices, at) in enumerate(feed(30)):
+        live.tick(prices | {"XLE": prices["XLE"] * (1.01 + 0.02 * (number % 2))}, at=at)
+    assert live.standing("").condition == "broken"
+    live.replace(OnlineFilter.from_json(live.engine.to_json()))
+    assert live.standing("").condition == "ok"
+    fresh = made_live(made_filter(draws=4), monitor=Monitor(250), few_draws=0.9)
+    assert live.to_json()["watch"] == fresh.to_json()["watch"]
+    assert live.to_json()["few"] == [False]
+
+
+def test_a_journal_of_another_fit_is_refused(tmp_path: Path):
+    path = tmp_path / "xle.journal"
+    made_live(journal=path).close()
+    with pytest.raises(ValueError, match="is the journal of"):
+        made_live(made_filter(fit_id="another"), journal=path)
+    with made_live(journal=path), pytest.raises(ValueError, match="already open"):
+        made_live(journal=path)
+
+
+SCRIPT = """
+import sys
+from kfmodels.live.feed import LiveFilter
+from tests.made_filters import feed, made_filter
+live = LiveFilter(made_filter(discounted=True), journal=sys.argv[1])
+done = live.seq
+for prices, at in feed(4000)[done:]:
+    signal = live.tick(prices, at=at)
+    print(signal.seq, signal.tick.spread.hex(), flush=True)
+"""
+
+
+def test_a_killed_filter_has_lost_nothing_it_answered(tmp_path: Path):
+    path, root = tmp_path / "xle.journal", Path(__file__).parents[2]
+    whole = made_live(made_filter(discounted=True))
+    expected = [whole.tick(p, at=at).tick.spread.hex() for p, at in feed(4000)]
+    rng, answered = np.random.default_rng(), 0
+    for _ in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": str(root)},
+        )
+        assert process.stdout is not None
+        for _ in range(rng.integers(1, 200)):
+            seq, spread = process.stdout.readline().split()
+            assert expected[int(seq) - 1] == spread
+            answered = int(seq)
+        process.send_signal(signal.SIGKILL)
+        for line in process.communicate()[0].splitlines():
+            if len(line.split()) == 2 and line.split()[1] == expected[int(line.split()[0]) - 1]:
+                answered = int(line.split()[0])
+    with made_live(made_filter(discounted=True), journal=path) as live:
+        assert live.seq >= answered
+        again = made_live(made_filter(discounted=True))
+        for prices, at in feed(4000)[: live.seq]:
+            again.tick(prices, at=at)
+        assert document(live) == document(again)
+
+
+# -- a board --------------------------------------------------------------------------------------
+
+
+def board_rows(rows: int) -> list[Any]:
+    """Four symbols, one of which sometimes is not there, stale or impossible."""
+    found = []
+    for number, (prices, at) in enumerate(feed(rows, ("SPY", "USO"))):
+        prices = prices | {"XOM": prices["XLE"] * (1 + 0.0003 * number)}
+        if number % 5 == 2:
+            prices["USO"] = None
+        if number % 8 == 3:
+            prices["XOM"] = -1.0
+        found.append((prices, at))
+    return found
+
+
+@pytest.mark.parametrize("discounted", [False, True])
+def test_a_board_answers_for_every_pair_as_its_own_filter_does(discounted: bool, tmp_path: Path):
+    options: Any = {"discounted": discounted, "shocks": Quarantine(), "forgetting": 0.99}
+    board = LiveFilter(made_board(PAIRS, **options), journal=tmp_path / "b", durable=False)
+    singles = [made_filter(**options) for _ in PAIRS]
+    for number, (prices, at) in enumerate(board_rows(40)):
+        if number == 23:  # another process goes on
+            board.close()
+            board = LiveFilter(made_board(PAIRS, **options), journal=tmp_path / "b", durable=False)
+        if number == 31:
+            board.rescale({"SPY": 0.5})
+            for (_, hedge), one in zip(PAIRS, singles, strict=True):
+                if hedge == "SPY":
+                    one.rescale(hedges={"SPY": 0.5})
+        if number >= 31:
+            prices = prices | {"SPY": prices["SPY"] / 2}
+        signal = board.tick(prices, at=at)
+        assert signal.outcome.startswith("accepted")
+        assert ("rejected: XOM has the price -1" in signal.outcome) == (prices["XOM"] == -1.0)
+        for place, ((target, hedge), one) in enumerate(zip(PAIRS, singles, strict=True)):
+            y, x = (math.nan if p is None or p < 0 else p for p in (prices[target], prices[hedge]))
+            alone = one.update(y=y, x=x, at=at)
+            assert signal.tick.outcome[place].split(":")[0] == alone.outcome.split(":")[0]
+            beta = next(iter(alone.beta.values()))
+            assert_allclose(signal.tick.beta[place], beta, rtol=1e-9)
+            assert_allclose(signal.tick.z[place], alone.z, rtol=1e-8, atol=1e-10)
+            assert_allclose(signal.tick.effective_draws[place], alone.effective_draws, rtol=1e-8)
+    stood = document(board)
+    board.close()
+    again = LiveFilter(made_board(PAIRS, **options), journal=tmp_path / "b")
+    assert document(again) == stood
+    again.close()
+    waiting = again.engine.standing()
+    assert_array_equal(waiting.beta, signal.tick.beta)
+    assert json.loads(json.dumps(signal.record()["pair"])) == ["XLE/SPY", "XLE/USO", "XOM/SPY"]
+
+
+def one_by_one(live: LiveFilter, messages: list[dict[str, float]], after: int) -> list[Any]:
+    """The ticks of prices that come a second apart, with what each said of the pairs."""
+    begin = START + after * MINUTE
+    ticks = [live.tick(p, at=begin + timedelta(0, n)).tick for n, p in enumerate(messages)]
+    return [[said.split(":")[0] for said in tick.outcome] for tick in ticks]
+
+
+def made_of_legs(pairs: Any, tmp_path: Path) -> LiveFilter:
+    return LiveFilter(
+        made_board(pairs, shocks=Quarantine(6.0)),
+        max_staleness=timedelta(seconds=30),
+        journal=tmp_path / "b",
+        durable=False,
+    )
+
+
+def test_a_held_pair_leaves_the_hedge_to_the_others(tmp_path: Path):
+    """Of legs that come one by one: the target that has split waits, the shared hedge does not."""
+    pairs = (("XLE", "SPY"), ("XOM", "SPY"))
+    live = made_of_legs(pairs, tmp_path)
+    live.tick({"XLE": 90.0, "XOM": 90.0, "SPY": 500.0}, at=START)
+    for minute in range(1, 4):
+        said = one_by_one(live, [{"SPY": 500.1}, {"XLE": 45.0}, {"XOM": 90.1}], minute)
+        assert [row[0] for row in said] == ["skipped", "quarantined", "skipped"]
+        assert said[2][1] == "accepted"
+        stood = document(live)
+        live.close()
+        live = made_of_legs(pairs, tmp_path)
+        assert document(live) == stood
+    prices = [tuple(row["prices"].values()) for row in live.history()[1:]]
+    assert prices == [(None, None, 500.1), (None, None, 500.1), (None, 90.1, 500.1)] * 3
+    live.close()
+
+
+@pytest.mark.parametrize("others", [(("XOM", "SPY"),), (("XOM", "SPY"), ("XLE", "USO"))])
+def test_a_bad_hedge_of_many_pairs_does_not_confirm_itself(others: Any, tmp_path: Path):
+    """However often the targets come while its price is fresh; every pair looks at it once."""
+    live = made_of_legs((("XLE", "SPY"), *others), tmp_path)
+    live.tick({"XLE": 90.0, "XOM": 90.0, "SPY": 500.0, "USO": 70.0}, at=START)
+    bad = [{"SPY": 560.0}, *[{"XLE": 90.0 + n / 100} for n in range(6)], {"XOM": 90.1}]
+    said = one_by_one(live, [*bad, {"XOM": 90.2}, {"XLE": 90.1}], 1)
+    assert [row[0] for row in said].count("quarantined") == 1
+    assert [row[1] for row in said].count("quarantined") == 1
+    assert not any("accepted" in row[:2] for row in said)
+    said = one_by_one(live, [{"SPY": 500.1}, {"XLE": 90.1}, {"XOM": 90.1}], 2)
+    assert said[-1][:2] == ["accepted"] * 2
+    live.close()
+
+
+def test_a_document_of_before_doubts_a_leg_for_all_its_pairs():
+    live = LiveFilter(made_board(PAIRS), max_staleness=MINUTE)
+    live.tick({"XLE": 90.0, "XOM": 90.0, "SPY": 500.0, "USO": 70.0}, at=START)
+    held = live.to_json()
+    old = {name: [*quote[:2], name == "SPY"] for name, quote in held["quotes"].items()}
+    live._restore(held | {"version": 1, "quotes": old})
+    assert live.to_json()["quotes"]["SPY"][2] == [0, 2]
+    assert live.tick({"XOM": 90.1}, at=START + MINUTE / 2).tick.outcome[2].startswith("skipped")
+
+
+def test_a_board_waits_where_no_pair_has_both_its_legs():
+    board = LiveFilter(made_board(PAIRS))
+    before = document(board)
+    assert board.tick({"GLD": 1.0}, at=START).outcome == "skipped: no price of any leg"
+    assert document(board) == before
+    signal = board.tick({"USO": 70.0}, at=START)
+    assert signal.tick.outcome == tuple(
+        f"skipped: no price of {names}" for names in ("XLE, SPY", "XLE", "XOM, SPY")
+    )
+
+
+# -- whatever comes --------------------------------------------------------------------------------
+
+PRICE = st.one_of(
+    st.floats(), st.floats(1.0, 1000.0), st.none(), st.text(max_size=3), st.integers(-3, 10**9)
+)
+TIME = st.one_of(
+    st.integers(-5, 5),
+    st.just("2024"),
+    st.none(),
+    st.datetimes(),
+    st.timedeltas(-MINUTE, 9 * MINUTE),
+)
+MESSAGE = st.tuples(st.dictionaries(st.sampled_from(["XLE", "SPY", "GLD"]), PRICE), TIME)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    messages=st.lists(MESSAGE, max_size=25),
+    shocks=st.sampled_from([None, Quarantine(), Robust()]),
+    walks=st.booleans(),
+    discounted=st.booleans(),
+    transform=st.sampled_from(["log", "level", "return"]),
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy says when a price overflows; so do we
+def test_nothing_that_comes_breaks_the_invariants(
+    messages: Any, shocks: Any, walks: bool, discounted: bool, transform: str
+):
+    live = made_live(
+        made_filter(shocks=shocks, walks=walks, discounted=discounted, transform=transform),
+        max_staleness=timedelta(minutes=2),
+    )
+    now, seq = START, 0
+    for prices, time in messages:
+        if isinstance(time, timedelta):
+            time = now = max(now + time, START)
+        signal = live.tick(prices, at=time)
+        words = ("accepted", "skipped", "quarantined", "duplicate", "rejected")
+        assert signal.outcome.startswith(words)
+        assert signal.seq in (seq, seq + 1)
+        seq = signal.seq
+        json.dumps(live.to_json(), allow_nan=False)
+        held = live.engine._stand
+        n = live.engine.coordinates.coefficients
+        cov = np.moveaxis(held.table[n:].reshape(n, n, -1), -1, 0)
+        assert np.isfinite(held.table).all()
+        assert_array_equal(cov, cov.swapaxes(1, 2))
+        assert np.linalg.eigvalsh(cov).min() > -1e-9 * np.abs(cov).max()
+        assert held.weights.sum() == pytest.approx(1.0, abs=1e-9)
+        assert (held.weights >= 0).all()

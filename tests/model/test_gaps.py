@@ -1,0 +1,664 @@
+"""Closed periods: the recursion over them, what is inferred of them, and what a fit keeps of it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from numpyro import handlers
+from scipy import stats
+
+from kfmodels import (
+    Discounted,
+    Gaps,
+    HedgeData,
+    ImportanceSampling,
+    Known,
+    StateDiscount,
+    fit,
+    fit_many,
+    hedge_ratio_model,
+    load,
+    prior_and_posterior,
+)
+from kfmodels.cli import report
+from kfmodels.clock.clock import Clock
+from kfmodels.kalman.regression import KalmanRegression
+from kfmodels.model import gaps as closed
+from kfmodels.sampling import posterior
+from tests import reference
+from tests.reference import Case, random_case, slope, stacked
+
+DRIFTS = ("state_var", "state_cov", "state_discount")
+NOISES = pytest.mark.parametrize("learnt", [False, True], ids=["constant", "discounted"])
+TIME = 11
+
+log_prob = jax.jit(KalmanRegression.log_prob)
+run_filter = jax.jit(KalmanRegression.filter)
+run_smooth = jax.jit(KalmanRegression.smooth)
+
+
+def case_of(seed: int, drift: str, learnt: bool = False, time: int = TIME):
+    return random_case(seed, 2, drift, learnt=learnt, time=time, closed=True)
+
+
+def scaled_close(actual, desired, rtol: float) -> None:
+    """Close relative to the largest entry: entries that cancel to 0 have no digits of their own."""
+    desired = np.asarray(desired)
+    assert_allclose(actual, desired, rtol=rtol, atol=rtol * np.abs(desired).max())
+
+
+def within_standard_errors(errors) -> None:
+    assert np.max(np.abs(errors)) < 4.5, f"{np.max(np.abs(errors)):.1f} standard errors"
+
+
+# --- the recursion ----------------------------------------------------------------------------
+
+
+@NOISES
+@pytest.mark.parametrize("drift", DRIFTS)
+@pytest.mark.usefixtures("x64")
+def test_the_filter_is_the_textbook_loop(drift: str, learnt: bool):
+    y, batch = stacked([case_of(seed, drift, learnt) for seed in (1, 2)])
+    model = KalmanRegression(**batch)
+    passed, total = run_filter(model, y), log_prob(model, y)
+    for i in range(2):
+        case = {name: a if name == "moving" else a[i] for name, a in batch.items()}
+        loop, seen = reference.loop(y[i], **case), case["observed"]
+        assert 0 < seen.sum() < TIME
+        assert (case["gap_time"] > 0).any()
+        for name in ("predicted", "filtered"):
+            scaled_close(getattr(passed, name).mean[i], getattr(loop, f"{name}_mean"), 1e-10)
+            scaled_close(getattr(passed, name).cov[i], getattr(loop, f"{name}_cov"), 1e-10)
+        for name in ("error", "forecast_var", "obs_var"):
+            scaled_close(getattr(passed, name)[i][seen], getattr(loop, name)[seen], 1e-10)
+        scaled_close(passed.log_density[i], loop.log_density, 1e-10)
+        assert_allclose(total[i], loop.log_density.sum(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("drift", DRIFTS)
+@pytest.mark.usefixtures("x64")
+def test_likelihood_and_smoother_are_the_dense_gaussian(drift: str):
+    y, case = case_of(3, drift)
+    model, dense = KalmanRegression(**case), dense_of(case)
+    assert_allclose(log_prob(model, y), dense.log_prob(y), rtol=1e-8)
+    mean, cov = dense.given(y)
+    rows = np.arange(TIME)
+    found = run_smooth(model, y)
+    scaled_close(found.mean, mean, 1e-8)
+    scaled_close(found.cov, cov[rows, :, rows], 1e-8)
+
+
+def dense_of(case: Case) -> reference.Dense:
+    return reference.dense(case, reference.increments(case))
+
+
+@pytest.mark.parametrize("drift", ["state_var", "state_discount"])
+@pytest.mark.usefixtures("x64")
+def test_a_night_of_m_bars_is_m_rows_without_an_observation(drift: str):
+    y, case = case_of(4, drift)
+    night = np.array([0, 3, 0, 0, 1, 0, 7, 0, 0, 2, 0])
+    for name in ("dt", "obs_factor"):
+        case.pop(name)
+    at = np.arange(TIME) + np.cumsum(night)
+    long: Case = {name: a for name, a in case.items() if name not in ("design", "observed")}
+    long.pop("gap_time")
+    total = at[-1] + 1
+    long["design"] = np.zeros((total, 2))
+    long["design"][at] = case["design"]
+    long["observed"] = np.zeros(total, bool)
+    long["observed"][at] = case["observed"]
+    stretched = np.zeros(total)
+    stretched[at] = y
+    case["gap_time"] = night.astype(float)
+    short, wide = KalmanRegression(**case), KalmanRegression(**long)
+    assert_allclose(log_prob(short, y), log_prob(wide, stretched), rtol=1e-12)
+    for run in (run_filter, run_smooth):
+        one, other = run(short, y), run(wide, stretched)
+        for part, whole in zip(*map(jax.tree.leaves, (one, other)), strict=True):
+            scaled_close(part, np.asarray(whole)[at], 1e-10)
+
+
+@NOISES
+@pytest.mark.usefixtures("x64")
+def test_closed_time_fades_no_variance_and_open_time_does(learnt: bool):
+    y, case = case_of(5, "state_var", learnt)
+    case["dt"] = np.full(TIME, 0.5)
+    longer = case | {"gap_time": case["gap_time"] + 4.0}
+    first, other = (run_filter(KalmanRegression(**one), y) for one in (case, longer))
+    if learnt:
+        assert_array_equal(first.dof, other.dof)
+        later = run_filter(KalmanRegression(**(case | {"dt": case["dt"] + 4.0})), y)
+        assert (later.dof < first.dof).any()
+    assert (other.forecast_var > first.forecast_var)[1:].all() or learnt
+
+
+@NOISES
+@pytest.mark.usefixtures("x64")
+def test_gradients_are_finite_differences(learnt: bool):
+    y, case = case_of(6, "state_var", learnt)
+    here = np.log(np.concatenate([case["gap_time"] + 0.5, case["obs_factor"]]))
+
+    @jax.jit
+    def score(logs):
+        time, factor = jnp.exp(logs[:TIME]), jnp.exp(logs[TIME:])
+        model = KalmanRegression(**(case | {"gap_time": time, "obs_factor": factor}))
+        return model.log_prob(y)
+
+    found = jax.jit(jax.grad(score))(here)
+    scaled_close(found, slope(lambda u: float(score(u)), here), 1e-7)
+    assert (np.abs(found[TIME:][case["observed"]]) > 0).all()
+    assert_array_equal(found[TIME:][~case["observed"]], 0)
+
+
+@pytest.mark.usefixtures("x64")
+def test_draws_and_moments_of_the_series_are_the_dense_gaussian():
+    _, case = case_of(7, "state_var", time=5)
+    case.pop("observed")
+    model, dense = KalmanRegression(**case), dense_of(case)
+    assert_allclose(model.mean, dense.mean, rtol=1e-8)
+    assert_allclose(model.variance, np.diagonal(dense.cov), rtol=1e-8)
+    count = 20_000
+    drawn = np.asarray(jax.jit(lambda m: m.sample(jax.random.key(0), (count,)))(model))
+    root = np.linalg.cholesky(dense.cov)
+    white = np.linalg.solve(root, (drawn - dense.mean).T)
+    within_standard_errors(white.mean(1) * np.sqrt(count))
+    spread = (white @ white.T / count - np.eye(5)) * np.sqrt(count / (1 + np.eye(5)))
+    within_standard_errors(spread)
+
+
+@pytest.mark.usefixtures("x64")
+def test_paths_are_drawn_from_the_dense_posterior():
+    y, case = case_of(8, "state_var", time=6)
+    model = KalmanRegression(**case)
+    mean, cov = dense_of(case).given(y)
+    count = 8_000
+    keys = jax.random.split(jax.random.key(1), count)
+    paths = np.asarray(jax.jit(jax.vmap(lambda key: model.sample_path(key, y)))(keys))
+    away, cov = (paths - mean).reshape(count, -1), cov.reshape(12, 12)
+    white = np.linalg.solve(np.linalg.cholesky(cov), away.T)
+    within_standard_errors(white.mean(1) * np.sqrt(count))
+    within_standard_errors(
+        (white @ white.T / count - np.eye(12)) * np.sqrt(count / (1 + np.eye(12)))
+    )
+
+
+@NOISES
+@pytest.mark.usefixtures("x64")
+def test_no_gaps_leave_the_same_program(learnt: bool):
+    """None costs nothing: nothing in the traced program stands for it."""
+    y, case = random_case(9, 2, "state_var", learnt=learnt)
+    zeros = case | {"gap_time": np.zeros(len(y)), "obs_factor": np.ones(len(y))}
+    programs = [
+        str(jax.make_jaxpr(KalmanRegression.log_prob)(KalmanRegression(**one), y))
+        for one in (case, zeros)
+    ]
+    assert len(programs[0]) < len(programs[1])
+    rows = KalmanRegression(**case).recursion(jnp.asarray(y))[0]
+    assert (rows.extra, rows.noise) == (None, None)
+    plain, other = (log_prob(KalmanRegression(**one), y) for one in (case, zeros))
+    assert_allclose(plain, other, rtol=1e-14)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_distribution_keeps_its_contract():
+    y, case = case_of(10, "state_var")
+    three = case | {"gap_time": case["gap_time"] * np.array([[0.0], [1.0], [3.0]])}
+    model = KalmanRegression(**three)
+    assert (model.batch_shape, model.event_shape) == ((3,), (TIME,))
+    found = log_prob(model, y)
+    for i in range(3):
+        alone = KalmanRegression(**(three | {"gap_time": three["gap_time"][i]}))
+        assert_allclose(found[i], log_prob(alone, y), rtol=1e-12)
+    leaves, kind = jax.tree.flatten(model)
+    assert_allclose(log_prob(jax.tree.unflatten(kind, leaves), y), found, rtol=0)
+    wide = KalmanRegression(**case).expand((2, 3))
+    assert wide.log_prob(y).shape == (2, 3)
+    with pytest.raises(ValueError, match=r"gap_time has shape \(3,\).* must end in \(11,\)"):
+        KalmanRegression.infer_shapes(design=(TIME, 2), gap_time=(3,))
+    with pytest.raises(ValueError, match="invalid obs_factor"):
+        KalmanRegression(**(case | {"obs_factor": np.zeros(TIME)}), validate_args=True)
+
+
+# --- data with a clock ------------------------------------------------------------------------
+
+CLOCK = Clock.hours(
+    "09:30",
+    "10:30",
+    zone="America/New_York",
+    days=range(7),
+    start="2024-01-01",
+    end="2024-03-01",
+)
+BARS, DAYS = 60, 10
+TRUTH = {"q": 0.2, "scale": 1e-3, "overnight": 60.0}
+
+
+def stamps(days: int = DAYS) -> pd.DatetimeIndex:
+    """Closes of one-minute bars, an hour a day."""
+    first = pd.date_range("2024-01-08 09:31", periods=BARS, freq="min")
+    return pd.DatetimeIndex([at + pd.Timedelta(days=n) for n in range(days) for at in first])
+
+
+def prices(
+    seed: int, overnight: float, *, noise: float = 1.0, days: int = DAYS, missing: float = 0.0
+) -> pd.DataFrame:
+    """A target whose level moves by `overnight` bars a night, in log prices."""
+    rng = np.random.default_rng(seed)
+    index = stamps(days)
+    first = np.arange(len(index)) % BARS == 0
+    first[0] = False
+    scale, worth = TRUTH["scale"], np.where(first, 1 + overnight, 1.0)
+    x = np.cumsum(rng.normal(0, 1e-3, len(index)) * np.sqrt(worth))
+    level = np.cumsum(rng.normal(0, scale * np.sqrt(TRUTH["q"]), len(index)) * np.sqrt(worth))
+    error = rng.normal(0, scale, len(index)) * np.sqrt(np.where(first, noise, 1.0))
+    frame = pd.DataFrame({"Y": np.exp(x + level + error), "X": np.exp(x)}, index)
+    frame.loc[rng.random(len(index)) < missing, "Y"] = np.nan
+    return frame
+
+
+def data_of(frame: pd.DataFrame, clock: Clock | None = CLOCK, **how: Any) -> HedgeData:
+    return HedgeData.from_prices(frame, target="Y", hedges=["X"], clock=clock, **how)
+
+
+def model_of(gaps: Gaps | None = Gaps(), **how: Any) -> Any:
+    """A static ratio beside a level that moves."""
+    priors = {"delta": {"beta": 0.0, "alpha": dist.Beta(1.0, 1.0)}}
+    return hedge_ratio_model(
+        **(priors | {"obs_scale": dist.LogNormal(np.log(1e-3), 0.5), "gaps": gaps} | how)
+    )
+
+
+def test_the_clock_counts_nights_and_a_cut_keeps_them_right():
+    frame = prices(0, 0.0, days=3)
+    frame.iloc[:2, 0] = frame.iloc[75, 1] = np.nan
+    data = data_of(frame)
+    dt, nights = np.ones(180), np.zeros(180)
+    dt[:3], nights[[60, 120]] = 0.0, 1.0
+    assert data.gap_names == ("overnight", "weekend")
+    assert_array_equal(data.dt, dt)
+    assert_array_equal(data.gaps[:, 0], nights)
+    assert_array_equal(data.gaps[:, 1], 0)
+    late = data.after(frame.index[60])
+    assert_array_equal(late.dt, np.r_[0.0, dt[61:]])
+    assert_array_equal(late.gaps[:, 0], np.r_[0.0, nights[61:]])
+    early = data.before(frame.index[100])
+    assert_array_equal(early.gaps, data.gaps[:100])
+    moves = data_of(frame, transform="return")
+    assert len(moves) == 179
+    assert_array_equal(moves.dt, np.r_[np.zeros(3), np.ones(176)])
+    assert_array_equal(moves.gaps[:, 0], nights[1:])
+    dropped = data_of(frame.drop(frame.index[[70, 71]]))
+    assert dropped.dt[70] == 3.0
+
+
+def test_without_a_clock_there_are_no_gaps():
+    data = data_of(prices(0, 0.0, days=2), None)
+    assert data.gaps.shape == (120, 0)
+    assert data.gap_names == ()
+    assert_array_equal(data.dt, np.r_[0.0, np.ones(119)])
+
+
+def test_a_model_without_gaps_takes_a_whole_table_as_if_there_were_no_clock():
+    frame, model = prices(0, 30.0, days=2), hedge_ratio_model(obs_scale=1e-3)
+    with_clock, without = (model.inputs(data_of(frame, clock)) for clock in (CLOCK, None))
+    assert with_clock.dt is None
+    assert with_clock.gaps is None
+    for one, other in zip(with_clock[:5], without[:5], strict=True):
+        assert_array_equal(one, other)
+
+
+def test_the_typical_move_is_that_of_one_bar():
+    wild, still = (data_of(prices(0, night)) for night in (10_000.0, 0.0))
+    model = hedge_ratio_model()
+    far, near = (float(model.inputs(data).typical_move) for data in (wild, still))
+    assert_allclose(far, near, rtol=0.05)
+    without = float(model.inputs(data_of(prices(0, 10_000.0), None)).typical_move)
+    assert without > 3 * near
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"bars": -1.0}, "bars is a NumPyro distribution or a number, 0 or more, not -1.0"),
+        ({"bars": dist.Normal(3.0, 1.0)}, "the prior on bars reaches below 0"),
+        ({"bars": dist.LogNormal(np.zeros(2), 1.0)}, r"has the shape \(2,\): state it for one"),
+        ({"noise": 0.0}, "noise is a NumPyro distribution or a number, positive, not 0.0"),
+        ({"noise": None}, "noise is a NumPyro distribution or a number, positive, not None"),
+        ({"bars": {}}, "the dict of bars names no kind"),
+        (
+            {"bars": {"overnight": "long"}},
+            "bars of overnight is a NumPyro distribution or a number",
+        ),
+        (
+            {"bars": {"night": 3}, "noise": {"weekend": 2}},
+            "night, noise for weekend: name the same",
+        ),
+    ],
+)
+def test_what_a_gap_cannot_be(given: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        Gaps(**given)
+
+
+def test_a_model_and_its_data_must_know_the_same_gaps():
+    frame = prices(0, 0.0, days=2)
+    data = data_of(frame)
+    with pytest.raises(ValueError, match=r"data of Y has no clock.*from_prices\(\.\.\., clock="):
+        model_of().inputs(data_of(frame, None))
+    with pytest.raises(ValueError, match="has a clock without closed periods"):
+        model_of().inputs(data_of(frame, Clock("1min")))
+    with pytest.raises(ValueError, match="Gaps names night, but the clock of the data knows overn"):
+        model_of(Gaps(bars={"night": 3.0})).inputs(data)
+    with pytest.raises(ValueError, match=r"gaps must be Gaps\(bars=\.\.\., noise=\.\.\.\) or None"):
+        model_of(3.0)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="clock must be a Clock"):
+        data_of(frame, "XNYS")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="fit_many has no clock"):
+        fit_many(HedgeData.all_pairs(frame), model_of(), progress=False)
+
+
+# --- the model --------------------------------------------------------------------------------
+
+
+def sites_of(model: Any, data: HedgeData) -> dict[str, Any]:
+    seeded = handlers.seed(model, jax.random.key(0))
+    return handlers.trace(seeded).get_trace(model.inputs(data))
+
+
+@pytest.mark.usefixtures("x64")
+def test_sites_are_sampled_where_there_is_a_prior_and_recorded_where_not():
+    data = data_of(prices(0, 0.0, days=3))
+    found = sites_of(model_of(Gaps(noise=dist.LogNormal(0.0, 0.5))), data)
+    for name in ("gap_bars", "gap_noise"):
+        assert found[name]["type"] == "sample"
+        assert found[name]["value"].shape == (2,)
+    usual = found["gap_bars"]["fn"]
+    unit = 177 + 2  # open bars after the first row, between two nights
+    drawn = np.array([3.0, 50.0])
+    expected = stats.lognorm(closed.GAP_LOG_SD, scale=closed.GAP_SHARE * unit / 2).logpdf(drawn)
+    assert_allclose(usual.log_prob(drawn), expected.sum())
+    fixed = sites_of(model_of(Gaps(bars=40)), data)
+    for name, value in (("gap_bars", 40.0), ("gap_noise", 1.0)):
+        assert fixed[name]["type"] == "deterministic"
+        assert_array_equal(fixed[name]["value"], [value, value])
+
+
+@pytest.mark.usefixtures("x64")
+def test_kinds_go_by_name_whatever_their_order():
+    data = data_of(prices(0, 0.0, days=3))
+    given = {"weekend": 7.0, "overnight": dist.LogNormal(3.0, 1.0)}
+    model = model_of(Gaps(bars=given, noise={"overnight": 2.0, "weekend": 3.0}))
+    assert closed.kinds(model.gaps, data) == ("weekend", "overnight")
+    assert_array_equal(model.inputs(data).gaps, data.gaps[:, ::-1])
+    found = sites_of(model, data)
+    assert found["gap_bars_overnight"]["type"] == "sample"
+    assert_array_equal(
+        found["gap_bars"]["value"], [7.0, float(found["gap_bars_overnight"]["value"])]
+    )
+    assert_array_equal(found["gap_noise"]["value"], [3.0, 2.0])
+
+
+@pytest.mark.parametrize("noise", ["constant", "discounted"])
+@pytest.mark.parametrize("drift", ["walk", "discount"])
+@pytest.mark.usefixtures("x64")
+def test_the_models_likelihood_is_the_textbook_loop(drift: str, noise: str):
+    data = data_of(prices(1, 20.0, days=3, missing=0.2))
+    how: dict[str, Any] = {"initial": Known([1.0, 0.0], np.diag([0.1, 1e-4]))}
+    if noise == "discounted":
+        how["noise"] = Discounted()
+    if drift == "discount":
+        how["drift"] = StateDiscount()
+    gaps = Gaps(noise=dist.LogNormal(0.0, 0.5))
+    model = hedge_ratio_model(gaps=gaps, obs_scale=1e-3, **how)
+    inputs = model.inputs(data)
+    draws = posterior.of_recursion(
+        {
+            "q": np.array([[0.01, 0.3], [0.05, 0.05]]),
+            "obs_scale": np.array([1e-3, 2e-3]),
+            "gap_bars": np.array([[25.0, 3.0], [4.0, 1.0]]),
+            "gap_noise": np.array([[1.7, 0.9], [0.6, 1.0]]),
+        }
+        | ({"variance_memory": np.array([15.0, 40.0])} if noise == "discounted" else {})
+    )
+    found = model.log_likelihood(inputs, **draws)
+    for i in range(2):
+        one = {name: value[i] for name, value in draws.items()}
+        case: Case = {"obs_var": one["obs_scale"] ** 2}
+        if drift == "walk":
+            case["state_var"] = one["q"] * case["obs_var"]
+        else:
+            p = (one["q"][0] + np.sqrt(one["q"][0] ** 2 + 4 * one["q"][0])) / 2
+            case["state_discount"] = 1 - p / (1 + p)
+        if noise == "discounted":
+            case |= {"variance_discount": 1 - 1 / one["variance_memory"], "variance_dof": 4.0}
+        loop = reference.loop(
+            inputs.y,
+            design=inputs.design,
+            initial_mean=inputs.start_mean,
+            initial_cov=inputs.start_cov,
+            observed=data.observed,
+            dt=data.dt,
+            gap_time=data.gaps @ one["gap_bars"],
+            obs_factor=np.prod(one["gap_noise"] ** data.gaps, axis=1),
+            **case,
+        )
+        assert_allclose(found[i], loop.log_density.sum(), rtol=1e-9)
+
+
+# --- what is inferred -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def nights() -> HedgeData:
+    return data_of(prices(2, TRUTH["overnight"]))
+
+
+@pytest.fixture(scope="module")
+def fitted(nights: HedgeData) -> Any:
+    return fit(nights, model_of(), method=ImportanceSampling())
+
+
+def grid(data: HedgeData, worth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log likelihood and log posterior over bars and (q, obs_scale); all of logarithms."""
+    model = model_of()
+    q, scale = np.exp(np.linspace(-4.0, 1.0, 25)), np.exp(np.linspace(-7.4, -6.5, 25))
+    qs, scales = (a.ravel() for a in np.meshgrid(q, scale, indexing="ij"))
+    with jax.enable_x64(True):
+        inputs = model.inputs(data)
+        given = {"q": np.stack([np.zeros_like(qs), qs], 1), "obs_scale": scales}
+        # one value of bars for all that goes with it
+        run = jax.jit(lambda bars: model.log_likelihood(inputs, gap_bars=bars[None], **given))
+        likelihood = np.array([run(np.array([bars, 1.0])) for bars in worth])
+    # of log q, where delta is uniform; of log scale and log bars
+    prior = stats.logistic.logpdf(np.log(qs)) + stats.norm(np.log(1e-3), 0.5).logpdf(np.log(scales))
+    middle = np.log(0.3 * data.dt.sum() / data.gaps.sum())
+    with np.errstate(divide="ignore"):
+        of_bars = stats.norm(middle, 1.5).logpdf(np.log(worth))
+    return likelihood, likelihood + prior + of_bars[:, None]
+
+
+def test_the_posterior_of_a_night_is_that_of_a_grid_and_covers_the_truth(nights, fitted):
+    axis = np.linspace(0.0, 8.0, 41)
+    _, height = grid(nights, np.exp(axis))
+    weights = np.exp(height - height.max())
+    assert weights[[0, -1]].max() < 1e-4  # the grid holds it all
+    mass = weights.sum(1) / weights.sum()
+    mean = float(mass @ axis)
+    sd = float(np.sqrt(mass @ (axis - mean) ** 2))
+    assert fitted.convergence()["pareto_k"] < 0.7
+    effective = fitted.convergence()["ess"]
+    assert effective > 400
+    drawn = np.log(fitted.tree["posterior"]["gap_bars"].sel(gap="overnight").values.ravel())
+    error = sd / np.sqrt(min(effective, drawn.size))
+    assert abs(drawn.mean() - mean) < 4.5 * error
+    assert (
+        abs(drawn.std() - sd) < 4.5 * error
+    )  # nearly normal: its error is that of the mean over 1.4
+    row = fitted.gaps().loc["overnight"]
+    assert row["bars_lower"] < TRUTH["overnight"] < row["bars_upper"]
+    assert row["crossed"] == DAYS - 1
+
+
+def test_a_kind_that_never_came_stays_at_its_prior(fitted):
+    drawn = np.log(fitted.tree["posterior"]["gap_bars"].sel(gap="weekend").values.ravel())
+    data = fitted.data
+    away = (drawn - np.log(0.3 * data.dt.sum() / data.gaps.sum())) / 1.5
+    effective = min(fitted.convergence()["ess"], away.size)
+    assert abs(away.mean()) * np.sqrt(effective) < 4.5
+    assert abs((away**2).mean() - 1) * np.sqrt(effective / 2) < 4.5
+    assert fitted.gaps().loc["weekend", "crossed"] == 0
+
+
+def test_nights_worth_nothing_are_not_excluded_where_there_are_none(nights):
+    worth = np.r_[0.0, np.exp(np.linspace(-3.0, 7.0, 21))]
+    calm = data_of(prices(3, 0.0))
+    best = {name: grid(data, worth)[0].max(1) for name, data in (("calm", calm), ("real", nights))}
+    # half the 95 % quantile of chi-square with one degree of freedom
+    assert best["calm"].max() - best["calm"][0] < stats.chi2(1).ppf(0.95) / 2
+    assert best["real"].max() - best["real"][0] > 10
+
+
+def test_the_noise_of_the_first_bar_is_found_under_a_learnt_variance():
+    truth = 16.0
+    data = data_of(prices(4, 0.0, noise=truth, days=20))
+    model = model_of(
+        Gaps(bars=0, noise={"overnight": dist.LogNormal(0.0, 2.0), "weekend": 1.0}),
+        noise=Discounted(dist.LogNormal(4.0, 0.5)),
+    )
+    found = fit(data, model, method=ImportanceSampling())
+    row = found.gaps().loc["overnight"]
+    assert found.convergence()["pareto_k"] < 0.7
+    assert row["noise_lower"] < truth < row["noise_upper"]
+    assert row["noise_upper"] / row["noise_lower"] < 20
+    assert (row["bars"], row["bars_upper"]) == (0, 0)
+
+
+# --- what a fit keeps -------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_tables_of_a_fit_are_those_of_the_distribution(nights, fitted):
+    tree, model = fitted.tree, fitted.model
+    held = tree["plug_in"].to_dataset().isel(noise_draw=0)
+    every = tree["posterior"].to_dataset()
+    for name in ("gap_bars",):
+        logs = np.log(fitted.tree["posterior"][name].values)
+        # the plug-in is the mean of the logarithm over all weighted draws, these are resampled ones
+        error = logs.std((0, 1)) / np.sqrt(fitted.convergence()["ess"])
+        assert (np.abs(np.log(held[name].values) - logs.mean((0, 1))) < 6 * error).all()
+    assert every["gap_bars"].dims == ("chain", "draw", "gap")
+    mixture = tree["mixture"].to_dataset()
+    inputs = model.inputs(nights)
+    law = model.regression(
+        inputs,
+        q=mixture["q"].values,
+        obs_scale=np.sqrt(mixture["obs_var"].values),
+        gap_bars=mixture["gap_bars"].values,
+    )
+    passed = law.filter(inputs.y)
+    assert_allclose(passed.error.mean(0), fitted.spread()["mean"].to_numpy(), rtol=1e-8, atol=1e-12)
+    var = passed.forecast_var.mean(0) + np.asarray(passed.error).var(0)
+    assert_allclose(np.sqrt(var), fitted.spread()["sd"].to_numpy(), rtol=1e-8)
+    scale = float(tree["constant_data"]["scale"][0])
+    smoothed = law.smooth(inputs.y).mean[..., 0].mean(0) / scale
+    assert_allclose(smoothed, fitted.hedge_ratio("smoothed")["mean"].to_numpy(), rtol=1e-8)
+    sds = fitted.spread()["sd"].to_numpy()
+    first = nights.gaps[:, 0] > 0
+    assert sds[first].min() > 2 * np.median(sds[~first])
+
+
+def test_a_fit_is_saved_and_read_whole(fitted, tmp_path):
+    path = tmp_path / "pair.nc"
+    fitted.save(path)
+    found = load(path)
+    assert found.data.clock == CLOCK
+    assert_array_equal(found.data.dt, fitted.data.dt)
+    assert_array_equal(found.data.gaps, fitted.data.gaps)
+    pd.testing.assert_frame_equal(found.gaps(), fitted.gaps())
+    pd.testing.assert_frame_equal(found.summary(), fitted.summary())
+    for kind in ("filtered", "smoothed"):
+        pd.testing.assert_frame_equal(found.hedge_ratio(kind), fitted.hedge_ratio(kind))
+    assert found.model.gaps == Gaps()
+    assert_array_equal(found.model.inputs(found.data).gaps, fitted.data.gaps)
+
+
+def test_a_model_with_gaps_is_written_and_read():
+    from kfmodels.model import saved as model_file
+
+    gaps = Gaps(bars={"weekend": 9, "overnight": dist.LogNormal(3.0, 1.0)}, noise=2.5)
+    read = model_file.from_json(model_file.to_json(model_of(gaps))).gaps
+    assert read is not None
+    assert (read.kinds, read.noise) == (("weekend", "overnight"), 2.5)
+    (_, fixed), (_, prior) = read.bars
+    assert fixed == 9
+    assert (float(prior.loc), float(prior.scale)) == (3.0, 1.0)
+
+
+def test_the_online_filter_is_told_what_gaps_are_worth(fitted, monkeypatch):
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("kfmodels.fitting.tree.OnlineFilter", lambda **named: given.update(named))
+    fitted.online()
+    held = fitted.tree["mixture"]["gap_bars"].values
+    assert given["gap_names"] == ("overnight", "weekend")
+    assert_array_equal(given["gap_bars"], held.T)
+    assert_array_equal(given["gap_noise"], np.ones((2, 64)))
+    fitted.online(draws=1)
+    assert_array_equal(given["gap_bars"], fitted.tree["plug_in"]["gap_bars"].values.T)
+    given.clear()
+    fixed = {"obs_scale": 1e-3, "delta": 0.1}
+    fit(fitted.data, hedge_ratio_model(**fixed), progress=False).online()
+    assert not given.keys() & {"gap_names", "gap_bars", "gap_noise"}
+
+
+def test_the_online_filter_goes_over_a_night_as_the_textbook_loop_does(nights):
+    memory, cut = 20.0, 150
+    model = hedge_ratio_model(
+        delta={"beta": 1e-4, "alpha": 0.2},
+        obs_scale=1e-3,
+        noise=Discounted(memory),
+        initial=Known([1.0, 0.0], np.diag([0.1, 1e-4])),
+        gaps=Gaps(bars=40, noise=2.0),
+    )
+    early = nights.before(nights.index[cut])
+    live = fit(early, model, progress=False).online()
+    where, inputs = model.coordinates(early), model.inputs(early)
+    crossed = nights.gaps.sum(1)
+    loop = reference.loop(
+        nights.y - where.offset,
+        design=where.design(nights.x),
+        initial_mean=inputs.start_mean,
+        initial_cov=inputs.start_cov,
+        obs_var=1e-6,
+        state_var=np.array([1e-4 / (1 - 1e-4), 0.25]) * 1e-6,
+        variance_discount=1 - 1 / memory,
+        variance_dof=4.0,
+        dt=nights.dt,
+        gap_time=40 * crossed,
+        obs_factor=2.0**crossed,
+    )
+    assert crossed[cut:200].any()
+    for t in range(cut, 200):
+        y, x = nights.prices.iloc[t]
+        gaps = dict(zip(nights.gap_names, nights.gaps[t].tolist(), strict=True))
+        tick = live.update(y=y, x=[x], at=nights.index[t], dt=nights.dt[t], gaps=gaps)
+        assert_allclose(tick.spread, loop.error[t], rtol=1e-8, atol=1e-12)
+        tail = loop.dof[t] / (loop.dof[t] - 2)
+        assert_allclose(tick.spread_sd, np.sqrt(loop.forecast_var[t] * tail), rtol=1e-8)
+
+
+def test_words_and_report_say_what_a_night_is_worth(fitted):
+    table = prior_and_posterior(fitted)
+    before = table.loc[("overnight", "gap_bars"), ("prior", "median")]
+    assert_allclose(np.log(before), np.log(0.3 * 599 / 9), atol=4 * 1.5 * 1.25 / np.sqrt(1000))
+    assert table.loc[("overnight", "gap_bars"), ("narrowed", "")] > 1.5
+    after = fitted.gaps().loc["overnight", "bars"]
+    assert table.loc[("overnight", "gap_bars"), ("posterior", "median")] == after
+    text = report.report(fitted)
+    assert f"overnight: worth {after:.3g} open bars" in text
+    assert "weekend: " in text
+    assert "none in these rows: this is the prior" in text

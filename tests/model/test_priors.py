@@ -1,0 +1,720 @@
+"""Priors as densities and as words, the coordinates they are sampled in, and what a file keeps."""
+
+import re
+from dataclasses import fields
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+from arviz_stats.base import array_stats
+from numpy.testing import assert_allclose, assert_array_equal
+from numpyro.infer.util import potential_energy
+from scipy import stats
+from scipy.integrate import quad
+from scipy.special import exp1, logit
+
+from kfmodels import (
+    NUTS,
+    Absolute,
+    Constant,
+    Diffuse,
+    Discounted,
+    HedgeData,
+    HedgeFit,
+    Horseshoe,
+    Known,
+    Memory,
+    Moves,
+    RandomWalk,
+    StateDiscount,
+    Weak,
+    Zero,
+    fit,
+    hedge_ratio_model,
+    load,
+)
+from kfmodels.data import datasets
+from kfmodels.fitting import passes as mixture
+from kfmodels.fitting import tree as trees
+from kfmodels.model import saved as model_file
+from kfmodels.model.assumptions import DIFFUSE
+from kfmodels.model.horseshoe import MEDIAN, LogSquaredHorseshoe
+from kfmodels.model.priors import memory_to_q, q_to_memory
+from kfmodels.sampling import nuts as inference
+from kfmodels.sampling import prior as priors
+from kfmodels.sampling import ridge
+from tests.unsampled import unsampled
+
+MOVES = Moves(0.05, low=0.01, high=0.2)
+DRAWS = 20_000
+STANDARD_ERRORS = 4.5
+"""Off by chance once in 150,000 looks; the seeds are fixed, so never twice differently."""
+SD90 = stats.norm.ppf(0.95)
+
+
+def frame() -> pd.DataFrame:
+    """Real prices, two rows of them with a gap."""
+    prices = datasets.stocks()[["KO", "PEP", "SPX"]].loc["2015":].iloc[:120].copy()
+    prices.iloc[40, 0] = prices.iloc[70, 1] = np.nan
+    return prices
+
+
+def pair(hedges: tuple[str, ...] = ("PEP",), transform: Any = "log", units=None) -> HedgeData:
+    prices = frame() * pd.Series({"KO": 1.0, "PEP": 1.0, "SPX": 1.0} | (units or {}))
+    return HedgeData.from_prices(prices, target="KO", hedges=hedges, transform=transform)
+
+
+TWO = ("PEP", "SPX")
+
+
+def prior_draws(model, data: HedgeData, count: int = DRAWS) -> dict[str, np.ndarray]:
+    with jax.enable_x64(True):
+        numbers = np.arange(count, dtype=np.uint32)
+        drawn = priors.draw(numbers, np.uint32(0), model.inputs(data), model=model)
+        return jax.device_get(drawn[1])
+
+
+def assert_share(hits: np.ndarray, expected: float):
+    """The share of True among independent draws, within a few binomial standard errors."""
+    error = np.sqrt(expected * (1 - expected) / len(hits))
+    assert abs(hits.mean() - expected) < STANDARD_ERRORS * error
+
+
+# -- the horseshoe ---------------------------------------------------------------------------------
+
+
+def log_density_of_horseshoe(u: Any) -> np.ndarray:
+    """log p(u) at u = log s^2, from p(s) = (2 pi^3)^(-1/2) e^x E1(x), x = s^2 / 2."""
+    u = np.asarray(u, float)
+    x = np.exp(u) / 2
+    near = np.minimum(x, 500.0)
+    far = np.maximum(x, 500.0)
+    scaled = np.log(exp1(near)) + near  # e^500 is still a number, e^710 is not
+    series = np.log((1 - 1 / far + 2 / far**2 - 6 / far**3) / far)  # next term: 24 / 500^4 = 4e-10
+    return -0.5 * np.log(2 * np.pi**3) + np.where(x < 500, scaled, series) + u / 2
+
+
+def share_of_horseshoe(low: float, high: float) -> float:
+    """Probability of low < u < high by quadrature, split where the density bends."""
+    ends = np.unique(np.clip([low, -40, -10, 0, 10, 40, high], low, high))
+    pieces = pairwise(ends)
+    return sum(
+        quad(lambda u: np.exp(log_density_of_horseshoe(u)), a, b, epsabs=1e-12)[0]
+        for a, b in pieces
+    )
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_horseshoe_has_the_density_of_the_exponential_integral():
+    u = np.linspace(-40, 6, 2001)
+    x = np.exp(u) / 2
+    by_scipy = -0.5 * np.log(2 * np.pi**3) + np.log(exp1(x)) + x + u / 2
+    assert_allclose(LogSquaredHorseshoe().log_prob(u), by_scipy, rtol=0, atol=1e-8)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_horseshoe_keeps_its_shape_far_out():
+    """Towards 0 the density of s grows like a logarithm, towards infinity it falls like 1 / s^2."""
+    law, constant = LogSquaredHorseshoe(), -0.5 * np.log(2 * np.pi**3)
+    u = np.linspace(10, 150, 281)
+    x = np.exp(u) / 2
+    # e^x E1(x) = (1 - 1/x + 2/x^2 - 6/x^3 ...) / x, and x > 1e4
+    above = constant + np.log1p(-1 / x + 2 / x**2) - np.log(x) + u / 2
+    assert_allclose(law.log_prob(u), above, rtol=0, atol=1e-8)
+    u = np.linspace(-300, -40, 261)
+    below = constant + np.log(-np.euler_gamma - u + np.log(2)) + u / 2  # E1(x) = -gamma - log x + x
+    assert_allclose(law.log_prob(u), below, rtol=0, atol=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_horseshoe_integrates_to_one_and_has_the_median_that_is_written_down():
+    law = LogSquaredHorseshoe()
+
+    def share(low: float, high: float) -> float:
+        nodes, weights = np.polynomial.legendre.leggauss(60)
+        ends = np.linspace(low, high, 81)
+        half = np.diff(ends)[:, None] / 2
+        u = ends[:-1, None] + half * (1 + nodes)
+        return float((np.exp(np.asarray(law.log_prob(u))) * half * weights).sum())
+
+    # the tails: e^-60 times 120 below, 0.25 e^-60 above
+    assert_allclose(share(-120, np.log(MEDIAN)) + share(np.log(MEDIAN), 120), 1.0, atol=1e-9)
+    # nine digits of the median are written down; the density of its logarithm is below 0.2
+    assert_allclose(share(-120, np.log(MEDIAN)), 0.5, atol=1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("u", [-12.0, -6.0, -3.0, np.log(MEDIAN), 1.0, 4.0, 8.0])
+def test_draws_of_the_horseshoe_have_its_distribution(u: float):
+    drawn = np.asarray(LogSquaredHorseshoe().sample(jax.random.key(3), (200_000,)))
+    assert_share(drawn < u, share_of_horseshoe(-120, u))
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_horseshoe_has_a_gradient_everywhere():
+    log_prob = LogSquaredHorseshoe().log_prob
+    u = np.append(np.linspace(-100, 100, 4001), np.log(2) + np.linspace(-1e-2, 1e-2, 9))
+    step = 1e-3  # error of a central difference: 2e-7 of truncation, 1e-10 of rounding
+    difference = (log_prob(u + step) - log_prob(u - step)) / (2 * step)
+    for gradient in (jax.vmap(jax.grad(log_prob))(u), jax.vmap(jax.jacfwd(log_prob))(u)):
+        assert np.isfinite(gradient).all()
+        assert_allclose(gradient, difference, rtol=0, atol=1e-6)
+
+
+def test_the_horseshoe_is_finite_in_single_precision():
+    log_prob = LogSquaredHorseshoe().log_prob
+    u = np.linspace(-100, 100, 2001, dtype=np.float32)
+    value, gradient = jax.vmap(jax.value_and_grad(log_prob))(u)
+    assert value.dtype == np.float32
+    assert np.isfinite(gradient).all()
+    assert_allclose(value, log_density_of_horseshoe(u), rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("bars", [2.0, 60.0, 1000.0])
+def test_half_of_a_horseshoe_forgets_more_slowly_than_its_bars(bars: float):
+    delta = np.asarray(Horseshoe(bars).on_delta().sample(jax.random.key(0), (DRAWS,)))
+    assert_share(q_to_memory(delta / (1 - delta)) > bars, 0.5)
+    u = np.linspace(-20, 8, 57)  # logit(delta) = log q = log(q of bars / median of s^2) + log s^2
+    found = Horseshoe(bars).on_delta().log_prob(1 / (1 + np.exp(-u)))
+    shift = np.log(1 / (bars * (bars - 1)) / MEDIAN)
+    jacobian = -u - 2 * np.log1p(np.exp(-u))
+    # 1 - delta is rounded: of e^8 it has lost four of sixteen digits
+    assert_allclose(found + jacobian, log_density_of_horseshoe(u - shift), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("other", "times", "more"),
+    [(Memory(60, low=15, high=250), 20, 100), (Memory(60, low=5, high=700), 200, 20)],
+)
+def test_a_horseshoe_believes_far_more_in_a_static_hedge(other: Memory, times: int, more: int):
+    """Mass on memories beyond `times` that of the median: `more` times that of a `Memory`."""
+    slow = np.log(memory_to_q(times * other.bars) / memory_to_q(other.bars))
+    by_memory = stats.norm.cdf(slow / other.log_q_sd)
+    by_horseshoe = share_of_horseshoe(-120, slow + np.log(MEDIAN))
+    assert by_horseshoe > more * by_memory
+    assert by_horseshoe < 0.2  # and is still no spike at static
+
+
+@pytest.mark.parametrize("bars", [1.0, 0.5, np.inf, np.nan])
+def test_a_horseshoe_needs_a_memory(bars: float):
+    text = f"Horseshoe needs a memory above 1 bar (and finite), not bars={bars}"
+    with pytest.raises(ValueError, match=re.escape(text)):
+        Horseshoe(bars)
+
+
+def test_the_posterior_under_a_horseshoe_is_that_of_a_fine_grid():
+    """Two parameters, log q and log obs_scale; the prior on the grid is SciPy's."""
+    truth = datasets.simulate(
+        120, memory=25, intercept_memory=np.inf, hedge_volatility=0.02, seed=4
+    )
+    data = HedgeData.from_prices(truth.prices, target="Y", hedges=["X1"])
+    model = hedge_ratio_model(delta={"beta": Horseshoe(60)}, intercept="static")
+    method = NUTS(warmup=500, draws=2000, chains=4)
+    fitted = fit(data, model, method=method, progress=False)
+    posterior = fitted.tree["posterior"]
+    drawn = np.stack(
+        [np.log(posterior["q"].values[..., 0]), np.log(posterior["obs_scale"].values)], -1
+    )
+
+    inputs = model.inputs(data)
+    middle = np.log(np.median(posterior["obs_scale"].values))
+    axes = [np.linspace(-50, 6, 225), middle + np.linspace(-0.6, 0.6, 49)]
+    u = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
+    with jax.enable_x64(True):
+        q = np.exp(u[:, :1]) * np.array([1.0, 0.0])
+        likelihood = model.log_likelihood(inputs, q=jnp.asarray(q), obs_scale=np.exp(u[:, 1]))
+    shift = np.log(memory_to_q(60.0) / MEDIAN)
+    guess = np.log(0.5 * float(inputs.typical_move))
+    log_p = np.asarray(likelihood) + log_density_of_horseshoe(u[:, 0] - shift)
+    log_p += stats.norm.logpdf(u[:, 1], guess, 1.5)
+    weights = np.exp(log_p - log_p.max())
+    weights /= weights.sum()
+    cube = weights.reshape(225, 49)
+    assert max(cube[0].sum(), cube[-1].sum(), cube[:, 0].sum(), cube[:, -1].sum()) < 1e-6
+    every_other = np.zeros((225, 49), bool)
+    every_other[::2, ::2] = True
+    coarse = weights * every_other.ravel() / weights[every_other.ravel()].sum()
+
+    centre = weights @ u
+    sd = np.sqrt(weights @ (u - centre) ** 2)
+    assert sd[0] > 0.3  # the question is not an empty one
+
+    def standard(v: np.ndarray) -> list[np.ndarray]:
+        one, two = np.moveaxis((v - centre) / sd, -1, 0)
+        return [one, two, one**2, two**2, one * two]
+
+    for answers, on_grid in zip(standard(drawn), standard(u), strict=True):
+        effective = float(array_stats.ess(answers, chain_axis=0, draw_axis=1))
+        assert effective > 400  # else the standard error is itself too uncertain
+        error = answers.std() / np.sqrt(effective)
+        assert abs(answers.mean() - weights @ on_grid) < 4 * error
+        assert (
+            abs(coarse @ on_grid - weights @ on_grid) < 0.1 * error
+        )  # the spacing does not matter
+
+
+# -- Moves -----------------------------------------------------------------------------------------
+
+
+def least_squares_on_changes(data: HedgeData) -> tuple[np.ndarray, float]:
+    """Size of every ratio, its standard error added in squares, and the sd of what is left over."""
+    y, x = np.diff(data.y[data.observed]), np.diff(data.x[data.observed], axis=0)
+    squares = np.linalg.inv(x.T @ x)
+    ratio = squares @ x.T @ y
+    left = ((y - x @ ratio) ** 2).mean()
+    return np.sqrt(ratio**2 + left * np.diagonal(squares)), float(np.sqrt(left))
+
+
+@pytest.mark.parametrize("transform", ["log", "level"])
+@pytest.mark.parametrize("hedges", [("PEP",), TWO])
+@pytest.mark.parametrize(
+    "prior", [Moves(0.05, low=0.0125, high=0.2), Moves(0.1, low=0.01, high=0.3, bars=63)]
+)
+def test_a_ratio_moves_as_far_as_the_prior_says(hedges, transform, prior: Moves):
+    """The width is that of both ends together: only where they are symmetric are they exact."""
+    data = pair(hedges, transform)
+    sites = prior_draws(hedge_ratio_model(delta={"beta": prior}), data)
+    size, _ = least_squares_on_changes(data)
+    width = np.log(prior.high / prior.low) / (2 * SD90)
+    for number in range(len(hedges)):
+        share = np.sqrt(prior.bars * sites["state_var"][:, number]) / size[number]
+        assert_share(share < prior.share, 0.5)
+        for end in (prior.low, prior.high):
+            assert_share(share < end, stats.norm.cdf(np.log(end / prior.share) / width))
+        inside = (share > prior.low) & (share < prior.high)
+        if np.isclose(prior.low * prior.high, prior.share**2):
+            assert_share(inside, 0.9)
+
+
+def test_several_hedges_move_independently_and_so_does_the_noise():
+    sites = prior_draws(
+        hedge_ratio_model(delta={"beta": Moves(0.05, low=0.01, high=0.2)}), pair(TWO)
+    )
+    logs = np.log(np.column_stack([sites["state_var"], sites["obs_scale"]]))
+    off = np.corrcoef(logs.T)[np.triu_indices(4, 1)]
+    # what the ratios move does not depend on the noise; what the intercept moves does (its q is given)
+    together = np.array([False, False, False, False, False, True])
+    assert np.abs(off[~together]).max() < STANDARD_ERRORS / np.sqrt(DRAWS)
+    assert off[together] > 0.1
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("transform", ["log", "level"])
+def test_the_prior_on_delta_follows_the_noise_beside_it(transform):
+    """log q is normal around 2 log(share |beta| s) - log(bars v)."""
+    data, prior = pair(TWO, transform), Moves(0.05, low=0.02, high=0.2, bars=10)
+    model = hedge_ratio_model(delta={"beta": prior})
+    size, left = least_squares_on_changes(data)
+    spread = data.x[data.observed].std(0)
+    obs_scale = left * np.array([0.01, 0.3, 1.0, 20.0])
+    delta = np.array([[1e-6, 1e-3], [1e-2, 0.3], [0.9, 1e-9], [0.5, 0.5]])
+    alpha = np.full(4, 0.5)
+    sites = {"delta_beta": delta, "delta_alpha": alpha, "obs_scale": obs_scale}
+    inputs = model.inputs(data)
+    found = priors.log_density(sites, inputs, model=model)
+    centre = 2 * np.log(0.05 * size * spread) - np.log(10 * obs_scale[:, None] ** 2)
+    each = stats.norm.logpdf(logit(delta), centre, 2 * np.log(0.2 / 0.02) / (2 * SD90))
+    assert_allclose(found["delta_beta"], each.sum(1), rtol=1e-10)
+    first = priors.log_density(sites, inputs, model=model, still=(1,))
+    assert_allclose(first["delta_beta"], each[:, 0], rtol=1e-10)
+
+
+def test_beside_a_discounted_variance_the_move_is_told_by_what_a_typical_bar_leaves():
+    data, prior = pair(), Moves(0.05, low=0.0125, high=0.2)
+    model = hedge_ratio_model(delta={"beta": prior}, noise=Discounted())
+    sites = prior_draws(model, data)
+    size, left = least_squares_on_changes(data)
+    assert_allclose(sites["obs_scale"], 0.5 * left, rtol=1e-10)
+    # of a one-bar move an intercept of that speed takes all but 1 / (1 + p)
+    level = sites["q"][:, -1]
+    noise = left / np.sqrt(1 + (level + np.sqrt(level**2 + 4 * level)) / 2)
+    move = np.sqrt(21 * sites["q"][:, 0]) * noise / data.x[data.observed].std()
+    assert_share(move / size[0] < 0.05, 0.5)
+    assert_share(move / size[0] < 0.2, 0.95)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_prior_on_delta_is_the_same_in_other_units():
+    """y in cents, x in units of seven: obs_scale follows y, and every density stays."""
+    model = hedge_ratio_model(delta={"beta": Moves(0.05, low=0.01, high=0.25)})
+    sites = {
+        "delta_beta": np.array([[1e-4], [0.03], [0.7]]),
+        "delta_alpha": np.array([0.2, 0.5, 0.9]),
+        "obs_scale": np.array([0.01, 0.1, 1.0]),
+    }
+    other = sites | {"obs_scale": 100 * sites["obs_scale"]}
+    here = pair(transform="level")
+    there = pair(transform="level", units={"KO": 100.0, "PEP": 1 / 7})
+    found = priors.log_density(sites, model.inputs(here), model=model)
+    again = priors.log_density(other, model.inputs(there), model=model)
+    assert set(found) == set(again) == {"delta_beta", "delta_alpha", "obs_scale"}
+    for name, values in found.items():
+        assert_allclose(again[name], values, rtol=0, atol=1e-10)
+    # without the other scale of the noise they are not: the comparison is not an empty one
+    left_behind = priors.log_density(sites, model.inputs(there), model=model)
+    assert np.abs(left_behind["delta_beta"] - found["delta_beta"]).max() > 1
+
+
+ORDER = (
+    "Moves needs 0 < low < share < high (finite), as shares of the ratio itself (0.05 is 5 %); got"
+)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Moves(0.05, low=0.1, high=0.2), f"{ORDER} low=0.1, share=0.05, high=0.2"),
+        (lambda: Moves(0.3, low=0.1, high=0.2), f"{ORDER} low=0.1, share=0.3, high=0.2"),
+        (lambda: Moves(0.1, low=0.0, high=0.2), f"{ORDER} low=0.0, share=0.1, high=0.2"),
+        (lambda: Moves(0.1, low=0.05, high=np.inf), f"{ORDER} low=0.05, share=0.1, high=inf"),
+        (lambda: Moves(0.1, low=0.05, high=0.2, bars=0), "Moves: bars must be positive, not 0"),
+        (lambda: Moves(0.1, low=0.05, high=0.2, bars=-5), "Moves: bars must be positive, not -5"),
+        (
+            lambda: hedge_ratio_model(delta={"alpha": MOVES}),
+            "it has no meaning for the intercept; use Memory there",
+        ),
+        (lambda: hedge_ratio_model(delta=MOVES), "no meaning for the intercept; use Memory there"),
+        (
+            lambda: hedge_ratio_model(delta={"beta": Absolute(MOVES)}),
+            "Moves says how far a hedge ratio goes, as a share of itself: it has no meaning for an "
+            "Absolute delta; use Memory there",
+        ),
+        (
+            lambda: hedge_ratio_model(delta={"beta": MOVES}, drift=StateDiscount()),
+            "StateDiscount has one memory for all that moves: say it as Memory(...), not as Moves(...)",
+        ),
+    ],
+)
+def test_moves_that_mean_nothing_are_refused(make, text: str):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        make()
+
+
+# -- straight coordinates --------------------------------------------------------------------------
+
+BOTH = frozenset({"delta_beta", "obs_scale"})
+SUBSETS = [frozenset(), frozenset({"delta_beta"}), frozenset({"obs_scale"}), BOTH]
+
+
+def unbent(free: np.ndarray) -> dict[str, Any]:
+    return {"delta_beta": free[:2], "delta_alpha": free[2], "obs_scale": free[3]}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("bent", SUBSETS, ids=lambda bent: "+".join(sorted(bent)) or "none")
+def test_bending_what_was_straightened_gives_it_back(bent: frozenset[str]):
+    random = np.random.default_rng(0)
+    for free in np.vstack([random.normal(0, 8, (200, 4)), np.full((2, 4), [[200.0], [-200.0]])]):
+        there = ridge.straight(unbent(jnp.asarray(free)), bent)
+        back = ridge.bend(there, bent)
+        for name, value in unbent(free).items():
+            assert_allclose(back[name], value, rtol=1e-12, atol=1e-12)
+            moved = name in bent and free[2] > -10  # an intercept that stands still shifts nothing
+            assert not moved or np.abs(there[name] - value).min() > 1e-3
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("bent", SUBSETS, ids=lambda bent: "+".join(sorted(bent)) or "none")
+@pytest.mark.parametrize("way", [ridge.straight, ridge.bend])
+def test_straightening_keeps_every_volume(way, bent: frozenset[str]):
+    def flat(free):
+        moved = way(unbent(free), bent)
+        return jnp.concatenate(
+            [moved["delta_beta"], moved["delta_alpha"][None], moved["obs_scale"][None]]
+        )
+
+    for free in np.random.default_rng(1).normal(0, 5, (20, 4)):
+        matrix = jax.jacfwd(flat)(jnp.asarray(free))
+        assert_allclose(np.linalg.det(matrix), 1.0, rtol=1e-12)
+        assert bent <= frozenset() or np.abs(matrix - np.eye(4)).max() > 1e-9
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("q", [1e-3, 0.1, 1.0, 30.0])
+def test_the_straight_scale_is_the_forecast_sd_of_a_level(q: float):
+    predicted = 1.0
+    for _ in range(3000):  # of a local level, relative to the noise
+        predicted = predicted / (predicted + 1) + q
+    forecast = predicted + 1
+    free = {"delta_beta": np.log([0.01, 0.2]), "delta_alpha": np.log(q), "obs_scale": np.log(0.03)}
+    there = ridge.straight({name: jnp.asarray(v) for name, v in free.items()}, BOTH)
+    assert_allclose(np.exp(2 * there["obs_scale"]), 0.03**2 * forecast, rtol=1e-12)
+    assert_allclose(np.exp(there["delta_beta"]), np.array([0.01, 0.2]) / forecast, rtol=1e-12)
+    assert there["delta_alpha"] == free["delta_alpha"]
+    memory = q_to_memory(q)
+    assert_allclose(forecast, memory / (memory - 1), rtol=1e-9)  # as the module says it
+
+
+BENT = {
+    "defaults": ({}, BOTH),
+    "a Memory for all": ({"delta": Memory(60, low=15, high=250)}, BOTH),
+    "a horseshoe": ({"delta": {"beta": Horseshoe(60)}}, BOTH),
+    "moves": ({"delta": {"beta": MOVES}}, BOTH),
+    "a Beta prior": ({"delta": dist.Beta(1.0, 9.0)}, BOTH),
+    "a prior on part of the line": ({"delta": {"beta": dist.Uniform(0.01, 0.5)}}, {"obs_scale"}),
+    "the intercept on part of the line": ({"delta": {"alpha": dist.Uniform(0.01, 0.5)}}, set()),
+    "a fixed ratio": ({"delta": {"beta": 1e-3}}, {"obs_scale"}),
+    "an absolute ratio": ({"delta": {"beta": Absolute(dist.Beta(1.0, 9.0))}}, {"obs_scale"}),
+    "all absolute": ({"delta": Absolute(dist.Beta(1.0, 9.0))}, set()),
+    "a fixed intercept": ({"delta": {"alpha": 0.5}}, set()),
+    "static": ({"intercept": "static"}, set()),
+    "none": ({"intercept": "none"}, set()),
+    "state discounting": ({"drift": StateDiscount()}, set()),
+    "log-normal noise": ({"obs_scale": dist.LogNormal(-5.0, 1.0)}, BOTH),
+    "uniform noise": ({"obs_scale": dist.Uniform(0.001, 0.1)}, {"delta_beta"}),
+    "a number for the noise": ({"obs_scale": 0.01}, {"delta_beta"}),
+    "a discounted variance": ({"noise": Discounted()}, {"delta_beta"}),
+    "the same with a free start": (
+        {"noise": Discounted(), "obs_scale": dist.LogNormal(-5.0, 1.0)},
+        BOTH,
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "bent"), BENT.values(), ids=BENT)
+def test_only_what_bends_with_the_intercept_is_straightened(options: dict, bent: set[str]):
+    assert hedge_ratio_model(**options).bent == bent
+
+
+@partial(jax.jit, static_argnames="model")
+def _energy(z, inputs, *, model):
+    return potential_energy(model, (inputs,), {}, z)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("options", "straightened"),
+    [({}, True), ({"intercept": "static"}, False)],
+)
+def test_the_sampler_starts_at_the_energy_of_the_model(options: dict, straightened: bool):
+    """It walks in other coordinates on the same landscape, and its draws come back as they were."""
+    model = hedge_ratio_model(**options)
+    inputs = model.inputs(pair())
+    z, sites = jax.device_get(
+        priors.draw(np.arange(3, dtype=np.uint32), np.uint32(1), inputs, model=model)
+    )
+    z = {name: value[2] for name, value in z.items()}
+    state = inference._start(z, np.array([0, 0], np.uint32), inputs, model=model, method=NUTS())
+    expected = _energy(z, inputs, model=model)
+    assert_allclose(state.potential_energy, expected, rtol=1e-10)
+    walked = max(float(np.abs(state.z[name] - z[name]).max()) for name in z)
+    assert (walked > 1e-3) == straightened
+    again = inference._constrain(
+        {name: v[None, None] for name, v in state.z.items()}, inputs, model=model
+    )
+    for name, value in sites.items():
+        assert_allclose(again[name][0, 0], value[2], rtol=1e-10)
+
+
+# -- densities in the tree -------------------------------------------------------------------------
+
+
+def total_density(fitted: HedgeFit, inferred: set[str]) -> np.ndarray:
+    tree: Any = fitted.tree
+    log_prior = tree["log_prior"].to_dataset()
+    assert set(log_prior.data_vars) == inferred
+    assert all(part.dims == ("chain", "draw") for part in log_prior.data_vars.values())
+    total = sum(part.values for part in log_prior.data_vars.values())
+    return total + tree["log_likelihood"]["y"].values
+
+
+@pytest.mark.filterwarnings("ignore:the noise of KO")  # ten draws are too few, and suffice here
+def test_prior_and_likelihood_are_the_two_parts_of_what_was_sampled():
+    method = NUTS(warmup=10, draws=10, chains=1)
+    fitted = fit(pair(TWO), method=method, progress=False)
+    total = total_density(fitted, {"delta_beta", "delta_alpha", "obs_scale"})
+    assert np.ptp(total) > 0.1
+    sampled: Any = fitted.tree["sample_stats"]
+    assert_allclose(total, sampled["lp"].values, rtol=1e-9, atol=1e-9)
+
+
+START = Known([0.5, 0.1, 1.0], np.diag([0.04, 0.01, 4.0]))
+STORED = {
+    "flat start": ({"initial": Diffuse()}, {"obs_scale"}),
+    "discounted": ({"noise": Discounted(), "delta": {"beta": MOVES}}, {"variance_memory"}),
+    "discounted, free and known start": (
+        {"noise": Discounted(), "obs_scale": dist.LogNormal(-5.0, 0.5), "initial": START},
+        {"variance_memory", "obs_scale"},
+    ),
+    # memories well above a bar, or rounding is multiplied by thousands a bar
+    "state discount": (
+        {"drift": StateDiscount(), "initial": START, "delta": Memory(60, low=30, high=250)},
+        {"obs_scale"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "others"), STORED.values(), ids=STORED)
+def test_the_stored_draws_give_their_densities_back(options: dict, others: set[str]):
+    """The likelihood by way of the stored noise draws, and the whole by way of NumPyro."""
+    fitted = unsampled(pair(TWO), draws=20, **options)
+    tree: Any = fitted.tree
+    posterior = tree["posterior"].to_dataset()
+    flat_start = isinstance(fitted.model.initial, Diffuse)
+    # a flat start of 1e10 times the noise leaves six of the sixteen digits
+    digits = 1e-6 if flat_start else 1e-9
+    if isinstance(fitted.model.drift, StateDiscount):  # grows a rounding by its factor every row
+        digits = 1e-8
+    stored = tree["log_likelihood"]["y"].values.ravel()
+    assert np.ptp(stored) > 0.5
+
+    inferred = {"delta_beta", "delta_alpha"} | others
+    if isinstance(fitted.model.drift, StateDiscount):
+        inferred -= {"delta_alpha"}
+    total = total_density(fitted, inferred).ravel()
+    with jax.enable_x64(True):
+        rows = trees.rows(tree, fitted.data)
+        found = np.asarray(mixture.log_likelihood(rows, trees.every_draw(tree)))
+        values = {k: posterior[k].values.reshape(40, *posterior[k].shape[2:]) for k in inferred}
+        z = {name: priors.to_free(name, jnp.asarray(value)) for name, value in values.items()}
+        inputs = fitted.model.inputs(fitted.data)
+        energies = _energies(z, inputs, model=fitted.model)
+    if flat_start:  # the exact diffuse likelihood leaves out the width of the start
+        obs_var = posterior["obs_scale"].values.ravel() ** 2
+        scales = trees.coordinates(tree).scales
+        found = found + 1.5 * np.log(DIFFUSE * obs_var) - np.log(scales).sum()
+    assert_allclose(found, stored, rtol=digits)
+    assert_allclose(total, -energies, rtol=max(digits, 1e-8))
+
+
+@partial(jax.jit, static_argnames="model")
+def _energies(z, inputs, *, model):
+    return jax.vmap(lambda one: potential_energy(model, (inputs,), {}, one))(z)
+
+
+# -- a model as text -------------------------------------------------------------------------------
+
+
+def parts(thing: Any) -> Any:
+    """Everything that makes a model what it is, in a form that can be compared."""
+    if isinstance(thing, dist.Distribution):
+        given = {name: float(getattr(thing, name)) for name in thing.arg_constraints}
+        return type(thing), given
+    if isinstance(thing, (np.ndarray, tuple, list)):
+        return [parts(inner) for inner in thing]
+    if hasattr(thing, "__dataclass_fields__"):
+        return type(thing), {
+            field.name: parts(getattr(thing, field.name)) for field in fields(thing)
+        }
+    return thing
+
+
+WRITTEN = {
+    "defaults": {},
+    "Memory": {"delta": Memory(60, low=15, high=250)},
+    "Moves": {"delta": {"beta": Moves(0.05, low=0.01, high=0.2, bars=5)}},
+    "Horseshoe": {"delta": {"beta": Horseshoe(60), "alpha": Horseshoe(3)}},
+    "numbers": {"delta": {"beta": [1e-3, 1e-2], "alpha": 0.25}, "obs_scale": 0.01},
+    "a NumPy number": {"delta": np.float64(0.1), "obs_scale": np.float64(0.02)},
+    "Absolute": {"delta": Absolute(1e-4)},
+    "Absolute of several": {"delta": {"beta": Absolute([1e-4, 1e-5]), "alpha": Absolute(0.0)}},
+    "Absolute of a prior": {"delta": Absolute(dist.Beta(1.0, 99.0))},
+    "Absolute of a Memory": {"delta": Absolute(Memory(60, low=15, high=250))},
+    "Constant": {"noise": Constant()},
+    "Discounted": {"noise": Discounted()},
+    "Discounted by a number": {"noise": Discounted(25, dof=7.5)},
+    "Discounted by a prior": {"noise": Discounted(dist.Uniform(5.0, 100.0))},
+    "RandomWalk": {"drift": RandomWalk()},
+    "StateDiscount": {"drift": StateDiscount()},
+    "Weak": {"initial": Weak(5.0)},
+    "Known": {"initial": Known([1.0, 0.0], [[1.0, 0.1], [0.1, 2.0]])},
+    "Diffuse": {"initial": Diffuse()},
+    "Zero": {"initial": Zero()},
+    "static": {"intercept": "static", "pivot": 0},
+    "none": {"intercept": "none"},
+    "pivots": {"pivot": [1.5, 2.5]},
+    "LogNormal": {"obs_scale": dist.LogNormal(-5.0, 0.7)},
+    "HalfNormal": {"obs_scale": dist.HalfNormal(0.01)},
+    "Gamma": {"obs_scale": dist.Gamma(2.0, 100.0)},
+    "Beta": {"delta": {"beta": dist.Beta(1.0, 9.0), "alpha": dist.Beta(0.5, 0.5)}},
+}
+
+
+@pytest.mark.parametrize("options", WRITTEN.values(), ids=WRITTEN)
+def test_a_model_is_read_as_it_was_written(options: dict):
+    model = hedge_ratio_model(**options)
+    text = model_file.to_json(model)
+    again = model_file.from_json(text)
+    assert parts(again) == parts(model)
+    assert model_file.to_json(again) == text
+    if "Known" not in text and "distribution" not in text:  # those have no equality of their own
+        assert again == model
+        assert hash(again) == hash(model)  # or a fit that was read would compile everything anew
+
+
+def test_the_comparison_of_models_sees_a_difference():
+    models = {name: parts(hedge_ratio_model(**options)) for name, options in WRITTEN.items()}
+    for name in ("Constant", "RandomWalk"):  # the defaults, written out
+        assert models.pop(name) == models["defaults"]
+    for name, model in models.items():
+        assert [other for other, held in models.items() if held == model] == [name]
+
+
+BEYOND_A_FILE = {
+    "transformed": (
+        dist.TransformedDistribution(dist.Normal(-4.0, 0.5), dist.transforms.ExpTransform()),
+        "TransformedDistribution",
+    ),
+    "truncated": (dist.TruncatedNormal(0.01, 0.01, low=0.001), "LeftTruncatedDistribution"),
+    "an array of one": (dist.HalfNormal(np.array([0.01])).to_event(1), "Independent"),
+}
+
+
+@pytest.mark.parametrize(("prior", "name"), BEYOND_A_FILE.values(), ids=BEYOND_A_FILE)
+def test_a_prior_that_a_file_cannot_hold_is_said_so_when_it_is_read(prior, name: str):
+    text = model_file.to_json(hedge_ratio_model(obs_scale=prior))
+    with pytest.raises(ValueError, match="which a file cannot hold") as caught:
+        model_file.from_json(text)
+    assert str(caught.value).startswith("the fit was made with the prior ")
+    assert name in str(caught.value)
+    cure = "use the fit before it is saved, or priors that are Memory, Moves, Horseshoe or a plain"
+    assert cure in str(caught.value)
+
+
+def saved(fitted: HedgeFit, folder: Path) -> HedgeFit:
+    fitted.save(folder / "fit.nc")
+    return load(folder / "fit.nc")
+
+
+def test_a_fit_without_its_file_keeps_a_prior_that_no_file_holds(tmp_path: Path):
+    prior = BEYOND_A_FILE["transformed"][0]
+    fitted = unsampled(pair(), obs_scale=prior)
+    assert fitted.model.obs_scale is prior
+    again = saved(fitted, tmp_path)
+    assert_array_equal(again.spread(), fitted.spread())  # everything else is there
+    with pytest.raises(ValueError, match="use the fit before it is saved"):
+        _ = again.model
+
+
+@pytest.fixture(scope="module")
+def fitted() -> HedgeFit:
+    start = Known([0.5, 1.0], np.eye(2))
+    scale = dist.Gamma(2.0, 100.0)
+    return unsampled(pair(), delta={"beta": MOVES}, initial=start, obs_scale=scale)
+
+
+def test_a_saved_fit_knows_its_model(fitted: HedgeFit, tmp_path: Path):
+    again = saved(fitted, tmp_path)
+    assert again.model is not fitted.model
+    assert parts(again.model) == parts(fitted.model)
+    assert_array_equal(again.model.inputs(pair()).start_cov, fitted.model.inputs(pair()).start_cov)
+
+
+def test_a_fit_in_an_older_format_is_refused(fitted: HedgeFit, tmp_path: Path):
+    tree: Any = fitted.tree.copy()
+    tree.attrs |= {"format_version": 1, "kfmodels_version": "0.0.9"}
+    trees.save(tree, tmp_path / "old.nc")
+    text = (
+        f"{tmp_path / 'old.nc'} was written by kfmodels 0.0.9 in an older format (1, this one reads "
+        f"{trees.FORMAT_VERSION}): fit the prices again"
+    )
+    with pytest.raises(ValueError, match=re.escape(text)):
+        load(tmp_path / "old.nc")

@@ -1,0 +1,719 @@
+"""`OnlineFilter`: the offline filter tick by tick, under the same draws; durable; unimpressed."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import logsumexp
+
+from kfmodels import (
+    NUTS,
+    Discounted,
+    HedgeData,
+    HedgeFit,
+    OnlineFilter,
+    StateDiscount,
+    fit,
+    hedge_ratio_model,
+)
+from kfmodels.data import datasets
+from kfmodels.fitting.passes import NoiseDraws, series
+from kfmodels.kalman import scan
+from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.kalman.step import DiscountedVariance, RandomWalk, Scale, State, predict
+from kfmodels.online.filter import Tick
+from tests.unsampled import unsampled
+
+TRAIN, ROWS = 40, 110
+HEDGES = ("SPX", "PEP")
+TRANSFORMS = ("log", "level", "return")
+MODELS = {
+    "random walk, constant": {},
+    "random walk, discounted": {"noise": Discounted()},
+    "state discount, constant": {"drift": StateDiscount()},
+    "state discount, discounted": {"drift": StateDiscount(), "noise": Discounted()},
+}
+
+
+def prices() -> pd.DataFrame:
+    """Real prices, with gaps in target, hedge and both, on either side of the training rows."""
+    table = datasets.stocks()[["KO", *HEDGES]].loc["2016":].iloc[: ROWS + 1].copy()
+    table.iloc[[20, TRAIN + 7], 0] = np.nan
+    table.iloc[[33, TRAIN + 11, TRAIN + 12], 2] = np.nan
+    table.iloc[TRAIN + 20] = np.nan
+    return table
+
+
+def pair(transform: str = "log", table: pd.DataFrame | None = None) -> HedgeData:
+    """The same number of rows under every transform: returns need one more price."""
+    table = prices() if table is None else table
+    table = table if transform == "return" else table.iloc[1:]
+    return HedgeData.from_prices(table, target="KO", hedges=HEDGES, transform=transform)
+
+
+def trained(data: HedgeData, rows: int = TRAIN, **options: Any) -> HedgeFit:
+    return unsampled(data.before(data.index[rows]), **options)
+
+
+def run(live: OnlineFilter, table: pd.DataFrame) -> list[Tick]:
+    return [live.update(y=row["KO"], x=row[list(HEDGES)], at=at) for at, row in table.iterrows()]
+
+
+def later(data: HedgeData, rows: int = TRAIN) -> pd.DataFrame:
+    return data.prices.iloc[rows:]
+
+
+# -- online = offline ------------------------------------------------------------------------------
+
+
+@jax.jit
+def offline(rows: scan.Series, draws: NoiseDraws) -> scan.Filtered:
+    return scan.filter(*draws.over(rows))
+
+
+def tables_of(ticks: list[Tick]) -> dict[str, np.ndarray]:
+    names = [*HEDGES, "alpha"]
+    return {
+        "mean": np.array([[*tick.beta.values(), tick.alpha] for tick in ticks]),
+        "given": np.array([[tick.sd_given_noise[name] for name in names] for tick in ticks]),
+        "total": np.array([[tick.sd_total[name] for name in names] for tick in ticks]),
+    } | {
+        name: np.array([getattr(tick, name) for tick in ticks])
+        for name in ("spread", "spread_sd", "z", "gain", "log_score", "effective_draws")
+    }
+
+
+def expected_of(fitted: HedgeFit, data: HedgeData, group: str, chosen: Any, rows: int) -> dict:
+    """The whole series under the draws of the fit, weighed by how they forecast from `rows` on."""
+    constant = fitted.tree["constant_data"]
+    pivot, scale = constant["pivot"].values, constant["scale"].values
+    x = np.column_stack([(data.x - pivot) / scale, np.ones(len(data))])
+    y = np.where(data.observed, data.y - float(constant["offset"]), 0.0)
+    held = fitted.tree[group].to_dataset().isel(noise_draw=chosen)
+    draws = NoiseDraws(**{k: held[k].values for k in NoiseDraws._fields if k in held})
+    with jax.enable_x64(True):
+        inputs = series(y, np.where(data.observed[:, None], x, 0.0), data.observed, data.dt)
+        passed = jax.device_get(offline(inputs, draws))
+
+    density = passed.log_density[rows:]
+    sums = np.cumsum(density, axis=0)
+    log_after = sums - logsumexp(sums, axis=1, keepdims=True)
+    log_before = np.vstack([np.full(sums.shape[1], -np.log(sums.shape[1])), log_after[:-1]])
+    after, before = np.exp(log_after), np.exp(log_before)
+
+    turn = np.diag(np.append(1 / scale, 1.0))
+    turn[-1, :-1] = -pivot / scale
+    mean = np.einsum("ij,tjk->tik", turn, passed.filtered.mean[rows:])
+    mean[:, -1] += float(constant["offset"])
+    cov = passed.filtered.cov[rows:] * passed.filtered_obs_var[rows:, None, None]
+    error, var = passed.error[rows:], (passed.var * passed.obs_var)[rows:]
+    if passed.dof is not None:  # the variance of a Student-t, not its squared scale
+        var = var * (1 + 2 / (passed.dof[rows:] - 2))
+        cov = cov * (1 + 2 / (passed.filtered_dof[rows:] - 2))[:, None, None]
+    cov = np.einsum("ij,tjlk,ml->timk", turn, cov, turn)
+    centre = (mean * after[:, None]).sum(-1)
+    # alpha is what is left of terms of this size
+    sizes = np.einsum("ij,tjk->tik", np.abs(turn), np.abs(passed.filtered.mean[rows:])).max((0, 2))
+    sizes[-1] += abs(float(constant["offset"]))
+    within = np.einsum("tiik,tk->ti", cov, after)
+    between = ((mean - centre[..., None]) ** 2 * after[:, None]).sum(-1)
+
+    spread = (error * before).sum(1)
+    spread_sd = np.sqrt(((var + (error - spread[:, None]) ** 2) * before).sum(1))
+    seen = data.observed[rows:]
+    gain = ((1 - 1 / passed.var[rows:]) * before).sum(1)
+    return {
+        "mean": (centre, sizes),
+        "given": np.sqrt(within),
+        "total": np.sqrt(within + between),
+        "spread": np.where(seen, spread, np.nan),
+        "spread_sd": np.where(seen, spread_sd, np.nan),
+        "z": np.where(seen, spread / spread_sd, np.nan),
+        "gain": np.where(seen, gain, 0.0),
+        "log_score": np.where(seen, logsumexp(density + log_before, axis=1), np.nan),
+        "effective_draws": 1 / (after**2).sum(1),
+    }
+
+
+def assert_close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    """To 1e-12 of the size of the column."""
+    assert found.keys() == expected.keys()
+    for name, column in expected.items():
+        assert not np.isinf(found[name]).any()
+        column, size = (
+            column if isinstance(column, tuple) else (column, np.nanmax(np.abs(column), 0))
+        )
+        assert_allclose(found[name] / size, column / size, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+def test_online_is_offline_at_every_row(options: dict, transform: str):
+    data = pair(transform)
+    fitted = trained(data, **options)
+    for draws, group, chosen in ((64, "mixture", slice(None)), (1, "plug_in", slice(None))):
+        live = fitted.online(draws=draws)
+        assert live.draws == draws
+        ticks = run(live, later(data))
+        assert_close(tables_of(ticks), expected_of(fitted, data, group, chosen, TRAIN))
+        assert_array_equal([tick.observed for tick in ticks], data.observed[TRAIN:])
+        assert not all(tick.observed for tick in ticks)
+
+
+@pytest.mark.parametrize("rows", [31, ROWS - 1])
+def test_online_is_offline_from_any_split_on(rows: int):
+    data = pair()
+    fitted = trained(data, rows)
+    live = fitted.online(draws=10)
+    first = live.state()
+    filtered = fitted.tree["mixture"]["q"].values  # one of each tenth of the 64
+    chosen = ((np.arange(10) + 0.5) * 6.4).astype(int)
+    assert len(filtered) == 64
+    ticks = run(live, later(data, rows))
+    assert_close(tables_of(ticks), expected_of(fitted, data, "mixture", chosen, rows))
+    assert (live.at, live.until) == (data.last_date, data.index[rows - 1])
+    assert not np.allclose(first["mean"], live.state()["mean"])
+
+
+def test_before_the_first_tick_it_stands_where_the_tables_end():
+    fitted = trained(pair())
+    state, last = fitted.online().state(), fitted.tree["filtered"].isel(time=-1)
+    assert_allclose(state["mean"], last["mean"], rtol=1e-12)
+    assert_allclose(state["cov"], last["cov"], rtol=1e-10)
+    assert_allclose(
+        np.sqrt(state["cov_given_noise"].diagonal()), last["sd_given_noise"], rtol=1e-10
+    )
+
+
+def test_a_longer_gap_is_several_bars_at_once():
+    """dt = 3 is two missing rows and then this one."""
+    data = pair()
+    one, two = (trained(data, noise=Discounted(), drift=StateDiscount()).online() for _ in range(2))
+    row = later(data).iloc[0]
+    for _ in range(2):
+        two.update(y=math.nan, x=[math.nan] * 2)
+    a = one.update(y=row["KO"], x=row[list(HEDGES)], dt=3.0)
+    b = two.update(y=row["KO"], x=row[list(HEDGES)])
+    for name in ("spread", "spread_sd", "gain", "log_score", "alpha"):
+        assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-12)
+    assert_allclose(one.state()["cov"], two.state()["cov"], rtol=1e-12)
+
+
+# -- one tick --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=TRANSFORMS)
+def fitted(request: pytest.FixtureRequest) -> HedgeFit:
+    return trained(pair(request.param), noise=Discounted())
+
+
+@pytest.fixture
+def live(fitted: HedgeFit) -> OnlineFilter:
+    return fitted.online()
+
+
+def next_row(fitted: HedgeFit, ahead: int = 0) -> tuple[pd.Timestamp, float, list[float]]:
+    data = pair(fitted.data.transform)
+    row = later(data).iloc[ahead]
+    return later(data).index[ahead], float(row["KO"]), row[list(HEDGES)].tolist()
+
+
+def snapshot(live: OnlineFilter) -> str:
+    """All that the filter will ever use, to the last bit: what it would save."""
+    return json.dumps(live.to_json())
+
+
+def test_the_forecast_before_a_tick_is_what_the_tick_is_judged_by(fitted, live):
+    at, y, x = next_row(fitted)
+    before = snapshot(live)
+    fair = live.forecast(x=x)
+    assert snapshot(live) == before
+    tick = live.update(y=y, x=x, at=at)
+    transform, last = fitted.data.transform, fitted.data.prices.iloc[-1]["KO"]
+    to = {"log": math.log, "level": float, "return": lambda price: price / last - 1}[transform]
+    assert_allclose(tick.spread, to(y) - fair.mean, rtol=1e-9, atol=1e-14)
+    assert_allclose(tick.spread_sd, fair.sd, rtol=1e-12)
+    assert_allclose(tick.z, tick.spread / tick.spread_sd, rtol=1e-12)
+    assert_allclose(to(fair.price), fair.mean, rtol=1e-9, atol=1e-12)
+    assert_allclose(to(fair.upper) - fair.mean, 1.6448536269514722 * fair.sd, rtol=1e-9)
+    assert_allclose(to(fair.lower) - fair.mean, -1.6448536269514722 * fair.sd, rtol=1e-9)
+    assert (tick.spread > 0) == (y > fair.price)
+
+
+def test_a_forecast_further_ahead_is_wider(live, fitted):
+    _, _, x = next_row(fitted)
+    assert live.forecast(x=x, dt=5.0).sd > live.forecast(x=x).sd
+    assert live.forecast(x=x, dt=5.0).price == pytest.approx(live.forecast(x=x).price)
+
+
+def test_after_a_long_silence_a_forecast_still_has_a_variance(fitted, live):
+    """Fading stops at three degrees of freedom: with none left every tick would pass for ordinary."""
+    at, y, x = next_row(fitted)
+    assert np.isfinite(live.forecast(x=x, dt=1000.0).sd)
+    for _ in range(40):
+        live.update(y=math.nan, x=x)
+    assert live._stand.scale.dof.min() == 3.0
+    tick = live.update(y=y, x=x, at=at)
+    assert np.isfinite(tick.spread_sd)
+    assert tick.z != 0
+
+
+def test_prices_may_come_by_name_in_any_order(fitted):
+    at, y, x = next_row(fitted)
+    spx, pep = x
+    one = fitted.online().update(y=y, x=x, at=at)
+    for other in (
+        {"PEP": pep, "SPX": spx, "GOLD": 1.0},
+        np.array(x),
+        tuple(x),
+        pd.Series({"PEP": pep, "SPX": spx}),
+    ):
+        assert fitted.online().update(y=y, x=other, at=at) == one
+    assert fitted.online().forecast(x={"PEP": pep, "SPX": spx}) == fitted.online().forecast(x=x)
+
+
+@pytest.mark.parametrize("missing", ["target", "one hedge", "both"])
+def test_nan_is_not_observed(fitted, live, missing: str):
+    at, y, x = next_row(fitted)
+    y = y if missing == "one hedge" else math.nan
+    x = x if missing == "target" else [math.nan, x[1]]
+    before = live.state()
+    tick = live.update(y=y, x=x, at=at)
+    assert not tick.observed
+    for value in (tick.spread, tick.spread_sd, tick.z, tick.log_score):
+        assert math.isnan(value)
+    assert tick.gain == 0
+    after = live.state()
+    assert_array_equal(after["mean"], before["mean"])
+    assert (after["cov_given_noise"].diagonal() > before["cov_given_noise"].diagonal()).all()
+    assert live.at == at
+    assert_allclose(live.weights, 1 / 64, rtol=1e-12)
+
+
+def test_returns_reach_back_over_a_gap_to_the_last_complete_row():
+    data = pair("return")
+    live, table = trained(data).online(), later(data)
+    last = data.prices.iloc[TRAIN - 1]
+    live.update(y=math.nan, x=[1.0, 1.0])  # a print of the hedges alone is no row
+    row = table.iloc[0]
+    fair = live.forecast(x=row[list(HEDGES)])
+    tick = live.update(y=row["KO"], x=row[list(HEDGES)])
+    assert_allclose(fair.mean + tick.spread, row["KO"] / last["KO"] - 1, rtol=1e-9)
+    assert_allclose(fair.price, last["KO"] * (1 + fair.mean), rtol=1e-12)
+
+
+def test_the_weights_are_the_posterior_of_the_draws(fitted, live):
+    data = pair(fitted.data.transform)
+    ticks = run(live, later(data))
+    assert_allclose(live.weights.sum(), 1.0, rtol=1e-12)
+    assert_allclose(np.exp(live._stand.log_weights), live.weights, rtol=1e-15)
+    effective = [tick.effective_draws for tick in ticks]
+    assert all(1 <= draws <= 64 * (1 + 1e-12) for draws in effective)
+    assert effective[-1] < effective[0] < 64  # the prior's draws are soon told apart
+    assert_allclose(effective[-1], 1 / (live.weights**2).sum(), rtol=1e-12)
+    assert all(t.sd_total[h] >= t.sd_given_noise[h] for t in ticks for h in HEDGES)
+
+
+def test_a_plug_in_has_one_draw_and_no_doubt_about_the_noise(fitted):
+    live = fitted.online(draws=1)
+    at, y, x = next_row(fitted)
+    tick = live.update(y=y, x=x, at=at)
+    assert tick.effective_draws == 1
+    assert tick.sd_total == tick.sd_given_noise
+    assert_array_equal(live.weights, [1.0])
+
+
+# -- errors leave no trace -------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy says when a price overflows; so do we
+def test_an_error_changes_nothing(fitted, live):
+    at, y, x = next_row(fitted)
+    live.update(y=y, x=x, at=at)
+    before, now = snapshot(live), next_row(fitted, 1)[0]
+    wrong: list[tuple[dict, str]] = [
+        ({"y": math.inf}, "KO has the price inf"),
+        ({"x": [math.inf, x[1]]}, "SPX has the price inf"),
+        ({"x": [x[0], -math.inf]}, "PEP has the price -inf"),
+        ({"x": x[:1]}, "x has 1 prices, but there are 2 hedges: SPX, PEP"),
+        ({"x": [*x, 1.0]}, "x has 3 prices"),
+        ({"x": {"SPX": x[0]}}, "no price of PEP in x"),
+        ({"dt": -1.0}, "dt is the number of bars since the last row, 0 or more, not -1.0"),
+        ({"dt": math.nan}, "dt is the number of bars"),
+        ({"at": at}, "is not later than the last one"),
+        ({"at": at - pd.Timedelta("1D")}, "ticks come in order, each once"),
+        ({"at": "no date"}, "no date"),
+        ({"at": now.tz_localize("UTC")}, "is a time with a time zone"),
+        ({"at": 7}, "is a number"),
+        ({"y": 1e300, "x": [1e300, 1e-300]}, "pass NaN for bad prints"),
+    ]
+    if fitted.data.transform != "level":
+        wrong += [({"y": 0.0}, "KO has the price 0"), ({"x": [-3.0, x[1]]}, "SPX has the price -3")]
+    if fitted.data.transform == "log":
+        wrong.pop(13)  # logs make any price an ordinary number
+    for change, text in wrong:
+        with pytest.raises(ValueError, match=text):
+            live.update(**({"y": y, "x": x, "at": now} | change))
+        assert snapshot(live) == before
+    for change in ({"x": [math.nan, x[1]]}, {"x": [math.inf, x[1]]}, {"x": x, "dt": -1.0}):
+        with pytest.raises(ValueError, match="SPX|dt"):
+            live.forecast(**change)
+        assert snapshot(live) == before
+    assert live.update(y=y, x=x, at=now).observed
+
+
+NEW_YORK = pd.Timestamp("2024-03-01 16:00", tz="America/New_York")
+TIMES = {
+    "timestamps": (pd.Timestamp("2024-03-01"), pd.Timestamp("2024-03-02")),
+    "nanoseconds": (pd.Timestamp(1709251200000000001), pd.Timestamp(1709251200000000002)),
+    "dates": (pd.Timestamp("2024-03-01").date(), pd.Timestamp("2024-03-02").date()),
+    "text": ("2024-03-01", "2024-03-01T00:01"),
+    "numpy": (np.datetime64("2024-03-01"), np.datetime64("2024-03-02")),
+    "numbers": (11, 12),
+    "numpy numbers": (np.int64(11), np.int64(12)),
+    "one zone": (NEW_YORK, NEW_YORK + pd.Timedelta("1min")),
+    "two zones": (NEW_YORK, pd.Timestamp("2024-03-01 21:01", tz="UTC")),
+    "a clock set forward": (
+        pd.Timestamp("2024-03-10 01:59", tz="America/New_York"),
+        pd.Timestamp("2024-03-10 03:00", tz="America/New_York"),
+    ),
+}
+
+
+def plain_filter() -> OnlineFilter:
+    """A filter of one hedge that was never fitted and has no time yet."""
+    from kfmodels import KalmanOLS
+
+    return KalmanOLS(np.empty((0, 2)))._filter
+
+
+@pytest.mark.parametrize(("first", "second"), TIMES.values(), ids=TIMES)
+def test_time_goes_forward(first: Any, second: Any):
+    live = plain_filter()
+    live.update(y=1.0, x=[1.0], at=second)
+    for early in (first, second):
+        with pytest.raises(ValueError, match="is not later than the last one"):
+            live.update(y=1.0, x=[1.0], at=early)
+    live = plain_filter()
+    live.update(y=1.0, x=[1.0], at=first)
+    assert live.update(y=1.0, x=[1.0], at=second).at == second
+
+
+@pytest.mark.parametrize(("first", "second"), TIMES.values(), ids=TIMES)
+def test_time_goes_forward_after_a_reload_too(first: Any, second: Any, tmp_path: Path):
+    live = plain_filter()
+    live.update(y=1.0, x=[1.0], at=first)
+    live.save(tmp_path / "live.json")
+    live = OnlineFilter.load(tmp_path / "live.json")
+    live.update(y=1.0, x=[1.0], at=second)
+    with pytest.raises(ValueError, match="is not later than the last one"):
+        live.update(y=1.0, x=[1.0], at=first)
+
+
+@pytest.mark.parametrize("second", [NEW_YORK, NEW_YORK.isoformat(), 5])
+def test_times_of_two_kinds_do_not_mix(second: Any):
+    live = plain_filter()
+    live.update(y=1.0, x=[1.0], at=pd.Timestamp("2024-01-01"))
+    with pytest.raises(ValueError, match="the one before.*was a time without a time zone"):
+        live.update(y=1.0, x=[1.0], at=second)
+    live = plain_filter()
+    live.update(y=1.0, x=[1.0], at=second)
+    with pytest.raises(ValueError, match="is a time without a time zone.*use one kind"):
+        live.update(y=1.0, x=[1.0], at="2030-01-01")
+
+
+def test_ticks_without_a_time_are_taken_as_they_come():
+    live = plain_filter()
+    for _ in range(3):
+        assert live.update(y=1.0, x=[1.0]).at is None
+    assert live.update(y=1.0, x=[1.0], at=3).at == 3
+    assert live.update(y=1.0, x=[1.0]).at == 3
+
+
+# -- the file --------------------------------------------------------------------------------------
+
+
+def test_saving_and_loading_at_every_tick_changes_not_a_bit(fitted, tmp_path: Path):
+    data = pair(fitted.data.transform)
+    straight, broken = fitted.online(), fitted.online()
+    path = tmp_path / "live.json"
+    for at, row in later(data).iterrows():
+        broken.save(path)
+        broken = OnlineFilter.load(path)
+        arguments = {"y": row["KO"], "x": row[list(HEDGES)], "at": at}
+        one, two = straight.update(**arguments), broken.update(**arguments)
+        assert repr(one) == repr(two)  # repr writes every bit, and NaN like NaN
+    assert snapshot(straight) == snapshot(broken)
+    assert [p.name for p in tmp_path.iterdir()] == ["live.json"]
+
+
+CONTINUE = """
+import json, os, signal, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"jax", "jaxlib", "numpyro", "pandas", "xarray", "arviz", "scipy"}:
+            raise ImportError(f"{name} is not installed in a trading process")
+
+sys.meta_path.insert(0, Blocked())
+from kfmodels import OnlineFilter
+
+
+path, ticks, die = sys.argv[1], json.load(open(sys.argv[2])), sys.argv[3] == "die"
+live = OnlineFilter.load(path)
+for at, y, x in ticks:
+    tick = live.update(y=y, x=x, at=at)
+    print(repr(tick), flush=True)
+live.save(path)
+assert not {"jax", "numpyro", "pandas"} & set(sys.modules)
+if die:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_goes_on_in_another_that_has_no_jax(fitted, tmp_path: Path):
+    data, path, script = pair(fitted.data.transform), tmp_path / "live.json", tmp_path / "go_on.py"
+    script.write_text(CONTINUE)
+    live = fitted.online()
+    live.save(path)
+    # a process without pandas dates its ticks with text
+    rows = [
+        (str(at), float(row["KO"]), row[list(HEDGES)].tolist())
+        for at, row in later(data).iterrows()
+    ]
+    printed = []
+    for number, (part, how) in enumerate(((rows[:30], "die"), (rows[30:], "live"))):
+        ticks = tmp_path / f"ticks{number}.json"
+        ticks.write_text(json.dumps(part))
+        done = subprocess.run(
+            [sys.executable, str(script), str(path), str(ticks), how],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        assert done.stderr == ""
+        assert done.returncode == (-signal.SIGKILL if how == "die" else 0)
+        printed += done.stdout.splitlines()
+    expected = [repr(live.update(y=y, x=x, at=at)) for at, y, x in rows]
+    assert printed == expected
+    assert snapshot(OnlineFilter.load(path)) == snapshot(live)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(fitted, tmp_path: Path, monkeypatch):
+    path = tmp_path / "live.json"
+    live = fitted.online()
+    live.save(path)
+    before = path.read_text()
+    nan = fitted.online()
+    nan.last_prices = nan.last_prices * np.nan  # JSON has no NaN
+    with pytest.raises(ValueError, match="JSON"):
+        nan.save(path)
+    assert path.read_text() == before
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    live.update(y=math.nan, x=[math.nan] * 2)
+    for name in ("replace", "fsync"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, full)
+            with pytest.raises(OSError, match="no space left"):
+                live.save(path)
+        assert path.read_text() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["live.json"]
+
+
+def test_other_files_are_refused(fitted, tmp_path: Path):
+    path = tmp_path / "live.json"
+    for content in ("hello", "[1, 2]", '{"format": "something else"}', "\x00\x01"):
+        path.write_text(content)
+        with pytest.raises(ValueError, match="live.json is not a saved online filter"):
+            OnlineFilter.load(path)
+    path.write_bytes(b"\x89HDF\r\n\x1a\n\xff\xfe")
+    with pytest.raises(ValueError, match="is not a saved online filter"):
+        OnlineFilter.load(path)
+    fitted.online().save(path)
+    whole = path.read_text()
+    path.write_text(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="is not a saved online filter"):
+        OnlineFilter.load(path)
+    path.write_text(json.dumps(json.loads(whole) | {"version": 99}))
+    with pytest.raises(ValueError, match=r"newer kfmodels \(format 99, this one reads up to 1\)"):
+        OnlineFilter.load(path)
+    with pytest.raises((ValueError, FileNotFoundError)):
+        OnlineFilter.load(tmp_path / "nothing.json")
+
+
+def test_a_tick_is_a_record_that_nobody_changes(fitted, live):
+    at, y, x = next_row(fitted)
+    tick = live.update(y=y, x=x, at=at)
+    with pytest.raises(AttributeError):
+        tick.z = 0.0
+    assert set(tick.beta) == set(HEDGES)
+    assert set(tick.sd_total) == set(tick.sd_given_noise) == {*HEDGES, "alpha"}
+
+
+def test_two_filters_of_one_fit_do_not_share_a_state(fitted):
+    one, two = fitted.online(), fitted.online()
+    before = snapshot(two)
+    at, y, x = next_row(fitted)
+    one.update(y=y, x=x, at=at)
+    assert snapshot(two) == before
+    assert snapshot(fitted.online()) == before
+
+
+# -- anything that is a number ---------------------------------------------------------------------
+
+
+class Start:
+    """A filter to be made anew for each example."""
+
+    def __init__(self, transform: str, noise: str) -> None:
+        options = {"noise": Discounted()} if noise == "discounted" else {}
+        self.name, self.fitted = f"{transform}, {noise}", trained(pair(transform), **options)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@pytest.fixture(scope="module")
+def starts() -> dict[tuple[str, str], Start]:
+    return {(t, n): Start(t, n) for t in TRANSFORMS for n in ("constant", "discounted")}
+
+
+def held(live: OnlineFilter) -> list[Any]:
+    scale = () if live._stand.scale is None else live._stand.scale
+    return [
+        *live._mixture.state(live._stand),
+        *scale,
+        live._stand.log_weights,
+        live.weights,
+        live.last_prices,
+    ]
+
+
+def digits_at_stake(live: OnlineFilter, row: np.ndarray, dt: float) -> np.ndarray:
+    """Forward error bound of one update of each draw's covariance, in the 2-norm.
+
+    P' = P - (P h)(P h)' / S: P h is known to n eps |P| |h| and S to n eps |P| |h|^2, so that P' is
+    known to a few n eps |P| (1 + |P| |h|^2 / S). At a print 1e7 times too high that is not nothing.
+    """
+    wide = predict(live._mixture.state(live._stand), live._mixture.drift, dt).cov
+    values = live._legs.values(row.tolist(), live.last_prices) if usable(live, row) else None
+    if values is None:
+        return np.zeros(live.draws)
+    design = live.coordinates.design(np.array(values[1:]))
+    size = np.linalg.norm(np.moveaxis(wide, -1, 0), 2, axis=(1, 2))
+    var = np.einsum("i,ijk,j->k", design, wide, design) + 1
+    share = size * (design @ design) / np.maximum(var, 1)
+    return 8 * len(design) * np.finfo(float).eps * size * (1 + share)
+
+
+def usable(live: OnlineFilter, row: np.ndarray) -> bool:
+    return bool(np.isfinite(row).all()) and (live.transform == "level" or bool((row > 0).all()))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy says when a price overflows; so do we
+@pytest.mark.parametrize("noise", ["constant", "discounted"])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@settings(
+    deadline=None,
+    max_examples=10,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    odd=st.lists(st.floats(allow_infinity=False), min_size=1, max_size=20),
+    share=st.floats(0.01, 1.0),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_no_price_breaks_the_state(
+    starts, transform: str, noise: str, odd, share: float, seed: int
+):
+    """300 ticks of prices, some of them anything that is a number: refused, or survived."""
+    random = np.random.default_rng(seed)
+    live = starts[transform, noise].fitted.online()
+    taken, lost = 0, 0.0
+    for _ in range(300):
+        row = np.array([40.0, 2000.0, 100.0]) * np.exp(random.normal(0, 0.01, 3))
+        strange = random.random(3) < share * (random.random() < 0.3)
+        row[strange] = random.choice(odd, 3)[strange]
+        if random.random() < 0.5:
+            row = np.abs(row)
+        before = [np.copy(array) for array in held(live)]
+        dt = float(random.integers(0, 4))
+        rounding = digits_at_stake(live, row, dt)
+        try:
+            live.update(y=row[0], x=row[1:], dt=dt)
+        except ValueError:
+            for array, copy in zip(held(live), before, strict=True):
+                assert_array_equal(array, copy)
+            continue
+        taken += 1
+        assert all(np.isfinite(moment).all() for moment in live.state().values())
+        cov = live._mixture.state(live._stand).cov
+        assert_array_equal(cov, cov.swapaxes(0, 1))
+        lost += rounding
+        assert (np.linalg.eigvalsh(np.moveaxis(cov, -1, 0))[:, 0] >= -lost).all()
+        assert abs(live.weights.sum() - 1) < 1e-12
+        assert 1 - 1e-12 <= 1 / (live.weights @ live.weights) <= 64 * (1 + 1e-12)
+    assert taken > 0
+
+
+def test_a_long_gap_does_not_make_every_surprise_ordinary():
+    """Ten bars without prices, then a jump of 10 %: still far outside the band."""
+    data = HedgeData.from_prices(datasets.stocks().loc["2018":"2019"], target="KO", hedges=["PEP"])
+    quick = NUTS(warmup=300, draws=200, chains=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = fit(data, hedge_ratio_model(noise=Discounted()), method=quick, progress=False)
+    live = found.online()
+    for _ in range(10):
+        live.update(y=np.nan, x=[np.nan])
+    last = data.prices.iloc[-1]
+    band = live.forecast(x=last["PEP"])
+    assert 0 < band.lower < last["KO"] < band.upper < np.inf
+    tick = live.update(y=1.1 * last["KO"], x=last[["PEP"]])
+    assert tick.z > 3
+
+
+def test_the_learnt_variance_is_part_of_what_is_not_known():
+    """Draws of the conjugate model itself: the standardised error of the ratio has sd one."""
+    rng, rows, pairs = np.random.default_rng(5), 4, 20_000
+    variance = 6.0 * 1.0 / rng.chisquare(6.0, pairs)  # a belief of 6 degrees of freedom around 1
+    beta = np.sqrt(variance) * rng.normal(size=pairs)
+    x = np.array([1.0, -0.7, 1.3, 0.4])
+    z = np.empty(pairs)
+    live = OnlineFilter(
+        target="Y",
+        hedges=["X"],
+        transform="level",
+        coordinates=Coordinates(np.zeros(1), np.ones(1), 0.0, False),
+        drift=RandomWalk(np.zeros((1, 1, 1))),
+        noise=DiscountedVariance(np.ones(1), np.full(1, 6.0), np.ones(1)),
+        state=State(np.zeros((1, 1)), np.ones((1, 1, 1))),
+        scale=Scale(np.full(1, 6.0), np.ones(1)),
+        log_weights=np.zeros(1),
+    )
+    start = live._stand
+    for number in range(pairs):
+        live._stand = start
+        y = beta[number] * x + np.sqrt(variance[number]) * rng.normal(size=rows)
+        for target, hedge in zip(y, x, strict=True):
+            tick = live.update(y=target, x=hedge)
+        z[number] = (tick.beta["X"] - beta[number]) / tick.sd_total["X"]
+    # 10 degrees of freedom: the fourth moment exists, z^2 has variance 3 * 8 / 6 - 1 = 3
+    assert abs((z**2).mean() - 1) < 4 * np.sqrt(3 / pairs)
