@@ -1,4 +1,7 @@
-"""`HedgeBoard`: every pair of a universe, what its hedge is, how sure, and which pairs failed."""
+"""`HedgeBoard`: every pair of a universe, what its hedge is, how sure, and which pairs failed.
+
+One file: one class, whose methods read the same chunks.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,22 +17,23 @@ from scipy.special import expit
 
 from kfmodels.batch.chunk import pair_key
 from kfmodels.batch.store import Store
-from kfmodels.data.hedge_data import HedgePairs, day, rows_after
+from kfmodels.data.hedge_data import day, rows_after
+from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.density import Z90
 from kfmodels.kalman.step import ConstantVariance, DiscountedVariance, RandomWalk, Scale, State
 from kfmodels.kalman.step import StateDiscount as Fading
-from kfmodels.model import saved as model_file
+from kfmodels.live.feed import LiveFilter
+from kfmodels.model import saved
 from kfmodels.model.assumptions import StateDiscount
 from kfmodels.model.hedge_ratio import HedgeRatioModel
-from kfmodels.model.priors import q_to_gain, q_to_memory
+from kfmodels.model.memory import q_to_gain, q_to_memory
 from kfmodels.online.board import OnlineBoard
-from kfmodels.online.shocks import Shocks
-from kfmodels.online.ticks import Z90
+from kfmodels.online.shocks import Quarantine, Shocks
 from kfmodels.sampling import importance
 from kfmodels.sampling.posterior import RECURSION, Draws, from_prior
 
 Arrays = dict[str, np.ndarray]
-
 OK = "ok"
 """Status of a pair with which all is well."""
 
@@ -68,7 +72,7 @@ class HedgeBoard:
         Raises:
             ValueError: the folder could not hold one of its priors.
         """
-        return self.model_given or model_file.from_json(json.dumps(self.store.job["model"]))
+        return self.model_given or saved.from_json(json.dumps(self.store.job["model"]))
 
     @property
     def pairs(self) -> HedgePairs:
@@ -188,6 +192,26 @@ class HedgeBoard:
         names, arrays = self.fitted(_ONLINE, targets)
         policy = {"forgetting": forgetting, "shocks": shocks}
         return _online(names, arrays, self.pairs, self.model, policy)
+
+    def go_live(
+        self,
+        targets: list[str] | None = None,
+        *,
+        forgetting: float = 0.997,
+        shocks: Shocks | None = Quarantine(),
+        **settings: Any,
+    ) -> LiveFilter:
+        """A live filter of all pairs that were fitted, to be left alone with a feed.
+
+        Args:
+            targets, forgetting, shocks: as for `online`, with the defaults of a desk.
+            settings: of `LiveFilter`: clock, max_staleness, monitor, journal and so on.
+
+        Raises:
+            ValueError: as `online` and `LiveFilter`.
+        """
+        engine = self.online(targets, forgetting=forgetting, shocks=shocks)
+        return LiveFilter(engine, **settings)
 
     def fitted(
         self, keys: Sequence[str], targets: list[str] | None = None

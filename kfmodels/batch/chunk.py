@@ -10,8 +10,8 @@ import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
 from kfmodels.data.arrays import Inputs, PairArrays, pair_arrays
-from kfmodels.data.hedge_data import HedgePairs, day
-from kfmodels.fitting.hedge_fit import MAX_PARETO_K
+from kfmodels.data.hedge_data import day
+from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.fitting.passes import student_tail
 from kfmodels.kalman import scan
 from kfmodels.model.assumptions import RandomWalk
@@ -27,11 +27,10 @@ from kfmodels.sampling.importance import (
     layout_of,
     recursion,
 )
-from kfmodels.sampling.refit import refitted
+from kfmodels.sampling.nuts import MAX_PARETO_K, refitted
 
 Array = Any
 Arrays = dict[str, np.ndarray]
-
 STALE = 20
 """Rows without a change at the end from which a price is taken to have died."""
 

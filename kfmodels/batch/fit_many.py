@@ -1,4 +1,7 @@
-"""`fit_many`: thousands of pairs, chunk by chunk; what is finished stays finished."""
+"""`fit_many`: thousands of pairs, chunk by chunk; what is finished stays finished.
+
+One file: planning chunks, running them and recording what failed are one loop.
+"""
 
 import json
 import logging
@@ -37,11 +40,19 @@ from tqdm import tqdm
 
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.chunk import fit_chunk
-from kfmodels.batch.pairs_file import described
-from kfmodels.batch.store import MANIFEST, Journal, Record, Store, differences, held, versions
+from kfmodels.batch.store import (
+    MANIFEST,
+    Journal,
+    Record,
+    Store,
+    described,
+    differences,
+    held,
+    versions,
+)
 from kfmodels.data.arrays import pair_arrays
-from kfmodels.data.hedge_data import HedgePairs
-from kfmodels.model import saved as model_file
+from kfmodels.data.hedge_pairs import HedgePairs
+from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.sampling.importance import ImportanceSampling, layout_of
 
@@ -165,7 +176,7 @@ def _job(
 ) -> dict[str, Any]:
     """Everything that the numbers depend on, in plain words."""
     return {
-        "model": _written(json.loads(model_file.to_json(model)), model),
+        "model": _written(json.loads(saved.to_json(model)), model),
         "method": {"kind": type(method).__name__, **asdict(method)},
         "seed": seed,
         "chunk_size": chunk_size,

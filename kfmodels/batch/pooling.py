@@ -1,6 +1,8 @@
 r"""What a universe of pairs says about its speeds: a population, and each pair drawn towards it.
 
 The mathematics, and its source, stand in `population`.
+
+One file: `pool` and what it answers with.
 """
 
 import warnings
@@ -17,20 +19,18 @@ import pandas as pd
 from numpyro.distributions import constraints
 
 from kfmodels.batch.population import over_prior, population, shrunk_weights, universe_of
-from kfmodels.fitting.hedge_fit import MAX_PARETO_K, MAX_RHAT, MIN_ESS
 from kfmodels.model.hedge_ratio import HedgeRatioModel
-from kfmodels.model.priors import LEAST_VARIANCE_MEMORY, Absolute, Memory, q_to_memory
+from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, q_to_memory
+from kfmodels.model.priors import Absolute, Memory
 from kfmodels.model.sites import on_the_line
 from kfmodels.sampling import ridge
-from kfmodels.sampling.nuts import NUTS
+from kfmodels.sampling.nuts import MAX_PARETO_K, MAX_RHAT, MIN_ESS, NUTS
 
 Array = Any
-
 _AVERAGED = 200
 """Draws of the population that the weights of the pairs are averaged over."""
 
 _ENDS = (0.5, 0.05, 0.95)
-
 _READ: dict[str, tuple[str, Callable[[Array], Array]]] = {
     "delta_beta": ("memory", lambda u: q_to_memory(np.exp(np.clip(u, -80, 80)))),
     "delta_alpha": ("intercept memory", lambda u: q_to_memory(np.exp(np.clip(u, -80, 80)))),

@@ -63,10 +63,10 @@ def fit(
     """Infer the noise of one target and its hedges, and save the fit."""
     from kfmodels.cli.report import report
     from kfmodels.data.hedge_data import HedgeData
+    from kfmodels.fitting.fit import fit as infer
     from kfmodels.model.assumptions import Constant, Discounted
     from kfmodels.model.hedge_ratio import hedge_ratio_model
     from kfmodels.sampling.nuts import NUTS
-    from kfmodels.sampling.nuts import fit as infer
 
     with plain_errors():
         if not out.absolute().parent.is_dir():

@@ -164,11 +164,10 @@ def _running(
                 err=True,
             )
         return LiveFilter(engine, clock=clock, **settings)
-    from kfmodels.fitting.desk import go_live
     from kfmodels.fitting.hedge_fit import load
 
     given = {} if clock is None else {"clock": clock}
-    return go_live(load(fitted), shocks=policy, **given, **settings)
+    return load(fitted).go_live(shocks=policy, **given, **settings)
 
 
 def _policy(shocks: str, limit: float | None) -> Any:

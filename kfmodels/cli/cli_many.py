@@ -1,4 +1,7 @@
-"""`kfmodels fit-many` and `kfmodels board`: a universe of pairs from the shell."""
+"""`kfmodels fit-many` and `kfmodels board`: a universe of pairs from the shell.
+
+One file: two commands that print the same tables.
+"""
 
 import json
 from collections.abc import Iterator

@@ -13,12 +13,12 @@ from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.baselines import ols_on_changes
 from kfmodels.evaluate.effectiveness import hedge_effectiveness
 from kfmodels.files.atomic import replacing
+from kfmodels.fitting.fit import fit
+from kfmodels.kalman.density import Z90
 from kfmodels.model.assumptions import Discounted
 from kfmodels.model.hedge_ratio import hedge_ratio_model
 from kfmodels.online.follow import follow
-from kfmodels.online.ticks import Z90
 from kfmodels.plots.pair import hedge_ratio_and_spread
-from kfmodels.sampling.nuts import fit
 
 TARGET, HEDGE = "AAPL", "SPX"
 TRAIN, LIVE = slice("2018-01-01", "2021-12-31"), slice("2022-01-01", "2022-12-31")

@@ -1,4 +1,7 @@
-"""A fit and what it was worth as one self-contained page, for those who decide."""
+"""A fit and what it was worth as one self-contained page, for those who decide.
+
+One file: the sections of one page, in the order in which they are read.
+"""
 
 import base64
 from dataclasses import dataclass
@@ -19,7 +22,8 @@ from kfmodels.evaluate.health import spread_health
 from kfmodels.evaluate.landscape import likelihood_surface
 from kfmodels.evaluate.prior_check import prior_and_posterior
 from kfmodels.evaluate.published import table as published_table
-from kfmodels.evaluate.sensitivity import prior_sensitivity, static_probability
+from kfmodels.evaluate.sensitivity import prior_sensitivity
+from kfmodels.evaluate.static import static_probability
 from kfmodels.files.atomic import replacing
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.online.follow import follow

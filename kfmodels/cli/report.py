@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from kfmodels.data.hedge_data import day
-from kfmodels.fitting import passes as mixture
+from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.fitting.passes import NoiseDraws
@@ -187,8 +187,8 @@ def discounted_gain(fitted: HedgeFit) -> tuple[float, float] | None:
     )
     with jax.enable_x64(True):
         rows = trees.rows(fitted.tree, fitted.data)
-        constant = float(mixture.log_likelihood(rows, held)[0])
-        moving = np.asarray(mixture.log_likelihood(rows, many))
+        constant = float(passes.log_likelihood(rows, held)[0])
+        moving = np.asarray(passes.log_likelihood(rows, many))
     return float(moving.max() - constant), VARIANCE_MEMORIES[int(moving.argmax())]
 
 

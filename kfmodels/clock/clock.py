@@ -2,6 +2,8 @@
 
 State noise grows with bars of open time; what a night or a weekend adds on top is counted apart, for
 variance per hour is far lower while a market is closed. NumPy and the standard library only.
+
+One file: a clock offline (arrays) and online (one row) must count alike, so they stand together.
 """
 
 import re

@@ -4,15 +4,14 @@ A time with a zone becomes nanoseconds since 1970 in UTC, one without becomes th
 shows. NumPy and the standard library only.
 """
 
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
 SECOND = 10**9
 DAY = 86_400 * SECOND
-
 _HELD = "is no time that nanoseconds can hold, which is one of the years 1678 to 2261"
 _LAST = np.iinfo(np.int64).max
 _NS = np.dtype("datetime64[ns]")
@@ -190,3 +189,74 @@ def _converted(values: Any) -> Any:
     except OverflowError:
         pass
     raise ValueError(f"{values} {_HELD}")
+
+
+def instant(at: Any) -> tuple[str, int]:
+    """The kind of a time, and the time as a whole number that compares within its kind.
+
+    Nanoseconds, or the number itself where times are plain numbers.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    if isinstance(at, (int, np.integer)) and not isinstance(at, bool):
+        if not -(2**63) <= at < 2**63:
+            raise ValueError("a time that is a number must fit into 64 bits")
+        return "a number", int(at)
+    nanoseconds, aware = read(at)
+    return f"a time {'with' if aware else 'without'} a time zone", nanoseconds
+
+
+def check_later(at: Any, before: Any, unchanged: str) -> None:
+    """Raise unless `at` is later than the tick before, if there was one.
+
+    `unchanged` says what the error left as it was.
+    """
+    kind, now = instant(at)
+    if before is None:
+        return
+    kept, last = instant(before)
+    if kind != kept:
+        raise ValueError(
+            f"the tick at {at} is {kind}, the one before, at {before}, was {kept}: use one kind; "
+            f"{unchanged}"
+        )
+    if not now > last:
+        raise ValueError(
+            f"the tick at {at} is not later than the last one, at {before}: ticks come in order, each "
+            f"once; {unchanged}"
+        )
+
+
+def check_dt(dt: float) -> None:
+    """Raise unless it is a number of bars."""
+    if not 0 <= dt < float("inf"):
+        raise ValueError(f"dt is the number of bars since the last row, 0 or more, not {dt}")
+
+
+class Moment(NamedTuple):
+    """A time: as it is kept, its kind, and as a whole number that compares within its kind.
+
+    `kept` is a number where it came as one, else ISO text, with the offset from UTC that it came with,
+    if any: dates are those of the market's own zone. `number` counts microseconds then.
+    """
+
+    kept: int | str
+    kind: str
+    number: int
+
+    @classmethod
+    def of(cls, at: Any) -> "Moment":
+        """Read a datetime, a date, a pandas Timestamp, a datetime64, ISO text or a whole number.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        kind, number = instant(at)
+        if kind == "a number":
+            return cls(number, kind, number)
+        shown = read_shown(at)
+        text = wall_time(shown)
+        if kind == "a time with a time zone":
+            text = text.replace(tzinfo=timezone(timedelta(microseconds=(shown - number) // 1000)))
+        return cls(text.isoformat(), kind, number // 1000)

@@ -1,26 +1,53 @@
 r"""Real prices to try things on, and simulated pairs whose true path is known.
 
-The prices lie in `kfmodels/data/prices` and were taken from the wheel of skfolio 1.12.2 (BSD-3-Clause,
-`prices/LICENSE-skfolio`), every date and every digit as printed there (three decimals). The stocks
-and the ETFs are daily closes adjusted for splits and dividends; `SPX` is the S&P 500 index itself,
-without dividends. None has a gap. They are for learning and testing, not for trading.
+The prices lie in `kfmodels/data/prices`, every date and every digit as printed at their source. The
+stocks and the factor ETFs were taken from the wheel of skfolio 1.12.2 (BSD-3-Clause,
+`prices/LICENSE-skfolio`, three decimals), daily closes adjusted for splits and dividends; `SPX` is
+the S&P 500 index itself, without dividends. The matrix of ETFs is a table of the tests of ArbitrageLab
+(BSD-3-Clause, `prices/LICENSE-arbitragelab`). None has a gap. They are for learning and testing, not
+for trading.
 
 Adjustment and three decimals make early prices coarse: AAPL stands at 0.1 to 0.3 dollars in the
 1990s, where half the last digit is up to 0.5 % of the price. From 2005 on it is at most 0.05 %.
 """
 
-import math
-import operator
-from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
-_LOG_CHI2_VAR = math.pi**2 / 2
-"""Variance of log(eps^2) for a standard normal eps: the noise in which a log variance is seen."""
+from kfmodels.data.simulated import Simulated, simulate
+from kfmodels.data.simulated_days import SimulatedDays, simulate_days
+
+__all__ = [
+    "Simulated",
+    "SimulatedDays",
+    "etfs",
+    "factor_etfs",
+    "prices",
+    "simulate",
+    "simulate_days",
+    "stocks",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def etfs() -> pd.DataFrame:
+    """Daily closes of 23 ETFs, adjusted for splits and not for dividends, in dollars.
+
+    Country and region funds (EEM EFA EPP EWG EWJ EWQ EWU FXI VGK VPL), sectors of the S&P 500 (XLB XLE
+    XLF XLK XLU), bonds (BND CSJ IEF LQD TIP TLT) and the indices SPY and DIA: a matrix of hedges.
+    Shape (2141, 23), from 2008-01-02 to 2016-07-01.
+
+    Source: a table of the tests of ArbitrageLab, commit 32ccd56 (BSD-3-Clause).
+
+    Example:
+        >>> etfs().loc["2008-01-02", ["EEM", "SPY"]].round(3).to_list()
+        [49.273, 144.93]
+    """
+    return _read("etfs.csv.gz")
 
 
 def factor_etfs() -> pd.DataFrame:
@@ -63,235 +90,6 @@ def prices() -> pd.DataFrame:
     return factor_etfs().join(stocks(), how="inner")
 
 
-@dataclass(frozen=True, eq=False)
-class Simulated:
-    """A target with its hedges, and everything that is hidden in real prices; see `simulate`.
-
-    Each row of `prices` obeys, in transformed units, `y = (x * hedge_ratio).sum() + intercept +
-    noise`. The coefficients of `q` and `delta` are the hedges, then "intercept".
-    """
-
-    prices: pd.DataFrame
-    """(time, 1 + hedges), columns Y, X1, X2, ..."""
-
-    hedge_ratio: pd.DataFrame
-    """(time, hedges): the true ratios."""
-
-    intercept: pd.Series
-    """(time,): the true intercept in original units, that is at x = 0."""
-
-    noise: pd.Series
-    """(time,): the observation noise that was drawn."""
-
-    obs_var: pd.Series
-    """(time,): its variance."""
-
-    q: pd.DataFrame
-    """(time, coef): the signal-to-noise ratio of the step into each row (the first row has none)."""
-
-    pivot: pd.Series
-    """(hedges,): the mean of each transformed hedge, where the intercept's level moves by itself."""
-
-    @property
-    def delta(self) -> pd.DataFrame:
-        """(time, coef): `q / (1 + q)`."""
-        return self.q / (1 + self.q)
-
-
-def simulate(
-    rows: int = 1250,
-    *,
-    hedges: int = 1,
-    memory: ArrayLike = 60.0,
-    intercept_memory: ArrayLike = 5.0,
-    obs_scale: float = 0.005,
-    beta: ArrayLike = 1.0,
-    alpha: float = 0.0,
-    transform: Literal["log", "level"] = "log",
-    volatility_memory: float | None = None,
-    hedge_volatility: float = 0.01,
-    seed: int = 0,
-    start: Any = "2015-01-02",
-) -> Simulated:
-    r"""Draw a target whose hedge ratios move as the model says, and keep the true path.
-
-    $$y_t = x_t^\top \beta_t + \alpha_t + \epsilon_t, \qquad \epsilon_t \sim N(0, v_t)$$
-
-    The hedges are independent random walks in log price from 100. The ratios and the level of y at
-    the pivot, $a_t = \alpha_t + \bar x^\top \beta_t$, are independent random walks with relative
-    noise, as in `HedgeData`'s transformed units:
-
-    $$\beta_{j,t} - \beta_{j,t-1} \sim N\left(0, \frac{q_j v_t}{\mathrm{mean}((x_j - \bar x_j)^2)}
-    \right), \qquad a_t - a_{t-1} \sim N(0, q_\alpha v_t), \qquad q = \frac{1}{m (m - 1)}$$
-
-    for a memory of m bars; means are over all rows. The first row has no state noise: there the
-    coefficients are `beta` and `alpha`. The variance $v_t$ is `obs_scale**2`, or starts there and is
-    a random walk in logs whose steps have variance $\pi^2 / (2 m (m - 1))$ with m the
-    `volatility_memory`: the best linear estimate of it from $\log \epsilon_t^2$ forgets in m bars.
-
-    The hedges, the steps, the noise and the variance have random streams of their own: the same
-    seed with another memory gives the same hedges and the same standardised noise.
-
-    Args:
-        rows: number of business days, at least 2.
-        hedges: number of hedges, at least 1.
-        memory: of the hedge ratios in bars, above 1; `inf` is a static ratio. A number, one per row
-            `(rows,)` for a speed that changes, `(1, hedges)` for one per hedge, or `(rows, hedges)`.
-        intercept_memory: the same for the level at the pivot: a number or `(rows,)`.
-        obs_scale: sd of the noise, in transformed units (0.005 is half a per cent in logs, half a
-            cent in levels).
-        beta: hedge ratios at the first row, a number or `(hedges,)`.
-        alpha: intercept at the first row, at x = 0.
-        transform: "log" (y and x are log prices) or "level" (prices).
-        volatility_memory: of the observation variance in bars, above 1; None is a constant one.
-        hedge_volatility: sd of the hedges' daily log returns.
-        seed: a whole number; the same one gives the same draw.
-        start: first date, anything pandas reads.
-
-    Raises:
-        ValueError: an argument out of range or of the wrong shape, or a target that left the
-            positive finite numbers on its way. The message says what to change.
-
-    Source: Harvey, Ruiz and Shephard (1994), Multivariate stochastic variance models, Review of
-    Economic Studies 61 (the random walk in log variance and its linear filter).
-
-    Example:
-        >>> truth = simulate(500, memory=40, seed=1)
-        >>> list(truth.prices)
-        ['Y', 'X1']
-        >>> residual = np.log(truth.prices["Y"]) - truth.intercept
-        >>> residual -= truth.hedge_ratio["X1"] * np.log(truth.prices["X1"])
-        >>> bool(np.allclose(residual, truth.noise))
-        True
-
-        A hedge ratio that is static for two years and then starts to move:
-
-        >>> jump = simulate(1000, memory=np.where(np.arange(1000) < 500, np.inf, 20))
-        >>> jump.hedge_ratio["X1"].iloc[:500].nunique()
-        1
-    """
-    rows = _whole("rows", rows, least=2)
-    hedges = _whole("hedges", hedges, least=1)
-    obs_scale = _positive("obs_scale", obs_scale)
-    hedge_volatility = _positive("hedge_volatility", hedge_volatility)
-    if transform not in ("log", "level"):
-        raise ValueError(f'transform must be "log" or "level", not {transform!r}')
-    beta = _finite("beta", beta, (hedges,))
-    alpha = float(_finite("alpha", alpha, ()))
-    q_beta = _memory_to_q("memory", memory, (rows, hedges))
-    q_level = _memory_to_q("intercept_memory", intercept_memory, (rows,))
-
-    seeds = np.random.SeedSequence(_whole("seed", seed, least=0)).spawn(4)
-    for_hedges, for_steps, for_noise, for_variance = map(np.random.default_rng, seeds)
-
-    returns = hedge_volatility * for_hedges.standard_normal((rows, hedges))
-    x_prices = 100 * np.exp(_walk(returns))
-    x = np.log(x_prices) if transform == "log" else x_prices
-    pivot = x.mean(0)
-
-    obs_var = np.full(rows, obs_scale**2)
-    if volatility_memory is not None:
-        q_variance = _memory_to_q("volatility_memory", volatility_memory, ())
-        steps = np.sqrt(_LOG_CHI2_VAR * q_variance) * for_variance.standard_normal(rows)
-        obs_var *= np.exp(_walk(steps))
-
-    steps = for_steps.standard_normal((rows, hedges + 1)) * np.sqrt(obs_var)[:, None]
-    ratio = beta + _walk(steps[:, :-1] * np.sqrt(q_beta / x.var(0)))
-    level = alpha + pivot @ beta + _walk(steps[:, -1] * np.sqrt(q_level))
-    intercept = level - ratio @ pivot
-    noise = np.sqrt(obs_var) * for_noise.standard_normal(rows)
-
-    y = (x * ratio).sum(1) + intercept + noise
-    with np.errstate(over="ignore"):
-        y_prices = np.exp(y) if transform == "log" else y
-    index = pd.bdate_range(start, periods=rows, name="date")
-    _check_target(y_prices, index)
-
-    names = [f"X{j + 1}" for j in range(hedges)]
-    return Simulated(
-        prices=pd.DataFrame(np.column_stack([y_prices, x_prices]), index, ["Y", *names]),
-        hedge_ratio=pd.DataFrame(ratio, index, names),
-        intercept=pd.Series(intercept, index, name="intercept"),
-        noise=pd.Series(noise, index, name="noise"),
-        obs_var=pd.Series(obs_var, index, name="obs_var"),
-        q=pd.DataFrame(np.column_stack([q_beta, q_level]), index, [*names, "intercept"]),
-        pivot=pd.Series(pivot, names, name="pivot"),
-    )
-
-
 def _read(name: str) -> pd.DataFrame:
     with resources.files("kfmodels.data").joinpath("prices", name).open("rb") as file:
         return pd.read_csv(file, compression="gzip", index_col="date", parse_dates=["date"])
-
-
-def _walk(steps: np.ndarray) -> np.ndarray:
-    """Random walk from 0: the first step is not taken, so all draws keep their row."""
-    walk = np.zeros_like(steps)
-    walk[1:] = np.cumsum(steps[1:], axis=0)
-    return walk
-
-
-def _memory_to_q(name: str, memory: ArrayLike, shape: tuple[int, ...]) -> Any:
-    # `noise.memory_to_q` is the same map, but importing `noise` imports JAX; a test compares them.
-    memory = _numbers(name, memory)
-    short = memory[~(memory > 1)]
-    if short.size:
-        raise ValueError(
-            f"{name} must be above 1 bar, not {short[0]:g}; inf is one that never moves"
-        )
-    by_row = len(shape) == 2 and memory.shape == shape[:1]
-    bars = _shaped(name, memory[:, None] if by_row else memory, shape)
-    return 1 / (bars * (bars - 1))
-
-
-def _finite(name: str, value: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    value = _numbers(name, value)
-    if not np.isfinite(value).all():
-        raise ValueError(f"{name} must be finite, not {value}")
-    return _shaped(name, value, shape)
-
-
-def _positive(name: str, value: float) -> float:
-    value = float(_finite(name, value, ()))
-    if value <= 0:
-        raise ValueError(f"{name} is a standard deviation: give a positive number, not {value:g}")
-    return value
-
-
-def _numbers(name: str, value: ArrayLike) -> np.ndarray:
-    try:
-        return np.asarray(value, float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a number or an array of numbers, not {value!r}") from None
-
-
-def _shaped(name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    fits = ["one number", f"shape {shape}"][: 1 + bool(shape)]
-    if len(shape) == 2:
-        fits += [f"({shape[0]},) for one per row", f"(1, {shape[1]}) for one per hedge"]
-    # A vector of hedges would broadcast to (rows, hedges) and mean rows when the two are equal.
-    if value.ndim in (0, len(shape)):
-        try:
-            return np.broadcast_to(value, shape)
-        except ValueError:
-            pass
-    raise ValueError(f"{name} has shape {value.shape}; give {' or '.join(fits)}")
-
-
-def _whole(name: str, value: int, *, least: int) -> int:
-    try:
-        whole = operator.index(value)
-    except TypeError:
-        whole = None
-    if whole is None or whole < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return whole
-
-
-def _check_target(y_prices: np.ndarray, index: pd.DatetimeIndex) -> None:
-    bad = ~(np.isfinite(y_prices) & (y_prices > 0))
-    if bad.any():
-        raise ValueError(
-            f"the simulated target Y reaches {y_prices[bad][0]:g} on {index[bad][0]:%Y-%m-%d}, which "
-            "is no price: lower obs_scale, lengthen memory, or change beta, alpha or the seed"
-        )

@@ -3,6 +3,8 @@
 Noise is drawn from the prior and a target from the noise, and the noise is inferred back. If prior,
 likelihood and sampler agree, the truth has a uniform rank among the posterior draws, whatever the
 data: ranks that crowd in the middle mean a posterior too wide, at both ends one too narrow.
+
+One file: drawing, inferring back and ranking are three steps of one algorithm.
 """
 
 import operator
@@ -24,7 +26,7 @@ from numpyro import handlers
 from tqdm import tqdm
 
 from kfmodels.data.hedge_data import HedgeData
-from kfmodels.fitting import passes as mixture
+from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.model import gaps as closed
 from kfmodels.model.assumptions import Diffuse, StateDiscount
@@ -122,8 +124,8 @@ class _Simulation(NamedTuple):
 
 
 def calibrate(
-    model: HedgeRatioModel,
     data: HedgeData,
+    model: HedgeRatioModel,
     *,
     simulations: int = 200,
     method: NUTS | ImportanceSampling = NUTS(warmup=500, draws=1000, chains=1),
@@ -147,8 +149,8 @@ def calibrate(
     that the forecasts draw from and infer with alike, leave the ranks uniform.
 
     Args:
-        model: from `hedge_ratio_model(...)`, with a start that can be drawn from.
         data: the rows whose regressors are used; a hundred or two are enough and quick.
+        model: from `hedge_ratio_model(...)`, with a start that can be drawn from.
         simulations: at least 20.
         method: how to infer; at most 99 of its draws are ranked, evenly spaced along the chains, so
             that they are nearly independent. One chain will do: simulations run in parallel threads.
@@ -176,13 +178,13 @@ def calibrate(
         >>> data = HedgeData.from_prices(prices, target="KO", hedges=["PEP"])
         >>> model = hedge_ratio_model(intercept="static", obs_scale=0.01)
         >>> quick = ImportanceSampling()
-        >>> found = calibrate(model, data, simulations=20, method=quick, progress=False)
+        >>> found = calibrate(data, model, simulations=20, method=quick, progress=False)
         >>> list(found.table().index)
         ['q PEP', 'log_likelihood', 'PEP', 'alpha']
     """
     if not (isinstance(model, HedgeRatioModel) and isinstance(data, HedgeData)):
-        given = f"{type(model)} and {type(data)}"
-        raise ValueError(f"calibrate takes what hedge_ratio_model made, and HedgeData; not {given}")
+        given = f"{type(data)} and {type(model)}"
+        raise ValueError(f"calibrate takes HedgeData, and what hedge_ratio_model made; not {given}")
     if isinstance(model.initial, Diffuse):
         raise ValueError(
             "calibrate draws the coefficients from their start, and nothing can be drawn from "
@@ -247,10 +249,10 @@ def _simulated(
         # the truth runs along as the last draw, which `forward` leaves out of its mixture
         needed = of_recursion(drawn)
         both = {name: np.concatenate([drawn[name][evenly], truth[name][None]]) for name in needed}
-        rows = mixture.series(inputs.y, inputs.design, inputs.observed, inputs.dt, inputs.gaps)
+        rows = passes.series(inputs.y, inputs.design, inputs.observed, inputs.dt, inputs.gaps)
         noise = trees.noise_draws(model, inputs, both)
         ended, fits = jax.device_get(
-            (mixture.forward(rows, noise), mixture.log_likelihood(rows, noise))
+            (passes.forward(rows, noise), passes.log_likelihood(rows, noise))
         )
         probability, cover = _final(ended, model, data, random)
     named = partial(_quantities, model, data, free)
@@ -289,7 +291,7 @@ def _quantities(
 
 
 def _final(
-    ended: mixture.Pass, model: HedgeRatioModel, data: HedgeData, random: np.random.Generator
+    ended: passes.Pass, model: HedgeRatioModel, data: HedgeData, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the coefficients at the last row under the true noise, and find them in the mixture."""
     coordinates = model.coordinates(data)

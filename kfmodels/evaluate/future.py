@@ -8,10 +8,11 @@ import numpy as np
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.evaluate.sensitivity import check_inferred
 from kfmodels.fitting import tree as trees
+from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.fitting.passes import NoiseDraws, Rows
 from kfmodels.kalman import scan
-from kfmodels.sampling.nuts import NUTS, fit
+from kfmodels.sampling.nuts import NUTS
 
 if TYPE_CHECKING:
     from xarray import DataArray

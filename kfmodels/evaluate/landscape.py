@@ -1,4 +1,7 @@
-"""The likelihood as a landscape over the noise: its peaks, and whether static is one of them."""
+"""The likelihood as a landscape over the noise: its peaks, and whether static is one of them.
+
+One file: the grid, its peaks and their comparison with static read one another's arrays.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +15,8 @@ import pandas as pd
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.model.assumptions import RandomWalk, StateDiscount
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs, hedge_ratio_model
-from kfmodels.model.priors import (
-    LEAST_VARIANCE_MEMORY,
-    Absolute,
-    memory_to_q,
-    q_to_delta,
-    q_to_memory,
-)
+from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, memory_to_q, q_to_delta, q_to_memory
+from kfmodels.model.priors import Absolute
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.posterior import of_recursion
 

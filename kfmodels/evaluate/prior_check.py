@@ -14,7 +14,7 @@ from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.model import gaps as closed
 from kfmodels.model.assumptions import Constant, RandomWalk, Weak
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs, typical_move
-from kfmodels.model.priors import q_to_gain
+from kfmodels.model.memory import q_to_gain
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.posterior import PRIOR_DRAWS, of_recursion
 
@@ -28,12 +28,12 @@ _ENDS = [0.05, 0.5, 0.95]
 _NAMES = ["lower", "median", "upper"]
 
 
-def prior_summary(model: HedgeRatioModel, data: HedgeData, *, seed: int = 0) -> pd.DataFrame:
+def prior_summary(data: HedgeData, model: HedgeRatioModel, *, seed: int = 0) -> pd.DataFrame:
     """What a model believes before the data, each statement shown back in all the other words.
 
     Args:
-        model: from `hedge_ratio_model(...)`.
         data: whose units and moves the words refer to.
+        model: from `hedge_ratio_model(...)`.
         seed: of the 1000 draws from the prior.
 
     Returns:
@@ -48,7 +48,7 @@ def prior_summary(model: HedgeRatioModel, data: HedgeData, *, seed: int = 0) -> 
         >>> from kfmodels import HedgeData, Moves, datasets, hedge_ratio_model
         >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
         >>> model = hedge_ratio_model(delta={"beta": Moves(0.05, low=0.01, high=0.25)})
-        >>> prior_summary(model, data).loc[("PEP", "monthly_share"), "median"].round(2)
+        >>> prior_summary(data, model).loc[("PEP", "monthly_share"), "median"].round(2)
         np.float64(0.05)
     """
     with jax.enable_x64(True):
@@ -94,7 +94,7 @@ class PriorPredictive:
 
 
 def prior_predictive(
-    model: HedgeRatioModel, data: HedgeData, *, draws: int = 200, seed: int = 0
+    data: HedgeData, model: HedgeRatioModel, *, draws: int = 200, seed: int = 0
 ) -> PriorPredictive:
     r"""Hedge ratios, targets and spreads drawn from the prior over the user's own regressors.
 
@@ -125,7 +125,7 @@ def prior_predictive(
     Example:
         >>> from kfmodels import HedgeData, datasets, hedge_ratio_model
         >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
-        >>> drawn = prior_predictive(hedge_ratio_model(), data.after("2021-06-01"), draws=50)
+        >>> drawn = prior_predictive(data.after("2021-06-01"), hedge_ratio_model(), draws=50)
         >>> dict(drawn.paths["ratio"].sizes)
         {'draw': 50, 'time': 399, 'hedge': 1}
     """

@@ -5,6 +5,8 @@ variance beside it is another. Together they say how long a hedge ratio remember
 surprise it believes and how wide its bands are; on other prices they say something else. Each
 setting here is kept as it was published, and `table` prints its consequences side by side.
 
+One file: a list of settings, each with its source, and the table that lines them up.
+
 Source: the settings name their own; the state noise `delta / (1 - delta)` comes from Montana,
 Triantafyllopoulos and Tsagaris (2009), Flexible least squares for temporal data mining, Expert
 Systems with Applications 36, where the observation variance is 1.
@@ -19,11 +21,30 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.data.hedge_data import HedgeData
+from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.model.assumptions import Known, Start, Zero
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
-from kfmodels.model.priors import Absolute, delta_to_q, q_to_delta
-from kfmodels.sampling.nuts import fit
+from kfmodels.model.memory import delta_to_q, q_to_delta
+from kfmodels.model.priors import Absolute
+
+__all__ = [
+    "FromLeastSquares",
+    "InPriceUnits",
+    "Published",
+    "arbitragelab",
+    "chan",
+    "palomar",
+    "pykalman_defaults",
+    "quantopian_lecture",
+    "quantstart",
+    "table",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _SIGMA = NormalDist().cdf(1) - NormalDist().cdf(-1)
 """Probability within one standard deviation, 68.27 %."""

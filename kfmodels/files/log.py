@@ -7,6 +7,8 @@
 
 Documents and messages are JSON text; nothing is a pickle. The file must be on a local disk: neither
 locks nor the write-ahead log can be relied on over a network.
+
+One file: opening, recovery, appending and compaction keep one promise, and are read together.
 """
 
 import fcntl

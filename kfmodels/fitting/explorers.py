@@ -6,15 +6,14 @@ import jax
 import numpy as np
 
 from kfmodels.data.hedge_data import HedgeData
-from kfmodels.fitting import passes as mixture
+from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.passes import NoiseDraws
 from kfmodels.kalman.step import Scale, State
-from kfmodels.model.priors import q_to_gain
+from kfmodels.model.memory import q_to_gain
 from kfmodels.online.filter import OnlineFilter
 
 Tree = Any
-
 SHARE = 0.05
 """Weight of all explorers together when the filter starts; forgetting keeps them from dying out."""
 
@@ -52,11 +51,11 @@ def with_explorers(live: OnlineFilter, tree: Tree, data: HedgeData, count: int) 
     draws = NoiseDraws(**wide | moves | {"moving": one.moving})
     with jax.enable_x64(True):
         rows = trees.rows(tree, data)
-        var = jax.device_get(mixture.right_variance(rows, draws))
+        var = jax.device_get(passes.right_variance(rows, draws))
         factor = var / draws.obs_var
         start = draws.start_cov / factor[:, None, None]
         draws = draws._replace(obs_var=var, start_cov=start)
-        passed = jax.device_get(mixture.forward(rows, draws))
+        passed = jax.device_get(passes.forward(rows, draws))
         _, drift, noise = jax.device_get(draws.recursion())
     held = live.arguments()
 

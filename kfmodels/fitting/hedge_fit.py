@@ -1,4 +1,7 @@
-"""`HedgeFit`: what was inferred from one pair, as an ArviZ tree and as tables by date."""
+"""`HedgeFit`: what was inferred from one pair, as an ArviZ tree and as tables by date.
+
+One file: one class, the object that users hold; each method is a view of its tree.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,33 +14,25 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.data.hedge_data import HedgeData
-from kfmodels.fitting import passes as mixture
+from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.explorers import with_explorers
+from kfmodels.live.feed import LiveFilter
 from kfmodels.model import gaps as closed
-from kfmodels.model import saved as model_file
+from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.online.filter import OnlineFilter
-from kfmodels.online.shocks import Shocks
+from kfmodels.online.shocks import Quarantine, Shocks
 from kfmodels.sampling.importance import MIXTURE_DRAWS
+from kfmodels.sampling.nuts import MAX_DIVERGING, MAX_PARETO_K, MAX_RHAT, MIN_ESS, MIN_WEIGHTED
 from kfmodels.sampling.posterior import Draws
 
 if TYPE_CHECKING:
     from xarray import DataTree
 
 Kind = Literal["filtered", "predicted", "smoothed"]
-
 _COLUMNS = ["delta", "q", "gain", "memory", "memory_lower", "memory_upper"]
 _COLUMNS += ["effective_memory", "var", "rhat", "ess"]
-
-MAX_RHAT = 1.01
-MIN_ESS = 400
-MAX_DIVERGING = 0.001
-MAX_PARETO_K = 0.7
-"""Beyond it importance weights have no reliable mean: Vehtari et al. (2024), JMLR 25."""
-
-MIN_WEIGHTED = 200
-"""Effective draws that importance weights must leave: a mean is then known to 0.07 sd."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +60,15 @@ class HedgeFit:
         """Assemble the result of an inference."""
         sites = drawn.sites
         with jax.enable_x64(True):
-            rows = mixture.series(inputs.y, inputs.design, inputs.observed, inputs.dt, inputs.gaps)
-            chosen = drawn.mixed or mixture.chosen(trees.flat(sites), MIXTURE_DRAWS)
+            rows = passes.series(inputs.y, inputs.design, inputs.observed, inputs.dt, inputs.gaps)
+            chosen = drawn.mixed or passes.chosen(trees.flat(sites), MIXTURE_DRAWS)
             draws = trees.noise_draws(model, inputs, chosen)
             densities = jax.device_get(trees.densities(model, inputs, trees.flat(sites)))
-            passed = mixture.forward(rows, draws)
+            passed = passes.forward(rows, draws)
             if draws.variance_discount is not None or draws.q is None:
                 # what moves with the filter is reported as it stands after the last row
                 every = trees.noise_draws(model, inputs, trees.flat(sites))
-                obs_var, state_var = jax.device_get(mixture.last_variances(rows, every))
+                obs_var, state_var = jax.device_get(passes.last_variances(rows, every))
                 moved = {"obs_var": obs_var, "state_var": state_var / inputs.scales**2}
                 sites = sites | {k: np.reshape(v, sites[k].shape) for k, v in moved.items()}
             by_chain = sites["obs_scale"].shape[:2]
@@ -89,7 +84,7 @@ class HedgeFit:
             draws, passed = jax.device_get((draws, passed))
         kinds = closed.kinds(model.gaps, data)
         tree = trees.build(data, kinds, model.coordinates(data), groups, draws, passed)
-        tree.attrs |= {"model": model_file.to_json(model), **drawn.about}
+        tree.attrs |= {"model": saved.to_json(model), **drawn.about}
         made = cls(tree)
         made.__dict__["model"] = model  # as it is, also where a file could not hold it
         return made
@@ -121,7 +116,7 @@ class HedgeFit:
         Raises:
             ValueError: the fit comes from a file, which could not hold one of its priors.
         """
-        return model_file.from_json(self.tree.attrs["model"])
+        return saved.from_json(self.tree.attrs["model"])
 
     @cached_property
     def index(self) -> pd.Index:
@@ -299,8 +294,8 @@ class HedgeFit:
     ) -> OnlineFilter:
         """The filter as it stands after the last training row, ready for the next tick.
 
-        As it is by default it goes on with the posterior of the noise, exactly; `go_live` takes the
-        settings of a desk.
+        As it is by default it goes on with the posterior of the noise, exactly; a filter to leave alone
+        with a feed is made by `go_live`.
 
         Args:
             draws: number of noise draws it mixes over, by default all that are kept (64); 1 is the
@@ -333,6 +328,53 @@ class HedgeFit:
             return live
         return OnlineFilter(**live.arguments() | {"forgetting": forgetting, "shocks": shocks})
 
+    def go_live(
+        self,
+        *,
+        draws: int | None = None,
+        explorers: int | None = None,
+        forgetting: float = 0.997,
+        shocks: Shocks | None = Quarantine(),
+        **settings: Any,
+    ) -> LiveFilter:
+        """A live filter, to be left alone with a feed: it forgets, explores and doubts prices.
+
+        Args:
+            draws: noise draws, see `online`; all that are kept unless given.
+            explorers: draws added, spread over the prior of the speed; 16, or none where the speed is
+                fixed or there is one draw.
+            forgetting, shocks: see `OnlineFilter`.
+            settings: of `LiveFilter`: clock, max_staleness, monitor, journal and so on. The clock is
+                that of the data unless given.
+
+        Raises:
+            ValueError: as `online` and `LiveFilter`; a clock that counts by another bar than that of
+                the training rows.
+
+        Example:
+            >>> from kfmodels import HedgeData, ImportanceSampling, datasets, fit
+            >>> prices = datasets.stocks()[["AAPL", "SPX"]]
+            >>> data = HedgeData.from_prices(prices.loc["2019"], target="AAPL", hedges=["SPX"])
+            >>> fitted = fit(data, method=ImportanceSampling(), progress=False)
+            >>> with fitted.go_live() as live:
+            ...     signal = live.tick({"AAPL": 75.09, "SPX": 3257.85}, at="2020-01-02")
+            >>> signal.outcome, signal.condition, live.engine.draws
+            ('accepted', 'ok', 80)
+        """
+        if explorers is None:
+            prior: Any = self.tree["prior"]["q"]
+            fixed = np.ptp(prior.values[..., 0]) == 0
+            explorers = 0 if fixed or draws == 1 else 16
+        own, clock = self.data.clock, settings.setdefault("clock", self.data.clock)
+        bar = None if own is None else own.bar
+        if clock is not None and bar != clock.bar:
+            raise ValueError(
+                f"the noise was inferred by {bar or 'row'}, but the live clock counts by "
+                f"{clock.bar or 'row'}: fit data with that clock, HedgeData.from_prices(..., clock=...)"
+            )
+        engine = self.online(draws=draws, explorers=explorers, forgetting=forgetting, shocks=shocks)
+        return LiveFilter(engine, explorers=explorers, **settings)
+
     def save(self, path: str | Path) -> None:
         """Write the tree as one netCDF file, atomically; read it back with `load`."""
         trees.save(self.tree, path)
@@ -348,7 +390,7 @@ class HedgeFit:
     def _smoothed(self) -> Any:
         with jax.enable_x64(True):
             rows = trees.rows(self.tree, self.data)
-            belief = jax.device_get(mixture.backward(rows, trees.stored_draws(self.tree)))
+            belief = jax.device_get(passes.backward(rows, trees.stored_draws(self.tree)))
         return trees.in_units(self.tree, belief)
 
 

@@ -18,7 +18,7 @@ from kfmodels.kalman.step import (
     StateDiscount,
 )
 from kfmodels.model import gaps as closed
-from kfmodels.model.priors import LEAST_VARIANCE_MEMORY
+from kfmodels.model.memory import LEAST_VARIANCE_MEMORY
 
 Array = Any
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from kfmodels.clock.clock import Clock
 from kfmodels.data.hedge_data import HedgeData
+from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.step import State
 from kfmodels.live.feed import LiveFilter
@@ -16,7 +17,7 @@ from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.online.draws import inflation
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.sampling.importance import ImportanceSampling
-from kfmodels.sampling.nuts import NUTS, fit
+from kfmodels.sampling.nuts import NUTS
 
 
 def seen(live: LiveFilter, earlier: pd.DataFrame | None = None) -> HedgeData:
@@ -119,57 +120,36 @@ def carried_over(
 
 
 class Refresh:
-    """New noise on its way, while the live filter goes on; made by `refresh_later`."""
+    """New noise for a live filter, on its way or in place; made by `refresh`."""
 
     def __init__(self, live: LiveFilter, future: "Future[HedgeFit]") -> None:
-        self.live, self.future, self._factors = live, future, dict(live.factors)
+        self.live, self._future, self._factors = live, future, dict(live.factors)
+        self._taken = False
 
     @property
     def done(self) -> bool:
         """Whether the fit is there, or has failed."""
-        return self.future.done()
+        return self._future.done()
 
     def take(self) -> HedgeFit:
         """Put the new noise in place, between two ticks; waits for it if it is not there.
+
+        Once it is in place this hands back the fit and changes nothing.
 
         Raises:
             Exception: what the fit raised; a ValueError if prices were rescaled since it began. The
                 filter then goes on with the noise it has.
         """
-        fitted = self.future.result()
+        fitted = self._future.result()
+        if self._taken:
+            return fitted
         if self.live.factors != self._factors:
             raise ValueError("prices were rescaled while the noise was inferred: refresh once more")
         engine = self.live.engine
         assert isinstance(engine, OnlineFilter)  # or there had been nothing to fit
         self.live.replace(carried_over(engine, fitted, explorers=self.live.explorers))
+        self._taken = True
         return fitted
-
-
-def refresh_later(
-    live: LiveFilter,
-    executor: Executor,
-    *,
-    model: HedgeRatioModel | None = None,
-    method: NUTS | ImportanceSampling = ImportanceSampling(),
-    earlier: pd.DataFrame | None = None,
-) -> Refresh:
-    """Infer the noise anew from the rows seen, in a thread or process of `executor`.
-
-    Args:
-        live: a live filter of one target.
-        executor: any of `concurrent.futures`; processes must be spawned, since JAX has threads.
-        model: what to infer, the default of `fit` unless given; that of the first fit is wise.
-        method: how.
-        earlier: prices before those the live filter remembers.
-
-    Returns:
-        What is to be asked with `.done` and put in place with `.take()` by the loop of the ticks.
-
-    Raises:
-        ValueError: as `seen`.
-    """
-    data = seen(live, earlier)
-    return Refresh(live, executor.submit(fit, data, model, method=method, progress=False))
 
 
 def refresh(
@@ -178,8 +158,26 @@ def refresh(
     model: HedgeRatioModel | None = None,
     method: NUTS | ImportanceSampling = ImportanceSampling(),
     earlier: pd.DataFrame | None = None,
-) -> HedgeFit:
-    """Infer the noise anew from the rows seen, now, and go on with it; see `refresh_later`.
+    executor: Executor | None = None,
+) -> Refresh:
+    """Infer the noise anew from the rows a live filter has seen, and go on with it.
+
+    Args:
+        live: a live filter of one target.
+        model: what to infer, the default of `fit` unless given; that of the first fit is wise.
+        method: how.
+        earlier: prices before those the live filter remembers, such as those of the first fit, in the
+            units of that time: what was rescaled since is applied to them too.
+        executor: infers in a thread or process of any of `concurrent.futures` while the ticks go on
+            (processes must be spawned, since JAX has threads); the loop of the ticks asks `.done` and
+            puts the noise in place with `.take()`. Without one this waits, and the noise is in place.
+
+    Returns:
+        A `Refresh`, whose `take()` hands out the new fit.
+
+    Raises:
+        ValueError: too few rows, or what `HedgeData.from_prices` refuses; a board, whose pairs are
+            fitted with `fit_many`.
 
     Example:
         >>> from kfmodels import HedgeData, ImportanceSampling, LiveFilter, datasets, fit
@@ -190,12 +188,15 @@ def refresh(
         >>> for at, row in prices.loc["2020":"2020-06"].iterrows():
         ...     signal = live.tick(row.to_dict(), at=at)
         >>> before = live.engine.state()["mean"]
-        >>> again = refresh(live, model=fitted.model, earlier=data.before("2020-01-01").prices)
+        >>> again = refresh(live, model=fitted.model, earlier=data.before("2020-01-01").prices).take()
         >>> bool(np.allclose(live.engine.state()["mean"], before)), str(again.fit_until.date())
         (True, '2020-06-30')
     """
-    fitted = fit(seen(live, earlier), model, method=method, progress=False)
-    engine = live.engine
-    assert isinstance(engine, OnlineFilter)
-    live.replace(carried_over(engine, fitted, explorers=live.explorers))
-    return fitted
+    data = seen(live, earlier)
+    if executor is not None:
+        return Refresh(live, executor.submit(fit, data, model, method=method, progress=False))
+    ready: Future[HedgeFit] = Future()
+    ready.set_result(fit(data, model, method=method, progress=False))
+    found = Refresh(live, ready)
+    found.take()
+    return found

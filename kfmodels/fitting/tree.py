@@ -1,4 +1,7 @@
-"""The ArviZ tree of a fit: how it is put together, written, read, and turned back into a filter."""
+"""The ArviZ tree of a fit: how it is put together, written, read, and turned back into a filter.
+
+One file: what one function writes into the tree another reads back, name by name.
+"""
 
 import json
 from functools import partial
@@ -15,14 +18,14 @@ import pandas as pd
 from kfmodels.clock.clock import Clock
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.files.atomic import replacing
-from kfmodels.fitting import passes as mixture
+from kfmodels.fitting import passes
 from kfmodels.fitting.passes import Belief, NoiseDraws, Pass
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.step import Scale, State
 from kfmodels.model import gaps as closed
 from kfmodels.model.assumptions import DIFFUSE
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
-from kfmodels.model.priors import q_to_gain
+from kfmodels.model.memory import q_to_gain
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.posterior import RECURSION, of_recursion
@@ -35,7 +38,6 @@ Tree = Any
 
 FORMAT = "kfmodels fit"
 FORMAT_VERSION = 2
-
 _BY_COEF = ("delta", "q", "memory", "state_var")
 _BY_GAP = ("gap_bars", "gap_noise")
 
@@ -245,7 +247,7 @@ def rows(tree: Tree, given: HedgeData) -> Any:
     y = np.where(given.observed, given.y - inner.offset, 0.0)
     names = gap_names(tree)
     gaps = closed.columns(given, names) if names else None
-    return mixture.series(y, design, given.observed, given.dt, gaps)
+    return passes.series(y, design, given.observed, given.dt, gaps)
 
 
 def stored_draws(tree: Tree, group: str = "mixture") -> NoiseDraws:

@@ -6,8 +6,13 @@ from math import pi
 from typing import Any
 
 Array = Any
+
 LOG_2PI = _log(2 * pi)
+
 LOG_PI = _log(pi)
+
+Z90 = 1.6448536269514722
+"""Half width of a central 90 % normal interval, in standard deviations."""
 
 
 def log_normal(error: Array, var: Array, log: Callable[[Array], Array]) -> Array:

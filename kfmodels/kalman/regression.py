@@ -1,4 +1,7 @@
-"""`KalmanRegression`: a regression with moving coefficients as a NumPyro distribution."""
+"""`KalmanRegression`: a regression with moving coefficients as a NumPyro distribution.
+
+One file: NumPyro's contract (shapes, expand, sample, density, pytree) belongs to one class.
+"""
 
 from typing import Any, ClassVar, NamedTuple
 

@@ -6,6 +6,8 @@ default, for `start` is the distribution of the coefficients just before the fir
 `dt + extra (T, *b)` the coefficients move, over `dt` alone a discounted variance fades; `noise (T, *b)`
 is the observation variance of a row, relative. Where the last two are None they cost nothing.
 Every density is summed over time only, so a batch gives one log likelihood per member.
+
+One file: filter, smoother and sampler share the carry of the scan and its conventions.
 """
 
 from typing import NamedTuple

@@ -1,16 +1,21 @@
-"""What a hedged position earned and why: its profit and loss in columns that add up."""
+"""What a hedged position earned and why: its profit and loss in columns that add up.
+
+One file: the columns must add up, so they are computed in one place.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from kfmodels.live.book import HedgeBook, Orders, hedge_shares, split_factors, unread
 from kfmodels.online.ticks import Tick
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("spread", "hedge_ratio_error", "drift", "convexity", "rounding", "cost")
 """The columns that add up to `pnl`."""
@@ -162,14 +167,16 @@ class Attribution:
         quotes = {name: price * by[name] for name, price in last.quotes.items()}
         self._last = _Stand(alpha, beta, quotes, orders)
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """All rows, by `at`, with their sums in a last row "total"; the columns of `Attributed`."""
+        import pandas as pd
+
         table = self._frame()
         table.index = table.index.astype(object)
         total = table.sum().to_frame("total").T
         return pd.concat([table, total]).rename_axis(index="at").astype({"bars": int})
 
-    def by_day(self) -> pd.DataFrame:
+    def by_day(self) -> "pd.DataFrame":
         """Sums by calendar day, that of the time zone of the ticks; the columns of `Attributed`.
 
         Times as text, such as those of a `LiveFilter`, count on the date that they show.
@@ -177,6 +184,8 @@ class Attribution:
         Raises:
             ValueError: the ticks have numbers for times.
         """
+        import pandas as pd
+
         table = self._frame()
         if all(isinstance(at, str) for at in table.index):
             shown = [datetime.fromisoformat(at).replace(tzinfo=None) for at in table.index]
@@ -189,7 +198,7 @@ class Attribution:
         days: Any = table.groupby(table.index.normalize())
         return days.sum()
 
-    def variance_shares(self) -> pd.Series:
+    def variance_shares(self) -> "pd.Series":
         r"""Share of every column in the variance of `pnl`: Cov(column, pnl) / Var(pnl), sums to one.
 
         A column that works against the others has a negative share.
@@ -199,6 +208,8 @@ class Attribution:
 
         Source: Euler's allocation, Tasche (1999), Risk contributions and performance measurement.
         """
+        import pandas as pd
+
         pnl, _, parts = self._varied()
         shares = parts @ (pnl - pnl.mean()) / (pnl @ (pnl - pnl.mean()))
         return pd.Series(shares, pd.Index(COLUMNS, name="column"), name="share")
@@ -255,7 +266,9 @@ class Attribution:
             pnl=size * (y1 - y0) + held - now.orders.cost,
         )
 
-    def _frame(self) -> pd.DataFrame:
+    def _frame(self) -> "pd.DataFrame":
+        import pandas as pd
+
         names = [field.name for field in fields(Attributed)]
         rows = [[getattr(row, name) for name in names] for row in self._rows]
         return pd.DataFrame(rows, columns=names).set_index("at")

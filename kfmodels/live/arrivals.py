@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from kfmodels.live.quotes import Moment, span
+from kfmodels.clock.instants import Moment
+from kfmodels.live.quotes import span
 
 MONTH = timedelta(days=31)
 """How far ahead a date may be unless it is said."""
@@ -102,3 +103,30 @@ class Ahead:
     def taken(self) -> None:
         """A message was taken: what was refused before it stays alone."""
         self._refused = None
+
+
+def staleness(given: Any) -> tuple[int, bool | None]:
+    """How old a price may be in units of the times, and whether those are microseconds; None of 0.
+
+    Raises:
+        ValueError: it is neither a timedelta nor a whole number, or negative.
+    """
+    timed = isinstance(given, timedelta)
+    units = round(given / _MICROSECOND) if timed else given
+    if not (isinstance(units, int) and units >= 0):
+        raise ValueError(
+            f"max_staleness is a timedelta or a whole number, 0 or more, not {given!r}"
+        )
+    return units, timed if units else None
+
+
+def check_units(stale: int, timed: bool | None, kind: str) -> None:
+    """Raise if a staleness in one unit is to judge times of another `kind`."""
+    numbers = kind == "a number"
+    if timed is None or timed != numbers:
+        return
+    age = f"the timedelta {_MICROSECOND * stale}" if timed else f"the number {stale}"
+    asked = "a whole number in their unit" if numbers else "a timedelta"
+    raise ValueError(
+        f"max_staleness is {age}, but the times are {'numbers' if numbers else 'dates'}: give {asked}"
+    )

@@ -1,4 +1,7 @@
-"""From a live hedge ratio to the shares held: whole lots, a no-trade band, costs. NumPy only."""
+"""From a live hedge ratio to the shares held: whole lots, a no-trade band, costs. NumPy only.
+
+One file: one class; what is wanted, what is traded and what it costs are one decision.
+"""
 
 import math
 from collections.abc import Mapping, Sequence

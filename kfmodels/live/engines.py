@@ -6,9 +6,8 @@ from typing import Any
 
 from kfmodels.clock.clock import Elapsed
 from kfmodels.online.board import OnlineBoard
-from kfmodels.online.board_records import BoardTick
 from kfmodels.online.filter import OnlineFilter
-from kfmodels.online.ticks import Tick
+from kfmodels.online.ticks import BoardTick, Tick
 
 Engine = OnlineFilter | OnlineBoard
 

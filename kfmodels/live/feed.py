@@ -1,6 +1,8 @@
 """A filter that may be left alone with a feed: uneven time, missing legs, bad ticks, a crash.
 
 NumPy and the standard library only, as all that trades.
+
+One file: one class; a message passes through all of it before it is answered.
 """
 
 import math
@@ -14,26 +16,16 @@ from typing import Any
 import numpy as np
 
 from kfmodels.clock.clock import Clock, Elapsed
+from kfmodels.clock.instants import Moment, shown
 from kfmodels.files.log import Journal
-from kfmodels.live.alarms import fresh, set_off, worst
-from kfmodels.live.arrivals import MONTH, Ahead, check_kind
+from kfmodels.live.arrivals import MONTH, Ahead, check_kind, check_units, staleness
 from kfmodels.live.engines import Engine, advance, check_same, identity, pairs, quarantined, rescale
-from kfmodels.live.live_settings import (
-    check_amounts,
-    check_document,
-    check_units,
-    follows,
-    overruled,
-    settings,
-    staleness,
-)
 from kfmodels.live.monitor import BoardWatch, Monitor, Watch
-from kfmodels.live.quotes import Bars, Moment, Quotes, span
-from kfmodels.live.rescales import KEPT, remembered, rescale_rows, sent_before
-from kfmodels.live.signals import Signal
-from kfmodels.online.board import BoardTick, OnlineBoard
+from kfmodels.live.quotes import KEPT, Bars, Quotes, remembered, rescale_rows, sent_before, span
+from kfmodels.live.signals import Signal, fresh, set_off, worst
+from kfmodels.online.board import OnlineBoard
 from kfmodels.online.filter import OnlineFilter
-from kfmodels.online.ticks import ACCEPTED, Tick
+from kfmodels.online.ticks import ACCEPTED, BoardTick, Tick
 
 FORMAT = "kfmodels live filter"
 VERSION = 2
@@ -395,3 +387,67 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     ) -> Signal:
         tick = self.engine.standing() if tick is None else tick
         return Signal(self.seq, at, outcome, tick, alarms, worst(self.watch, self.engine.streak))
+
+
+def check_amounts(keep: int, few_draws: float) -> None:
+    """Raise unless these are a number of rows and a share of the draws."""
+    if keep < 0:
+        raise ValueError(f"keep is a number of rows, 0 or more, not {keep}")
+    if not 0 <= few_draws < 1:
+        raise ValueError(f"few_draws is a share of the draws, from 0 to below 1, not {few_draws}")
+
+
+def check_document(held: Mapping[str, Any], form: str, version: int) -> None:
+    """Raise unless a document is the state of a live filter that this kfmodels can read."""
+    if held.get("format") != form or held["version"] > version:
+        raise ValueError(
+            f"not the state of a live filter as this kfmodels knows it (up to version {version}), but "
+            f"{held.get('format')!r} {held.get('version')}"
+        )
+
+
+def settings(
+    engine: Engine,
+    clock: Clock | None,
+    watch: Watch | BoardWatch | None,
+    **others: Any,
+) -> dict[str, Any]:
+    """What rules a live filter, by name."""
+    return {
+        "clock": clock,
+        "monitor": None if watch is None else watch.monitor,
+        "shocks": engine.shocks,
+        "forgetting": engine.arguments()["forgetting"],
+        "draws": engine.draws,
+    } | others
+
+
+def overruled(given: Mapping[str, Any], kept: Mapping[str, Any]) -> tuple[str, ...]:
+    """A sentence for each setting that differs from the one that a journal keeps."""
+    return tuple(
+        f"{name} is {_told(kept[name])} as the journal keeps it, not {_told(value)} as given now"
+        for name, value in given.items()
+        if kept[name] != value
+    )
+
+
+def follows(given: Clock | None, kept: Clock | None, row: Any) -> bool:
+    """Whether a clock is the one kept with later sessions, which knows the last `row` as well."""
+    if given is None or kept is None or given.sessions is None or kept.sessions is None:
+        return False
+    new, old = given.sessions, kept.sessions
+    if (given.bar, given.zone, new.name, new.zone) != (kept.bar, kept.zone, old.name, old.zone):
+        return False
+    try:
+        if row is not None:
+            given.between(row, row)
+    except ValueError:
+        return False
+    return new.closes[-1] > old.closes[-1]
+
+
+def _told(value: Any) -> str:
+    if not isinstance(value, Clock) or value.sessions is None:
+        return repr(value) if not isinstance(value, timedelta) else str(value)
+    first, last = shown(value.sessions.opens[0]), shown(value.sessions.closes[-1])
+    return f"a clock in bars of {value.bar} of {value.sessions.name} from {first} to {last} UTC"

@@ -13,6 +13,8 @@ I is what a bar tells on average once the alternative is true; d, the overshoot 
 Siegmund's 1.166 m for a mean m and for the others a curve through what simulation of the cycles of G
 gave. The rate then holds to 3 %; Lorden's bound `h = log(6 bars)` rings 13 to 33 times too seldom.
 
+One file: six tests against one another's thresholds, of one pair and of a board.
+
 Source: Page (1954), Continuous inspection schemes, Biometrika 41; Lorden (1971), Procedures for
 reacting to a change in distribution, Annals of Mathematical Statistics 42; Siegmund (1985), Sequential
 Analysis, chapter 10.

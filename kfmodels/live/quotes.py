@@ -1,43 +1,69 @@
 """The legs of a live filter as they come in: the last price of each, when it came, and what is odd."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta, timezone
-from typing import Any, NamedTuple
+from typing import Any
 
-from kfmodels.clock.instants import read_shown, wall_time
-from kfmodels.clock.order import instant
-from kfmodels.live.doubts import Doubts
+from kfmodels.clock.instants import Moment
 
 _DAY = 86_400
+KEPT = 100
+"""Changes of units that a live filter remembers, to know one that is sent again."""
 
 
-class Moment(NamedTuple):
-    """A time: as it is kept, its kind, and as a whole number that compares within its kind.
+class Doubts:
+    """Which pairs wait for new prices of their legs, and which prices must be hidden for that.
 
-    `kept` is a number where it came as one, else ISO text, with the offset from UTC that it came with,
-    if any: dates are those of the market's own zone. `number` counts microseconds then.
+    A pair that was quarantined sees no second row until both its legs have new prices. A board takes
+    one row of prices for all pairs, so a pair waits by the leg that no other pair needs: where one
+    target has split, its hedge still serves the others.
+
+    Args:
+        pairs: the legs of every pair, the target first; a filter of several hedges is one pair.
     """
 
-    kept: int | str
-    kind: str
-    number: int
+    def __init__(self, pairs: Sequence[tuple[str, ...]]) -> None:
+        self._pairs = tuple(pairs)
+        self._count = Counter(leg for legs in self._pairs for leg in legs)
+        self._old: dict[int, set[str]] = {}
 
-    @classmethod
-    def of(cls, at: Any) -> "Moment":
-        """Read a datetime, a date, a pandas Timestamp, a datetime64, ISO text or a whole number.
+    def add(self, pairs: Iterable[int]) -> None:
+        """A row of these pairs went into quarantine."""
+        self._old |= {number: set(self._pairs[number]) for number in pairs}
 
-        Raises:
-            ValueError: it is none of these.
+    def renew(self, legs: Iterable[str]) -> None:
+        """New prices of these legs came."""
+        if self._old:
+            come = set(legs)
+            left = {number: old - come for number, old in self._old.items()}
+            self._old = {number: old for number, old in left.items() if old}
+
+    def of(self, leg: str) -> list[int]:
+        """Numbers of the pairs that have seen the price of a leg and doubt it."""
+        return [number for number, old in self._old.items() if leg in old]
+
+    def put(self, leg: str, pairs: Iterable[int] | bool) -> None:
+        """What `of` said; true, in documents of before, stands for every pair of the leg."""
+        if isinstance(pairs, bool):
+            pairs = [n for n, legs in enumerate(self._pairs) if leg in legs] if pairs else ()
+        for number in pairs:
+            self._old.setdefault(number, set()).add(leg)
+
+    def hidden(self) -> set[str]:
+        """Legs whose prices go into no row: of every pair that waits at least one.
+
+        Those that no other pair needs; where there is none the one that the fewest need.
         """
-        kind, number = instant(at)
-        if kind == "a number":
-            return cls(number, kind, number)
-        shown = read_shown(at)
-        text = wall_time(shown)
-        if kind == "a time with a time zone":
-            text = text.replace(tzinfo=timezone(timedelta(microseconds=(shown - number) // 1000)))
-        return cls(text.isoformat(), kind, number // 1000)
+        if not self._old:
+            return set()
+        waiting = Counter(leg for number in self._old for leg in self._pairs[number])
+        needed = {leg: self._count[leg] - waits for leg, waits in waiting.items()}
+        found = {leg for leg, others in needed.items() if not others}
+        for number in sorted(self._old):
+            if found.isdisjoint(self._pairs[number]):
+                found.add(min(self._pairs[number], key=needed.__getitem__))
+        return found
 
 
 class Quotes:
@@ -187,3 +213,31 @@ def span(number: int, kind: str) -> str:
     if micros and not days and seconds < 60:
         text += f".{micros:06d}".rstrip("0")
     return f"{days}d {text}" if days else text
+
+
+def remembered(kept: Any) -> list[dict[str, Any]]:
+    """Those that a document holds; documents of before have the last one only, or none."""
+    return [kept] if isinstance(kept, dict) else list(kept or ())
+
+
+def sent_before(
+    factors: Mapping[str, float], since: Moment | None, earlier: Iterable[Mapping[str, Any]]
+) -> bool:
+    """Whether the same factors were sent for the same time; without a time nobody can tell."""
+    return since is not None and any(
+        message["rescale"] == factors and Moment.of(message["at"])[1:] == since[1:]
+        for message in earlier
+        if message["at"] is not None
+    )
+
+
+def rescale_rows(
+    rows: Iterable[dict[str, Any]], factors: Mapping[str, float], before: Moment | None
+) -> None:
+    """Put the prices of rows before a moment, all without one, in new units."""
+    for row in rows:
+        if before is None or Moment.of(row["at"]).number < before.number:
+            row["prices"] = {
+                name: price and price * factors.get(name, 1.0)
+                for name, price in row["prices"].items()
+            }

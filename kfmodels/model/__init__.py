@@ -1,1 +1,5 @@
 """Priors in words, assumptions about drift and noise, and the NumPyro model of them."""
+
+from kfmodels import _attach
+
+__getattr__, __dir__, __all__ = _attach(__name__, __file__)

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kfmodels.model.priors import LEAST_VARIANCE_MEMORY, VARIANCE_MEMORY, Memory
+from kfmodels.model.memory import LEAST_VARIANCE_MEMORY
+from kfmodels.model.priors import VARIANCE_MEMORY, Memory
 
 DIFFUSE = 1e10
 """Relative start variance that stands for infinity: float64 keeps six digits of the likelihood."""

@@ -1,4 +1,7 @@
-"""`hedge_ratio_model`: the NumPyro model of a moving hedge ratio, coefficients integrated out."""
+"""`hedge_ratio_model`: the NumPyro model of a moving hedge ratio, coefficients integrated out.
+
+One file: the arguments, their checks, the defaults they imply and the model are read together.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,12 +34,14 @@ from kfmodels.model.assumptions import (
     Discounted,
     Drift,
     Gaps,
+    Known,
     Noise,
     RandomWalk,
     Start,
     StateDiscount,
     Weak,
 )
+from kfmodels.model.memory import q_to_delta, q_to_gain, q_to_memory
 from kfmodels.model.priors import (
     EXPECTED_NOISE_SHARE,
     HEDGE_MEMORY,
@@ -46,12 +51,8 @@ from kfmodels.model.priors import (
     Absolute,
     Memory,
     Moves,
-    q_to_delta,
-    q_to_gain,
-    q_to_memory,
 )
 from kfmodels.model.sites import checked_delta, delta_site, on_the_line, relative, site
-from kfmodels.model.starts import start_of
 
 Array = Any
 """A NumPy array as it is made, a JAX one inside `jax.jit`."""
@@ -398,3 +399,24 @@ def _flat_width(inputs: Inputs, obs_var: Array) -> Array:
     """What a flat start must not pay for its width, measured in the units of the data."""
     n = inputs.design.shape[-1]
     return 0.5 * n * jnp.log(DIFFUSE * obs_var) - jnp.log(inputs.scales).sum(-1)
+
+
+def start_of(
+    initial: Start, coordinates: Coordinates, spread: float, hedges: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of the inner coefficients; zeros stand for a flat start."""
+    n = coordinates.coefficients
+    mean, cov = np.zeros(n), np.zeros((n, n))
+    if isinstance(initial, Weak):
+        cov = np.eye(n) * (initial.sds * spread) ** 2
+    elif isinstance(initial, Known):
+        given = np.asarray(initial.mean, float)
+        if given.shape != (n,):
+            names = ", ".join([*hedges, "alpha"][:n])
+            raise ValueError(
+                f"Known: the start has {given.size} coefficients, the model {n}: {names}"
+            )
+        mean, cov = coordinates.from_original(given, np.asarray(initial.cov, float))
+    elif not isinstance(initial, Diffuse):
+        mean, cov = coordinates.from_original(np.zeros(n), cov)
+    return mean, cov

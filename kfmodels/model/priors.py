@@ -1,79 +1,78 @@
-r"""How fast a hedge ratio moves, in every word the field uses for it.
+r"""Priors on how fast a hedge ratio moves, in words of memory or of moves, and the defaults.
 
-`delta`, the signal-to-noise ratio `q = delta / (1 - delta)`, the steady gain of a local level with
-that ratio, `g = p / (1 + p)` with `p = (q + sqrt(q^2 + 4 q)) / 2`, and the memory `1 / g` in bars.
-All are one number seen from four sides: `q = 1 / (memory (memory - 1))`.
-
-Source: Durbin and Koopman (2012), Time Series Analysis by State Space Methods, section 2.11 (steady
-state of the local level); Montana, Triantafyllopoulos and Tsagaris (2009), Flexible least squares
-for temporal data mining, Expert Systems with Applications 36 (where delta comes from).
+`delta` and the signal-to-noise ratio `q` are those of `kfmodels.model.memory`.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints, transforms
 
-from kfmodels.model.horseshoe import MEDIAN, LogSquaredHorseshoe
-from kfmodels.online.ticks import Z90
+from kfmodels.kalman.density import Z90
+from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, Array, memory_to_q
 
-Array = Any
+MEDIAN = 0.344276716
+"""Median of `(z l)^2`, z standard normal and l standard half-Cauchy."""
 
-
-def delta_to_q(delta: Array) -> Array:
-    """Signal-to-noise ratio `q = delta / (1 - delta)`, so that `logit(delta) = log q`.
-
-    Example:
-        >>> float(delta_to_q(0.5))
-        1.0
-    """
-    return delta / (1 - delta)
+_TERMS = 40
+"""Depth of the continued fraction: ten digits at x = 1, where it is worst."""
 
 
-def q_to_delta(q: Array) -> Array:
-    """`delta = q / (1 + q)`, the inverse of `delta_to_q`."""
-    return q / (1 + q)
+class LogSquaredHorseshoe(dist.Distribution):
+    r"""Distribution of `log s^2` where `s = z l`, z standard normal and l standard half-Cauchy.
 
+    $$p(s) = (2 \pi^3)^{-1/2} e^{s^2 / 2} E_1(s^2 / 2)$$
 
-def q_to_gain(q: Array) -> Array:
-    """Steady Kalman gain of a local level: the share of a surprise that is taken to be permanent.
+    Unbounded density at s = 0, tails like those of a Cauchy. Support: the real line.
+
+    Source: Carvalho, Polson and Scott (2010), The horseshoe estimator for sparse signals, Biometrika
+    97; it is the triple gamma prior with a = c = 1/2: Cadonna, Fruhwirth-Schnatter and Knaus (2020),
+    Triple the gamma, Econometrics 8.
 
     Example:
-        >>> round(float(q_to_gain(0.0973)), 3)  # the Nile: 1469.1 / 15098.5
-        0.267
+        >>> float(LogSquaredHorseshoe().log_prob(0.0)).__round__(4)
+        -2.1439
     """
-    p = (q + (q * q + 4 * q) ** 0.5) / 2
-    return p / (1 + p)
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    support: ClassVar[constraints.Constraint] = constraints.real  # pyright: ignore
+
+    def __init__(self, *, validate_args: bool | None = None) -> None:
+        super().__init__((), (), validate_args=validate_args)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draws of `log s^2`."""
+        one, other = jax.random.split(key)
+        normal = jnp.abs(jax.random.normal(one, sample_shape))
+        cauchy = jnp.abs(jax.random.cauchy(other, sample_shape))
+        return 2 * (jnp.log(normal) + jnp.log(cauchy))
+
+    def log_prob(self, value: Array) -> Array:
+        """Log density at `log s^2`."""
+        return -0.5 * jnp.log(2 * jnp.pi**3) + _log_scaled_e1(value - jnp.log(2.0)) + value / 2
 
 
-def q_to_memory(q: Array) -> Array:
-    """Memory in bars, `1 / gain`; infinite when q is 0.
+def _log_scaled_e1(log_x: Array) -> Array:
+    """log(e^x E1(x)) at x = e^log_x: the power series below 1, a continued fraction above.
 
-    Example:
-        >>> round(float(q_to_memory(1e-4)), 1)
-        100.5
+    Each branch sees an argument it can take, so that no gradient is NaN.
     """
-    plain = isinstance(q, (int, float, np.integer, np.floating))
-    gain = q_to_gain(np.float64(q) if plain else q)
-    with np.errstate(divide="ignore"):
-        return 1 / gain
-
-
-def memory_to_q(memory: Array) -> Array:
-    """`q = 1 / (memory (memory - 1))`, for a memory above one bar.
-
-    Example:
-        >>> round(float(q_to_memory(memory_to_q(60.0))), 9)
-        60.0
-    """
-    return 1 / (memory * (memory - 1))
-
-
-LEAST_VARIANCE_MEMORY = 4.0
-"""Bars: a variance remembered for m bars is known with m - 1 degrees of freedom, and 3 are kept."""
+    under = jnp.minimum(log_x, 0.0)
+    x = jnp.exp(under)
+    term, total = x, x
+    for k in range(2, 20):
+        term = -term * x * (k - 1) / (k * k)
+        total = total + term
+    small = jnp.log(-jnp.euler_gamma - under + total) + x
+    x = jnp.exp(jnp.clip(log_x, -1.0, 60.0))  # a tie at 0 would halve the gradient there
+    tail = x
+    for k in range(_TERMS, 0, -1):
+        tail = x + k / (1 + k / tail)
+    return jnp.where(log_x < 0, small, jnp.where(log_x < 60, -jnp.log(tail), -log_x))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from kfmodels.model.priors import Absolute, Horseshoe, Memory, Moves, delta_to_q
+from kfmodels.model.memory import delta_to_q
+from kfmodels.model.priors import Absolute, Horseshoe, Memory, Moves
 
 Array = Any
 

@@ -4,6 +4,8 @@ What a tick costs is moving some ten numbers a draw, so it happens in memory tha
 of a symmetric covariance each number is held once. The numbers of a draw stand in one table,
 `[P00, m0, P01, m1, P11]` or `[P00, m0]`: so ordered, `P h` and `h'm` are one product and one sum, and
 the update of all of them is one outer product. What comes out is what `step` says, to rounding.
+
+One file: the layout of the table and the arithmetic that relies on it.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The mixtures of many pairs: `mixing` with an axis of pairs before that of draws. NumPy only."""
+"""The mixtures of many pairs: `mixture` with an axis of pairs before that of draws. NumPy only."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,6 +1,8 @@
 """The fitted filter, tick by tick. NumPy only: the trading process needs no JAX.
 
-The arithmetic of the noise draws stands in `mixing`; here prices come in and a `Tick` goes out.
+The arithmetic of the noise draws stands in `mixture`; here prices come in and a `Tick` goes out.
+
+One file: one class, whose state every method reads.
 """
 
 import json
@@ -12,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from kfmodels.clock.order import check_dt, check_later
+from kfmodels.clock.instants import check_dt, check_later
 from kfmodels.files.atomic import replacing
 from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.kalman.density import Z90
 from kfmodels.kalman.step import Drift, Noise, Scale, State
 from kfmodels.online.document import built, read, to_json
 from kfmodels.online.legs import Legs
@@ -28,7 +31,7 @@ from kfmodels.online.shocks import (
     released,
     split_sentence,
 )
-from kfmodels.online.ticks import ACCEPTED, Z90, Belief, FairValue, Frame, Predictive, Tick
+from kfmodels.online.ticks import ACCEPTED, Belief, FairValue, Frame, Predictive, Tick
 
 
 class OnlineFilter:

@@ -1,22 +1,23 @@
 """Running an online filter over a table of prices, row by row, as it would have run live."""
 
 from collections.abc import Callable
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from kfmodels.clock.clock import Clock, Elapsed
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.ticks import Tick
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def follow(
     live: OnlineFilter,
-    prices: pd.DataFrame,
+    prices: "pd.DataFrame",
     *,
     clock: Clock | None = None,
     seen: Callable[[Tick], Any] | None = None,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Feed every row of prices to the filter and tabulate what it says after each.
 
     Args:
@@ -43,6 +44,8 @@ def follow(
         >>> len(table), bool(table["z"].notna().all())
         (21, True)
     """
+    import pandas as pd
+
     names = [live.target, *live.hedges]
     missing = [name for name in names if name not in prices.columns]
     if missing:
@@ -74,6 +77,8 @@ def flat(tick: Tick) -> dict[str, float]:
     return row
 
 
-def ratios(table: pd.DataFrame, hedges: tuple[str, ...]) -> pd.DataFrame:
+def ratios(table: "pd.DataFrame", hedges: tuple[str, ...]) -> "pd.DataFrame":
     """Hedge ratios of a followed table, one column a hedge."""
+    import pandas as pd
+
     return pd.DataFrame({name: table[f"beta {name}"] for name in hedges}, index=table.index)

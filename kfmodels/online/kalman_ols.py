@@ -82,6 +82,10 @@ class KalmanOLS:
         now = self._filter.state()
         return {"mean": now["mean"], "cov": now["cov"]}
 
+    def getState(self) -> dict[str, np.ndarray]:  # noqa: N802
+        """`state`, by the name it has in SliceMatrix-IO."""
+        return self.state()
+
     def update(self, *, X: float, Y: float) -> dict[str, np.ndarray]:  # noqa: N803
         """Take one more row and return the new state; NaN in either is a gap."""
         self._take(X, Y, dt=1.0)

@@ -25,7 +25,7 @@ _WIDEST = 1e10
 class Stand(NamedTuple):
     """Where the draws stand at one moment, arrays with the axis of draws last.
 
-    `table (n + n * n, draw)` as in `kalman.draws`; `scale` is None where the variance is constant;
+    `table (n + n * n, draw)` as in `online.draws`; `scale` is None where the variance is constant;
     `noise` is the relative observation variance of the row that is due.
     """
 

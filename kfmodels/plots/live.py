@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kfmodels.online.ticks import Z90
+from kfmodels.kalman.density import Z90
 from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank
 
 

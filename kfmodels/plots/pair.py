@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from kfmodels.evaluate.baselines import ols_on_levels
 from kfmodels.fitting.hedge_fit import HedgeFit
-from kfmodels.online.ticks import Z90
+from kfmodels.kalman.density import Z90
 from kfmodels.plots.ink import BAND, INK, OTHER, blank
 
 

@@ -36,10 +36,11 @@ def plausible_paths(drawn: PriorPredictive, data: HedgeData, *, shown: int = 40)
         shown: paths of ratio and target drawn one by one.
 
     Example:
-        >>> from kfmodels import datasets, hedge_ratio_model, prior_predictive
+        >>> from kfmodels import datasets, hedge_ratio_model
+        >>> from kfmodels.evaluate import prior_predictive
         >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
         >>> year = data.after("2022-01-01")
-        >>> figure = plausible_paths(prior_predictive(hedge_ratio_model(), year, draws=30), year)
+        >>> figure = plausible_paths(prior_predictive(year, hedge_ratio_model(), draws=30), year)
         >>> [axes.get_ylabel() for axes in figure.axes]
         ['ratio to PEP', 'KO (log)', 'spread of KO']
     """
@@ -152,7 +153,8 @@ def likelihood(surface: Surface) -> Figure:
     static ratio as a line; right, the same over both memories, with the peaks of the posterior.
 
     Example:
-        >>> from kfmodels import datasets, likelihood_surface
+        >>> from kfmodels import datasets
+        >>> from kfmodels.evaluate import likelihood_surface
         >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
         >>> figure = likelihood(likelihood_surface(data.after("2022-01-01"), points=(20, 12, 12)))
         >>> [axes.get_ylabel() for axes in figure.axes][:2]

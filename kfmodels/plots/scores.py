@@ -108,7 +108,8 @@ def published_bands(table: pd.DataFrame) -> Figure:
         table: of `published.table`.
 
     Example:
-        >>> from kfmodels import HedgeData, datasets, published
+        >>> from kfmodels import HedgeData, datasets
+        >>> from kfmodels.evaluate import published
         >>> prices = datasets.stocks().loc["2022"]
         >>> data = HedgeData.from_prices(prices, target="KO", hedges=["PEP"], transform="level")
         >>> published_bands(published.table(data)).axes[0].get_xlabel()

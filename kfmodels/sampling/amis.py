@@ -2,6 +2,8 @@
 
 Every pair has its own target of `d` real parameters; all arrays begin with the axis of pairs, and no
 pair sees another. Shapes are fixed, so that one compilation serves all.
+
+One file: the steps of one algorithm, in the order in which they run.
 """
 
 from collections.abc import Callable
@@ -26,7 +28,8 @@ _DOF = 4
 _STARTS, _APART = 5, 1.5
 """Starts of Newton's method, and how far apart (in prior sds) if others are nearly as likely.
 
-With three, one jumping ratio of sixty in tests/sampling/test_importance.py lost a mode of 0.2 % of the mass.
+With three, one jumping ratio of the sixty in `tests/sampling/test_importance.py` lost a mode of
+0.2 % of the mass.
 """
 
 _ITERATIONS, _FARTHEST = 8, 2.5

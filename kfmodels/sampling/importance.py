@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kfmodels.model.priors import LEAST_VARIANCE_MEMORY
+from kfmodels.model.memory import LEAST_VARIANCE_MEMORY
 from kfmodels.sampling import amis as adaptive
 from kfmodels.sampling import posterior
 from kfmodels.sampling.amis import Weighted

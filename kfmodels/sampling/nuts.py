@@ -1,8 +1,7 @@
-"""`fit`: infer the noise of one pair; and NUTS, the reference of every other method."""
+"""NUTS, the reference of every other method, and the refit of pairs whose weights failed."""
 
 import os
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -10,21 +9,29 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import potential_energy
 from tqdm import tqdm
 
-from kfmodels.data.hedge_data import HedgeData
-from kfmodels.fitting.hedge_fit import HedgeFit
-from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
+from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
-from kfmodels.sampling.importance import ImportanceSampling
+from kfmodels.sampling.amis import Weighted
+from kfmodels.sampling.importance import layout_of
 from kfmodels.sampling.posterior import Draws, certain, constrained, from_prior
 
 Model = Callable[..., Any]
-
 _BLOCK = 100
 """Iterations of one compiled call; between two of them the progress bar moves."""
+
+MAX_RHAT = 1.01
+MIN_ESS = 400
+MAX_DIVERGING = 0.001
+MAX_PARETO_K = 0.7
+"""Beyond it importance weights have no reliable mean: Vehtari et al. (2024), JMLR 25."""
+
+MIN_WEIGHTED = 200
+"""Effective draws that importance weights must leave: a mean is then known to 0.07 sd."""
 
 
 @dataclass(frozen=True)
@@ -167,70 +174,43 @@ def _constrain(sites: Any, inputs: Any, *, model: Model) -> dict[str, Any]:
     return jax.vmap(jax.vmap(one))(sites)
 
 
-def fit(
-    data: HedgeData,
-    model: HedgeRatioModel | None = None,
-    *,
-    method: NUTS | ImportanceSampling = NUTS(),
-    seed: int = 0,
-    progress: bool = True,
-) -> HedgeFit:
-    r"""Infer how fast a hedge ratio moves and how noisy it is to watch.
+def refitted(
+    found: Weighted, inputs: Any, model: Any, seeds: np.ndarray, numbers: Iterable[int]
+) -> tuple[Weighted, list[str], np.ndarray]:
+    """The draws with those of failed pairs replaced, a status by pair, and which were replaced.
 
-    $$p(\delta, v \mid y) \propto p(\delta, v) \prod_t p(y_t \mid y_{<t}, \delta, v)$$
-
-    Args:
-        data: the training rows; cut them with `.before(date)`.
-        model: from `hedge_ratio_model(...)`; its defaults where None.
-        method: how to infer; `NUTS(...)`, or `ImportanceSampling(...)`, which is quicker and needs as
-            little as a second on rows of a length it has seen.
-        seed: the same seed gives the same draws on the same machine.
-        progress: a bar on stderr, where that is a terminal.
-
-    Returns:
-        A `HedgeFit`, in the units of the data.
-
-    Raises:
-        ValueError: the data do not allow a fit; the message says why.
-
-    Warns:
-        UserWarning: once, with a remedy, when R-hat, effective sample size or divergences say that
-            the draws may not represent the posterior.
-
-    Source: the likelihood is the prediction error decomposition, Durbin and Koopman (2012), 7.2.
-
-    Example:
-        >>> from kfmodels import HedgeData, NUTS, datasets, fit
-        >>> data = HedgeData.from_prices(datasets.stocks(), target="AAPL", hedges=["SPX"])
-        >>> pair = fit(data.after("2019-01-01").before("2020-01-01"), progress=False)
-        >>> list(pair.summary().index)
-        ['SPX', 'alpha', 'noise']
+    `seeds (pair,)` are those of the sampler. A pair fails above a Pareto k-hat of 0.7 or below 200
+    effective draws. Its evidence stays as it was; its k-hat too, for the record.
     """
-    if not isinstance(data, HedgeData):
-        raise ValueError(f"fit takes HedgeData, made by HedgeData.from_prices, not {type(data)}")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed is a whole number from 0 to 2**32 - 1, not {seed}")
-    model = hedge_ratio_model() if model is None else model
-    inputs = model.inputs(data)
-    draws = method.run(model, inputs, seed, progress)
-    result = HedgeFit.from_draws(data, model, inputs, draws)
-    problem = _problem(result)
-    if problem:
-        warnings.warn(problem, stacklevel=2)
-    return result
+    found = jax.tree.map(np.array, found)
+    notes, redone = [], np.zeros(len(found.pareto_k), bool)
+    for number in numbers:
+        k, ess = found.pareto_k[number], found.effective_draws[number]
+        if k <= MAX_PARETO_K and ess >= MIN_WEIGHTED:
+            notes.append("ok")
+            continue
+        alone = jax.tree.map(lambda leaf, n=number: leaf[n], inputs)
+        points, rhat, drawn = _by_nuts(alone, model, int(seeds[number]))
+        count = found.points.shape[1]
+        found.points[number] = points[(np.arange(count) * len(points)) // count]
+        found.log_weights[number] = -np.log(count)
+        found.effective_draws[number] = drawn
+        redone[number] = True
+        fine = rhat <= MAX_RHAT and drawn >= MIN_ESS
+        first = f"Pareto k-hat {k:.2f}" if k > MAX_PARETO_K else f"{ess:.0f} effective draws"
+        again = f"R-hat {rhat:.2f}, {drawn:.0f} effective draws"
+        notes.append("ok" if fine else f"{first}, after NUTS refit {again}")
+    return found, notes, redone
 
 
-def _problem(result: HedgeFit) -> str:
-    """One sentence that names what is wrong with the draws and what to do; empty if nothing is."""
-    faults = result.faults()
-    if not faults:
-        return ""
-    cure = "method=NUTS(warmup=2000, draws=4000) (--draws 4000 in the shell)"
-    if any("diverged" in fault for fault in faults):
-        cure = "method=NUTS(target_accept=0.99)"
-    if any("k-hat" in fault or "weights" in fault for fault in faults):
-        cure = "method=NUTS()"
-    return (
-        f"the noise of {result.target} on {', '.join(result.hedges)} may be sampled badly: "
-        f"{', '.join(faults)}. Refit with {cure}; if it stays, a tighter prior on delta (Memory)."
-    )
+def _by_nuts(inputs: Any, model: Any, seed: int) -> tuple[np.ndarray, float, float]:
+    """Unconstrained, straightened points in the order of the draws; R-hat and effective draws."""
+    drawn = NUTS().run(model, inputs, seed, False)
+    pairs = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
+    layout = layout_of(pairs, model)
+    free = {name: priors.to_free(name, drawn.sites[name]) for name in layout.shapes}
+    straight = jax.vmap(jax.vmap(partial(ridge.straight, bent=model.bent)))(free)
+    points = np.asarray(layout.pack(straight))
+    rhat = float(np.max(split_gelman_rubin(points)))
+    ess = float(np.min(effective_sample_size(points)))
+    return points.swapaxes(0, 1).reshape(-1, points.shape[-1]), rhat, ess

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
-from kfmodels.model.priors import LEAST_VARIANCE_MEMORY
+from kfmodels.model.memory import LEAST_VARIANCE_MEMORY
 
 Array = Any
 Model = Any

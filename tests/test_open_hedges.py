@@ -1,7 +1,6 @@
 """Trading days: the simulated path against its equation, and the open, where the ratios are judged."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 from kfmodels.clock.clock import Clock
-from kfmodels.evaluate.simulated_day import SimulatedDays, simulate_days
-from kfmodels.evaluate.trading_day import (
+from kfmodels.data.simulated_days import SimulatedDays, simulate_days
+from kfmodels.model.assumptions import Gaps
+from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
+from tests.benchmarks.open_hedges import (
     CHANGES,
     LEVELS,
     NO_HEDGE,
@@ -22,8 +23,7 @@ from kfmodels.evaluate.trading_day import (
     known_ratios,
     opening_table,
 )
-from kfmodels.model.assumptions import Gaps
-from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
+from tests.tables import read_table
 
 TRAIN, BARS = 6, 39
 NAMES = {"target": "Y", "hedge": "X1", "train_days": TRAIN}
@@ -234,10 +234,8 @@ def test_what_cannot_be_judged_is_refused():
         opening_table(known(truth, truth.prices.iloc[: (TRAIN + 1) * BARS]))
 
 
-def test_on_real_prices(shared_data: Path, capsys: pytest.CaptureFixture[str]):
-    prices = pd.read_csv(
-        shared_data / "intraday_us_1min_2019-02.csv.gz", index_col="Date", parse_dates=["Date"]
-    ).tz_localize("America/New_York")
+def test_on_real_prices(capsys: pytest.CaptureFixture[str]):
+    prices = read_table("intraday_us_1min_2019-02.csv.gz").tz_localize("America/New_York")
     clock = Clock.hours("09:30", "16:00", zone="America/New_York", bar="1min")
     model = hedge_ratio_model(delta=0.05, obs_scale=2e-4, gaps=Gaps(bars=60.0))
     table = first_half_hour(

@@ -10,19 +10,18 @@ import pandas as pd
 from kfmodels.clock.clock import Clock
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.baselines import moves, ols_on_levels
-from kfmodels.fitting.desk import go_live
+from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.density import Z90
 from kfmodels.model.assumptions import Discounted, Gaps
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
-from kfmodels.online.ticks import Z90
 from kfmodels.sampling.importance import ImportanceSampling
-from kfmodels.sampling.nuts import NUTS, fit
+from kfmodels.sampling.nuts import NUTS
 
 NO_HEDGE = "no hedge"
 CHANGES, LEVELS = "static overnight, OLS on changes", "static overnight, OLS on levels"
 ONE_BAR, NIGHTS = "live, a night is one bar", "live, nights inferred"
 MOVING = "live, nights and moving variance"
-
 PERIODS = ("close to open", "first half hour", "rest of the day")
 """What a trading day is divided into: the move through the night, the open, and what follows."""
 
@@ -58,9 +57,9 @@ def known_ratios(
     """What each way of hedging would have held, row by row, after the training days.
 
     The noise of the live filters is inferred on the training days once and for all; the filters then
-    run on row by row (`go_live` with its defaults). The static ratios are estimated every night on the
-    `train_days` days before (the moves within the days, or the log prices), loaded at the open and
-    kept until the next.
+    run on row by row (`HedgeFit.go_live` with its defaults). The static ratios are estimated every
+    night on the `train_days` days before (the moves within the days, or the log prices), loaded at
+    the open and kept until the next.
 
     Args:
         prices: bars of trading days, with the time zone of the market; NaN is a gap.
@@ -190,7 +189,7 @@ def first_half_hour(
     """The open, out of sample: `opening_table` of `known_ratios`, where both are explained.
 
     Example:
-        >>> from kfmodels.evaluate.simulated_day import simulate_days
+        >>> from kfmodels.data.datasets import simulate_days
         >>> days = simulate_days(8, bars=26, seed=1)
         >>> fixed = hedge_ratio_model(delta=0.01, obs_scale=2e-4, gaps=Gaps(bars=100.0))
         >>> table = first_half_hour(
@@ -248,7 +247,7 @@ def _followed(
     """Ratio, its sd and z after every row, of the filter that a desk would leave running."""
     ratio, sd, z = [], [], []
     hedge = fitted.hedges[0]
-    with go_live(fitted, monitor=None, keep=0) as live:
+    with fitted.go_live(monitor=None, keep=0) as live:
         for at, row in zip(later.index, later.to_dict("records"), strict=True):
             tick = live.tick(row, at=at).tick
             ratio.append(tick.beta[hedge])

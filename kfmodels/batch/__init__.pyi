@@ -1,0 +1,1 @@
+from kfmodels.batch.pooling import Pooled as Pooled

@@ -1,0 +1,1 @@
+from kfmodels.clock.clock import Elapsed as Elapsed

@@ -1,0 +1,139 @@
+"""Many pairs of one table of prices, for `fit_many`: what is wrong with one never stops the others."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kfmodels.data.checks import (
+    Transform,
+    check_columns,
+    check_index,
+    check_legs,
+    check_prices,
+    check_table,
+    check_transform,
+    numbers,
+)
+from kfmodels.data.hedge_data import HedgeData, day, stamp
+
+
+@dataclass(frozen=True, eq=False)
+class HedgePairs:
+    """Pairs (target, hedge) of one table of prices; made by `HedgeData.all_pairs` and its kin.
+
+    Nothing that is wrong with one ticker or one pair raises here: `fit_many` answers with its status.
+    """
+
+    prices: pd.DataFrame
+    """The tickers that take part, as floats; those that cannot be used are NaN throughout."""
+
+    pairs: tuple[tuple[str, str], ...]
+    transform: Transform
+    faults: dict[str, str]
+    """What is wrong with a ticker, by ticker."""
+
+    @classmethod
+    def from_prices(
+        cls, frame: pd.DataFrame, pairs: Iterable[tuple[str, str]], transform: Transform
+    ) -> "HedgePairs":
+        """Check what concerns all pairs: the table, its dates, the names.
+
+        Raises:
+            ValueError: not a table of prices, an unknown ticker, a pair that is none or is named
+                twice, no pair, dates unsorted or twice, an unknown transform.
+        """
+        check_table(frame)
+        listed = tuple(_two(pair) for pair in pairs)
+        if not listed:
+            raise ValueError("no pair is given: name at least one (target, hedge)")
+        tickers = dict.fromkeys(ticker for pair in listed for ticker in pair)
+        check_columns(frame, tickers)
+        named = {}
+        for target, hedge in listed:
+            check_legs(target, (hedge,))
+            name = _name(target, hedge)
+            if named.setdefault(name, (target, hedge)) != (target, hedge):
+                raise ValueError(f"two pairs are called {name}: rename a column of the prices")
+        if len(named) < len(listed):
+            twice = next(name for name, n in Counter(_name(*p) for p in listed).items() if n > 1)
+            raise ValueError(f"the pair {twice} is named twice: name it once")
+        check_index(frame.index)
+        check_transform(transform)
+        columns, faults = {}, {}
+        for name in tickers:
+            try:
+                column = numbers(frame, [name])
+                check_prices(column, transform)
+                columns[name] = column[name]
+            except ValueError as error:
+                faults[name] = str(error)
+                columns[name] = pd.Series(np.nan, frame.index)
+        return cls(pd.DataFrame(columns, frame.index), listed, transform, faults)
+
+    @property
+    def names(self) -> list[str]:
+        """The pairs as "target/hedge"."""
+        return [_name(*pair) for pair in self.pairs]
+
+    @cached_property
+    def _by_name(self) -> dict[Any, tuple[str, str]]:
+        """Each pair by its name and by itself."""
+        pairs = dict(zip(self.names, self.pairs, strict=True))
+        return pairs | {pair: pair for pair in self.pairs}
+
+    @property
+    def index(self) -> pd.Index:
+        return self.prices.index
+
+    def data(self, pair: str | tuple[str, str]) -> HedgeData:
+        """One pair alone.
+
+        Raises:
+            ValueError: it is not one of the pairs, or its prices cannot be used.
+        """
+        found = self._by_name.get(pair)
+        if found is None:
+            raise ValueError(
+                f"{pair} is not among the {len(self.pairs)} pairs: there is {self.names[0]}"
+            )
+        target, hedge = found
+        for name in (target, hedge):
+            if name in self.faults:
+                raise ValueError(self.faults[name])
+        return HedgeData.from_prices(
+            self.prices, target=target, hedges=[hedge], transform=self.transform
+        )
+
+    def before(self, date: Any) -> "HedgePairs":
+        """The rows strictly before `date`."""
+        return replace(self, prices=self.prices[self.index < stamp(self.index, date)])
+
+    def after(self, date: Any) -> "HedgePairs":
+        """The rows at `date` and later."""
+        return replace(self, prices=self.prices[self.index >= stamp(self.index, date)])
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __repr__(self) -> str:
+        rows = len(self.index)
+        span = f"{day(self.index[0])} .. {day(self.index[-1])}" if rows else "no rows"
+        return (
+            f"HedgePairs({len(self)} pairs of {self.prices.shape[1]} tickers; {self.transform}; "
+            f"{rows} rows, {span})"
+        )
+
+
+def _two(pair: Any) -> tuple[str, str]:
+    if isinstance(pair, str) or not isinstance(pair, Iterable) or len(legs := tuple(pair)) != 2:
+        raise ValueError(f"a pair is two tickers, (target, hedge), not {pair!r}")
+    return legs
+
+
+def _name(target: str, hedge: str) -> str:
+    return f"{target}/{hedge}"

@@ -1,0 +1,1 @@
+from kfmodels.fitting.refresh import Refresh as Refresh

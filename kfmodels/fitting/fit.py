@@ -1,0 +1,78 @@
+"""`fit`: infer the noise of one pair."""
+
+import warnings
+
+from kfmodels.data.hedge_data import HedgeData
+from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
+from kfmodels.sampling.importance import ImportanceSampling
+from kfmodels.sampling.nuts import NUTS
+
+
+def fit(
+    data: HedgeData,
+    model: HedgeRatioModel | None = None,
+    *,
+    method: NUTS | ImportanceSampling = NUTS(),
+    seed: int = 0,
+    progress: bool = True,
+) -> HedgeFit:
+    r"""Infer how fast a hedge ratio moves and how noisy it is to watch.
+
+    $$p(\delta, v \mid y) \propto p(\delta, v) \prod_t p(y_t \mid y_{<t}, \delta, v)$$
+
+    Args:
+        data: the training rows; cut them with `.before(date)`.
+        model: from `hedge_ratio_model(...)`; its defaults where None.
+        method: how to infer; `NUTS(...)`, or `ImportanceSampling(...)`, which is quicker and needs as
+            little as a second on rows of a length it has seen.
+        seed: the same seed gives the same draws on the same machine.
+        progress: a bar on stderr, where that is a terminal.
+
+    Returns:
+        A `HedgeFit`, in the units of the data.
+
+    Raises:
+        ValueError: the data do not allow a fit; the message says why.
+
+    Warns:
+        UserWarning: once, with a remedy, when R-hat, effective sample size or divergences say that
+            the draws may not represent the posterior.
+
+    Source: the likelihood is the prediction error decomposition, Durbin and Koopman (2012), 7.2.
+
+    Example:
+        >>> from kfmodels import HedgeData, NUTS, datasets, fit
+        >>> data = HedgeData.from_prices(datasets.stocks(), target="AAPL", hedges=["SPX"])
+        >>> pair = fit(data.after("2019-01-01").before("2020-01-01"), progress=False)
+        >>> list(pair.summary().index)
+        ['SPX', 'alpha', 'noise']
+    """
+    if not isinstance(data, HedgeData):
+        raise ValueError(f"fit takes HedgeData, made by HedgeData.from_prices, not {type(data)}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is a whole number from 0 to 2**32 - 1, not {seed}")
+    model = hedge_ratio_model() if model is None else model
+    inputs = model.inputs(data)
+    draws = method.run(model, inputs, seed, progress)
+    result = HedgeFit.from_draws(data, model, inputs, draws)
+    problem = _problem(result)
+    if problem:
+        warnings.warn(problem, stacklevel=2)
+    return result
+
+
+def _problem(result: HedgeFit) -> str:
+    """One sentence that names what is wrong with the draws and what to do; empty if nothing is."""
+    faults = result.faults()
+    if not faults:
+        return ""
+    cure = "method=NUTS(warmup=2000, draws=4000) (--draws 4000 in the shell)"
+    if any("diverged" in fault for fault in faults):
+        cure = "method=NUTS(target_accept=0.99)"
+    if any("k-hat" in fault or "weights" in fault for fault in faults):
+        cure = "method=NUTS()"
+    return (
+        f"the noise of {result.target} on {', '.join(result.hedges)} may be sampled badly: "
+        f"{', '.join(faults)}. Refit with {cure}; if it stays, a tighter prior on delta (Memory)."
+    )

@@ -1,0 +1,13 @@
+from kfmodels.live.account import Attributed as Attributed
+from kfmodels.live.account import Attribution as Attribution
+from kfmodels.live.book import HedgeBook as HedgeBook
+from kfmodels.live.book import Orders as Orders
+from kfmodels.live.book import hedge_shares as hedge_shares
+from kfmodels.live.costs import Band as Band
+from kfmodels.live.costs import Cost as Cost
+from kfmodels.live.costs import Saving as Saving
+from kfmodels.live.monitor import Alarm as Alarm
+from kfmodels.live.monitor import BoardWatch as BoardWatch
+from kfmodels.live.monitor import Monitor as Monitor
+from kfmodels.live.monitor import Watch as Watch
+from kfmodels.live.signals import Signal as Signal

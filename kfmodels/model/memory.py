@@ -1,0 +1,67 @@
+r"""How fast a hedge ratio moves, in every word the field uses for it.
+
+`delta`, the signal-to-noise ratio `q = delta / (1 - delta)`, the steady gain of a local level with
+that ratio, `g = p / (1 + p)` with `p = (q + sqrt(q^2 + 4 q)) / 2`, and the memory `1 / g` in bars.
+All are one number seen from four sides: `q = 1 / (memory (memory - 1))`.
+
+Source: Durbin and Koopman (2012), Time Series Analysis by State Space Methods, section 2.11 (steady
+state of the local level); Montana, Triantafyllopoulos and Tsagaris (2009), Flexible least squares
+for temporal data mining, Expert Systems with Applications 36 (where delta comes from).
+"""
+
+from typing import Any
+
+import numpy as np
+
+Array = Any
+LEAST_VARIANCE_MEMORY = 4.0
+"""Bars: a variance remembered for m bars is known with m - 1 degrees of freedom, and 3 are kept."""
+
+
+def delta_to_q(delta: Array) -> Array:
+    """Signal-to-noise ratio `q = delta / (1 - delta)`, so that `logit(delta) = log q`.
+
+    Example:
+        >>> float(delta_to_q(0.5))
+        1.0
+    """
+    return delta / (1 - delta)
+
+
+def q_to_delta(q: Array) -> Array:
+    """`delta = q / (1 + q)`, the inverse of `delta_to_q`."""
+    return q / (1 + q)
+
+
+def q_to_gain(q: Array) -> Array:
+    """Steady Kalman gain of a local level: the share of a surprise that is taken to be permanent.
+
+    Example:
+        >>> round(float(q_to_gain(0.0973)), 3)  # the Nile: 1469.1 / 15098.5
+        0.267
+    """
+    p = (q + (q * q + 4 * q) ** 0.5) / 2
+    return p / (1 + p)
+
+
+def q_to_memory(q: Array) -> Array:
+    """Memory in bars, `1 / gain`; infinite when q is 0.
+
+    Example:
+        >>> round(float(q_to_memory(1e-4)), 1)
+        100.5
+    """
+    plain = isinstance(q, (int, float, np.integer, np.floating))
+    gain = q_to_gain(np.float64(q) if plain else q)
+    with np.errstate(divide="ignore"):
+        return 1 / gain
+
+
+def memory_to_q(memory: Array) -> Array:
+    """`q = 1 / (memory (memory - 1))`, for a memory above one bar.
+
+    Example:
+        >>> round(float(q_to_memory(memory_to_q(60.0))), 9)
+        60.0
+    """
+    return 1 / (memory * (memory - 1))

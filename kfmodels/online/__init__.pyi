@@ -1,0 +1,4 @@
+from kfmodels.online.ticks import BoardTick as BoardTick
+from kfmodels.online.ticks import FairValue as FairValue
+from kfmodels.online.ticks import Predictive as Predictive
+from kfmodels.online.ticks import Tick as Tick
