@@ -1,6 +1,4 @@
-"""Published numbers: ORACLES.md sections 1 to 4 (the closed forms of section 5: test_kalman.py)."""
-
-from pathlib import Path
+"""Published numbers of others, reproduced; the closed forms stand in `kalman/test_scan.py`."""
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +8,11 @@ import pytest
 from numpy.testing import assert_allclose
 from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
 
+from kfmodels.data import datasets
 from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.kalman.step import RandomWalk, State, step
 from tests import reference
+from tests.tables import read_table
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -22,9 +22,8 @@ run_smooth = jax.jit(KalmanRegression.smooth)
 SEED_DRIFT = RandomWalk(np.eye(2))  # of the seed product: trans_cov = I with obs_cov = 1
 
 
-def pair(folder: Path, file: str, target: str, hedge: str) -> tuple[np.ndarray, np.ndarray]:
+def legs(prices: pd.DataFrame, target: str, hedge: str) -> tuple[np.ndarray, np.ndarray]:
     """Target `(time,)` and design `[hedge, 1]`."""
-    prices = pd.read_csv(folder / file, index_col=0)
     return prices[target].to_numpy(), np.column_stack([prices[hedge], np.ones(len(prices))])
 
 
@@ -65,8 +64,8 @@ def full(cov: list[float]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rows", [294, 295])
-def test_the_seed_states_of_apple_on_spy(shared_data: Path, rows: int):
-    y, design = pair(shared_data, "aapl_spy_close_2016_2017.csv", "AAPL", "SPY")
+def test_the_seed_states_of_apple_on_spy(rows: int):
+    y, design = legs(read_table("aapl_spy_close_2016_2017.csv"), "AAPL", "SPY")
     mean, cov = SEED_STATES[rows]
     model = KalmanRegression(design, np.zeros(2), np.eye(2), 1.0, state_var=np.ones(2))
     filtered = run_filter(model, y).filtered
@@ -102,8 +101,8 @@ def test_the_seed_tick(rows: int):
 
 
 @pytest.fixture
-def chan(shared_data: Path) -> tuple[np.ndarray, np.ndarray]:
-    return pair(shared_data, "chan_ewa_ewc_close.csv", "EWC", "EWA")
+def chan() -> tuple[np.ndarray, np.ndarray]:
+    return legs(read_table("chan_ewa_ewc_close.csv"), "EWC", "EWA")
 
 
 def test_the_filter_of_chan(chan):
@@ -113,7 +112,7 @@ def test_the_filter_of_chan(chan):
     sd = np.sqrt(passed.forecast_var)
     assert passed.error[0] == 22.95
     assert_allclose(sd[0], 0.031623, atol=5e-7)
-    # ORACLES.md says predicted slope of row 2, but that is 0: no state noise came before row 1
+    # printed as the predicted slope of row 2, but that is 0: no state noise came before row 1
     assert_allclose(passed.filtered.mean[1, 0], 1.366666, atol=5e-7)
     assert passed.predicted.mean[1, 0] == 0
     assert_allclose(sd[1], 0.163213, atol=5e-7)
@@ -266,8 +265,8 @@ def test_float32_agrees_on_whitened_prices(chan, q, learnt):
 # --- 3. ArbitrageLab's own test -------------------------------------------------------------
 
 
-def test_the_filter_of_arbitragelab(shared_data: Path):
-    y, design = pair(shared_data, "etf23_close_2008_2016.csv.gz", "IEF", "TIP")
+def test_the_filter_of_arbitragelab():
+    y, design = legs(datasets.etfs(), "IEF", "TIP")
     passed = run_filter(zero_start(design, 1e-4, 1e-3), y)
     # here the slopes are predicted ones (t | t-1), the 0 of row 1 included; filtered 0.90215674
     assert_allclose(passed.predicted.mean[:, 0].mean(), 0.9017056557, atol=5e-11, rtol=0)
@@ -282,8 +281,8 @@ NILE = (np.array([1469.2]), 15098.5)
 
 
 @pytest.fixture
-def nile(shared_data: Path) -> tuple[np.ndarray, np.ndarray]:
-    y = pd.read_csv(shared_data / "nile.csv", index_col=0)["volume"].to_numpy(float)
+def nile() -> tuple[np.ndarray, np.ndarray]:
+    y = read_table("nile.csv")["volume"].to_numpy(float)
     return y, np.ones((len(y), 1))
 
 

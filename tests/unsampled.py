@@ -13,7 +13,7 @@ import numpy as np
 from numpyro import handlers
 
 from kfmodels import NUTS, HedgeData, HedgeFit, fit, hedge_ratio_model
-from kfmodels.sampling.nuts import Draws
+from kfmodels.sampling.posterior import Draws
 
 
 @dataclass(frozen=True)

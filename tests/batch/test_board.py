@@ -13,8 +13,8 @@ from kfmodels.data import datasets
 from kfmodels.evaluate.health import spread_health
 from kfmodels.fitting import tree as trees
 from kfmodels.kalman import scan
-from kfmodels.model.priors import q_to_memory
-from kfmodels.online.ticks import Z90
+from kfmodels.kalman.density import Z90
+from kfmodels.model.memory import q_to_memory
 
 ROWS, DEAD_FROM, FEW_ROWS = 300, 250, 20
 GOOD = [("MTUM", "QUAL"), ("QUAL", "MTUM"), ("MTUM", "USMV"), ("USMV", "QUAL")]

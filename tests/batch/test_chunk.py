@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from kfmodels import Discounted, HedgeData, HedgePairs, ImportanceSampling, fit, hedge_ratio_model
 from kfmodels.batch.chunk import STALE, fit_chunk
 from kfmodels.data import datasets
-from kfmodels.sampling import refit
+from kfmodels.sampling import nuts
 
 QUICK = ImportanceSampling()
 MODEL = hedge_ratio_model()
@@ -107,7 +107,7 @@ def test_a_failed_pair_is_refitted_to_the_same_posterior(pairs, monkeypatch, noi
     before, _ = fit_chunk(pairs, [0], model, method, 0)
     assert before["effective_draws"][0] > 400
     assert not before["refitted"][0]
-    monkeypatch.setattr(refit, "MAX_PARETO_K", -10.0)
+    monkeypatch.setattr(nuts, "MAX_PARETO_K", -10.0)
     after, statuses = fit_chunk(pairs, [0], model, method, 0)
     assert statuses == ["ok"]
     assert after["refitted"][0]
@@ -119,8 +119,8 @@ def test_a_failed_pair_is_refitted_to_the_same_posterior(pairs, monkeypatch, noi
 
 
 def test_nuts_that_fails_too_is_said_so(pairs, monkeypatch):
-    monkeypatch.setattr(refit, "MAX_PARETO_K", -10.0)
-    monkeypatch.setattr(refit, "MIN_ESS", 10**6)
+    monkeypatch.setattr(nuts, "MAX_PARETO_K", -10.0)
+    monkeypatch.setattr(nuts, "MIN_ESS", 10**6)
     model = hedge_ratio_model(noise=Discounted())
     _, (status,) = fit_chunk(pairs, [0], model, ImportanceSampling(), 0)
     assert status.startswith("Pareto k-hat ")

@@ -38,7 +38,7 @@ def lighten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand-ins for the fits."""
     for content in batch_script.STAND_INS.values():
         for name, value in content.items():
-            where = batch.model_file if name == "to_json" else batch
+            where = batch.saved if name == "to_json" else batch
             monkeypatch.setattr(where, name, value)
 
 

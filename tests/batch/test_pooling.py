@@ -24,12 +24,13 @@ from kfmodels.batch.population import (
     universe_of,
 )
 from kfmodels.data import datasets
-from kfmodels.fitting.hedge_fit import MAX_PARETO_K
 from kfmodels.model.hedge_ratio import HedgeRatioModel
-from kfmodels.model.priors import Absolute, memory_to_q
+from kfmodels.model.memory import memory_to_q
+from kfmodels.model.priors import Absolute
 from kfmodels.sampling import amis as adaptive
 from kfmodels.sampling import posterior, ridge
 from kfmodels.sampling import prior as priors
+from kfmodels.sampling.nuts import MAX_PARETO_K
 
 STATS: Any = array_stats
 QUICK = NUTS(warmup=200, draws=400, chains=2)

@@ -13,9 +13,22 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 
-from kfmodels.batch.pairs_file import described, packed, read_pairs, write_pairs
-from kfmodels.batch.store import CHUNKS, LOCK, MANIFEST, PRICES, Record, Store, differences, held
-from kfmodels.data.hedge_data import HedgeData, HedgePairs
+from kfmodels.batch.store import (
+    CHUNKS,
+    LOCK,
+    MANIFEST,
+    PRICES,
+    Record,
+    Store,
+    described,
+    differences,
+    held,
+    packed,
+    read_pairs,
+    write_pairs,
+)
+from kfmodels.data.hedge_data import HedgeData
+from kfmodels.data.hedge_pairs import HedgePairs
 from tests.batch_script import prices
 
 JOB = {"seed": 1, "chunk_size": 3, "versions": {"jax": "1"}}

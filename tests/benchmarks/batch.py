@@ -32,7 +32,7 @@ import kfmodels as kf
 from kfmodels.batch.chunk import pair_key
 from kfmodels.batch.fit_many import CHUNK_ON_CPU
 from kfmodels.data.arrays import Inputs, pair_arrays
-from kfmodels.data.hedge_data import HedgePairs
+from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.sampling import posterior, ridge
 from kfmodels.sampling.importance import explore, layout_of
 from tests.benchmarks import peers, report

@@ -10,7 +10,6 @@ weighs the same log densities.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +19,8 @@ from kfmodels import Discounted, HedgeData, ImportanceSampling, fit, hedge_ratio
 from kfmodels.data import datasets
 from kfmodels.kalman import step
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.model.priors import memory_to_q, q_to_memory
+from kfmodels.model.memory import memory_to_q, q_to_memory
 from kfmodels.online.filter import OnlineFilter
-from tests.conftest import DATA
 
 FACTORS = (1.0, 0.999, 0.997, 0.99, 0.98, 0.95)
 TRAINING, BURN_IN = 500, 20
@@ -111,13 +109,12 @@ def with_explorers(engine: OnlineFilter, data: HedgeData) -> OnlineFilter:
     return OnlineFilter(**own | parts | {"log_weights": weights})
 
 
-def filtered(pairs: list[str], model: Any, folder: Path = DATA) -> Iterator[tuple[np.ndarray, int]]:
+def filtered(pairs: list[str], model: Any) -> Iterator[tuple[np.ndarray, int]]:
     """Log densities `(row, draw)` of each pair, and how many of the draws are the posterior's.
 
     In units of the sd of the target's daily move in training.
     """
-    path = folder / "etf23_close_2008_2016.csv.gz"
-    prices = pd.read_csv(path, index_col=0, parse_dates=True)
+    prices = datasets.etfs()
     for pair in pairs:
         target, hedge = pair.split("/")
         table = prices[[target, hedge]]

@@ -6,19 +6,17 @@ sample and by the same function. Whoever wins: the table is printed as it comes.
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kfmodels.clock.clock import Clock
-from kfmodels.evaluate.simulated_day import simulate_days
-from kfmodels.evaluate.trading_day import NIGHTS, known_ratios, opening_table
+from kfmodels.data.simulated_days import simulate_days
 from kfmodels.fitting.hedge_fit import HedgeFit
-from tests.conftest import DATA
+from tests.benchmarks.open_hedges import NIGHTS, known_ratios, opening_table
+from tests.tables import read_table
 
-FILE = DATA / "intraday_us_1min_2019-02.csv.gz"
 PAIRS = ("QQQ/SPY", "MSFT/QQQ", "AAPL/QQQ", "JPM/BAC", "GLD/SLV")
 NIGHT_WORTH = (0.0, 150.0, 600.0)
 BARS, TRAIN = 78, 12
@@ -40,10 +38,7 @@ def main(arguments: list[str]) -> int:
     pd.set_option("display.width", 200, "display.precision", 4, "display.max_columns", 20)
     for worth in NIGHT_WORTH:
         simulated(worth, options.days, options.seed)
-    if not FILE.exists():
-        print(f"no real prices: {FILE} does not exist")
-        return 0
-    prices = real_prices(FILE)
+    prices = read_table("intraday_us_1min_2019-02.csv.gz").tz_localize("America/New_York")
     tables = [real(prices, pair, options.train) for pair in options.pairs]
     if len(tables) > 1:
         mean: Any = pd.concat(tables).groupby(level=["period", "method"], sort=False)[SHOWN].mean()
@@ -67,12 +62,6 @@ def simulated(worth: float, days: int, seed: int) -> pd.DataFrame:
     )
     print(table[[*SHOWN, "ratio_error", "ratio_error_se"]])
     return table
-
-
-def real_prices(path: Path) -> pd.DataFrame:
-    """The one-minute file, in the time of its market."""
-    frame = pd.read_csv(path, index_col="Date", parse_dates=["Date"])
-    return frame.tz_localize("America/New_York")
 
 
 def real(prices: pd.DataFrame, pair: str, train: int) -> pd.DataFrame:

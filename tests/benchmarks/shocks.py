@@ -10,7 +10,6 @@ alone over 19 months under each policy.
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from kfmodels import Discounted, HedgeData, ImportanceSampling, fit, hedge_ratio
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import Quarantine, Robust, Shocks
 from kfmodels.online.ticks import ACCEPTED
-from tests.conftest import DATA
+from tests.tables import path_of, read_table
 
 START, TRAINING = "2016-07-01", 500
 SMALL, LARGE = 0.015, 0.04
@@ -57,12 +56,11 @@ class Case:
         return (self.printed != self.true).any(axis=1).to_numpy()
 
 
-def tables(folder: Path = DATA) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Closes `(time, stock)` without gaps from the first training row on, and the labels."""
-    dates: dict[str, Any] = {"index_col": 0, "parse_dates": True}
-    prices = pd.read_csv(folder / "sp500_all_stocks_5yr_close.csv.gz", **dates)
+    prices = read_table("sp500_all_stocks_5yr_close.csv.gz")
     first = prices.index.searchsorted(pd.Timestamp(START)) - TRAINING
-    labels = pd.read_csv(folder / "sp500_all_stocks_5yr_badprints.csv", parse_dates=["Date"])
+    labels = pd.read_csv(path_of("sp500_all_stocks_5yr_badprints.csv"), parse_dates=["Date"])
     return prices.iloc[first:].dropna(axis=1), labels
 
 

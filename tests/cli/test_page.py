@@ -91,7 +91,7 @@ def test_the_decision_comes_first_with_the_figures_of_the_tables(text, fitted):
         transform="log",
     )
     assert f"removed {worth.loc['fit', 'variance_removed']:.1%} of the variance of KO" in decision
-    chance = kf.static_probability(fitted)["probability"].iloc[0]
+    chance = kf.evaluate.static_probability(fitted)["probability"].iloc[0]
     shown = f"{chance:.2f}" if chance >= 0.005 else "below 0.01"
     assert f"at even odds: {shown};" in decision
 

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kfmodels import NUTS, Absolute, Discounted, HedgeData, fit, follow, hedge_ratio_model
+from kfmodels import NUTS, Discounted, HedgeData, fit, follow, hedge_ratio_model
 from kfmodels.cli.report import VARIANCE_MEMORIES, discounted_gain, report
 from kfmodels.data import datasets
 from kfmodels.kalman import likelihood
+from kfmodels.model import Absolute
 from kfmodels.plots import hedge_ratio_and_spread
 from tests.unsampled import unsampled
 

@@ -20,6 +20,7 @@ from numpy.testing import assert_array_equal
 from kfmodels.clock.clock import Clock, Elapsed
 from kfmodels.clock.instants import rows_to_utc
 from kfmodels.clock.sessions import Sessions
+from tests.tables import read_table
 
 NY, TOKYO = ZoneInfo("America/New_York"), ZoneInfo("Asia/Tokyo")
 DAY = 86_400 * 10**9
@@ -227,10 +228,9 @@ def test_local_times_become_the_instants_pandas_knows(zone):
 
 
 @pytest.fixture
-def intraday(shared_data) -> pd.DatetimeIndex:
+def intraday() -> pd.DatetimeIndex:
     """One-minute bars of a week, 390 a day, labelled by their end in New York time."""
-    path = shared_data / "intraday_us_1min_2019-02.csv.gz"
-    return pd.read_csv(path, usecols=["Date"], parse_dates=["Date"], index_col="Date").index
+    return read_table("intraday_us_1min_2019-02.csv.gz").index
 
 
 def test_a_week_of_minutes(intraday):
@@ -261,10 +261,9 @@ def test_the_weekends_around_it_and_presidents_day(intraday):
     assert_array_equal(told.rows(intraday)[1], clock.rows(intraday)[1])
 
 
-def test_a_currency_that_rests_on_weekends(shared_data):
+def test_a_currency_that_rests_on_weekends():
     """Asynchronous minutes from Sunday 14:00 to Friday 16:00 of the source's clock."""
-    path = shared_data / "lean_fxcm_1min_bid_2014-05.csv.gz"
-    at = pd.read_csv(path, usecols=[0], parse_dates=[0]).iloc[:, 0]
+    at = read_table("lean_fxcm_1min_bid_2014-05.csv.gz").index.to_series()
     week = Sessions.of(
         ["2014-04-27 14:00", "2014-05-04 14:00", "2014-05-11 14:00"],
         ["2014-05-02 16:00", "2014-05-09 16:00", "2014-05-16 16:00"],

@@ -3,16 +3,14 @@
 import subprocess
 import sys
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from kfmodels.data import datasets
-from kfmodels.model import priors as noise
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+from kfmodels.model import memory as noise
+from tests.tables import read_table
 
 FACTORS = ["MTUM", "QUAL", "SIZE", "USMV", "VLUE"]
 STOCKS = ["AAPL", "KO", "PEP", "XOM", "CVX", "SPX"]
@@ -99,19 +97,19 @@ def test_a_caller_may_change_its_own_copy():
 def test_files_are_small_and_licensed():
     folder = resources.files("kfmodels.data").joinpath("prices")
     files = {item.name: item.read_bytes() for item in folder.iterdir()}
-    assert set(files) == {"factor_etfs.csv.gz", "stocks.csv.gz", "LICENSE-skfolio"}
-    assert sum(map(len, files.values())) < 300_000
-    assert b"BSD 3-Clause License" in files["LICENSE-skfolio"]
-    assert b"The skfolio developers" in files["LICENSE-skfolio"]
-    for name in ("factor_etfs.csv.gz", "stocks.csv.gz"):
+    tables = {"etfs.csv.gz", "factor_etfs.csv.gz", "stocks.csv.gz"}
+    assert set(files) == tables | {"LICENSE-skfolio", "LICENSE-arbitragelab"}
+    assert sum(map(len, files.values())) < 400_000
+    for source, holder in (("skfolio", "skfolio"), ("arbitragelab", "Hudson and Thames")):
+        licence = files[f"LICENSE-{source}"].decode()
+        assert "BSD 3-Clause License" in licence
+        assert f"The {holder} developers" in licence
+    for name in tables:
         assert files[name][4:8] == bytes(4), f"{name} carries a time stamp: write it with mtime=0"
 
 
 def test_aapl_moves_as_in_another_source():
-    path = SHARED / "aapl_spy_close_2016_2017.csv"
-    if not path.exists():
-        pytest.skip(f"{path} is not there: the second source of AAPL closes is not shipped")
-    other = pd.read_csv(path, index_col=0, parse_dates=True)
+    other = read_table("aapl_spy_close_2016_2017.csv")
     ours = datasets.stocks()
     assert other.index.isin(ours.index).all()
     ours = ours.loc[other.index]

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kfmodels import Diffuse, HedgeData, Known, Weak, Zero, hedge_ratio_model
-from kfmodels.data import checks, datasets
+from kfmodels import HedgeData, hedge_ratio_model
+from kfmodels.data import checks, datasets, hedge_data, hedge_pairs
 from kfmodels.data.arrays import Inputs, PairArrays, pair_arrays
-from kfmodels.data.hedge_data import MIN_ROWS, HedgePairs
+from kfmodels.data.hedge_data import MIN_ROWS
+from kfmodels.data.hedge_pairs import HedgePairs
+from kfmodels.model import Diffuse, Known, Weak, Zero
 
 TRANSFORMS = ("log", "level", "return")
 ROWS = 80
@@ -348,7 +350,8 @@ def test_the_table_is_looked_at_once_a_ticker(monkeypatch: pytest.MonkeyPatch):
             counts[name] = counts.get(name, 0) + 1
             check(*args)
 
-        monkeypatch.setattr(f"kfmodels.data.hedge_data.{name}", counted)
+        for module in (hedge_data, hedge_pairs):
+            monkeypatch.setattr(module, name, counted, raising=False)
     pairs = HedgeData.all_pairs(frame)
     assert len(pairs) == 142 * 141
     assert counts == {"check_table": 2, "check_columns": 1, "check_index": 1, "check_prices": 142}

@@ -19,18 +19,16 @@ from scipy import stats
 from kfmodels import (
     NUTS,
     Constant,
-    Diffuse,
     Discounted,
     HedgeData,
     ImportanceSampling,
-    Known,
     StateDiscount,
-    Zero,
     hedge_ratio_model,
 )
 from kfmodels.data import datasets
 from kfmodels.evaluate.calibration import Calibration, calibrate
-from kfmodels.sampling.nuts import Draws
+from kfmodels.model import Diffuse, Known, Zero
+from kfmodels.sampling.posterior import Draws
 from tests.unsampled import FromPrior
 
 REJECTED = 1e-3
@@ -81,8 +79,8 @@ def test_the_default_inference_is_calibrated(pair, noise, method, simulations, q
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # no more than a few were sampled badly
         found = calibrate(
-            hedge_ratio_model(noise=noise),
             pair,
+            hedge_ratio_model(noise=noise),
             simulations=simulations,
             method=method,
             progress=False,
@@ -111,7 +109,7 @@ KNOWN = Known([0.5, 1.5], [[0.04, -0.1], [-0.1, 0.5]])
 )
 def test_with_the_noise_known_the_filter_is_calibrated(pair, options):
     """Nothing is sampled, so a thousand simulations cost seconds; a fixed site has no rank."""
-    found = quiet(hedge_ratio_model(**options), pair, simulations=1000, seed=1)
+    found = quiet(pair, hedge_ratio_model(**options), simulations=1000, seed=1)
     assert found.ranks.shape == (1000, 0)
     assert (found.kept, found.doubtful) == (1, 0)
     table = found.table(20)
@@ -124,7 +122,7 @@ def test_with_the_noise_known_the_filter_is_calibrated(pair, options):
 def test_two_hedges(short: HedgeData):
     prices = datasets.stocks().loc[short.index[0] : short.last_date]
     data = HedgeData.from_prices(prices, target="KO", hedges=["PEP", "SPX"])
-    found = quiet(hedge_ratio_model(), data, simulations=30, method=QUICK)
+    found = quiet(data, hedge_ratio_model(), simulations=30, method=QUICK)
     assert list(found.ranks) == ["q PEP", "q SPX", "q alpha", "obs_scale", "log_likelihood"]
     assert list(found.cover) == ["PEP", "SPX", "alpha"]
     assert_calibrated(found)
@@ -132,13 +130,13 @@ def test_two_hedges(short: HedgeData):
 
 def test_one_memory_for_all_has_one_rank(short: HedgeData):
     model = hedge_ratio_model(drift=StateDiscount(), noise=Discounted())
-    found = quiet(model, short, simulations=20, method=FromPrior())
+    found = quiet(short, model, simulations=20, method=FromPrior())
     assert list(found.ranks) == ["q", "variance_memory", "log_likelihood"]
 
 
 def test_a_coefficient_that_is_certain_is_left_out(short: HedgeData):
     model = hedge_ratio_model(delta=0.0, intercept="none", initial=Zero(), obs_scale=0.01)
-    found = quiet(model, short, simulations=20)
+    found = quiet(short, model, simulations=20)
     assert found.cover.shape == found.probability.shape == (20, 0)
     assert found.table().empty
 
@@ -163,7 +161,7 @@ class Wrong(NUTS):
 @pytest.mark.parametrize("fault", [{"shift": 1.0}, {"width": 0.5}], ids=["moved", "narrow"])
 def test_draws_that_are_wrong_are_rejected(short, fault):
     method = Wrong(**vars(QUICK) | fault)
-    found = quiet(STATIC, short, simulations=80, method=method)
+    found = quiet(short, STATIC, simulations=80, method=method)
     assert found.table().loc["obs_scale", "p_value"] < REJECTED
     ranks = found.ranks["obs_scale"] / found.kept
     if "shift" in fault:
@@ -174,7 +172,7 @@ def test_draws_that_are_wrong_are_rejected(short, fault):
 
 def test_draws_that_ignore_the_target_are_rejected(short: HedgeData):
     """They come from the prior, as the truth does: only what reads the target can tell."""
-    found = quiet(STATIC, short, simulations=60, method=FromPrior(draws=50))
+    found = quiet(short, STATIC, simulations=60, method=FromPrior(draws=50))
     table = found.table()
     assert table.loc["log_likelihood", "p_value"] < REJECTED
     assert (table.loc[["q PEP", "obs_scale"], "p_value"] > REJECTED).all()
@@ -190,7 +188,7 @@ def test_a_filter_that_is_too_sure_is_rejected(short: HedgeData):
 
     model = hedge_ratio_model(delta={"beta": 1e-3, "alpha": 0.5}, obs_scale=0.004)
     # the truth is drawn with the noise of the model, whatever the method says
-    table = quiet(model, short, simulations=60, method=Sure()).table()
+    table = quiet(short, model, simulations=60, method=Sure()).table()
     assert table.loc["PEP", "p_value"] < REJECTED
     assert table.loc["PEP", "coverage"] < 0.9 - 5 * table.loc["PEP", "coverage_se"]
 
@@ -204,7 +202,7 @@ def test_few_effective_draws_are_counted_kept_and_reported(short: HedgeData):
 
     method = Sticky(draws=40, chains=2)
     with pytest.warns(UserWarning, match="20 of 20 simulations have fewer effective") as caught:
-        found = calibrate(STATIC, short, simulations=20, method=method, progress=False)
+        found = calibrate(short, STATIC, simulations=20, method=method, progress=False)
     (warning,) = caught
     assert warning.filename == __file__
     assert "than the 80 that are ranked" in str(warning.message)
@@ -220,7 +218,7 @@ def test_a_chain_that_stands_still_is_counted(short: HedgeData):
             sites = {k: np.broadcast_to(v[:1, :1], v.shape) for k, v in draws.sites.items()}
             return draws._replace(sites=sites)
 
-    found = quiet(STATIC, short, simulations=20, method=Stuck())
+    found = quiet(short, STATIC, simulations=20, method=Stuck())
     assert found.doubtful == 20
     assert (found.sampling["ess"] == 1).all()
     assert np.isinf(found.sampling["rhat"]).all()
@@ -240,7 +238,7 @@ def test_only_the_target_changes_between_simulations(pair: HedgeData):
             return FromPrior.run(self, model, inputs, seed, progress)
 
     model = hedge_ratio_model()
-    quiet(model, pair, simulations=20, method=Spy())
+    quiet(pair, model, simulations=20, method=Spy())
     given = model.inputs(pair)
     assert len(Spy.seen) == 20
     for inputs, _, progress in Spy.seen:
@@ -255,7 +253,7 @@ def test_only_the_target_changes_between_simulations(pair: HedgeData):
 
 def test_the_seed_decides(short: HedgeData):
     one, again, other = (
-        quiet(STATIC, short, simulations=20, method=QUICK, seed=seed) for seed in (4, 4, 5)
+        quiet(short, STATIC, simulations=20, method=QUICK, seed=seed) for seed in (4, 4, 5)
     )
     for name in ("ranks", "probability", "cover", "sampling"):
         assert_frame_equal(getattr(one, name), getattr(again, name))
@@ -278,16 +276,16 @@ def compiled() -> Iterator[list[str]]:
 
 
 def test_other_simulations_of_the_same_shape_compile_nothing(short, compiled: list[str]):
-    quiet(STATIC, short, simulations=20, method=QUICK).table()
+    quiet(short, STATIC, simulations=20, method=QUICK).table()
     before = len(compiled)
-    quiet(hedge_ratio_model(intercept="static"), short, simulations=30, method=QUICK).table()
+    quiet(short, hedge_ratio_model(intercept="static"), simulations=30, method=QUICK).table()
     assert len(compiled) == before
     jax.jit(lambda x: x + 23)(jnp.ones(3))  # the ear is open
     assert len(compiled) > before
 
 
 def test_it_leaves_no_trace(short: HedgeData, capfd):
-    quiet(STATIC, short, simulations=20, method=FromPrior())
+    quiet(short, STATIC, simulations=20, method=FromPrior())
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
     assert not jax.config.jax_enable_x64
@@ -348,19 +346,19 @@ def test_a_flat_start_is_refused(short: HedgeData):
     with pytest.raises(
         ValueError, match=r"nothing can be drawn from Diffuse\(\).*initial=Weak\(\)"
     ):
-        calibrate(hedge_ratio_model(initial=Diffuse()), short)
+        calibrate(short, hedge_ratio_model(initial=Diffuse()))
 
 
 def test_arguments_out_of_range_are_refused(short: HedgeData):
     with pytest.raises(ValueError, match="simulations must be at least 20, not 19"):
-        calibrate(STATIC, short, simulations=19)
+        calibrate(short, STATIC, simulations=19)
     for seed in (-1, 2**32):
         with pytest.raises(ValueError, match=f"seed is a whole number.*not {seed}"):
-            calibrate(STATIC, short, seed=seed)
+            calibrate(short, STATIC, seed=seed)
     with pytest.raises(
-        ValueError, match="calibrate takes what hedge_ratio_model made, and HedgeData"
+        ValueError, match="calibrate takes HedgeData, and what hedge_ratio_model made"
     ):
-        calibrate(short, STATIC)
+        calibrate(STATIC, short)
     few = replace(short, prices=short.prices[:9], values=short.values[:9])
     with pytest.raises(ValueError, match="only 9 common rows of KO and PEP"):
-        calibrate(STATIC, few)
+        calibrate(few, STATIC)

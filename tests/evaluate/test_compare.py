@@ -10,18 +10,9 @@ from scipy import stats
 from scipy.special import beta
 from statsmodels.regression.linear_model import OLS
 
-from kfmodels import (
-    NUTS,
-    Discounted,
-    HedgeData,
-    HedgeFit,
-    compare,
-    fit,
-    follow,
-    hedge_ratio_model,
-    leave_future_out,
-)
+from kfmodels import NUTS, Discounted, HedgeData, HedgeFit, compare, fit, follow, hedge_ratio_model
 from kfmodels.data import datasets
+from kfmodels.evaluate import leave_future_out
 from kfmodels.evaluate.compare import Comparison, _against, distribution, standard_error
 from kfmodels.online.ticks import Predictive
 from tests.unsampled import unsampled

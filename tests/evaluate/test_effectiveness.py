@@ -1,4 +1,4 @@
-"""What a hedge is worth and costs: ORACLES section 6, held shares, trades by hand, what is refused."""
+"""What a hedge is worth and costs: published baselines, held shares, trades by hand, refusals."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from kfmodels import NUTS, Absolute, Diffuse, Discounted, HedgeData, fit, follow, hedge_ratio_model
+from kfmodels import NUTS, Discounted, HedgeData, fit, follow, hedge_ratio_model
 from kfmodels.data import datasets
 from kfmodels.evaluate.baselines import (
     bars_per_year,
@@ -19,7 +19,9 @@ from kfmodels.evaluate.baselines import (
     rolling_ols,
 )
 from kfmodels.evaluate.effectiveness import hedge_effectiveness, hedged_moves, traded
+from kfmodels.model import Absolute, Diffuse
 from kfmodels.model.assumptions import DIFFUSE
+from tests.tables import read_table
 
 PAIR = ["MTUM", "QUAL"]
 
@@ -37,12 +39,9 @@ def fitted(pair):
     return fit(data.before("2018-01-01"), model, method=quick, progress=False)
 
 
-def chan(folder) -> pd.DataFrame:
-    return pd.read_csv(folder / "chan_ewa_ewc_close.csv", index_col=0, parse_dates=True)
-
-
-def test_the_honest_baselines_of_ewc_on_ewa(shared_data):
-    table = hedge_effectiveness(chan(shared_data), target="EWC", hedges=["EWA"], train=252)
+def test_the_honest_baselines_of_ewc_on_ewa():
+    prices = read_table("chan_ewa_ewc_close.csv")
+    table = hedge_effectiveness(prices, target="EWC", hedges=["EWA"], train=252)
     printed = {
         "price ratio": 0.297,
         "static OLS on levels": 0.531,
@@ -88,8 +87,8 @@ def most_likely(data: HedgeData, *, separate: bool):
     )
 
 
-def test_the_filter_of_greatest_likelihood_on_ewc_and_ewa(shared_data):
-    prices = chan(shared_data)
+def test_the_filter_of_greatest_likelihood_on_ewc_and_ewa():
+    prices = read_table("chan_ewa_ewc_close.csv")
     data = HedgeData.from_prices(prices, target="EWC", hedges=["EWA"], transform="level")
     year = data.before(prices.index[252])
     models = {
@@ -370,10 +369,10 @@ def test_turnover_and_break_even_cost_by_hand(pair):
     ]  # fmt: skip
 
 
-def test_twice_the_risk_aversion_pays_twice_the_cost(shared_data):
-    prices = chan(shared_data)
+def test_twice_the_risk_aversion_pays_twice_the_cost():
+    prices = datasets.etfs()
     costs = [
-        hedge_effectiveness(prices, target="EWC", hedges=["EWA"], train=252, risk_aversion=a)
+        hedge_effectiveness(prices, target="XLB", hedges=["XLE"], train=252, risk_aversion=a)
         for a in (4, 8)
     ]
     one, two = (table["break_even_cost"] for table in costs)

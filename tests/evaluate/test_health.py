@@ -8,10 +8,12 @@ import pytest
 from statsmodels.tsa.adfvalues import mackinnoncrit
 from statsmodels.tsa.ar_model import AutoReg
 
-from kfmodels import Absolute, HedgeData, Zero, fit, hedge_ratio_model
+from kfmodels import HedgeData, fit, hedge_ratio_model
 from kfmodels.data import datasets
 from kfmodels.evaluate.baselines import ols_on_levels
 from kfmodels.evaluate.health import _ENGLE_GRANGER, SpreadHealth, spread_health
+from kfmodels.model import Absolute, Zero
+from tests.tables import read_table
 
 FOLLOWS = "The filter forgets faster than the spread comes back"
 GAIN = "of every surprise to be permanent"
@@ -121,8 +123,8 @@ def test_every_number_by_hand():
     assert table.loc["innovation", "absorbed"] == 1 - (sd["innovation"] / sd["static OLS"]) ** 2
 
 
-def test_the_settings_of_chan_absorb_almost_all(shared_data):
-    prices = pd.read_csv(shared_data / "chan_ewa_ewc_close.csv", index_col=0, parse_dates=True)
+def test_the_settings_of_chan_absorb_almost_all():
+    prices = read_table("chan_ewa_ewc_close.csv")
     published = {"delta": Absolute(1e-4), "obs_scale": 1e-3**0.5, "initial": Zero(), "pivot": 0}
     health = health_of(prices[["EWC", "EWA"]], transform="level", **published)
     filtered = health.table.loc["innovation"]

@@ -9,20 +9,15 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from kfmodels import (
-    Constant,
-    Diffuse,
-    Discounted,
-    HedgeData,
-    Memory,
-    StateDiscount,
-    hedge_ratio_model,
-)
-from kfmodels import likelihood_surface as surface_of
+from kfmodels import Constant, Discounted, HedgeData, Memory, StateDiscount, hedge_ratio_model
 from kfmodels.data import datasets
+from kfmodels.evaluate import likelihood_surface as surface_of
 from kfmodels.evaluate.landscape import NEAR_THE_TOP, VALLEY, Surface, _notes, _summits
-from kfmodels.model.priors import Absolute, memory_to_q
+from kfmodels.model import Diffuse
+from kfmodels.model.memory import memory_to_q
+from kfmodels.model.priors import Absolute
 from tests.reference import loop
+from tests.tables import read_table
 
 SMALL = (6, 4, 4)
 
@@ -334,9 +329,9 @@ def test_the_notes_say_what_an_average_would_hide():
     )
 
 
-def test_ewc_on_ewa_has_the_top_of_the_oracle(shared_data):
-    """ORACLES: the greatest diffuse log likelihood of the raw model on 1,250 rows is -172.2906."""
-    prices = pd.read_csv(shared_data / "chan_ewa_ewc_close.csv", index_col=0, parse_dates=True)
+def test_ewc_on_ewa_has_the_top_of_the_oracle():
+    """The greatest diffuse log likelihood of the raw model on 1,250 rows is -172.2906."""
+    prices = read_table("chan_ewa_ewc_close.csv")
     data = HedgeData.from_prices(prices, target="EWC", hedges=["EWA"], transform="level")
     model = hedge_ratio_model(initial=Diffuse(), pivot=0, noise=Constant())
     found = surface_of(data, model)

@@ -14,7 +14,6 @@ from scipy.special import logsumexp
 
 from kfmodels import (
     NUTS,
-    Diffuse,
     Discounted,
     HedgeData,
     HedgeFit,
@@ -24,13 +23,16 @@ from kfmodels import (
     StateDiscount,
     fit,
     hedge_ratio_model,
+)
+from kfmodels.data import datasets
+from kfmodels.evaluate import (
     likelihood_surface,
     prior_and_posterior,
     prior_predictive,
     prior_summary,
 )
-from kfmodels.data import datasets
-from kfmodels.model.priors import memory_to_q
+from kfmodels.model import Diffuse
+from kfmodels.model.memory import memory_to_q
 from kfmodels.sampling import prior as priors
 from tests.unsampled import unsampled
 
@@ -78,7 +80,7 @@ def assert_is_normal(found: pd.Series, centre: float, sd: float, slack: float = 
 
 def test_a_memory_is_shown_back_as_it_was_said():
     model = hedge_ratio_model(delta={"beta": Memory(60, low=15, high=250)})
-    table = prior_summary(model, pair())
+    table = prior_summary(pair(), model)
     assert list(table.columns) == NAMES
     found = -np.log(memory_to_q(table.loc[("PEP", "memory")]))  # longer is larger
     low, middle, high = -np.log(memory_to_q(np.array([15.0, 60.0, 250.0])))
@@ -90,7 +92,7 @@ def test_a_memory_is_shown_back_as_it_was_said():
 def test_moves_are_shown_back_as_they_were_said():
     prior = Moves(0.05, low=0.0125, high=0.2)
     for hedges in (("PEP",), TWO):
-        table = prior_summary(hedge_ratio_model(delta={"beta": prior}), pair(hedges))
+        table = prior_summary(pair(hedges), hedge_ratio_model(delta={"beta": prior}))
         for name in hedges:
             found = np.log(table.loc[(name, "monthly_share")])
             assert_is_normal(found, np.log(0.05), np.log(4) / stats.norm.ppf(0.95))
@@ -100,7 +102,7 @@ def test_moves_are_shown_back_as_they_were_said():
 def test_the_words_are_one_number_from_several_sides(hedges: tuple[str, ...]):
     """With a known noise each word is a monotone function of delta, and so are its quantiles."""
     data = pair(hedges, "level")
-    table = prior_summary(hedge_ratio_model(obs_scale=0.3), data)
+    table = prior_summary(data, hedge_ratio_model(obs_scale=0.3))
     spread = np.append(data.x.std(0), 1.0)
     for number, name in enumerate((*hedges, "alpha")):
         words = table.loc[name]
@@ -127,7 +129,7 @@ def test_the_words_are_quantiles_of_draws_of_the_prior():
         numbers = np.arange(1000, dtype=np.uint32)
         drawn = priors.draw(numbers, np.uint32(7), model.inputs(data), model=model)
         sites: Any = jax.device_get(drawn[1])
-    table = prior_summary(model, data, seed=7)
+    table = prior_summary(data, model, seed=7)
     expected = {("noise", "variance_memory"): sites["variance_memory"]}
     # moves are told at the variance that a typical one-bar move leaves beside the intercept
     dy, dx = np.diff(data.y), np.diff(data.x, axis=0)
@@ -143,9 +145,9 @@ def test_the_words_are_quantiles_of_draws_of_the_prior():
         ordered = np.sort(values)
         assert_allclose(table.loc[row, ["lower", "upper"]], ordered[[50, 949]], rtol=1e-10)
         assert ordered[498] <= table.loc[row, "median"] <= ordered[501]
-    other = prior_summary(model, data, seed=8)
+    other = prior_summary(data, model, seed=8)
     assert (other.loc["PEP"] != table.loc["PEP"]).all(axis=None)
-    pd.testing.assert_frame_equal(prior_summary(model, data, seed=7), table)
+    pd.testing.assert_frame_equal(prior_summary(data, model, seed=7), table)
 
 
 HEDGE_WORDS = ["delta", "q", "gain", "memory", "monthly_move", "monthly_share"]
@@ -162,7 +164,7 @@ HEDGE_WORDS = ["delta", "q", "gain", "memory", "monthly_move", "monthly_share"]
     ],
 )
 def test_there_is_a_row_for_every_word_and_no_other(options, hedges, with_alpha, noise):
-    table = prior_summary(hedge_ratio_model(**options), pair(hedges))
+    table = prior_summary(pair(hedges), hedge_ratio_model(**options))
     rows = [(name, word) for name in hedges for word in HEDGE_WORDS]
     rows += [("alpha", word) for word in HEDGE_WORDS[:-1]] if with_alpha else []
     assert list(table.index) == rows + [("noise", word) for word in noise]
@@ -232,7 +234,7 @@ def assert_variance(values: np.ndarray, expected: Any):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return prior_predictive(hedge_ratio_model(**KNOWN), pair(TWO), draws=500)
+    return prior_predictive(pair(TWO), hedge_ratio_model(**KNOWN), draws=500)
 
 
 def test_there_is_a_path_for_every_draw(drawn):
@@ -248,8 +250,8 @@ def test_there_is_a_path_for_every_draw(drawn):
 
 def test_the_seed_decides(drawn):
     model, data = hedge_ratio_model(), pair()
-    one, same = (prior_predictive(model, data, draws=20, seed=3) for _ in range(2))
-    other = prior_predictive(model, data, draws=20, seed=4)
+    one, same = (prior_predictive(data, model, draws=20, seed=3) for _ in range(2))
+    other = prior_predictive(data, model, draws=20, seed=4)
     for name in ("ratio", "target", "spread"):
         assert_array_equal(one.paths[name], same.paths[name])
         assert (one.paths[name] != other.paths[name]).all()
@@ -291,7 +293,7 @@ def test_the_spread_of_a_level_alone_settles_at_its_steady_state():
     """A ratio that stands still, and is known ever better, leaves the forecast variance of a level."""
     known = {"delta": {"beta": 0.0, "alpha": KNOWN["delta"]["alpha"]}, "obs_scale": SD}
     data = pair(rows=300)
-    paths = prior_predictive(hedge_ratio_model(**known), data, draws=200).paths
+    paths = prior_predictive(data, hedge_ratio_model(**known), draws=200).paths
     predicted = 1.0
     for _ in range(500):
         predicted = predicted / (predicted + 1) + Q_ALPHA
@@ -307,7 +309,7 @@ def test_the_spread_of_a_level_alone_settles_at_its_steady_state():
 def test_a_path_starts_at_the_first_price(drawn, transform):
     data = pair(TWO, transform)
     if transform == "level":
-        drawn = prior_predictive(hedge_ratio_model(**KNOWN | {"obs_scale": 0.3}), data, draws=500)
+        drawn = prior_predictive(data, hedge_ratio_model(**KNOWN | {"obs_scale": 0.3}), draws=500)
     start = drawn.paths["target"].values[:, 0]
     assert abs(start.mean() - data.y[0]) < 4 * start.std() / np.sqrt(500)
     assert start.std() < 0.05 * abs(data.y[0])
@@ -325,7 +327,7 @@ def test_a_path_starts_at_the_first_price(drawn, transform):
     ],
 )
 def test_every_kind_of_model_can_be_drawn(options: dict):
-    found = prior_predictive(hedge_ratio_model(**options), pair(TWO), draws=40)
+    found = prior_predictive(pair(TWO), hedge_ratio_model(**options), draws=40)
     for values in found.paths.data_vars.values():
         assert np.isfinite(values).all()
     assert np.isfinite(found.table).all(axis=None)
@@ -335,8 +337,8 @@ def test_every_kind_of_model_can_be_drawn(options: dict):
 def test_a_gap_in_the_data_widens_nothing(transform):
     model = hedge_ratio_model(**KNOWN | {"obs_scale": 0.3 * SD})
     data = pair(transform=transform, gaps=(20, 21, 70, 119))
-    whole = prior_predictive(model, pair(transform=transform), draws=100)
-    gaps = prior_predictive(model, data, draws=100)
+    whole = prior_predictive(pair(transform=transform), model, draws=100)
+    gaps = prior_predictive(data, model, draws=100)
     assert np.isfinite(gaps.paths["ratio"]).all()
     for name in ("target", "spread"):
         known = np.isfinite(gaps.paths[name].values)
@@ -361,18 +363,18 @@ def test_a_gap_in_the_data_widens_nothing(transform):
 def test_too_few_draws_or_rows_are_refused():
     data, model = pair(), hedge_ratio_model()
     with pytest.raises(ValueError, match=re.escape("draws=19 are too few to sum up; 20 at least")):
-        prior_predictive(model, data, draws=19)
+        prior_predictive(data, model, draws=19)
     few = data.before(data.index[21])
     text = "21 rows are no more than a month of 21: give more"
     with pytest.raises(ValueError, match=re.escape(text)):
-        prior_predictive(model, few)
+        prior_predictive(few, model)
 
 
 @pytest.mark.parametrize("transform", ["log", "level"])
 @pytest.mark.parametrize("gaps", [(), (30, 80)])
 def test_the_data_beside_the_paths_are_those_of_a_rolling_regression(transform, gaps):
     data = pair(TWO, transform, gaps)
-    table = prior_predictive(hedge_ratio_model(), data, draws=20).table
+    table = prior_predictive(data, hedge_ratio_model(), draws=20).table
     moves = changes(data)
     y, x = moves[:, 0], moves[:, 1:]
     rolled = []
@@ -393,7 +395,7 @@ def test_the_data_beside_the_paths_are_those_of_a_rolling_regression(transform, 
 
 
 def test_data_too_short_for_a_rolling_regression_are_left_blank():
-    table = prior_predictive(hedge_ratio_model(), pair(rows=45), draws=20).table
+    table = prior_predictive(pair(rows=45), hedge_ratio_model(), draws=20).table
     blank = table["data"].isna()
     assert list(table.index[blank]) == [
         "PEP: sd of a 21-bar move of the ratio",

@@ -1,14 +1,10 @@
 """Published settings: the figures printed for them, what they imply, and what may not be compared."""
 
-from functools import cache
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from kfmodels import Absolute, Diffuse, Discounted, HedgeData, fit, hedge_ratio_model
+from kfmodels import Discounted, HedgeData, fit, hedge_ratio_model
 from kfmodels.data import datasets
 from kfmodels.evaluate.effectiveness import hedge_effectiveness
 from kfmodels.evaluate.published import (
@@ -24,8 +20,10 @@ from kfmodels.evaluate.published import (
     table,
 )
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.model import Absolute, Diffuse
 from kfmodels.model.assumptions import Known, Zero
-from kfmodels.model.priors import q_to_delta
+from kfmodels.model.memory import q_to_delta
+from tests.tables import read_table
 from tests.unsampled import unsampled
 
 SETTINGS = [chan, arbitragelab, quantstart, quantopian_lecture, pykalman_defaults, palomar]
@@ -33,15 +31,16 @@ COLUMNS = ["q_beta", "q_alpha", "memory", "effective_memory", "gain", "z_sd"]
 COLUMNS += ["inside_68", "inside_90", "log_score", "beta", "beta_sd"]
 
 
-@cache
-def prices(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "chan_ewa_ewc_close.csv", index_col=0, parse_dates=True)
-
-
-def ewc(folder: Path, *, transform="level", target=1.0, hedge=1.0) -> HedgeData:
-    """EWC on EWA, each price times a factor."""
-    frame = prices(folder) * pd.Series({"EWC": target, "EWA": hedge})
+def ewc(*, transform="level", factor=1.0) -> HedgeData:
+    """EWC on EWA, prices times a factor."""
+    frame = read_table("chan_ewa_ewc_close.csv") * factor
     return HedgeData.from_prices(frame, target="EWC", hedges=["EWA"], transform=transform)
+
+
+def ewg(*, transform="level", target=1.0, hedge=1.0) -> HedgeData:
+    """EWG on EWQ, each price times a factor."""
+    frame = datasets.etfs()[["EWG", "EWQ"]] * [target, hedge]
+    return HedgeData.from_prices(frame, target="EWG", hedges=["EWQ"], transform=transform)
 
 
 def run(setting: Published, data: HedgeData) -> HedgeFit:
@@ -71,8 +70,8 @@ def stocks() -> HedgeData:
 # --- printed figures ------------------------------------------------------------------------
 
 
-def test_what_chan_and_the_maximum_of_the_likelihood_imply_on_ewc(shared_data: Path):
-    data = ewc(shared_data)
+def test_what_chan_and_the_maximum_of_the_likelihood_imply_on_ewc():
+    data = ewc()
     found = table(data, {"maximum likelihood": most_likely(data)})
     names = [setting().name for setting in SETTINGS]
     assert list(found.index) == [*names, "maximum likelihood"]
@@ -97,12 +96,12 @@ def test_what_chan_and_the_maximum_of_the_likelihood_imply_on_ewc(shared_data: P
     assert_allclose(found.loc["Palomar (2025)", "q_alpha"], 1e-5)
 
 
-def test_the_columns_are_those_of_the_filter(shared_data: Path):
+def test_the_columns_are_those_of_the_filter():
     """Against a filter in plain NumPy, whose innovations are z, and their density."""
-    data = ewc(shared_data)
+    data = ewg()
     mean, cov, z, density, gain = np.zeros(2), np.ones((2, 2)), [], [], []
     state_var = 1e-5 / (1 - 1e-5)
-    for t, (y, x) in enumerate(prices(shared_data)[["EWC", "EWA"]].to_numpy()):
+    for t, (y, x) in enumerate(data.prices.to_numpy()):
         cov = cov + state_var * np.eye(2) * (t > 0)
         row = np.array([x, 1.0])
         var = row @ cov @ row + 1
@@ -127,19 +126,19 @@ def test_the_columns_are_those_of_the_filter(shared_data: Path):
     assert_allclose(found[list(expected)], list(expected.values()), rtol=1e-7)
 
 
-def test_the_figures_of_arbitragelab(shared_data: Path):
-    frame = pd.read_csv(shared_data / "etf23_close_2008_2016.csv.gz", index_col=0, parse_dates=True)
-    data = HedgeData.from_prices(frame, target="IEF", hedges=["TIP"], transform="level")
+def test_the_figures_of_arbitragelab():
+    data = HedgeData.from_prices(datasets.etfs(), target="IEF", hedges=["TIP"], transform="level")
     found = run(arbitragelab(), data)
     assert_allclose(found.hedge_ratio("predicted")["mean"].mean(), 0.9017056557, atol=5e-11)
     assert_allclose(found.spread()["mean"].mean(), 0.0891654, atol=5e-8)
     assert_allclose(found.spread()["sd"].mean(), 1.1092028, atol=5e-8)
 
 
-def test_the_variance_that_chan_removes(shared_data: Path):
-    training = ewc(shared_data).before(prices(shared_data).index[252])
+def test_the_variance_that_chan_removes():
+    data = ewc()
+    training = data.before(data.index[252])
     found = hedge_effectiveness(
-        prices(shared_data),
+        data.prices,
         target="EWC",
         hedges=["EWA"],
         train=252,
@@ -153,13 +152,13 @@ def test_the_variance_that_chan_removes(shared_data: Path):
 
 
 @pytest.mark.parametrize(("factor", "z_sd"), [(0.1, 0.67), (1, 1.82), (10, 2.39)])
-def test_the_bands_of_chan_depend_on_the_unit_of_money(shared_data: Path, factor, z_sd):
-    data = ewc(shared_data, target=factor, hedge=factor)
+def test_the_bands_of_chan_depend_on_the_unit_of_money(factor, z_sd):
+    data = ewc(factor=factor)
     assert_allclose(chan().implies(data)["z_sd"], z_sd, atol=0.005)
 
 
-def test_the_bands_of_chan_are_four_times_too_wide_on_logs(shared_data: Path):
-    data = ewc(shared_data, transform="log")
+def test_the_bands_of_chan_are_four_times_too_wide_on_logs():
+    data = ewc(transform="log")
     assert_allclose(chan().implies(data)["z_sd"], 0.27, atol=0.005)
     # the printed 0.24 is that of a start that says nothing
     vague = Published("vague", "", "", InPriceUnits(1e-4 / (1 - 1e-4), 1e-3, start_var=1e4))
@@ -167,24 +166,24 @@ def test_the_bands_of_chan_are_four_times_too_wide_on_logs(shared_data: Path):
 
 
 @pytest.mark.parametrize(("target", "hedge"), [(100.0, 1.0), (1.0, 1e-3), (1e-4, 1e4)])
-def test_palomar_knows_no_units(shared_data: Path, target, hedge):
-    plain = palomar().implies(ewc(shared_data))
-    scaled = palomar().implies(ewc(shared_data, target=target, hedge=hedge))
+def test_palomar_knows_no_units(target, hedge):
+    plain = palomar().implies(ewg())
+    scaled = palomar().implies(ewg(target=target, hedge=hedge))
     same = ["q_alpha", "memory", "effective_memory", "gain", "z_sd", "inside_68", "inside_90"]
     assert_allclose(scaled[same], plain[same], rtol=1e-8)
     assert_allclose(scaled[["beta", "beta_sd"]] * hedge / target, plain[["beta", "beta_sd"]])
     assert_allclose(scaled["log_score"] + np.log(target), plain["log_score"])
 
 
-def test_palomar_starts_where_least_squares_ends(shared_data: Path):
-    data = ewc(shared_data, transform="log")
+def test_palomar_starts_where_least_squares_ends():
+    data = ewg(transform="log")
     model = palomar(1e-6).model(data)
     slope, level = np.polyfit(data.x[:, 0], data.y, 1)
     left = np.var(data.y - level - slope * data.x[:, 0])
     unit = np.array([left / np.var(data.x), left])
     assert isinstance(model.initial, Known)
     assert_allclose(model.initial.mean, [slope, level])
-    assert_allclose(model.initial.cov, np.diag(unit / 1500))
+    assert_allclose(model.initial.cov, np.diag(unit / len(data)))
     assert_allclose(model.obs_scale**2, left)
     delta = np.array([*model.beta_delta.delta, model.alpha_delta.delta])
     assert_allclose(delta / (1 - delta), 1e-6 * unit)
@@ -193,8 +192,8 @@ def test_palomar_starts_where_least_squares_ends(shared_data: Path):
 # --- starts, several hedges, gaps -----------------------------------------------------------
 
 
-def test_a_start_of_ones_is_taken_as_published(shared_data: Path):
-    data = ewc(shared_data)
+def test_a_start_of_ones_is_taken_as_published():
+    data = ewc()
     for setting in (quantstart(), quantopian_lecture()):
         start = setting.model(data).initial
         assert isinstance(start, Known)

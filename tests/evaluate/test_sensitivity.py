@@ -18,18 +18,17 @@ from kfmodels import (
     Discounted,
     HedgeData,
     HedgeFit,
-    Known,
     Memory,
     StateDiscount,
     fit,
     hedge_ratio_model,
     load,
-    prior_sensitivity,
-    static_probability,
-    what_if,
 )
 from kfmodels.data import datasets
+from kfmodels.evaluate import prior_sensitivity, static_probability, what_if
 from kfmodels.evaluate import sensitivity as evidence
+from kfmodels.evaluate import static as bayes
+from kfmodels.model import Known
 from kfmodels.sampling.marginal import DRAWS, log_marginal, log_mean, smoothed
 from tests.reference import loop
 from tests.unsampled import unsampled
@@ -183,7 +182,7 @@ def on_grid(data: HedgeData, model: Any, axes: dict[str, np.ndarray], still: tup
     with jax.enable_x64(True):
         for first in range(0, len(mesh), 8192):
             part = {name: np.resize(v[first:], (8192, *v.shape[1:])) for name, v in u.items()}
-            values = evidence._joint(part, inputs, model=model, still=still)
+            values = bayes._joint(part, inputs, model=model, still=still)
             found.append(np.asarray(values)[: len(mesh) - first])
     # a discount that forgets all at each bar overflows: no mass there, as the edges show
     height = np.nan_to_num(np.concatenate(found), nan=-np.inf).reshape(
@@ -231,9 +230,9 @@ def test_the_bayes_factor_is_that_of_a_fine_grid_and_its_error_is_honest(fitted,
 
 @pytest.mark.parametrize("still", [(), (0,)], ids=["moving", "static"])
 def test_the_error_of_an_evidence_is_the_spread_of_evidences(fitted, still):
-    found = [evidence._marginal(fitted, still, seed) for seed in range(30)]
+    found = [bayes._marginal(fitted, still, seed) for seed in range(30)]
     ratio = np.var([e.log_marginal for e in found], ddof=1) / np.mean(
-        [evidence._error(e) ** 2 for e in found]
+        [bayes._error(e) ** 2 for e in found]
     )
     assert 1e-3 < stats.chi2(29).cdf(29 * ratio) < 1 - 1e-3
 

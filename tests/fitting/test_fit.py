@@ -4,12 +4,10 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import pytest
 from arviz_stats.base import array_stats
 from jax import monitoring
@@ -27,11 +25,12 @@ from kfmodels import (
     hedge_ratio_model,
 )
 from kfmodels.data import datasets
-from kfmodels.model.priors import HEDGE_MEMORY, INTERCEPT_MEMORY, VARIANCE_MEMORY, memory_to_q
+from kfmodels.model.memory import memory_to_q
+from kfmodels.model.priors import HEDGE_MEMORY, INTERCEPT_MEMORY, VARIANCE_MEMORY
 from kfmodels.model.priors import HEDGE_MEMORY_BESIDE_MOVING_LEVEL as BESIDE_MOVING_LEVEL
+from tests.tables import read_table
 from tests.unsampled import FromPrior
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "aapl_spy_close_2016_2017.csv"
 ENOUGH = 400
 """Effective draws below which a Monte-Carlo standard error is itself too uncertain."""
 
@@ -41,11 +40,8 @@ SHORT = NUTS(warmup=500, draws=1000, chains=4)
 
 @pytest.fixture(scope="module")
 def apple() -> HedgeData:
-    """AAPL on SPY as ORACLES.md has them; on the index in the same months where that is absent."""
-    if SHARED.is_file():
-        prices = pd.read_csv(SHARED, index_col=0, parse_dates=True)
-    else:
-        prices = datasets.stocks().loc["2016-01-04":"2017-03-27"].rename(columns={"SPX": "SPY"})
+    """AAPL on SPY, 310 days of closes."""
+    prices = read_table("aapl_spy_close_2016_2017.csv")
     return HedgeData.from_prices(prices, target="AAPL", hedges=["SPY"])
 
 

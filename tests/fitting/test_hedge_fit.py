@@ -11,20 +11,17 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 from kfmodels import (
-    Absolute,
-    Diffuse,
     Discounted,
     HedgeData,
     HedgeFit,
-    Known,
     Memory,
     StateDiscount,
-    Weak,
     fit,
     hedge_ratio_model,
     load,
 )
 from kfmodels.data import datasets
+from kfmodels.model import Absolute, Diffuse, Known, Weak
 from tests import reference
 from tests.unsampled import unsampled
 

@@ -13,16 +13,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 from kfmodels import Discounted, HedgeData, HedgeFit, StateDiscount, hedge_ratio_model
 from kfmodels.clock.clock import Clock
 from kfmodels.data import datasets
-from kfmodels.fitting.desk import go_live
 from kfmodels.fitting.explorers import SHARE
-from kfmodels.fitting.refresh import carried_over, refresh, refresh_later, seen
+from kfmodels.fitting.fit import fit
+from kfmodels.fitting.refresh import carried_over, refresh, seen
 from kfmodels.kalman import scan
 from kfmodels.live.feed import LiveFilter
 from kfmodels.live.monitor import Monitor
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import Robust
 from kfmodels.sampling.importance import ImportanceSampling
-from kfmodels.sampling.nuts import fit
 from tests.unsampled import unsampled
 
 TRAIN = 60
@@ -86,7 +85,7 @@ def test_explorers_need_a_speed_that_is_inferred(prices: pd.DataFrame):
     fixed = fit(data, hedge_ratio_model(delta=0.01, obs_scale=0.01), progress=False)
     with pytest.raises(ValueError, match="the model fixes it"):
         fixed.online(explorers=4)
-    with go_live(fixed) as live:
+    with fixed.go_live() as live:
         assert live.engine.draws == 1
 
 
@@ -97,7 +96,7 @@ def test_a_mixture_that_forgets_follows_a_ratio_that_starts_to_move():
     data = HedgeData.from_prices(truth.prices.iloc[:500], target="Y", hedges=["X1"])
     model = hedge_ratio_model(intercept="static")
     fitted = fit(data, model, method=ImportanceSampling(), progress=False)
-    live, plain = go_live(fitted, shocks=None), fitted.online(draws=1)
+    live, plain = fitted.go_live(shocks=None), fitted.online(draws=1)
     q = live.engine.arguments()["drift"].noise[0, 0]
     before = np.exp(np.log(q) @ live.engine.weights)
     lead = 0.0
@@ -114,14 +113,14 @@ def test_a_mixture_that_forgets_follows_a_ratio_that_starts_to_move():
 def test_the_noise_is_refreshed_and_the_ratio_carried_over(prices: pd.DataFrame, tmp_path):
     fitted = trained(prices)
     settings: Any = {"journal": tmp_path / "ko.journal", "monitor": None}
-    live = go_live(fitted, explorers=0, shocks=Robust(), **settings)
+    live = fitted.go_live(explorers=0, shocks=Robust(), **settings)
     for at, row in prices.iloc[TRAIN:200].iterrows():
         live.tick(row.to_dict(), at=at)
     data = seen(live, prices.iloc[:TRAIN])
     assert_array_equal(data.prices.to_numpy(), prices.iloc[:200].to_numpy())
     assert_array_equal(data.index, prices.index[:200])
     before, old = live.engine.state(), live.engine.arguments()
-    again = refresh(live, model=fitted.model, earlier=prices.iloc[:TRAIN])
+    again = refresh(live, model=fitted.model, earlier=prices.iloc[:TRAIN]).take()
     after, now = live.engine.state(), live.engine.arguments()
     assert_allclose(after["mean"], before["mean"], rtol=1e-9)
     assert_allclose(after["cov"], before["cov"], rtol=1e-9)
@@ -142,7 +141,7 @@ def test_new_noise_has_as_many_draws_and_explorers(
     fitted = trained(prices)
     settings: Any = {"journal": tmp_path / "ko", "monitor": None, "durable": False}
     for _ in range(2):  # the journal keeps the number
-        live = go_live(fitted, draws=draws, explorers=explorers, **settings)
+        live = fitted.go_live(draws=draws, explorers=explorers, **settings)
         live.close()
     again = carried_over(live.engine, fitted, explorers=live.explorers)
     expected = fitted.online(draws=draws, explorers=explorers)
@@ -165,11 +164,11 @@ def test_rows_seen_keep_the_dates_of_their_stamps(prices: pd.DataFrame):
 
 def test_a_refresh_may_take_its_time(prices: pd.DataFrame):
     fitted = trained(prices)
-    live = go_live(fitted, monitor=None)
+    live = fitted.go_live(monitor=None)
     for at, row in prices.iloc[TRAIN:150].iterrows():
         live.tick(row.to_dict(), at=at)
     with ThreadPoolExecutor(1) as threads:
-        pending = refresh_later(live, threads, model=fitted.model)
+        pending = refresh(live, model=fitted.model, executor=threads)
         for at, row in prices.iloc[150:170].iterrows():
             live.tick(row.to_dict(), at=at)
         before = live.engine.state()["mean"]
@@ -184,7 +183,7 @@ def test_a_refresh_may_take_its_time(prices: pd.DataFrame):
 
 
 def test_few_draws_are_told_once(prices: pd.DataFrame):
-    live = go_live(trained(prices), explorers=0, forgetting=1.0, few_draws=0.5, monitor=Monitor())
+    live = trained(prices).go_live(explorers=0, forgetting=1.0, few_draws=0.5, monitor=Monitor())
     told = []
     for at, row in prices.iloc[TRAIN:].iterrows():
         signal = live.tick(row.to_dict(), at=at)

@@ -383,7 +383,7 @@ def histories(draw: Any) -> dict[str, Any]:
             "target": "Y",
             "hedges": names,
             "transform": transform,
-            "position": 1e4 * draw(number),
+            "position": round(1e4 * draw(number), 3),
             "lots": {k: draw(st.sampled_from([1e-6, 1.0, 100.0])) for k in names},
             "multiplier": {k: draw(st.sampled_from([1.0, 50.0])) for k in ("Y", *names)},
             "band": Band(

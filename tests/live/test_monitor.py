@@ -12,6 +12,7 @@ from scipy import stats
 
 from kfmodels.data import datasets
 from kfmodels.live.monitor import BOUND, KINDS, Alarm, BoardWatch, Monitor, Watch, made_normal
+from tests.tables import read_table
 
 FIELDS = {"variance up": "variance_up", "variance down": "variance_down", "mean up": "mean"}
 ACCURACY = 0.03  # of the rate of false alarms, stated at the head of the module
@@ -378,9 +379,9 @@ def test_settings_out_of_range_say_what_is_in_range():
             Monitor(**{name: value})
 
 
-def test_ewa_ewc_breaks_in_2008(shared_data):
+def test_ewa_ewc_breaks_in_2008():
     """The filter with the noise that fits the whole file best: sd of z by year 0.82 to 1.54."""
-    prices = pd.read_csv(shared_data / "chan_ewa_ewc_close.csv", index_col=0, parse_dates=True)
+    prices = read_table("chan_ewa_ewc_close.csv")
     mean, cov, found = np.zeros(2), np.eye(2) * 1e4, []
     for x, y in prices[["EWA", "EWC"]].to_numpy():
         cov = cov + np.diag([1.680e-5, 5.029e-2])

@@ -17,17 +17,17 @@ from kfmodels import (
     Gaps,
     HedgeData,
     ImportanceSampling,
-    Known,
     StateDiscount,
     fit,
     fit_many,
     hedge_ratio_model,
     load,
-    prior_and_posterior,
 )
 from kfmodels.cli import report
 from kfmodels.clock.clock import Clock
+from kfmodels.evaluate import prior_and_posterior
 from kfmodels.kalman.regression import KalmanRegression
+from kfmodels.model import Known
 from kfmodels.model import gaps as closed
 from kfmodels.sampling import posterior
 from tests import reference
@@ -588,10 +588,10 @@ def test_a_fit_is_saved_and_read_whole(fitted, tmp_path):
 
 
 def test_a_model_with_gaps_is_written_and_read():
-    from kfmodels.model import saved as model_file
+    from kfmodels.model import saved
 
     gaps = Gaps(bars={"weekend": 9, "overnight": dist.LogNormal(3.0, 1.0)}, noise=2.5)
-    read = model_file.from_json(model_file.to_json(model_of(gaps))).gaps
+    read = saved.from_json(saved.to_json(model_of(gaps))).gaps
     assert read is not None
     assert (read.kinds, read.noise) == (("weekend", "overnight"), 2.5)
     (_, fixed), (_, prior) = read.bars

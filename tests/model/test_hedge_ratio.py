@@ -2,7 +2,6 @@
 
 import re
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,19 +19,11 @@ from scipy import stats
 from scipy.special import expit, logit
 from statsmodels.tsa.statespace.kalman_filter import KalmanFilter
 
-from kfmodels import (
-    Absolute,
-    Diffuse,
-    Discounted,
-    HedgeData,
-    Known,
-    Memory,
-    StateDiscount,
-    Zero,
-    hedge_ratio_model,
-)
+from kfmodels import Discounted, HedgeData, Memory, StateDiscount, hedge_ratio_model
 from kfmodels.data import datasets
+from kfmodels.model import Absolute, Diffuse, Known, Zero
 from tests import reference
+from tests.tables import read_table
 
 ROWS = 120
 DEFAULT = hedge_ratio_model()
@@ -308,15 +299,12 @@ def test_the_gradient_of_state_discounting_holds_over_a_long_series(mode):
     assert_allclose(jax.jit(mode(density))(at), expected, rtol=1e-8, atol=10 * noise)
 
 
-# -- the diffuse start: ORACLES.md section 2 -------------------------------------------------------
+# -- the diffuse start: published numbers -----------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def chan() -> HedgeData:
-    path = Path(__file__).parents[3] / "shared" / "data" / "chan_ewa_ewc_close.csv"
-    if not path.is_file():
-        pytest.skip(f"the shared price tables are not here: {path} does not exist")
-    prices = pd.read_csv(path, index_col=0, parse_dates=True)
+    prices = read_table("chan_ewa_ewc_close.csv")
     return HedgeData.from_prices(prices, target="EWC", hedges="EWA", transform="level")
 
 

@@ -11,17 +11,19 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 from kfmodels import Memory
-from kfmodels.model.priors import (
-    HEDGE_MEMORY,
-    HEDGE_MEMORY_BESIDE_MOVING_LEVEL,
-    INTERCEPT_MEMORY,
+from kfmodels.model.memory import (
     LEAST_VARIANCE_MEMORY,
-    VARIANCE_MEMORY,
     delta_to_q,
     memory_to_q,
     q_to_delta,
     q_to_gain,
     q_to_memory,
+)
+from kfmodels.model.priors import (
+    HEDGE_MEMORY,
+    HEDGE_MEMORY_BESIDE_MOVING_LEVEL,
+    INTERCEPT_MEMORY,
+    VARIANCE_MEMORY,
 )
 
 EPS = np.finfo(float).eps

@@ -22,31 +22,25 @@ from scipy.special import exp1, logit
 
 from kfmodels import (
     NUTS,
-    Absolute,
     Constant,
-    Diffuse,
     Discounted,
     HedgeData,
     HedgeFit,
     Horseshoe,
-    Known,
     Memory,
     Moves,
-    RandomWalk,
     StateDiscount,
-    Weak,
-    Zero,
     fit,
     hedge_ratio_model,
     load,
 )
 from kfmodels.data import datasets
-from kfmodels.fitting import passes as mixture
+from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
-from kfmodels.model import saved as model_file
+from kfmodels.model import Absolute, Diffuse, Known, RandomWalk, Weak, Zero, saved
 from kfmodels.model.assumptions import DIFFUSE
-from kfmodels.model.horseshoe import MEDIAN, LogSquaredHorseshoe
-from kfmodels.model.priors import memory_to_q, q_to_memory
+from kfmodels.model.memory import memory_to_q, q_to_memory
+from kfmodels.model.priors import MEDIAN, LogSquaredHorseshoe
 from kfmodels.sampling import nuts as inference
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
@@ -572,7 +566,7 @@ def test_the_stored_draws_give_their_densities_back(options: dict, others: set[s
     total = total_density(fitted, inferred).ravel()
     with jax.enable_x64(True):
         rows = trees.rows(tree, fitted.data)
-        found = np.asarray(mixture.log_likelihood(rows, trees.every_draw(tree)))
+        found = np.asarray(passes.log_likelihood(rows, trees.every_draw(tree)))
         values = {k: posterior[k].values.reshape(40, *posterior[k].shape[2:]) for k in inferred}
         z = {name: priors.to_free(name, jnp.asarray(value)) for name, value in values.items()}
         inputs = fitted.model.inputs(fitted.data)
@@ -641,10 +635,10 @@ WRITTEN = {
 @pytest.mark.parametrize("options", WRITTEN.values(), ids=WRITTEN)
 def test_a_model_is_read_as_it_was_written(options: dict):
     model = hedge_ratio_model(**options)
-    text = model_file.to_json(model)
-    again = model_file.from_json(text)
+    text = saved.to_json(model)
+    again = saved.from_json(text)
     assert parts(again) == parts(model)
-    assert model_file.to_json(again) == text
+    assert saved.to_json(again) == text
     if "Known" not in text and "distribution" not in text:  # those have no equality of their own
         assert again == model
         assert hash(again) == hash(model)  # or a fit that was read would compile everything anew
@@ -670,16 +664,16 @@ BEYOND_A_FILE = {
 
 @pytest.mark.parametrize(("prior", "name"), BEYOND_A_FILE.values(), ids=BEYOND_A_FILE)
 def test_a_prior_that_a_file_cannot_hold_is_said_so_when_it_is_read(prior, name: str):
-    text = model_file.to_json(hedge_ratio_model(obs_scale=prior))
+    text = saved.to_json(hedge_ratio_model(obs_scale=prior))
     with pytest.raises(ValueError, match="which a file cannot hold") as caught:
-        model_file.from_json(text)
+        saved.from_json(text)
     assert str(caught.value).startswith("the fit was made with the prior ")
     assert name in str(caught.value)
     cure = "use the fit before it is saved, or priors that are Memory, Moves, Horseshoe or a plain"
     assert cure in str(caught.value)
 
 
-def saved(fitted: HedgeFit, folder: Path) -> HedgeFit:
+def kept_in_file(fitted: HedgeFit, folder: Path) -> HedgeFit:
     fitted.save(folder / "fit.nc")
     return load(folder / "fit.nc")
 
@@ -688,7 +682,7 @@ def test_a_fit_without_its_file_keeps_a_prior_that_no_file_holds(tmp_path: Path)
     prior = BEYOND_A_FILE["transformed"][0]
     fitted = unsampled(pair(), obs_scale=prior)
     assert fitted.model.obs_scale is prior
-    again = saved(fitted, tmp_path)
+    again = kept_in_file(fitted, tmp_path)
     assert_array_equal(again.spread(), fitted.spread())  # everything else is there
     with pytest.raises(ValueError, match="use the fit before it is saved"):
         _ = again.model
@@ -702,7 +696,7 @@ def fitted() -> HedgeFit:
 
 
 def test_a_saved_fit_knows_its_model(fitted: HedgeFit, tmp_path: Path):
-    again = saved(fitted, tmp_path)
+    again = kept_in_file(fitted, tmp_path)
     assert again.model is not fitted.model
     assert parts(again.model) == parts(fitted.model)
     assert_array_equal(again.model.inputs(pair()).start_cov, fitted.model.inputs(pair()).start_cov)

@@ -26,8 +26,8 @@ from kfmodels.kalman.step import (
 )
 from kfmodels.online import board_mixture as board_mixing
 from kfmodels.online.board import OnlineBoard
-from kfmodels.online.board_records import BoardTick
 from kfmodels.online.shocks import Quarantine, Robust
+from kfmodels.online.ticks import BoardTick
 from tests.unsampled import unsampled
 
 TRAIN, TICKS, DRAWS = 60, 50, 16

@@ -1,11 +1,11 @@
 """The interface of the seed product, to all the digits it printed."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
 from kfmodels import KalmanOLS
+from tests.tables import read_table
 
 AFTER_294 = (
     [0.5862619781348402, 0.0034064598573656443],
@@ -58,11 +58,13 @@ def test_one_tick_from_a_printed_state(before, after, last):
     ("rows", "state", "after", "last"),
     [(294, AFTER_294, TICK_AFTER_294, 1e-12), (295, AFTER_295, TICK_AFTER_295, 1e-7)],
 )
-def test_the_whole_dataset(shared_data, rows, state, after, last):
-    prices = pd.read_csv(shared_data / "aapl_spy_close_2016_2017.csv", index_col=0)
-    line = KalmanOLS(prices[["AAPL", "SPY"]].iloc[:rows])
+def test_the_whole_dataset(rows, state, after, last):
+    prices = read_table("aapl_spy_close_2016_2017.csv")
+    line = KalmanOLS(dataset=prices[["AAPL", "SPY"]].iloc[:rows])
     agrees(line.state(), state)
+    agrees(line.getState(), state)
     agrees(line.update(**TICK), after, last)
+    assert len(line.history()["mean"]) == rows + 1
 
 
 def textbook(rows: np.ndarray, mean: np.ndarray, cov: np.ndarray, trans: np.ndarray, obs: float):

@@ -75,7 +75,7 @@ def test_memories_of_several_fits_have_a_colour_each_and_skip_what_one_lacks(vag
 
 
 def test_plausible_paths_draw_the_paths_and_the_target_as_it_was(data):
-    drawn = kf.prior_predictive(kf.hedge_ratio_model(), data, draws=30)
+    drawn = kf.evaluate.prior_predictive(data, kf.hedge_ratio_model(), draws=30)
     figure = plots.plausible_paths(drawn, data, shown=5)
     ratio, target, spread = figure.axes
     for line, path in zip(ratio.lines, drawn.paths["ratio"].values[:5, :, 0], strict=True):
@@ -87,7 +87,7 @@ def test_plausible_paths_draw_the_paths_and_the_target_as_it_was(data):
 
 
 def test_likelihood_draws_the_profile_and_the_static_line(data):
-    surface = kf.likelihood_surface(data, points=(20, 12, 12))
+    surface = kf.evaluate.likelihood_surface(data, points=(20, 12, 12))
     left, right = plots.likelihood(surface).axes
     profile = surface.profile(0)
     curve, static = left.lines
@@ -103,7 +103,7 @@ def test_likelihood_draws_the_profile_and_the_static_line(data):
 
 def test_likelihood_without_a_moving_intercept_has_one_panel(data):
     model = kf.hedge_ratio_model(intercept="static", noise=kf.Discounted())
-    surface = kf.likelihood_surface(data, model, points=(12, 4, 8))
+    surface = kf.evaluate.likelihood_surface(data, model, points=(12, 4, 8))
     figure = plots.likelihood(surface)
     assert len(figure.axes) == 1
     rendered(figure)

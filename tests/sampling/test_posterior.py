@@ -14,22 +14,17 @@ from numpyro.infer.util import potential_energy
 from scipy import stats
 
 from kfmodels import (
-    Absolute,
     Constant,
-    Diffuse,
     Discounted,
     HedgeData,
     Horseshoe,
-    Known,
     Moves,
-    RandomWalk,
     StateDiscount,
-    Weak,
-    Zero,
     hedge_ratio_model,
 )
 from kfmodels.data import datasets
 from kfmodels.data.arrays import pair_arrays
+from kfmodels.model import Absolute, Diffuse, Known, RandomWalk, Weak, Zero
 from kfmodels.model.assumptions import DIFFUSE
 from kfmodels.sampling import posterior, ridge
 from kfmodels.sampling import prior as priors
