@@ -4,21 +4,22 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-CACHE = {
-    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".pytest_cache" / "jax"),
-    # bounded: only then does JAX lock what workers and the processes that tests start share
-    "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**31),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
-for name, value in CACHE.items():
-    os.environ.setdefault(name, value)  # before JAX is imported, here and in what tests start
+from tests.programs import keep_programs
+
+keep_programs(optimised=False)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 from tests.tables import MissingTableError  # noqa: E402
+
+settings.register_profile("first", max_examples=20, deadline=None)
+settings.register_profile("whole", max_examples=150, deadline=None)
+settings.register_profile("night", max_examples=2000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "first"))
 
 MAPS = Path("/proc/self/maps")
 MANY = 15_000
@@ -49,6 +50,34 @@ class Tables:
         return (yield from asked())
 
 
+class Slow:
+    """Marks as slow the docstrings that sample a posterior, and all but the first of `variants`."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        for item in items:
+            sampled = isinstance(item, pytest.DoctestItem) and samples(item)
+            varied = item.get_closest_marker("variants") and any(item.callspec.indices.values())
+            if sampled or varied:
+                item.add_marker("slow")
+
+
+def samples(item: pytest.DoctestItem) -> bool:
+    calls = (
+        " fit(",
+        "(fit(",
+        "fit_many(",
+        "calibrate(",
+        "refresh(",
+        "KalmanRegression(",
+        "pooled(",
+    )
+    calls += ("likelihood_surface(", "prior_predictive(", "hedge_effectiveness(", ".implies(")
+    calls += ("published.table(", "published_bands(")
+    test: Any = item.dtest
+    return any(call in example.source for example in test.examples for call in calls)
+
+
 def asked() -> Iterator[None]:
     try:
         yield
@@ -65,6 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # hooks of this file would not see the examples in kfmodels/
     config.pluginmanager.register(Programs(), "programs")
     config.pluginmanager.register(Tables(), "tables")
+    config.pluginmanager.register(Slow(), "slow")
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+from tests.programs import keep_programs
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 LIMIT = 300 * 1024
 AT_ONCE = 2
@@ -49,6 +51,7 @@ def run(path: Path, *, write: bool) -> list[str]:
 def main() -> int:
     write, wanted = "--write" in sys.argv, tuple(set(sys.argv[1:]) - {"--write"})
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    keep_programs()
     paths = [p for p in FOLDER.glob("*.ipynb") if not wanted or p.name.startswith(wanted)]
     paths.sort(reverse=True)  # the third takes longest: last, it would run alone
     wrong = []

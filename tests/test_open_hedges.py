@@ -127,6 +127,7 @@ def test_settings_out_of_range_are_refused(settings: Any, message: str):
 # -- the open --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_after_large_jumps_the_ratio_of_the_night_before_leaves_more_variance_at_the_open():
     gains, errors = [], []
     for seed in (11, 12, 13):
@@ -138,6 +139,7 @@ def test_after_large_jumps_the_ratio_of_the_night_before_leaves_more_variance_at
     assert np.sum(gains) > 4 * np.sqrt(np.sum(np.square(errors)))  # three pairs, independent
 
 
+@pytest.mark.slow
 def test_without_a_jump_and_with_a_ratio_that_stands_still_both_hedge_alike():
     truth = days_of(0.0, days=60, memory=np.inf)
     table = opening_table(known(truth))
@@ -222,6 +224,15 @@ def test_a_missing_leg_is_no_move_and_keeps_the_ratio():
     before = prices.index[TRAIN * BARS + 19]
     assert found.ratio.loc[gap, "live"] == pytest.approx(found.ratio.loc[before, "live"], rel=1e-12)
     assert np.isnan(found.z.loc[gap, "live"])
+
+
+def test_the_open_of_four_days():
+    days = simulate_days(8, bars=26, seed=1)
+    fixed = hedge_ratio_model(delta=0.01, obs_scale=2e-4, gaps=Gaps(bars=100.0))
+    named: Any = {"target": "Y", "hedge": "X1", "train_days": 4, "models": {"live": fixed}}
+    table = first_half_hour(days.prices, days.clock, **named)
+    found = table.loc[("first half hour", "live"), ["moves", "removed"]]
+    assert found.round(2).to_list() == [4.0, 0.44]
 
 
 def test_what_cannot_be_judged_is_refused():

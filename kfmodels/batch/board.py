@@ -34,6 +34,7 @@ from kfmodels.sampling import importance
 from kfmodels.sampling.posterior import RECURSION, Draws, from_prior
 
 Arrays = dict[str, np.ndarray]
+
 OK = "ok"
 """Status of a pair with which all is well."""
 
@@ -208,8 +209,13 @@ class HedgeBoard:
             settings: of `LiveFilter`: clock, max_staleness, monitor, journal and so on.
 
         Raises:
-            ValueError: as `online` and `LiveFilter`.
+            ValueError: as `online` and `LiveFilter`; draws or explorers, of which a board has those it
+                was fitted with.
         """
+        if {"draws", "explorers"} & set(settings):
+            raise ValueError(
+                "a board has the draws it was fitted with and no explorers: leave both out"
+            )
         engine = self.online(targets, forgetting=forgetting, shocks=shocks)
         return LiveFilter(engine, **settings)
 

@@ -31,6 +31,7 @@ from kfmodels.sampling.nuts import MAX_PARETO_K, refitted
 
 Array = Any
 Arrays = dict[str, np.ndarray]
+
 STALE = 20
 """Rows without a change at the end from which a price is taken to have died."""
 

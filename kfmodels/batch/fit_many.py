@@ -113,9 +113,9 @@ def fit_many(
 
     Example:
         >>> from kfmodels import HedgeData, datasets, fit_many
-        >>> prices = datasets.factor_etfs().loc["2019":"2020", ["MTUM", "QUAL"]]
-        >>> board = fit_many(HedgeData.one_target(prices, "MTUM"), progress=False)
-        >>> board.status["MTUM/QUAL"]
+        >>> prices = datasets.etfs().loc["2014":"2015", ["EWG", "EWQ", "EWU"]]
+        >>> board = fit_many(HedgeData.one_target(prices, "EWG"), progress=False)
+        >>> board.status["EWG/EWQ"]
         'ok'
     """
     model = hedge_ratio_model() if model is None else model

@@ -27,6 +27,7 @@ from kfmodels.sampling import ridge
 from kfmodels.sampling.nuts import MAX_PARETO_K, MAX_RHAT, MIN_ESS, NUTS
 
 Array = Any
+
 _AVERAGED = 200
 """Draws of the population that the weights of the pairs are averaged over."""
 
@@ -254,7 +255,7 @@ def scale_free(
         points: unconstrained, straightened, `(pair, draw, J)`, one column a site.
         sites: names of the columns.
         bent: of the model.
-        typical_move: `(pair,)`, see `inputs.typical_move`.
+        typical_move: `(pair,)`, see `data.arrays.typical_move`.
     """
     with jax.enable_x64(True):
         free = {site: jnp.asarray(points)[..., number] for number, site in enumerate(sites)}

@@ -5,7 +5,8 @@
     chunks/          one npz file a chunk, named by number and content
     lock             held by the one driver that may write
 
-Nothing in it is a pickle. A chunk counts from the moment its line stands in the manifest in full.
+Nothing in it is a pickle; prices and pairs are also told by a digest, by which a changed job is found.
+A chunk counts from the moment its line stands in the manifest in full.
 
 One file: what is written here is read here, and a kill may come between any two lines.
 """

@@ -1,7 +1,6 @@
 """The `kfmodels` command: demo, fit, show, report, update; fit-many and board; live."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -246,7 +245,3 @@ def _summary(fitted: Any) -> dict[str, Any]:
         },
         "convergence": record(fitted.convergence()),
     }
-
-
-if __name__ == "__main__":
-    sys.exit(app())

@@ -1,7 +1,7 @@
-"""Times of many kinds as whole nanoseconds: datetimes, pandas Timestamps, datetime64, ISO text.
+"""Times of many kinds as whole numbers: datetimes, pandas Timestamps, datetime64, ISO text.
 
 A time with a zone becomes nanoseconds since 1970 in UTC, one without becomes those its wall clock
-shows. NumPy and the standard library only.
+shows. Here too: which of two times is later, and a `Moment`, a time as a live filter keeps it.
 """
 
 from datetime import UTC, date, datetime, timedelta, timezone

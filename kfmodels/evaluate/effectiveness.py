@@ -75,17 +75,12 @@ def hedge_effectiveness(
     on changes over the training rows, the same rolling over the last 60 and 252 rows, and
     exponentially weighted moments of changes with decay 0.94 and 0.98.
 
-    What it costs: `turnover` is the value of hedges traded per year, as a multiple of the target's
-    value (see `traded`). `break_even_cost` is the cost of trading, in basis points of traded value,
-    at which a mean-variance holder would as soon keep the static ratio on changes:
+    `turnover` is the value of hedges traded per year, as a multiple of the target's value;
+    `break_even_cost` the cost of trading, in basis points of traded value, at which a mean-variance
+    holder would as soon keep the static ratio on changes:
 
     $$10^4 \cdot \frac{a}{2} \cdot
     \frac{\mathrm{Var}_{static} - \mathrm{Var}}{\mathrm{turnover} - \mathrm{turnover}_{static}}$$
-
-    with risk aversion a and annual variances of hedged moves as returns on the target's value. A
-    method earns its trades where your cost lies below it. 0 where it saves no variance, inf where it
-    saves some and trades no more, NaN for the static ratio itself. It is a point estimate: where
-    `gain_lower` is negative, the variance saved may be luck.
 
     Args:
         prices: as for `HedgeData.from_prices`.
@@ -99,7 +94,9 @@ def hedge_effectiveness(
     Returns:
         By method: `variance_removed, lower, upper`, `turnover`, `break_even_cost`, and `gain,
         gain_lower, gain_upper`, its lead over static least squares on changes on the same resampled
-        days. Turnover and cost are NaN when a price is not positive.
+        days. Variances in the cost are yearly, of hedged moves as returns on the target's value; the
+        cost is 0 where a method saves no variance, inf where it saves some and trades no more, NaN for
+        the static ratio itself. Turnover and cost are NaN when a price is not positive.
 
     Raises:
         ValueError: a model was fitted on rows that it would be scored on, too few rows are left, or

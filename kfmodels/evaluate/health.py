@@ -12,8 +12,11 @@ from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
 
 _MOST_BURN_IN = 30
+
 _LEAST_PAIRS = 20
+
 _MUCH_GAIN = 0.2
+
 _ENGLE_GRANGER = (-3.336, -3.741, -4.096, -4.415, -4.707, -4.977, -5.229, -5.467, -5.692, -5.907)
 """5 % points of the t ratio of rho - 1 for residuals of walks regressed on 1, 2, ... other walks.
 

@@ -27,7 +27,9 @@ VALLEY = 0.5
 """Nats by which the way between two peaks must sink below the lower for them to count as two."""
 
 _NOTHING = 0.005
+
 _MIN_MASS = 0.01
+
 _DEPTH = 15.0
 """Nats below the top under which a cell holds no mass worth counting."""
 

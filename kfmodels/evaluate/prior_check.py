@@ -51,9 +51,16 @@ def prior_summary(data: HedgeData, model: HedgeRatioModel, *, seed: int = 0) -> 
         >>> prior_summary(data, model).loc[("PEP", "monthly_share"), "median"].round(2)
         np.float64(0.05)
     """
+    _check_order(data, model)
     with jax.enable_x64(True):
         sites = _prior_draws(model, model.inputs(data), PRIOR_DRAWS, seed)
     return _in_words(sites, data, model)
+
+
+def _check_order(data: Any, model: Any) -> None:
+    if not (isinstance(data, HedgeData) and isinstance(model, HedgeRatioModel)):
+        given = f"{type(data)} and {type(model)}"
+        raise ValueError(f"give HedgeData, then what hedge_ratio_model made; not {given}")
 
 
 def prior_and_posterior(fitted: HedgeFit) -> pd.DataFrame:
@@ -106,6 +113,8 @@ def prior_predictive(
     variance multiplies itself to any size, and was never meant to.
 
     Args:
+        data: whose regressors the paths go over.
+        model: from `hedge_ratio_model(...)`.
         draws: number of paths.
         seed: of the draws.
 
@@ -131,6 +140,7 @@ def prior_predictive(
     """
     from xarray import Dataset
 
+    _check_order(data, model)
     if draws < 20:
         raise ValueError(f"draws={draws} are too few to sum up; 20 at least")
     if len(data) <= MONTH:

@@ -1,4 +1,4 @@
-"""What the data say about the noise, and what the prior does: sensitivity, what-if, static or not."""
+"""Whether the answer is the data's or the prior's: power scaling, and another prior without a refit."""
 
 from dataclasses import dataclass
 from typing import Any

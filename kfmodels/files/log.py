@@ -34,6 +34,7 @@ from kfmodels.files.atomic import replacing
 VERSION = 1
 _APPLICATION = 0x6B666A6C
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
 _SCHEMA = f"""BEGIN;
 CREATE TABLE journal (identity TEXT NOT NULL, durable INTEGER NOT NULL);
 CREATE TABLE snapshot (seq INTEGER PRIMARY KEY, document TEXT NOT NULL, crc INTEGER NOT NULL);

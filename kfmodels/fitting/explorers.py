@@ -14,6 +14,7 @@ from kfmodels.model.memory import q_to_gain
 from kfmodels.online.filter import OnlineFilter
 
 Tree = Any
+
 SHARE = 0.05
 """Weight of all explorers together when the filter starts; forgetting keeps them from dying out."""
 

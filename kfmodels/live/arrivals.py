@@ -1,4 +1,4 @@
-"""Which times of messages a live filter takes: of one kind, and none from a far future.
+"""Which times of messages a live filter takes: of one kind, none from a far future, none too old.
 
 The standard library only, as all that trades.
 """

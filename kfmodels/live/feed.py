@@ -46,21 +46,18 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         clock: turns time stamps into bars and closed periods; without, every new time is one bar, with
             staleness every time at which a leg comes again.
         max_staleness: how old a leg's price may be when another leg's makes a row; a timedelta, or in
-            units of the times where those are numbers. Default: rows of one time only. With a bar or
-            more, legs of one time that come one by one make a row at the first of them, of the others'
-            last prices: the outcome says how old those were, and what comes behind counts from the next
-            row on. Where that is not wanted put legs of one time into one message, or stay below a bar.
+            units of the times where those are numbers. Default: rows of one time only.
         monitor: what to watch the innovations for, or None.
         journal: path of the file that keeps it; made if it is not there, gone on with if it is (then
             `engine` and the settings are those in the file, and `overruled` says which others were
             given; but a `clock` of the same market with later sessions takes over). None keeps nothing.
-        durable: see `Journal.open`.
+        durable: a message is on the disk when `tick` returns, so that a power cut loses none. False is
+            faster, and survives a kill of the process only.
         few_draws: share of the noise draws below which their effective number sets off an alarm.
         strict: raise on a message that is rejected.
         keep: rows to remember for `history`, from which the noise is refreshed.
         max_ahead: how far ahead of the last one taken a time may be, lest a wrong one puts all others
             out of order; a timedelta, of no effect on times that are numbers, one of those, or None.
-            The second message after a longer silence is taken; rows as rare as quarters need more.
         explorers: how many of the noise draws of `engine` are explorers, for `refresh` to give new
             noise as many; None takes those beyond the draws that a fit keeps.
 

@@ -1,4 +1,8 @@
-"""The legs of a live filter as they come in: the last price of each, when it came, and what is odd."""
+"""The legs of a live filter as they come in: the last price of each, when it came, and what is odd.
+
+Beside the prices stand the pairs that doubt one after a quarantine (`Doubts`), the bars counted where
+there is no clock (`Bars`), and the changes of units that were sent before.
+"""
 
 import math
 from collections import Counter
@@ -8,6 +12,7 @@ from typing import Any
 from kfmodels.clock.instants import Moment
 
 _DAY = 86_400
+
 KEPT = 100
 """Changes of units that a live filter remembers, to know one that is sent again."""
 

@@ -1,4 +1,4 @@
-"""What a live filter answers to a message, and its published schema."""
+"""What a live filter answers to a message: its schema, the alarms a row set off, the condition."""
 
 import math
 from dataclasses import dataclass

@@ -303,10 +303,9 @@ def hedge_ratio_model(
         delta: prior or value of how fast each coefficient moves: a `Memory`, `Moves` (hedge ratios
             only), `Horseshoe`, a NumPyro distribution on (0, 1), a number (fixed), `Absolute(...)`
             for the units of published code, or a dict with "beta" and "alpha" for one each ("beta"
-            may list a number per hedge). Default: for
-            hedges a memory of about 6 bars (90 %: 1.1 to 100) beside an intercept that moves, which
-            is slower than it sounds (see `HEDGE_MEMORY_BESIDE_MOVING_LEVEL`), and of 60 (5 to 700)
-            otherwise; for the intercept 2 (up to 40).
+            may list a number per hedge). Default: for hedges a memory of about 6 bars (90 %: 1.1 to
+            100) beside an intercept that moves and of 60 (5 to 700) otherwise; for the intercept 2
+            (up to 40).
         obs_scale: prior or value of the sd of the observation noise, in units of the transformed
             target. Default: log-normal around half the sd of the one-bar hedged move. With
             `Discounted` noise it is where the sd starts.
@@ -317,8 +316,7 @@ def hedge_ratio_model(
         pivot: where the regressors are centred; default their training mean. 0 is the raw model of
             the literature.
         gaps: `Gaps(bars, noise)`: what nights and weekends are worth, by kind, of data that have a
-            clock. Default: nothing beside the open bars between two rows, so that the first bar of a
-            day is one bar after the last of the day before, as in a table without a clock.
+            clock. Default: nothing beside the open bars between two rows.
 
     Returns:
         A model to be passed to `fit`, or called with `HedgeData` inside NumPyro. Its posterior holds

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 Array = Any
+
 LEAST_VARIANCE_MEMORY = 4.0
 """Bars: a variance remembered for m bars is known with m - 1 degrees of freedom, and 3 are kept."""
 

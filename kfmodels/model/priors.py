@@ -1,4 +1,4 @@
-r"""Priors on how fast a hedge ratio moves, in words of memory or of moves, and the defaults.
+r"""Priors on how fast a hedge ratio moves: in words of memory or of moves, the horseshoe, the defaults.
 
 `delta` and the signal-to-noise ratio `q` are those of `kfmodels.model.memory`.
 """

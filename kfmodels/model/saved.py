@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import numpyro.distributions as dist
 
-from kfmodels.model import assumptions
-from kfmodels.model import priors as noise
+from kfmodels.model import assumptions, priors
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 
 _STATEMENTS = {
     kind.__name__: kind
     for kind in (
-        noise.Absolute,
-        noise.Horseshoe,
-        noise.Memory,
-        noise.Moves,
+        priors.Absolute,
+        priors.Horseshoe,
+        priors.Memory,
+        priors.Moves,
         assumptions.Constant,
         assumptions.Diffuse,
         assumptions.Discounted,

@@ -1,4 +1,4 @@
-"""The prices of a target and its hedges: read, checked and transformed, one row at a time."""
+"""The prices of one pair (`Legs`) or of many (`BoardLegs`): read, checked and transformed by row."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -19,6 +19,7 @@ from scipy.stats import qmc
 from kfmodels.sampling.psis import smoothed
 
 Array = Any
+
 Density = Callable[[Array], Array]
 """Log density of points `(pair, draw, d)`, up to a constant of the pair: `(pair, draw)`."""
 

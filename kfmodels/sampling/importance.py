@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY
-from kfmodels.sampling import amis as adaptive
-from kfmodels.sampling import posterior
+from kfmodels.sampling import amis, posterior
 from kfmodels.sampling.amis import Weighted
 from kfmodels.sampling.posterior import Draws, Layout, certain, from_prior, of_recursion
 
 Array = Any
+
 Model = Any
 """A NumPyro model called with its inputs; hashable."""
 
@@ -118,9 +118,7 @@ def explore(
         return posterior.log_density(layout.unpack(points), inputs, model=model, still=moves)
 
     own = jax.vmap(jax.random.wrap_key_data)(keys)
-    return adaptive.sample(
-        density, layout.pack(free), own, draws=method.draws, rounds=method.rounds
-    )
+    return amis.sample(density, layout.pack(free), own, draws=method.draws, rounds=method.rounds)
 
 
 @partial(jax.jit, static_argnames=("model",))

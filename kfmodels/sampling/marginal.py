@@ -7,12 +7,16 @@ import numpy as np
 from scipy.special import gammaln, logsumexp
 
 _DOF = 5.0
+
 _BATCH = 512
+
 _ROUNDS = 5
+
 DRAWS = _BATCH * _ROUNDS
 """Draws that an evidence rests on."""
 
 _PILOTS = 30
+
 _ENOUGH = 64
 """Effective draws of a batch from which a mean and a covariance may be taken."""
 

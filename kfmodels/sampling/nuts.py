@@ -21,12 +21,16 @@ from kfmodels.sampling.importance import layout_of
 from kfmodels.sampling.posterior import Draws, certain, constrained, from_prior
 
 Model = Callable[..., Any]
+
 _BLOCK = 100
 """Iterations of one compiled call; between two of them the progress bar moves."""
 
 MAX_RHAT = 1.01
+
 MIN_ESS = 400
+
 MAX_DIVERGING = 0.001
+
 MAX_PARETO_K = 0.7
 """Beyond it importance weights have no reliable mean: Vehtari et al. (2024), JMLR 25."""
 

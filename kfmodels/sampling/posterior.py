@@ -13,6 +13,7 @@ from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
 
 Array = Any
+
 Model = Any
 """A NumPyro model called with its inputs; hashable."""
 

@@ -12,6 +12,7 @@ from numpyro.distributions import biject_to
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY
 
 Array = Any
+
 Model = Any
 """A NumPyro model called with its inputs; hashable."""
 

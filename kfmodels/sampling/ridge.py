@@ -14,6 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 
 Array = Any
+
 Free = dict[str, Array]
 """Noise parameters on the real line: log q of each delta, log obs_scale."""
 

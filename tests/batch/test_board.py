@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit
 
-from kfmodels import HedgeBoard, HedgeData, HedgeFit, fit_many, plots
+from kfmodels import HedgeBoard, HedgeData, HedgeFit, Quarantine, fit_many, plots
 from kfmodels.batch.board import _grouped
 from kfmodels.data import datasets
 from kfmodels.evaluate.health import spread_health
@@ -173,6 +173,19 @@ def test_all_filters_tick_as_each_alone(board, fits):
                 found = getattr(together, word)[place]
                 assert_allclose(found, getattr(one, word), rtol=1e-8, atol=1e-12, err_msg=word)
     assert live.until == fits[FINE[0]].fit_until
+
+
+def test_a_board_goes_live_as_all_its_filters(board, tmp_path):
+    row = prices().iloc[ROWS][["MTUM", "QUAL", "USMV"]].astype(float)
+    alone = board.online(forgetting=0.997, shocks=Quarantine())
+    expected = alone.update(row, at=row.name.isoformat())
+    with board.go_live(journal=tmp_path / "board.journal") as live:
+        signal = live.tick(row.to_dict(), at=row.name)
+        assert signal.accepted
+        assert signal.tick.record() == expected.record()
+    for wrong in ({"draws": 8}, {"explorers": 16}):
+        with pytest.raises(ValueError, match="the draws it was fitted with and no explorers"):
+            board.go_live(**wrong)
 
 
 def test_online_takes_some_targets(board):

@@ -64,22 +64,26 @@ def same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], rows: list
     assert_allclose(next(weights), next(weights)[rows], **CLOSE)
 
 
+@pytest.mark.slow
 def test_neighbours_and_order_change_nothing(pairs, four):
     found, _ = fit_chunk(pairs, [17, 2, 9, 0], MODEL, QUICK, 0, size=4)
     for name in ("points", "log_weights", "mean", "cov", "log_evidence"):
         assert_array_equal(found[name][[3, 1]], four[name][[0, 2]], err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_size_of_a_chunk_changes_rounding_only(pairs, four):
     found, _ = fit_chunk(pairs, [2, 0], MODEL, QUICK, 0, size=2)
     same(found, four, [2, 0])
 
 
+@pytest.mark.slow
 def test_another_chunk_of_the_same_shape_compiles_nothing(pairs, four, compiled):
     fit_chunk(pairs, [6, 7, 8], MODEL, QUICK, 1, size=4)
     assert not compiled
 
 
+@pytest.mark.slow
 def test_a_late_listing_is_fitted_on_what_there_is(pairs):
     number = pairs.names.index("MTUM/VLUE")
     found, (status,) = fit_chunk(pairs, [number], MODEL, QUICK, 0, size=4)
@@ -100,6 +104,7 @@ def test_a_price_that_died_is_named_with_its_date():
     assert not found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [Discounted()], ids=["discounted"])
 def test_a_failed_pair_is_refitted_to_the_same_posterior(pairs, monkeypatch, noise):
     model = hedge_ratio_model(noise=noise)
@@ -118,6 +123,7 @@ def test_a_failed_pair_is_refitted_to_the_same_posterior(pairs, monkeypatch, noi
     assert (np.abs(after["points"][0].mean(0) - mean) < 4.5 * error).all()
 
 
+@pytest.mark.slow
 def test_nuts_that_fails_too_is_said_so(pairs, monkeypatch):
     monkeypatch.setattr(nuts, "MAX_PARETO_K", -10.0)
     monkeypatch.setattr(nuts, "MIN_ESS", 10**6)
@@ -127,6 +133,7 @@ def test_nuts_that_fails_too_is_said_so(pairs, monkeypatch):
     assert "after NUTS refit R-hat 1.0" in status
 
 
+@pytest.mark.slow
 def test_a_single_fit_samples_as_the_batch_does(pairs, four):
     data = pairs.data(pairs.names[1])
     fitted = fit(data, MODEL, method=ImportanceSampling(), progress=False)
@@ -152,6 +159,7 @@ np.savez(sys.argv[1], **arrays)
 """
 
 
+@pytest.mark.slow
 def test_four_devices_share_a_chunk(four, tmp_path):
     where = tmp_path / "shared.npz"
     root = Path(__file__).parents[2]

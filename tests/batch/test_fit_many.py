@@ -500,6 +500,7 @@ def test_arguments_are_checked_at_the_border(store, real):
 # -- the real thing --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_real_fits_are_kept_and_done_again_to_the_same_bits(store, monkeypatch):
     monkeypatch.undo()
     table = datasets.factor_etfs().iloc[:300, :3].copy()

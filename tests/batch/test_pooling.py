@@ -146,6 +146,7 @@ def one() -> tuple[SimpleNamespace, Pooled]:
     return made, of(made)
 
 
+@pytest.mark.slow
 def test_the_population_is_that_of_the_closed_form(one):
     made, found = one
     draws = {"mean": found.mean[..., 0], "log sd": np.log(found.sd[..., 0])}
@@ -156,6 +157,7 @@ def test_the_population_is_that_of_the_closed_form(one):
         assert abs(draws[name].std() / sd - 1) < 4 / np.sqrt(2 * ess) + 0.05
 
 
+@pytest.mark.slow
 def test_pairs_shrink_towards_the_mean_and_not_past_it(one):
     made, found = one
     table = found.table()["p0"]
@@ -174,6 +176,7 @@ def test_pairs_shrink_towards_the_mean_and_not_past_it(one):
     assert ((moved > 0) & (moved < 1)).all()
 
 
+@pytest.mark.slow
 def test_what_a_pooled_universe_shows(one):
     _, found = one
     assert found.u.shape == (40, 400, 1)
@@ -194,6 +197,7 @@ def test_what_a_pooled_universe_shows(one):
 # -- pairs that are not like the others ------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_wild_pair_is_flagged_and_a_broken_one_left_out():
     made = toy(40, 1, 0.8, seed=1)
     # the first holds all its weight in three draws, far out; the second failed; the last was not
@@ -298,6 +302,7 @@ def universe(model: HedgeRatioModel, memories: np.ndarray, rows: int) -> SimpleN
     )
 
 
+@pytest.mark.slow
 def test_a_board_pools_to_what_the_whole_hierarchy_says():
     model = hedge_ratio_model(intercept="static")
     board = universe(model, np.array([8.0, 12.0, 15.0, 20.0, 25.0, 40.0]), 160)

@@ -34,7 +34,7 @@ def main() -> int:
 
         return variety.main()
     if sys.argv[1:2] in (["shocks"], ["forgetting"]):
-        from tests.benchmarks import forgetting, shocks  # which need the shared prices, and no peer
+        from tests.benchmarks import forgetting, shocks  # which need price tables, and no peer
 
         return shocks.main() if sys.argv[1] == "shocks" else forgetting.main()
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)

@@ -38,7 +38,9 @@ from kfmodels.sampling.importance import explore, layout_of
 from tests.benchmarks import peers, report
 
 MODEL = kf.hedge_ratio_model()
+
 OURS = "kfmodels.fit_many"
+
 NOISE = ["delta_beta", "delta_alpha", "obs_scale"]
 """The order in which every method here has log q of both coefficients and log obs_scale."""
 

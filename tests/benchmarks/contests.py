@@ -7,6 +7,7 @@ from tests.benchmarks import ours, peers, problems, ticks
 from tests.benchmarks.timing import Contest
 
 LENGTHS = 311, 1250, 20_000
+
 TICKS = {1: 311, 64: 100}
 """Ticks in one call, by number of draws."""
 

@@ -22,6 +22,7 @@ NO_HEDGE = "no hedge"
 CHANGES, LEVELS = "static overnight, OLS on changes", "static overnight, OLS on levels"
 ONE_BAR, NIGHTS = "live, a night is one bar", "live, nights inferred"
 MOVING = "live, nights and moving variance"
+
 PERIODS = ("close to open", "first half hour", "rest of the day")
 """What a trading day is divided into: the move through the night, the open, and what follows."""
 
@@ -186,18 +187,7 @@ def first_half_hour(
     truth: pd.Series | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The open, out of sample: `opening_table` of `known_ratios`, where both are explained.
-
-    Example:
-        >>> from kfmodels.data.datasets import simulate_days
-        >>> days = simulate_days(8, bars=26, seed=1)
-        >>> fixed = hedge_ratio_model(delta=0.01, obs_scale=2e-4, gaps=Gaps(bars=100.0))
-        >>> table = first_half_hour(
-        ...     days.prices, days.clock, target="Y", hedge="X1", train_days=4, models={"live": fixed}
-        ... )
-        >>> table.loc[("first half hour", "live"), ["moves", "removed"]].round(2).to_list()
-        [4.0, 0.44]
-    """
+    """The open, out of sample: `opening_table` of `known_ratios`, where both are explained."""
     known = known_ratios(
         prices,
         clock,

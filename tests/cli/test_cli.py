@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from kfmodels import OnlineFilter, follow, load
+from kfmodels import HedgeData, OnlineFilter, follow, load
 from kfmodels.cli.cli import app
 from kfmodels.data import datasets
+from tests.problems import unsampled
 
 
 def kfmodels(*arguments: str, folder: Path, code: int = 0) -> Any:
@@ -26,7 +27,7 @@ def kfmodels(*arguments: str, folder: Path, code: int = 0) -> Any:
 
 def process(*arguments: str, folder: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "kfmodels.cli.cli", *arguments],
+        [sys.executable, "-m", "kfmodels", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -44,19 +45,27 @@ def prices() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, prices) -> Path:
-    """A folder with a fit of 2021 and the later prices in two formats."""
+    """A folder with a fit of 2021 that cost no sampling, and the later prices in two formats."""
     folder = tmp_path_factory.mktemp("desk")
+    year = HedgeData.from_prices(prices.loc["2021"], target="XOM", hedges=["CVX"])
+    unsampled(year).save(folder / "pair.nc")
     prices.to_csv(folder / "all.csv")
     prices.loc["2022-01"].to_csv(folder / "later.csv")
     prices.loc["2022-01":"2022-02"].to_parquet(folder / "later.parquet")
-    arguments = ["--target", "XOM", "--hedges", "CVX", "--until", "2021-12-31", "--out", "pair.nc"]
-    done = kfmodels("fit", "all.csv", *arguments, folder=folder)
-    assert "XOM hedged with CVX: log prices, 252 rows 2021-01-04 .. 2021-12-31" in done.stdout
-    assert "kfmodels update pair.nc --prices" in done.stdout
     return folder
 
 
-def test_show_says_the_same_as_fit(folder):
+@pytest.mark.slow
+def test_fit_says_what_it_found_and_what_to_do_next(folder):
+    arguments = ["--target", "XOM", "--hedges", "CVX", "--until", "2021-12-31", "--out", "mine.nc"]
+    done = kfmodels("fit", "all.csv", *arguments, folder=folder)
+    assert "XOM hedged with CVX: log prices, 252 rows 2021-01-04 .. 2021-12-31" in done.stdout
+    assert "kfmodels update mine.nc --prices" in done.stdout
+    said = done.stdout[done.stdout.index("Inferred noise") : done.stdout.index("Saved")]
+    assert said.rstrip() in kfmodels("show", "mine.nc", folder=folder).stdout
+
+
+def test_show_says_what_the_fit_holds(folder):
     text = kfmodels("show", "pair.nc", folder=folder).stdout
     assert "Inferred noise" in text
     found = json.loads(kfmodels("show", "pair.nc", "--json", folder=folder).stdout)
@@ -66,6 +75,7 @@ def test_show_says_the_same_as_fit(folder):
     assert found["noise"]["CVX"]["delta"] == fitted.summary().loc["CVX", "delta"]
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_says_the_same_and_ends_with_its_code(folder):
     asked = ("show", "pair.nc", "--json")
     assert process(*asked, folder=folder).stdout == kfmodels(*asked, folder=folder).stdout
@@ -180,6 +190,7 @@ def test_the_live_filter_of_another_fit_is_not_continued(folder):
     assert "goes on from another fit than pair.nc" in done.stderr
 
 
+@pytest.mark.slow
 def test_demo_does_the_main_job(tmp_path):
     text = kfmodels("demo", folder=tmp_path).stdout
     assert {path.name for path in (tmp_path / "kfmodels-demo").iterdir()} == {

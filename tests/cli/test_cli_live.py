@@ -46,7 +46,7 @@ def live(saved: Path, given: str, *options: str) -> list[dict[str, Any]]:
 
 def started(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "kfmodels.cli.cli", "live", *arguments],
+        [sys.executable, "-m", "kfmodels", "live", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -201,9 +201,10 @@ def test_a_small_board_is_a_matrix(folder):
     assert f"{(z.abs() > 2).sum()} of {len(z)} spreads were beyond 2 sd on" in text
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_shows_the_same_board(folder):
     arguments = ["board", str(folder / "pairs")]
-    given = [sys.executable, "-m", "kfmodels.cli.cli", *arguments]
+    given = [sys.executable, "-m", "kfmodels", *arguments]
     done = subprocess.run(given, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout == kfmodels(*arguments).stdout
 

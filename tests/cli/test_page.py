@@ -13,6 +13,8 @@ import kfmodels as kf
 from kfmodels.cli.cli import app
 from kfmodels.cli.page import page, write_page
 
+pytestmark = pytest.mark.slow
+
 PRICES = kf.datasets.stocks()[["KO", "PEP"]]
 
 

@@ -10,7 +10,9 @@ from kfmodels.data import datasets
 from kfmodels.kalman import likelihood
 from kfmodels.model import Absolute
 from kfmodels.plots import hedge_ratio_and_spread
-from tests.unsampled import unsampled
+from tests.problems import unsampled
+
+pytestmark = pytest.mark.slow
 
 QUICK = NUTS(warmup=500, draws=1000, chains=2)
 

@@ -13,7 +13,7 @@ import exchange_calendars
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -130,7 +130,6 @@ def test_what_passes_adds_up(name):
     clock = replace(exchange(name), zone="UTC")
     known = clock.sessions.opens + clock.sessions.closes
 
-    @settings(max_examples=100, deadline=None)
     @given(
         whole(name),
         st.sampled_from(known),

@@ -68,6 +68,7 @@ def models() -> dict[str, Any]:
 # -- arrays ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_each_pair_among_many_is_what_it_is_alone(transform: str):
     pairs = HedgeData.all_pairs(table(), transform=transform)

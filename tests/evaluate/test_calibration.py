@@ -29,7 +29,9 @@ from kfmodels.data import datasets
 from kfmodels.evaluate.calibration import Calibration, calibrate
 from kfmodels.model import Diffuse, Known, Zero
 from kfmodels.sampling.posterior import Draws
-from tests.unsampled import FromPrior
+from tests.problems import FromPrior
+
+pytestmark = pytest.mark.slow
 
 REJECTED = 1e-3
 QUICK = NUTS(warmup=200, draws=300, chains=1)

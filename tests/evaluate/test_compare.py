@@ -15,7 +15,7 @@ from kfmodels.data import datasets
 from kfmodels.evaluate import leave_future_out
 from kfmodels.evaluate.compare import Comparison, _against, distribution, standard_error
 from kfmodels.online.ticks import Predictive
-from tests.unsampled import unsampled
+from tests.problems import unsampled
 
 PRICES = datasets.stocks()
 LATER = PRICES.loc["2020-01":"2020-07"]
@@ -226,6 +226,7 @@ def test_scores_are_of_prices_whatever_the_transform():
         assert found.table.loc[name, "log_score"] == pytest.approx(expected.mean(), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_density_of_a_price_integrates_to_one():
     """Beyond the Jacobian by its formula: the last price is moved and its density summed."""
     rows = LATER.iloc[:31].copy()
@@ -285,6 +286,7 @@ def simulated(seed: int) -> tuple[dict[str, HedgeFit], pd.DataFrame]:
     return fits, truth.prices
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("seed", range(4))
 def test_the_model_that_made_the_rows_is_not_beaten_and_covers_them(seed: int):
     fits, prices = simulated(seed)
@@ -465,6 +467,7 @@ def at_origin(short: HedgeData) -> list[float]:
     return mean_log_density(first, short.prices.iloc[57:59])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("horizon", [1, 2])
 def test_the_first_bar_left_out_is_forecast_by_a_fit_on_the_rows_before(short, at_origin, horizon):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from kfmodels import NUTS, Discounted, HedgeData, fit, follow, hedge_ratio_model
+from kfmodels import Discounted, HedgeData, fit, follow, hedge_ratio_model
 from kfmodels.data import datasets
 from kfmodels.evaluate.baselines import (
     bars_per_year,
@@ -21,6 +21,7 @@ from kfmodels.evaluate.baselines import (
 from kfmodels.evaluate.effectiveness import hedge_effectiveness, hedged_moves, traded
 from kfmodels.model import Absolute, Diffuse
 from kfmodels.model.assumptions import DIFFUSE
+from tests.problems import unsampled
 from tests.tables import read_table
 
 PAIR = ["MTUM", "QUAL"]
@@ -34,9 +35,7 @@ def pair() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def fitted(pair):
     data = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"])
-    quick = NUTS(warmup=500, draws=500, chains=2)
-    model = hedge_ratio_model(noise=Discounted())
-    return fit(data.before("2018-01-01"), model, method=quick, progress=False)
+    return unsampled(data.before("2018-01-01"), noise=Discounted())
 
 
 def test_the_honest_baselines_of_ewc_on_ewa():
@@ -87,6 +86,7 @@ def most_likely(data: HedgeData, *, separate: bool):
     )
 
 
+@pytest.mark.slow
 def test_the_filter_of_greatest_likelihood_on_ewc_and_ewa():
     prices = read_table("chan_ewa_ewc_close.csv")
     data = HedgeData.from_prices(prices, target="EWC", hedges=["EWA"], transform="level")
@@ -200,6 +200,7 @@ def test_too_few_rows_on_one_side(pair):
         hedge_effectiveness(pair, target="MTUM", hedges=["QUAL"], train=len(pair) - 5)
 
 
+@pytest.mark.slow
 def test_the_bootstrap_interval_covers_the_spread_of_a_known_law():
     """Independent days: the interval of the share removed must match its delta-method sd."""
     rng = np.random.default_rng(0)
@@ -369,6 +370,7 @@ def test_turnover_and_break_even_cost_by_hand(pair):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_twice_the_risk_aversion_pays_twice_the_cost():
     prices = datasets.etfs()
     costs = [
@@ -381,6 +383,7 @@ def test_twice_the_risk_aversion_pays_twice_the_cost():
     assert one["price ratio"] == 0
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("transform", ["level", "log"])
 def test_turnover_and_cost_do_not_depend_on_units(pair, transform):
     """Another currency, a split of either leg: the same money is traded for the same variance."""

@@ -62,6 +62,7 @@ def test_a_fast_filter_absorbs_a_planted_spread(half_life):
     assert GAIN in gain
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_half_life_covers_about_nine_in_ten():
     """Of 60 draws 54 +- 2.3 (one sd), less what the bias of least squares costs: here 49."""
     inside = 0
@@ -151,6 +152,7 @@ def test_walks_that_share_nothing_have_no_spread():
     assert late["crossings"] * 769 / 252 == pytest.approx(round(late["crossings"] * 769 / 252))
 
 
+@pytest.mark.slow
 def test_few_walks_that_share_nothing_pass_for_a_spread():
     """The half-life alone would let nearly all of them pass."""
     rng = np.random.default_rng(6)

@@ -16,6 +16,7 @@ from kfmodels.evaluate.landscape import NEAR_THE_TOP, VALLEY, Surface, _notes, _
 from kfmodels.model import Diffuse
 from kfmodels.model.memory import memory_to_q
 from kfmodels.model.priors import Absolute
+from tests.problems import stock_prices
 from tests.reference import loop
 from tests.tables import read_table
 
@@ -24,14 +25,12 @@ SMALL = (6, 4, 4)
 
 @pytest.fixture(scope="module")
 def pair() -> HedgeData:
-    data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
-    return data.after("2019-01-01").before("2019-05-01")
+    return HedgeData.from_prices(stock_prices(), target="KO", hedges=["PEP"])
 
 
 @pytest.fixture(scope="module")
 def three() -> HedgeData:
-    data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP", "SPX"])
-    return data.after("2019-01-01").before("2019-05-01")
+    return HedgeData.from_prices(stock_prices(), target="KO", hedges=["PEP", "SPX"])
 
 
 def wider(alpha_memory: float) -> float:
@@ -110,6 +109,7 @@ def test_every_cell_is_the_likelihood_of_a_textbook_filter(pair):
     assert (found.log_posterior[0] == -np.inf).all()
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("intercept", ["none", "static"])
 def test_without_a_moving_intercept_its_axis_has_one_spot(pair, intercept):
     model = hedge_ratio_model(delta={"beta": BETA}, intercept=intercept)
@@ -163,6 +163,7 @@ def test_one_discount_is_scanned_for_all_that_moves(pair):
         assert found.log_likelihood[i, 0, k] == pytest.approx(exact, rel=1e-7, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_of_two_hedges_the_named_one_is_scanned_and_the_other_held_at_its_median(three):
     model = hedge_ratio_model(delta={"beta": BETA, "alpha": ALPHA})
     found = surface_of(three, model, hedge="SPX", points=SMALL)
@@ -211,6 +212,7 @@ def test_a_profile_is_the_best_along_an_axis(pair):
     assert profile.index.tolist() == found.alpha_memory.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("intercept", ["static", "none"])
 def test_a_static_ratio_is_profiled_over_its_own_noise(pair, intercept):
     """Its sd lies far from that of the ratio that fits best; its height is that of the best sd."""
@@ -294,6 +296,7 @@ def simulated(memory: float, seed: int) -> HedgeData:
     return HedgeData.from_prices(truth.prices, target="Y", hedges=["X1"])
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_static_truth_is_not_ruled_out_and_a_fast_one_rules_it_out(seed: int):
     model = hedge_ratio_model(intercept="static")
@@ -329,6 +332,7 @@ def test_the_notes_say_what_an_average_would_hide():
     )
 
 
+@pytest.mark.slow
 def test_ewc_on_ewa_has_the_top_of_the_oracle():
     """The greatest diffuse log likelihood of the raw model on 1,250 rows is -172.2906."""
     prices = read_table("chan_ewa_ewc_close.csv")

@@ -34,7 +34,7 @@ from kfmodels.evaluate import (
 from kfmodels.model import Diffuse
 from kfmodels.model.memory import memory_to_q
 from kfmodels.sampling import prior as priors
-from tests.unsampled import unsampled
+from tests.problems import ROWS, stock_prices, unsampled
 
 ENDS = np.array([0.05, 0.5, 0.95])
 NAMES = ["lower", "median", "upper"]
@@ -42,14 +42,13 @@ STANDARD_ERRORS = 4.5
 TWO = ("PEP", "SPX")
 
 
-def frame(rows: int = 120) -> pd.DataFrame:
-    return datasets.stocks()[["KO", "PEP", "SPX"]].loc["2015":].iloc[:rows]
-
-
 def pair(
-    hedges: tuple[str, ...] = ("PEP",), transform: Any = "log", gaps: tuple[int, ...] = (), rows=120
+    hedges: tuple[str, ...] = ("PEP",),
+    transform: Any = "log",
+    gaps: tuple[int, ...] = (),
+    rows=ROWS,
 ) -> HedgeData:
-    prices = frame(rows).copy()
+    prices = stock_prices(rows).copy()
     prices.iloc[list(gaps), 1] = np.nan
     return HedgeData.from_prices(prices, target="KO", hedges=hedges, transform=transform)
 
@@ -248,6 +247,12 @@ def test_there_is_a_path_for_every_draw(drawn):
     assert (drawn.table[NAMES].diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
 
 
+@pytest.mark.parametrize("asked", [prior_summary, prior_predictive])
+def test_the_data_come_before_the_model(asked: Any):
+    with pytest.raises(ValueError, match="give HedgeData, then what hedge_ratio_model made"):
+        asked(hedge_ratio_model(), pair())
+
+
 def test_the_seed_decides(drawn):
     model, data = hedge_ratio_model(), pair()
     one, same = (prior_predictive(data, model, draws=20, seed=3) for _ in range(2))
@@ -319,6 +324,7 @@ def test_a_path_starts_at_the_first_price(drawn, transform):
     assert (np.abs(ratio.mean(0) - ols) < 4 * ratio.std(0) / np.sqrt(500)).all()
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(
     "options",
     [
@@ -333,6 +339,7 @@ def test_every_kind_of_model_can_be_drawn(options: dict):
     assert np.isfinite(found.table).all(axis=None)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("transform", ["log", "return"])
 def test_a_gap_in_the_data_widens_nothing(transform):
     model = hedge_ratio_model(**KNOWN | {"obs_scale": 0.3 * SD})
@@ -431,7 +438,13 @@ def simulated(volatility: float = 0.01) -> pd.DataFrame:
     return datasets.simulate(150, **options, seed=2).prices
 
 
-@pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(options, id=name, marks=[] if name == "defaults" else [pytest.mark.slow])
+        for name, options in MODELS.items()
+    ],
+)
 def test_units_say_nothing_about_memories(options: dict):
     prices, model = simulated(), hedge_ratio_model(**options)
     expected, surface = memories(in_units(prices, 1, 1), model)
@@ -445,6 +458,7 @@ def test_units_say_nothing_about_memories(options: dict):
             assert_allclose(other.third, y * surface.third, rtol=1e-10)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
 def test_logs_and_levels_that_hardly_move_tell_the_same_memories(options: dict):
     """Prices near 100 that move 0.1 % a bar are straight lines to their logarithms."""
@@ -459,6 +473,7 @@ def test_logs_and_levels_that_hardly_move_tell_the_same_memories(options: dict):
     assert distance[1] < distance[0] / 5
 
 
+@pytest.mark.slow
 def test_the_sampler_finds_the_same_memory_in_any_units():
     prices = simulated()
     model, method = hedge_ratio_model(intercept="static"), NUTS(warmup=300, draws=750, chains=2)

@@ -23,8 +23,8 @@ from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.model import Absolute, Diffuse
 from kfmodels.model.assumptions import Known, Zero
 from kfmodels.model.memory import q_to_delta
+from tests.problems import unsampled
 from tests.tables import read_table
-from tests.unsampled import unsampled
 
 SETTINGS = [chan, arbitragelab, quantstart, quantopian_lecture, pykalman_defaults, palomar]
 COLUMNS = ["q_beta", "q_alpha", "memory", "effective_memory", "gain", "z_sd"]
@@ -70,6 +70,7 @@ def stocks() -> HedgeData:
 # --- printed figures ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_chan_and_the_maximum_of_the_likelihood_imply_on_ewc():
     data = ewc()
     found = table(data, {"maximum likelihood": most_likely(data)})
@@ -134,6 +135,7 @@ def test_the_figures_of_arbitragelab():
     assert_allclose(found.spread()["sd"].mean(), 1.1092028, atol=5e-8)
 
 
+@pytest.mark.slow
 def test_the_variance_that_chan_removes():
     data = ewc()
     training = data.before(data.index[252])
@@ -165,6 +167,7 @@ def test_the_bands_of_chan_are_four_times_too_wide_on_logs():
     assert_allclose(vague.implies(data)["z_sd"], 0.24, atol=0.005)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(("target", "hedge"), [(100.0, 1.0), (1.0, 1e-3), (1e-4, 1e4)])
 def test_palomar_knows_no_units(target, hedge):
     plain = palomar().implies(ewg())
@@ -230,6 +233,7 @@ def test_settings_are_values():
     assert chan(1e-5).says == "delta = 1e-05, Ve = 0.001, start 0 with covariance 0"
 
 
+@pytest.mark.slow
 def test_the_intercept_of_another_model_has_no_q_at_zero(stocks):
     moves = {"delta": 0.01, "obs_scale": 0.3}
     fits = {
@@ -245,6 +249,7 @@ def test_the_intercept_of_another_model_has_no_q_at_zero(stocks):
     assert found.drop(columns="q_alpha").notna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_a_fit_counts_what_is_not_known_of_the_noise(stocks):
     """`gain` is 1 - obs_var / spread_sd**2 of the mixture, and `beta_sd` the total sd."""
     vague = unsampled(stocks, pivot=0)

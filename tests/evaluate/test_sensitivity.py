@@ -30,8 +30,8 @@ from kfmodels.evaluate import sensitivity as evidence
 from kfmodels.evaluate import static as bayes
 from kfmodels.model import Known
 from kfmodels.sampling.marginal import DRAWS, log_marginal, log_mean, smoothed
+from tests.problems import unsampled
 from tests.reference import loop
-from tests.unsampled import unsampled
 
 ENOUGH = 400
 """Effective draws below which a Monte-Carlo standard error is itself too uncertain."""
@@ -218,6 +218,7 @@ def exact_factor(year: HedgeData) -> float:
     return static - moving
 
 
+@pytest.mark.slow
 def test_the_bayes_factor_is_that_of_a_fine_grid_and_its_error_is_honest(fitted, exact_factor):
     tables = [static_probability(fitted, seed=seed).loc["PEP"] for seed in range(8)]
     for row in tables:
@@ -228,6 +229,7 @@ def test_the_bayes_factor_is_that_of_a_fine_grid_and_its_error_is_honest(fitted,
     assert 1e-3 < chance < 1 - 1e-3  # neither too proud nor too shy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("still", [(), (0,)], ids=["moving", "static"])
 def test_the_error_of_an_evidence_is_the_spread_of_evidences(fitted, still):
     found = [bayes._marginal(fitted, still, seed) for seed in range(30)]
@@ -237,6 +239,7 @@ def test_the_error_of_an_evidence_is_the_spread_of_evidences(fitted, still):
     assert 1e-3 < stats.chi2(29).cdf(29 * ratio) < 1 - 1e-3
 
 
+@pytest.mark.slow
 def test_the_prior_shifts_the_odds_and_nothing_else(fitted):
     even = static_probability(fitted).loc["PEP"]
     assert logit(even["probability"]) == pytest.approx(even["log_bayes_factor"], rel=1e-9)
@@ -247,6 +250,7 @@ def test_the_prior_shifts_the_odds_and_nothing_else(fitted):
         assert_array_equal(row.iloc[1:], even.iloc[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_simulated_truth_is_recognised(seed: int):
     """From the draws of the prior: the integral finds its way, hundreds of nats if need be."""
@@ -257,6 +261,7 @@ def test_a_simulated_truth_is_recognised(seed: int):
         assert low <= row["probability"] <= high
 
 
+@pytest.mark.slow
 def test_rows_far_from_static_are_called_so_whatever_draws_it_starts_from():
     """The mass of the static model is far from the draws of the moving one, and from the prior's."""
     data = HedgeData.from_prices(datasets.stocks(), target="XOM", hedges=["CVX"])
@@ -271,6 +276,7 @@ def test_rows_far_from_static_are_called_so_whatever_draws_it_starts_from():
     assert gap < 4 * np.hypot(one["mcse"], two["mcse"])
 
 
+@pytest.mark.slow
 def test_two_hedges_are_asked_one_by_one_and_together():
     data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP", "SPX"])
     data = data.after("2019-01-01").before("2019-07-01")
@@ -293,6 +299,7 @@ def test_two_hedges_are_asked_one_by_one_and_together():
         assert abs(gap - (none - one)) < 4 * error + 0.02
 
 
+@pytest.mark.slow
 def test_one_discount_for_all_that_moves_is_asked_once(year):
     model = hedge_ratio_model(drift=StateDiscount())
     table = static_probability(unsampled(year, drift=StateDiscount()))
@@ -306,6 +313,7 @@ def test_one_discount_for_all_that_moves_is_asked_once(year):
     assert abs(row["log_bayes_factor"] - exact) < 4 * row["mcse"] + 0.02
 
 
+@pytest.mark.slow
 def test_a_variance_that_is_learnt_is_integrated_out_as_well(year):
     model = hedge_ratio_model(noise=Discounted(), intercept="static")
     table = static_probability(unsampled(year, noise=Discounted(), intercept="static"))
@@ -317,6 +325,7 @@ def test_a_variance_that_is_learnt_is_integrated_out_as_well(year):
     assert abs(row["log_bayes_factor"] - exact) < 4 * row["mcse"] + 0.02
 
 
+@pytest.mark.slow
 def test_what_has_no_answer_about_static_is_refused(year, fitted):
     for prior in (0.0, 1.0, -0.2, np.nan):
         with pytest.raises(ValueError, match="prior is a probability between 0 and 1, not"):
@@ -336,6 +345,7 @@ def test_what_has_no_answer_about_static_is_refused(year, fitted):
 # -- the prior's or the data's ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_tight_prior_far_from_the_data_is_found_out():
     truth = datasets.simulate(60, memory=2.0, intercept_memory=np.inf, seed=1)
     data = HedgeData.from_prices(truth.prices, target="Y", hedges=["X1"])
@@ -346,6 +356,7 @@ def test_a_tight_prior_far_from_the_data_is_found_out():
     assert row["verdict"] in ("the prior's: the data say little", "both: see that they agree")
 
 
+@pytest.mark.slow
 def test_a_long_series_under_a_vague_prior_speaks_for_itself():
     truth = datasets.simulate(1000, memory=8.0, intercept_memory=np.inf, seed=1)
     data = HedgeData.from_prices(truth.prices, target="Y", hedges=["X1"])
@@ -356,6 +367,7 @@ def test_a_long_series_under_a_vague_prior_speaks_for_itself():
     assert table.loc["log q of X1", "likelihood"] > evidence.SENSITIVE
 
 
+@pytest.mark.slow
 def test_it_is_the_sensitivity_of_arviz(fitted):
     posterior = fitted.tree["posterior"]
     log_q = np.log(posterior["q"].values)
@@ -375,6 +387,7 @@ def test_it_is_the_sensitivity_of_arviz(fitted):
         assert min(expected) > 0
 
 
+@pytest.mark.slow
 def test_the_ratio_that_is_asked_about_is_the_one_after_the_last_row(fitted):
     drawn = evidence._ratio_draws(fitted, 0)["ratio to PEP"]
     last = fitted.hedge_ratio().iloc[-1]
@@ -384,6 +397,7 @@ def test_the_ratio_that_is_asked_about_is_the_one_after_the_last_row(fitted):
     assert drawn.std() == pytest.approx(last["sd"], rel=4 / np.sqrt(2 * 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "names"),
     [
@@ -439,6 +453,7 @@ def both(request, year) -> tuple[HedgeFit, dict[str, Any]]:
     return fit(year, hedge_ratio_model(**options), method=LONG, progress=False), options
 
 
+@pytest.mark.slow
 def test_reweighting_is_a_refit(both, year):
     fitted, options = both
     model = hedge_ratio_model(delta={"beta": Memory(30, low=8, high=150)}, **options)
@@ -463,6 +478,7 @@ def test_reweighting_is_a_refit(both, year):
     assert moved > 8 * before["log q"].std() / np.sqrt(effective(before["log q"]))  # it did move
 
 
+@pytest.mark.slow
 def test_the_same_model_changes_nothing(both):
     fitted, _ = both
     found = what_if(fitted, fitted.model)
@@ -479,6 +495,7 @@ def test_the_same_model_changes_nothing(both):
     assert_allclose(ends.loc["ratio to PEP"], 1.0, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_weights_are_new_over_old_by_an_independent_filter(year):
     """A new prior and a new start at once; 64 draws, each filtered by the textbook loop."""
     old = unsampled(year, delta={"beta": Memory(20, low=5, high=100)}, intercept="static")
@@ -538,6 +555,7 @@ def test_the_weights_are_new_over_old_by_an_independent_filter(year):
     assert (np.abs(times - count * weights) < 1 + 1e-2).all()
 
 
+@pytest.mark.slow
 def test_the_table_has_the_quantiles_of_both_fits(both):
     fitted, options = both
     found = what_if(fitted, hedge_ratio_model(delta=Memory(50, low=5, high=500), **options))
@@ -558,6 +576,7 @@ def test_the_table_has_the_quantiles_of_both_fits(both):
     assert ("variance_memory" in found.table.index) == ("noise" in options)
 
 
+@pytest.mark.slow
 def test_what_was_resampled_is_a_fit_like_any_other(both, year, tmp_path):
     fitted, options = both
     model = hedge_ratio_model(delta=Memory(50, low=5, high=500), **options)
@@ -576,6 +595,7 @@ def test_what_was_resampled_is_a_fit_like_any_other(both, year, tmp_path):
     assert what_if(back, model).pareto_k == pytest.approx(0.0, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_model_too_far_away_is_to_be_refitted(both):
     fitted, options = both
     far = hedge_ratio_model(delta={"beta": Memory(1.2, low=1.19, high=1.21)}, **options)

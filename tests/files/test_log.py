@@ -154,7 +154,7 @@ def test_any_json_message_comes_back_to_the_bit(quick):
     with opened(path, durable=False) as journal:
 
         @given(st.dictionaries(st.text(), json_values, max_size=6))
-        @settings(max_examples=100, deadline=None, database=None)
+        @settings(max_examples=100, database=None)
         def told(one: dict) -> None:
             journal.append(one)
             said.append(one)
@@ -680,6 +680,7 @@ def printed_until_killed(server: subprocess.Popen, order: str, seconds: float) -
     return [int(line) for line in lines[1:]]
 
 
+@pytest.mark.slow
 def test_after_sigkill_at_any_moment_all_that_was_acknowledged_is_there(tmp_path):
     draw = random.Random()
     seed = draw.randrange(2**32)

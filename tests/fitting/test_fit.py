@@ -28,8 +28,8 @@ from kfmodels.data import datasets
 from kfmodels.model.memory import memory_to_q
 from kfmodels.model.priors import HEDGE_MEMORY, INTERCEPT_MEMORY, VARIANCE_MEMORY
 from kfmodels.model.priors import HEDGE_MEMORY_BESIDE_MOVING_LEVEL as BESIDE_MOVING_LEVEL
+from tests.problems import FromPrior
 from tests.tables import read_table
-from tests.unsampled import FromPrior
 
 ENOUGH = 400
 """Effective draws below which a Monte-Carlo standard error is itself too uncertain."""
@@ -118,6 +118,7 @@ def assert_is_the_posterior(fitted: HedgeFit, draws: list[np.ndarray], grid: Gri
     assert not fitted.tree["sample_stats"]["diverging"].values.all()
 
 
+@pytest.mark.slow
 def test_two_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple, static):
     inputs = STATIC.inputs(apple)
 
@@ -134,6 +135,7 @@ def test_two_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple, stati
     assert_is_the_posterior(static, draws, grid)
 
 
+@pytest.mark.slow
 def test_three_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple: HedgeData):
     """The default model. Only log q + 2 log obs_scale of the level is well known: a ridge."""
     model = hedge_ratio_model()
@@ -157,6 +159,7 @@ def test_three_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple: Hed
     assert_is_the_posterior(fitted, draws, grid)
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_moving_variance_is_drawn_from_the_posterior_of_a_fine_grid():
     """State discounting and a discounted variance, two hedges, gaps."""
     prices = datasets.stocks().loc["2018":].iloc[:200].copy()
@@ -187,6 +190,7 @@ def test_the_memory_of_a_moving_variance_is_drawn_from_the_posterior_of_a_fine_g
 # -- the same again --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_seed_decides(apple: HedgeData, static: HedgeFit):
     again = fit(apple, STATIC, method=SHORT, progress=False, seed=0)
     other = fit(apple, STATIC, method=SHORT, progress=False, seed=1)
@@ -217,6 +221,7 @@ def compiled() -> Iterator[list[str]]:
     listening = False
 
 
+@pytest.mark.slow
 def test_a_second_fit_of_the_same_shape_compiles_nothing(apple, static, compiled: list[str]):
     prices = datasets.stocks().loc["2018":].iloc[: len(apple)].copy()
     prices.iloc[17, 0] = np.nan

@@ -23,15 +23,14 @@ from kfmodels import (
 from kfmodels.data import datasets
 from kfmodels.model import Absolute, Diffuse, Known, Weak
 from tests import reference
-from tests.unsampled import unsampled
+from tests.problems import ROWS, stock_prices, unsampled
 
-ROWS = 75
 KINDS = ("filtered", "predicted", "smoothed")
 
 
 def prices(rows: int = ROWS, index: pd.Index | None = None) -> pd.DataFrame:
     """Real prices with gaps in target and hedge, the last row but one among them."""
-    table = datasets.stocks()[["KO", "PEP", "SPX"]].loc["2017":].iloc[:rows].copy()
+    table = stock_prices(rows)
     table.iloc[[12, 40], 0] = table.iloc[[41, rows - 2], 1] = np.nan
     return table if index is None else table.set_axis(index)
 
@@ -80,6 +79,7 @@ def plain() -> Case:
 # -- the tree --------------------------------------------------------------------------------------
 
 
+@pytest.mark.variants
 def test_the_tree_has_the_groups_dims_and_coordinates_it_promises(case: Case):
     tree, data = case.fit.tree, case.data
     assert set(tree.children) == {
@@ -521,6 +521,7 @@ def assert_same_fit(one: HedgeFit, two: HedgeFit) -> None:
     assert isinstance(one.fit_until, pd.Timestamp) == isinstance(two.fit_until, pd.Timestamp)
 
 
+@pytest.mark.variants
 def test_a_fit_reads_back_as_it_was(case: Case, tmp_path: Path):
     case.fit.save(tmp_path / "pair.nc")
     again = load(tmp_path / "pair.nc")
@@ -540,6 +541,7 @@ INDEXES = {
 }
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("index", INDEXES.values(), ids=INDEXES)
 def test_any_index_survives_the_file(index: pd.Index, tmp_path: Path):
     data = pair(prices(index=index))
@@ -617,6 +619,7 @@ def test_half_a_file_is_refused(plain: Case, tmp_path: Path):
         load(tmp_path / "half.nc")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("intercept", ["random_walk", "static"])
 def test_a_flat_start_smooths_its_first_row_like_a_very_wide_one(intercept: str):
     """P - P N P is a difference of numbers as large as the squared start; the first row shows it."""

@@ -22,7 +22,7 @@ from kfmodels.live.monitor import Monitor
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import Robust
 from kfmodels.sampling.importance import ImportanceSampling
-from tests.unsampled import unsampled
+from tests.problems import unsampled
 
 TRAIN = 60
 KINDS: dict[str, dict[str, Any]] = {
@@ -42,7 +42,13 @@ def trained(prices: pd.DataFrame, **options: Any) -> HedgeFit:
     return unsampled(data, **options)
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, id=name, marks=[] if "constant" in name else [pytest.mark.slow])
+        for name, kind in KINDS.items()
+    ],
+)
 def test_an_explorer_stands_where_the_filter_of_its_noise_ends(kind: Any, prices: pd.DataFrame):
     """Each explorer against a filter of its own run over the training rows by `scan`."""
     fitted = trained(prices, **kind)
@@ -89,6 +95,7 @@ def test_explorers_need_a_speed_that_is_inferred(prices: pd.DataFrame):
         assert live.engine.draws == 1
 
 
+@pytest.mark.slow
 def test_a_mixture_that_forgets_follows_a_ratio_that_starts_to_move():
     """Static for 500 days, then with a memory of 8 bars: the weight goes to draws that are as fast."""
     memory = np.where(np.arange(800) < 500, np.inf, 8.0)
@@ -110,6 +117,7 @@ def test_a_mixture_that_forgets_follows_a_ratio_that_starts_to_move():
     assert lead > np.log(1000)  # decisive evidence against a speed that stays what it was
 
 
+@pytest.mark.slow
 def test_the_noise_is_refreshed_and_the_ratio_carried_over(prices: pd.DataFrame, tmp_path):
     fitted = trained(prices)
     settings: Any = {"journal": tmp_path / "ko.journal", "monitor": None}
@@ -162,6 +170,7 @@ def test_rows_seen_keep_the_dates_of_their_stamps(prices: pd.DataFrame):
     assert_array_equal(seen(live, local).index[TRAIN:], days)
 
 
+@pytest.mark.slow
 def test_a_refresh_may_take_its_time(prices: pd.DataFrame):
     fitted = trained(prices)
     live = fitted.go_live(monitor=None)

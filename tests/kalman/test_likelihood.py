@@ -151,6 +151,7 @@ def test_a_noise_forgotten_by_many_orders_is_scored_as_exactly():
     assert_allclose(found, loop(rows, exact, still, noise), rtol=1e-11)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("noise", NOISES)
 def test_single_precision_from_a_wide_start(noise: str):
     """As wide as `Weak` on daily prices: 100 sds of the noise. Within a hundredth of a nat."""
@@ -168,6 +169,7 @@ def test_single_precision_from_a_wide_start(noise: str):
 # -- gradients -------------------------------------------------------------------------------------
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("noise", NOISES)
 def test_gradients_are_finite_differences(noise: str, monkeypatch: pytest.MonkeyPatch):
     rows, start, drift, given = (

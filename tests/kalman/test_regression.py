@@ -405,6 +405,7 @@ def test_draws_have_the_dense_mean_and_covariance(drift: str):
     within_standard_errors(gap / np.sqrt((np.outer(var, var) + cov**2) / DRAWS))
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("drift", ["state_var", "state_discount"])
 def test_draws_with_a_learnt_variance_have_the_stated_mean_and_variance(drift: str):
     _, case = random_case(6, 2, drift, time=TIME)
@@ -532,6 +533,7 @@ def grid_posterior(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return mean, np.sqrt(grid**2 @ weight - mean**2)
 
 
+@pytest.mark.slow
 def test_nuts_finds_the_posterior_of_a_fine_grid(pairs):
     y, x = pairs
     mcmc = MCMC(NUTS(hedge), num_warmup=100, num_samples=200, progress_bar=False)
@@ -545,6 +547,7 @@ def test_nuts_finds_the_posterior_of_a_fine_grid(pairs):
     assert ((log_q.std(0) > 0.7 * sd) & (log_q.std(0) < 1.4 * sd)).all()
 
 
+@pytest.mark.slow
 def test_svi_climbs_to_the_mode(pairs):
     y, x = pairs
     guide = AutoDelta(hedge)

@@ -192,8 +192,8 @@ def varied(case: Case, x) -> Case:
         ("state_var", False, jax.jacfwd),
         ("state_var", True, jax.grad),
         ("state_cov", False, jax.grad),
-        ("state_discount", False, jax.grad),
-        ("state_discount", True, jax.grad),
+        pytest.param("state_discount", False, jax.grad, marks=pytest.mark.slow),
+        pytest.param("state_discount", True, jax.grad, marks=pytest.mark.slow),
         ("state_discount", True, jax.jacfwd),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -393,7 +393,6 @@ def histories(draw: Any) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=200, deadline=None)
 @given(histories())
 def test_the_columns_add_up_to_the_money_earned(made):
     book, prices = HedgeBook(**made["options"]), made["prices"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -838,7 +838,6 @@ TIME = st.one_of(
 MESSAGE = st.tuples(st.dictionaries(st.sampled_from(["XLE", "SPY", "GLD"]), PRICE), TIME)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     messages=st.lists(MESSAGE, max_size=25),
     shocks=st.sampled_from([None, Quarantine(), Robust()]),

@@ -59,6 +59,7 @@ def within_standard_errors(errors) -> None:
 # --- the recursion ----------------------------------------------------------------------------
 
 
+@pytest.mark.variants
 @NOISES
 @pytest.mark.parametrize("drift", DRIFTS)
 @pytest.mark.usefixtures("x64")
@@ -97,6 +98,7 @@ def dense_of(case: Case) -> reference.Dense:
     return reference.dense(case, reference.increments(case))
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("drift", ["state_var", "state_discount"])
 @pytest.mark.usefixtures("x64")
 def test_a_night_of_m_bars_is_m_rows_without_an_observation(drift: str):
@@ -137,6 +139,7 @@ def test_closed_time_fades_no_variance_and_open_time_does(learnt: bool):
     assert (other.forecast_var > first.forecast_var)[1:].all() or learnt
 
 
+@pytest.mark.variants
 @NOISES
 @pytest.mark.usefixtures("x64")
 def test_gradients_are_finite_differences(learnt: bool):
@@ -403,6 +406,7 @@ def test_kinds_go_by_name_whatever_their_order():
     assert_array_equal(found["gap_noise"]["value"], [3.0, 2.0])
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("noise", ["constant", "discounted"])
 @pytest.mark.parametrize("drift", ["walk", "discount"])
 @pytest.mark.usefixtures("x64")
@@ -482,6 +486,7 @@ def grid(data: HedgeData, worth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return likelihood, likelihood + prior + of_bars[:, None]
 
 
+@pytest.mark.slow
 def test_the_posterior_of_a_night_is_that_of_a_grid_and_covers_the_truth(nights, fitted):
     axis = np.linspace(0.0, 8.0, 41)
     _, height = grid(nights, np.exp(axis))
@@ -504,6 +509,7 @@ def test_the_posterior_of_a_night_is_that_of_a_grid_and_covers_the_truth(nights,
     assert row["crossed"] == DAYS - 1
 
 
+@pytest.mark.slow
 def test_a_kind_that_never_came_stays_at_its_prior(fitted):
     drawn = np.log(fitted.tree["posterior"]["gap_bars"].sel(gap="weekend").values.ravel())
     data = fitted.data
@@ -523,6 +529,7 @@ def test_nights_worth_nothing_are_not_excluded_where_there_are_none(nights):
     assert best["real"].max() - best["real"][0] > 10
 
 
+@pytest.mark.slow
 def test_the_noise_of_the_first_bar_is_found_under_a_learnt_variance():
     truth = 16.0
     data = data_of(prices(4, 0.0, noise=truth, days=20))
@@ -541,6 +548,7 @@ def test_the_noise_of_the_first_bar_is_found_under_a_learnt_variance():
 # --- what a fit keeps -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_tables_of_a_fit_are_those_of_the_distribution(nights, fitted):
     tree, model = fitted.tree, fitted.model
@@ -572,6 +580,7 @@ def test_the_tables_of_a_fit_are_those_of_the_distribution(nights, fitted):
     assert sds[first].min() > 2 * np.median(sds[~first])
 
 
+@pytest.mark.slow
 def test_a_fit_is_saved_and_read_whole(fitted, tmp_path):
     path = tmp_path / "pair.nc"
     fitted.save(path)
@@ -599,6 +608,7 @@ def test_a_model_with_gaps_is_written_and_read():
     assert (float(prior.loc), float(prior.scale)) == (3.0, 1.0)
 
 
+@pytest.mark.slow
 def test_the_online_filter_is_told_what_gaps_are_worth(fitted, monkeypatch):
     given: dict[str, Any] = {}
     monkeypatch.setattr("kfmodels.fitting.tree.OnlineFilter", lambda **named: given.update(named))
@@ -651,6 +661,7 @@ def test_the_online_filter_goes_over_a_night_as_the_textbook_loop_does(nights):
         assert_allclose(tick.spread_sd, np.sqrt(loop.forecast_var[t] * tail), rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_words_and_report_say_what_a_night_is_worth(fitted):
     table = prior_and_posterior(fitted)
     before = table.loc[("overnight", "gap_bars"), ("prior", "median")]

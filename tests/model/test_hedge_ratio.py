@@ -20,18 +20,17 @@ from scipy.special import expit, logit
 from statsmodels.tsa.statespace.kalman_filter import KalmanFilter
 
 from kfmodels import Discounted, HedgeData, Memory, StateDiscount, hedge_ratio_model
-from kfmodels.data import datasets
 from kfmodels.model import Absolute, Diffuse, Known, Zero
 from tests import reference
+from tests.problems import ROWS, stock_prices
 from tests.tables import read_table
 
-ROWS = 120
 DEFAULT = hedge_ratio_model()
 
 
 def frame(rows: int = ROWS) -> pd.DataFrame:
     """Real prices with three gaps, one of them in the first row."""
-    prices = datasets.stocks()[["KO", "PEP", "SPX"]].loc["2015":].iloc[:rows].copy()
+    prices = stock_prices(rows)
     prices.iloc[[0, 31], 0] = prices.iloc[20, 1] = np.nan
     return prices
 
@@ -526,6 +525,7 @@ def test_a_prior_arrives_where_it_belongs():
 # -- inside the user's own NumPyro -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_samples_under_numpyro_s_own_mcmc():
     """Single precision, as NumPyro comes, and prices rather than arrays."""
     kernel = NUTS(DEFAULT, forward_mode_differentiation=True)

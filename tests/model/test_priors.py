@@ -44,7 +44,7 @@ from kfmodels.model.priors import MEDIAN, LogSquaredHorseshoe
 from kfmodels.sampling import nuts as inference
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
-from tests.unsampled import unsampled
+from tests.problems import stock_prices, unsampled
 
 MOVES = Moves(0.05, low=0.01, high=0.2)
 DRAWS = 20_000
@@ -55,7 +55,7 @@ SD90 = stats.norm.ppf(0.95)
 
 def frame() -> pd.DataFrame:
     """Real prices, two rows of them with a gap."""
-    prices = datasets.stocks()[["KO", "PEP", "SPX"]].loc["2015":].iloc[:120].copy()
+    prices = stock_prices()
     prices.iloc[40, 0] = prices.iloc[70, 1] = np.nan
     return prices
 
@@ -151,6 +151,7 @@ def test_draws_of_the_horseshoe_have_its_distribution(u: float):
     assert_share(drawn < u, share_of_horseshoe(-120, u))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_horseshoe_has_a_gradient_everywhere():
     log_prob = LogSquaredHorseshoe().log_prob
@@ -204,6 +205,7 @@ def test_a_horseshoe_needs_a_memory(bars: float):
         Horseshoe(bars)
 
 
+@pytest.mark.slow
 def test_the_posterior_under_a_horseshoe_is_that_of_a_fine_grid():
     """Two parameters, log q and log obs_scale; the prior on the grid is SciPy's."""
     truth = datasets.simulate(
@@ -483,6 +485,7 @@ def _energy(z, inputs, *, model):
     return potential_energy(model, (inputs,), {}, z)
 
 
+@pytest.mark.variants
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("options", "straightened"),
@@ -520,6 +523,7 @@ def total_density(fitted: HedgeFit, inferred: set[str]) -> np.ndarray:
     return total + tree["log_likelihood"]["y"].values
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the noise of KO")  # ten draws are too few, and suffice here
 def test_prior_and_likelihood_are_the_two_parts_of_what_was_sampled():
     method = NUTS(warmup=10, draws=10, chains=1)
@@ -546,6 +550,7 @@ STORED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "others"), STORED.values(), ids=STORED)
 def test_the_stored_draws_give_their_densities_back(options: dict, others: set[str]):
     """The likelihood by way of the stored noise draws, and the whole by way of NumPyro."""
@@ -678,6 +683,7 @@ def kept_in_file(fitted: HedgeFit, folder: Path) -> HedgeFit:
     return load(folder / "fit.nc")
 
 
+@pytest.mark.slow
 def test_a_fit_without_its_file_keeps_a_prior_that_no_file_holds(tmp_path: Path):
     prior = BEYOND_A_FILE["transformed"][0]
     fitted = unsampled(pair(), obs_scale=prior)
@@ -695,6 +701,7 @@ def fitted() -> HedgeFit:
     return unsampled(pair(), delta={"beta": MOVES}, initial=start, obs_scale=scale)
 
 
+@pytest.mark.slow
 def test_a_saved_fit_knows_its_model(fitted: HedgeFit, tmp_path: Path):
     again = kept_in_file(fitted, tmp_path)
     assert again.model is not fitted.model

@@ -28,7 +28,7 @@ from kfmodels.online import board_mixture as board_mixing
 from kfmodels.online.board import OnlineBoard
 from kfmodels.online.shocks import Quarantine, Robust
 from kfmodels.online.ticks import BoardTick
-from tests.unsampled import unsampled
+from tests.problems import unsampled
 
 TRAIN, TICKS, DRAWS = 60, 50, 16
 JUMPED, RESCALED = 24, 15

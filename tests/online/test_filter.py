@@ -35,9 +35,9 @@ from kfmodels.kalman import scan
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.step import DiscountedVariance, RandomWalk, Scale, State, predict
 from kfmodels.online.filter import Tick
-from tests.unsampled import unsampled
+from tests.problems import ROWS, stock_prices, unsampled
 
-TRAIN, ROWS = 40, 110
+TRAIN = 40
 HEDGES = ("SPX", "PEP")
 TRANSFORMS = ("log", "level", "return")
 MODELS = {
@@ -50,7 +50,7 @@ MODELS = {
 
 def prices() -> pd.DataFrame:
     """Real prices, with gaps in target, hedge and both, on either side of the training rows."""
-    table = datasets.stocks()[["KO", *HEDGES]].loc["2016":].iloc[: ROWS + 1].copy()
+    table = stock_prices(ROWS + 1)
     table.iloc[[20, TRAIN + 7], 0] = np.nan
     table.iloc[[33, TRAIN + 11, TRAIN + 12], 2] = np.nan
     table.iloc[TRAIN + 20] = np.nan
@@ -626,6 +626,7 @@ def usable(live: OnlineFilter, row: np.ndarray) -> bool:
     return bool(np.isfinite(row).all()) and (live.transform == "level" or bool((row > 0).all()))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy says when a price overflows; so do we
 @pytest.mark.parametrize("noise", ["constant", "discounted"])
 @pytest.mark.parametrize("transform", TRANSFORMS)
@@ -673,6 +674,7 @@ def test_no_price_breaks_the_state(
     assert taken > 0
 
 
+@pytest.mark.slow
 def test_a_long_gap_does_not_make_every_surprise_ordinary():
     """Ten bars without prices, then a jump of 10 %: still far outside the band."""
     data = HedgeData.from_prices(datasets.stocks().loc["2018":"2019"], target="KO", hedges=["PEP"])
@@ -690,6 +692,7 @@ def test_a_long_gap_does_not_make_every_surprise_ordinary():
     assert tick.z > 3
 
 
+@pytest.mark.slow
 def test_the_learnt_variance_is_part_of_what_is_not_known():
     """Draws of the conjugate model itself: the standardised error of the ratio has sd one."""
     rng, rows, pairs = np.random.default_rng(5), 4, 20_000

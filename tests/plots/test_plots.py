@@ -12,13 +12,12 @@ from kfmodels.evaluate.calibration import Calibration
 from kfmodels.evaluate.compare import Comparison
 from kfmodels.evaluate.landscape import NEAR_THE_TOP
 from kfmodels.plots.ink import even_memories
-from tests.unsampled import unsampled
+from tests.problems import stock_prices, unsampled
 
 
 @pytest.fixture(scope="module")
 def data() -> kf.HedgeData:
-    prices = kf.datasets.stocks()[["KO", "PEP"]].loc["2020":"2020"]
-    return kf.HedgeData.from_prices(prices, target="KO", hedges=["PEP"])
+    return kf.HedgeData.from_prices(stock_prices()[["KO", "PEP"]], target="KO", hedges=["PEP"])
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +187,9 @@ def test_spreads_show_the_static_residual_and_the_innovation(fixed, data):
     static = y - slope * x
     np.testing.assert_allclose(above.lines[1].get_ydata(), static - static.mean(), atol=1e-12)
     innovation = fixed.spread()["mean"].to_numpy()
-    np.testing.assert_array_equal(below.lines[1].get_ydata()[30:], innovation[30:])
-    assert np.isnan(below.lines[1].get_ydata()[:30]).all()
+    burn_in = len(data) // 5  # 30 rows, of a short series a fifth
+    np.testing.assert_array_equal(below.lines[1].get_ydata()[burn_in:], innovation[burn_in:])
+    assert np.isnan(below.lines[1].get_ydata()[:burn_in]).all()
 
 
 def test_the_axis_of_memories_is_even_in_log_q():

@@ -106,7 +106,7 @@ def normal_targets(d: int, pairs: int):
     return mean, cov, np.linalg.cholesky(cov), rng.normal(0, 100, pairs)
 
 
-@pytest.mark.parametrize("d", [1, 3, 7])
+@pytest.mark.parametrize("d", [1, *(pytest.param(d, marks=pytest.mark.slow) for d in (3, 7))])
 def test_normal_targets_have_their_integral_mean_and_covariance(d: int):
     pairs = 24 if d == 7 else 48
     mean, cov, root, level = normal_targets(d, pairs)
@@ -128,6 +128,7 @@ def test_normal_targets_have_their_integral_mean_and_covariance(d: int):
     assert (z**2).mean() < 1.5  # of a normal target's squares, whose errors have heavy tails
 
 
+@pytest.mark.slow
 def test_one_round_that_nothing_adapts_is_unbiased():
     """In seven dimensions, where the mixture of all rounds is not."""
     pairs = 48

@@ -17,6 +17,8 @@ from kfmodels.data.arrays import pair_arrays
 from kfmodels.sampling import posterior as joint
 from kfmodels.sampling.importance import layout_of
 
+pytestmark = pytest.mark.slow
+
 ROWS = 256
 KINDS = ("static", "slow", "fast", "jumping", "short", "outliers")
 COARSE, FINE = 15, 25

@@ -1,6 +1,7 @@
 """The log posterior of many pairs at many draws is NumPyro's, pair by pair and draw by draw."""
 
 from functools import partial
+from itertools import product
 from typing import Any
 
 import jax
@@ -102,11 +103,17 @@ def check(model, inputs, slack: float = 0.0) -> np.ndarray:
 NOISES = {"constant": Constant(), "discounted": Discounted()}
 DRIFTS = {"walk": RandomWalk(), "discount": StateDiscount()}
 INTERCEPTS = ("random_walk", "static", "none")
+QUICK = [("constant", "walk", "random_walk"), ("discounted", "discount", "static")]
+"""Each noise and each drift once."""
 
 
-@pytest.mark.parametrize("intercept", INTERCEPTS)
-@pytest.mark.parametrize("drift", DRIFTS)
-@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize(
+    ("noise", "drift", "intercept"),
+    [
+        pytest.param(*case, marks=[] if case in QUICK else [pytest.mark.slow])
+        for case in product(NOISES, DRIFTS, INTERCEPTS)
+    ],
+)
 def test_it_is_numpyros_potential_energy(noise: str, drift: str, intercept: Any):
     """From three starts; the model itself asks of a start only whether it is flat."""
     known = Known([1.0, 0.2], [[0.3, 0.1], [0.1, 0.4]])
@@ -122,6 +129,7 @@ def test_it_is_numpyros_potential_energy(noise: str, drift: str, intercept: Any)
     assert (np.abs(np.diff(found, axis=0)) > 1e-6).all()  # the start is felt
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(
     ("noise", "drift", "intercept"),
     [
@@ -138,6 +146,7 @@ def test_and_so_from_a_flat_start(noise: str, drift: str, intercept: Any):
     check(model, inputs_of(model), slack=4 * DIFFUSE * np.finfo(float).eps)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(
     "options",
     [

@@ -1,6 +1,8 @@
-"""Fits that cost no sampling: the draws of the prior, handed on as if they were the posterior's.
+"""What many tests are posed on: one series of real prices, and fits that cost no sampling.
 
-They are vague and disagree with each other, which is what a test of mixing wants.
+Programs are compiled by shape, so tests that can use `ROWS` rows of the same prices. The draws of
+`unsampled` are the prior's, handed on as if they were the posterior's: they are vague and disagree with
+each other, which is what a test of mixing wants.
 """
 
 import warnings
@@ -10,10 +12,18 @@ from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 from numpyro import handlers
 
-from kfmodels import NUTS, HedgeData, HedgeFit, fit, hedge_ratio_model
+from kfmodels import NUTS, HedgeData, HedgeFit, datasets, fit, hedge_ratio_model
 from kfmodels.sampling.posterior import Draws
+
+ROWS = 120
+
+
+def stock_prices(rows: int = ROWS) -> pd.DataFrame:
+    """The first rows of 2015 of KO, PEP and SPX, without a gap."""
+    return datasets.stocks()[["KO", "PEP", "SPX"]].loc["2015":].iloc[:rows].copy()
 
 
 @dataclass(frozen=True)
