@@ -148,10 +148,10 @@ class HedgeBoard:
 
         Example:
             >>> from kfmodels import HedgeData, datasets, fit_many
-            >>> prices = datasets.factor_etfs().loc["2019":"2020", ["MTUM", "QUAL"]]
+            >>> prices = datasets.etfs().loc["2014":"2015", ["EWG", "EWQ"]]
             >>> board = fit_many(HedgeData.all_pairs(prices), progress=False)
-            >>> board.sel("MTUM/QUAL").hedges
-            ('QUAL',)
+            >>> board.sel("EWG/EWQ").hedges
+            ('EWQ',)
         """
         row = self._row(pair)
         data = self.pairs.data(pair)

@@ -38,9 +38,9 @@ def rank_hedges(
 
     Example:
         >>> from kfmodels import HedgeData, datasets, fit_many
-        >>> prices = datasets.factor_etfs().loc["2020":]
-        >>> pairs = HedgeData.one_target(prices, "MTUM").before("2021-01-01")
-        >>> table = rank_hedges(fit_many(pairs, progress=False), "MTUM", prices, top=2)
+        >>> prices = datasets.etfs().loc["2014":, ["EWG", "EWQ", "EWU"]]
+        >>> pairs = HedgeData.one_target(prices, "EWG").before("2016-01-01")
+        >>> table = rank_hedges(fit_many(pairs, progress=False), "EWG", prices, top=2)
         >>> len(table), bool(table["variance_removed"].iloc[0] > 0.5)
         (2, True)
     """

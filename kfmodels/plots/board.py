@@ -57,7 +57,7 @@ def board(board: HedgeBoard) -> Figure:
 
     Example:
         >>> from kfmodels import HedgeData, datasets, fit_many
-        >>> prices = datasets.factor_etfs().loc["2019":"2020", ["MTUM", "QUAL"]]
+        >>> prices = datasets.etfs().loc["2014":"2015", ["EWG", "EWQ"]]
         >>> fitted = fit_many(HedgeData.all_pairs(prices), progress=False)
         >>> from kfmodels import plots
         >>> [axes.get_title() for axes in plots.board(fitted).axes[:2]]

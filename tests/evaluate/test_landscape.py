@@ -16,7 +16,6 @@ from kfmodels.evaluate.landscape import NEAR_THE_TOP, VALLEY, Surface, _notes, _
 from kfmodels.model import Diffuse
 from kfmodels.model.memory import memory_to_q
 from kfmodels.model.priors import Absolute
-from tests.problems import stock_prices
 from tests.reference import loop
 from tests.tables import read_table
 
@@ -25,12 +24,14 @@ SMALL = (6, 4, 4)
 
 @pytest.fixture(scope="module")
 def pair() -> HedgeData:
-    return HedgeData.from_prices(stock_prices(), target="KO", hedges=["PEP"])
+    data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
+    return data.after("2019-01-01").before("2019-05-01")
 
 
 @pytest.fixture(scope="module")
 def three() -> HedgeData:
-    return HedgeData.from_prices(stock_prices(), target="KO", hedges=["PEP", "SPX"])
+    data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP", "SPX"])
+    return data.after("2019-01-01").before("2019-05-01")
 
 
 def wider(alpha_memory: float) -> float:
