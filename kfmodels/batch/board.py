@@ -101,7 +101,7 @@ class HedgeBoard:
         names = self.pairs.names
         table = pd.concat(rows) if rows else pd.DataFrame(columns=_COLUMNS)
         table = table.reindex(names).rename_axis("pair")
-        table["refitted"] = table["refitted"].fillna(False).astype(bool)
+        table["refitted"] = table["refitted"].eq(True)  # not known of pairs that were not fitted
         table.insert(0, "target", [target for target, _ in self.pairs.pairs])
         table.insert(1, "hedge", [hedge for _, hedge in self.pairs.pairs])
         table["status"] = self.status
