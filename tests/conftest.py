@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,20 +63,16 @@ class Slow:
                 item.add_marker("slow")
 
 
+SAMPLING = re.compile(
+    r"[ (]fit\(|fit_many\(|calibrate\(|refresh\(|KalmanRegression\(|pooled\(|likelihood_surface\("
+    r"|prior_predictive\(|hedge_effectiveness\(|\.implies\(|published\.table\(|published_bands\("
+)
+"""Calls in an example that compile or sample for seconds."""
+
+
 def samples(item: pytest.DoctestItem) -> bool:
-    calls = (
-        " fit(",
-        "(fit(",
-        "fit_many(",
-        "calibrate(",
-        "refresh(",
-        "KalmanRegression(",
-        "pooled(",
-    )
-    calls += ("likelihood_surface(", "prior_predictive(", "hedge_effectiveness(", ".implies(")
-    calls += ("published.table(", "published_bands(")
     test: Any = item.dtest
-    return any(call in example.source for example in test.examples for call in calls)
+    return any(SAMPLING.search(example.source) for example in test.examples)
 
 
 def asked() -> Iterator[None]:
