@@ -6,14 +6,9 @@ from typing import Any
 import numpy as np
 
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.step import (
-    ConstantVariance,
-    DiscountedVariance,
-    RandomWalk,
-    Scale,
-    State,
-    StateDiscount,
-)
+from kfmodels.kalman.motion import Discount, Walk
+from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, Scale
+from kfmodels.kalman.step import State
 from kfmodels.online.board import OnlineBoard
 from kfmodels.online.filter import OnlineFilter
 
@@ -45,9 +40,9 @@ def made_filter(
     root = rng.normal(size=(n, n))
     cov = np.repeat((root @ root.T / 50 + np.eye(n) * 0.1)[..., None], draws, -1)
     q = np.exp(rng.normal(-4, 1, (n, draws)))
-    drift: Any = RandomWalk(np.eye(n)[..., None] * q)
+    drift: Any = Walk(np.eye(n)[..., None] * q)
     if not walks:
-        drift = StateDiscount(1 - np.exp(rng.normal(-4, 0.5, draws)), np.ones((n, n, 1)))
+        drift = Discount(1 - np.exp(rng.normal(-4, 0.5, draws)), np.ones((n, n, 1)))
     var = (size * 0.3) ** 2 * np.exp(0.2 * rng.normal(size=draws))
     noise: Any = ConstantVariance(var)
     scale = None

@@ -9,8 +9,9 @@ from numpy.testing import assert_allclose
 from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
 
 from kfmodels.data import datasets
+from kfmodels.kalman.motion import Walk
 from kfmodels.kalman.regression import KalmanRegression
-from kfmodels.kalman.step import RandomWalk, State, step
+from kfmodels.kalman.step import State, step
 from tests import reference
 from tests.tables import read_table
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 log_prob = jax.jit(KalmanRegression.log_prob)
 run_filter = jax.jit(KalmanRegression.filter)
 run_smooth = jax.jit(KalmanRegression.smooth)
-SEED_DRIFT = RandomWalk(np.eye(2))  # of the seed product: trans_cov = I with obs_cov = 1
+SEED_DRIFT = Walk(np.eye(2))  # of the seed product: trans_cov = I with obs_cov = 1
 
 
 def legs(prices: pd.DataFrame, target: str, hedge: str) -> tuple[np.ndarray, np.ndarray]:

@@ -21,8 +21,10 @@ from kfmodels.data.hedge_data import day, rows_after
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
-from kfmodels.kalman.step import ConstantVariance, DiscountedVariance, RandomWalk, Scale, State
-from kfmodels.kalman.step import StateDiscount as Fading
+from kfmodels.kalman.motion import Discount as Fading
+from kfmodels.kalman.motion import Walk
+from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, Scale
+from kfmodels.kalman.step import State
 from kfmodels.live.feed import LiveFilter
 from kfmodels.model import saved
 from kfmodels.model.assumptions import StateDiscount
@@ -392,7 +394,7 @@ def _online(
         both = (moving[:, None] & moving).astype(float)[..., None, None]
         drift: Any = Fading(1 - q_to_gain(q[0]), both)
     else:
-        drift = RandomWalk(np.eye(n)[..., None, None] * q)
+        drift = Walk(np.eye(n)[..., None, None] * q)
     noise: Any = ConstantVariance(obs_var)
     variance = None
     if "dof" in arrays:

@@ -9,7 +9,8 @@ from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.passes import NoiseDraws
-from kfmodels.kalman.step import Scale, State
+from kfmodels.kalman.noise import Scale
+from kfmodels.kalman.step import State
 from kfmodels.model.memory import q_to_gain
 from kfmodels.online.filter import OnlineFilter
 

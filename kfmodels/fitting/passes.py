@@ -8,15 +8,9 @@ import numpy as np
 from jax.scipy.special import logsumexp
 
 from kfmodels.kalman import likelihood, scan
-from kfmodels.kalman.step import (
-    ConstantVariance,
-    DiscountedVariance,
-    Drift,
-    Noise,
-    RandomWalk,
-    State,
-    StateDiscount,
-)
+from kfmodels.kalman.motion import Discount, Motion, Walk
+from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, Noise
+from kfmodels.kalman.step import State
 from kfmodels.model import gaps as closed
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY
 
@@ -49,22 +43,22 @@ class NoiseDraws(NamedTuple):
     gap_bars: Array | None = None
     gap_noise: Array | None = None
 
-    def over(self, rows: Rows) -> tuple[scan.Series, State, Drift, Noise]:
+    def over(self, rows: Rows) -> tuple[scan.Series, State, Motion, Noise]:
         """The series as these draws see it, and what `recursion` says."""
         seen = closed.by_row(rows.gaps, gap_bars=self.gap_bars, gap_noise=self.gap_noise)
         time, factor = (jnp.moveaxis(seen[k], 0, -1) if k in seen else None for k in closed.BY_ROW)
         return rows.series._replace(extra=time, noise=factor), *self.recursion()
 
-    def recursion(self) -> tuple[State, Drift, Noise]:
+    def recursion(self) -> tuple[State, Motion, Noise]:
         """The same with batch axes last, as `kalman.step` wants it."""
         start = State(jnp.moveaxis(self.start_mean, 0, -1), jnp.moveaxis(self.start_cov, 0, -1))
         if self.q is not None:
             eye = jnp.eye(self.q.shape[1])[..., None]
-            drift = RandomWalk(eye * jnp.moveaxis(self.q, 0, -1))
+            drift = Walk(eye * jnp.moveaxis(self.q, 0, -1))
         else:
             assert self.moving is not None  # it comes with state_discount
             both = self.moving[:, None] * self.moving
-            drift = StateDiscount(jnp.asarray(self.state_discount), both[..., None].astype(float))
+            drift = Discount(jnp.asarray(self.state_discount), both[..., None].astype(float))
         if self.variance_discount is None:
             return start, drift, ConstantVariance(jnp.asarray(self.obs_var))
         noise = DiscountedVariance(

@@ -21,7 +21,8 @@ from kfmodels.files.atomic import replacing
 from kfmodels.fitting import passes
 from kfmodels.fitting.passes import Belief, NoiseDraws, Pass
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.step import Scale, State
+from kfmodels.kalman.noise import Scale
+from kfmodels.kalman.step import State
 from kfmodels.model import gaps as closed
 from kfmodels.model.assumptions import DIFFUSE
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from kfmodels.kalman.density import LOG_2PI, LOG_PI, half_a_step
+from kfmodels.kalman.motion import Motion
+from kfmodels.kalman.noise import ConstantVariance, Noise, Scale
 from kfmodels.kalman.scan import Series, begin
-from kfmodels.kalman.step import Array, ConstantVariance, Drift, Forecast, Noise, Scale, State, step
+from kfmodels.kalman.step import Array, Forecast, State, step
 
 _AT_ONCE = 4
 """Rows whose variances are multiplied before the logarithm; more would compile longer for nothing."""
@@ -22,7 +24,7 @@ _AT_ONCE = 4
 Carry = tuple[State, Scale | None, Array]
 
 
-def log_likelihood(rows: Series, start: State, drift: Drift, noise: Noise) -> Array:
+def log_likelihood(rows: Series, start: State, drift: Motion, noise: Noise) -> Array:
     """Log density of all observed rows with the coefficients integrated out, shape (*b)."""
     state, scale = begin(rows, start, drift, noise)
     score: Any = _constant if isinstance(noise, ConstantVariance) else _discounted

@@ -11,15 +11,9 @@ from numpyro.distributions import Distribution, constraints
 
 from kfmodels.kalman import scan
 from kfmodels.kalman.likelihood import log_likelihood
-from kfmodels.kalman.step import (
-    ConstantVariance,
-    DiscountedVariance,
-    Drift,
-    Noise,
-    RandomWalk,
-    State,
-    StateDiscount,
-)
+from kfmodels.kalman.motion import Discount, Motion, Walk
+from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, Noise
+from kfmodels.kalman.step import State
 
 
 class Coefficients(NamedTuple):
@@ -228,7 +222,7 @@ class KalmanRegression(Distribution):
 
     def recursion(
         self, value: Array, sample_shape: tuple[int, ...] = ()
-    ) -> tuple[scan.Series, State, Drift, Noise]:
+    ) -> tuple[scan.Series, State, Motion, Noise]:
         """Everything in the layout of the recursion: batch axes last, covariances relative."""
         given = self._given()
         batch = [a.ndim - _EVENT_DIM[name] for name, a in given.items()]
@@ -249,12 +243,10 @@ class KalmanRegression(Distribution):
                 noise = eye.reshape(eye.shape + (1,) * rank) * part["state_var"]
             else:
                 noise = part["state_cov"]
-            drift = RandomWalk(noise / var)
+            drift = Walk(noise / var)
         else:
             moving = part.get("moving", jnp.ones((self.design.shape[-1],) + (1,) * rank, bool))
-            drift = StateDiscount(
-                part["state_discount"], (moving[:, None] & moving).astype(var.dtype)
-            )
+            drift = Discount(part["state_discount"], (moving[:, None] & moving).astype(var.dtype))
         if self.variance_discount is None:
             return rows, start, drift, ConstantVariance(var)
         noise = DiscountedVariance(var, part["variance_dof"], part["variance_discount"])

@@ -18,20 +18,9 @@ from jax import lax
 from jax.scipy.special import gammaln
 
 from kfmodels.kalman.density import log_normal, log_student
-from kfmodels.kalman.step import (
-    Array,
-    ConstantVariance,
-    Drift,
-    Forecast,
-    Noise,
-    RandomWalk,
-    Scale,
-    State,
-    forecast,
-    predict,
-    step,
-    update,
-)
+from kfmodels.kalman.motion import Motion, Walk
+from kfmodels.kalman.noise import ConstantVariance, Noise, Scale
+from kfmodels.kalman.step import Array, Forecast, State, forecast, predict, step, update
 
 
 class Series(NamedTuple):
@@ -107,9 +96,9 @@ def timed(rows: Series) -> Series:
     return rows._replace(dt=jnp.ones_like(rows.observed).at[0].set(0))
 
 
-def begin(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[State, Scale | None]:
+def begin(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[State, Scale | None]:
     """State and scale before the first row in the full batch shape: a scan carry may not grow."""
-    moves = drift.noise.shape[2:] if isinstance(drift, RandomWalk) else jnp.shape(drift.factor)
+    moves = drift.noise.shape[2:] if isinstance(drift, Walk) else jnp.shape(drift.factor)
     batch = jnp.broadcast_shapes(
         rows.y.shape[1:],
         rows.design.shape[2:],
@@ -144,12 +133,12 @@ def _log_density(
     return jnp.where(observed > 0, density, 0)
 
 
-def _stepped(state: State, row: Series, drift: Drift) -> tuple[State, State, Forecast]:
+def _stepped(state: State, row: Series, drift: Motion) -> tuple[State, State, Forecast]:
     time = row.drifting(row.dt)
     return step(state, row.design, row.y, drift, row.observed, time, row.relative)
 
 
-def final(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[State, Array]:
+def final(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[State, Array]:
     """State after the last row and the observation variance there; keeps nothing on the way."""
     rows = timed(rows)
     first = begin(rows, start, drift, noise)
@@ -172,7 +161,7 @@ class Last(NamedTuple):
 
 
 def ending(
-    rows: Series, start: State, drift: Drift, noise: Noise
+    rows: Series, start: State, drift: Motion, noise: Noise
 ) -> tuple[State, Scale | None, Last, Array]:
     """State and scale after the last row, the last innovation observed, and all of them (T, *b)."""
     rows = timed(rows)
@@ -193,7 +182,7 @@ def ending(
     return state, scale, last, errors
 
 
-def filter(rows: Series, start: State, drift: Drift, noise: Noise) -> Filtered:
+def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:
     """Predicted and filtered coefficients, innovations and their log density at every row."""
     rows = timed(rows)
     first = begin(rows, start, drift, noise)
@@ -276,7 +265,7 @@ def _smooth_variance(rows: Series, passed: Filtered, noise: Noise) -> Array:
     return 1 / smoothed
 
 
-def sample(key: Array, rows: Series, start: State, drift: Drift, noise: Noise) -> Array:
+def sample(key: Array, rows: Series, start: State, drift: Motion, noise: Noise) -> Array:
     """Draw `y (T, *b)` row by row from its one-step forecasts, which is a draw of the whole.
 
     A row that is not observed gets a draw that the later rows do not see.
@@ -305,7 +294,7 @@ def sample(key: Array, rows: Series, start: State, drift: Drift, noise: Noise) -
     return y
 
 
-def moments(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[Array, Array]:
+def moments(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[Array, Array]:
     """Marginal mean and variance of every `y`, each (T, *b).
 
     The filtered mean is a sum of uncorrelated innovations, `Var m_t = Var m_t-1 + K K' E[e^2]`,
@@ -341,7 +330,7 @@ def moments(rows: Series, start: State, drift: Drift, noise: Noise) -> tuple[Arr
     return mean, variance
 
 
-def sample_path(key: Array, rows: Series, start: State, drift: Drift, noise: Noise) -> Array:
+def sample_path(key: Array, rows: Series, start: State, drift: Motion, noise: Noise) -> Array:
     """Draw the coefficients of all rows given all rows, shape (T, n, *b).
 
     Mean corrections of Durbin and Koopman (2012), section 4.9: a path and its series are drawn from

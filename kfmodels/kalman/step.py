@@ -4,9 +4,9 @@ Plain array arithmetic: the same functions run on NumPy (online) and under `lax.
 (offline). Coefficient axes come first, batch axes last: `mean (n, *b)`, `cov (n, n, *b)`,
 `design (n, *b)`, `y (*b)`.
 
-Every covariance here is relative to the observation variance (that one enters as 1), so the
-recursion never sees the noise scale: `ConstantVariance` and `DiscountedVariance` differ only in
-how the scale is carried and how an innovation is scored.
+Every covariance here is relative to a variance that the noise keeps (`Noise.unit`), so the recursion
+never sees a scale. How the coefficients move is a law of `kalman.motion`; how large the observation
+variance is, and what is learnt of it, a class of `kalman.noise`.
 
 West, M. and Harrison, J. (1997), Bayesian Forecasting and Dynamic Models, 2nd ed., chapters 4, 6
 and 10.
@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 Array = Any
 """A NumPy or a JAX array: this module imports neither."""
 
-
-LEAST_DOF = 3.0
-"""Degrees of freedom that fading leaves; with 2 or fewer a Student-t has no variance."""
+Motion = Any
+"""A law of `kalman.motion`."""
 
 
 class State(NamedTuple):
@@ -42,91 +41,17 @@ class Forecast(NamedTuple):
         return self.leverage / self.var
 
 
-class Scale(NamedTuple):
-    """Inverse-gamma belief on the observation variance: `dof * var / chi2(dof)`."""
+def predict(state: State, drift: Motion, dt: Array = 1.0) -> State:
+    """The state `dt` later, before anything new is observed.
 
-    dof: Array
-    var: Array
-
-
-Carried = Any
-"""What a noise carries from row to row, as its own `start` gave it: a `Scale`, or None."""
-
-
-class RandomWalk(NamedTuple):
-    """State noise added per unit of time: `cov + dt * noise`, noise (n, n, *b), relative."""
-
-    noise: Array
-
-    def widen(self, cov: Array, dt: Array) -> Array:
-        return cov + self.noise * dt
-
-
-class StateDiscount(NamedTuple):
-    """Information fades by a factor per unit of time: `cov / factor**dt` on the moving block.
-
-    `moving (n, n, *1)` is 1 where both coefficients move and 0 elsewhere; the noise it implies,
-    `moving * cov * (factor**-dt - 1)`, is then positive semidefinite.
+    A law with a transition factor per coefficient, `(n, *b)`, pulls the coefficients towards 0; a walk
+    has none, and pays for none.
     """
-
-    factor: Array
-    moving: Array
-
-    def widen(self, cov: Array, dt: Array) -> Array:
-        # cov is symmetric already, its tangents only to rounding (fused multiply-add), and no
-        # observation ever shrinks an antisymmetric part: unmended it grows by 1/factor a step and
-        # after 80 rows the gradient is noise
-        cov = (cov + cov.swapaxes(0, 1)) / 2
-        return cov + cov * (self.moving * (self.factor**-dt - 1))
-
-
-class ConstantVariance(NamedTuple):
-    """Observation variance that does not move and is not learnt by the filter."""
-
-    var: Array
-
-    def start(self) -> None:
-        return None
-
-    def fade(self, scale: Carried, dt: Array) -> None:
-        return None
-
-    def learn(self, scale: Carried, forecast: Forecast, observed: Array) -> None:
-        return None
-
-
-class DiscountedVariance(NamedTuple):
-    """Observation variance learnt from squared innovations that fade by `factor` per unit of time.
-
-    Starts at `var` with the weight of `dof` observations. Fading stops at 3: a forecast with 2 or
-    fewer degrees of freedom has no variance, and after a long gap every tick would pass for ordinary.
-    """
-
-    var: Array
-    dof: Array
-    factor: Array
-
-    def start(self) -> Scale:
-        return Scale(self.dof, self.var)
-
-    def fade(self, scale: Carried, dt: Array) -> Scale:
-        faded = scale.dof * self.factor**dt
-        least = scale.dof - (scale.dof > LEAST_DOF) * (scale.dof - LEAST_DOF)
-        return Scale(faded + (faded < least) * (least - faded), scale.var)
-
-    def learn(self, scale: Carried, forecast: Forecast, observed: Array) -> Scale:
-        dof = scale.dof + observed
-        square = forecast.error * forecast.error / forecast.var
-        return Scale(dof, (scale.dof * scale.var + observed * square) / dof)
-
-
-Drift = RandomWalk | StateDiscount
-Noise = ConstantVariance | DiscountedVariance
-
-
-def predict(state: State, drift: Drift, dt: Array = 1.0) -> State:
-    """The state `dt` later, before anything new is observed."""
-    return State(state.mean, drift.widen(state.cov, dt))
+    mean, cov = state
+    factor = drift.transition(dt)
+    if factor is not None:
+        mean, cov = factor * mean, factor[:, None] * factor * cov
+    return State(mean, drift.widen(cov, dt))
 
 
 def forecast(state: State, design: Array, y: Array, noise: Array = 1.0) -> Forecast:
@@ -161,7 +86,7 @@ def step(
     state: State,
     design: Array,
     y: Array,
-    drift: Drift,
+    drift: Motion,
     observed: Array = 1.0,
     dt: Array = 1.0,
     noise: Array = 1.0,

@@ -17,7 +17,9 @@ import numpy as np
 from kfmodels.clock.instants import check_dt, check_later
 from kfmodels.files.atomic import replacing
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.step import Drift, Noise, Scale, State
+from kfmodels.kalman.motion import Motion
+from kfmodels.kalman.noise import Noise, Scale
+from kfmodels.kalman.step import State
 from kfmodels.online.board_block import Told
 from kfmodels.online.board_mixture import BoardMixture
 from kfmodels.online.document import VERSION, built, to_json
@@ -76,7 +78,7 @@ class OnlineBoard:
         pivot: Array,
         scale: Array,
         offset: Array,
-        drift: Drift,
+        drift: Motion,
         noise: Noise,
         state: State,
         variance: Scale | None,

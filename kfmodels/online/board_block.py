@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kfmodels.kalman.density import LOG_2PI, LOG_PI, half_a_step
-from kfmodels.kalman.step import LEAST_DOF
+from kfmodels.kalman.noise import LEAST_DOF
 from kfmodels.online.shocks import HELD, Robust, Shocks
 
 LANES = {1: ((0, 0),), 2: ((0, 0), (0, 1), (1, 1))}

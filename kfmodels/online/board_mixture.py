@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from kfmodels.kalman.step import DiscountedVariance, Drift, Noise, RandomWalk, Scale, State
+from kfmodels.kalman.motion import Motion, Walk
+from kfmodels.kalman.noise import DiscountedVariance, Noise, Scale
+from kfmodels.kalman.step import State
 from kfmodels.online.board_block import LANES, Block, Passing, Stand, Told, judge
 from kfmodels.online.draws import owned
 from kfmodels.online.mixture import check_forgetting, gap_arrays
@@ -26,7 +28,7 @@ class BoardMixture:
 
     def __init__(
         self,
-        drift: Drift,
+        drift: Motion,
         noise: Noise,
         state: State,
         scale: Scale | None,
@@ -142,7 +144,7 @@ class BoardMixture:
             number = self.gap_names.index(name)
             time = time + self.gap_bars[number] * count
             noise = noise * self.gap_noise[number] ** count
-        if isinstance(self.drift, RandomWalk):
+        if isinstance(self.drift, Walk):
             widen, rates, idle = np.add, self.drift.noise * time, 0.0
         else:
             with np.errstate(over="ignore"):  # the block bounds what this widens

@@ -9,14 +9,9 @@ from typing import Any
 import numpy as np
 
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.step import (
-    ConstantVariance,
-    DiscountedVariance,
-    RandomWalk,
-    Scale,
-    State,
-    StateDiscount,
-)
+from kfmodels.kalman.motion import Discount, Walk
+from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, Scale
+from kfmodels.kalman.step import State
 from kfmodels.online.shocks import Quarantine, Robust
 
 FORMAT = "kfmodels online filter"
@@ -26,8 +21,8 @@ _KINDS = {
     kind.__name__: kind
     for kind in (
         Coordinates,
-        RandomWalk,
-        StateDiscount,
+        Walk,
+        Discount,
         ConstantVariance,
         DiscountedVariance,
         State,

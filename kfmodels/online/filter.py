@@ -18,7 +18,9 @@ from kfmodels.clock.instants import check_dt, check_later
 from kfmodels.files.atomic import replacing
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import Z90
-from kfmodels.kalman.step import Drift, Noise, Scale, State
+from kfmodels.kalman.motion import Motion
+from kfmodels.kalman.noise import Noise, Scale
+from kfmodels.kalman.step import State
 from kfmodels.online.document import built, read, to_json
 from kfmodels.online.legs import Legs
 from kfmodels.online.mixture import Look, Mixture, Stand
@@ -79,7 +81,7 @@ class OnlineFilter:
         hedges: Sequence[str],
         transform: str,
         coordinates: Coordinates,
-        drift: Drift,
+        drift: Motion,
         noise: Noise,
         state: State,
         scale: Scale | None,

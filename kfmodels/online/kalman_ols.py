@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.step import ConstantVariance, RandomWalk, State
+from kfmodels.kalman.motion import Walk
+from kfmodels.kalman.noise import ConstantVariance
+from kfmodels.kalman.step import State
 from kfmodels.online.filter import OnlineFilter
 
 
@@ -64,7 +66,7 @@ class KalmanOLS:
             hedges=["X"],
             transform="level",
             coordinates=Coordinates(np.zeros(1), np.ones(1), 0.0, True),
-            drift=RandomWalk(trans_cov[..., None] / obs_cov),
+            drift=Walk(trans_cov[..., None] / obs_cov),
             noise=ConstantVariance(np.array([float(obs_cov)])),
             state=State(
                 np.array([[init_beta], [init_alpha]], float), init_cov[..., None] / obs_cov

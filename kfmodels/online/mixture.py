@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kfmodels.kalman.density import log_normal
-from kfmodels.kalman.step import Drift, Forecast, Noise, RandomWalk, Scale, State
+from kfmodels.kalman.motion import Motion, Walk
+from kfmodels.kalman.noise import Noise, Scale
+from kfmodels.kalman.step import Forecast, State
 from kfmodels.online.draws import (
     OfDof,
     Remembered,
@@ -70,7 +72,7 @@ class Mixture:
 
     def __init__(
         self,
-        drift: Drift,
+        drift: Motion,
         noise: Noise,
         draws: int,
         *,
@@ -81,10 +83,10 @@ class Mixture:
     ) -> None:
         check_forgetting(forgetting)
         self.drift, self.noise, self.forgetting = owned(drift), owned(noise), forgetting
-        moves = self.drift.noise if isinstance(self.drift, RandomWalk) else self.drift.moving
+        moves = self.drift.noise if isinstance(self.drift, Walk) else self.drift.moving
         self.n = len(moves)
         self._walk = None
-        if isinstance(self.drift, RandomWalk):
+        if isinstance(self.drift, Walk):
             still = np.zeros((self.n, self.drift.noise.shape[-1]))
             self._walk = np.concatenate([still, self.drift.noise.reshape(self.n**2, -1)])
         self.gap_names = tuple(gap_names)

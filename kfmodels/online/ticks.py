@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kfmodels.kalman.step import Scale
+from kfmodels.kalman.noise import Scale
 from kfmodels.online.draws import inflation
 
 ACCEPTED = "accepted"

@@ -17,7 +17,8 @@ import pandas as pd
 
 from kfmodels import Discounted, HedgeData, ImportanceSampling, fit, hedge_ratio_model
 from kfmodels.data import datasets
-from kfmodels.kalman import step
+from kfmodels.kalman import motion, step
+from kfmodels.kalman import noise as noises
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.model.memory import memory_to_q, q_to_memory
 from kfmodels.online.filter import OnlineFilter
@@ -83,7 +84,7 @@ def explorers(
     `fading`, a factor a bar, it is where a discounted variance starts.
     """
     memory = np.array(np.meshgrid(BETA_MEMORY, ALPHA_MEMORY)).reshape(2, -1)
-    drift = step.RandomWalk(np.eye(2)[..., None] * memory_to_q(memory))
+    drift = motion.Walk(np.eye(2)[..., None] * memory_to_q(memory))
     draws, square, total = memory.shape[1], 0.0, 0
     state = step.State(np.zeros((2, draws)), np.repeat(np.eye(2)[..., None] * 1e4, draws, -1))
     looks = []
@@ -92,11 +93,11 @@ def explorers(
         looks.append(seen)
     late = looks[BURN_IN:]
     square, total = sum(seen.error**2 / seen.var for seen in late), len(late)
-    noise: Any = step.ConstantVariance(square / total)
+    noise: Any = noises.ConstantVariance(square / total)
     scale = None
     if fading is not None:
         each = np.ones(draws)
-        noise = step.DiscountedVariance(square / total, each / (1 - fading), each * fading)
+        noise = noises.DiscountedVariance(square / total, each / (1 - fading), each * fading)
         scale = noise.start()
         for seen in late:
             scale = noise.learn(noise.fade(scale, 1.0), seen, 1.0)

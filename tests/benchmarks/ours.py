@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from kfmodels.kalman import likelihood, scan
-from kfmodels.kalman.step import ConstantVariance, RandomWalk, State
+from kfmodels.kalman.motion import Walk
+from kfmodels.kalman.noise import ConstantVariance
+from kfmodels.kalman.step import State
 from tests.benchmarks.problems import Problem
 from tests.benchmarks.timing import Run, jitted
 
@@ -33,10 +35,10 @@ def _arguments(problem: Problem) -> tuple[Any, ...]:
     return problem.params, rows, problem.mean, problem.cov
 
 
-def _model(params: Any, mean: Any, cov: Any) -> tuple[State, RandomWalk, ConstantVariance]:
+def _model(params: Any, mean: Any, cov: Any) -> tuple[State, Walk, ConstantVariance]:
     q, obs_var = jnp.exp(params)
     eye = jnp.eye(2).reshape(2, 2, *(1 for _ in q.shape))
-    return State(mean, cov / obs_var), RandomWalk(eye * q), ConstantVariance(obs_var)
+    return State(mean, cov / obs_var), Walk(eye * q), ConstantVariance(obs_var)
 
 
 def _log_likelihood(params: Any, rows: scan.Series, mean: Any, cov: Any) -> Any:

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.step import ConstantVariance, RandomWalk, State, step
+from kfmodels.kalman.motion import Walk
+from kfmodels.kalman.noise import ConstantVariance
+from kfmodels.kalman.step import State, step
 from kfmodels.online.filter import OnlineFilter
 from tests.benchmarks.problems import Problem
 from tests.benchmarks.timing import Run
@@ -36,7 +38,7 @@ def bare_step(problem: Problem, count: int) -> Run:
     column = (1,) * len(batch)
     cov = problem.cov.reshape(2, 2, *column) / obs_var
     start = State(np.broadcast_to(problem.mean.reshape(2, *column), (2, *batch)), cov)
-    drift = RandomWalk(np.eye(2).reshape(2, 2, *column) * q)
+    drift = Walk(np.eye(2).reshape(2, 2, *column) * q)
     rows = [
         (float(y), h.reshape(2, *column), float(t > 0))
         for t, (y, h) in enumerate(zip(problem.y, problem.design, strict=True))
@@ -68,7 +70,7 @@ def online_filter(problem: Problem, count: int) -> Run:
             hedges=["X"],
             transform="level",
             coordinates=inner,
-            drift=RandomWalk(np.eye(2)[..., None] * q),
+            drift=Walk(np.eye(2)[..., None] * q),
             noise=ConstantVariance(obs_var),
             state=State(mean, cov),
             scale=None,

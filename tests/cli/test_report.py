@@ -58,7 +58,7 @@ def test_the_report_says_what_a_moving_variance_would_gain(constant, discounted)
 def test_that_gain_is_a_difference_of_two_log_likelihoods(constant, x64):
     """Recomputed with the scan itself, at the plug-in q and the memory that the report names."""
     from kfmodels.fitting import tree as trees
-    from kfmodels.kalman.step import DiscountedVariance
+    from kfmodels.kalman.noise import DiscountedVariance
 
     nats, memory = discounted_gain(constant)
     rows = trees.rows(constant.tree, constant.data).series

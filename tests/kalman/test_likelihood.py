@@ -14,14 +14,9 @@ from scipy.special import gammaln
 from kfmodels.kalman import likelihood, scan
 from kfmodels.kalman.density import half_a_step
 from kfmodels.kalman.likelihood import log_likelihood
-from kfmodels.kalman.step import (
-    ConstantVariance,
-    DiscountedVariance,
-    RandomWalk,
-    State,
-    StateDiscount,
-    step,
-)
+from kfmodels.kalman.motion import Discount, Walk
+from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
+from kfmodels.kalman.step import State, step
 from tests.reference import slope
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -58,9 +53,9 @@ def case(time: int, noise: str, *, timed: bool, drift: str = "walk", seed: int =
     )
     if drift == "walk":
         q = np.exp(rng.normal(-2, 1, (N, PAIRS, DRAWS)))
-        drift_of: Any = RandomWalk(np.eye(N)[:, :, None, None] * q)
+        drift_of: Any = Walk(np.eye(N)[:, :, None, None] * q)
     else:
-        drift_of = StateDiscount(rng.uniform(0.8, 1, (PAIRS, DRAWS)), np.ones((N, N, 1, 1)))
+        drift_of = Discount(rng.uniform(0.8, 1, (PAIRS, DRAWS)), np.ones((N, N, 1, 1)))
     var = np.exp(rng.normal(0, 1, (PAIRS, DRAWS)))
     noise_of: Any = ConstantVariance(var)
     if noise == "discounted":
@@ -145,7 +140,7 @@ def test_a_noise_forgotten_by_many_orders_is_scored_as_exactly():
     rows, start, drift, noise = case(200, "discounted", timed=False)
     noise = noise._replace(factor=jnp.full_like(noise.factor, 0.7), var=noise.var * 1e20)
     exact = State(start.mean, jnp.zeros_like(start.cov))
-    still = RandomWalk(drift.noise * 0)
+    still = Walk(drift.noise * 0)
     found = run(rows, exact, still, noise)
     assert np.isfinite(found).all()
     assert_allclose(found, loop(rows, exact, still, noise), rtol=1e-11)
@@ -177,7 +172,7 @@ def test_gradients_are_finite_differences(noise: str, monkeypatch: pytest.Monkey
     )
 
     def f(u):
-        walk = RandomWalk(drift.noise * jnp.exp(u[0]))
+        walk = Walk(drift.noise * jnp.exp(u[0]))
         scale = given._replace(var=given.var * jnp.exp(u[1]))
         if noise == "discounted":
             scale = scale._replace(factor=jax.nn.sigmoid(u[2]), dof=jnp.exp(u[3]))

@@ -9,17 +9,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels.kalman import scan
+from kfmodels.kalman.motion import Discount, Walk
+from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, Scale
 from kfmodels.kalman.regression import KalmanRegression
-from kfmodels.kalman.step import (
-    ConstantVariance,
-    DiscountedVariance,
-    RandomWalk,
-    Scale,
-    State,
-    StateDiscount,
-    forecast,
-    step,
-)
+from kfmodels.kalman.step import State, forecast, step
 from tests import reference
 from tests.reference import Case, random_case, stacked
 
@@ -516,12 +509,12 @@ def test_one_numpy_step_at_a_time_is_the_scan(drift: str, learnt: bool, closed: 
     last = {name: a if name == "moving" else np.moveaxis(a, 0, -1) for name, a in batch.items()}
     var = last["obs_var"]
     if drift == "state_var":
-        move = RandomWalk(np.eye(2)[:, :, None] * last["state_var"] / var)
+        move = Walk(np.eye(2)[:, :, None] * last["state_var"] / var)
     elif drift == "state_cov":
-        move = RandomWalk(last["state_cov"] / var)
+        move = Walk(last["state_cov"] / var)
     else:
         block = np.outer(last["moving"], last["moving"]).astype(float)[:, :, None]
-        move = StateDiscount(last["state_discount"], block)
+        move = Discount(last["state_discount"], block)
     noise = ConstantVariance(var)
     if learnt:
         noise = DiscountedVariance(var, last["variance_dof"], last["variance_discount"])
@@ -560,7 +553,7 @@ def test_one_numpy_step_at_a_time_is_the_scan(drift: str, learnt: bool, closed: 
 def test_a_numpy_step_learns_nothing_from_a_row_that_is_not_observed():
     """Whatever stands there: `scan.series` blanks such rows, online nobody does."""
     _, case = random_case(97, 2, "state_var", learnt=True)
-    start, drift = State(case["initial_mean"], case["initial_cov"]), RandomWalk(np.eye(2))
+    start, drift = State(case["initial_mean"], case["initial_cov"]), Walk(np.eye(2))
     noise = DiscountedVariance(case["obs_var"], case["variance_dof"], case["variance_discount"])
     scale = noise.fade(noise.start(), 2.0)
     predicted, state, seen = step(start, case["design"][0], 100.0, drift, 0.0, 2.0)
@@ -576,7 +569,7 @@ def test_a_numpy_step_learns_nothing_from_a_row_that_is_not_observed():
 def test_the_gain_of_a_local_level_settles_at_its_closed_form(q: float):
     p = (q + np.sqrt(q**2 + 4 * q)) / 2
     gain = p / (1 + p)
-    drift, state = RandomWalk(np.array([[q]])), State(np.zeros(1), np.array([[100.0]]))
+    drift, state = Walk(np.array([[q]])), State(np.zeros(1), np.array([[100.0]]))
     for _ in range(int(20 / gain) + 1):
         _, state, seen = step(state, np.ones(1), 0.0, drift)
     # forgets its start like (1 - gain)**(2 t), here exp(-40)
@@ -619,9 +612,9 @@ def test_the_filter_minimises_flexible_least_squares(delta: float):
 @pytest.mark.parametrize("s", [2.0, 3.0, 0.1])
 def test_a_split_in_mid_series_is_a_linear_map_of_the_state(s: float):
     y, case = random_case(96, 2, "state_var", gaps=False)
-    drift = RandomWalk(np.diag(case["state_var"]))
+    drift = Walk(np.diag(case["state_var"]))
     unit, map_ = np.array([s, 1.0]), np.diag([s, 1.0])
-    split_drift = RandomWalk(map_ @ drift.noise @ map_)
+    split_drift = Walk(map_ @ drift.noise @ map_)
     whole = split = State(case["initial_mean"], case["initial_cov"])
     for t in range(TIME):
         if t == 5:

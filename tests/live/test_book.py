@@ -15,7 +15,9 @@ from numpy.testing import assert_allclose
 from kfmodels import OnlineFilter
 from kfmodels.data import datasets
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.step import ConstantVariance, RandomWalk, State
+from kfmodels.kalman.motion import Walk
+from kfmodels.kalman.noise import ConstantVariance
+from kfmodels.kalman.step import State
 from kfmodels.live.account import COLUMNS, Attribution
 from kfmodels.live.book import Band, Cost, HedgeBook, Orders, Saving, hedge_shares
 from tests.test_architecture import run
@@ -571,7 +573,7 @@ def live(transform: str, table: pd.DataFrame) -> OnlineFilter:
         hedges=HEDGES,
         transform=transform,
         coordinates=Coordinates(x.mean(0), x.std(0), y.mean(), True),
-        drift=RandomWalk(np.diag(speed)[..., None] * np.ones(2)),
+        drift=Walk(np.diag(speed)[..., None] * np.ones(2)),
         noise=ConstantVariance(var),
         state=State(np.zeros((n, 2)), np.eye(n)[..., None] * np.full(2, 100.0)),
         scale=None,

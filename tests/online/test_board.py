@@ -16,14 +16,9 @@ from kfmodels import Discounted, HedgeData, OnlineFilter
 from kfmodels.data import datasets
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import half_a_step
-from kfmodels.kalman.step import (
-    ConstantVariance,
-    DiscountedVariance,
-    RandomWalk,
-    Scale,
-    State,
-    StateDiscount,
-)
+from kfmodels.kalman.motion import Discount, Walk
+from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, Scale
+from kfmodels.kalman.step import State
 from kfmodels.online import board_mixture as board_mixing
 from kfmodels.online.board import OnlineBoard
 from kfmodels.online.shocks import Quarantine, Robust
@@ -34,12 +29,12 @@ TRAIN, TICKS, DRAWS = 60, 50, 16
 JUMPED, RESCALED = 24, 15
 PAIRS = (("KO", "PEP"), ("PEP", "SPX"), ("KO", "SPX"), ("SPX", "KO"))
 KINDS = {  # drift, noise, coefficients
-    "random walk, constant": (RandomWalk, ConstantVariance, 2),
-    "random walk, discounted": (RandomWalk, DiscountedVariance, 2),
-    "state discount, constant": (StateDiscount, ConstantVariance, 2),
-    "state discount, discounted": (StateDiscount, DiscountedVariance, 2),
-    "no intercept": (StateDiscount, ConstantVariance, 1),
-    "no intercept, discounted": (RandomWalk, DiscountedVariance, 1),
+    "random walk, constant": (Walk, ConstantVariance, 2),
+    "random walk, discounted": (Walk, DiscountedVariance, 2),
+    "state discount, constant": (Discount, ConstantVariance, 2),
+    "state discount, discounted": (Discount, DiscountedVariance, 2),
+    "no intercept": (Discount, ConstantVariance, 1),
+    "no intercept, discounted": (Walk, DiscountedVariance, 1),
 }
 FIELDS = ("spread", "spread_sd", "z", "dof", "gain", "log_score", "effective_draws")
 BELIEFS = ("beta", "alpha", "sd_given_noise", "sd_total", "alpha_sd_given_noise", "alpha_sd_total")
@@ -101,7 +96,7 @@ def trained(kind: str, transform: str) -> dict[str, dict[str, Any]]:
             transform=transform,
             coordinates=where,
             drift=drift(eye * q)
-            if drift is RandomWalk
+            if drift is Walk
             else drift(random.uniform(0.7, 0.99, DRAWS), np.ones((n, n, 1))),
             noise=noise(var)
             if noise is ConstantVariance

@@ -33,7 +33,9 @@ from kfmodels.data import datasets
 from kfmodels.fitting.passes import NoiseDraws, series
 from kfmodels.kalman import scan
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.step import DiscountedVariance, RandomWalk, Scale, State, predict
+from kfmodels.kalman.motion import Walk
+from kfmodels.kalman.noise import DiscountedVariance, Scale
+from kfmodels.kalman.step import State, predict
 from kfmodels.online.filter import Tick
 from tests.problems import ROWS, stock_prices, unsampled
 
@@ -705,7 +707,7 @@ def test_the_learnt_variance_is_part_of_what_is_not_known():
         hedges=["X"],
         transform="level",
         coordinates=Coordinates(np.zeros(1), np.ones(1), 0.0, False),
-        drift=RandomWalk(np.zeros((1, 1, 1))),
+        drift=Walk(np.zeros((1, 1, 1))),
         noise=DiscountedVariance(np.ones(1), np.full(1, 6.0), np.ones(1)),
         state=State(np.zeros((1, 1)), np.ones((1, 1, 1))),
         scale=Scale(np.full(1, 6.0), np.ones(1)),

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kfmodels.kalman import step
+from kfmodels.kalman import motion, step
 from kfmodels.online.filter import OnlineFilter
 from tests.benchmarks import forgetting as bench
 from tests.made_filters import made_filter, made_prices
@@ -154,7 +154,7 @@ def test_an_explorer_has_the_variance_that_makes_its_innovations_right():
         state = step.State(np.zeros(2), 1e4 * np.eye(2))
         squares = []
         for row, value in zip(where.design(x), y - where.offset, strict=True):
-            drift = step.RandomWalk(grid["drift"].noise[..., draw])
+            drift = motion.Walk(grid["drift"].noise[..., draw])
             _, state, seen = step.step(state, row, value, drift)
             squares.append(seen.error**2 / seen.var)
         assert_allclose(grid["noise"].var[draw], np.mean(squares[bench.BURN_IN :]), rtol=1e-9)

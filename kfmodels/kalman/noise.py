@@ -1,0 +1,115 @@
+"""Observation noises: what the recursion asks of one, and the two that there are.
+
+A noise carries what it has learnt from row to row. Covariances of the recursion are relative to its
+`unit`, which is the observation variance itself where the state noise is meant relative to that.
+
+To add one, write a NamedTuple of arrays (batch axes last) with these six methods, here or beside the
+assumption of `kfmodels.model` that makes it.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from kfmodels.kalman.step import Forecast
+
+Array = Any
+
+Carried = Any
+"""What a noise carries from row to row: a NamedTuple of arrays `(*b)`, or None."""
+
+LEAST_DOF = 3.0
+"""Degrees of freedom that fading leaves; with 2 or fewer a Student-t has no variance."""
+
+
+class Scale(NamedTuple):
+    """Inverse-gamma belief on the observation variance: `dof * var / chi2(dof)`."""
+
+    dof: Array
+    var: Array
+
+
+@runtime_checkable
+class Noise(Protocol):
+    """How large the observation variance is, and what an innovation says of it."""
+
+    def start(self) -> Carried:
+        """What is carried into the first row."""
+        ...
+
+    def fade(self, carried: Carried, dt: Array) -> Carried:
+        """What is left of it after a time `dt`."""
+        ...
+
+    def unit(self, carried: Carried) -> Array:
+        """Variance in which the covariances of the recursion are counted."""
+        ...
+
+    def relative(self, carried: Carried) -> Array:
+        """Observation variance over the unit; 1 where the state noise is relative to it."""
+        ...
+
+    def dof(self, carried: Carried) -> Array | None:
+        """Degrees of freedom of a forecast; None where it is normal."""
+        ...
+
+    def learn(self, carried: Carried, forecast: "Forecast", observed: Array) -> Carried:
+        """What is carried on after an innovation; unchanged where `observed` is 0."""
+        ...
+
+
+class ConstantVariance(NamedTuple):
+    """Observation variance that does not move and is not learnt by the filter."""
+
+    var: Array
+
+    def start(self) -> None:
+        return None
+
+    def fade(self, carried: Carried, dt: Array) -> None:
+        return None
+
+    def unit(self, carried: Carried) -> Array:
+        return self.var
+
+    def relative(self, carried: Carried) -> float:
+        return 1.0
+
+    def dof(self, carried: Carried) -> None:
+        return None
+
+    def learn(self, carried: Carried, forecast: "Forecast", observed: Array) -> None:
+        return None
+
+
+class DiscountedVariance(NamedTuple):
+    """Observation variance learnt from squared innovations that fade by `factor` per unit of time.
+
+    Starts at `var` with the weight of `dof` observations. Fading stops at 3: a forecast with 2 or
+    fewer degrees of freedom has no variance, and after a long gap every tick would pass for ordinary.
+    """
+
+    var: Array
+    weight: Array
+    factor: Array
+
+    def start(self) -> Scale:
+        return Scale(self.weight, self.var)
+
+    def fade(self, carried: Scale, dt: Array) -> Scale:
+        faded = carried.dof * self.factor**dt
+        least = carried.dof - (carried.dof > LEAST_DOF) * (carried.dof - LEAST_DOF)
+        return Scale(faded + (faded < least) * (least - faded), carried.var)
+
+    def unit(self, carried: Scale) -> Array:
+        return carried.var
+
+    def relative(self, carried: Scale) -> float:
+        return 1.0
+
+    def dof(self, carried: Scale) -> Array:
+        return carried.dof
+
+    def learn(self, carried: Scale, forecast: "Forecast", observed: Array) -> Scale:
+        dof = carried.dof + observed
+        square = forecast.error * forecast.error / forecast.var
+        return Scale(dof, (carried.dof * carried.var + observed * square) / dof)

@@ -1,0 +1,127 @@
+"""What is done to prices before the recursion sees them: logs, nothing, or simple returns.
+
+One object each, which is at the same time the word that users write: it prints, compares and is saved
+as "log", "level" or "return". Prices may be numbers, arrays or tables of pandas.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+
+class Transform(str):
+    """From prices to the values that are modelled, and back; this one, "level", leaves them.
+
+    `least` is what a price must be above; `needs_last` says whether a value takes the row before;
+    `by_shares` whether a ratio counts shares of the hedge, or else money; `words` what the values are.
+    """
+
+    __slots__ = ()
+    least = -math.inf
+    needs_last = False
+    by_shares = True
+    words = "prices"
+
+    def values(self, prices: Array, last: Array = None) -> Array:
+        """The values of prices; `last` are those of the row before, where it is needed."""
+        return prices
+
+    def price(self, value: Array, last: Array = None) -> Array:
+        """The price that has a value."""
+        return value
+
+    def log_slope(self, price: Array, last: Array = None) -> Array:
+        """Log of the derivative of the value by its price: what turns a density into one of prices."""
+        return 0.0
+
+    def steps(self, values: Array) -> np.ndarray:
+        """One-bar changes of values, along the first axis."""
+        return np.diff(values, axis=0)
+
+    def moves(self, prices: Array, last: Array) -> Array:
+        """What one unit of a position earned: dollars on levels, simple returns otherwise."""
+        return prices - last
+
+    def shares(self, ratio: Array, target: Array, hedge: Array) -> Array:
+        """A hedge ratio in shares of the hedge for a share of the target, at their prices."""
+        return ratio
+
+    def requote(
+        self, pivot: Array, scale: Array, offset: Array, target: Array, hedges: Array
+    ) -> tuple[Array, Array, Array]:
+        """Inner coordinates when prices are `target` and `hedges` times what they were."""
+        return pivot * hedges, scale * hedges, offset * target
+
+
+class _Money(Transform):
+    """Where a ratio is money of the hedge for money of the target."""
+
+    __slots__ = ()
+    least = 0.0
+    by_shares = False
+
+    def moves(self, prices: Array, last: Array) -> Array:
+        return prices / last - 1
+
+    def shares(self, ratio: Array, target: Array, hedge: Array) -> Array:
+        return ratio * target / hedge
+
+
+class _Log(_Money):
+    __slots__ = ()
+    words = "log prices"
+
+    def values(self, prices: Array, last: Array = None) -> Array:
+        return np.log(prices)
+
+    def price(self, value: Array, last: Array = None) -> Array:
+        return np.exp(value)
+
+    def log_slope(self, price: Array, last: Array = None) -> Array:
+        return -np.log(price)
+
+    def requote(
+        self, pivot: Array, scale: Array, offset: Array, target: Array, hedges: Array
+    ) -> tuple[Array, Array, Array]:
+        return pivot + np.log(hedges), scale, offset + np.log(target)
+
+
+class _Return(_Money):
+    __slots__ = ()
+    needs_last = True
+    words = "returns"
+
+    def values(self, prices: Array, last: Array = None) -> Array:
+        return prices / last - 1
+
+    def price(self, value: Array, last: Array = None) -> Array:
+        return last * (1 + value)
+
+    def log_slope(self, price: Array, last: Array = None) -> Array:
+        return -np.log(last)
+
+    def steps(self, values: Array) -> np.ndarray:
+        return np.asarray(values)
+
+    def requote(
+        self, pivot: Array, scale: Array, offset: Array, target: Array, hedges: Array
+    ) -> tuple[Array, Array, Array]:
+        return pivot, scale, offset
+
+
+LOG, LEVEL, RETURN = _Log("log"), Transform("level"), _Return("return")
+
+
+def transform_of(word: Any) -> Transform:
+    """The transform of a word.
+
+    Raises:
+        ValueError: it is none of the three.
+    """
+    for one in (LOG, LEVEL, RETURN):
+        if word == one:
+            return one
+    raise ValueError(f'transform must be "log", "level" or "return", not {word!r}')
