@@ -1,4 +1,7 @@
-"""Open time and closed periods, read off time stamps."""
+"""Open time and closed periods, worked out from time stamps.
+
+Imports NumPy only, so that the trading process needs no JAX.
+"""
 
 from kfmodels import _attach
 

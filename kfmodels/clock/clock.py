@@ -1,9 +1,9 @@
-"""Time that is not even: how many bars of trading passed between two rows, and which closed periods.
+"""Bars of open time between two rows, and the closed periods (nights, weekends, breaks) crossed.
 
-State noise grows with bars of open time; what a night or a weekend adds on top is counted apart, for
-variance per hour is far lower while a market is closed. NumPy and the standard library only.
+State noise grows with bars of open time. Closed periods are counted apart, as the variance per hour is
+far lower while a market is closed.
 
-One file: a clock offline (arrays) and online (one row) must count alike, so they stand together.
+One file: a clock offline (arrays) and online (one row) must count alike.
 """
 
 import re
@@ -14,15 +14,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kfmodels.clock.instants import (
     DAY,
     SECOND,
+    Nanoseconds,
     calendar_days,
     read,
     read_rows,
-    read_rows_shown,
-    read_shown,
     rows_to_utc,
     shown,
     to_utc,
@@ -33,6 +33,11 @@ from kfmodels.clock.sessions import GAPS, WEEKEND, Sessions
 FORMAT, VERSION = "kfmodels clock", 1
 
 _HOUR = 3600 * SECOND
+Bar = str | timedelta | np.timedelta64
+"""Length of a bar: "30s", "5min", "1h", "1D", or a span of time."""
+
+Numbers = NDArray[np.float64]
+
 _UNITS = {"us": 10**3, "ms": 10**6, "s": SECOND, "min": 60 * SECOND, "h": _HOUR, "D": DAY}
 
 
@@ -50,17 +55,17 @@ class Clock:
 
     With F(t) the time the market was open until t and N_g(t) the closed periods of kind g that began
     before t, `bars = (F(now) - F(last)) / bar` and `gaps[g] = N_g(now) - N_g(last)`: both add up over
-    adjacent intervals. A closed period is thus crossed at its start: a print at 08:00 or at 16:05 has
-    the whole night behind it and no bar; a row at the close has not. Half days are sessions like any
-    other.
+    adjacent intervals. A closed period is thus crossed when it begins: after a close at 16:00, a print
+    at 16:05 and one at 08:00 have each crossed the whole night and no bar, a row at the close has not.
+    Half days are ordinary sessions.
 
     Args:
         bar: length of a bar: "30s", "5min", "1h", "1D", a timedelta or a timedelta64. None: every row
             is one bar (`Clock.daily`).
-        sessions: when the market is open; without, time runs round the clock and has no gaps.
-        zone: name of the time zone in which times without one are read. Without it they are taken as
-            they come round the clock, and refused where there are sessions. See `Clock.daily` for what
-            it does there.
+        sessions: when the market is open; None is always open, without gaps.
+        zone: name of the time zone of times that come without one. If None, a clock with sessions
+            refuses such times, and one without sessions takes them as they are. `Clock.daily` uses it
+            otherwise.
 
     Times are datetimes, pandas Timestamps, datetime64 or ISO text; numbers are refused.
 
@@ -75,7 +80,7 @@ class Clock:
         Elapsed(bars=12.0, gaps={})
     """
 
-    bar: Any = "1min"
+    bar: Bar | None = "1min"
     sessions: Sessions | None = None
     zone: str | None = field(default=None, kw_only=True)
     _bar: int = field(init=False, repr=False, compare=False)
@@ -100,13 +105,13 @@ class Clock:
     def exchange(
         cls,
         name: str,
-        bar: Any = "1min",
+        bar: Bar = "1min",
         *,
         start: Any = None,
         end: Any = None,
         zone: str | None = None,
     ) -> "Clock":
-        """The sessions of an exchange, with its holidays, half days and lunch breaks.
+        """A clock of the sessions of an exchange, with its holidays, half days and lunch breaks.
 
         Args:
             name: market identifier code, such as "XNYS", "XLON" or "XTKS".
@@ -133,21 +138,21 @@ class Clock:
         closes: str | time,
         *,
         zone: str,
-        bar: Any = "1min",
+        bar: Bar = "1min",
         days: Iterable[int] = range(5),
         holidays: Iterable[Any] = (),
         start: Any = "2000-01-01",
         end: Any = "2040-12-31",
     ) -> "Clock":
-        """The same hours on the same week days; no holiday is known but those given.
+        """A clock of the same hours on the same week days, but for the holidays given.
 
-        A holiday it is not told of counts a full session of bars, and a closed period on either side.
+        A holiday that is not given counts a full session of bars, and a closed period on either side.
 
         Args:
             opens, closes: times of day in `zone`; a close not after the open is on the next day.
-            zone: name of the market's time zone; times without one are read in it too.
+            zone: name of the market's time zone, and of times that come without one.
             bar: as for `Clock`.
-            days: on which sessions open, Monday is 0.
+            days: week days on which sessions open, Monday is 0.
             holidays: dates without a session.
             start, end: dates of the first and last session.
 
@@ -166,16 +171,15 @@ class Clock:
 
     @classmethod
     def daily(cls, *, zone: str | None = None) -> "Clock":
-        """One row is one bar, however many days lie between; for daily closes.
+        """A clock of daily closes: a row is one bar, however many days lie before it.
 
-        A row on a later date than the row before has one bar behind it, a second row of one date has
-        none. `gaps["weekend"]` is 1 if at least one calendar day lies between the two dates, whatever
-        the reason (weekend, holiday, missing row) and however many days, else 0. Counting rows, not
-        days, it does not add up over intervals that skip a row.
+        A second row of one date is no bar. `gaps["weekend"]` is 1 if at least one calendar day lies
+        between two dates, whatever the reason (weekend, holiday, missing row) and however many days,
+        else 0. As rows are counted and not days, neither adds up over intervals that skip a row.
 
         Args:
-            zone: name of the time zone whose dates count, for stamps in UTC. Without it they are the
-                dates that the stamps show, each in its own zone; one without a zone always counts so.
+            zone: name of the time zone whose dates count, for times in UTC. If None, and for times
+                without a zone, the date is the one that a time shows.
 
         Example:
             >>> Clock.daily().between("2019-02-15", "2019-02-19")
@@ -188,7 +192,7 @@ class Clock:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Kinds of gaps this clock counts, in the order of the columns of `rows`."""
+        """Kinds of gaps that this clock counts, in the order of the columns of `rows`."""
         if self.bar is None:
             return (GAPS[WEEKEND],)
         return () if self.sessions is None else self.sessions.gaps
@@ -200,19 +204,19 @@ class Clock:
             ValueError: `now` before `last`, a time outside the known sessions, a time without a zone
                 where one is needed, something that is no time.
         """
-        (a, kind), (b, other) = self._read(last), self._read(now)
-        if kind != other:
+        (a, aware), (b, also) = self._read(last), self._read(now)
+        if aware != also:
             raise ValueError(
                 f"one of {last} and {now} has a time zone, the other has none: use one kind"
             )
         if b < a:
-            how, (was, zoned), (here, also) = "", read(last), read(now)
-            if zoned and also and was <= here:  # which only dates can do
-                how = (
+            asked = ""
+            if read(now).aware and read(last).at <= read(now).at:  # which only dates can do
+                asked = (
                     " of the dates that they show, each in its own zone: name the zone whose dates "
                     "count, as in Clock.daily(zone='America/New_York')"
                 )
-            raise ValueError(f"{now} is before {last}: times come in order{how}")
+            raise ValueError(f"{now} is before {last}: times come in order{asked}")
         if self.bar is None:
             days = b // DAY - a // DAY
             return Elapsed(float(days > 0), {GAPS[WEEKEND]: float(days > 1)})
@@ -221,8 +225,8 @@ class Clock:
         (i, before), (j, after) = self.sessions.place(a), self.sessions.place(b)
         return Elapsed((after - before) / self._bar, self.sessions.crossed(i, j))
 
-    def rows(self, index: Any) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        """What passed before each row of a table: `between` for every row and the one before it.
+    def rows(self, index: Any) -> tuple[Numbers, Numbers, tuple[str, ...]]:
+        """Bars and closed periods before each row of a table: `between` it and the row before.
 
         Args:
             index: sorted times of T rows: a DatetimeIndex, datetime64, or a list of times.
@@ -259,7 +263,7 @@ class Clock:
         return dt, gaps, self.names
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict with every session in it: reading it back needs no calendar."""
+        """A plain dict with every session in it, so that reading it back needs no calendar."""
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -269,7 +273,7 @@ class Clock:
         }
 
     @classmethod
-    def from_json(cls, given: dict[str, Any]) -> "Clock":
+    def from_json(cls, given: Any) -> "Clock":
         """The clock of `to_json`, equal to the one it came from.
 
         Raises:
@@ -293,36 +297,40 @@ class Clock:
             raise ValueError(f"the saved clock is damaged: {error!r}; save it again") from error
 
     def _read(self, at: Any) -> tuple[int, bool]:
-        """Nanoseconds of a time: of the instant; where a row is a bar, of its date."""
-        found, aware = read(at)
+        """Nanoseconds of a time, and whether of an instant; of a date where a row is a bar."""
+        time = read(at)
         if self.bar is None:
-            return int(self._dates(np.array([found]), np.array([read_shown(at)]), aware)[0]), False
-        if aware:
-            return found, True
+            if not time.aware:
+                return time.shown, False
+            # floored, because wall clocks go back an hour in autumn and dates do not
+            if self._zone is None:
+                return time.shown // DAY * DAY, False
+            return int(calendar_days(np.array([time.at]), self._zone)[0]) * DAY, False
+        if time.aware:
+            return time.at, True
         if self._zone is not None:
-            return to_utc(found, self._zone), True
+            return to_utc(time.at, self._zone), True
         self._check_zone(at)
-        return found, False
+        return time.at, False
 
-    def _read_rows(self, index: Any) -> np.ndarray:
-        found, aware = read_rows(index)
+    def _read_rows(self, index: Any) -> Nanoseconds:
+        """The same for the rows of a table."""
+        times = read_rows(index)
         if self.bar is None:
-            return self._dates(found, read_rows_shown(index), aware)
-        if aware or len(found) == 0:
-            return found
+            if not times.aware:
+                return times.shown
+            if self._zone is None:
+                return times.shown // DAY * DAY
+            return calendar_days(times.at, self._zone) * DAY
+        if times.aware or len(times.at) == 0:
+            return times.at
         if self._zone is not None:
-            return rows_to_utc(found, self._zone)
-        self._check_zone(shown(int(found[0])))
-        return found
-
-    def _dates(self, at: np.ndarray, shown_at: np.ndarray, aware: bool) -> np.ndarray:
-        """Starts of the dates; wall clocks that have a zone go back an hour in autumn, dates do not."""
-        if not aware:
-            return shown_at
-        return (shown_at // DAY if self._zone is None else calendar_days(at, self._zone)) * DAY
+            return rows_to_utc(times.at, self._zone)
+        self._check_zone(shown(int(times.at[0])))
+        return times.at
 
     def _check_zone(self, at: Any) -> None:
-        """Raise if a time without a zone cannot be told from the instants of the sessions."""
+        """Raise where the sessions are instants and a time without a zone is none."""
         if self.sessions is not None:
             name, zone = self.sessions.name, self.sessions.zone
             raise ValueError(
@@ -342,8 +350,9 @@ def _length(bar: Any) -> int:
             raise ValueError(asked)
         length = int(parts[1] or 1) * _UNITS[parts[2]]
     elif isinstance(bar, (timedelta, np.timedelta64)) and bar == bar:
-        # asm8: a pandas Timedelta may hold nanoseconds
-        length = int(np.timedelta64(getattr(bar, "asm8", bar), "ns").astype(np.int64))
+        # a pandas Timedelta may hold nanoseconds, which only its asm8 keeps
+        held: Any = getattr(bar, "asm8", bar)  # pyright: ignore[reportUnknownArgumentType]
+        length = int(np.timedelta64(held, "ns").astype(np.int64))
     else:
         raise ValueError(asked)
     if length <= 0 or length % 1000:

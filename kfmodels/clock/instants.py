@@ -1,14 +1,18 @@
-"""Times of many kinds as whole numbers: datetimes, pandas Timestamps, datetime64, ISO text.
+"""The one reader of times: datetimes, ISO text, datetime64, whole numbers, and an index of times.
 
-A time with a zone becomes nanoseconds since 1970 in UTC, one without becomes those its wall clock
-shows. Here too: which of two times is later, and a `Moment`, a time as a live filter keeps it.
+pandas Timestamps are datetimes and keep their nanoseconds. A time with a zone is an instant. One without
+is what its wall clock shows; it does not compare with instants.
 """
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from enum import StrEnum
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from numpy.typing import NDArray
+
+Nanoseconds = NDArray[np.int64]
 
 SECOND = 10**9
 DAY = 86_400 * SECOND
@@ -19,68 +23,79 @@ _EPOCH = datetime(1970, 1, 1)
 _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read(at: Any) -> tuple[int, bool]:
-    """Nanoseconds of a time, and whether it has a time zone.
+class Instant(NamedTuple):
+    """A time in nanoseconds since 1970: `at` in UTC, `shown` on the wall clock that it came with.
+
+    Without a zone, where `aware` is false, both are what the wall clock shows.
+    """
+
+    at: int
+    shown: int
+    aware: bool
+
+
+class Instants(NamedTuple):
+    """The same of many times, `(T,)`, all with a zone or all without."""
+
+    at: Nanoseconds
+    shown: Nanoseconds
+    aware: bool
+
+
+def read(time: Any) -> Instant:
+    """Read a datetime, a date, a datetime64 or ISO text.
 
     Raises:
         ValueError: it is no time. A number is none: it does not say of what.
 
     Example:
-        >>> read("1970-01-02T00:00+01:00"), read("1970-01-02")
-        ((82800000000000, True), (86400000000000, False))
+        >>> read("1970-01-02T00:00+01:00")
+        Instant(at=82800000000000, shown=86400000000000, aware=True)
     """
-    if isinstance(at, str):
-        at = _parsed(at)
-    if isinstance(at, date) and not isinstance(at, datetime):
-        at = datetime(at.year, at.month, at.day)
-    aware = getattr(at, "tzinfo", None) is not None
-    if isinstance(at, np.datetime64):
-        found = int(_converted(at).astype(np.int64))
-    elif not isinstance(at, datetime):
+    if isinstance(time, str):
+        try:
+            time = datetime.fromisoformat(time)
+        except ValueError as error:
+            raise ValueError(
+                f"{time!r} is not a time: write it like 2024-01-02T09:30-05:00"
+            ) from error
+    if isinstance(time, date) and not isinstance(time, datetime):
+        time = datetime(time.year, time.month, time.day)
+    if isinstance(time, np.datetime64):
+        at = int(_converted(time).astype(np.int64))
+        return Instant(at, at, aware=False)
+    if not isinstance(time, datetime):
         raise ValueError(
-            f"{at!r} is not a time: pass a datetime, a Timestamp, a datetime64 or ISO text"
+            f"{time!r} is not a time: pass a datetime, a Timestamp, a datetime64 or ISO text"
         )
-    elif at != at:
+    if time != time:
         raise ValueError("a time is missing (NaT): leave its row out")
-    elif hasattr(at, "asm8"):  # a pandas Timestamp, whose nanoseconds a subtraction would drop
-        found = _value(at)
-    else:
-        since = at - (_EPOCH_UTC if aware else _EPOCH)
-        found = (since.days * 86_400 + since.seconds) * SECOND + since.microseconds * 1000
-        if abs(found) > _LAST:
-            raise ValueError(f"{at} {_HELD}")
-    return found, aware
+    at = _since_1970(time)
+    if time.tzinfo is None:
+        return Instant(at, at, aware=False)
+    return Instant(at, at + _offset(time.utcoffset()), aware=True)
 
 
-def read_shown(at: Any) -> int:
-    """Nanoseconds of the date and time that a stamp shows, whatever its zone."""
-    if isinstance(at, str):
-        at = _parsed(at)
-    return read(at.replace(tzinfo=None) if isinstance(at, datetime) else at)[0]
-
-
-def read_rows(index: Any) -> tuple[np.ndarray, bool]:
-    """The same for a DatetimeIndex, a Series, datetime64 or a list of times; one kind throughout.
+def read_rows(index: Any) -> Instants:
+    """Read a DatetimeIndex, a Series, an array of datetime64 or a list of times.
 
     Raises:
         ValueError: as `read`; times with and without a zone among one another.
     """
-    aware = _has_zone(index)
-    values = np.asarray(_times(index).tz_convert(None) if aware else index)
+    times = getattr(index, "dt", index)  # where a Series has the methods of a DatetimeIndex
+    if getattr(getattr(index, "dtype", None), "tz", None) is not None:
+        at, shown = (np.asarray(times.tz_convert(None)), np.asarray(times.tz_localize(None)))
+        return Instants(_nanoseconds(at), _nanoseconds(shown), aware=True)
+    values = np.asarray(index)
     if values.dtype.kind == "M":
-        return _nanoseconds(values), aware
-    pairs = [read(at) for at in values.tolist()]
-    if len({aware for _, aware in pairs}) > 1:
+        at = _nanoseconds(values)
+        return Instants(at, at, aware=False)
+    read_ = [read(time) for time in values.tolist()]
+    aware = {time.aware for time in read_}
+    if len(aware) > 1:
         raise ValueError("some times have a time zone and some have none: use one kind")
-    return np.array([at for at, _ in pairs], np.int64), bool(pairs) and pairs[0][1]
-
-
-def read_rows_shown(index: Any) -> np.ndarray:
-    """`read_shown` for what `read_rows` takes."""
-    values = np.asarray(_times(index).tz_localize(None) if _has_zone(index) else index)
-    if values.dtype.kind == "M":
-        return _nanoseconds(values)
-    return np.array([read_shown(at) for at in values.tolist()], np.int64)
+    at, shown = (np.array([time[k] for time in read_], np.int64) for k in (0, 1))
+    return Instants(at, shown, True in aware)
 
 
 def zone_of(name: str) -> ZoneInfo:
@@ -108,25 +123,26 @@ def to_utc(wall: int, zone: ZoneInfo) -> int:
             f"{at} stands twice or not at all in {zone.key}, where the clocks change: pass it with its "
             "time zone"
         )
-    return wall - _span(early)
+    return wall - _offset(early)
 
 
-def rows_to_utc(wall: np.ndarray, zone: ZoneInfo) -> np.ndarray:
-    """The same for an array, one look at the zone a day."""
+def rows_to_utc(wall: Nanoseconds, zone: ZoneInfo) -> Nanoseconds:
+    """The same for an array; one look at the zone a day, as a day of a million rows has one offset."""
     days, row = np.unique(wall // DAY, return_inverse=True)
     starts = [wall_time(day * DAY) for day in days.tolist()]
-    first = [_span(zone.utcoffset(at)) for at in starts]
-    last = [_span(zone.utcoffset((at + timedelta(1)).replace(fold=1))) for at in starts]
-    found = wall - np.array(first, np.int64)[row]
-    for i in np.flatnonzero((np.array(first) != np.array(last))[row]).tolist():
+    first = np.array([_offset(zone.utcoffset(at)) for at in starts], np.int64)
+    ends = [(at + timedelta(1)).replace(fold=1) for at in starts]
+    last = np.array([_offset(zone.utcoffset(at)) for at in ends], np.int64)
+    found = wall - first[row]
+    for i in np.flatnonzero((first != last)[row]).tolist():
         found[i] = to_utc(int(wall[i]), zone)
     return found
 
 
-def calendar_days(at: np.ndarray, zone: ZoneInfo) -> np.ndarray:
+def calendar_days(at: Nanoseconds, zone: ZoneInfo) -> Nanoseconds:
     """Dates of UTC instants in a zone, as whole days since 1970."""
-    offsets = [_span((_EPOCH_UTC + _delta(t)).astimezone(zone).utcoffset()) for t in at.tolist()]
-    return (at + np.array(offsets, np.int64)) // DAY
+    local = ((_EPOCH_UTC + _delta(t)).astimezone(zone) for t in at.tolist())
+    return (at + np.array([_offset(time.utcoffset()) for time in local], np.int64)) // DAY
 
 
 def wall_time(at: int) -> datetime:
@@ -139,83 +155,51 @@ def shown(at: int) -> str:
     return f"{wall_time(int(at)):%Y-%m-%d %H:%M:%S}"
 
 
-def _has_zone(index: Any) -> bool:
-    return getattr(getattr(index, "dtype", None), "tz", None) is not None
+class Kind(StrEnum):
+    """Kinds of times, each of which compares with its own kind only."""
+
+    NUMBER = "a number"
+    AWARE = "a time with a time zone"
+    NAIVE = "a time without a time zone"
 
 
-def _times(index: Any) -> Any:
-    """What has the methods of a DatetimeIndex: a Series has them under `.dt`."""
-    return getattr(index, "dt", index)
+class Moment(NamedTuple):
+    """A time: as it is kept, its kind, and as a whole number that compares within its kind.
 
-
-def _parsed(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError(f"{text!r} is not a time: write it like 2024-01-02T09:30-05:00") from error
-
-
-def _delta(at: int) -> timedelta:
-    return timedelta(microseconds=at // 1000)
-
-
-def _span(offset: timedelta | None) -> int:
-    return 0 if offset is None else (offset.days * 86_400 + offset.seconds) * SECOND
-
-
-def _nanoseconds(values: np.ndarray) -> np.ndarray:
-    missing = np.flatnonzero(np.isnat(values))
-    if len(missing):
-        raise ValueError(
-            f"a time is missing (NaT), the first in row {missing[0]}: leave its row out"
-        )
-    return _converted(values).astype(np.int64)
-
-
-def _value(at: Any) -> int:
-    """Nanoseconds of a pandas Timestamp."""
-    try:
-        return at.value
-    except OverflowError as error:
-        raise ValueError(f"{at} {_HELD}") from error
-
-
-def _converted(values: Any) -> Any:
-    """A datetime64, or an array of them, in nanoseconds: old NumPy wraps what they cannot hold."""
-    try:
-        found = values.astype(_NS)
-        if (found.astype(values.dtype) == values).all():
-            return found
-    except OverflowError:
-        pass
-    raise ValueError(f"{values} {_HELD}")
-
-
-def instant(at: Any) -> tuple[str, int]:
-    """The kind of a time, and the time as a whole number that compares within its kind.
-
-    Nanoseconds, or the number itself where times are plain numbers.
-
-    Raises:
-        ValueError: it is no time.
+    `kept` is a number where it came as one, else ISO text with the offset from UTC that it came with,
+    if any, so that its date is that of the market's own zone. `number` counts microseconds then, or
+    is the number itself.
     """
-    if isinstance(at, (int, np.integer)) and not isinstance(at, bool):
-        if not -(2**63) <= at < 2**63:
-            raise ValueError("a time that is a number must fit into 64 bits")
-        return "a number", int(at)
-    nanoseconds, aware = read(at)
-    return f"a time {'with' if aware else 'without'} a time zone", nanoseconds
+
+    kept: int | str
+    kind: Kind
+    number: int
+
+    @classmethod
+    def of(cls, at: Any) -> "Moment":
+        """Read a datetime, a date, a pandas Timestamp, a datetime64, ISO text or a whole number.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        if isinstance(at, (int, np.integer)):
+            return cls(_number(at), Kind.NUMBER, _number(at))
+        time = read(at)
+        text = wall_time(time.shown)
+        if time.aware:
+            text = text.replace(tzinfo=timezone(_delta(time.shown - time.at)))
+        return cls(text.isoformat(), _kind(time), time.at // 1000)
 
 
 def check_later(at: Any, before: Any, unchanged: str) -> None:
-    """Raise unless `at` is later than the tick before, if there was one.
+    """Raise unless `at` is a time, and later than the tick before where there was one.
 
-    `unchanged` says what the error left as it was.
+    Nanoseconds count. `unchanged` says what the error left as it was.
     """
-    kind, now = instant(at)
+    kind, now = _comparable(at)
     if before is None:
         return
-    kept, last = instant(before)
+    kept, last = _comparable(before)
     if kind != kept:
         raise ValueError(
             f"the tick at {at} is {kind}, the one before, at {before}, was {kept}: use one kind; "
@@ -234,29 +218,65 @@ def check_dt(dt: float) -> None:
         raise ValueError(f"dt is the number of bars since the last row, 0 or more, not {dt}")
 
 
-class Moment(NamedTuple):
-    """A time: as it is kept, its kind, and as a whole number that compares within its kind.
+def _comparable(at: Any) -> tuple[Kind, int]:
+    if isinstance(at, (int, np.integer)):
+        return Kind.NUMBER, _number(at)
+    time = read(at)
+    return _kind(time), time.at
 
-    `kept` is a number where it came as one, else ISO text, with the offset from UTC that it came with,
-    if any: dates are those of the market's own zone. `number` counts microseconds then.
+
+def _kind(time: Instant) -> Kind:
+    return Kind.AWARE if time.aware else Kind.NAIVE
+
+
+def _number(at: Any) -> int:
+    if isinstance(at, bool):
+        raise ValueError(f"{at!r} is not a time")
+    if not -(2**63) <= at < 2**63:
+        raise ValueError("a time that is a number must fit into 64 bits")
+    return int(at)
+
+
+def _since_1970(time: Any) -> int:
+    """Nanoseconds of a datetime."""
+    if hasattr(time, "asm8"):  # a pandas Timestamp, whose nanoseconds a subtraction would drop
+        try:
+            return time.value
+        except OverflowError as error:
+            raise ValueError(f"{time} {_HELD}") from error
+    since = time - (_EPOCH if time.tzinfo is None else _EPOCH_UTC)
+    found = (since.days * 86_400 + since.seconds) * SECOND + since.microseconds * 1000
+    if abs(found) > _LAST:
+        raise ValueError(f"{time} {_HELD}")
+    return found
+
+
+def _delta(at: int) -> timedelta:
+    return timedelta(microseconds=at // 1000)
+
+
+def _offset(from_utc: timedelta | None) -> int:
+    return 0 if from_utc is None else (from_utc.days * 86_400 + from_utc.seconds) * SECOND
+
+
+def _nanoseconds(values: Any) -> Nanoseconds:
+    missing = np.flatnonzero(np.isnat(values))
+    if len(missing):
+        raise ValueError(
+            f"a time is missing (NaT), the first in row {missing[0]}: leave its row out"
+        )
+    return _converted(values).astype(np.int64)
+
+
+def _converted(values: Any) -> Any:
+    """A datetime64, or an array of them, in nanoseconds.
+
+    Old NumPy wraps around what they cannot hold, so convert back and compare.
     """
-
-    kept: int | str
-    kind: str
-    number: int
-
-    @classmethod
-    def of(cls, at: Any) -> "Moment":
-        """Read a datetime, a date, a pandas Timestamp, a datetime64, ISO text or a whole number.
-
-        Raises:
-            ValueError: it is none of these.
-        """
-        kind, number = instant(at)
-        if kind == "a number":
-            return cls(number, kind, number)
-        shown = read_shown(at)
-        text = wall_time(shown)
-        if kind == "a time with a time zone":
-            text = text.replace(tzinfo=timezone(timedelta(microseconds=(shown - number) // 1000)))
-        return cls(text.isoformat(), kind, number // 1000)
+    try:
+        found = values.astype(_NS)
+        if (found.astype(values.dtype) == values).all():
+            return found
+    except OverflowError:
+        pass
+    raise ValueError(f"{values} {_HELD}")

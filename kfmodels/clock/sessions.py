@@ -1,4 +1,4 @@
-"""When a market is open: its sessions, and the closed periods between them. NumPy only."""
+"""When a market is open: its sessions, and the closed periods between them."""
 
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -9,8 +9,10 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kfmodels.clock.instants import (
+    Nanoseconds,
     calendar_days,
     read,
     read_rows,
@@ -84,10 +86,10 @@ class Sessions:
         """
         where = zone_of(zone)
         start, end = (
-            at if aware else rows_to_utc(at, where)
-            for at, aware in (read_rows(opens), read_rows(closes))
+            times.at if times.aware else rows_to_utc(times.at, where)
+            for times in (read_rows(opens), read_rows(closes))
         )
-        return _built(start, end, np.zeros(len(start), bool), zone=zone, name=name)
+        return _build(start, end, np.zeros(len(start), bool), zone=zone, name=name)
 
     @classmethod
     def exchange(cls, name: str, start: Any, end: Any) -> "Sessions":
@@ -105,7 +107,8 @@ class Sessions:
             raise ValueError(
                 f"no sessions of {name} from {start or 'its start'} to {end or 'its end'}: {error}"
             ) from error
-        opens, closes = calendar.opens_nanos, calendar.closes_nanos
+        opens: Nanoseconds = calendar.opens_nanos
+        closes: Nanoseconds = calendar.closes_nanos
         resumed = np.zeros(len(opens), bool)
         if calendar.has_break:
             lunch = calendar.schedule["break_start"].notna().to_numpy()
@@ -114,7 +117,7 @@ class Sessions:
             closes = np.concatenate([closes, calendar.closes_nanos[lunch]])
             resumed = np.append(resumed, np.ones(lunch.sum(), bool))
         order = np.argsort(opens)
-        return _built(opens[order], closes[order], resumed[order], zone=str(calendar.tz), name=name)
+        return _build(opens[order], closes[order], resumed[order], zone=str(calendar.tz), name=name)
 
     @classmethod
     def hours(
@@ -138,9 +141,9 @@ class Sessions:
         traded = [day for day in dates if day.weekday() in weekdays and day not in shut]
         over = timedelta(days=1 if last <= first else 0)  # the close is on the next day
         where = zone_of(zone)
-        starts = [read(datetime.combine(day, first, where))[0] for day in traded]
-        ends = [read(datetime.combine(day + over, last, where))[0] for day in traded]
-        return _built(
+        starts = [read(datetime.combine(day, first, where)).at for day in traded]
+        ends = [read(datetime.combine(day + over, last, where)).at for day in traded]
+        return _build(
             np.array(starts, np.int64),
             np.array(ends, np.int64),
             np.zeros(len(traded), bool),
@@ -163,7 +166,7 @@ class Sessions:
         i = bisect_left(self.closes, at)
         return i, self._before[i] + max(0, at - self.opens[i])
 
-    def places(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def places(self, at: Nanoseconds) -> tuple[Nanoseconds, Nanoseconds]:
         """The same for sorted instants (T,): closed periods by kind (T, G), open nanoseconds (T,)."""
         for edge in at[[0, -1]].tolist():
             self.place(edge)
@@ -201,8 +204,8 @@ class Sessions:
         return cls(tuple(edges[::2]), tuple(edges[1::2]), kinds, given["zone"], given["name"])
 
 
-def _built(
-    opens: np.ndarray, closes: np.ndarray, resumed: np.ndarray, *, zone: str, name: str
+def _build(
+    opens: Nanoseconds, closes: Nanoseconds, resumed: NDArray[np.bool_], *, zone: str, name: str
 ) -> Sessions:
     """Sessions from UTC nanoseconds; `resumed` where an open ends a break within a day."""
     if len(opens) != len(closes) or len(opens) == 0:
@@ -236,4 +239,4 @@ def _time_of_day(given: str | time) -> time:
 
 
 def _date(given: Any) -> date:
-    return wall_time(read(given)[0]).date()
+    return wall_time(read(given).at).date()

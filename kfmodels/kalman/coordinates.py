@@ -1,6 +1,6 @@
-"""The linear map between the user's units and the centred, scaled ones of the recursion. NumPy only.
+"""The linear map between the user's units and the centred, scaled ones of the recursion.
 
-In the recursion a regressor is `(x - pivot) / scale` and the target is `y - offset`; its
+In the recursion a regressor is `(x - pivot) / scale` and the target `(y - offset) / unit`; its
 coefficients are the moves of y per typical move of x, and the level of y at the pivot. Independent
 random walks at the pivot fit better than independent ones at x = 0, and stay accurate in float32.
 """
@@ -9,20 +9,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kfmodels.kalman.transforms import LEVEL, LOG, Transform
+
 Array = Any
 
 
 class Coordinates(NamedTuple):
-    """`pivot` and `scale` per hedge, `offset` of the target, and whether there is an intercept."""
+    """`pivot` and `scale` per hedge `(..., hedge)`, `offset` and `unit` of the target `(...)`.
+
+    `intercept` says whether there is one; `unit` is 1 until prices are quoted otherwise.
+    """
 
     pivot: np.ndarray
     scale: np.ndarray
-    offset: float
+    offset: Array
     intercept: bool
+    unit: Array = 1.0
 
     @property
     def coefficients(self) -> int:
-        return len(self.pivot) + self.intercept
+        return self.pivot.shape[-1] + self.intercept
 
     @property
     def scales(self) -> np.ndarray:
@@ -37,35 +43,40 @@ class Coordinates(NamedTuple):
         return np.concatenate([inner, np.ones((*inner.shape[:-1], 1))], axis=-1)
 
     def matrix(self) -> np.ndarray:
-        """A in `theta = A inner + shift`."""
-        matrix = np.diag(1 / self.scales)
+        """A in `theta = A inner + shift`, `(..., n, n)`."""
+        matrix = np.zeros((*self.pivot.shape[:-1], self.coefficients, self.coefficients))
+        unit = np.asarray(self.unit)[..., None]
+        hedges = range(self.pivot.shape[-1])
+        matrix[..., hedges, hedges] = unit / self.scale
         if self.intercept:
-            matrix[-1, :-1] = -self.pivot / self.scale
+            matrix[..., -1, :-1] = -unit * self.pivot / self.scale
+            matrix[..., -1, -1] = self.unit
         return matrix
 
     def shift(self) -> np.ndarray:
-        """The part of theta that does not depend on the inner coefficients."""
-        shift = np.zeros(self.coefficients)
+        """The part of theta that does not depend on the inner coefficients, `(..., n)`."""
+        shift = np.zeros((*self.pivot.shape[:-1], self.coefficients))
         if self.intercept:
-            shift[-1] = self.offset
+            shift[..., -1] = self.offset
         return shift
 
-    def requoted(self, transform: str, factors: np.ndarray) -> "Coordinates":
-        """The same where prices are `factors` times as many, target and then hedges.
+    def requote(self, transform: Transform, factors: np.ndarray) -> "Coordinates":
+        """The same where prices are `factors (..., leg)` times as many, target and then hedges.
 
         Raises:
             ValueError: logs without an intercept, which has nowhere to put a factor.
         """
-        if transform == "log":
+        target, hedges = factors[..., 0], factors[..., 1:]
+        if transform == LEVEL:
+            pivot, scale, offset = self.pivot * hedges, self.scale * hedges, self.offset * target
+            return Coordinates(pivot, scale, offset, self.intercept, self.unit * target)
+        if transform == LOG:
             if not self.intercept and (factors != 1).any():
                 raise ValueError(
                     "a model of logs without an intercept holds for one unit of price only: fit again"
                 )
-            pivot, offset = self.pivot + np.log(factors[1:]), self.offset + np.log(factors[0])
-            return self._replace(pivot=pivot, offset=float(offset))
-        if transform == "level":
-            pivot, scale = self.pivot * factors[1:], self.scale * factors[1:]
-            return self._replace(pivot=pivot, scale=scale, offset=self.offset * float(factors[0]))
+            pivot, offset = self.pivot + np.log(hedges), self.offset + np.log(target)
+            return self._replace(pivot=pivot, offset=offset)
         return self
 
     def to_original(self, mean: Array, cov: Array) -> tuple[np.ndarray, np.ndarray]:

@@ -59,12 +59,15 @@ def forecast(state: State, design: Array, y: Array, noise: Array = 1.0) -> Forec
 
     `noise` is the observation variance of this row, relative like all others.
     """
-    leverage = (state.cov * design).sum(1)
-    return Forecast(
-        error=y - (design * state.mean).sum(0),
-        var=(design * leverage).sum(0) + noise,
-        leverage=leverage,
-    )
+    if design.ndim == 1:  # the same for the whole batch: products of matrices cost NumPy a third
+        n, batch = len(design), state.mean.shape[1:]
+        leverage = design.dot(state.cov.reshape(n, -1)).reshape(state.mean.shape)
+        mean = design.dot(state.mean.reshape(n, -1)).reshape(batch)
+        spread = design.dot(leverage.reshape(n, -1)).reshape(batch)
+    else:
+        leverage = (state.cov * design).sum(1)
+        mean, spread = (design * state.mean).sum(0), (design * leverage).sum(0)
+    return Forecast(error=y - mean, var=spread + noise, leverage=leverage)
 
 
 def update(state: State, seen: Forecast, observed: Array = 1.0) -> State:

@@ -49,12 +49,6 @@ class Transform(str):
         """A hedge ratio in shares of the hedge for a share of the target, at their prices."""
         return ratio
 
-    def requote(
-        self, pivot: Array, scale: Array, offset: Array, target: Array, hedges: Array
-    ) -> tuple[Array, Array, Array]:
-        """Inner coordinates when prices are `target` and `hedges` times what they were."""
-        return pivot * hedges, scale * hedges, offset * target
-
 
 class _Money(Transform):
     """Where a ratio is money of the hedge for money of the target."""
@@ -83,11 +77,6 @@ class _Log(_Money):
     def log_slope(self, price: Array, last: Array = None) -> Array:
         return -np.log(price)
 
-    def requote(
-        self, pivot: Array, scale: Array, offset: Array, target: Array, hedges: Array
-    ) -> tuple[Array, Array, Array]:
-        return pivot + np.log(hedges), scale, offset + np.log(target)
-
 
 class _Return(_Money):
     __slots__ = ()
@@ -105,11 +94,6 @@ class _Return(_Money):
 
     def steps(self, values: Array) -> np.ndarray:
         return np.asarray(values)
-
-    def requote(
-        self, pivot: Array, scale: Array, offset: Array, target: Array, hedges: Array
-    ) -> tuple[Array, Array, Array]:
-        return pivot, scale, offset
 
 
 LOG, LEVEL, RETURN = _Log("log"), Transform("level"), _Return("return")

@@ -4,13 +4,15 @@ One file: the columns must add up, so they are computed in one place.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from kfmodels.clock.instants import read_rows
+from kfmodels.kalman.transforms import LEVEL, LOG, RETURN, Transform
 from kfmodels.live.book import HedgeBook, Orders, hedge_shares, split_factors, unread
 from kfmodels.online.ticks import Tick
 
@@ -42,8 +44,8 @@ class Attributed:
     pnl: float
 
 
-class _Stand(NamedTuple):
-    """A complete row: where the fair value stood, and what was held from then on."""
+class _Row(NamedTuple):
+    """A complete row: the coefficients of the fair value, the prices, and what was held afterwards."""
 
     alpha: float
     beta: dict[str, float]
@@ -52,7 +54,7 @@ class _Stand(NamedTuple):
 
 
 class Attribution:
-    r"""Running account of what the shares of a `HedgeBook` earned, split by cause.
+    r"""Running account of what the shares of a `HedgeBook` earned, divided by cause.
 
     From one complete row to the next, n units of the target and $h_j$ of the hedges, held since the row
     before, earn $n \Delta y + \sum_j h_j \Delta x_j$ less the cost of the trades. With the filtered
@@ -63,21 +65,21 @@ class Attribution:
     + \underbrace{(b_t - b_{t-1})^\top \Delta x}_{\text{hedge-ratio error}}
     + \underbrace{\Delta s}_{\text{spread}}$$
 
-    On logs the same holds for $F_t(x) = \exp(a_t + b_t^\top \log x + u_{t-1})$, u the log spread: fair
-    value is carried at the relative spread of the row before, which is what a hedge of $b P_y / P_x$
-    shares holds on to, and `spread` is what the change of u was worth. The hedge-ratio error is again
-    the cross difference of F, and `convexity` what the hedge, linear in x, leaves of
-    $F_{t-1}(x_t) - F_{t-1}(x_{t-1})$. On returns $F_t(x) = P_{t-1} (1 + a_t + b_t^\top r)$ starts from
-    the last price: `drift` is $P_{t-1} a_t$ and `spread` the residual of the row.
+    On logs the same holds for $F_t(x) = \exp(a_t + b_t^\top \log x + u_{t-1})$, u the log spread:
+    $b P_y / P_x$ shares keep the relative spread of the row before, so `spread` is what the change of u
+    was worth. The hedge-ratio error is again the cross difference of F, and `convexity` is what the
+    hedge, linear in x, leaves of $F_{t-1}(x_t) - F_{t-1}(x_{t-1})$. On returns
+    $F_t(x) = P_{t-1} (1 + a_t + b_t^\top r)$ starts from the last price: `drift` is $P_{t-1} a_t$ and
+    `spread` the residual of the row.
 
     `rounding` is the move of the hedges times the shares held beyond those wanted a row before (whole
     lots, the band, a row not acted on). `cost`, negative, is that of the trades at this row.
 
-    The sum of spread, drift and hedge-ratio error is the surprise that was left to the hedger; how it
-    divides is the filter's own reading: one with a fast intercept calls nearly all of it drift.
+    The sum of spread, drift and hedge-ratio error is the move that the hedge did not offset. How it
+    divides depends on the filter: one with a fast intercept calls nearly all of it drift.
 
-    A row with a price missing, or not learnt from, books nothing but its cost; the move is booked whole
-    at the next complete row. The first complete row books its cost only.
+    A row with a price missing, or not learnt from, books its cost only; the whole move is booked at the
+    next complete row. So does the first complete row.
 
     Source: the accounting identity above; that P&L must come from shares held and not from a spread
     under moving ratios: Chan (2013), Algorithmic Trading, chapter 3.
@@ -101,7 +103,7 @@ class Attribution:
         self.target, self.hedges, self.transform = book.target, book.hedges, book.transform
         self.multiplier = dict(book.multiplier)
         self._quotes = book.quotes
-        self._last: _Stand | None = None
+        self._last: _Row | None = None
         self._bars = 0
         self._rows: list[Attributed] = []
 
@@ -135,29 +137,29 @@ class Attribution:
             row = _nothing(at, orders.cost)
             self._bars += 1
         else:
-            now = _Stand(alpha, beta, quotes, orders)
+            now = _Row(alpha, beta, quotes, orders)
             row = _nothing(at, orders.cost) if last is None else self._booked(at, last, now)
             self._last, self._bars = now, 0
         self._rows.append(row)
         return row
 
     def rescale(self, *, target: float = 1.0, hedges: Mapping[str, float] | None = None) -> None:
-        """A split: the next row is booked against the last one in new units.
+        """Take in a split: convert the last row to new units, so that the next can be booked.
 
-        What is booked is money and stays. Takes and raises what `HedgeBook.rescale` does; call both
-        before the first row in new prices.
+        What is booked already is money and stays. Takes and raises what `HedgeBook.rescale` does; call
+        both before the first row in new prices.
         """
         of_target, factors = split_factors(self.target, self.hedges, target, hedges)
         last = self._last
         if last is None:
             return
         alpha, beta = last.alpha, last.beta
-        if self.transform == "level":
+        if self.transform == LEVEL:
             alpha = alpha * of_target
             beta = {name: ratio * of_target / factors[name] for name, ratio in beta.items()}
-        elif self.transform == "log":
-            moved = math.fsum(beta[name] * math.log(factors[name]) for name in self.hedges)
-            alpha = alpha + math.log(of_target) - moved
+        elif self.transform == LOG:
+            moved = {name: math.log(factor) for name, factor in factors.items()}
+            alpha = alpha + math.log(of_target) - _inner(beta, moved)
         by = {self.target: of_target, **factors}
         orders = replace(
             last.orders,
@@ -165,19 +167,20 @@ class Attribution:
             held={name: held / factors[name] for name, held in last.orders.held.items()},
         )
         quotes = {name: price * by[name] for name, price in last.quotes.items()}
-        self._last = _Stand(alpha, beta, quotes, orders)
+        self._last = _Row(alpha, beta, quotes, orders)
 
     def table(self) -> "pd.DataFrame":
-        """All rows, by `at`, with their sums in a last row "total"; the columns of `Attributed`."""
+        """All rows by `at`, with their sums in a last row "total"; the columns of `Attributed`."""
         import pandas as pd
 
         table = self._frame()
         table.index = table.index.astype(object)
         total = table.sum().to_frame("total").T
-        return pd.concat([table, total]).rename_axis(index="at").astype({"bars": int})
+        whole: Any = pd.concat([table, total]).rename_axis(index="at")
+        return whole.astype({"bars": int})
 
     def by_day(self) -> "pd.DataFrame":
-        """Sums by calendar day, that of the time zone of the ticks; the columns of `Attributed`.
+        """Sums by calendar day in the time zone of the ticks; the columns of `Attributed`.
 
         Times as text, such as those of a `LiveFilter`, count on the date that they show.
 
@@ -188,15 +191,14 @@ class Attribution:
 
         table = self._frame()
         if all(isinstance(at, str) for at in table.index):
-            shown = [datetime.fromisoformat(at).replace(tzinfo=None) for at in table.index]
-            table.index = pd.DatetimeIndex(shown, name="at")
+            shown = read_rows(list(table.index)).shown
+            table.index = pd.DatetimeIndex(shown.view("datetime64[ns]"), name="at")
         if not isinstance(table.index, pd.DatetimeIndex):
             raise ValueError(
                 f"the rows of {self.target} are labelled {list(table.index[:3])}, not with dates: "
                 "give the filter at= times to sum by day"
             )
-        days: Any = table.groupby(table.index.normalize())
-        return days.sum()
+        return table.groupby(table.index.normalize()).sum()
 
     def variance_shares(self) -> "pd.Series":
         r"""Share of every column in the variance of `pnl`: Cov(column, pnl) / Var(pnl), sums to one.
@@ -215,12 +217,12 @@ class Attribution:
         return pd.Series(shares, pd.Index(COLUMNS, name="column"), name="share")
 
     def variance_removed(self) -> float:
-        """1 - Var(pnl) / Var(unhedged), over the rows booked; raises what `variance_shares` does."""
+        """1 - Var(pnl) / Var(unhedged) of the rows booked; raises what `variance_shares` raises."""
         pnl, unhedged, _ = self._varied()
         return float(1 - pnl.var() / unhedged.var())
 
     def reading(self) -> str:
-        """The account in one line: what the hedge removed, what the rest came from, what it cost."""
+        """The account in one line: variance removed, causes of the rest, money earned and its cost."""
         try:
             shares, removed = self.variance_shares(), self.variance_removed()
         except ValueError as error:
@@ -235,11 +237,11 @@ class Attribution:
             f"what is left: {parts}. Earned {pnl:,.2f} after costs of {costs:,.2f}."
         )
 
-    def _booked(self, at: Any, last: _Stand, now: _Stand) -> Attributed:
-        """A complete row against the one before."""
+    def _booked(self, at: Any, last: _Row, now: _Row) -> Attributed:
+        """The move from one complete row to the next."""
         size = last.orders.position * self.multiplier[self.target]
         y0, y1 = last.quotes[self.target], now.quotes[self.target]
-        # what one unit of the target's own hedge takes out, whatever was held
+        # the hedge of one unit of the target, whatever was held
         wanted = hedge_shares(
             last.beta, last.quotes, target=self.target, transform=self.transform, position=1.0
         )
@@ -266,14 +268,14 @@ class Attribution:
             pnl=size * (y1 - y0) + held - now.orders.cost,
         )
 
-    def _frame(self) -> "pd.DataFrame":
+    def _frame(self) -> Any:
         import pandas as pd
 
         names = [field.name for field in fields(Attributed)]
         rows = [[getattr(row, name) for name in names] for row in self._rows]
         return pd.DataFrame(rows, columns=names).set_index("at")
 
-    def _varied(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _varied(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Of the rows booked: `pnl (row,)`, `unhedged (row,)` and the columns `(column, row)`."""
         names = ("pnl", "unhedged", *COLUMNS)
         rows = [[getattr(row, name) for name in names] for row in self._rows if row.bars]
@@ -286,34 +288,42 @@ class Attribution:
         return pnl, unhedged, np.array(parts)
 
 
-def _fair(transform: str, price: float, last: _Stand, now: _Stand) -> tuple[float, ...]:
+def _fair(
+    transform: Transform, price: float, last: _Row, now: _Row
+) -> tuple[float, float, float, float]:
     """Moves of the fair value per unit of the target, which cost `price` a row before.
 
-    By the hedges alone, how much of that is not linear, by the coefficients alone, by both together.
+    By the hedges alone, the part of that which is not linear, by the coefficients alone, by both.
     """
-    names = list(last.beta)
-    old, new = last.beta, now.beta
-    if transform == "level":
-        x = last.quotes
-        step = {name: now.quotes[name] - x[name] for name in names}
-        drift = [now.alpha - last.alpha, *((new[name] - old[name]) * x[name] for name in names)]
-    elif transform == "return":
-        # in currency: the fair value of every row starts from the last price
-        step = {name: price * (now.quotes[name] / last.quotes[name] - 1) for name in names}
-        drift = [price * now.alpha]
-    else:
-        x = {name: math.log(last.quotes[name]) for name in names}
-        step = {name: math.log(now.quotes[name] / last.quotes[name]) for name in names}
-        drift = [now.alpha - last.alpha, *((new[name] - old[name]) * x[name] for name in names)]
-    carried = math.fsum(old[name] * step[name] for name in names)
-    crossed = math.fsum((new[name] - old[name]) * step[name] for name in names)
-    if transform != "log":
-        return carried, 0.0, math.fsum(drift), crossed
-    # each factor less one, so that small moves keep their digits
-    one, other, both = math.expm1(carried), math.expm1(math.fsum(drift)), math.expm1(crossed)
+    place, step = _VALUES[transform]
+    x = {name: place(last.quotes[name]) for name in last.beta}
+    moved = {name: step(now.quotes[name], last.quotes[name]) for name in last.beta}
+    turned = {name: now.beta[name] - last.beta[name] for name in last.beta}
+    # on returns the fair value of every row starts from the last price, whatever the last intercept
+    alpha = now.alpha - (0.0 if transform == RETURN else last.alpha)
+    carried, crossed = _inner(last.beta, moved), _inner(turned, moved)
+    drift = math.fsum([alpha, *(turned[name] * x[name] for name in x)])
+    if transform != LOG:
+        unit = price if transform == RETURN else 1.0
+        return unit * carried, 0.0, unit * drift, unit * crossed
+    # each factor of the fair value less one, so that small moves keep their digits
+    one, other, both = math.expm1(carried), math.expm1(drift), math.expm1(crossed)
     crossed = (1 + one) * (1 + other) * both + one * other
-    linear = (old[name] * (now.quotes[name] / last.quotes[name] - 1) for name in names)
-    return price * one, price * (one - math.fsum(linear)), price * other, price * crossed
+    returns = {name: now.quotes[name] / last.quotes[name] - 1 for name in x}
+    bent = one - _inner(last.beta, returns)
+    return price * one, price * bent, price * other, price * crossed
+
+
+_VALUES: dict[str, tuple[Callable[[float], float], Callable[[float, float], float]]] = {
+    LEVEL: (lambda price: price, lambda price, last: price - last),
+    LOG: (math.log, lambda price, last: math.log(price / last)),
+    RETURN: (lambda price: 0.0, lambda price, last: price / last - 1),
+}
+"""What the ratios multiply in the fair value of a row, and its change to the next row."""
+
+
+def _inner(beta: Mapping[str, float], values: Mapping[str, float]) -> float:
+    return math.fsum(ratio * values[name] for name, ratio in beta.items())
 
 
 def _nothing(at: Any, cost: float) -> Attributed:

@@ -1,31 +1,27 @@
-"""Which times of messages a live filter takes: of one kind, none from a far future, none too old.
-
-The standard library only, as all that trades.
-"""
+"""Which times a live filter takes: of one kind, none from a far future, none too old."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
-from kfmodels.clock.instants import Moment
-from kfmodels.live.quotes import span
+from kfmodels.clock.instants import Kind, Moment
 
 MONTH = timedelta(days=31)
 """How far ahead a date may be unless it is said."""
 
 _MICROSECOND = timedelta(microseconds=1)
+_DAY = 86_400
 _ADVICE = {
-    "a number": ("whole numbers", "holds dates"),
-    "a time with a time zone": (
+    Kind.NUMBER: ("whole numbers", "holds dates"),
+    Kind.AWARE: (
         "times with their offset from UTC, like 2024-01-02T09:30:00-05:00",
         "has no time zone",
     ),
-    "a time without a time zone": ("dates or times without an offset", "has a time zone"),
+    Kind.NAIVE: ("dates or times without an offset", "has a time zone"),
 }
 
 
-def check_kind(what: str, at: Any, now: Moment, last: Moment | None, own: bool) -> None:
-    """Raise unless a time is of the kind of the last one, that of a tick of its `own` or of the fit."""
+def check_kind(what: str, at: object, now: Moment, last: Moment | None, own: bool) -> None:
+    """Raise unless a time is of the kind of the last one: of a tick if `own`, else of the fit."""
     if last is not None and last.kind != now.kind:
         before = "the ticks before were" if own else "the last row of the fit was"
         times, index = _ADVICE[last.kind]
@@ -35,98 +31,113 @@ def check_kind(what: str, at: Any, now: Moment, last: Moment | None, own: bool) 
         )
 
 
-@dataclass
-class Ahead:
-    """How far ahead of the last one a time may be, lest one wrong stamp puts all others out of order.
+def span(number: int, kind: str) -> str:
+    """A span of time as hh:mm:ss, with days and fractions where there are some."""
+    if kind == Kind.NUMBER:
+        return str(number)
+    seconds, micros = divmod(number, 1_000_000)
+    days, seconds = divmod(seconds, _DAY)
+    text = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    if micros and not days and seconds < 60:
+        text += f".{micros:06d}".rstrip("0")
+    return f"{days}d {text}" if days else text
 
-    After a real silence that is longer the first message is refused and the next is taken, if it is
-    later than the first by no more than the limit and none of the old times came between. What was
-    refused is remembered in memory only: a journal holds what was taken.
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How much time may pass, in units of the times.
 
     Args:
-        limit: in units of the times; None is no limit.
-        timed: whether it is in microseconds; it has no say over times that are numbers then.
+        units: microseconds where the times are dates; None is no limit.
+        timed: whether it was given as a timedelta, for dates, or as a number, for numbers; None where
+            it fits both.
     """
 
-    limit: int | None = MONTH // _MICROSECOND
-    timed: bool = True
+    units: int | None
+    timed: bool | None
+
+    @classmethod
+    def of(cls, word: str, given: timedelta | int | None, *, least: int = 0) -> "Limit":
+        """The limit of a setting called `word`; None only where it must be above 0.
+
+        Raises:
+            ValueError: it is neither a timedelta nor a whole number of at least so many units.
+        """
+        if given is None and least:
+            return cls(None, None)
+        timed = isinstance(given, timedelta)
+        units = round(given / _MICROSECOND) if timed else given
+        if not isinstance(units, int) or isinstance(units, bool) or units < least:
+            asked = " above 0, or None" if least else ", 0 or more"
+            raise ValueError(f"{word} is a timedelta or a whole number{asked}, not {given!r}")
+        return cls(units, timed if units else None)
+
+    @property
+    def given(self) -> timedelta | int | None:
+        """The limit as `of` takes it."""
+        return self.units if self.units is None or not self.timed else _MICROSECOND * self.units
+
+    def fits(self, kind: Kind) -> bool:
+        """Whether its unit is that of such times."""
+        return self.timed is None or self.timed == (kind != Kind.NUMBER)
+
+    def check(self, word: str, kind: Kind) -> None:
+        """Raise unless the unit of the setting called `word` is that of such times."""
+        if self.fits(kind):
+            return
+        is_, asked = f"the timedelta {self.given}", "a whole number in their unit"
+        if not self.timed:
+            is_, asked = f"the number {self.given}", "a timedelta"
+        times = "numbers" if self.timed else "dates"
+        raise ValueError(f"{word} is {is_}, but the times are {times}: give {asked}")
+
+    def to_json(self) -> dict[str, int | bool | None]:
+        """A plain dict of what `Limit` takes."""
+        return {"units": self.units, "timed": self.timed}
+
+
+@dataclass
+class Ahead:
+    """How far ahead of the last one a time may be, as one wrong time puts all later ones out of order.
+
+    After a silence that was longer the first message is refused. The next is taken if it is later than
+    the first by no more than the limit, with no message of the old times between them. What was refused
+    is remembered in memory only: a journal holds what was taken.
+    """
+
+    limit: Limit
     _refused: Moment | None = field(default=None, init=False, compare=False)
 
     @classmethod
-    def of(cls, given: Any) -> "Ahead":
-        """Of a timedelta or a whole number.
+    def of(cls, given: timedelta | int | None) -> "Ahead":
+        """Of a timedelta, a whole number, or None for no limit; raises what `Limit.of` raises."""
+        return cls(Limit.of("max_ahead", given, least=1))
 
-        Raises:
-            ValueError: it is neither, nor None, or not above 0.
+    def check_units(self, kind: Kind) -> None:
+        """Raise if the limit is a number and such times are none.
+
+        The other way round it has no effect: the default is a month, of dates.
         """
-        timed = isinstance(given, timedelta)
-        units = round(given / _MICROSECOND) if timed else given
-        whole = isinstance(units, int) and not isinstance(units, bool)
-        if units is not None and not (whole and units > 0):
-            raise ValueError(
-                f"max_ahead is a timedelta or a whole number above 0, or None, not {given!r}"
-            )
-        return cls(units, timed)
-
-    @property
-    def given(self) -> Any:
-        """The limit as `of` takes it."""
-        return self.limit if self.limit is None or not self.timed else _MICROSECOND * self.limit
-
-    def to_json(self) -> dict[str, Any]:
-        """The limit, as a plain dict."""
-        return {"limit": self.limit, "timed": self.timed}
-
-    def check_units(self, kind: str) -> None:
-        """Raise if the limit is a number and times of this kind are none."""
-        if self.limit is not None and not self.timed and kind != "a number":
-            raise ValueError(
-                f"max_ahead is the number {self.limit}, but the times are dates: give a timedelta"
-            )
+        if not self.limit.timed:
+            self.limit.check("max_ahead", kind)
 
     def check(self, now: Moment, last: Moment | None) -> None:
         """Raise if a time is too far ahead of the last one taken, if there was one."""
-        if last is None or self.limit is None or self.timed == (now.kind == "a number"):
+        most = self.limit.units
+        if last is None or most is None or not self.limit.fits(now.kind):
             return
-        if now.number - last.number <= self.limit:
+        if now.number - last.number <= most:
             return
         first = self._refused
-        if first is not None and 0 < now.number - first.number <= self.limit:
+        if first is not None and 0 < now.number - first.number <= most:
             return
         self._refused = now
         raise ValueError(
             f"{now.kept} is {span(now.number - last.number, now.kind)} ahead of the last time, "
-            f"max_ahead is {span(self.limit, now.kind)}: if so long a silence was real the next "
-            "message is taken, if rows are always that far apart, give a longer max_ahead"
+            f"max_ahead is {span(most, now.kind)}: if so long a silence was real the next message is "
+            "taken, if rows are always that far apart, give a longer max_ahead"
         )
 
     def taken(self) -> None:
-        """A message was taken: what was refused before it stays alone."""
+        """A message was taken: a later one must not be confirmed by what was refused before."""
         self._refused = None
-
-
-def staleness(given: Any) -> tuple[int, bool | None]:
-    """How old a price may be in units of the times, and whether those are microseconds; None of 0.
-
-    Raises:
-        ValueError: it is neither a timedelta nor a whole number, or negative.
-    """
-    timed = isinstance(given, timedelta)
-    units = round(given / _MICROSECOND) if timed else given
-    if not (isinstance(units, int) and units >= 0):
-        raise ValueError(
-            f"max_staleness is a timedelta or a whole number, 0 or more, not {given!r}"
-        )
-    return units, timed if units else None
-
-
-def check_units(stale: int, timed: bool | None, kind: str) -> None:
-    """Raise if a staleness in one unit is to judge times of another `kind`."""
-    numbers = kind == "a number"
-    if timed is None or timed != numbers:
-        return
-    age = f"the timedelta {_MICROSECOND * stale}" if timed else f"the number {stale}"
-    asked = "a whole number in their unit" if numbers else "a timedelta"
-    raise ValueError(
-        f"max_staleness is {age}, but the times are {'numbers' if numbers else 'dates'}: give {asked}"
-    )

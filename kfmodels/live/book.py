@@ -1,16 +1,17 @@
-"""From a live hedge ratio to the shares held: whole lots, a no-trade band, costs. NumPy only.
+"""From a live hedge ratio to the shares held: whole lots, a no-trade band, costs.
 
-One file: one class; what is wanted, what is traded and what it costs are one decision.
+One file: what is wanted, what is traded and what it costs are one decision.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.costs import Band, Cost, Saving
-from kfmodels.online.ticks import ACCEPTED, Tick
+from kfmodels.online.splits import check_factors
+from kfmodels.online.ticks import Tick
 
 FORMAT = "kfmodels hedge book"
 VERSION = 1
@@ -29,8 +30,8 @@ def hedge_shares(
     $$h_j = -\beta_j \, n \quad \text{(level)}, \qquad
     h_j = -\beta_j \, n \, P_y / P_j \quad \text{(log, return)}$$
 
-    On levels a ratio counts shares, and they stay; on logs and returns it counts money: shares move
-    with the prices. `position` is n, shares of the target, negative when short; so is the answer.
+    On levels a ratio counts shares. On logs and returns it counts money, so the shares change with the
+    prices. `position` is n, shares of the target, negative when short; so are the shares returned.
 
     Raises:
         ValueError: a `transform` that is none of "log", "level" and "return".
@@ -45,20 +46,31 @@ def hedge_shares(
         >>> hedge_shares({"PEP": 0.3}, prices, target="KO", transform="level", position=1000)
         {'PEP': -300.0}
     """
-    _check_transform(transform)
-    if transform == "level":
-        return {name: -ratio * position for name, ratio in beta.items()}
-    money = position * prices[target]
-    return {name: -ratio * money / prices[name] for name, ratio in beta.items()}
+    shares = transform_of(transform).shares
+    of_target = prices[target]
+    return {
+        name: -position * shares(ratio, of_target, prices[name]) for name, ratio in beta.items()
+    }
+
+
+def order_sentence(target: str, hedge: str, shares: float, *, position: float = 100.0) -> str:
+    """What to trade in a hedge against a position in the target, negative shares sold.
+
+    Example:
+        >>> order_sentence("KO", "SPX", -60.3)
+        'against 100 KO sell 60.30 SPX'
+    """
+    side = "sell" if shares < 0 else "buy"
+    return f"against {position:g} {target} {side} {abs(shares):.2f} {hedge}"
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
     """What a book did at one bar; by hedge, in shares (contracts where there is a multiplier).
 
-    `wanted` is a real number (NaN where nothing was done), `held` what stands after the trade of
-    `traded` (positive is bought) from `before`. `rounding` is held minus wanted, `rounding_value` the
-    same in currency. `cost` and `turnover` are those of this bar in currency, all hedges together.
+    `wanted` is a real number (NaN where nothing was done). The trade of `traded` shares (positive is
+    bought) takes the book from `before` to `held`. `rounding` is held minus wanted, `rounding_value`
+    the same in currency. `cost` and `turnover` are those of this bar in currency, all hedges together.
     `position` is that of the target. `why` says for every hedge why it was traded, or not.
     """
 
@@ -76,14 +88,14 @@ class Orders:
 
 
 class _Moves(NamedTuple):
-    """Mean squared move per bar of one hedge, up to its last price."""
+    """Mean squared move per bar of one hedge, up to its last price, `gone` bars ago."""
 
     price: float | None = None
     gone: int = 0
     seen: int = 0
     variance: float = 0.0
 
-    def after(self, price: float, memory: float) -> "_Moves":
+    def add(self, price: float, memory: float) -> "_Moves":
         if math.isnan(price):
             return self._replace(gone=self.gone + 1)
         if self.price is None:
@@ -93,7 +105,7 @@ class _Moves(NamedTuple):
         variance = self.variance + more / min(self.seen + 1, max(memory, 1.0))
         return _Moves(price, 0, self.seen + 1, variance)
 
-    def rescaled(self, factor: float) -> "_Moves":
+    def rescale(self, factor: float) -> "_Moves":
         price = None if self.price is None else self.price * factor
         return self._replace(price=price, variance=self.variance * factor**2)
 
@@ -101,9 +113,9 @@ class _Moves(NamedTuple):
 class HedgeBook:
     """The shares of every hedge against a position in the target, bar by bar.
 
-    At each bar it compares the shares held with those wanted (`hedge_shares`) and trades to the nearest
-    whole lot, or waits inside the band. `position` may be set at any time; at 0 all hedges are closed.
-    `turnover`, `turnover_shares` (by hedge) and `costs` count from the start.
+    At each bar it compares the shares held with those wanted (`hedge_shares`): inside the band it
+    waits, outside it trades to the nearest whole lot. `position` may be set at any time; 0 closes all
+    hedges. `turnover`, `turnover_shares` (by hedge) and `costs` count from the start.
 
     Args:
         target, hedges, transform: as of the filter that makes the ticks.
@@ -144,8 +156,7 @@ class HedgeBook:
         multiplier: Mapping[str, float] | None = None,
         held: Mapping[str, float] | None = None,
     ) -> None:
-        _check_transform(transform)
-        self.target, self.hedges, self.transform = target, tuple(hedges), transform
+        self.target, self.hedges, self.transform = target, tuple(hedges), transform_of(transform)
         legs = (target, *self.hedges)
         if len(legs) < 2 or len(set(legs)) < len(legs):
             raise ValueError(f"HedgeBook of {target}: name other tickers, each once, not {hedges}")
@@ -156,13 +167,13 @@ class HedgeBook:
         self.turnover = dict.fromkeys(self.hedges, 0.0)
         self.turnover_shares = dict.fromkeys(self.hedges, 0.0)
         self.costs = 0.0
-        self.moves = dict.fromkeys(self.hedges, _Moves())
+        self.moves: dict[str, _Moves] = dict.fromkeys(self.hedges, _Moves())
 
     def act(self, tick: Tick, prices: Mapping[str, float]) -> Orders:
-        """Compare the shares held with those wanted now, and trade where the band says so.
+        """Compare the shares held with those wanted now, and trade those outside their band.
 
-        Once a bar; trades fill at `prices`, by ticker. Nothing is done, and the orders say why, where a
-        price is missing (NaN), the tick was not learnt from, or a ratio is not a number.
+        Call it once a bar; trades fill at `prices`, by ticker. Where a price is missing (NaN), the tick
+        was not learnt from or a ratio is not a number, nothing is done and the orders say why.
 
         Raises:
             ValueError: a leg without an entry in `prices` or in the tick, a price that the transform
@@ -176,13 +187,14 @@ class HedgeBook:
         memory = self.band.saving.memory if self.band.saving else 1.0
         skipped = unread(tick, quotes)
         last = dict.fromkeys(quotes, math.nan) if skipped else quotes
-        moves = {name: was.after(last[name], memory) for name, was in self.moves.items()}
+        moves = {name: was.add(last[name], memory) for name, was in self.moves.items()}
         if unknown := skipped or _not_numbers(beta, sd):
             wanted, held = dict.fromkeys(self.hedges, math.nan), dict(before)
             why = f"nothing was done at {at}: {unknown}"
         else:
             wanted, doubt = self.wanted(beta, quotes), self.wanted(sd, quotes)
-            held, reasons = {}, []
+            reasons: list[str] = []
+            held = dict(before)
             for name in self.hedges:
                 width = self._width(name, abs(doubt[name]), quotes[name], moves[name].variance)
                 held[name], reason = self._decide(name, wanted[name], *width)
@@ -215,20 +227,20 @@ class HedgeBook:
 
     def wanted(self, beta: Mapping[str, float], prices: Mapping[str, float]) -> dict[str, float]:
         """Real-valued shares (contracts) of every hedge at these ratios and prices."""
-        how = {"target": self.target, "transform": self.transform}
         position = self.position * self.multiplier[self.target]
-        shares = hedge_shares(beta, prices, position=position, **how)
+        shares = hedge_shares(
+            beta, prices, target=self.target, transform=self.transform, position=position
+        )
         return {name: shares[name] / self.multiplier[name] for name in self.hedges}
 
     def quotes(self, prices: Mapping[str, float], at: Any) -> dict[str, float]:
-        """Prices of all legs as floats, NaN where there is none; raises what `act` raises of them."""
-        found = {}
+        """Prices of all legs as floats, NaN where there is none; raises what `act` raises."""
+        found: dict[str, float] = {}
         for name in (self.target, *self.hedges):
             if name not in prices:
                 raise ValueError(f"no price of {name} at {at} (NaN means not observed)")
             price = found[name] = float(prices[name])
-            least = -math.inf if self.transform == "level" else 0.0
-            if not (math.isnan(price) or least < price < math.inf):
+            if not (math.isnan(price) or self.transform.least < price < math.inf):
                 raise ValueError(
                     f"{name} has the price {price:g} at {at}, which a {self.transform} transform "
                     "cannot take; pass NaN if there is none. The book is unchanged"
@@ -236,24 +248,24 @@ class HedgeBook:
         return found
 
     def rescale(self, *, target: float = 1.0, hedges: Mapping[str, float] | None = None) -> None:
-        """A split: as many times more shares are held as each is now worth less.
+        """Take in a split: divide the shares of every leg by its new price over the old one.
 
-        Position, shares held, shares traded so far and the moves seen go over to the new units: the
-        split itself earns nothing. It takes what `OnlineFilter.rescale` takes; call that, this one and
-        that of the `Attribution` before the first row in new prices.
+        Position, shares held, shares traded so far and the moves seen are converted to the new units,
+        so that the split itself earns nothing. Before the first row in new prices call `rescale` of the
+        filter, of this book and of its `Attribution`, with the same arguments.
 
-        Lots stay what they were. Shares that are no whole lot afterwards, 451.5 of 301 after a 3-for-2
-        split, stay as they are until the next trade, which ends at a whole lot: brokers pay for the
-        fraction in cash, at about that price. Shares that did not change while their quote did (pence
-        for pounds) are not split: that is another `multiplier`, and a new book.
+        Lots stay what they were. A fraction of a lot, as in 451.5 shares of 301 after a 3-for-2 split,
+        is held until the next trade, which ends at a whole lot; brokers pay for the fraction in cash,
+        at about that price. A new unit of quotation (pence for pounds) is no split, as the number
+        of shares stays: make a new book with another `multiplier`.
 
         Args:
             target: new price over old of the target; 0.5 after a 2-for-1 split.
             hedges: the same by ticker of the hedges.
 
         Raises:
-            ValueError: a factor that is not positive, or a ticker that is no hedge. The book is then
-                as it was before.
+            ValueError: a factor that is no positive number, or a ticker that is no hedge. The book is
+                then as it was before.
 
         Example:
             >>> names = {"target": "KO", "hedges": ["PEP"], "transform": "log"}
@@ -266,14 +278,27 @@ class HedgeBook:
         self.position /= of_target
         self.held = {name: held / factors[name] for name, held in self.held.items()}
         self.turnover_shares = {n: done / factors[n] for n, done in self.turnover_shares.items()}
-        self.moves = {name: was.rescaled(factors[name]) for name, was in self.moves.items()}
+        self.moves = {name: was.rescale(factors[name]) for name, was in self.moves.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Everything needed to go on, as plain numbers, strings, lists and dicts, exact to the bit."""
-        moves = {name: list(known) for name, known in self.moves.items()}
-        plain = {"hedges": list(self.hedges), "moves": moves, "position": float(self.position)}
-        settings = {"band": asdict(self.band), "cost": asdict(self.cost)}
-        return {"format": FORMAT, "version": VERSION} | deepcopy(vars(self) | plain | settings)
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "target": self.target,
+            "hedges": list(self.hedges),
+            "transform": str(self.transform),
+            "position": float(self.position),
+            "band": asdict(self.band),
+            "cost": asdict(self.cost),
+            "lots": dict(self.lots),
+            "multiplier": dict(self.multiplier),
+            "held": dict(self.held),
+            "turnover": dict(self.turnover),
+            "turnover_shares": dict(self.turnover_shares),
+            "costs": self.costs,
+            "moves": {name: list(known) for name, known in self.moves.items()},
+        }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "HedgeBook":
@@ -282,17 +307,23 @@ class HedgeBook:
         Raises:
             ValueError: not such a dict, or one of a newer version of kfmodels.
         """
-        own = deepcopy(dict(stored))
-        if own.pop("format", None) != FORMAT or own.pop("version", math.inf) > VERSION:
+        if stored.get("format") != FORMAT or stored.get("version", math.inf) > VERSION:
             raise ValueError(
-                "no book stored by this or an older kfmodels; upgrade, or use to_json()"
+                "this is no book that this version of kfmodels can read: write one with "
+                "HedgeBook.to_json(), or upgrade kfmodels"
             )
-        saving = own["band"]["saving"]
-        own["band"] = Band(own["band"]["sds"], saving and Saving(**saving))
-        own |= {"cost": Cost(**own["cost"]), "hedges": tuple(own["hedges"])}
-        own["moves"] = {name: _Moves(*known) for name, known in own["moves"].items()}
-        book = cls.__new__(cls)
-        vars(book).update(own)
+        try:
+            saving = stored["band"]["saving"]
+            band = Band(stored["band"]["sds"], saving and Saving(**saving))
+            named = ("target", "hedges", "transform", "position", "lots", "multiplier", "held")
+            settings = {name: stored[name] for name in named}
+            book = cls(**settings, band=band, cost=Cost(**stored["cost"]))
+            book.turnover = dict(stored["turnover"])
+            book.turnover_shares = dict(stored["turnover_shares"])
+            book.costs = stored["costs"]
+            book.moves = {name: _Moves(*known) for name, known in stored["moves"].items()}
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the stored hedge book is damaged: {error!r}") from error
         return book
 
     def _width(self, name: str, sd: float, price: float, variance: float) -> tuple[float, str]:
@@ -330,24 +361,18 @@ def split_factors(
     target: str, names: tuple[str, ...], of_target: float, given: Mapping[str, float] | None
 ) -> tuple[float, dict[str, float]]:
     """New price over old of the target, and by name of every hedge; raises what `rescale` raises."""
-    given = given or {}
-    if gone := [name for name in given if name not in names]:
-        raise ValueError(f"{', '.join(gone)} is not among the hedges, which are {', '.join(names)}")
-    for name, factor in {target: of_target, **given}.items():
-        if not 0 < factor < math.inf:
-            raise ValueError(
-                f"the factor of {name} is its new price over its old one, above 0, not {factor}"
-            )
-    return float(of_target), {name: float(given.get(name, 1.0)) for name in names}
+    factors = check_factors(given or {}, names)
+    of = check_factors({target: of_target}, (target,))[target]
+    return of, dict.fromkeys(names, 1.0) | factors
 
 
 def unread(tick: Tick, quotes: Mapping[str, float]) -> str:
-    """Why a row of prices does not stand for where target and hedges are, or nothing if it does."""
+    """Why a row says nothing of where target and hedges are; empty if it does."""
     if gone := [name for name, price in quotes.items() if math.isnan(price)]:
         return f"no price of {', '.join(gone)}"
     if not tick.observed:
         return "the tick was not observed"
-    return tick.outcome if tick.gain == 0 and tick.outcome != ACCEPTED else ""
+    return tick.reason if tick.gain == 0 else ""
 
 
 def _not_numbers(beta: dict[str, float], sd: dict[str, float]) -> str:
@@ -356,7 +381,11 @@ def _not_numbers(beta: dict[str, float], sd: dict[str, float]) -> str:
 
 
 def _by_ticker(
-    word: str, given: Any, names: tuple[str, ...], default: float, least: float = 0.0
+    word: str,
+    given: Mapping[str, float] | None,
+    names: tuple[str, ...],
+    default: float,
+    least: float = 0.0,
 ) -> dict[str, float]:
     given = given or {}
     for name, value in given.items():
@@ -366,8 +395,3 @@ def _by_ticker(
                 f"{'' if least else ' above 0'} of each of {', '.join(names)}"
             )
     return {name: float(given.get(name, default)) for name in names}
-
-
-def _check_transform(transform: str) -> None:
-    if transform not in ("log", "level", "return"):
-        raise ValueError(f'transform must be "log", "level" or "return", not {transform!r}')

@@ -5,10 +5,10 @@ NumPy and the standard library only, as all that trades.
 One file: one class; a message passes through all of it before it is answered.
 """
 
-import math
 from collections import deque
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,19 @@ import numpy as np
 
 from kfmodels.clock.clock import Clock, Elapsed
 from kfmodels.clock.instants import Moment, shown
+from kfmodels.files.documents import encode
 from kfmodels.files.log import Journal
-from kfmodels.live.arrivals import MONTH, Ahead, check_kind, check_units, staleness
-from kfmodels.live.engines import Engine, advance, check_same, identity, pairs, quarantined, rescale
-from kfmodels.live.monitor import BoardWatch, Monitor, Watch
-from kfmodels.live.quotes import KEPT, Bars, Quotes, remembered, rescale_rows, sent_before, span
-from kfmodels.live.signals import Signal, fresh, set_off, worst
-from kfmodels.online.board import OnlineBoard
-from kfmodels.online.filter import OnlineFilter
-from kfmodels.online.ticks import ACCEPTED, BoardTick, Tick
+from kfmodels.kalman.transforms import transform_of
+from kfmodels.live.arrivals import MONTH, Ahead, Limit, check_kind, span
+from kfmodels.live.monitor import Monitor, Watch
+from kfmodels.live.quotes import KEPT, Bars, Quotes, rescale_rows, sent_before
+from kfmodels.live.signals import Signal, set_off, worst
+from kfmodels.online.engine import AnyTick, Engine, engine_of
+from kfmodels.online.splits import check_factors
+from kfmodels.online.ticks import Outcome
 
 FORMAT = "kfmodels live filter"
-VERSION = 2
+VERSION = 3
 
 
 class LiveFilter(AbstractContextManager["LiveFilter"]):
@@ -71,13 +72,13 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         >>> data = HedgeData.from_prices(prices, target="AAPL", hedges=["SPX"])
         >>> model = hedge_ratio_model(delta=0.01, obs_scale=0.01)
         >>> live = LiveFilter(fit(data, model, progress=False).online(), max_staleness=timedelta(0, 5))
-        >>> live.tick({"SPX": 3257.8}, at="2020-01-02T09:30:00").outcome
+        >>> live.tick({"SPX": 3257.8}, at="2020-01-02T09:30:00").sentence
         'skipped: no price of AAPL'
-        >>> live.tick({"AAPL": 75.1}, at="2020-01-02T09:30:02").outcome
+        >>> live.tick({"AAPL": 75.1}, at="2020-01-02T09:30:02").sentence
         'accepted: with SPX 00:00:02 old'
-        >>> live.tick({"AAPL": 75.2}, at="2020-01-02T09:33:12").outcome
+        >>> live.tick({"AAPL": 75.2}, at="2020-01-02T09:33:12").sentence
         'skipped: stale SPX 00:03:12'
-        >>> live.tick({"AAPL": -1.0}, at="2020-01-02T09:33:13").outcome
+        >>> live.tick({"AAPL": -1.0}, at="2020-01-02T09:33:13").sentence
         'rejected: AAPL has the price -1'
     """
 
@@ -96,32 +97,31 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         explorers: int | None = None,
         max_ahead: timedelta | int | None = MONTH,
     ) -> None:
-        (stale, timed), ahead = staleness(max_staleness), Ahead.of(max_ahead)
+        stale, ahead = Limit.of("max_staleness", max_staleness), Ahead.of(max_ahead)
         check_amounts(keep, few_draws)
         if engine.at is not None:
-            check_units(stale, timed, Moment.of(engine.at).kind)
+            stale.check("max_staleness", Moment.of(engine.at).kind)
             ahead.check_units(Moment.of(engine.at).kind)
         self.strict, self.journal = strict, None
-        count, watch = len(engine) if isinstance(engine, OnlineBoard) else 0, None
-        if monitor is not None:
-            watch = monitor.board(count) if count else monitor.start()
+        count = len(engine.pairs)
+        watch = None if monitor is None else monitor.board(count)
         self._begin(
             engine,
             {
-                "max_staleness": stale,
-                "timed": timed,
+                "max_staleness": stale.to_json(),
                 "keep": keep,
                 "explorers": explorers,
                 "few_draws": few_draws,
-                "few": [False] * max(count, 1),
+                "few": [False] * count,
                 "quotes": {},
                 "bars": 0,
+                "come": [],
                 "now": None,
                 "seq": 0,
                 "history": [],
                 "rescaled": [],
                 "factors": {},
-                "max_ahead": ahead.to_json(),
+                "max_ahead": ahead.limit.to_json(),
             },
             clock,
             watch,
@@ -131,9 +131,9 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         if journal is not None:
             given = self._settings()
             self.journal = Journal.open(
-                journal, self.to_json(), identity=identity(engine), durable=durable
+                journal, self.to_json(), identity=identify(engine), durable=durable
             )
-            self._restore({"max_ahead": ahead.to_json()} | self.journal.snapshot)
+            self._restore(self.journal.snapshot)
             for seq, message in self.journal.messages():
                 self._apply(message)
                 self.seq = seq
@@ -159,24 +159,25 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             good, wrong, known = self._quotes.sort(prices, now)
         except ValueError as error:
             return self._refused(at, str(error))
-        check_units(self._stale, self._timed, now.kind)
+        self._stale.check("max_staleness", now.kind)
         self._ahead.check_units(now.kind)
         if wrong and (self.strict or not good):
             return self._refused(now.kept, "; ".join(wrong))
         if not good:
             if known:
-                return self._signal(now.kept, f"duplicate: {', '.join(known)} at this time", ())
-            return self._signal(now.kept, "skipped: no price of any leg", ())
+                reason = f"{', '.join(known)} at this time"
+                return self._signal(now.kept, Outcome.DUPLICATE, reason)
+            return self._signal(now.kept, Outcome.SKIPPED, "no price of any leg")
         message = {"at": now.kept, "prices": good}
         self._record(message)
         self._ahead.taken()
         signal = self._apply(message)
         self._settle()
-        if self.strict and signal.outcome.startswith("rejected"):
-            raise ValueError(signal.outcome)
+        if self.strict and signal.outcome is Outcome.REJECTED:
+            raise ValueError(signal.sentence)
         if wrong:
-            outcome = f"{signal.outcome}; rejected: {'; '.join(wrong)}"
-            return self._signal(now.kept, outcome, signal.alarms, signal.tick)
+            reason = "; ".join(filter(None, [signal.reason, f"rejected: {'; '.join(wrong)}"]))
+            return replace(signal, reason=reason)
         return signal
 
     def rescale(self, factors: Mapping[str, float], *, at: Any = None) -> Signal:
@@ -193,21 +194,28 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 another kind than those of the ticks.
             OSError: the journal's disk fails. Nothing was rescaled.
         """
-        factors = rescale(type(self.engine).from_json(self.engine.to_json()), factors)  # or raise
+        factors = check_factors(factors, self.engine.tickers)
+        if not factors:
+            raise ValueError(
+                "no factor is given: name the ticker, with 1 where a move that is held was real"
+            )
+        trial = engine_of(self.engine.to_json())  # or raise, before anything is written
+        trial.requote(factors)
+        encode(trial.to_json(), "the rescaled filter")
         since = None if at is None else Moment.of(at)
         if since:
             check_kind("rescale", at, since, self._now or self._row, self._now is not None)
         if sent_before(factors, since, self._rescaled):
-            return self.standing("duplicate: rescaled already at this time")
+            return self.standing(Outcome.DUPLICATE, "rescaled already at this time")
         message = {"rescale": factors, "at": since and since.kept}
         self._record(message)
         signal = self._apply(message)
         self._settle()
         return signal
 
-    def standing(self, outcome: str) -> Signal:
+    def standing(self, outcome: Outcome, reason: str) -> Signal:
         """What is believed now, under an outcome of one's own; nothing is changed."""
-        return self._signal(self.engine.at, outcome, ())
+        return self._signal(self.engine.at, outcome, reason)
 
     def replace(self, engine: Engine) -> None:
         """Go on with a filter of the same legs whose noise was inferred anew; see `refresh`.
@@ -221,7 +229,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         check_same(engine, self.engine)
         before = self.engine, self._row, self.watch, self._few
         self.engine, self._row = engine, engine.at and Moment.of(engine.at)
-        self.watch, self._few = fresh(self.watch), np.zeros_like(self._few)
+        self.watch = self.watch and self.watch.monitor.board(len(self.watch))
+        self._few = np.zeros_like(self._few)
         try:
             if self.journal is not None:
                 self.journal.compact(self.to_json())
@@ -238,11 +247,9 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         return {
             "format": FORMAT,
             "version": VERSION,
-            "board": isinstance(self.engine, OnlineBoard),
             "engine": self.engine.to_json(),
             "clock": None if self.clock is None else self.clock.to_json(),
-            "max_staleness": self._stale,
-            "timed": self._timed,
+            "max_staleness": self._stale.to_json(),
             "watch": None if self.watch is None else self.watch.to_json(),
             "few_draws": self._few_draws,
             "few": self._few.tolist(),
@@ -255,7 +262,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "seq": self.seq,
             "rescaled": list(self._rescaled),
             "factors": self.factors,
-            "max_ahead": self._ahead.to_json(),
+            "max_ahead": self._ahead.limit.to_json(),
         }
 
     def close(self) -> None:
@@ -268,15 +275,14 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def _begin(self, engine: Engine, held: dict[str, Any], clock: Clock | None, watch: Any) -> None:
         self.engine, self.clock, self.explorers = engine, clock, held.get("explorers")
-        self.watch: Watch | BoardWatch | None = watch
-        timed = isinstance(held["now"], str) or None  # documents of before said nothing of it
-        self._stale, self._timed = held["max_staleness"], held.get("timed", timed)
-        self._bars, self.seq = Bars(held["bars"], held.get("come", ())), held["seq"]
-        self._rescaled = deque(remembered(held["rescaled"]), maxlen=KEPT)
-        self.factors, self._ahead = dict(held["factors"]), Ahead(**held.get("max_ahead", {}))
+        self.watch: Watch | None = watch
+        self._stale, self._ahead = Limit(**held["max_staleness"]), Ahead(Limit(**held["max_ahead"]))
+        self._bars, self.seq = Bars(held["bars"], held["come"]), held["seq"]
+        self._rescaled = deque(held["rescaled"], maxlen=KEPT)
+        self.factors = dict(held["factors"])
         self._few_draws, self._few = held["few_draws"], np.array(held["few"], bool)
-        least = -math.inf if engine.transform == "level" else 0.0
-        self._quotes = Quotes(engine.tickers, pairs(engine), least, held["quotes"])
+        least = transform_of(engine.transform).least
+        self._quotes = Quotes(engine.tickers, engine.pairs, least, held["quotes"])
         self._now = None if held["now"] is None else Moment.of(held["now"])
         self._row = None if engine.at is None else Moment.of(engine.at)
         self._history: deque[dict[str, Any]] = deque(held["history"], maxlen=held["keep"])
@@ -284,13 +290,11 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _restore(self, held: dict[str, Any]) -> None:
         """Stand where a document says."""
         check_document(held, FORMAT, VERSION)
-        kind: Any = OnlineBoard if held["board"] else OnlineFilter
-        watch: Any = BoardWatch if held["board"] else Watch
         self._begin(
-            kind.from_json(held["engine"]),
+            engine_of(held["engine"]),
             held,
             held["clock"] and Clock.from_json(held["clock"]),
-            held["watch"] and watch.from_json(held["watch"]),
+            held["watch"] and Watch.from_json(held["watch"]),
         )
 
     def _time(self, at: Any) -> Moment:
@@ -317,7 +321,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _apply(self, message: dict[str, Any]) -> Signal:
         """What a message does; the same again when it is replayed."""
         if "rescale" in message:
-            rescale(self.engine, message["rescale"])
+            self.engine.requote(message["rescale"])
             if message["at"] is not None:
                 self._rescaled.append(message)
             factors, at = message["rescale"], message["at"]
@@ -325,42 +329,42 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             self._quotes.rescale(factors, before)
             rescale_rows(self._history, factors, before)
             self.factors |= {n: self.factors.get(n, 1.0) * f for n, f in factors.items()}
-            return self._signal(self.engine.at if at is None else at, "rescaled", ())
+            return self._signal(self.engine.at if at is None else at, Outcome.RESCALED)
         now = Moment.of(message["at"])
         if self._row is not None and now.number == self._row.number:
             self._quotes.take(message["prices"], now)
             late = f"{', '.join(message['prices'])} after the row of this time was made"
-            return self._signal(now.kept, f"skipped: {late}, kept for the next", ())
+            return self._signal(now.kept, Outcome.SKIPPED, f"{late}, kept for the next")
         if self._now is None or now.number > self._now.number:
-            self._bars.add(message["prices"], apart=bool(self._stale))
+            self._bars.add(message["prices"], apart=bool(self._stale.units))
             self._now = now
         self._quotes.take(message["prices"], now)
-        row, absent = self._quotes.row(now, self._stale)
-        single = isinstance(self.engine, OnlineFilter)
-        if absent and (single or all(price != price for price in row.values())):
-            return self._signal(now.kept, f"skipped: {', '.join(absent)}", ())
+        row, absent = self._quotes.row(now, self._stale.units or 0)
+        # one pair waits for all its legs; of many each takes the row that it has
+        empty = all(price != price for price in row.values())
+        if absent and (len(self.engine.pairs) == 1 or empty):
+            return self._signal(now.kept, Outcome.SKIPPED, ", ".join(absent))
         passed = self._passed(now)
         try:
-            tick = advance(self.engine, row, now.kept, passed)
+            tick = self.engine.take(row, at=now.kept, dt=passed.bars, gaps=passed.gaps)
         except ValueError as error:
-            return self._signal(now.kept, f"rejected: {error}", ())
+            return self._signal(now.kept, Outcome.REJECTED, str(error))
         self._bars.count, self._row = 0, now
-        self._quotes.doubts.add(quarantined(tick))
+        self._quotes.doubts.add(tick.quarantined())
         doubted = self._quotes.doubts.hidden()
         prices = {n: None if p != p or n in doubted else p for n, p in row.items()}
         self._history.append(
             {"at": now.kept, "prices": prices, "dt": passed.bars, "gaps": passed.gaps}
         )
-        outcome = tick.outcome if isinstance(tick, Tick) else ACCEPTED
-        if self._stale and (aged := self._quotes.aged(row, now)):
-            outcome += f"{';' if ':' in outcome else ':'} with {aged} old"
-        return self._signal(now.kept, outcome, self._watched(tick), tick)
+        outcome, reason = tick.overall()
+        if self._stale.units and (aged := self._quotes.aged(row, now)):
+            reason = "; ".join(filter(None, [reason, f"with {aged} old"]))
+        return self._signal(now.kept, outcome, reason, self._watched(tick), tick)
 
     def _settings(self) -> dict[str, Any]:
         """What rules, as it is shown to the user."""
-        stale = timedelta(0, 0, self._stale) if self._timed else self._stale
-        own = {"few_draws": self._few_draws, "keep": self._history.maxlen, "max_staleness": stale}
-        own["max_ahead"] = self._ahead.given
+        own = {"few_draws": self._few_draws, "keep": self._history.maxlen}
+        own |= {"max_staleness": self._stale.given, "max_ahead": self._ahead.limit.given}
         return settings(self.engine, self.clock, self.watch, **own)
 
     def _passed(self, now: Moment) -> Elapsed:
@@ -369,7 +373,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             return Elapsed(float(self._bars.count), {})
         return self.clock.between(self._row.kept, now.kept)
 
-    def _watched(self, tick: Tick | BoardTick) -> tuple[Any, ...]:
+    def _watched(self, tick: AnyTick) -> tuple[Any, ...]:
         few = np.atleast_1d(tick.effective_draws) < self._few_draws * self.engine.draws
         fewer, self._few = np.flatnonzero(few & ~self._few).tolist(), few
         return set_off(tick, self.watch, fewer, self.engine.draws)
@@ -377,13 +381,34 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _refused(self, at: Any, why: str) -> Signal:
         if self.strict:
             raise ValueError(f"rejected: {why}; nothing was changed")
-        return self._signal(at, f"rejected: {why}", ())
+        return self._signal(at, Outcome.REJECTED, why)
 
     def _signal(
-        self, at: Any, outcome: str, alarms: tuple[Any, ...], tick: Tick | BoardTick | None = None
+        self,
+        at: Any,
+        outcome: Outcome,
+        reason: str = "",
+        alarms: tuple[Any, ...] = (),
+        tick: AnyTick | None = None,
     ) -> Signal:
         tick = self.engine.standing() if tick is None else tick
-        return Signal(self.seq, at, outcome, tick, alarms, worst(self.watch, self.engine.streak))
+        condition = worst(self.watch, self.engine.holds)
+        return Signal(self.seq, at, outcome, reason, tick, alarms, condition)
+
+
+def check_same(new: Engine, old: Engine) -> None:
+    """Raise unless one engine may take the place of another: same pairs and transform."""
+    if type(new) is not type(old) or new.pairs != old.pairs or new.transform != old.transform:
+        raise ValueError(
+            f"the new filter is of {', '.join(new.tickers[:4])} ({new.transform}), this one of "
+            f"{', '.join(old.tickers[:4])} ({old.transform})"
+        )
+
+
+def identify(engine: Engine) -> str:
+    """What a journal belongs to: the fit, or at least the legs."""
+    made = engine.fit_id or f"noise until {engine.until}"
+    return f"{made}; {', '.join(engine.tickers)}; {engine.transform}"
 
 
 def check_amounts(keep: int, few_draws: float) -> None:
@@ -396,9 +421,9 @@ def check_amounts(keep: int, few_draws: float) -> None:
 
 def check_document(held: Mapping[str, Any], form: str, version: int) -> None:
     """Raise unless a document is the state of a live filter that this kfmodels can read."""
-    if held.get("format") != form or held["version"] > version:
+    if held.get("format") != form or held["version"] != version:
         raise ValueError(
-            f"not the state of a live filter as this kfmodels knows it (up to version {version}), but "
+            f"not the state of a live filter as this kfmodels knows it (version {version}), but "
             f"{held.get('format')!r} {held.get('version')}"
         )
 
@@ -406,7 +431,7 @@ def check_document(held: Mapping[str, Any], form: str, version: int) -> None:
 def settings(
     engine: Engine,
     clock: Clock | None,
-    watch: Watch | BoardWatch | None,
+    watch: Watch | None,
     **others: Any,
 ) -> dict[str, Any]:
     """What rules a live filter, by name."""
@@ -414,7 +439,7 @@ def settings(
         "clock": clock,
         "monitor": None if watch is None else watch.monitor,
         "shocks": engine.shocks,
-        "forgetting": engine.arguments()["forgetting"],
+        "forgetting": engine.forgetting,
         "draws": engine.draws,
     } | others
 

@@ -1,19 +1,19 @@
-r"""Is the pair still the one that was fitted? Watched on the innovations of the live filter.
+r"""Is the pair still the one that was fitted? Tests on the innovations of the live filter.
 
-Under a right model the standardised innovations z are independent N(0, 1). Page's CUSUM adds up what
-each bar says, in nats, for an alternative against that, and never owes more than nothing:
+Under the right model the standardised innovations z are independent N(0, 1). For each of six
+alternatives Page's CUSUM adds up the log likelihood ratio of every bar, and starts again at 0:
 
 $$G_t = \max(0,\ G_{t-1} + \ell(z_t, z_{t-1})), \qquad \text{alarm when } G_t > h$$
 
-The threshold h follows from the rate of false alarms asked for, in equal shares for the six tests:
+The threshold h follows from the rate of false alarms asked for, divided equally among the six tests:
 
 $$e^b - b - 1 = 6 \, I \cdot \text{bars}, \qquad h = b - d$$
 
-I is what a bar tells on average once the alternative is true; d, the overshoot at both ends, is
-Siegmund's 1.166 m for a mean m and for the others a curve through what simulation of the cycles of G
-gave. The rate then holds to 3 %; Lorden's bound `h = log(6 bars)` rings 13 to 33 times too seldom.
+I is the mean log likelihood ratio of a bar once the alternative is true. The overshoot d, at both ends,
+is Siegmund's 1.166 m for a mean m; for the other tests it is a curve fitted to simulated cycles of G.
+The rate then holds to 3 %; Lorden's bound `h = log(6 bars)` rings 13 to 33 times too seldom.
 
-One file: six tests against one another's thresholds, of one pair and of a board.
+One file: six tests share one rate of false alarms, and the settings are documented by its simulation.
 
 Source: Page (1954), Continuous inspection schemes, Biometrika 41; Lorden (1971), Procedures for
 reacting to a change in distribution, Annals of Mathematical Statistics 42; Siegmund (1985), Sequential
@@ -23,22 +23,24 @@ Analysis, chapter 10.
 import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, field
+from itertools import repeat
+from operator import gt
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 Action = Literal["widen", "refresh noise", "fall back to static", "stop"]
 Condition = Literal["ok", "watch", "broken"]
 
 BOUND = 4.0
-"""In the tests of mean and autocorrelation |z| counts as 4 at most: no bad print alone says "stop"."""
+"""Largest |z| in the tests of mean and autocorrelation, so that no single bad print says "stop"."""
 
 _DRIFTED = "the spread has drifted: its levels before and after do not compare"
 _ADVICE: dict[str, tuple[Action, str]] = {
     "variance up": ("widen", "the forecast is too narrow: widen the bands, refresh the noise"),
     "variance down": ("refresh noise", "the forecast is too wide: trades are missed"),
-    "positive autocorrelation": ("refresh noise", "the filter trails a ratio that moves faster"),
+    "positive autocorrelation": ("refresh noise", "the ratio moves faster than the filter follows"),
     "negative autocorrelation": ("fall back to static", "the ratio chases noise: refresh it too"),
     "mean up": ("stop", _DRIFTED),
     "mean down": ("stop", _DRIFTED),
@@ -55,13 +57,17 @@ _RANGES = {
     "broken_bars": (1, 1e9),
 }
 _SAID = ("an sd of {:.2f}", "a lag-one autocorrelation of {:+.2f}", "a mean of {:+.2f}")
-_NEAR, _FARTHEST, _NORMAL_FROM = 2 / 3, 1e100, 1e9
-_NOT_A_Z = "a standardised innovation is finite; pass NaN if there is none. Nothing has changed"
-_NO_SD = "a Student-t forecast has an sd, and so a z, above 2 only. Nothing has changed"
+_WORDS: tuple[Condition, ...] = ("ok", "watch", "broken")
+_NEAR = 2 / 3  # of a threshold, from where on the condition is "watch"
+_FARTHEST = 1e100  # its square and the sums of squares do not overflow
+_NORMAL_FROM = 1e9  # degrees of freedom; infinite ones would give inf / inf below
+
+Values = Any
+"""A number for a watch over one pair, an array whose last axis is the pairs for one over many."""
 
 
-def made_normal(z: ArrayLike, dof: ArrayLike) -> Any:
-    r"""Standard normal score of the z of a Student-t forecast: as far out in its own distribution.
+def normal_score(z: ArrayLike, dof: ArrayLike) -> NDArray[np.float64]:
+    r"""Standard normal score of the z of a Student-t forecast: the same tail probability.
 
     $$t = z \sqrt{\nu / (\nu - 2)}, \qquad
     \frac{8 \nu + 1}{8 \nu + 3} \sqrt{\nu \log(1 + t^2 / \nu)} \ \text{with the sign of } t$$
@@ -80,17 +86,20 @@ def made_normal(z: ArrayLike, dof: ArrayLike) -> Any:
     distributions, Annals of Mathematical Statistics 30.
 
     Example:
-        >>> made_normal([4.0, 4.0], [5.0, 1000.0]).round(2).tolist()
+        >>> normal_score([4.0, 4.0], [5.0, 1000.0]).round(2).tolist()
         [2.9, 3.99]
     """
     dof = np.asarray(dof, float)
     if not (dof > 2).all():
-        raise ValueError(f"dof is {dof.min():g}: {_NO_SD}")
+        raise ValueError(
+            f"dof is {dof.min():g}: a Student-t forecast has an sd, and so a z, above 2 only. Nothing "
+            "has changed"
+        )
     return _wallace(np.asarray(z, float), np.minimum(dof, _NORMAL_FROM), np)
 
 
 def _wallace(z: Any, dof: Any, of: Any) -> Any:
-    """`of` has the functions: `math` is many times faster than `numpy` on one number."""
+    """`of` is `numpy`, or `math` for one number, on which NumPy is many times slower."""
     size = (8 * dof + 1) / (8 * dof + 3) * of.sqrt(dof * of.log1p(z * z / (dof - 2)))
     return of.copysign(size, z)
 
@@ -99,9 +108,10 @@ def _wallace(z: Any, dof: Any, of: Any) -> Any:
 class Alarm:
     """An alternative has become likelier than the model that was fitted, by `evidence` nats.
 
-    `bars` says since when: this one and those before it, with a z, since the CUSUM left 0. `size` is
-    the sd, the lag-one autocorrelation or the mean of z in them: of the worst stretch, so more than to
-    expect from now on. `message` is what happened, `action` what to do and `reason` why.
+    `bars` is the number of bars with a z since the CUSUM left 0, this one included. `size` is the sd,
+    the lag-one autocorrelation or the mean of z in them; it is that of the worst stretch, and thus
+    larger than what to expect from now on. `message` says what happened, `action` what to do, `reason`
+    why.
     """
 
     kind: str
@@ -116,14 +126,14 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """What to look for in the innovations of a live filter, and how seldom to be wrong about it.
+    """Which changes in the innovations of a live filter to detect, and how rare false alarms are.
 
     Simulated on right models with the defaults: 2515 +- 33 bars between alarms if the forecasts are
     normal, 2509 +- 46 if Student-t with 10 degrees of freedom; "watch" on 4 % of the bars. From the
     change to its alarm: 41 bars for a doubled variance, 62 for a halved one, 110 for an autocorrelation
     of 0.3, 49 for a mean of 0.5, and 26 for the sd of 1.54 that EWA/EWC had in 2008. No forecast of
-    real prices is quite right: Student-t ones of a moving variance ring two to six times as often as
-    stated on KO, XOM and AAPL. While the variance is up, the other alarms say little.
+    real prices is exact: Student-t forecasts of a moving variance ring two to six times as often as
+    stated on KO, XOM and AAPL. While the variance is up, the other alarms are unreliable.
 
     Args:
         bars_between_false_alarms: mean number of bars between two alarms of any kind for a pair whose
@@ -140,9 +150,9 @@ class Monitor:
         >>> watch = Monitor(2520).start()
         >>> for z in [0.3, -1.1, 0.8, 3.1, -2.6, 2.9, -3.3]:
         ...     alarms = watch.update(z)
-        >>> alarms[0].kind, alarms[0].bars, alarms[0].action, watch.condition
-        ('variance up', 4, 'widen', 'broken')
-        >>> print(alarms[0].message)
+        >>> [(pair, alarm.kind, alarm.bars, alarm.action) for pair, alarm in alarms], watch.condition
+        ([(0, 'variance up', 4, 'widen')], 'broken')
+        >>> print(alarms[0][1].message)
         variance up: for 4 bars z had an sd of 2.99 (evidence 7.5 nats, alarm from 6.6)
     """
 
@@ -164,6 +174,7 @@ class Monitor:
         """Evidence in nats above which each kind of alarm is given."""
         up, down = math.log(self.variance_up), -math.log(self.variance_down)
         rho, mean = self.autocorrelation, self.mean
+        # of each pair of tests the mean log likelihood ratio I and the overshoot d
         told_and_over = (
             ((self.variance_up - 1 - up) / 2, 1.73 * up),
             ((self.variance_down - 1 + down) / 2, 0.39 * down),
@@ -176,17 +187,16 @@ class Monitor:
 
     def start(self) -> "Watch":
         """A watch over one pair, which has seen nothing yet."""
-        none = [0.0] * len(KINDS)
-        return Watch(self, none, none, [0] * len(KINDS), 0.0, 0)
+        return self.board(1)
 
-    def board(self, pairs: int) -> "BoardWatch":
+    def board(self, pairs: int) -> "Watch":
         """A watch over many pairs, which have seen nothing yet; the rate is that of each pair."""
-        none, never = np.zeros((len(KINDS), pairs)), np.zeros((len(KINDS), pairs), int)
-        return BoardWatch(self, none, none, never, none[0], never[0])
+        of_tests, of_pairs = np.zeros((len(KINDS), pairs)), np.zeros(pairs)
+        return Watch(self, of_tests, of_tests, of_tests, of_pairs, of_pairs)
 
 
 def _reach(rate: float) -> float:
-    """The b with `exp(b) - b - 1 = rate`, by iteration from below."""
+    """The b with `exp(b) - b - 1 = rate`; the iteration is a contraction, from below."""
     b = math.log1p(rate)
     for _ in range(60):
         b = math.log1p(rate + b)
@@ -194,7 +204,7 @@ def _reach(rate: float) -> float:
 
 
 class _Tests:
-    """What every bar needs of a monitor: log likelihood ratios and thresholds, in order of `KINDS`."""
+    """Log likelihood ratios of a bar, and their thresholds, in the order of `KINDS`."""
 
     def __init__(self, monitor: Monitor) -> None:
         rho, mean = monitor.autocorrelation, monitor.mean
@@ -203,9 +213,12 @@ class _Tests:
         self.tie = -math.log(rest) / 2, rho * rho / rest / 2, rho / rest
         self.mean = -mean * mean / 2, mean
         self.thresholds = tuple(monitor.thresholds().values())
+        self.near = tuple(_NEAR * top for top in self.thresholds)
 
-    def bar(self, z: Any, near: Any, last: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """What one bar adds to the sums, and its ratios; numbers or arrays."""
+    def bar(
+        self, z: Values, near: Values, last: Values
+    ) -> tuple[tuple[Values, ...], tuple[Values, ...]]:
+        """The log likelihood ratios of one bar, and what it adds to the sums."""
         square, product = z * z, near * last
         (up, more), (down, less) = self.up_down
         tie, energy, turn = self.tie
@@ -214,13 +227,14 @@ class _Tests:
         turn, push = turn * product, push * near
         more, less = up + more * square, down + less * square
         ratios = more, less, tie + turn, tie - turn, level + push, level - push
-        return (square, square, product, product, near, near), ratios
+        return ratios, (square, square, product, product, near, near)
 
-    def alarm(self, test: int, evidence: float, total: float, bars: int) -> Alarm:
+    def alarm(self, test: int, evidence: float, total: float, count: float) -> Alarm:
         """The alarm of a test whose statistics since it left 0 add up to `total`."""
+        bars = int(count)
         kind, top = KINDS[test], self.thresholds[test]
         size = math.sqrt(total / bars) if test < 2 else total / bars
-        if test in (2, 3):  # the evidence holds the sum of the squares, too
+        if test in (2, 3):  # the sum of squares that normalises it is worked out from the evidence
             tie, energy, turn = self.tie
             turn = turn if test == 2 else -turn
             size = 2 * energy * total / (bars * tie + turn * total - evidence)
@@ -232,17 +246,139 @@ class _Tests:
         return Alarm(kind, bars, size, evidence, top, *_ADVICE[kind], f"{kind}: {said}")
 
 
-class _Stored:
-    """Goes into plain numbers and lists, and comes back exactly where it stood."""
+def _copy(values: Values, kind: type, *shape: int) -> Values:
+    """An array of its own; without its last axis, in numbers of Python, where that is one pair.
 
-    __slots__ = ()
+    NumPy takes twenty times as long on a single number.
+    """
+    held: Values = np.array(values, kind).reshape(shape)
+    return held if shape[-1] != 1 else held[..., 0].tolist()
+
+
+def _add(
+    level: Values,
+    total: Values,
+    count: Values,
+    ratio: Values,
+    more: Values,
+    seen: Values,
+    top: Values,
+) -> tuple[Values, ...]:
+    """One bar of one CUSUM or of an array of them; where nothing was `seen` it stays.
+
+    Returns:
+        `level`, `total` and `count` to go on with, whether it rang, and the three as they were reached.
+    """
+    level, total, count = level + seen * ratio, total + seen * more, count + seen
+    # on arrays a product is four times faster than a choice that no processor can foresee
+    kept = (level > 0) & (level <= top)
+    return level * kept, total * kept, count * kept, level > top, level, total, count
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """The live monitor of one pair or of many; from `Monitor.start()` or `Monitor.board(pairs)`.
+
+    Args:
+        monitor: the settings.
+        evidence, sums, bars: of each of `KINDS` the CUSUM in nats and, since it left 0, the sum of
+            what it looks at (z squared, z times the last z, or z) and the number of bars: `(6, pair)`,
+            or 6 numbers for one pair.
+        last: z of the last bar that had one, within +-4; `(pair,)`, or a number.
+        broken_left: bars for which the last alarm still makes a pair "broken"; as `last`.
+
+    Example:
+        >>> import json
+        >>> board = Monitor().board(2)
+        >>> for z in ([0.3, 0.3], [-1.0, 4.0], [float("nan"), -4.5]):
+        ...     alarms = board.update(z)
+        >>> [(pair, alarm.kind, alarm.bars) for pair, alarm in alarms], board.conditions
+        ([(1, 'variance up', 2)], ['ok', 'broken'])
+        >>> again = Watch.from_json(json.loads(json.dumps(board.to_json())))
+        >>> again.update([1.9, 0.2], dof=6.0), again.condition
+        ([], 'broken')
+    """
+
     monitor: Monitor
-    _NAMES = ("evidence", "sums", "bars", "last", "broken_left")
+    evidence: Values
+    sums: Values
+    bars: Values
+    last: Values
+    broken_left: Values
+    _tests: _Tests = field(init=False, repr=False)
+    _tops: NDArray[np.float64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        pairs = np.size(self.last)
+        self.evidence = _copy(self.evidence, float, len(KINDS), pairs)
+        self.sums = _copy(self.sums, float, len(KINDS), pairs)
+        self.bars = _copy(self.bars, int, len(KINDS), pairs)
+        self.last = _copy(self.last, float, pairs)
+        self.broken_left = _copy(self.broken_left, int, pairs)
+        self._tests = _Tests(self.monitor)
+        self._tops = np.array(self._tests.thresholds)[:, None]
+
+    def __len__(self) -> int:
+        return np.size(self.last)
+
+    def update(self, z: ArrayLike, dof: ArrayLike | None = None) -> list[tuple[int, Alarm]]:
+        """Take one bar: the alarms, usually none, each with the number of its pair.
+
+        A test that rings starts again from nothing.
+
+        Args:
+            z: spread / spread_sd, predicted, of every pair, `(pair,)`; a number will do for one pair.
+                NaN (nothing was observed) changes nothing.
+            dof: degrees of freedom of Student-t forecasts, above 2; None for normal ones.
+
+        Raises:
+            ValueError: infinite z, dof of 2 or less, z of another shape. The watch is then as before.
+        """
+        single = isinstance(self.last, float)
+        score, near, seen = _read_one(z, dof) if single else _read(z, dof, len(self.last))
+        ratios, more = self._tests.bar(score, near, self.last)
+        held = self.evidence, self.sums, self.bars
+        done: Values
+        if single:
+            tests = map(_add, *held, ratios, more, repeat(seen), self._tests.thresholds)
+            done = zip(*tests, strict=True)
+        else:
+            done = _add(*held, np.stack(ratios), np.stack(more), seen, self._tops)
+        self.evidence, self.sums, self.bars, rung, *reached = done
+        self.last = near * seen + self.last * (1 - seen)
+        self.broken_left = self.broken_left - seen * (self.broken_left > 0)
+        if (True not in rung) if single else not rung.any():
+            return []
+        # alarms are rare, so both kinds of watch may go through arrays here
+        rung, reached = np.reshape(rung, (6, -1)), np.reshape(reached, (3, 6, -1))
+        most = self.monitor.broken_bars
+        self.broken_left = most if single else np.where(rung.any(0), most, self.broken_left)
+        return [
+            (pair, self._tests.alarm(test, *reached[:, test, pair].tolist()))
+            for pair, test in np.argwhere(rung.T).tolist()
+        ]
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """Of every pair: broken for some bars after an alarm, watch with a test close to ringing."""
+        return [_WORDS[rank] for rank in self._ranks()]
+
+    @property
+    def condition(self) -> Condition:
+        """That of the worst pair."""
+        return _WORDS[max(self._ranks(), default=0)]
 
     def to_json(self) -> dict[str, Any]:
         """All it needs to go on, in plain numbers and lists; JSON keeps them to the last bit."""
-        held = {name: np.asarray(getattr(self, name)).tolist() for name in self._NAMES}
-        return {"monitor": asdict(self.monitor)} | held
+        pairs = len(self)
+        return {
+            "monitor": asdict(self.monitor),
+            "evidence": np.reshape(self.evidence, (-1, pairs)).tolist(),
+            "sums": np.reshape(self.sums, (-1, pairs)).tolist(),
+            "bars": np.reshape(self.bars, (-1, pairs)).tolist(),
+            "last": np.reshape(self.last, pairs).tolist(),
+            "broken_left": np.reshape(self.broken_left, pairs).tolist(),
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -252,151 +388,47 @@ class _Stored:
             ValueError: the document is not one.
         """
         try:
-            parts: Any = {name: document[name] for name in cls._NAMES}
-            return cls(**parts | {"monitor": Monitor(**document["monitor"])})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"this is not a watch written by to_json: {error}") from error
+            held = dict(document)
+            return cls(Monitor(**held.pop("monitor")), **held)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"this is not a watch written by to_json: {error!r}") from error
 
-
-@dataclass(slots=True)
-class Watch(_Stored):
-    """The live monitor of one pair; from `Monitor.start()` or `Watch.from_json(...)`.
-
-    Args:
-        monitor: the settings.
-        evidence, sums, bars: of each of `KINDS` the CUSUM in nats and, since it left 0, the sum of
-            what it looks at (z squared, z times the last z, or z) and the number of bars.
-        last: z of the last bar that had one, within +-4.
-        broken_left: bars for which the last alarm still makes the pair "broken".
-
-    Example:
-        >>> import json
-        >>> watch = Monitor().start()
-        >>> watch.update(1.9, dof=6.0), watch.update(float("nan")), watch.condition
-        ((), (), 'ok')
-        >>> Watch.from_json(json.loads(json.dumps(watch.to_json()))) == watch
-        True
-    """
-
-    monitor: Monitor
-    evidence: list[float]
-    sums: list[float]
-    bars: list[int]
-    last: float
-    broken_left: int
-    _tests: _Tests = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        self.evidence, self.sums, self.bars = [*self.evidence], [*self.sums], [*self.bars]
-        self._tests = _Tests(self.monitor)
-
-    def update(self, z: float, dof: float | None = None) -> tuple[Alarm, ...]:
-        """Take one bar: its alarms, usually none. A test that rings starts again from nothing.
-
-        Args:
-            z: spread / spread_sd, predicted; NaN (nothing was observed) changes nothing.
-            dof: degrees of freedom of a Student-t forecast, above 2; None for a normal one.
-
-        Raises:
-            ValueError: infinite z, dof of 2 or less. The watch is then as it was before.
-        """
-        z = float(z)
-        if z != z:
-            return ()
-        if not -_FARTHEST < z < _FARTHEST:
-            raise ValueError(f"z is {z:g}: {_NOT_A_Z}")
-        if dof is not None:
-            if not dof > 2:
-                raise ValueError(f"dof is {dof:g}: {_NO_SD}")
-            z = _wallace(z, min(float(dof), _NORMAL_FROM), math)
-        near = min(max(z, -BOUND), BOUND)
-        adds, ratios = self._tests.bar(z, near, self.last)
-        evidence, sums, bars, alarms = self.evidence, self.sums, self.bars, ()
-        for test, top in enumerate(self._tests.thresholds):
-            level = evidence[test] + ratios[test]
-            total, count = sums[test] + adds[test], bars[test] + 1
-            if level > top:
-                alarms += (self._tests.alarm(test, level, total, count),)
-            if not 0 < level <= top:
-                level, total, count = 0.0, 0.0, 0
-            evidence[test], sums[test], bars[test] = level, total, count
-        self.last = near
-        self.broken_left = self.monitor.broken_bars if alarms else max(0, self.broken_left - 1)
-        return alarms
-
-    @property
-    def condition(self) -> Condition:
-        """Broken for some bars after an alarm; watch with a test past two thirds of its threshold."""
-        if self.broken_left:
-            return "broken"
-        levels = zip(self.evidence, self._tests.thresholds, strict=True)
-        return "watch" if any(level > _NEAR * top for level, top in levels) else "ok"
-
-
-@dataclass(slots=True, eq=False)
-class BoardWatch(_Stored):
-    """The live monitors of many pairs in one, from `Monitor.board(pairs)`: says what a `Watch` says.
-
-    Args, and what `update` takes, are those of `Watch` with the pairs as last axis.
-
-    Example:
-        >>> board = Monitor().board(2)
-        >>> for z in ([0.3, 0.3], [-1.0, 4.0], [float("nan"), -4.5]):
-        ...     alarms = board.update(z)
-        >>> [(pair, alarm.kind, alarm.bars) for pair, alarm in alarms], board.conditions
-        ([(1, 'variance up', 2)], ['ok', 'broken'])
-    """
-
-    monitor: Monitor
-    evidence: np.ndarray
-    sums: np.ndarray
-    bars: np.ndarray
-    last: np.ndarray
-    broken_left: np.ndarray
-    _tests: _Tests = field(init=False, repr=False)
-    _tops: np.ndarray = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        for name in self._NAMES:  # arrays of its own, whether from lists or another's
-            setattr(self, name, np.array(getattr(self, name)))
-        self._tests = _Tests(self.monitor)
-        self._tops = np.array(self._tests.thresholds)[:, None]
-
-    def update(self, z: ArrayLike, dof: ArrayLike | None = None) -> list[tuple[int, Alarm]]:
-        """Take one bar of every pair: the numbers of pairs with an alarm, each with its alarm.
-
-        Raises:
-            ValueError: as for a `Watch`, or z not of shape (pairs,). The board is then as before.
-        """
-        z = np.asarray(z, float)
-        if z.shape != self.last.shape:
-            raise ValueError(f"z has the shape {z.shape}; the board has {self.last.shape}")
-        seen = ~np.isnan(z)
-        for pair in np.flatnonzero(seen & ~(np.abs(z) < _FARTHEST))[:1]:
-            raise ValueError(f"z of pair {pair} is {z[pair]:g}: {_NOT_A_Z}")
-        whole: np.ndarray = np.where(seen, z, 0.0)
-        if dof is not None:
-            whole = made_normal(whole, np.where(seen, dof, np.inf))
-        near = np.clip(whole, -BOUND, BOUND)
-        adds, ratios = self._tests.bar(whole, near, self.last)
-        level, sums = self.evidence + np.stack(ratios), self.sums + np.stack(adds)
-        bars = self.bars + 1
-        rung = (level > self._tops) & seen
-        kept = (level > 0) & ~rung
-        # a product is four times faster than a choice that no processor can foresee
-        self.evidence = np.where(seen, level * kept, self.evidence)
-        self.sums = np.where(seen, sums * kept, self.sums)
-        self.bars = np.where(seen, bars * kept, self.bars)
-        self.last = np.where(seen, near, self.last)
-        left = np.maximum(0, self.broken_left - seen)
-        self.broken_left = np.where(rung.any(0), self.monitor.broken_bars, left)
-        alarm, parts = self._tests.alarm, (level, sums, bars)
-        where = sorted((k, test) for test, k in np.argwhere(rung).tolist())
-        return [(k, alarm(test, *(part[test, k].item() for part in parts))) for k, test in where]
-
-    @property
-    def conditions(self) -> list[Condition]:
-        """The condition of every pair."""
-        words: list[Condition] = ["ok", "watch", "broken"]
+    def _ranks(self) -> list[int]:
+        """Places of the conditions in `_WORDS`."""
+        if isinstance(self.last, float):
+            if self.broken_left:
+                return [2]
+            return [int(any(map(gt, self.evidence, self._tests.near)))]
         near = (self.evidence > _NEAR * self._tops).any(0)
-        return [words[k] for k in np.where(self.broken_left > 0, 2, near).tolist()]
+        return np.where(self.broken_left > 0, 2, near).tolist()
+
+
+def _read_one(z: ArrayLike, dof: ArrayLike | None) -> tuple[float, float, bool]:
+    """`_read` of one pair, without NumPy where these are plain numbers that can be taken."""
+    if isinstance(z, float) and -_FARTHEST < z < _FARTHEST:
+        if dof is None:
+            return z, min(max(z, -BOUND), BOUND), True
+        if isinstance(dof, float) and dof > 2:
+            score = _wallace(z, min(dof, _NORMAL_FROM), math)
+            return score, min(max(score, -BOUND), BOUND), True
+    score, near, seen = _read(np.reshape(z, -1), dof, 1)
+    return score.item(), near.item(), seen.item()
+
+
+def _read(
+    z: ArrayLike, dof: ArrayLike | None, pairs: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Normal scores, the same within the bound, and where there is one; each `(pair,)`."""
+    z = np.asarray(z, float)
+    if z.shape != (pairs,):
+        raise ValueError(f"z has the shape {z.shape}, not ({pairs},), one for each pair")
+    seen = ~np.isnan(z)
+    for pair in np.flatnonzero(seen & ~(np.abs(z) < _FARTHEST))[:1]:
+        raise ValueError(
+            f"z of pair {pair} is {z[pair]:g}: a standardised innovation is finite; pass NaN if there "
+            "is none. Nothing has changed"
+        )
+    score = np.where(seen, z, 0.0)
+    if dof is not None:
+        score = normal_score(score, np.where(seen, dof, np.inf))
+    return score, np.clip(score, -BOUND, BOUND), seen

@@ -1,7 +1,7 @@
-"""The legs of a live filter as they come in: the last price of each, when it came, and what is odd.
+"""The prices of a live filter as they come in: the last one of every leg, its time, what is wrong.
 
-Beside the prices stand the pairs that doubt one after a quarantine (`Doubts`), the bars counted where
-there is no clock (`Bars`), and the changes of units that were sent before.
+Also the pairs that wait after a quarantine (`Doubts`), the bars counted where there is no clock
+(`Bars`), and the changes of units that were sent before.
 """
 
 import math
@@ -10,28 +10,33 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kfmodels.clock.instants import Moment
-
-_DAY = 86_400
+from kfmodels.live.arrivals import span
 
 KEPT = 100
-"""Changes of units that a live filter remembers, to know one that is sent again."""
+"""Changes of units that a live filter remembers, to recognise one that is sent again."""
 
 
 class Doubts:
-    """Which pairs wait for new prices of their legs, and which prices must be hidden for that.
+    """Which pairs wait for new prices of their legs, and which prices are hidden until they come.
 
-    A pair that was quarantined sees no second row until both its legs have new prices. A board takes
-    one row of prices for all pairs, so a pair waits by the leg that no other pair needs: where one
-    target has split, its hedge still serves the others.
+    A pair that was quarantined sees no second row until both its legs have new prices, as a price must
+    not confirm itself. A board takes one row of prices for all pairs, so a pair is kept waiting by a
+    leg that no other pair needs: where one target has split, its hedge still serves the others.
 
     Args:
         pairs: the legs of every pair, the target first; a filter of several hedges is one pair.
+        held: numbers of the pairs that doubt the price of a leg, by leg, as `of` gave them.
     """
 
-    def __init__(self, pairs: Sequence[tuple[str, ...]]) -> None:
+    def __init__(
+        self, pairs: Sequence[tuple[str, ...]], held: Mapping[str, Iterable[int]] | None = None
+    ) -> None:
         self._pairs = tuple(pairs)
         self._count = Counter(leg for legs in self._pairs for leg in legs)
         self._old: dict[int, set[str]] = {}
+        for leg, numbers in (held or {}).items():
+            for number in numbers:
+                self._old.setdefault(number, set()).add(leg)
 
     def add(self, pairs: Iterable[int]) -> None:
         """A row of these pairs went into quarantine."""
@@ -48,17 +53,10 @@ class Doubts:
         """Numbers of the pairs that have seen the price of a leg and doubt it."""
         return [number for number, old in self._old.items() if leg in old]
 
-    def put(self, leg: str, pairs: Iterable[int] | bool) -> None:
-        """What `of` said; true, in documents of before, stands for every pair of the leg."""
-        if isinstance(pairs, bool):
-            pairs = [n for n, legs in enumerate(self._pairs) if leg in legs] if pairs else ()
-        for number in pairs:
-            self._old.setdefault(number, set()).add(leg)
-
     def hidden(self) -> set[str]:
-        """Legs whose prices go into no row: of every pair that waits at least one.
+        """Legs whose prices go into no row: at least one of every pair that waits.
 
-        Those that no other pair needs; where there is none the one that the fewest need.
+        Of a pair these are the legs that no other pair needs, or else the one that the fewest need.
         """
         if not self._old:
             return set()
@@ -72,13 +70,13 @@ class Doubts:
 
 
 class Quotes:
-    """Last price of every leg and its time; changed only by `take` and `rescale`.
+    """Last price of every leg and its time; only `take` and `rescale` change them.
 
     Args:
         tickers: of the legs.
         pairs: legs of every pair, the target first.
         least: prices must be above it.
-        held: `{ticker: [price, time, numbers of the pairs that doubt it]}` as `to_json` gave it.
+        held: `{ticker: [price, time, numbers of the pairs that doubt it]}`, as `to_json` gives it.
     """
 
     def __init__(
@@ -91,17 +89,17 @@ class Quotes:
         self.tickers, self._least = tuple(tickers), least
         self.prices = dict.fromkeys(self.tickers, math.nan)
         self.times: dict[str, Moment | None] = dict.fromkeys(self.tickers)
-        self.doubts = Doubts(pairs)
-        for ticker, (price, at, doubted) in (held or {}).items():
+        held = held or {}
+        self.doubts = Doubts(pairs, {ticker: doubted for ticker, (*_, doubted) in held.items()})
+        for ticker, (price, at, _) in held.items():
             self.prices[ticker], self.times[ticker] = price, Moment.of(at)
-            self.doubts.put(ticker, doubted)
 
     def sort(
         self, given: Mapping[str, Any], now: Moment
     ) -> tuple[dict[str, float], list[str], list[str]]:
-        """What to take of the given prices, what is wrong with the others, and what is known already.
+        """The prices to take, what is wrong with others, and the tickers whose price is known already.
 
-        A ticker that is no leg is passed over, and so is a price of NaN or None.
+        A ticker that is no leg is ignored, and so is a price of NaN or None.
 
         Raises:
             ValueError: the prices do not go by ticker.
@@ -116,6 +114,7 @@ class Quotes:
             if value is None:
                 continue
             try:
+                # bool is an int in Python; reject it
                 price = float("no number" if isinstance(value, bool) else value)
             except (TypeError, ValueError, OverflowError):
                 wrong.append(f"{ticker} has the price {value!r}, which is no number")
@@ -144,11 +143,10 @@ class Quotes:
         self.doubts.renew(prices)
 
     def row(self, now: Moment, max_staleness: int) -> tuple[dict[str, float], list[str]]:
-        """Price of every leg, NaN where it is not of that time; and what is missing, in words.
-
-        A price whose row went into quarantine makes no second row: it cannot confirm itself.
-        """
-        row, absent, hidden = {}, [], self.doubts.hidden()
+        """Price of every leg, NaN where it is too old or hidden; and what is missing, in words."""
+        row: dict[str, float] = {}
+        absent: list[str] = []
+        hidden = self.doubts.hidden()
         for ticker, at in self.times.items():
             age = 0 if at is None else now.number - at.number
             fresh = at is not None and 0 <= age <= max_staleness and ticker not in hidden
@@ -164,7 +162,7 @@ class Quotes:
         return row, absent
 
     def aged(self, row: Mapping[str, float], now: Moment) -> str:
-        """The first few legs whose price in a row is of an earlier time, and how old each is."""
+        """The first three legs whose price in a row is of an earlier time, and how old each is."""
         times = ((name, self.times[name]) for name, price in row.items() if price == price)
         old = [
             (name, now.number - at.number) for name, at in times if at and at.number < now.number
@@ -173,7 +171,7 @@ class Quotes:
         return ", ".join(f"{name} {span(age, now.kind)}" for name, age in old[:3]) + more
 
     def rescale(self, factors: Mapping[str, float], before: Moment | None) -> None:
-        """Put the prices of before a moment, all without one, in new units."""
+        """Convert the prices from before a moment to new units, or all if there is none."""
         for ticker, factor in factors.items():
             at = self.times[ticker]
             if at is not None and (before is None or at.number < before.number):
@@ -189,9 +187,9 @@ class Quotes:
 
 
 class Bars:
-    """Bars since the last row where no clock counts them: every new time is one.
+    """Bars since the last row where no clock counts them: every new time is a bar.
 
-    Where legs may come `apart`, only a time at which one comes again: legs of one bar are one bar.
+    Where the legs of a bar may come `apart`, a time is a new bar only if one of its legs came already.
     """
 
     def __init__(self, count: int, come: Iterable[str]) -> None:
@@ -208,27 +206,10 @@ class Bars:
         return {"bars": self.count, "come": sorted(self.come)}
 
 
-def span(number: int, kind: str) -> str:
-    """A span of time as hh:mm:ss, with days and fractions where there are some."""
-    if kind == "a number":
-        return str(number)
-    seconds, micros = divmod(number, 1_000_000)
-    days, seconds = divmod(seconds, _DAY)
-    text = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-    if micros and not days and seconds < 60:
-        text += f".{micros:06d}".rstrip("0")
-    return f"{days}d {text}" if days else text
-
-
-def remembered(kept: Any) -> list[dict[str, Any]]:
-    """Those that a document holds; documents of before have the last one only, or none."""
-    return [kept] if isinstance(kept, dict) else list(kept or ())
-
-
 def sent_before(
     factors: Mapping[str, float], since: Moment | None, earlier: Iterable[Mapping[str, Any]]
 ) -> bool:
-    """Whether the same factors were sent for the same time; without a time nobody can tell."""
+    """Whether the same factors were sent for the same time; without a time none are the same."""
     return since is not None and any(
         message["rescale"] == factors and Moment.of(message["at"])[1:] == since[1:]
         for message in earlier
@@ -239,7 +220,7 @@ def sent_before(
 def rescale_rows(
     rows: Iterable[dict[str, Any]], factors: Mapping[str, float], before: Moment | None
 ) -> None:
-    """Put the prices of rows before a moment, all without one, in new units."""
+    """Convert the prices of rows before a moment to new units, or all if there is none."""
     for row in rows:
         if before is None or Moment.of(row["at"]).number < before.number:
             row["prices"] = {

@@ -1,16 +1,18 @@
 """What a live filter answers to a message: its schema, the alarms a row set off, the condition."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from kfmodels.live.monitor import Alarm, BoardWatch, Watch
-from kfmodels.online.shocks import HELD
-from kfmodels.online.ticks import ACCEPTED, BoardTick, Tick
+from kfmodels.live.monitor import Alarm, Watch
+from kfmodels.online.engine import AnyTick
+from kfmodels.online.shocks import Hold
+from kfmodels.online.ticks import Outcome
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of `Signal.record`: a field is only ever added under the same number."""
 
 _FARTHEST = 1e99
@@ -19,50 +21,73 @@ _FARTHEST = 1e99
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """The outcome of one message.
+    """The answer to one message.
 
-    `outcome` begins with one word: "accepted" (a row was made of it, perhaps with prices as old as it
-    says), "skipped" (it waits for another leg, or one is stale), "quarantined" (a shock, not learnt
-    from yet), "rescaled" (a split was taken in), "duplicate" or "rejected" (it changed nothing). `tick`
-    is what is believed now, `seq` the number of the message in the journal, or among those taken; the
-    one before where it was not taken. `alarms` are those this row set off (pairs of a board as
-    `(name, alarm)`), `condition` "ok", "watch" or "broken" (of a board the worst), "watch"
-    at least while prices are held that look like a split.
+    `outcome` is accepted (a row was made of it), skipped (it waits for another leg, or one is stale),
+    quarantined (a shock, not learnt from yet), rescaled (a split was taken in), duplicate or rejected (it
+    changed nothing), and `reason` says why. `tick` is what is believed now, `seq` the number of the
+    message in the journal, or among those taken; the one before where it was not taken. `alarms` are
+    those that this row set off (pairs of a board as `(name, alarm)`), `condition` is "ok", "watch" or
+    "broken", of a board that of the worst pair; "watch" at least while prices are held that look like a
+    split.
     """
 
     seq: int
     at: Any
-    outcome: str
-    tick: Tick | BoardTick
+    outcome: Outcome
+    reason: str
+    tick: Any
     alarms: tuple[Any, ...]
     condition: str
 
     @property
     def accepted(self) -> bool:
         """Whether the filter learnt from it."""
-        return self.outcome.startswith(ACCEPTED)
+        return self.outcome is Outcome.ACCEPTED
+
+    @property
+    def sentence(self) -> str:
+        """The outcome with its reason."""
+        return self.outcome.with_reason(self.reason)
 
     def record(self) -> dict[str, Any]:
         """All of it as a plain dict of the published schema."""
         tick = self.tick.record()
-        return (
-            {"schema": SCHEMA, "seq": self.seq}
-            | tick
-            | {
-                "at": self.at,
-                "outcome": self.outcome,
-                "row_at": tick["at"],
-                "alarms": [_alarm(alarm) for alarm in self.alarms],
-                "condition": self.condition,
-            }
-        )
+        own = {"at": self.at, "outcome": str(self.outcome), "reason": self.reason}
+        if self.tick.names:
+            own |= {"pair_outcomes": tick["outcome"], "pair_reasons": tick["reason"]}
+        own |= {"row_at": tick["at"], "alarms": [_alarm(alarm) for alarm in self.alarms]}
+        return {"schema": SCHEMA, "seq": self.seq} | tick | own | {"condition": self.condition}
 
 
 def _alarm(alarm: Any) -> dict[str, Any]:
     if isinstance(alarm, Alarm):
-        return {name: getattr(alarm, name) for name in Alarm.__slots__}
+        return asdict(alarm)
     name, alone = alarm
-    return {"pair": name} | _alarm(alone)
+    return {"pair": name} | asdict(alone)
+
+
+def set_off(
+    tick: AnyTick, watch: Watch | None, fewer: list[int], draws: int
+) -> tuple[Alarm | tuple[str, Alarm], ...]:
+    """Alarms of a row that was learnt from; a shock in quarantine is one already.
+
+    Args:
+        tick: of the row, seen by the `watch` here.
+        fewer: numbers of the pairs that have few of their `draws` left since this row.
+    """
+    effective = np.atleast_1d(tick.effective_draws)
+    found = [(pair, few_draws(effective[pair], draws)) for pair in fewer]
+    if watch is not None:
+        z, dof = tick.learnt()
+        if isinstance(z, float):  # of one pair plain numbers, for which NumPy is slow
+            z = min(max(z, -_FARTHEST), _FARTHEST) if z == z else z
+            found += watch.update(z, dof if dof < math.inf else None)
+        else:
+            found += watch.update(np.clip(z, -_FARTHEST, _FARTHEST), dof)
+    if not tick.names:
+        return tuple(alarm for _, alarm in found)
+    return tuple((tick.names[pair], alarm) for pair, alarm in found)
 
 
 def few_draws(effective: float, draws: int) -> Alarm:
@@ -79,45 +104,10 @@ def few_draws(effective: float, draws: int) -> Alarm:
     )
 
 
-def set_off(
-    tick: Tick | BoardTick, watch: Watch | BoardWatch | None, fewer: list[int], draws: int
-) -> tuple[Any, ...]:
-    """Alarms of a row that was learnt from; a shock in quarantine is one already.
-
-    Args:
-        tick: of the row, seen by the `watch` here.
-        fewer: numbers of the pairs that have few of their `draws` left since this row.
-    """
-    effective = np.atleast_1d(tick.effective_draws)
-    if isinstance(tick, BoardTick):
-        found = [(tick.names[pair], few_draws(effective[pair], draws)) for pair in fewer]
-        if isinstance(watch, BoardWatch):
-            z, dof = tick.learnt()
-            z = np.clip(z, -_FARTHEST, _FARTHEST)
-            found += [(tick.names[pair], alarm) for pair, alarm in watch.update(z, dof)]
-        return tuple(found)
-    alone = tuple(few_draws(effective[pair], draws) for pair in fewer)
-    if isinstance(watch, Watch) and tick.observed and tick.outcome.startswith(ACCEPTED):
-        z = min(max(tick.z, -_FARTHEST), _FARTHEST)
-        alone += watch.update(z, tick.dof if tick.dof < math.inf else None)
-    return alone
-
-
-def worst(watch: Watch | BoardWatch | None, streak: Any) -> str:
-    """The condition, of a board that of its worst pair; "watch" at least while a scale is in doubt.
-
-    `streak` is that of the rows in quarantine, of every pair.
-    """
-    found = ["watch" if (np.abs(streak) > HELD).any() else "ok"]
-    if isinstance(watch, BoardWatch):
-        found += watch.conditions
-    elif watch is not None:
+def worst(watch: Watch | None, holds: Mapping[str, Hold]) -> str:
+    """The condition of the worst pair; "watch" at least while a change of scale is in doubt."""
+    doubted = any(hold.cause in ("scale", "released") for hold in holds.values())
+    found = ["watch" if doubted else "ok"]
+    if watch is not None:
         found.append(watch.condition)
     return max(found, key=("ok", "watch", "broken").index)
-
-
-def fresh(watch: Watch | BoardWatch | None) -> Any:
-    """A watch of the same settings that has seen nothing yet."""
-    if isinstance(watch, BoardWatch):
-        return watch.monitor.board(len(watch.last))
-    return None if watch is None else watch.monitor.start()

@@ -1,64 +1,63 @@
-"""The fitted filters of a universe of pairs, advancing together. NumPy only.
+"""The fitted filters of a universe of pairs, advancing together.
 
-One tick takes all pairs and all their noise draws at once, `board_mixture` has the arithmetic. What a
-pair answers is what its own `OnlineFilter` would.
+One tick takes all pairs and all their noise draws; `mixture` has the arithmetic, a block of pairs at a
+time. An `OnlineFilter` is a board of one pair.
 
 One file: what goes into a board and what comes out of it, with the checks in between.
 """
 
-import json
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from kfmodels.clock.instants import check_dt, check_later
-from kfmodels.files.atomic import replacing
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Motion
-from kfmodels.kalman.noise import Noise, Scale
+from kfmodels.kalman.noise import Noise
 from kfmodels.kalman.step import State
-from kfmodels.online.board_block import Told
-from kfmodels.online.board_mixture import BoardMixture
-from kfmodels.online.document import VERSION, built, to_json
-from kfmodels.online.filter import OnlineFilter
-from kfmodels.online.legs import BoardLegs
-from kfmodels.online.shocks import Quarantine, Shocks
-from kfmodels.online.ticks import ACCEPTED, BoardTick, number_of
+from kfmodels.online.blocks import Blocks, Foreseen, Passed, Policy
+from kfmodels.online.checks import check_shapes, gap_arrays, listed, one_of
+from kfmodels.online.document import BOARD, as_text
+from kfmodels.online.engine import register_engine
+from kfmodels.online.legs import Legs
+from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict, release
+from kfmodels.online.splits import moved, name_split, watch_scale
+from kfmodels.online.ticks import Belief, BoardTick, Frame, Outcome, number_of
 
-Array = Any
-FORMAT = "kfmodels online board"
-_TOO_FAR = (
-    "rejected: the row is so far from all that this pair did before that the arithmetic cannot follow; "
-    "pass NaN for bad prints"
-)
+if TYPE_CHECKING:
+    from kfmodels.online.filter import OnlineFilter
 
 
 class OnlineBoard:
-    r"""The filters of P pairs of one hedge each, K noise draws a pair, one tick at a time.
+    r"""The filters of P pairs with as many hedges each, K noise draws a pair, one tick at a time.
 
     Each pair is a mixture of its own draws, `w_k <- w_k^(f^dt) p(y_t | y_<t, draw k)`, normalised, and
     none sees another.
 
     Args:
         names: of the pairs, each once.
-        targets, hedges: the two tickers of every pair.
+        targets: the ticker of every pair's target.
+        hedges: the ticker of every pair's hedge, or a sequence of as many in each.
         transform: "log", "level" or "return", applied to the prices given.
-        pivot, scale, offset: the inner coordinates `(pair,)`, see `Coordinates`.
+        coordinates: the inner coordinates, with an axis of pairs in front.
         drift, noise: of the recursion, batch axes (pair, draw) last.
-        state, variance: where each draw stands, `mean (n, pair, draw)`, `cov (n, n, pair, draw)`,
-            n = 2 with an intercept and 1 without; `variance` is None when that is constant.
+        state: where each draw stands, `mean (n, pair, draw)`, `cov (n, n, pair, draw)`.
+        scale: what the noise has learnt, as its `start` gives it, `(pair, draw)`; None if nothing.
         log_weights: of the draws, `(pair, draw)`; those of a pair sum to one.
         forgetting: f, a bar, in (0, 1], see `OnlineFilter`.
         shocks: `Quarantine`, `Robust`, or None to learn from every row alike.
         gap_names, gap_bars, gap_noise: closed periods that the model knows, `(gap, pair, draw)`.
-        last_prices: `(pair, 2)`, [target, hedge] of the last row that each pair learnt from; NaN where
-            there is none.
+        last_prices: `(pair, leg)`, the target first, of the last row that each pair learnt from; NaN
+            where there is none.
         at: time of the last tick seen, or None.
         until: last date whose prices the noise was inferred from, or None.
-        streak: rows in quarantine in succession `(pair,)`, negative below; 0 if not given.
+        fit_id: of the fit it comes from, or None.
+        holds: rows in quarantine in succession, by the name of the pair.
 
     Raises:
         ValueError: a name twice, an array of another shape, a number that is not finite (leave out
@@ -73,72 +72,100 @@ class OnlineBoard:
         *,
         names: Sequence[str],
         targets: Sequence[str],
-        hedges: Sequence[str],
+        hedges: Sequence[str] | Sequence[Sequence[str]],
         transform: str,
-        pivot: Array,
-        scale: Array,
-        offset: Array,
+        coordinates: Coordinates,
         drift: Motion,
         noise: Noise,
         state: State,
-        variance: Scale | None,
-        log_weights: Array,
+        scale: Any,
+        log_weights: np.ndarray,
         forgetting: float = 1.0,
         shocks: Shocks | None = None,
         gap_names: Sequence[str] = (),
-        gap_bars: Array | None = None,
-        gap_noise: Array | None = None,
-        last_prices: Array | None = None,
+        gap_bars: Any = None,
+        gap_noise: Any = None,
+        last_prices: Any = None,
         at: Any = None,
         until: Any = None,
-        streak: Array | None = None,
+        fit_id: str | None = None,
+        holds: Mapping[str, Hold] | None = None,
     ) -> None:
-        self.names, self._legs = tuple(names), BoardLegs(targets, hedges, transform)
-        self.at, self.until, self.shocks = at, until, shocks
-        self.pivot, self.scale, self.offset = (np.array(p, float) for p in (pivot, scale, offset))
-        count = len(self.names)
-        none = np.full((count, 2), np.nan)
+        if not 0 < forgetting <= 1:
+            raise ValueError(f"forgetting is a factor a bar, above 0 and up to 1, not {forgetting}")
+        self.names = tuple(names)
+        several = [(each,) if isinstance(each, str) else each for each in hedges]
+        self.legs = Legs(targets, several, transform)
+        self.at, self.until, self.fit_id, self.shocks = at, until, fit_id, shocks
+        self.forgetting, self.gap_names = forgetting, tuple(gap_names)
+        log_weights = np.array(log_weights, float)
+        pairs, draws = log_weights.shape
+        none = np.full((pairs, len(several[0]) + 1 if several else 1), np.nan)
         self.last_prices = none if last_prices is None else np.array(last_prices, float)
-        self.streak = np.array(np.zeros(count) if streak is None else streak, int)
-        check(self, state, variance, noise, np.asarray(log_weights, float))
-        self._mixture = BoardMixture(
+        check_shapes(self, coordinates, (state, scale or (), noise), log_weights)
+        closed = gap_arrays(gap_bars, gap_noise, (len(self.gap_names), pairs, draws))
+        self._holds = {number_of(name, self.names): hold for name, hold in (holds or {}).items()}
+        self._blocks = Blocks(
             drift,
             noise,
             state,
-            variance,
-            np.asarray(log_weights, float),
+            scale,
+            log_weights,
             forgetting=forgetting,
-            gap_names=gap_names,
-            gap_bars=gap_bars,
-            gap_noise=gap_noise,
+            gap_names=self.gap_names,
+            gap_bars=closed[0],
+            gap_noise=closed[1],
         )
+        self._place(coordinates)
+
+    def _place(self, coordinates: Coordinates) -> None:
+        """Take prices in these coordinates from now on."""
+        self.coordinates = coordinates
+        self._frame = Frame(self.legs.pairs, coordinates)
+        legs = [np.asarray(coordinates.offset)[None], coordinates.pivot.T]
+        units = [np.broadcast_to(coordinates.unit, legs[0].shape), coordinates.scale.T]
+        self._centre, self._unit = np.concatenate(legs), np.concatenate(units)
+        self._requoted = bool((self._unit[0] != 1).any())
+        self._all = np.ones(len(self), bool)
+        self._design = np.ones((len(self._centre) + coordinates.intercept, len(self)))
 
     @property
     def targets(self) -> tuple[str, ...]:
-        return self._legs.targets
+        return self.legs.targets
 
     @property
-    def hedges(self) -> tuple[str, ...]:
-        return self._legs.hedges
+    def hedges(self) -> tuple[tuple[str, ...], ...]:
+        """The hedges of every pair."""
+        return self.legs.hedges
+
+    @property
+    def pairs(self) -> tuple[tuple[str, ...], ...]:
+        """The tickers of every pair, the target first."""
+        return self.legs.pairs
 
     @property
     def transform(self) -> str:
-        return self._legs.transform
+        return self.legs.transform
 
     @property
     def tickers(self) -> tuple[str, ...]:
         """All that are target or hedge of a pair, each once."""
-        return self._legs.tickers
+        return self.legs.tickers
 
     @property
     def draws(self) -> int:
         """Number of noise draws of a pair."""
-        return self._mixture.shape[1]
+        return self._blocks.shape[1]
 
     @property
     def weights(self) -> np.ndarray:
         """Of the draws, `(pair, draw)`; those of a pair sum to one."""
-        return self._mixture.now.weights.copy()
+        return self._blocks.weights
+
+    @property
+    def holds(self) -> dict[str, Hold]:
+        """Rows in quarantine in succession, by the name of the pair; only where there are some."""
+        return {self.names[number]: hold for number, hold in self._holds.items()}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -172,28 +199,68 @@ class OnlineBoard:
         """
         check_dt(dt)
         if at is not None:
-            check_later(at, self.at, "the filters are unchanged")
-        given = self._legs.prices(prices)
-        told, wild = self._ahead(given, dt, gaps)
-        outcome = self._outcome(given, told, wild, at)
-        self._mixture.keep()
-        taken = told.learnt | told.based | ~(told.seen | wild | np.isnan(given).any(1))
-        self.last_prices = np.where(taken[:, None], given, self.last_prices)
-        self.streak, self.at = told.streak, self.at if at is None else at
-        return self._tick(told, outcome)
+            check_later(at, self.at, "nothing was changed")
+        return self.advance(self.legs.of_all(prices), at, dt, gaps)
+
+    take = update  # by the name that `live` has for it
+
+    def advance(
+        self,
+        given: np.ndarray,
+        at: Any,
+        dt: float,
+        gaps: Mapping[str, float] | None,
+        *,
+        strict: bool = False,
+    ) -> BoardTick:
+        """Take one row of checked prices `(pair, leg)`; with `strict` raise instead of "rejected"."""
+        values, seen = self._values(given)
+        holds = self._watch_scales(given, seen, dt, gaps)
+        wild = np.zeros(len(self), bool)
+        # NumPy warns of what overflows; of one pair an error says it, and setting this up would cost it
+        with nullcontext() if strict else np.errstate(all="ignore"):
+            passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds))
+            while not math.isfinite(np.dot(passed.sd, passed.score)):
+                sound = np.atleast_1d(np.isfinite(passed.sd + passed.score) & (passed.sd > 0))
+                lost = ~sound if seen is None else seen & ~sound
+                if strict or not lost.any():
+                    raise ValueError(
+                        f"{listed(self.names, ~sound)}: {_TOO_FAR}. Nothing was changed"
+                    )
+                wild |= lost
+                seen = sound if seen is None else seen & sound
+                values[:, ~seen] = 0.0
+                holds = {n: self._holds.get(n, h) if wild[n] else h for n, h in holds.items()}
+                passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds))
+        tick = self._commit(given, at, seen, wild, holds, passed)
+        self._blocks.keep(passed)
+        return tick
+
+    def _policy(self, holds: Mapping[int, Hold]) -> Policy:
+        returns = self.legs.transform.needs_last
+        return Policy(self.shocks, holds, self.coordinates.intercept, returns)
 
     def standing(self) -> BoardTick:
         """What is believed now, as a tick that observed nothing; no filter moves."""
-        none, nothing = np.zeros(len(self)), np.zeros(len(self), bool)
-        told = self._mixture.advance(
-            none, none, nothing, dt=0.0, gaps=None, shocks=None, returns=False, streak=self.streak
+        none = np.zeros(len(self), bool)
+        nothing = np.full(len(self), np.nan)
+        said = {number: (Outcome.SKIPPED, "no new row") for number in range(len(self))}
+        return BoardTick(
+            self.names,
+            self.at,
+            observed=none,
+            taught=none,
+            said=said,
+            numbers=(nothing, nothing, nothing, nothing),
+            looks=(),
+            belief=self.belief(),
         )
-        return self._tick(told, ("skipped: no new row",) * len(self))
 
     def rescale(self, factors: Mapping[str, float]) -> None:
         """Prices are quoted otherwise from now on: a split, a multiplier, another currency.
 
-        Exact in mean, covariance and every draw of every pair with the ticker, as target or as hedge.
+        Exact in mean, covariance and every draw of every pair with the ticker, as target or as hedge:
+        afterwards a filter is what it would be, had all prices so far been quoted so.
 
         Args:
             factors: new price over old by ticker; 0.5 after a 2-for-1 split.
@@ -202,232 +269,222 @@ class OnlineBoard:
             ValueError: a factor that is not positive, a ticker of no pair, or a model of logs without
                 an intercept. All filters are then as they were before.
         """
-        by = self._legs.factors(factors)
-        target, hedge = by.T
-        if self.transform == "log":
-            if self._mixture.n == 1 and (by != 1).any():
-                raise ValueError(
-                    "a model of logs without an intercept holds for one unit of price only: fit again"
-                )
-            self.pivot, self.offset = self.pivot + np.log(hedge), self.offset + np.log(target)
-        elif self.transform == "level":
-            self.pivot, self.scale = self.pivot * hedge, self.scale * hedge
-            self.offset = self.offset * target
-            self._mixture.rescale(target)
+        by = self.legs.factors(factors)
+        self._place(self.coordinates.requote(self.legs.transform, by))
         self.last_prices = self.last_prices * by
-        self.streak = self._legs.released(factors, self.streak)
+        for number, hold in self._holds.items():
+            if named := [factors[name] for name in self.pairs[number] if name in factors]:
+                self._holds = self._holds | {number: release(hold, named)}
 
-    def filter(self, name: str) -> OnlineFilter:
+    requote = rescale
+
+    def filter(self, name: str) -> "OnlineFilter":
         """The filter of one pair as it stands now; what it does next does not move the board.
 
         Raises:
             ValueError: there is no pair of that name.
         """
-        number, mixture = number_of(name, self.names), self._mixture
-        where = (self.pivot[[number]], self.scale[[number]])
-        last, scale = self.last_prices[number], mixture.scale()
+        from kfmodels.online.filter import OnlineFilter
+
+        number = number_of(name, self.names)
+        held, where = self.arguments(), self.coordinates
+        each = {part: one_of(held[part], number) for part in ("drift", "noise", "state", "scale")}
+        gaps = {part: held[part][:, number] for part in ("gap_bars", "gap_noise")}
+        same = ("transform", "forgetting", "shocks", "gap_names", "at", "until", "fit_id")
+        last = self.last_prices[number]
+        unit = np.broadcast_to(where.unit, len(self))[number]
         return OnlineFilter(
             target=self.targets[number],
-            hedges=(self.hedges[number],),
-            transform=self.transform,
-            coordinates=Coordinates(*where, float(self.offset[number]), mixture.n == 2),
-            drift=self._one(mixture.drift, number),
-            noise=self._one(mixture.noise, number),
-            state=self._one(mixture.state(), number),
-            scale=scale and self._one(scale, number),
-            log_weights=mixture.now.log_weights[number].copy(),
-            forgetting=mixture.forgetting,
-            shocks=self.shocks,
-            gap_names=mixture.gap_names,
-            gap_bars=mixture.gap_bars[:, number],
-            gap_noise=mixture.gap_noise[:, number],
+            hedges=self.hedges[number],
+            coordinates=Coordinates(
+                where.pivot[number],
+                where.scale[number],
+                float(where.offset[number]),
+                where.intercept,
+                float(unit),
+            ),
+            log_weights=held["log_weights"][number],
             last_prices=None if np.isnan(last).any() else last.copy(),
-            at=self.at,
-            until=self.until,
-            streak=int(self.streak[number]),
+            hold=self._holds.get(number, NONE),
+            **each,
+            **gaps,
+            **{part: held[part] for part in same},
         )
 
     def save(self, path: str | Path) -> None:
         """Write everything needed to go on, as one JSON file, atomically and to the last bit."""
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(self.to_json(), allow_nan=False))
+        BOARD.save(path, as_text(self.arguments()))
 
     @classmethod
-    def load(cls, path: str | Path) -> "OnlineBoard":
+    def load(cls, path: str | Path) -> Self:
         """Read a board written by `save`; goes on exactly where that one stood.
 
         Raises:
             ValueError: the file is not one, or comes from a newer version of kfmodels.
         """
-        try:
-            content = json.loads(Path(path).read_text())
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is not a saved board: {error}") from error
-        try:
-            return cls.from_json(content)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        return cls(**BOARD.load(path))
 
     def to_json(self) -> dict[str, Any]:
         """What `save` writes, as plain numbers, strings, lists and dicts."""
-        last = tuple([None if p != p else p for p in row] for row in self.last_prices.tolist())
-        return to_json(self.arguments() | {"last_prices": last}) | {"format": FORMAT}
+        return BOARD.document(as_text(self.arguments()))
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "OnlineBoard":
+    def from_json(cls, content: dict[str, Any]) -> Self:
         """The board of a document made by `to_json`.
 
         Raises:
             ValueError: the document is not one, or comes from a newer version of kfmodels.
         """
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ValueError("this is not a saved board; make one with board.online().save(path)")
-        if content["version"] > VERSION:
-            raise ValueError(
-                f"this was written by a newer kfmodels (format {content['version']}, this one reads up "
-                f"to {VERSION}): upgrade kfmodels"
-            )
-        return cls(**built(content))
+        return cls(**BOARD.content(content))
 
     def arguments(self) -> dict[str, Any]:
         """What `__init__` takes to make this board again."""
-        mixture = self._mixture
-        mine = ("names", "targets", "hedges", "transform", "pivot", "scale", "offset", "shocks")
-        its = ("drift", "noise", "forgetting", "gap_names", "gap_bars", "gap_noise")
-        return (
-            {name: getattr(self, name) for name in (*mine, "last_prices", "at", "until", "streak")}
-            | {name: getattr(mixture, name) for name in its}
-            | {"state": mixture.state(), "variance": mixture.scale()}
-            | {"log_weights": mixture.now.log_weights.copy()}
-        )
+        mine = ("names", "targets", "hedges", "transform", "coordinates", "forgetting", "shocks")
+        mine += ("gap_names", "last_prices", "at", "until", "fit_id", "holds")
+        return {name: getattr(self, name) for name in mine} | self._blocks.arguments()
 
-    def _one(self, part: Any, number: int) -> Any:
-        """The arrays of one pair, those that all pairs share written out."""
-        leaves = (np.broadcast_to(leaf, (*leaf.shape[:-2], *self._mixture.shape)) for leaf in part)
-        return type(part)(*(leaf[..., number, :].copy() for leaf in leaves))
+    def _values(self, given: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Inner values `(1 + n, pair)`, the target first, 0 where not observed; and which are.
 
-    def _ahead(
-        self, given: np.ndarray, dt: float, gaps: Mapping[str, float] | None
-    ) -> tuple[Told, np.ndarray]:
-        """What a row tells, and whose prices no arithmetic can follow: those are as not observed."""
-        values = self._legs.values(given, self.last_prices)
-        seen, wild, streak = ~np.isnan(values).any(1), np.zeros(len(self), bool), self.streak
-        if isinstance(shocks := self.shocks, Quarantine) and shocks.hold != 0:
-            beyond = partial(self._beyond, dt=dt, gaps=gaps, limit=shocks.limit)
-            streak = self._legs.begun(given, self.last_prices, streak, beyond)
-        while True:
-            told = self._mixture.advance(
-                np.where(seen, values[:, 0] - self.offset, 0.0),
-                np.where(seen, (values[:, 1] - self.pivot) / self.scale, 0.0),
-                seen,
-                dt=dt,
-                gaps=gaps,
-                shocks=shocks,
-                returns=self.transform == "return",
-                streak=np.where(wild, self.streak, streak),
-            )
-            if told.sound.all():
-                return told, wild
-            found = seen & ~told.sound
-            if not found.any():
-                raise ValueError(
-                    f"{listed(self.names, ~told.sound)}: the time since the last row is so long that "
-                    "the arithmetic cannot follow; fit anew. The filters are unchanged"
-                )
-            seen, wild = seen & ~found, wild | found
+        None says that all pairs are: the ordinary case, in which nothing needs to be masked.
+        """
+        transform = self.legs.transform
+        values = transform.values(given, self.last_prices)
+        legs = len(self._centre)
+        found = self._design.copy()
+        np.subtract(values.T, self._centre, out=found[:legs])
+        found[:legs] /= self._unit
+        if math.isfinite(np.vdot(found, found)):
+            return found, None
+        seen = ~np.isnan(found.sum(0))
+        found[:, ~seen] = 0.0
+        return found, None if seen.all() else seen
 
-    def _beyond(self, number: int, row: list[float], *, dt: float, gaps: Any, limit: float) -> bool:
-        """`OnlineFilter.beyond` of one pair."""
-        one = self.filter(self.names[number])
-        return one.beyond(row, one.ahead(dt, gaps), limit)
-
-    def _outcome(
-        self, prices: np.ndarray, told: Told, wild: np.ndarray, at: Any
-    ) -> tuple[str, ...]:
-        """What became of every row, in the words of a single filter."""
-        words, shocks = [ACCEPTED] * len(self), self.shocks
-        for number in np.flatnonzero(~told.seen).tolist():
-            words[number] = _TOO_FAR if wild[number] else self._legs.skipped(number, prices)
-        for number, word in told.words.items():
-            words[number] = word
-        taken = told.learnt | told.based
-        named = np.flatnonzero(self._legs.broken(prices, self.last_prices) & taken).tolist()
-        if isinstance(shocks, Quarantine):
-            named = [number for number in told.words if not taken[number]]
-        for number in named:
-            how: Any = {"at": at, "streak": int(told.streak[number])}
-            words[number] += self._legs.split(number, prices, self.last_prices, **how)
-        return tuple(words)
-
-    def _tick(self, told: Told, outcome: tuple[str, ...]) -> BoardTick:
-        """From inner coordinates to the units of the data."""
-        scale, intercept = self.scale, self._mixture.n == 2
-        beta, alpha = told.centre[0] / scale, np.zeros(len(self))
-        given, total = np.sqrt(told.given[0]) / scale, np.sqrt(told.total[0]) / scale
-        levels: Any = np.zeros((2, len(self)))
-        if intercept:
-            alpha = told.centre[1] + self.offset - self.pivot * beta
-            turn = self.pivot / scale
-            covs = (told.given, told.total)
-            levels = [np.sqrt(c[2] - 2 * turn * c[1] + turn * turn * c[0]) for c in covs]
-        spread_sd = np.sqrt(told.squared)
+    def _commit(
+        self,
+        given: np.ndarray,
+        at: Any,
+        seen: np.ndarray | None,
+        wild: np.ndarray,
+        holds: dict[int, Hold],
+        passed: Passed,
+    ) -> BoardTick:
+        """Take over the prices, the time and the holds, and tell."""
+        said: dict[int, tuple[Outcome, str]] = {}
+        observed = taught = taken = self._all
+        if seen is not None or passed.verdicts:
+            observed = self._all if seen is None else seen
+            taught, taken = observed.copy(), observed.copy()
+        for number, verdict in passed.verdicts.items():
+            taken[number] = verdict.teaches(False)
+            taught[number] = verdict.teaches(self.legs.transform.needs_last)
+            holds = {n: hold for n, hold in holds.items() if n != number}
+            if verdict.hold != NONE:
+                holds[number] = verdict.hold
+            said[number] = verdict.outcome, verdict.reason
+        if seen is not None:
+            for number in np.flatnonzero(~seen).tolist():
+                absent = self.legs.absent(number, given[number])
+                said[number] = Outcome.SKIPPED, absent or "the first price of a return"
+                taken[number] = not absent  # the next return starts from it
+                if wild[number]:
+                    said[number], taken[number] = (Outcome.REJECTED, _TOO_FAR), False
+        self._name_splits(given, at, taken, passed.verdicts, said)
+        self._holds = holds
+        if taken is not self._all:
+            given = np.where(taken[:, None], given, self.last_prices)
+        self.last_prices = given
+        self.at = self.at if at is None else at
+        spread, sd, score, z = passed.spread, passed.sd, passed.score, passed.z
+        if self._requoted:
+            unit = self._unit[0]
+            spread, sd, score = spread * unit, sd * unit, score - np.log(unit)
+        if seen is not None:
+            spread, sd, score, z = (np.where(seen, x, np.nan) for x in (spread, sd, score, z))
         return BoardTick(
-            names=self.names,
-            hedges=self.hedges,
-            intercept=intercept,
-            at=self.at,
-            outcome=outcome,
-            observed=told.seen,
-            beta=beta,
-            alpha=alpha,
-            sd_given_noise=given,
-            sd_total=total,
-            alpha_sd_given_noise=levels[0],
-            alpha_sd_total=levels[1],
-            spread=told.spread,
-            spread_sd=spread_sd,
-            z=told.spread / spread_sd,
-            dof=told.dof,
-            gain=told.gain,
-            log_score=told.log_score,
-            effective_draws=told.effective_draws,
+            self.names,
+            self.at,
+            observed=observed,
+            taught=taught,
+            said=said,
+            numbers=(spread, sd, z, score),
+            looks=passed.looks,
+            belief=Belief(self._frame, self._blocks.mixtures, passed.draws),
         )
 
+    def belief(self) -> Belief:
+        """What is believed of the coefficients of every pair."""
+        return Belief(self._frame, self._blocks.mixtures, self._blocks.draws)
 
-def check(
-    board: Any, state: State, variance: Scale | None, noise: Noise, log_weights: np.ndarray
-) -> None:
-    """Raise unless all arrays of an `OnlineBoard` have a place for each pair and draw, all finite."""
-    count, n = len(board.names), len(state.mean)
-    if len(set(board.names)) < max(count, 1):
-        raise ValueError("a board needs at least one pair, and each named once")
-    if n not in (1, 2):
-        raise ValueError(f"a pair has a ratio and perhaps an intercept, not {n} coefficients")
-    batch = (count, log_weights.shape[-1])
-    good = np.ones(count, bool)
-    for name in ("targets", "hedges", "pivot", "scale", "offset", "streak", "last_prices"):
-        found, wanted = np.shape(getattr(board, name)), (count, 2)[: 1 + (name == "last_prices")]
-        if found != wanted:
-            raise ValueError(f"{name} has shape {found}, but it must be {wanted}")
-    for part in (state, variance or (), noise, (log_weights,)):
-        for leaf in part:
-            if leaf.shape[-2:] != batch:
-                raise ValueError(
-                    f"an array has the shape {leaf.shape}, but log_weights say that its last axes "
-                    f"are {batch}, pair and draw"
-                )
-            good &= np.isfinite(leaf).reshape(-1, *batch).all((0, 2))
-    good &= np.isfinite(board.pivot + board.offset) & (board.scale > 0) & (board.scale < np.inf)
-    good &= abs(np.exp(log_weights).sum(1) - 1) < 1e-6
-    if not good.all():
-        raise ValueError(
-            f"{listed(board.names, ~good)}: the state holds numbers that are not finite, or "
-            "weights that do not sum to one; leave out the pairs whose fit failed"
-        )
+    def _watch_scales(
+        self,
+        given: np.ndarray,
+        seen: np.ndarray | None,
+        dt: float,
+        gaps: Mapping[str, float] | None,
+    ) -> dict[int, Hold]:
+        """The holds to judge a row with."""
+        holds = self._holds
+        if self.shocks is None or not self.shocks.holds:
+            return holds
+        held = [number for number, hold in holds.items() if hold.cause != "shock"]
+        for number in {*moved(given, self.last_prices), *held}:
+            row, last = given[number].tolist(), self.last_prices[number].tolist()
+            known = seen is None or seen[number]
+            if known and not any(price != price for price in last):
+                before = holds.get(number, NONE)
+                beyond = partial(self._beyond, number, row, dt, gaps)
+                hold = watch_scale(before, row, last, beyond)
+                holds = {n: h for n, h in holds.items() if n != number}
+                if hold != NONE:
+                    holds[number] = hold
+        return holds
+
+    def _beyond(
+        self, number: int, row: list[float], dt: float, gaps: Mapping[str, float] | None
+    ) -> bool:
+        """Whether a row is beyond the limit by the sd of a forecast at the last hedge prices."""
+        assert self.shocks is not None
+        one = self if len(self) == 1 else self.filter(self.names[number]).board
+        before = one.foresee(one.last_prices[0].tolist(), dt, gaps)
+        now = one.foresee(row, dt, gaps)
+        return not abs(now.spread) <= self.shocks.limit * math.sqrt(before.var)
+
+    def foresee(self, prices: list[float], dt: float, gaps: Mapping[str, float] | None) -> Foreseen:
+        """What the draws of the only pair say of a row, in inner units; nothing moves.
+
+        Without a price of the target the innovation is from the centre of its coordinates.
+        """
+        values = self.legs.transform.values(np.array([prices]), self.last_prices).T
+        inner = self._design.copy()
+        inner[: len(values)] = (values - self._centre) / self._unit
+        return self._blocks.foresee(np.nan_to_num(inner[:, 0]), dt, gaps)
+
+    def _name_splits(
+        self,
+        given: np.ndarray,
+        at: Any,
+        taken: np.ndarray,
+        verdicts: dict[int, Verdict],
+        said: dict[int, tuple[Outcome, str]],
+    ) -> None:
+        """Add to what is said of a row which leg went as in a split, if one did."""
+        named = [number for number in verdicts if not taken[number]]
+        if self.shocks is None or not self.shocks.holds:
+            named += [number for number in moved(given, self.last_prices) if taken[number]]
+        for number in named:
+            row, last = given[number].tolist(), self.last_prices[number].tolist()
+            verdict = verdicts.get(number, Verdict(Outcome.ACCEPTED))
+            if any(price != price for price in last):
+                continue
+            if split := name_split(self.pairs[number], row, last, at=at, verdict=verdict):
+                outcome, reason = said.get(number, (Outcome.ACCEPTED, ""))
+                said[number] = outcome, f"{reason}; {split}" if reason else split
 
 
-def listed(names: tuple[str, ...], which: np.ndarray) -> str:
-    """The first few of the names that are meant."""
-    found = [names[number] for number in np.flatnonzero(which)]
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return ", ".join(found[:3]) + more
+register_engine(BOARD.name, OnlineBoard.from_json)
+
+_TOO_FAR = (
+    "the row is so far from all that this pair did before that the arithmetic cannot follow; pass NaN "
+    "for bad prints"
+)

@@ -1,97 +1,58 @@
-"""An online filter as one JSON document: readable by anything, exact to the last bit."""
+"""Which classes the document of an online filter or board may hold, and how arrays are written."""
 
-import json
-from dataclasses import asdict
+from collections.abc import Mapping
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kfmodels.files.documents import Format, Json, register
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Discount, Walk
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, Scale
 from kfmodels.kalman.step import State
-from kfmodels.online.shocks import Quarantine, Robust
+from kfmodels.online.shocks import Hold, Quarantine, Robust
 
-FORMAT = "kfmodels online filter"
-VERSION = 1
-
-_KINDS = {
-    kind.__name__: kind
-    for kind in (
-        Coordinates,
-        Walk,
-        Discount,
-        ConstantVariance,
-        DiscountedVariance,
-        State,
-        Scale,
-        Quarantine,
-        Robust,
-    )
-}
+FILTER = Format(
+    "kfmodels online filter",
+    2,
+    "a saved online filter",
+    "make one with fit.online().save(path)",
+    oldest=2,
+)
+BOARD = Format(
+    "kfmodels online board", 2, "a saved board", "make one with board.online().save(path)", oldest=2
+)
 
 
-def to_json(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The constructor's arguments as a document of plain numbers, strings and lists."""
-    return {"format": FORMAT, "version": VERSION} | {
-        name: _plain(value) for name, value in arguments.items()
-    }
+def as_text(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with times as text, which every reader of a document takes."""
+    texts = {n: str(at) for n, at in arguments.items() if isinstance(at, (date, np.datetime64))}
+    return {**arguments, **texts}
 
 
-def read(path: str | Path) -> dict[str, Any]:
-    """The document in a file.
-
-    Raises:
-        ValueError: the file is not a saved filter, or comes from a newer version of kfmodels.
-    """
-    try:
-        content = json.loads(Path(path).read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a saved online filter: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+def write_array(array: np.ndarray) -> dict[str, Json]:
+    """The numbers of an array with its shape and type; None for NaN, which no JSON text can hold."""
+    kind = array.dtype
+    if kind.kind not in "biufU":
         raise ValueError(
-            f"{path} is not a saved online filter; make one with fit.online().save(path)"
+            f"a document cannot hold an array of {kind}: make it one of numbers or text"
         )
-    version = content["version"]
-    if version > VERSION:
-        raise ValueError(
-            f"{path} was written by a newer kfmodels (format {version}, this one reads up to "
-            f"{VERSION}): upgrade kfmodels"
-        )
-    return content
+    values = array
+    if kind.kind == "f" and np.isnan(array).any():
+        values = array.astype(object)
+        values[np.isnan(array)] = None
+    return {"values": values.tolist(), "shape": list(array.shape), "dtype": kind.str}
 
 
-def built(content: dict[str, Any]) -> dict[str, Any]:
-    """The constructor's arguments of a document."""
-    return {
-        name: _built(value) for name, value in content.items() if name not in ("format", "version")
-    }
+def read_array(parts: Mapping[str, Json]) -> np.ndarray:
+    """What `write_array` wrote."""
+    given: Any = parts
+    return np.array(given["values"], np.dtype(given["dtype"])).reshape(given["shape"])
 
 
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (date, np.datetime64)):
-        return str(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return {"array": value.tolist()}
-    if type(value).__name__ in _KINDS:
-        fields: Any = value._asdict() if hasattr(value, "_asdict") else asdict(value)
-        parts = {name: _plain(part) for name, part in fields.items()}
-        return {"kind": type(value).__name__} | parts
-    if isinstance(value, tuple):
-        return list(value)
-    raise TypeError(f"cannot save {type(value).__name__}")
-
-
-def _built(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    if "array" in value:
-        return np.asarray(value["array"], float)
-    parts = {name: _built(part) for name, part in value.items() if name != "kind"}
-    return _KINDS[value["kind"]](**parts)
+register(np.ndarray, write_array, read_array, name="array")
+for _kind in (Coordinates, Walk, Discount, ConstantVariance, DiscountedVariance, State, Scale):
+    register(_kind)
+for _policy in (Quarantine, Robust, Hold):
+    register(_policy)

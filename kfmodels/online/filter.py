@@ -1,39 +1,27 @@
-"""The fitted filter, tick by tick. NumPy only: the trading process needs no JAX.
+"""The fitted filter of one pair, tick by tick: a board of one."""
 
-The arithmetic of the noise draws stands in `mixture`; here prices come in and a `Tick` goes out.
-
-One file: one class, whose state every method reads.
-"""
-
-import json
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from kfmodels.clock.instants import check_dt, check_later
-from kfmodels.files.atomic import replacing
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.motion import Motion
-from kfmodels.kalman.noise import Noise, Scale
+from kfmodels.kalman.noise import Noise
 from kfmodels.kalman.step import State
-from kfmodels.online.document import built, read, to_json
-from kfmodels.online.legs import Legs
-from kfmodels.online.mixture import Look, Mixture, Stand
-from kfmodels.online.shocks import (
-    Quarantine,
-    Robust,
-    Shocks,
-    begun,
-    broken,
-    released,
-    split_sentence,
-)
-from kfmodels.online.ticks import ACCEPTED, Belief, FairValue, Frame, Predictive, Tick
+from kfmodels.online.blocks import Foreseen
+from kfmodels.online.board import OnlineBoard
+from kfmodels.online.document import FILTER, as_text
+from kfmodels.online.engine import register_engine
+from kfmodels.online.shocks import NONE, Hold, Shocks
+from kfmodels.online.splits import check_factors
+from kfmodels.online.ticks import FairValue, Predictive, Tick
+
+_MINE = ("transform", "forgetting", "shocks", "gap_names", "at", "until", "fit_id")
 
 
 class OnlineFilter:
@@ -52,7 +40,8 @@ class OnlineFilter:
         transform: "log", "level" or "return", applied to the prices given.
         coordinates: the inner coordinates of the recursion.
         drift, noise: of the recursion, batch axis (draws) last.
-        state, scale: where each draw stands; `scale` is None when the variance is constant.
+        state: where each draw stands.
+        scale: what the noise has learnt, as its `start` gives it; None if nothing.
         log_weights: of the draws; the weights sum to one.
         forgetting: f, a bar, in (0, 1]: 1 forgets nothing and ends with one draw, 0.99 remembers about
             a hundred bars.
@@ -64,10 +53,11 @@ class OnlineFilter:
         at: time of the last tick seen, or None.
         until: last date whose prices the noise was inferred from, or None.
         fit_id: of the fit it comes from, or None.
-        streak: rows in quarantine in succession, negative where they were below their forecast.
+        hold: rows in quarantine in succession.
 
     Raises:
-        ValueError: a forgetting factor outside (0, 1], or gaps of another shape.
+        ValueError: a forgetting factor outside (0, 1], arrays of another shape, or numbers that are not
+            finite.
 
     Source: West and Harrison (1997), section 12.2 (multi-process models); forgetting: Raftery, Karny
     and Ettler (2010), Online prediction under model uncertainty via dynamic model averaging,
@@ -84,66 +74,130 @@ class OnlineFilter:
         drift: Motion,
         noise: Noise,
         state: State,
-        scale: Scale | None,
+        scale: Any,
         log_weights: np.ndarray,
         forgetting: float = 1.0,
         shocks: Shocks | None = None,
         gap_names: Sequence[str] = (),
-        gap_bars: np.ndarray | None = None,
-        gap_noise: np.ndarray | None = None,
-        last_prices: np.ndarray | None = None,
+        gap_bars: Any = None,
+        gap_noise: Any = None,
+        last_prices: Any = None,
         at: Any = None,
         until: Any = None,
         fit_id: str | None = None,
-        streak: int = 0,
+        hold: Hold = NONE,
     ) -> None:
-        self._legs = Legs(target, hedges, transform)
-        self._mixture = Mixture(
-            drift,
-            noise,
-            len(log_weights),
+        several = len(gap_names) > 0
+        self.board = OnlineBoard(
+            names=(target,),
+            targets=(target,),
+            hedges=(tuple(hedges),),
+            transform=transform,
+            coordinates=_as_board(coordinates),
+            drift=_with_pair(drift),
+            noise=_with_pair(noise),
+            state=_with_pair(state),
+            scale=_with_pair(scale),
+            log_weights=np.asarray(log_weights)[None],
             forgetting=forgetting,
+            shocks=shocks,
             gap_names=gap_names,
-            gap_bars=gap_bars,
-            gap_noise=gap_noise,
+            gap_bars=np.asarray(gap_bars)[:, None] if several else None,
+            gap_noise=np.asarray(gap_noise)[:, None] if several else None,
+            last_prices=None if last_prices is None else np.asarray(last_prices)[None],
+            at=at,
+            until=until,
+            fit_id=fit_id,
+            holds={target: hold},
         )
-        self._stand = self._mixture.begin(state, scale, log_weights)
-        self._place(coordinates)
-        self.shocks, self.streak = shocks, int(streak)
-        self.last_prices, self.at = last_prices, at
-        self.until, self.fit_id = until, fit_id
-
-    def _place(self, coordinates: Coordinates) -> None:
-        self.coordinates = coordinates
-        self._centre = coordinates.pivot.tolist(), coordinates.scale.tolist()
-        self._frame = Frame.of(self._legs.hedges, coordinates)
 
     @property
     def target(self) -> str:
-        return self._legs.target
+        return self.board.targets[0]
 
     @property
     def hedges(self) -> tuple[str, ...]:
-        return self._legs.hedges
+        return self.board.hedges[0]
 
     @property
-    def transform(self) -> str:
-        return self._legs.transform
+    def pairs(self) -> tuple[tuple[str, ...], ...]:
+        """The tickers of the only pair, the target first."""
+        return self.board.pairs
 
     @property
     def tickers(self) -> tuple[str, ...]:
         """Target, then hedges."""
-        return self._legs.names
+        return self.board.pairs[0]
+
+    @property
+    def transform(self) -> str:
+        return self.board.transform
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """The inner coordinates of the recursion."""
+        where = self.board.coordinates
+        return Coordinates(
+            where.pivot[0],
+            where.scale[0],
+            float(where.offset[0]),
+            where.intercept,
+            float(np.ravel(where.unit)[0]),
+        )
 
     @property
     def draws(self) -> int:
         """Number of noise draws."""
-        return len(self._stand.weights)
+        return self.board.draws
 
     @property
     def weights(self) -> np.ndarray:
         """Of the draws; they sum to one."""
-        return self._stand.weights
+        return self.board.weights[0]
+
+    @property
+    def forgetting(self) -> float:
+        return self.board.forgetting
+
+    @property
+    def shocks(self) -> Shocks | None:
+        """The policy on prices that the forecast did not expect."""
+        return self.board.shocks
+
+    @shocks.setter
+    def shocks(self, policy: Shocks | None) -> None:
+        self.board.shocks = policy
+
+    @property
+    def hold(self) -> Hold:
+        """Rows in quarantine in succession."""
+        return self.board.holds.get(self.target, NONE)
+
+    @property
+    def holds(self) -> dict[str, Hold]:
+        """The same by the name of the target; empty where there is none."""
+        return self.board.holds
+
+    @property
+    def last_prices(self) -> np.ndarray | None:
+        """[target, hedges...] of the last row learnt from."""
+        last = self.board.last_prices[0]
+        return None if np.isnan(last).any() else last
+
+    @property
+    def at(self) -> Any:
+        """Time of the last tick."""
+        return self.board.at
+
+    @property
+    def until(self) -> Any:
+        """Last date whose prices the noise was inferred from."""
+        return self.board.until
+
+    @property
+    def fit_id(self) -> str | None:
+        """Of the fit it comes from."""
+        return self.board.fit_id
 
     def forecast(
         self, *, x: Any, dt: float = 1.0, gaps: Mapping[str, float] | None = None
@@ -157,10 +211,11 @@ class OnlineFilter:
         Raises:
             ValueError: a price that cannot be transformed.
         """
-        mean, var = self._mixture.spread(*self._blank(x, dt, gaps))
-        mean, sd = self.coordinates.offset - mean, math.sqrt(var)
+        seen, last = self._foresee(x, dt, gaps), self.board.last_prices[0, 0]
+        where, transform = self.coordinates, self.board.legs.transform
+        mean, sd = where.offset - where.unit * seen.spread, where.unit * math.sqrt(seen.var)
         band = (mean - Z90 * sd, mean, mean + Z90 * sd)
-        lower, price, upper = (self._legs.price(value, self.last_prices) for value in band)
+        lower, price, upper = (float(transform.price(value, last)) for value in band)
         return FairValue(price=price, lower=lower, upper=upper, mean=mean, sd=sd)
 
     def predictive(
@@ -170,12 +225,12 @@ class OnlineFilter:
 
         Takes and raises what `forecast` does; answers with the whole mixture over noise draws.
         """
-        ahead, seen = self._blank(x, dt, gaps)
+        seen, where = self._foresee(x, dt, gaps), self.coordinates
         return Predictive(
-            weights=ahead.weights,
-            mean=self.coordinates.offset + seen.missed,
-            scale=np.sqrt(seen.scaled),
-            dof=None if ahead.scale is None else ahead.scale.dof,
+            weights=seen.weights,
+            mean=where.offset - where.unit * seen.error,
+            scale=where.unit * np.sqrt(seen.squared),
+            dof=seen.dof,
         )
 
     def update(
@@ -208,19 +263,9 @@ class OnlineFilter:
         """
         check_dt(dt)
         if at is not None:
-            check_later(at, self.at, "the filter is unchanged")
-        prices = self._legs.prices(y, x)
-        total = sum(prices)
-        missing = total != total and any(price != price for price in prices)
-        values = None if missing else self._legs.values(prices, self.last_prices)
-        ahead = self.ahead(dt, gaps)
-        if values is not None:
-            return self._judge(ahead, at, prices, values)
-        ahead = self._mixture.held(ahead, self._stand)
-        if not missing:
-            return self._commit(ahead, at, "skipped: the first price of a return", np.array(prices))
-        absent = ", ".join(n for n, p in zip(self._legs.names, prices, strict=True) if p != p)
-        return self._commit(ahead, at, f"skipped: no price of {absent}", self.last_prices)
+            check_later(at, self.board.at, "nothing was changed")
+        prices = np.array([self.board.legs.of_one(y, x)])
+        return Tick(self.board.advance(prices, at, dt, gaps, strict=True))
 
     def rescale(self, *, target: float = 1.0, hedges: Mapping[str, float] | None = None) -> None:
         """Prices are quoted otherwise from now on: a split, a multiplier, another currency.
@@ -235,19 +280,31 @@ class OnlineFilter:
         Raises:
             ValueError: a factor that is not positive, or a ticker that is no hedge.
         """
-        factors = self._legs.factors(target, hedges or {})
-        self._place(self.coordinates.requoted(self.transform, factors))
-        if self.transform == "level":
-            self._stand = self._mixture.rescaled(self._stand, float(factors[0]))
-        if self.last_prices is not None:
-            self.last_prices = self.last_prices * factors
-        self.streak = released(self.streak, factors.tolist())
+        factors = check_factors({self.target: target}, (self.target,))
+        factors |= check_factors(hedges or {}, self.hedges)
+        # all legs are named, so that a hold ends only where every one of them is said to be as before
+        self.board.rescale(
+            {self.target: target} | dict.fromkeys(self.hedges, 1.0) | dict(hedges or {})
+        )
+
+    def take(
+        self,
+        prices: Mapping[str, float],
+        *,
+        at: Any = None,
+        dt: float = 1.0,
+        gaps: Mapping[str, float] | None = None,
+    ) -> Tick:
+        """`update` with all prices by ticker, as `live` has them."""
+        return self.update(y=prices[self.target], x=prices, at=at, dt=dt, gaps=gaps)
+
+    def requote(self, factors: Mapping[str, float]) -> None:
+        """`rescale` with all factors by ticker, as `live` has them."""
+        self.board.rescale(factors)
 
     def standing(self) -> Tick:
         """What is believed now, as a tick that observed nothing; the filter does not move."""
-        nan, said, drawn = math.nan, "skipped: no new row", self._stand.effective_draws
-        belief = self._belief(self._stand)
-        return Tick(self.at, said, False, nan, nan, nan, nan, 0.0, nan, drawn, belief)
+        return Tick(self.board.standing())
 
     def state(self) -> dict[str, np.ndarray]:
         """Mixture moments of [beta..., alpha] in the units of the data, filtered.
@@ -255,156 +312,78 @@ class OnlineFilter:
         `mean (n,)`, `cov (n, n)` with the uncertainty about the noise, `cov_given_noise (n, n)`
         without.
         """
-        now = self._belief(self._stand)
-        given, total = now.covs
-        return {"mean": now.mean, "cov": total, "cov_given_noise": given}
+        now = self.board.belief()
+        given, total = now.covs[:, 0]
+        return {"mean": now.mean[0], "cov": total, "cov_given_noise": given}
 
     def save(self, path: str | Path) -> None:
         """Write everything needed to go on, as one JSON file, atomically.
 
         Floats are written so that they read back to the last bit; nothing is pickled.
         """
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(self.to_json(), allow_nan=False))
+        FILTER.save(path, as_text(self.arguments()))
 
     @classmethod
-    def load(cls, path: str | Path) -> "OnlineFilter":
+    def load(cls, path: str | Path) -> Self:
         """Read a filter written by `save`; goes on exactly where that one stood.
 
         Raises:
             ValueError: the file is not one, or comes from a newer version of kfmodels.
         """
-        return cls.from_json(read(path))
+        return cls(**FILTER.load(path))
 
     def to_json(self) -> dict[str, Any]:
         """What `save` writes, as plain numbers, strings, lists and dicts."""
-        return to_json(self.arguments())
+        return FILTER.document(as_text(self.arguments()))
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "OnlineFilter":
+    def from_json(cls, content: dict[str, Any]) -> Self:
         """The filter of a document made by `to_json`."""
-        return cls(**built(content))
+        return cls(**FILTER.content(content))
 
     def arguments(self) -> dict[str, Any]:
         """What `__init__` takes to make this filter again."""
-        mixture, stand = self._mixture, self._stand
-        mine = ("target", "hedges", "transform", "coordinates", "shocks", "last_prices", "at")
-        its = ("drift", "noise", "forgetting", "gap_names", "gap_bars", "gap_noise")
+        held = self.board.arguments()
+        parts = ("drift", "noise", "state", "scale")
         return (
-            {name: getattr(self, name) for name in (*mine, "until", "fit_id", "streak")}
-            | {name: getattr(mixture, name) for name in its}
-            | {
-                "state": mixture.state(stand),
-                "scale": stand.scale,
-                "log_weights": stand.log_weights,
-            }
+            {name: getattr(self, name) for name in ("target", "hedges", "coordinates", "hold")}
+            | {name: held[name] for name in _MINE}
+            | {name: _without_pair(held[name]) for name in parts}
+            | {name: held[name][:, 0] for name in ("gap_bars", "gap_noise")}
+            | {"log_weights": held["log_weights"][0], "last_prices": self.last_prices}
         )
 
-    def _blank(self, x: Any, dt: float, gaps: Mapping[str, float] | None) -> tuple[Stand, Look]:
-        """Forecast of zero by every draw."""
+    def _foresee(self, x: Any, dt: float, gaps: Mapping[str, float] | None) -> Foreseen:
+        """What the draws say of a target at the centre of its coordinates, at these hedge prices."""
         check_dt(dt)
-        hedges = self._legs.of_hedges(x)
+        legs = self.board.legs
+        hedges = legs.of_hedges(x)
         if any(price != price for price in hedges):
             raise ValueError(f"forecast needs a price of every hedge: {', '.join(self.hedges)}")
-        values = self._legs.values([1.0, *hedges], self.last_prices)
-        if values is None:
+        legs.check(self.hedges, hedges)
+        if self.last_prices is None and legs.transform.needs_last:
             raise ValueError("forecast of a return needs an earlier complete row of prices")
-        ahead = self.ahead(dt, gaps)
-        return ahead, self._mixture.look(ahead, self._design(values), 0.0)
-
-    def _design(self, values: list[float]) -> list[float]:
-        design = [(x - p) / s for x, p, s in zip(values[1:], *self._centre, strict=True)]
-        return [*design, 1.0] if self.coordinates.intercept else design
-
-    def _judge(self, ahead: Stand, at: Any, prices: list[float], values: list[float]) -> Tick:
-        """A complete row: judged by its forecast, then learnt from as the policy has it."""
-        mixture, shocks = self._mixture, self.shocks
-        design, y = self._design(values), values[0] - self.coordinates.offset
-        seen = mixture.look(ahead, design, y)
-        spread, var = mixture.spread(ahead, seen)
-        density = mixture.density(ahead, seen)
-        if not (var > 0 and math.isfinite(var + np.add.reduce(density))):
-            raise ValueError(self._too_far())
-        sd = math.sqrt(var)
-        z = spread / sd
-        *weights, score = mixture.weighed(ahead, density)
-        found = spread, sd, z, mixture.dof(ahead), score
-        streak, outcome, last = 0, ACCEPTED, self._last()
-        if isinstance(shocks, Quarantine):
-            streak = self.streak
-            if shocks.hold != 0:
-                beyond = partial(self.beyond, prices, ahead, shocks.limit)
-                streak = begun(streak, prices, last, beyond)
-            streak, outcome = shocks.judge(z, streak)
-            if not shocks.learns(streak):
-                outcome += split_sentence(self._legs.names, prices, last, at=at, streak=streak)
-                return self._commit(ahead, at, outcome, self.last_prices, streak, found=found)
-            if streak and self.transform == "return":
-                return self._commit(ahead, at, outcome, np.array(prices), streak, found=found)
-            if streak and self.coordinates.intercept:
-                # the level takes the move, and no draw is judged by what none could foresee
-                ahead = mixture.widened(ahead, seen)
-                seen = mixture.look(ahead, design, y)
-                weights = [ahead.log_weights, ahead.weights]
-        elif broken(prices, last):
-            outcome += split_sentence(self._legs.names, prices, last, at=at, streak=0)
-        if isinstance(shocks, Robust):
-            outcome = shocks.judge(z) + outcome.removeprefix(ACCEPTED)
-            ahead, seen = mixture.robust(ahead, seen, shocks.limit)
-            *weights, _ = mixture.weighed(ahead, mixture.density(ahead, seen))
-        after, gain = mixture.after(ahead, seen, (weights[0], weights[1]))
-        return self._commit(after, at, outcome, np.array(prices), streak, gain, found)
-
-    def ahead(self, dt: float, gaps: Mapping[str, float] | None) -> Stand:
-        """Where the draws will stand after that time; nothing is changed."""
-        return self._mixture.ahead(self._stand, dt, gaps)
-
-    def beyond(self, prices: list[float], ahead: Stand, limit: float) -> bool:
-        """Whether a complete row is farther off than `limit` sds of a forecast at the last prices."""
-        spreads = []
-        for row in (self._last(), prices):
-            values: Any = self._legs.values(row, self.last_prices)
-            design, y = self._design(values), values[0] - self.coordinates.offset
-            spreads.append(self._mixture.spread(ahead, self._mixture.look(ahead, design, y)))
-        (_, var), (spread, _) = spreads
-        return not abs(spread) <= limit * math.sqrt(var)
-
-    def _last(self) -> list[float]:
-        """Prices of the last row learnt from, NaN without one."""
-        last = self.last_prices
-        return [math.nan] * len(self.tickers) if last is None else last.tolist()
-
-    def _commit(
-        self,
-        now: Stand,
-        at: Any,
-        outcome: str,
-        last: np.ndarray | None,
-        streak: int | None = None,
-        gain: float = 0.0,
-        found: tuple[float, ...] = (),
-    ) -> Tick:
-        """Take over where the draws stand now, if that is a number, and tell."""
-        if not now.finite():
-            raise ValueError(self._too_far())
-        self._stand, self.last_prices = now, last
-        self.at = self.at if at is None else at
-        self.streak = self.streak if streak is None else streak
-        spread, sd, z, dof, score = found or _NOTHING
-        belief, effective = self._belief(now), now.effective_draws
-        return Tick(
-            self.at, outcome, bool(found), spread, sd, z, dof, gain, score, effective, belief
-        )
-
-    def _belief(self, stand: Stand) -> Belief:
-        return Belief(self._frame, stand.table, stand.weights, self._mixture.noise.var, stand.scale)
-
-    def _too_far(self) -> str:
-        return (
-            f"the row is so far from all that {self.target} and {', '.join(self.hedges)} did before "
-            "that the arithmetic cannot follow; pass NaN for bad prints. The filter is unchanged"
-        )
+        return self.board.foresee([math.nan, *hedges], dt, gaps)
 
 
-_NOTHING = (math.nan,) * 5
-"""Spread, its sd, z, dof and score of a row that was not observed."""
+register_engine(FILTER.name, OnlineFilter.from_json)
+
+
+def _as_board(where: Coordinates) -> Coordinates:
+    """The same with an axis of one pair."""
+    return Coordinates(
+        np.atleast_2d(where.pivot),
+        np.atleast_2d(where.scale),
+        np.array([float(where.offset)]),
+        where.intercept,
+        np.array([float(where.unit)]),
+    )
+
+
+def _with_pair(part: Any) -> Any:
+    """The same arrays with an axis of one pair before that of draws."""
+    return part and type(part)(*(np.asarray(leaf)[..., None, :] for leaf in part))
+
+
+def _without_pair(part: Any) -> Any:
+    return part and type(part)(*(leaf[..., 0, :] for leaf in part))

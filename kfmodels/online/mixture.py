@@ -1,244 +1,236 @@
-"""Many noise draws of one pair, each with its own state, and how far each is believed. NumPy only."""
+"""The noise draws of some pairs, each with its own state, and how far each draw is believed.
 
-import math
+Arrays have the axes (coefficient, pair, draw), that of pairs left out where there is one: an axis of
+one makes NumPy half as slow again. A block of pairs is one `Mixture`: small enough that what
+a tick touches stays in the cache of the processor. Nothing is changed in place, so what a tick says may
+be worked out later, and a row that turns out too wild leaves no trace.
+"""
+
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kfmodels.kalman.density import log_normal
-from kfmodels.kalman.motion import Motion, Walk
-from kfmodels.kalman.noise import Noise, Scale
-from kfmodels.kalman.step import Forecast, State
-from kfmodels.online.draws import (
-    OfDof,
-    Remembered,
-    Tables,
-    owned,
-    state_of,
-    table_of,
-    weighed,
-)
+from kfmodels.kalman.density import LOG_PI, half_a_step, log_normal
+from kfmodels.kalman.motion import Motion
+from kfmodels.kalman.noise import Noise
+from kfmodels.kalman.step import Forecast, State, forecast, predict, update
 
 _WIDEST = 1e10
 """Relative variance that stands for infinity, as that of a flat start: more ruins the arithmetic."""
 
+_add = np.add.reduce
 
-class Stand(NamedTuple):
-    """Where the draws stand at one moment, arrays with the axis of draws last.
 
-    `table (n + n * n, draw)` as in `online.draws`; `scale` is None where the variance is constant;
-    `noise` is the relative observation variance of the row that is due.
-    """
+class Draws(NamedTuple):
+    """Where the draws stand: state, what the noise carries, and the weights, which sum to one."""
 
-    table: np.ndarray
-    scale: Scale | None
+    state: State
+    carried: Any
     log_weights: np.ndarray
     weights: np.ndarray
-    noise: Any = 1.0
-
-    def finite(self) -> bool:
-        """Whether all of it is a number, and so will be its squares."""
-        flat = self.table.reshape(-1)
-        rest = 0.0 if self.scale is None else self.scale.var.sum()
-        return math.isfinite(flat.dot(flat) + rest)
-
-    @property
-    def effective_draws(self) -> float:
-        return 1 / float(self.weights.dot(self.weights))
 
 
 class Look(NamedTuple):
-    """What every draw says of a row, arrays with the axis of draws last.
+    """What every draw says of a row before it learns from it.
 
-    `missed` is the innovation with its sign turned, `var` its relative variance, `scaled` the same in
-    squared units of the target, `rows (n + 1, draw)` are `missed` and P h.
+    `noise` is the relative observation variance of the row and `squared` the variance scale of the
+    innovation in squared units of the target.
     """
 
-    missed: np.ndarray
-    var: np.ndarray
-    scaled: np.ndarray
-    rows: np.ndarray
+    seen: Forecast
+    noise: Any
+    squared: np.ndarray
 
 
 class Mixture:
-    """What the draws of a pair assume, and how they go on from where they stand.
+    """What the draws of a block of pairs assume, and how they go on from where they stand.
 
     Args:
-        drift, noise: of the recursion, batch axis (draws) last.
+        drift, noise: of the recursion, batch axes (pair, draw).
         forgetting: factor a bar on the log weights.
-        gap_names, gap_bars, gap_noise: closed periods, see `OnlineFilter`.
+        gap_names, gap_bars, gap_noise: closed periods, `(gap, pair, draw)`.
     """
 
     def __init__(
         self,
         drift: Motion,
         noise: Noise,
-        draws: int,
         *,
         forgetting: float,
         gap_names: Sequence[str],
-        gap_bars: np.ndarray | None,
-        gap_noise: np.ndarray | None,
+        gap_bars: np.ndarray,
+        gap_noise: np.ndarray,
     ) -> None:
-        check_forgetting(forgetting)
-        self.drift, self.noise, self.forgetting = owned(drift), owned(noise), forgetting
-        moves = self.drift.noise if isinstance(self.drift, Walk) else self.drift.moving
-        self.n = len(moves)
-        self._walk = None
-        if isinstance(self.drift, Walk):
-            still = np.zeros((self.n, self.drift.noise.shape[-1]))
-            self._walk = np.concatenate([still, self.drift.noise.reshape(self.n**2, -1)])
-        self.gap_names = tuple(gap_names)
-        wanted = (len(self.gap_names), draws)
-        self.gap_bars, self.gap_noise = gap_arrays(gap_bars, gap_noise, wanted, "gap and draw")
-        self._tables, self._of_dof = Tables(self.n), Remembered(OfDof.of)
-        self._faded = Remembered(self._fade)
+        self.drift, self.noise, self.forgetting = drift, noise, forgetting
+        self.gap_names, self.gap_bars, self.gap_noise = tuple(gap_names), gap_bars, gap_noise
+        self._constant: tuple[np.ndarray, np.ndarray] | None = None
 
-    def begin(self, state: State, scale: Scale | None, log_weights: np.ndarray) -> Stand:
-        """Where given states stand."""
-        return Stand(
-            table_of(owned(state)), scale and owned(scale), log_weights, np.exp(log_weights)
-        )
+    def predict(
+        self, draws: Draws, dt: float, gaps: Mapping[str, float] | None, *, certain: bool
+    ) -> tuple[Draws, Any]:
+        """The draws `dt` bars and some closed periods later, and the factor on the row's variance.
 
-    def state(self, stand: Stand) -> State:
-        """Means and relative covariances."""
-        return state_of(stand.table, self.n)
-
-    def ahead(self, stand: Stand, dt: float, gaps: Mapping[str, float] | None) -> Stand:
-        """Where the draws stand `dt` bars and some closed periods later; shares nothing that moves."""
+        `certain` says that every pair observes this row, one bar after the last.
+        """
         time: Any = dt
-        noise: Any = 1.0
+        factor: Any = 1.0
         for name, count in (gaps or {}).items():
             if name in self.gap_names and count:
                 number = self.gap_names.index(name)
                 time = time + self.gap_bars[number] * count
-                noise = noise * self.gap_noise[number] ** count
-        if self._walk is not None:
-            table = stand.table + (self._walk if time is dt and dt == 1.0 else self._walk * time)
+                factor = factor * self.gap_noise[number] ** count
+        state, carried, log_weights, weights = draws
+        if certain:
+            state = predict(state, self.drift, time)
         else:
-            table = stand.table.copy()
-            time = np.minimum(time, self._longest(table))
-            wide = self.drift.widen(state_of(table, self.n).cov, time)
-            table[self.n :] = wide.reshape(self.n**2, -1)
-        log_weights, weights = stand.log_weights, stand.weights
-        if self.forgetting < 1 and len(weights) > 1:
-            log_weights, weights, _ = weighed(log_weights * self.forgetting**dt)
-        scale = stand.scale and stand.scale._replace(dof=self._faded(stand.scale.dof, dt))
-        return Stand(table, scale, log_weights, weights, noise)
+            with np.errstate(over="ignore", invalid="ignore"):
+                state = _cap(predict(state, self.drift, time), state)
+        if self.forgetting < 1 and weights.shape[-1] > 1:
+            log_weights, weights, _ = weigh(log_weights * self.forgetting**dt)
+        return Draws(state, self.noise.fade(carried, dt), log_weights, weights), factor
 
-    def _fade(self, dof: np.ndarray, dt: float) -> np.ndarray:
-        """Degrees of freedom `dt` bars later."""
-        return self.noise.fade(Scale(dof, dof), dt).dof
+    def look(self, ahead: Draws, factor: Any, design: np.ndarray, y: Any) -> Look:
+        """What every draw says of `y (pair, 1)`, given its `design (n, pair, 1)`."""
+        noise = self.noise.relative(ahead.carried) * factor
+        seen = forecast(ahead.state, design, y, noise)
+        return Look(seen, noise, self.noise.unit(ahead.carried) * seen.var)
 
-    def _longest(self, table: np.ndarray) -> np.ndarray:
-        """Bars of fading after which a draw knows nothing, and could not know less."""
-        widest = table[self.n :: self.n + 1].max(0)
-        with np.errstate(divide="ignore"):
-            return np.maximum(np.log(_WIDEST / widest), 0) / -np.log(self.drift.factor)
-
-    def held(self, ahead: Stand, before: Stand) -> Stand:
-        """`ahead`, if its draws know anything; else they could not know less, and need not."""
-        if ahead.table[self.n :: self.n + 1].max() > _WIDEST:
-            return ahead._replace(table=before.table)
-        return ahead
-
-    def look(self, ahead: Stand, design: list[float], y: float) -> Look:
-        """What every draw says of `y`."""
-        seen = self._tables.read(ahead.table, design)
-        missed, var = seen[0], seen[-1]
-        missed -= y
-        var += ahead.noise
-        return Look(missed, var, self.squared_scale(ahead) * var, seen[:-1])
-
-    def spread(self, ahead: Stand, seen: Look) -> tuple[float, float]:
-        """Mean and variance of the innovation over the draws."""
-        var = seen.scaled
-        if ahead.scale is not None:
-            var = var * self._of_dof(ahead.scale.dof).inflation
-        if len(var) == 1:
-            return -float(seen.missed[0]), float(var[0])
-        weights, missed = ahead.weights, seen.missed
-        mean = float(missed.dot(weights))
-        away = missed - mean
+    def spread(self, ahead: Draws, look: Look) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of the innovation over the draws, `(pair,)`."""
+        error, var = look.seen.error, look.squared
+        dof = self.noise.dof(ahead.carried)
+        if dof is not None:
+            var = var * inflate(dof)
+        if error.shape[-1] == 1:
+            return error[..., 0], var[..., 0]
+        mean = np.vecdot(error, ahead.weights)
+        away = error - mean[..., None]
         away *= away
         away += var
-        return -mean, float(away.dot(weights))
+        return mean, np.vecdot(away, ahead.weights)
 
-    def dof(self, stand: Stand) -> float:
-        """Degrees of freedom of a forecast, averaged over the draws; inf where it is normal."""
-        return math.inf if stand.scale is None else float(stand.scale.dof.dot(stand.weights))
-
-    def squared_scale(self, stand: Stand) -> np.ndarray:
-        """Observation variance of every draw, without what is not known of it."""
-        return self.noise.var if stand.scale is None else stand.scale.var
-
-    def density(self, ahead: Stand, seen: Look) -> np.ndarray:
+    def density(self, ahead: Draws, look: Look) -> np.ndarray:
         """Log density of the innovation under every draw."""
-        scale = ahead.scale
-        if scale is None:
-            return log_normal(seen.missed, seen.scaled, np.log)
-        constant, power, _ = self._of_dof(scale.dof)
-        distance = seen.missed * seen.missed / (scale.dof * seen.scaled)
-        return constant - 0.5 * np.log(seen.scaled) - power * np.log(1 + distance)
+        dof = self.noise.dof(ahead.carried)
+        if dof is None:
+            return log_normal(look.seen.error, look.squared, np.log)
+        width = dof * look.squared
+        tail = np.log(1 + look.seen.error * look.seen.error / width)
+        return self._of_dof(dof) - 0.5 * (np.log(width) + (dof + 1) * tail)
 
-    def weighed(self, ahead: Stand, density: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """Logs of the weights after the row and the weights, and the log score of the row."""
-        if len(density) == 1:
-            return ahead.log_weights, ahead.weights, float(density[0])
-        return weighed(ahead.log_weights + density)
+    def doubt(self, ahead: Draws, look: Look, factor: np.ndarray) -> Look:
+        """The row with an observation variance that many times as large."""
+        seen, noise, _ = look
+        seen = seen._replace(var=seen.var + noise * (factor - 1))
+        return Look(seen, noise * factor, self.noise.unit(ahead.carried) * seen.var)
 
-    def robust(self, ahead: Stand, seen: Look, limit: float) -> tuple[Stand, Look]:
-        """The row with the noise that a doubtful one has."""
-        doubt = seen.missed * seen.missed / (limit**2 * seen.scaled)
-        noise = ahead.noise * (1 + doubt)
-        var = seen.var + ahead.noise * doubt
-        scaled = self.squared_scale(ahead) * var
-        return ahead._replace(noise=noise), seen._replace(var=var, scaled=scaled)
-
-    def widened(self, ahead: Stand, seen: Look) -> Stand:
+    def widen(self, ahead: Draws, look: Look, which: np.ndarray) -> Draws:
         """The variance of the last coefficient, the intercept, wide enough for the innovation."""
-        table = ahead.table.copy()
-        table[-1] += seen.missed * seen.missed / self.squared_scale(ahead)
-        return ahead._replace(table=table)
+        square = look.seen.error**2 / self.noise.unit(ahead.carried)
+        cov = ahead.state.cov.copy()
+        cov[-1, -1] += np.where(which[..., None], np.minimum(square, _WIDEST), 0.0)
+        return ahead._replace(state=State(ahead.state.mean, cov))
 
-    def after(
-        self, ahead: Stand, seen: Look, weights: tuple[np.ndarray, np.ndarray]
-    ) -> tuple[Stand, float]:
-        """Where the draws stand after the row, with the weights they have then; the level's gain.
+    def learn(
+        self,
+        ahead: Draws,
+        look: Look,
+        weights: tuple[np.ndarray, np.ndarray],
+        learnt: np.ndarray | None,
+    ) -> Draws:
+        """The draws after the row, with the weights that they have then.
 
-        Takes the tables of `ahead` and `seen` over.
+        `learnt (pair,)` says which pairs learn from it; None is all of them.
         """
-        scale = ahead.scale
-        if scale is not None:
-            scale = self.noise.learn(scale, Forecast(seen.missed, seen.var, seen.rows[1:]), 1.0)
-        inverse = 1 / seen.var
-        share = inverse if isinstance(ahead.noise, float) else inverse * ahead.noise
-        gain = 1 - float(share.dot(ahead.weights))
-        self._tables.learn(ahead.table, seen.rows, np.sqrt(inverse))
-        return Stand(ahead.table, scale, *weights), gain
+        if learnt is None:
+            carried = self.noise.learn(ahead.carried, look.seen, 1.0)
+            return Draws(update(ahead.state, look.seen), carried, *weights)
+        observed = learnt[..., None].astype(float)
+        kept = (
+            np.where(learnt[..., None], new, old)
+            for new, old in zip(weights, (ahead.log_weights, ahead.weights), strict=True)
+        )
+        carried = self.noise.learn(ahead.carried, look.seen, observed)
+        return Draws(update(ahead.state, look.seen, observed), carried, *kept)
 
-    def rescaled(self, stand: Stand, factor: float) -> Stand:
-        """The target in other units, `factor` times as many; changes what is assumed of the noise."""
-        table, scale = stand.table.copy(), stand.scale
-        table[: self.n] *= factor
-        self.noise = self.noise._replace(var=self.noise.var * factor**2)
-        scale = scale and Scale(scale.dof, scale.var * factor**2)
-        return stand._replace(table=table, scale=scale)
+    def variance(self, draws: Draws) -> np.ndarray:
+        """What turns relative covariances of the draws into covariances, `(pair, draw)`."""
+        unit, dof = self.noise.unit(draws.carried), self.noise.dof(draws.carried)
+        return unit if dof is None else unit * inflate(dof)
+
+    def _of_dof(self, dof: np.ndarray) -> np.ndarray:
+        """What of a Student-t log density depends on its degrees of freedom alone.
+
+        They settle after a few memories, and then most ticks ask for the same.
+        """
+        if self._constant is None or not np.array_equal(self._constant[0], dof):
+            ratio, rest = half_a_step(0.5 * dof)
+            self._constant = dof, np.log(ratio) + rest - 0.5 * LOG_PI
+        return self._constant[1]
 
 
-def check_forgetting(forgetting: float) -> None:
-    """Raise unless it is a factor."""
-    if not 0 < forgetting <= 1:
-        raise ValueError(f"forgetting is a factor a bar, above 0 and up to 1, not {forgetting}")
+def weigh(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logs of weights and the weights, made to sum to one; and the log of their sum before.
+
+    The weights are those of the logs, to the last bit: the logs are what is stored.
+    """
+    if joint.shape[-1] == 1:
+        return np.zeros_like(joint), np.ones_like(joint), joint[..., 0]
+    whole = np.log(_add(np.exp(joint), -1))
+    if not np.dot(whole, whole) < 160_000:  # a sum may have left the range of exponentials
+        top = np.maximum.reduce(joint, -1)
+        whole = top + np.log(_add(np.exp(joint - top[..., None]), -1))
+    log_weights = joint - whole[..., None]
+    return log_weights, np.exp(log_weights), whole
 
 
-def gap_arrays(bars: Any, noise: Any, shape: tuple[int, ...], axes: str) -> tuple[Any, Any]:
-    """What closed periods are worth as arrays of that shape; raises if they have another."""
-    if not shape[0]:  # no gap, whatever an empty list has become in a file
-        return np.ones(shape), np.ones(shape)
-    found = np.array(bars, float), np.array(noise, float)
-    for given in found:
-        if given.shape != shape:
-            raise ValueError(f"gap_bars and gap_noise must be {shape}, {axes}, not {given.shape}")
-    return found
+def inflate(dof: np.ndarray) -> np.ndarray:
+    """Variance of a Student-t over its squared scale: what is not known of the variance itself."""
+    return np.where(dof > 2, dof / np.maximum(dof - 2, 1e-300), np.inf)
+
+
+def _cap(ahead: State, before: State) -> State:
+    """The predicted state with no variance beyond what stands for infinity.
+
+    Without a row to learn from a variance may grow for ever, and one that has overflowed ruins the
+    draw. A coefficient that is too wide is scaled down, with its covariances.
+    """
+    n = len(ahead.cov)
+    each = np.arange(n)
+    if (ahead.cov[each, each] <= _WIDEST).all():
+        return ahead
+    lost = ~np.isfinite(ahead.cov).all((0, 1))
+    cov = np.where(lost, before.cov, ahead.cov)
+    wide = np.where(lost & ~(ahead.cov[each, each] <= _WIDEST), np.inf, cov[each, each])
+    with np.errstate(divide="ignore"):
+        shrink = np.where(wide > _WIDEST, np.sqrt(_WIDEST / cov[each, each]), 1.0)
+    shrink = np.where(np.isfinite(shrink), shrink, 1.0)  # what is known for sure stays so
+    return State(ahead.mean, cov * shrink[:, None] * shrink)
+
+
+def cut(part: Any, pairs: slice | int) -> Any:
+    """The arrays of some of the pairs, or of one without the axis; those that all pairs share stay."""
+    return part and type(part)(*(_cut_leaf(leaf, pairs) for leaf in part))
+
+
+def _cut_leaf(leaf: np.ndarray, pairs: slice | int) -> np.ndarray:
+    if leaf.shape[-2] > 1:
+        return np.ascontiguousarray(leaf[..., pairs, :])
+    return leaf[..., 0, :] if isinstance(pairs, int) else leaf
+
+
+def join(parts: Sequence[Any], *, alone: bool) -> Any:
+    """The arrays of all blocks, with an axis of pairs; what all pairs share stands once."""
+    return parts[0] and type(parts[0])(
+        *(join_leaves(leaves, alone=alone) for leaves in zip(*parts, strict=True))
+    )
+
+
+def join_leaves(leaves: Sequence[np.ndarray], *, alone: bool) -> np.ndarray:
+    """One array of all blocks; `alone` says that there is one pair, without an axis."""
+    if alone:
+        return leaves[0][..., None, :].copy()
+    if len(leaves) > 1 and all(leaf.shape[-2] == 1 for leaf in leaves):
+        return leaves[0].copy()
+    return np.concatenate(leaves, -2)

@@ -1,28 +1,72 @@
-"""What a live filter does with a price that its forecast did not expect."""
+"""What a live filter does with a price that its forecast did not expect.
+
+To add a policy, write a frozen dataclass with the members of `Shocks` and register it with
+`files.documents.register` in one line.
+"""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
+from typing import Any, Literal, NamedTuple, Protocol
 
-from kfmodels.online.ticks import ACCEPTED
+from kfmodels.online.ticks import Outcome
 
-_SPLITS = sorted(
-    {Fraction(n) for n in (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)}
-    | {Fraction(3, 2), Fraction(4, 3), Fraction(5, 4)}
-)
-HELD = 1_000_000_000_000
-"""Streaks of rows that are held as a change of scale count from here on."""
 
-BREAK = 1.75
-"""Factor of a price, up or down, that is a change of scale: 2 on a day when the market moves too."""
+class Hold(NamedTuple):
+    """Rows in succession that a pair was not taught.
 
-_STILL = 1.4
-"""How far a price in a new scale stays from its last one in the old, whatever the market does."""
+    `cause` is "shock" (rows of one sign beyond the limit), "scale" (a leg seems to be quoted in other
+    units) or "released" (that was denied, and the next row is taken up); `sign` is that of the
+    innovations.
+    """
 
-_AS_A_SPLIT = 0.05
-"""How far, in logs, the price of a split day may be from its ratio: the market moves as well."""
+    cause: Literal["none", "shock", "scale", "released"]
+    rows: int
+    sign: int
+
+
+NONE = Hold("none", 0, 0)
+"""Nothing is held."""
+
+
+class Verdict(NamedTuple):
+    """What a policy makes of a row: taught or not, the hold after it, and why.
+
+    `moved` says that a shock is taken for real: the level takes the move, or on returns the next return
+    starts from it.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    hold: Hold = NONE
+    moved: bool = False
+
+    def teaches(self, returns: bool) -> bool:
+        """Whether the pair learns from the row; of `returns` a move only starts the next one."""
+        return self.outcome is Outcome.ACCEPTED and not (self.moved and returns)
+
+
+class Shocks(Protocol):
+    """A policy on shocks."""
+
+    @property
+    def limit(self) -> float:
+        """Predictive sds up to which a row is ordinary."""
+        ...
+
+    @property
+    def holds(self) -> bool:
+        """Whether rows are held where a leg seems to be quoted in other units."""
+        ...
+
+    def doubt(self, square: Any) -> Any:
+        """Factor on the observation variance of a row, by its squared innovation in predictive sds in
+        each draw; None where it is 1."""
+        ...
+
+    def judge(self, z: float, hold: Hold) -> Verdict:
+        """What becomes of a row beyond the limit, or of a pair of which rows are held."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,37 +104,48 @@ class Quarantine:
 
     def __post_init__(self) -> None:
         _check_limit(self)
-        if not (self.hold is None or (isinstance(self.hold, int) and 0 <= self.hold < HELD)):
+        if not (self.hold is None or (isinstance(self.hold, int) and self.hold >= 0)):
             raise ValueError(
-                f"Quarantine: hold is a number of rows from 0 to below {HELD}, or None, not {self.hold}"
+                f"Quarantine: hold is a number of rows, 0 or more, or None, not {self.hold}"
             )
         if not (isinstance(self.confirm, int) and self.confirm >= 1):
             raise ValueError(
                 f"Quarantine: confirm is a number of rows, 1 or more, not {self.confirm}"
             )
 
-    def judge(self, z: float, streak: int) -> tuple[int, str]:
-        """Rows in quarantine in succession after this one, negative below; and the outcome in words."""
-        sign, most = 1 if z > 0 else -1, HELD if self.hold is None else self.hold
-        rows = abs(streak) - HELD + 1
-        if rows > most:
-            return sign * self.confirm, f"{ACCEPTED}: z {z:+.1f}, no change of scale"
-        if rows > 0:  # by now z may be small: who waits knows ever less
-            return sign * (HELD + rows), self._waits(z, rows)
+    @property
+    def holds(self) -> bool:
+        """Whether rows are held where a leg seems to be quoted in other units."""
+        return self.hold != 0
+
+    def doubt(self, square: Any) -> None:
+        """A row counts in full, or not at all."""
+        return
+
+    def judge(self, z: float, hold: Hold) -> Verdict:
+        """What becomes of a row beyond the limit, or of a pair of which rows are held."""
+        said, sign = f"z {z:+.1f}", 1 if z > 0 else -1
+        if hold.cause == "released" or (
+            hold.cause == "scale" and self.hold is not None and hold.rows >= self.hold
+        ):
+            taken = Hold("shock", self.confirm, sign)
+            return Verdict(Outcome.ACCEPTED, f"{said}, no change of scale", taken, True)
+        if (
+            hold.cause == "scale"
+        ):  # by now z may be small: the longer it waits, the wider the forecast
+            rows = hold.rows + 1
+            of = "" if self.hold is None else f" of {self.hold}"
+            return Verdict(
+                Outcome.QUARANTINED, f"{said}, row {rows}{of} held", Hold("scale", rows, sign)
+            )
         if abs(z) <= self.limit:
-            return 0, ACCEPTED
-        streak = streak + sign if streak * sign > 0 else sign
-        if abs(streak) < self.confirm:
-            return streak, f"quarantined: z {z:+.1f}, {abs(streak)} of {self.confirm}"
-        return streak, f"{ACCEPTED}: z {z:+.1f}, confirmed by {self.confirm} rows in succession"
-
-    def learns(self, streak: int) -> bool:
-        """Whether a row is learnt from that leaves this streak."""
-        return streak == 0 or self.confirm <= abs(streak) < HELD
-
-    def _waits(self, z: float, rows: int) -> str:
-        of = "" if self.hold is None else f" of {self.hold}"
-        return f"quarantined: z {z:+.1f}, row {rows}{of} held"
+            return Verdict(Outcome.ACCEPTED)
+        rows = hold.rows + 1 if hold.sign == sign else 1
+        now = Hold("shock", rows, sign)
+        if rows < self.confirm:
+            return Verdict(Outcome.QUARANTINED, f"{said}, {rows} of {self.confirm}", now)
+        reason = f"{said}, confirmed by {self.confirm} rows in succession"
+        return Verdict(Outcome.ACCEPTED, reason, now, True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,79 +171,30 @@ class Robust:
     def __post_init__(self) -> None:
         _check_limit(self)
 
-    def judge(self, z: float) -> str:
-        """The outcome in words."""
+    @property
+    def holds(self) -> bool:
+        """No row is held: one in other units counts next to nothing."""
+        return False
+
+    def doubt(self, square: Any) -> Any:
+        """Inverse multi-quadric weights: the variance grows with the squared innovation."""
+        return 1 + square / self.limit**2
+
+    def judge(self, z: float, hold: Hold) -> Verdict:
+        """What becomes of a row beyond the limit."""
         if abs(z) <= self.limit:
-            return ACCEPTED
+            return Verdict(Outcome.ACCEPTED)
         weight = 1 / (1 + (z / self.limit) ** 2)
-        return f"{ACCEPTED}: z {z:+.1f}, learnt from with the weight {weight:.2f}"
+        return Verdict(Outcome.ACCEPTED, f"z {z:+.1f}, learnt from with the weight {weight:.2f}")
 
 
-Shocks = Quarantine | Robust
+def release(hold: Hold, factors: Iterable[float]) -> Hold:
+    """The hold after a call of `rescale`: with 1 throughout the move was real, and is taken up."""
+    real = hold.cause in ("scale", "released") and all(factor == 1 for factor in factors)
+    return Hold("released", hold.rows, hold.sign) if real else hold
 
 
-def like_a_split(ratio: float) -> Fraction | None:
-    """The split that a price which went up by `ratio` looks like: the factor to rescale by, or None."""
-    if not 0 < ratio < math.inf:
-        return None
-    move = abs(math.log(ratio))
-    near = min(_SPLITS, key=lambda split: abs(math.log(split) - move))
-    if abs(math.log(near) - move) > _AS_A_SPLIT:
-        return None
-    return near if ratio > 1 else 1 / near
-
-
-def broken(prices: Sequence[float], last: Sequence[float]) -> bool:
-    """Whether the price of a leg went by so much that its scale may be another."""
-    return any(not 1 / BREAK < move < BREAK for move in _moves(prices, last))
-
-
-def begun(
-    streak: int, prices: Sequence[float], last: Sequence[float], beyond: Callable[[], bool]
-) -> int:
-    """The streak to judge a row with: HELD where a leg has a new scale, 0 where none has any more.
-
-    `beyond` says whether the row is beyond the limit by the sd of a forecast at the last hedge prices.
-    """
-    if abs(streak) > HELD:
-        still = all(1 / _STILL < move < _STILL for move in _moves(prices, last))
-        return 0 if still else streak
-    return HELD if broken(prices, last) and beyond() else streak
-
-
-def _moves(prices: Sequence[float], last: Sequence[float]) -> list[float]:
-    return [now / before for now, before in zip(prices, last, strict=True) if before > 0]
-
-
-def released(streak: int, factors: Iterable[float]) -> int:
-    """The streak after a call of `rescale`: with 1 the next row is taken up; see `begun` for others."""
-    taken = abs(streak) >= HELD and all(factor == 1 for factor in factors)
-    return 2 * HELD if taken else streak
-
-
-def split_sentence(
-    names: tuple[str, ...], prices: list[float], last: list[float], *, at: Any, streak: int
-) -> str:
-    """Which leg went by a factor that is usual for splits, when, and what to call; empty if none."""
-    legs = [leg for leg in zip(names, prices, last, strict=True) if leg[1] > 0 and leg[2] > 0]
-    if not legs:
-        return ""
-    name, now, before = max(legs, key=lambda leg: abs(math.log(leg[1] / leg[2])))
-    factor, held = like_a_split(now / before), abs(streak) >= HELD
-    if factor is None and not (held or broken([now], [before])):
-        return ""
-    said = f"; {name} went from {before:g} to {now:g}"
-    said += f", about {factor} times" if factor else ""
-    waited = abs(streak) - HELD - 1
-    if waited > 0:
-        said += f", first {waited} row{'s'[: waited > 1]} ago"
-    elif at is not None:
-        said += f", at {at}"
-    said += f": if that is a split, call rescale with {name} at {factor or 'its factor'}"
-    return said + (f", if not with {name} at 1; no row is learnt from before" if held else "")
-
-
-def _check_limit(policy: Shocks) -> None:
+def _check_limit(policy: Any) -> None:
     if not 0 < policy.limit < math.inf:
         raise ValueError(
             f"{type(policy).__name__}: limit is a number of predictive sds above 0, not {policy.limit}"

@@ -1,158 +1,410 @@
-"""What the online filter answers: a tick's outcome, what is believed after it, and a fair value."""
+"""What the online filters answer: a tick's outcome, what is believed after it, and a fair value.
+
+One file: the record of one pair and that of many say the same things by the same names.
+"""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kfmodels.kalman.noise import Scale
-from kfmodels.online.draws import inflation
+from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.online.mixture import Draws, Mixture
 
-ACCEPTED = "accepted"
+
+class Outcome(StrEnum):
+    """What became of a row or a message."""
+
+    ACCEPTED = "accepted"
+    SKIPPED = "skipped"
+    QUARANTINED = "quarantined"
+    REJECTED = "rejected"
+    RESCALED = "rescaled"
+    DUPLICATE = "duplicate"
+
+    def with_reason(self, reason: str) -> str:
+        """The outcome and its reason as one sentence."""
+        return f"{self}: {reason}" if reason else str(self)
+
+
+class Frame:
+    """From the inner coordinates of some pairs to the units of their data.
+
+    Args:
+        pairs: the tickers of each, the target first.
+        coordinates: with an axis of pairs in front.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[str, ...]], coordinates: Coordinates) -> None:
+        self.pairs, self.intercept = tuple(pairs), coordinates.intercept
+        self.matrix, self.shift = coordinates.matrix(), coordinates.shift()
+        a, n = self.matrix, self.matrix.shape[-1]
+        # rows of the matrix against themselves, which makes variances of a covariance
+        self.squares = (a[..., :, None] * a[..., None, :]).reshape(len(a), n, n * n)
+
+    def names(self, number: int) -> tuple[str, ...]:
+        """Of the coefficients of a pair."""
+        hedges = self.pairs[number][1:]
+        return (*hedges, "alpha") if self.intercept else hedges
+
+
+class Belief:
+    """Moments of the coefficients over the draws of every pair; worked out when first asked."""
+
+    def __init__(self, frame: Frame, blocks: Sequence[Mixture], draws: Sequence[Draws]) -> None:
+        self.frame, self._blocks, self._draws = frame, blocks, draws
+
+    @cached_property
+    def effective_draws(self) -> np.ndarray:
+        """Effective number of draws, `(pair,)`."""
+        return 1 / _joined([np.vecdot(now.weights, now.weights) for now in self._draws])
+
+    @cached_property
+    def inner(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean `(pair, n)`, and covariances given the noise and in all, `(2, pair, n * n)`."""
+        found = [
+            _moments(*now.state, block.variance(now), now.weights)
+            for block, now in zip(self._blocks, self._draws, strict=True)
+        ]
+        if len(found) == 1:
+            return found[0]
+        means, covs = zip(*found, strict=True)
+        return np.concatenate(means), np.concatenate(covs, 1)
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """[beta..., alpha] in the units of the data, `(pair, n)`."""
+        return _times(self.frame.matrix, self.inner[0]) + self.frame.shift
+
+    @cached_property
+    def covs(self) -> np.ndarray:
+        """Covariances given the noise and in all, in the units of the data, `(2, pair, n, n)`."""
+        a = self.frame.matrix
+        return a @ self.inner[1].reshape(2, *a.shape) @ a.mT
+
+    @cached_property
+    def sds(self) -> np.ndarray:
+        """Sds given the noise and in all, of [beta..., alpha] in the data's units, `(2, pair, n)`."""
+        return np.sqrt(_times(self.frame.squares, self.inner[1]))
+
+
+def _moments(
+    mean: np.ndarray, cov: np.ndarray, var: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    n = len(mean)
+    centre = np.vecdot(mean, weights)
+    covs = np.empty((2, n, n, *centre.shape[1:]))
+    np.vecdot(cov, weights * var, out=covs[0])
+    away = mean - centre[..., None]
+    np.vecdot(away[:, None] * weights, away, out=covs[1])
+    covs[1] += covs[0]
+    return centre.reshape(n, -1).T, covs.reshape(2, n * n, -1).swapaxes(1, 2)
+
+
+def _joined(parts: Sequence[Any]) -> np.ndarray:
+    """The numbers of all blocks, `(pair,)`; of one pair alone there comes a scalar."""
+    return np.reshape(parts[0], -1) if len(parts) == 1 else np.concatenate(parts)
+
+
+def _times(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    return (matrix @ vector[..., None])[..., 0]
+
+
+class Look(NamedTuple):
+    """What the draws of some pairs said of a row, `(pair, draw)`: for the numbers that few ask for.
+
+    `dof` is None where the forecasts are normal; `noise` is the relative observation variance of the
+    row and `var` that of its innovation.
+    """
+
+    dof: np.ndarray | None
+    weights: np.ndarray
+    noise: Any
+    var: np.ndarray
+
+
+_PLAIN = (Outcome.ACCEPTED, "")
 _NUMBERS = ("spread", "spread_sd", "z", "dof", "gain", "log_score", "effective_draws")
 _BELIEFS = ("beta", "alpha", "sd_given_noise", "sd_total", "alpha_sd_given_noise", "alpha_sd_total")
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """From the inner coordinates of a filter to the units of its data."""
+class BoardTick:
+    """What is known of every pair after one tick; arrays `(pair,)` in the order of `names`.
 
-    hedges: tuple[str, ...]
-    names: tuple[str, ...]
-    matrix: np.ndarray
-    shift: np.ndarray
-    squares: np.ndarray
-    """`(n, n * n)`: rows of `matrix` against themselves, which makes variances of a covariance."""
+    As in `Tick`, with the outcome and the reason of every pair in a tuple. Ratios and their sds are
+    `(pair, hedge)` where pairs have several hedges. Where a pair was not observed, `spread`, its sd,
+    `z`, `dof` and `log_score` are NaN; where its row was not learnt from, `gain` is 0. Without an
+    intercept `alpha` and its sds are 0.
 
-    @classmethod
-    def of(cls, hedges: tuple[str, ...], coordinates: Any) -> "Frame":
-        """Of the tickers and the `Coordinates` of a filter."""
-        matrix = coordinates.matrix()
-        squares = (matrix[:, :, None] * matrix[:, None]).reshape(len(matrix), -1)
-        names = (*hedges, "alpha") if coordinates.intercept else hedges
-        return cls(hedges, names, matrix, coordinates.shift(), squares)
-
-
-class Belief:
-    """Mixture of noise draws, each with its own coefficients; worked out when first asked.
-
-    `table (n + n * n, draw)` as in `online.draws` and `weights (draw,)`; the covariances are relative
-    to the observation variance, which is `obs_var (draw,)`, or `scale` where that is learnt.
+    Args:
+        names: of the pairs.
+        at: time of the last row.
+        observed: which pairs had a row that could be judged.
+        taught: which pairs learnt from it.
+        said: what became of a row where that is not plain acceptance, by the number of the pair.
+        numbers: spread, its sd, z and the log score.
+        looks: what the draws of each block said of the row.
+        belief: what they believe after it.
     """
 
     def __init__(
         self,
-        frame: Frame,
-        table: np.ndarray,
-        weights: np.ndarray,
-        obs_var: np.ndarray,
-        scale: Scale | None,
+        names: tuple[str, ...],
+        at: Any,
+        *,
+        observed: np.ndarray,
+        taught: np.ndarray,
+        said: Mapping[int, tuple[Outcome, str]],
+        numbers: tuple[Any, Any, Any, Any],
+        looks: Sequence[Look],
+        belief: "Belief",
     ) -> None:
-        self.frame, self.table, self.weights = frame, table, weights
-        self._obs_var, self._scale = obs_var, scale
+        self.names, self.at, self.observed, self.taught = names, at, observed, taught
+        self._said = said
+        self._numbers = numbers
+        self.belief, self._looks = belief, looks
 
     @cached_property
-    def inner(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean `(n,)`, and covariances given the noise and in all, `(2, n * n)`; inner coordinates."""
-        n = len(self.frame.names)
-        means, weights = self.table[:n], self.weights
-        var = self._obs_var if self._scale is None else self._scale.var * inflation(self._scale.dof)
-        centre = means.dot(weights)
-        away = means - centre[:, None]
-        both = np.empty((2, n * n))
-        self.table[n:].dot(weights * var, out=both[0])
-        np.add(both[0], (away * weights).dot(away.T).reshape(-1), out=both[1])
-        return centre, both
+    def outcome(self) -> tuple[Outcome, ...]:
+        return tuple(self.said(number)[0] for number in range(len(self.names)))
 
     @cached_property
-    def mean(self) -> np.ndarray:
-        """[beta..., alpha] in the units of the data, (n,)."""
-        return self.frame.matrix.dot(self.inner[0]) + self.frame.shift
+    def reason(self) -> tuple[str, ...]:
+        return tuple(self.said(number)[1] for number in range(len(self.names)))
 
     @cached_property
-    def covs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Covariances `(n, n)` given the noise and in all, in the units of the data."""
-        a, n = self.frame.matrix, len(self.frame.names)
-        given, total = (a @ cov.reshape(n, n) @ a.T for cov in self.inner[1])
-        return given, total
+    def sentence(self) -> tuple[str, ...]:
+        """The outcome of every pair with its reason."""
+        said = (self.said(number) for number in range(len(self.names)))
+        return tuple(outcome.with_reason(reason) for outcome, reason in said)
+
+    def said(self, number: int) -> tuple[Outcome, str]:
+        """Outcome and reason of one pair."""
+        return self._said.get(number, _PLAIN)
+
+    @property
+    def pairs(self) -> tuple[tuple[str, ...], ...]:
+        """The tickers of every pair, the target first."""
+        return self.belief.frame.pairs
 
     @cached_property
-    def sds(self) -> list[list[float]]:
-        """Sds given the noise, and in all, of [beta..., alpha] in the units of the data."""
-        return np.sqrt(self.inner[1].dot(self.frame.squares.T)).tolist()
+    def spread(self) -> np.ndarray:
+        return np.reshape(self._numbers[0], -1)
 
-    def finite(self) -> bool:
-        """Whether all of it is a number."""
-        return math.isfinite(float(self.mean.sum()) + sum(self.sds[1]))
+    @cached_property
+    def spread_sd(self) -> np.ndarray:
+        return np.reshape(self._numbers[1], -1)
+
+    @cached_property
+    def z(self) -> np.ndarray:
+        return np.reshape(self._numbers[2], -1)
+
+    @cached_property
+    def log_score(self) -> np.ndarray:
+        return np.reshape(self._numbers[3], -1)
+
+    @cached_property
+    def dof(self) -> np.ndarray:
+        """Degrees of freedom of the forecasts, averaged over the draws; inf where they are normal."""
+        learnt = [(look.dof, look.weights) for look in self._looks if look.dof is not None]
+        found = _joined([np.vecdot(*each) for each in learnt]) if learnt else math.inf
+        return np.where(self.observed, found, math.nan)
+
+    @cached_property
+    def gain(self) -> np.ndarray:
+        """Share of the spread that was taken to be permanent; 0 where nothing was learnt."""
+        if not self._looks:
+            return np.zeros(len(self.names))
+        share = _joined([np.vecdot(look.noise / look.var, look.weights) for look in self._looks])
+        return np.where(self.taught, 1 - share, 0.0)
+
+    @property
+    def effective_draws(self) -> np.ndarray:
+        """Effective number of draws after the row."""
+        return self.belief.effective_draws
+
+    @property
+    def beta(self) -> np.ndarray:
+        return self._ratios(self.belief.mean)
+
+    @property
+    def alpha(self) -> np.ndarray:
+        return self._levels(self.belief.mean)
+
+    @property
+    def sd_given_noise(self) -> np.ndarray:
+        return self._ratios(self.belief.sds[0])
+
+    @property
+    def sd_total(self) -> np.ndarray:
+        return self._ratios(self.belief.sds[1])
+
+    @property
+    def alpha_sd_given_noise(self) -> np.ndarray:
+        return self._levels(self.belief.sds[0])
+
+    @property
+    def alpha_sd_total(self) -> np.ndarray:
+        return self._levels(self.belief.sds[1])
+
+    def _ratios(self, values: np.ndarray) -> np.ndarray:
+        hedges = len(self.pairs[0]) - 1
+        return values[:, 0] if hedges == 1 else values[:, :hedges]
+
+    def _levels(self, values: np.ndarray) -> np.ndarray:
+        return values[:, -1] if self.belief.frame.intercept else np.zeros(len(values))
+
+    def of(self, name: str) -> "Tick":
+        """The tick of one pair.
+
+        Raises:
+            ValueError: there is no pair of that name.
+        """
+        return Tick(self, number_of(name, self.names))
+
+    def learnt(self) -> tuple[np.ndarray, np.ndarray]:
+        """`z` and `dof` of the pairs that learnt from their row; NaN and inf of the others."""
+        taught = self.taught
+        return np.where(taught, self.z, math.nan), np.where(taught, self.dof, math.inf)
+
+    def overall(self) -> tuple[Outcome, str]:
+        """What became of the row as a whole: it was taken, whatever became of each pair."""
+        return _PLAIN
+
+    def quarantined(self) -> list[int]:
+        """Numbers of the pairs whose row went into quarantine."""
+        return [n for n, (outcome, _) in self._said.items() if outcome is Outcome.QUARANTINED]
+
+    def record(self) -> dict[str, Any]:
+        """All of it as a plain dict of lists, which a `pandas.DataFrame` takes as it is."""
+        said = {"outcome": list(self.outcome), "reason": list(self.reason)}
+        return (
+            {"pair": list(self.names), "at": self.at}
+            | said
+            | {name: getattr(self, name).tolist() for name in ("observed", *_BELIEFS, *_NUMBERS)}
+        )
 
 
-class Tick(NamedTuple):
-    """What is known after one tick, in the units of the data.
+class Tick:
+    """What is known of a pair after one tick, in the units of its data.
 
-    `outcome` is "accepted", or says in words why the row was not learnt from. `beta`, `alpha` and their
-    sds are filtered (t | t): the hedge to hold until the next tick. `sd_given_noise` takes the noise as
-    known, `sd_total` adds what is not known about it (law of total variance); both have an entry
-    "alpha" too. `spread` is the innovation, y minus its forecast from the ticks before: positive means
-    the target is rich. `z` is spread / spread_sd, and `dof` the degrees of freedom of the forecast (inf
-    where it is normal). `gain` is the share of the spread that was taken to be permanent. Where nothing
-    was observed, `spread`, `z` and `log_score` are NaN; where a row was not learnt from, `gain` is 0.
+    `outcome` says what became of the row, and `reason` why where it was not plainly learnt from.
+    `beta`, `alpha` and their sds are filtered (t | t): the hedge to hold until the next tick.
+    `sd_given_noise` takes the noise as known, `sd_total` adds what is not known about it (law of total
+    variance); both have an entry "alpha" too. `spread` is the innovation, y minus its forecast from the
+    ticks before: positive means the target is rich. `z` is spread / spread_sd, and `dof` the degrees of
+    freedom of the forecast (inf where it is normal). `gain` is the share of the spread that was taken
+    to be permanent. Where nothing was observed, `spread`, `z` and `log_score` are NaN; where a row was
+    not learnt from, `gain` is 0.
     """
 
-    at: Any
-    outcome: str
-    observed: bool
-    spread: float
-    spread_sd: float
-    z: float
-    dof: float
-    gain: float
-    log_score: float
-    effective_draws: float
-    belief: Belief
+    __slots__ = ("_all", "_number")
+
+    def __init__(self, board: BoardTick, number: int = 0) -> None:
+        self._all, self._number = board, number
+
+    @property
+    def at(self) -> Any:
+        return self._all.at
+
+    @property
+    def outcome(self) -> Outcome:
+        return self._all.said(self._number)[0]
+
+    @property
+    def reason(self) -> str:
+        return self._all.said(self._number)[1]
+
+    @property
+    def sentence(self) -> str:
+        """The outcome with its reason."""
+        return self.outcome.with_reason(self.reason)
+
+    @property
+    def observed(self) -> bool:
+        return bool(self._all.observed[self._number])
+
+    @property
+    def spread(self) -> float:
+        return float(self._all.spread[self._number])
+
+    @property
+    def spread_sd(self) -> float:
+        return float(self._all.spread_sd[self._number])
+
+    @property
+    def z(self) -> float:
+        return float(self._all.z[self._number])
+
+    @property
+    def dof(self) -> float:
+        return float(self._all.dof[self._number])
+
+    @property
+    def gain(self) -> float:
+        return float(self._all.gain[self._number])
+
+    @property
+    def log_score(self) -> float:
+        return float(self._all.log_score[self._number])
+
+    @property
+    def effective_draws(self) -> float:
+        return float(self._all.effective_draws[self._number])
 
     @property
     def beta(self) -> dict[str, float]:
-        return dict(zip(self.belief.frame.hedges, self.belief.mean.tolist(), strict=False))
+        hedges = self._all.belief.frame.pairs[self._number][1:]
+        mean = self._all.belief.mean[self._number].tolist()
+        return dict(zip(hedges, mean, strict=False))
 
     @property
     def alpha(self) -> float:
-        frame = self.belief.frame
-        return float(self.belief.mean[-1]) if len(frame.names) > len(frame.hedges) else 0.0
+        belief = self._all.belief
+        return float(belief.mean[self._number, -1]) if belief.frame.intercept else 0.0
 
     @property
     def sd_given_noise(self) -> dict[str, float]:
-        return dict(zip(self.belief.frame.names, self.belief.sds[0], strict=True))
+        return self._sds(0)
 
     @property
     def sd_total(self) -> dict[str, float]:
-        return dict(zip(self.belief.frame.names, self.belief.sds[1], strict=True))
+        return self._sds(1)
+
+    def _sds(self, kind: int) -> dict[str, float]:
+        belief = self._all.belief
+        sds = belief.sds[kind, self._number].tolist()
+        return dict(zip(belief.frame.names(self._number), sds, strict=True))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """None: there is one pair."""
+        return ()
+
+    def overall(self) -> tuple[Outcome, str]:
+        """The outcome and its reason."""
+        return self.outcome, self.reason
+
+    def quarantined(self) -> list[int]:
+        """Numbers of the pairs whose row went into quarantine: the only one, or none."""
+        return [0] if self.outcome is Outcome.QUARANTINED else []
+
+    def learnt(self) -> tuple[float, float]:
+        """`z` and `dof` where it learnt from the row; NaN and inf where it did not."""
+        taught = self._all.taught[self._number]
+        return (self.z, self.dof) if taught else (math.nan, math.inf)
 
     def record(self) -> dict[str, Any]:
         """All of it as a plain dict, in the order of the published record."""
-        return {
-            "at": self.at,
-            "outcome": self.outcome,
-            "observed": self.observed,
-            "beta": self.beta,
-            "alpha": self.alpha,
-            "sd_given_noise": self.sd_given_noise,
-            "sd_total": self.sd_total,
-            "spread": self.spread,
-            "spread_sd": self.spread_sd,
-            "z": self.z,
-            "dof": self.dof,
-            "gain": self.gain,
-            "log_score": self.log_score,
-            "effective_draws": self.effective_draws,
-        }
+        names = ("at", "outcome", "reason", "observed", *_BELIEFS[:4], *_NUMBERS)
+        return {name: getattr(self, name) for name in names}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tick) and self.record() == other.record()
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
 
     def __hash__(self) -> int:
         return hash((self.at, self.outcome, self.spread))
@@ -187,76 +439,6 @@ class Predictive:
     mean: Any
     scale: Any
     dof: Any
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BoardTick:
-    """What is known of every pair after one tick; arrays `(pair,)` in the order of `names`.
-
-    As in `Tick`: `outcome` has the words of every pair, ratio, intercept and their sds are filtered,
-    `spread` is the innovation and `z` is spread / spread_sd. Where a pair was not observed, `spread`,
-    `spread_sd`, `z`, `dof` and `log_score` are NaN; where its row was not learnt from, `gain` is 0.
-    Without an intercept `alpha` and its sds are 0.
-    """
-
-    names: tuple[str, ...]
-    hedges: tuple[str, ...]
-    intercept: bool
-    at: Any
-    outcome: tuple[str, ...]
-    observed: np.ndarray
-    beta: np.ndarray
-    alpha: np.ndarray
-    sd_given_noise: np.ndarray
-    sd_total: np.ndarray
-    alpha_sd_given_noise: np.ndarray
-    alpha_sd_total: np.ndarray
-    spread: np.ndarray
-    spread_sd: np.ndarray
-    z: np.ndarray
-    dof: np.ndarray
-    gain: np.ndarray
-    log_score: np.ndarray
-    effective_draws: np.ndarray
-
-    def of(self, name: str) -> dict[str, Any]:
-        """What `Tick.record` says of one pair.
-
-        Raises:
-            ValueError: there is no pair of that name.
-        """
-        number = number_of(name, self.names)
-        hedge = self.hedges[number]
-        sds = {}
-        for kind in ("sd_given_noise", "sd_total"):
-            sds[kind] = {hedge: float(getattr(self, kind)[number])}
-            if self.intercept:
-                sds[kind]["alpha"] = float(getattr(self, f"alpha_{kind}")[number])
-        return {
-            "at": self.at,
-            "outcome": self.outcome[number],
-            "observed": bool(self.observed[number]),
-            "beta": {hedge: float(self.beta[number])},
-            "alpha": float(self.alpha[number]),
-            **sds,
-            **{field: float(getattr(self, field)[number]) for field in _NUMBERS},
-        }
-
-    def learnt(self) -> tuple[np.ndarray, np.ndarray]:
-        """`z` and `dof` of the pairs that learnt from their row; NaN and inf of the others."""
-        taken = self.observed & (self.gain != 0)
-        return np.where(taken, self.z, np.nan), np.where(taken, self.dof, np.inf)
-
-    def record(self) -> dict[str, Any]:
-        """All of it as a plain dict of lists, which a `pandas.DataFrame` takes as it is."""
-        return {
-            "pair": list(self.names),
-            "at": self.at,
-            "outcome": list(self.outcome),
-            **{
-                field: getattr(self, field).tolist() for field in ("observed", *_BELIEFS, *_NUMBERS)
-            },
-        }
 
 
 def number_of(name: str, names: tuple[str, ...]) -> int:

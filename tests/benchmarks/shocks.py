@@ -18,7 +18,7 @@ import pandas as pd
 from kfmodels import Discounted, HedgeData, ImportanceSampling, fit, hedge_ratio_model
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import Quarantine, Robust, Shocks
-from kfmodels.online.ticks import ACCEPTED
+from kfmodels.online.ticks import Outcome
 from tests.tables import path_of, read_table
 
 START, TRAINING = "2016-07-01", 500
@@ -116,7 +116,8 @@ def driven(case: Case, shocks: Shocks | None) -> pd.DataFrame:
         if before is not None:
             other = before.update(y=truth, x=x)
             moved = abs(tick.beta[hedge] - other.beta[hedge]) / other.sd_total[hedge]
-        held = tick.outcome != ACCEPTED and "confirmed" not in tick.outcome
+        flagged = tick.outcome is not Outcome.ACCEPTED or bool(tick.reason)
+        held = flagged and "confirmed" not in tick.reason
         rows.append((tick.log_score, held, move[0] - ratio * move[1], moved))
         ratio = tick.beta[hedge]
     table = pd.DataFrame(rows, case.printed.index, ["log_score", "flagged", "hedged", "moved"])

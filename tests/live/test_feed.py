@@ -19,8 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels.clock.clock import Clock
 from kfmodels.files.log import Journal
-from kfmodels.live.engines import identity
-from kfmodels.live.feed import LiveFilter
+from kfmodels.live.feed import LiveFilter, identify
 from kfmodels.live.monitor import Monitor
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import Quarantine, Robust
@@ -70,10 +69,10 @@ ODD = {
 @pytest.mark.parametrize(("prices", "at", "outcome"), ODD.values(), ids=ODD)
 def test_what_is_odd_is_answered_and_moves_nothing(prices: Any, at: Any, outcome: str):
     live = made_live()
-    assert live.tick(ROW, at=START).outcome == "accepted"
+    assert live.tick(ROW, at=START).sentence == "accepted"
     before, whole = engine(live), document(live)
     signal = live.tick(prices, at=at)
-    assert signal.outcome.startswith(outcome)
+    assert signal.sentence.startswith(outcome)
     assert not signal.accepted
     assert signal.alarms == ()
     assert engine(live) == before
@@ -81,7 +80,7 @@ def test_what_is_odd_is_answered_and_moves_nothing(prices: Any, at: Any, outcome
         assert document(live) == whole
     # and nothing of it is in the way of what comes next
     good = live.tick({"XLE": 90.2, "SPY": 500.9}, at=LATE + MINUTE)
-    assert good.outcome == "accepted"
+    assert good.sentence == "accepted"
     assert math.isfinite(good.tick.z)
 
 
@@ -100,20 +99,20 @@ def test_strict_raises_what_else_is_rejected(prices: Any, at: Any, outcome: str)
 def test_one_leg_after_the_other_makes_a_row_when_both_are_fresh():
     live = made_live(max_staleness=timedelta(seconds=5))
     alone = made_filter()
-    assert live.tick({"SPY": 500.5}, at=START).outcome == "skipped: no price of XLE"
+    assert live.tick({"SPY": 500.5}, at=START).sentence == "skipped: no price of XLE"
     second = live.tick({"XLE": 90.1}, at=START + timedelta(seconds=5))
-    assert second.outcome == "accepted: with SPY 00:00:05 old"
+    assert second.sentence == "accepted: with SPY 00:00:05 old"
     same = alone.update(y=90.1, x=500.5, at=second.tick.at, dt=1.0)  # one bar
     assert second.tick == same
     stale = live.tick({"SPY": 500.6}, at=START + timedelta(seconds=10, microseconds=1000))
-    assert stale.outcome == "skipped: stale XLE 00:00:05.001"
+    assert stale.sentence == "skipped: stale XLE 00:00:05.001"
 
 
 def test_legs_of_one_time_may_come_in_two_messages_and_in_two_zones():
     live = made_live()
     tokyo = "2024-03-01T23:30:00+09:00"
-    assert live.tick({"SPY": 500.5}, at=tokyo).outcome == "skipped: no price of XLE"
-    assert live.tick({"XLE": 90.1}, at=START).outcome == "accepted"
+    assert live.tick({"SPY": 500.5}, at=tokyo).sentence == "skipped: no price of XLE"
+    assert live.tick({"XLE": 90.1}, at=START).sentence == "accepted"
     alone = made_filter().update(y=90.1, x=500.5, at=START)
     assert live.engine.state()["mean"].tolist() == alone.belief.mean.tolist()
 
@@ -125,7 +124,7 @@ def test_legs_of_one_time_that_come_one_by_one(stale: timedelta, tmp_path: Path)
     for first, last in ((0, 3), (3, 6)):
         live = made_live(max_staleness=stale, journal=path, durable=False)
         for prices, at in feed(6)[first:last]:
-            found += [live.tick({name: prices[name]}, at=at).outcome for name in ("SPY", "XLE")]
+            found += [live.tick({name: prices[name]}, at=at).sentence for name in ("SPY", "XLE")]
         stood = document(live)
         live.close()
     if stale < MINUTE:
@@ -153,7 +152,7 @@ def test_a_staleness_is_in_the_units_of_the_times():
     with pytest.raises(ValueError, match="the number 3, but the times are dates: give a timedelta"):
         live.tick(ROW, at=START)
     live.tick({"XLE": 90.0}, at=7)
-    assert live.tick({"SPY": 500.0}, at=10).outcome == "accepted: with XLE 3 old"
+    assert live.tick({"SPY": 500.0}, at=10).sentence == "accepted: with XLE 3 old"
     with pytest.raises(ValueError, match="give a timedelta"):
         made_live(max_staleness=3)  # this one has seen a date
     for wrong in (-1, 1.5, timedelta(-1)):
@@ -167,7 +166,9 @@ def test_a_leg_that_comes_too_late_is_named():
     live.tick({"SPY": 500.1}, at=START + MINUTE)
     late = live.tick({"SPY": 499.0, "USO": 70.0}, at=START + MINUTE / 2)
     ahead = "skipped: SPY is 00:00:30 ahead"  # and makes no row of the past
-    assert late.outcome == f"{ahead}; rejected: SPY is out of order, 00:00:30 before its last price"
+    assert (
+        late.sentence == f"{ahead}; rejected: SPY is out of order, 00:00:30 before its last price"
+    )
 
 
 # -- time ------------------------------------------------------------------------------------------
@@ -178,7 +179,7 @@ def test_without_a_clock_every_time_is_a_bar_and_a_missing_row_passes():
     live, alone = made_live(), made_filter()
     for number, (prices, at) in enumerate(feed(12)):
         if number in (3, 7, 8):
-            assert live.tick(prices | {"SPY": None}, at=at).outcome.startswith("skipped")
+            assert live.tick(prices | {"SPY": None}, at=at).sentence.startswith("skipped")
             alone.update(y=prices["XLE"], x=math.nan, at=at)
             continue
         one = live.tick(prices, at=at).tick
@@ -218,7 +219,7 @@ def test_a_clock_says_how_many_bars_and_which_gaps(discounted: bool):
     ]
     for (prices, _), (at, dt, gaps) in zip(feed(5), times, strict=True):
         signal = live.tick(prices, at=at)
-        assert signal.outcome == "accepted"
+        assert signal.sentence == "accepted"
         found = live.history()[-1]
         assert found["dt"] == dt
         assert {name: n for name, n in found["gaps"].items() if n} == gaps
@@ -247,16 +248,18 @@ def test_a_time_of_a_far_future_locks_nothing(tmp_path: Path):
     assert live.tick(*rows[0][:1], at=START).accepted
     stood = document(live)
     wrong = live.tick(ROW, at=START + far)
-    assert wrong.outcome.startswith(
+    assert wrong.sentence.startswith(
         "rejected: 2204-03-01T09:30:00-05:00 is 65743d 00:00:00 ahead of"
     )
-    assert "max_ahead is 31d 00:00:00: if so long a silence was real the next mess" in wrong.outcome
-    assert live.tick(ROW, at=START + far).outcome.startswith("rejected")  # the same says no more
+    assert (
+        "max_ahead is 31d 00:00:00: if so long a silence was real the next mess" in wrong.sentence
+    )
+    assert live.tick(ROW, at=START + far).sentence.startswith("rejected")  # the same says no more
     assert document(live) == stood
     assert live.tick(*rows[1][:1], at=START + MINUTE).accepted
-    assert live.tick(ROW, at=START + far + MINUTE).outcome.startswith("rejected")  # alone again
+    assert live.tick(ROW, at=START + far + MINUTE).sentence.startswith("rejected")  # alone again
     late = START + timedelta(days=60)
-    assert live.tick(ROW, at=late).outcome.startswith("rejected")
+    assert live.tick(ROW, at=late).sentence.startswith("rejected")
     assert live.tick(*rows[2][:1], at=late + MINUTE).accepted
     stood = document(live)
     live.close()
@@ -265,7 +268,7 @@ def test_a_time_of_a_far_future_locks_nothing(tmp_path: Path):
         assert again.overruled == (
             "max_ahead is 31 days, 0:00:00 as the journal keeps it, not None as given now",
         )
-        assert again.tick(ROW, at=START + far).outcome.startswith("rejected")
+        assert again.tick(ROW, at=START + far).sentence.startswith("rejected")
     old = {name: value for name, value in json.loads(stood).items() if name != "max_ahead"}
     before = made_live()
     before._restore(old | {"version": 1})
@@ -277,7 +280,7 @@ def test_rows_that_are_always_far_apart_take_a_longer_limit(tmp_path: Path):
     path, years = tmp_path / "a", timedelta(days=800)
     with made_live() as live:
         held = {name: value for name, value in live.to_json().items() if name != "max_ahead"}
-    Journal.open(path, held | {"version": 1}, identity=identity(live.engine)).close()
+    Journal.open(path, held | {"version": 1}, identity=identify(live.engine)).close()
     with made_live(journal=path, max_ahead=years, durable=False) as live:
         found = [live.tick(p, at=START + n * years).accepted for n, (p, _) in enumerate(feed(4))]
         assert found == [True] * 4
@@ -303,11 +306,11 @@ def test_times_of_another_kind_than_the_fit_are_told_what_to_do():
     naive = made_live(made_filter(at="2024-02-29", until="2024-02-29"))
     for at, kind in ((START, "a time with a time zone"), (12, "a number")):
         said = f"is {kind}, the last row of the fit was a time without a time zone: send dates or"
-        outcome = naive.tick(ROW, at=at).outcome
+        outcome = naive.tick(ROW, at=at).sentence
         assert said in outcome
         assert outcome.endswith("without an offset, or fit prices whose index has a time zone")
     assert naive.tick(ROW, at="2024-03-01").accepted
-    assert naive.tick(ROW, at=START).outcome.endswith("send dates or times without an offset")
+    assert naive.tick(ROW, at=START).sentence.endswith("send dates or times without an offset")
 
 
 # -- shocks, splits, alarms ------------------------------------------------------------------------
@@ -317,18 +320,18 @@ def test_a_bad_print_is_quarantined_and_a_real_move_taken_up():
     live = made_live(made_filter(shocks=Quarantine(6.0, confirm=3)), monitor=None)
     rows = feed(40)
     for prices, at in rows[:20]:
-        assert live.tick(prices, at=at).outcome == "accepted"
+        assert live.tick(prices, at=at).sentence == "accepted"
     beta = live.tick(*rows[20][:1], at=rows[20][1]).tick.beta["SPY"]
     bad = rows[21][0] | {"XLE": rows[21][0]["XLE"] * 1.11}
     held = live.tick(bad, at=rows[21][1])
-    assert held.outcome.startswith("quarantined: z +")
+    assert held.sentence.startswith("quarantined: z +")
     assert held.tick.gain == 0
     assert held.tick.beta["SPY"] == beta
-    assert live.tick(*rows[22][:1], at=rows[22][1]).outcome == "accepted"
+    assert live.tick(*rows[22][:1], at=rows[22][1]).sentence == "accepted"
     outcomes = []
     for prices, at in rows[23:]:  # the target is worth 11 % more from now on
         signal = live.tick(prices | {"XLE": prices["XLE"] * 1.11}, at=at)
-        outcomes.append(signal.outcome.split(":")[0])
+        outcomes.append(signal.sentence.split(":")[0])
     assert outcomes == ["quarantined", "quarantined"] + ["accepted"] * 15
     assert abs(signal.tick.beta["SPY"] - beta) < 0.1  # the level took it, not the ratio
     assert abs(signal.tick.z) < 4
@@ -345,15 +348,15 @@ def test_a_split_is_named_and_a_rescale_makes_it_as_if_it_never_was(policy: Any)
             if isinstance(policy, Quarantine):
                 trial = made_live(OnlineFilter.from_json(split.engine.to_json()))
                 said = trial.tick(halved, at=at)
-                assert "SPY went from" in said.outcome
-                assert "about 1/4 times" in said.outcome
+                assert "SPY went from" in said.sentence
+                assert "about 1/4 times" in said.sentence
                 assert said.condition == "watch"
                 trial.rescale({"SPY": 0.25})
                 assert trial.tick(halved, at=at + timedelta(seconds=1)).condition == "ok"
             split.rescale({"SPY": 0.25})
         signal = split.tick(halved, at=at)
         a, b = signal.tick, same.tick
-        assert signal.outcome == same.outcome
+        assert signal.sentence == same.sentence
         for field in ("spread", "spread_sd", "z", "gain", "log_score", "effective_draws"):
             assert_allclose(getattr(a, field), getattr(b, field), rtol=1e-8, atol=1e-11)
         assert_allclose(a.beta["SPY"], b.beta["SPY"], rtol=1e-9)
@@ -406,11 +409,11 @@ def test_a_bad_print_does_not_confirm_itself():
         live.tick(prices, at=at)
     (prices, at), before = rows[10], engine(live)
     bad = live.tick(prices | {"SPY": prices["SPY"] / 2}, at=at)
-    assert bad.outcome.startswith("quarantined")
+    assert bad.sentence.startswith("quarantined")
     alone = live.tick({"XLE": prices["XLE"]}, at=at + timedelta(seconds=1))
-    assert alone.outcome == "skipped: no new price of SPY"
+    assert alone.sentence == "skipped: no new price of SPY"
     assert live.history()[-1]["prices"] == {"XLE": None, "SPY": None}
-    assert live.tick(*rows[11][:1], at=rows[11][1]).outcome == "accepted"
+    assert live.tick(*rows[11][:1], at=rows[11][1]).sentence == "accepted"
     assert before != engine(live)
 
 
@@ -427,7 +430,7 @@ def test_a_rescale_leaves_what_came_in_the_new_units():
     assert signal.accepted
     assert live.history()[-1]["prices"]["SPY"] == rows[2][0]["SPY"] / 4
     for same in (split, split.astimezone(UTC)):
-        assert live.rescale({"SPY": 0.25}, at=same).outcome.startswith("duplicate")
+        assert live.rescale({"SPY": 0.25}, at=same).sentence.startswith("duplicate")
     before = document(live)
     for wrong in ({"SPY": -1.0}, {"GLD": 2.0}, {"SPY": 10**400}, {"XLE": "a"}):
         with pytest.raises(ValueError, match="factor|hedges"):
@@ -441,18 +444,18 @@ def test_changes_of_units_that_are_sent_again_are_taken_once(tmp_path: Path):
     for expected in ("rescaled", "duplicate"):
         with LiveFilter(made_board(PAIRS), journal=path, durable=False) as live:
             live.tick(ROW | {"USO": 70.0, "XOM": 90.0}, at=START)
-            found = [live.rescale(factors, at=START + MINUTE).outcome for factors in splits]
+            found = [live.rescale(factors, at=START + MINUTE).sentence for factors in splits]
             assert [outcome.split(":")[0] for outcome in found] == [expected] * 3
             assert live.factors == {"XLE": 0.25, "XOM": 0.5, "SPY": 2.0}
             live.journal.compact(live.to_json())  # pyright: ignore[reportOptionalMemberAccess]
     held = live.to_json() | {"version": 1}  # documents of before hold the last one, or none
     live = LiveFilter(made_board(PAIRS))
     live._restore(held | {"rescaled": held["rescaled"][-1]})
-    assert live.rescale(splits[2], at=START + MINUTE).outcome.startswith("duplicate")
+    assert live.rescale(splits[2], at=START + MINUTE).sentence.startswith("duplicate")
     live._restore(held | {"rescaled": None})
-    assert live.rescale(splits[2], at=START + MINUTE).outcome == "rescaled"
+    assert live.rescale(splits[2], at=START + MINUTE).sentence == "rescaled"
     for _ in range(2):  # without a time nobody can tell
-        assert live.rescale({"SPY": 0.5}).outcome == "rescaled"
+        assert live.rescale({"SPY": 0.5}).sentence == "rescaled"
 
 
 @pytest.mark.parametrize("at", [5, "2024-03-01"])
@@ -499,7 +502,7 @@ def test_a_long_silence_leaves_a_filter_that_learns_again(days: int, board: bool
     live = LiveFilter(made, clock=Clock("1min"))
     for prices, at in feed(40, ("SPY", "USO")):
         signal = live.tick(prices, at=at + timedelta(days=days))
-        assert signal.outcome == "accepted"
+        assert signal.sentence == "accepted"
         document(live)
     sds = signal.tick.sd_total if board else signal.tick.sd_total["SPY"]
     assert (np.asarray(sds) < 1).all()
@@ -523,12 +526,12 @@ def test_no_price_locks_the_journal(shocks: Any, tmp_path: Path):
 
 def test_times_that_cannot_be_kept_are_refused(tmp_path: Path):
     live = LiveFilter(made_filter(at=None), journal=tmp_path / "a", durable=False)
-    assert live.tick(ROW, at=10**5000).outcome.startswith("rejected: a time that is a number must")
+    assert live.tick(ROW, at=10**5000).sentence.startswith("rejected: a time that is a number must")
     assert live.tick(ROW, at=7).accepted
     live.close()
     clock = Clock.hours("09:30", "16:00", zone="America/New_York", start="2024-03-04")
     early = LiveFilter(made_filter(at=None), clock=clock)
-    assert early.tick(ROW, at=START).outcome.startswith("rejected")
+    assert early.tick(ROW, at=START).sentence.startswith("rejected")
     assert early.tick(ROW, at=START + timedelta(days=4)).accepted
 
 
@@ -619,12 +622,12 @@ def test_a_clock_whose_sessions_ran_out_is_followed_by_one_that_knows_more(tmp_p
 
     with until("2024-03-01") as live:
         assert live.tick(rows[0][0], at=START).accepted
-        assert "outside what this clock knows" in live.tick(rows[1][0], at=START + days[1]).outcome
+        assert "outside what this clock knows" in live.tick(rows[1][0], at=START + days[1]).sentence
     for options in ({"end": "2024-03-29", "bar": "5min"}, {"end": "2024-02-20"}):
         with until(**options) as live:
             assert "is a clock in bars of 0:01:00 of 09:30 to 16:00 Am" in live.overruled[0]
             assert "to 2024-03-01 21:00:00 UTC as the journal keeps it, no" in live.overruled[0]
-            assert live.tick(rows[1][0], at=START + days[1]).outcome.startswith("rejected")
+            assert live.tick(rows[1][0], at=START + days[1]).sentence.startswith("rejected")
     with until("2024-03-04") as live:
         assert live.overruled == ()
         assert live.tick(rows[1][0], at=START + days[1]).accepted
@@ -733,12 +736,12 @@ def test_a_board_answers_for_every_pair_as_its_own_filter_does(discounted: bool,
         if number >= 31:
             prices = prices | {"SPY": prices["SPY"] / 2}
         signal = board.tick(prices, at=at)
-        assert signal.outcome.startswith("accepted")
-        assert ("rejected: XOM has the price -1" in signal.outcome) == (prices["XOM"] == -1.0)
+        assert signal.sentence.startswith("accepted")
+        assert ("rejected: XOM has the price -1" in signal.sentence) == (prices["XOM"] == -1.0)
         for place, ((target, hedge), one) in enumerate(zip(PAIRS, singles, strict=True)):
             y, x = (math.nan if p is None or p < 0 else p for p in (prices[target], prices[hedge]))
             alone = one.update(y=y, x=x, at=at)
-            assert signal.tick.outcome[place].split(":")[0] == alone.outcome.split(":")[0]
+            assert signal.tick.sentence[place].split(":")[0] == alone.sentence.split(":")[0]
             beta = next(iter(alone.beta.values()))
             assert_allclose(signal.tick.beta[place], beta, rtol=1e-9)
             assert_allclose(signal.tick.z[place], alone.z, rtol=1e-8, atol=1e-10)
@@ -757,7 +760,7 @@ def one_by_one(live: LiveFilter, messages: list[dict[str, float]], after: int) -
     """The ticks of prices that come a second apart, with what each said of the pairs."""
     begin = START + after * MINUTE
     ticks = [live.tick(p, at=begin + timedelta(0, n)).tick for n, p in enumerate(messages)]
-    return [[said.split(":")[0] for said in tick.outcome] for tick in ticks]
+    return [[said.split(":")[0] for said in tick.sentence] for tick in ticks]
 
 
 def made_of_legs(pairs: Any, tmp_path: Path) -> LiveFilter:
@@ -809,16 +812,16 @@ def test_a_document_of_before_doubts_a_leg_for_all_its_pairs():
     old = {name: [*quote[:2], name == "SPY"] for name, quote in held["quotes"].items()}
     live._restore(held | {"version": 1, "quotes": old})
     assert live.to_json()["quotes"]["SPY"][2] == [0, 2]
-    assert live.tick({"XOM": 90.1}, at=START + MINUTE / 2).tick.outcome[2].startswith("skipped")
+    assert live.tick({"XOM": 90.1}, at=START + MINUTE / 2).tick.sentence[2].startswith("skipped")
 
 
 def test_a_board_waits_where_no_pair_has_both_its_legs():
     board = LiveFilter(made_board(PAIRS))
     before = document(board)
-    assert board.tick({"GLD": 1.0}, at=START).outcome == "skipped: no price of any leg"
+    assert board.tick({"GLD": 1.0}, at=START).sentence == "skipped: no price of any leg"
     assert document(board) == before
     signal = board.tick({"USO": 70.0}, at=START)
-    assert signal.tick.outcome == tuple(
+    assert signal.tick.sentence == tuple(
         f"skipped: no price of {names}" for names in ("XLE, SPY", "XLE", "XOM, SPY")
     )
 
@@ -859,7 +862,7 @@ def test_nothing_that_comes_breaks_the_invariants(
             time = now = max(now + time, START)
         signal = live.tick(prices, at=time)
         words = ("accepted", "skipped", "quarantined", "duplicate", "rejected")
-        assert signal.outcome.startswith(words)
+        assert signal.sentence.startswith(words)
         assert signal.seq in (seq, seq + 1)
         seq = signal.seq
         json.dumps(live.to_json(), allow_nan=False)

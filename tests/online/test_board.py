@@ -19,22 +19,24 @@ from kfmodels.kalman.density import half_a_step
 from kfmodels.kalman.motion import Discount, Walk
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, Scale
 from kfmodels.kalman.step import State
-from kfmodels.online import board_mixture as board_mixing
+from kfmodels.online import blocks
 from kfmodels.online.board import OnlineBoard
-from kfmodels.online.shocks import Quarantine, Robust
+from kfmodels.online.shocks import NONE, Quarantine, Robust
 from kfmodels.online.ticks import BoardTick
 from tests.problems import unsampled
 
 TRAIN, TICKS, DRAWS = 60, 50, 16
 JUMPED, RESCALED = 24, 15
-PAIRS = (("KO", "PEP"), ("PEP", "SPX"), ("KO", "SPX"), ("SPX", "KO"))
-KINDS = {  # drift, noise, coefficients
-    "random walk, constant": (Walk, ConstantVariance, 2),
-    "random walk, discounted": (Walk, DiscountedVariance, 2),
-    "state discount, constant": (Discount, ConstantVariance, 2),
-    "state discount, discounted": (Discount, DiscountedVariance, 2),
-    "no intercept": (Discount, ConstantVariance, 1),
-    "no intercept, discounted": (Walk, DiscountedVariance, 1),
+SINGLE = (("KO", ("PEP",)), ("PEP", ("SPX",)), ("KO", ("SPX",)), ("SPX", ("KO",)))
+DOUBLE = (("KO", ("PEP", "SPX")), ("PEP", ("SPX", "KO")), ("SPX", ("KO", "PEP")))
+KINDS = {  # drift, noise, intercept, pairs
+    "random walk, constant": (Walk, ConstantVariance, True, SINGLE),
+    "random walk, discounted": (Walk, DiscountedVariance, True, SINGLE),
+    "state discount, constant": (Discount, ConstantVariance, True, SINGLE),
+    "state discount, discounted": (Discount, DiscountedVariance, True, SINGLE),
+    "no intercept": (Discount, ConstantVariance, False, SINGLE),
+    "no intercept, discounted": (Walk, DiscountedVariance, False, SINGLE),
+    "two hedges": (Walk, DiscountedVariance, True, DOUBLE),
 }
 FIELDS = ("spread", "spread_sd", "z", "dof", "gain", "log_score", "effective_draws")
 BELIEFS = ("beta", "alpha", "sd_given_noise", "sd_total", "alpha_sd_given_noise", "alpha_sd_total")
@@ -79,20 +81,20 @@ def filters(
 @cache
 def trained(kind: str, transform: str) -> dict[str, dict[str, Any]]:
     """The arguments of those filters."""
-    drift, noise, n = KINDS[kind]
+    drift, noise, intercept, pairs = KINDS[kind]
     random = np.random.default_rng(0)
     found = {}
-    for target, hedge in PAIRS:
+    for target, hedges in pairs:
         train = prices().iloc[: TRAIN + 1]
-        data = HedgeData.from_prices(train, target=target, hedges=[hedge], transform=transform)
-        x, y = data.x, data.y
-        where = Coordinates(x.mean(0) * (n - 1), x.std(0) * 1.0, y.mean() * (n - 1), n == 2)
+        data = HedgeData.from_prices(train, target=target, hedges=list(hedges), transform=transform)
+        x, y, n = data.x, data.y, len(hedges) + intercept
+        where = Coordinates(x.mean(0) * intercept, x.std(0) * 1.0, y.mean() * intercept, intercept)
         var = np.diff(y).var() * np.exp(random.normal(size=DRAWS))
         q = np.exp(random.normal(-4, 1, (n, DRAWS)))
         eye = np.eye(n)[..., None]
         one = OnlineFilter(
             target=target,
-            hedges=[hedge],
+            hedges=hedges,
             transform=transform,
             coordinates=where,
             drift=drift(eye * q)
@@ -107,8 +109,8 @@ def trained(kind: str, transform: str) -> dict[str, dict[str, Any]]:
             until=train.index[-1],
         )
         for at, row in train.iterrows():
-            one.update(y=row[target], x=row[hedge], at=at)
-        found[f"{target}/{hedge}"] = one.arguments()
+            one.update(y=row[target], x=row, at=at)
+        found["/".join([target, *hedges])] = one.arguments()
     return found
 
 
@@ -127,15 +129,19 @@ def board_of(singles: dict[str, OnlineFilter]) -> OnlineBoard:
     return OnlineBoard(
         names=list(singles),
         targets=[one["target"] for one in held],
-        hedges=[one["hedges"][0] for one in held],
+        hedges=[one["hedges"] for one in held],
         transform=held[0]["transform"],
-        pivot=[inner.pivot[0] for inner in where],
-        scale=[inner.scale[0] for inner in where],
-        offset=[inner.offset for inner in where],
+        coordinates=Coordinates(
+            np.array([inner.pivot for inner in where]),
+            np.array([inner.scale for inner in where]),
+            np.array([inner.offset for inner in where]),
+            where[0].intercept,
+            np.array([inner.unit for inner in where]),
+        ),
         drift=stacked("drift"),
         noise=stacked("noise"),
         state=stacked("state"),
-        variance=stacked("scale"),
+        scale=stacked("scale"),
         log_weights=np.stack([one["log_weights"] for one in held]),
         forgetting=held[0]["forgetting"],
         shocks=held[0]["shocks"],
@@ -143,7 +149,7 @@ def board_of(singles: dict[str, OnlineFilter]) -> OnlineBoard:
         gap_bars=np.stack([one["gap_bars"] for one in held], 1),
         gap_noise=np.stack([one["gap_noise"] for one in held], 1),
         last_prices=np.stack([one["last_prices"] for one in held]),
-        streak=[one["streak"] for one in held],
+        holds={name: one["hold"] for name, one in zip(singles, held, strict=True)},
         at=held[0]["at"],
         until=held[0]["until"],
     )
@@ -195,7 +201,7 @@ def test_so_it_is_through_shocks(kind, transform, shocks):
 def test_so_it_is_through_a_split(kind, transform):
     singles = filters(kind, transform, shocks=Quarantine())
     factors = {"KO": 0.5, "SPX": 3.7}
-    if KINDS[kind][2] == 1 and transform == "log":
+    if not KINDS[kind][2] and transform == "log":
         with pytest.raises(ValueError, match="holds for one unit of price only"):
             board_of(singles).rescale(factors)
         return
@@ -205,9 +211,9 @@ def test_so_it_is_through_a_split(kind, transform):
 def test_the_filters_of_fits_make_a_board():
     train = prices().iloc[1 : TRAIN + 1]
     singles = {}
-    for target, hedge in PAIRS[:2]:
-        data = HedgeData.from_prices(train, target=target, hedges=[hedge])
-        singles[f"{target}/{hedge}"] = unsampled(data, noise=Discounted()).online()
+    for target, hedges in SINGLE[:2]:
+        data = HedgeData.from_prices(train, target=target, hedges=list(hedges))
+        singles[f"{target}/{hedges[0]}"] = unsampled(data, noise=Discounted()).online()
     check_against_filters(singles)
 
 
@@ -234,11 +240,10 @@ def check_against_filters(
         tick = board.update(row, **passed)
         assert tick.at == at
         for name, one in singles.items():
-            target, hedge = name.split("/")
-            alone = one.update(y=row[target], x=row[hedge], **passed)
-            assert_same_record(tick.of(name), alone.record(), one, name)
-            outcomes.add(kind_of(alone.outcome))
-    for place, (name, one) in enumerate(singles.items()):
+            alone = one.update(y=row[one.target], x=row, **passed)
+            assert_same_record(tick.of(name).record(), alone.record(), one, name)
+            outcomes.add(kind_of(alone.sentence))
+    for name, one in singles.items():
         mine, its = board.filter(name).arguments(), one.arguments()
         sds = np.sqrt(np.diagonal(its["state"].cov).T * its["noise"].var)
         apart = np.abs(mine["state"].mean - its["state"].mean)
@@ -247,8 +252,8 @@ def check_against_filters(
         assert_allclose(mine["log_weights"], its["log_weights"], rtol=1e-11, atol=1e-11)
         assert_allclose(mine["noise"].var, its["noise"].var, rtol=1e-14)
         assert_array_equal(mine["last_prices"], its["last_prices"])
-        assert board.streak[place] == its["streak"]
-        for field in ("at", "until", "streak", "shocks", "forgetting", "gap_names"):
+        assert board.holds.get(name, NONE) == its["hold"]
+        for field in ("at", "until", "hold", "shocks", "forgetting", "gap_names"):
             assert mine[field] == its[field]
     return outcomes
 
@@ -269,10 +274,10 @@ def assert_same_record(mine: dict, its: dict, one: OnlineFilter, name: str) -> N
     for field in ("at", "outcome", "observed"):
         assert mine[field] == its[field], name
     where, sds = one.coordinates, its["sd_total"]
-    beta = abs(its["beta"][one.hedges[0]])
-    size = max(abs(its["alpha"]), beta * max(1.0, abs(where.pivot[0])), abs(where.offset))
+    beta = max(map(abs, its["beta"].values()))
+    size = max(abs(its["alpha"]), beta * max(1.0, abs(where.pivot).max()), abs(where.offset))
     slack = {
-        "beta": 1e-11 * sds[one.hedges[0]],
+        "beta": 1e-11 * max(sds[name] for name in one.hedges),
         "alpha": 1e-12 * size + 1e-11 * sds.get("alpha", 0),
         "spread": 1e-12 * size,
         "z": 1e-11,
@@ -314,8 +319,7 @@ def test_a_filter_taken_from_the_board_is_the_one_put_in(kind, tmp_path):
                 assert_array_equal(a, b)
         assert (mine["target"], mine["hedges"]) == (its["target"], its["hedges"])
         taken.save(tmp_path / "one.json")
-        target, hedge = name.split("/")
-        now = {"y": row[target], "x": row[hedge], "at": row.name}
+        now = {"y": row[one.target], "x": row, "at": row.name}
         again = OnlineFilter.load(tmp_path / "one.json").update(**now)
         assert_equal(again.record(), one.update(**now).record())
 
@@ -361,7 +365,7 @@ def test_a_file_that_is_no_board_is_refused(tmp_path):
     singles = filters("random walk, constant")
     path = tmp_path / "other.json"
     singles["KO/PEP"].save(path)
-    with pytest.raises(ValueError, match="other.json: this is not a saved board"):
+    with pytest.raises(ValueError, match="other.json is not a saved board"):
         OnlineBoard.load(path)
     path.write_text("{")
     with pytest.raises(ValueError, match="other.json is not a saved board"):
@@ -376,7 +380,7 @@ def test_the_blocks_do_not_show(kind, monkeypatch):
     """A block of three pairs and one of one say what one of four says, to the last bit."""
     singles = filters(kind, "level", gaps=True, forgetting=0.99, shocks=Quarantine(2.5, 2))
     whole = board_of(singles)
-    monkeypatch.setattr(board_mixing, "_BLOCK", 3 * DRAWS)
+    monkeypatch.setattr(blocks, "_BLOCK", 3 * DRAWS)
     parts = board_of(singles)
     for at, row in later(jump=1.25).iterrows():
         passed = {"at": at, "gaps": {"weekend": int(at.day_of_week == 0)}}
@@ -411,7 +415,7 @@ def test_a_record_is_plain():
 def test_a_board_names_what_it_cannot_rescale():
     board = board_of(filters("random walk, constant"))
     before = standing(board)
-    with pytest.raises(ValueError, match="XOM is not among the 3 tickers"):
+    with pytest.raises(ValueError, match="XOM is not among the tickers KO, PEP, SPX"):
         board.rescale({"XOM": 2.0})
     for factor in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="the factor of KO is its new price over its old one"):
@@ -423,8 +427,8 @@ def test_a_split_is_recognised_in_the_words_of_a_filter():
     singles = filters("random walk, constant", shocks=Quarantine(0.5))
     board = board_of(singles)
     row = later().ffill().bfill().iloc[0] * [0.5, 1, 1]
-    said = board.update(row).of("SPX/KO")["outcome"]
-    assert said == singles["SPX/KO"].update(y=row["SPX"], x=row["KO"]).outcome
+    said = board.update(row).of("SPX/KO").sentence
+    assert said == singles["SPX/KO"].update(y=row["SPX"], x=row["KO"]).sentence
     assert "if that is a split, call rescale with KO at 1/2, if not with KO at 1;" in said
 
 
@@ -543,7 +547,7 @@ def test_a_price_beyond_arithmetic_is_as_none_for_the_pairs_that_have_it():
     tick = board.update({**row, "KO": 1e200})
     without.update({**row, "KO": math.nan})
     wild = ["KO" in name for name in board.names]
-    assert [said.startswith("rejected: the row is so far") for said in tick.outcome] == wild
+    assert [said.startswith("rejected: the row is so far") for said in tick.sentence] == wild
     assert standing(board) == standing(without)
     assert board.update(row).observed.all()
 
@@ -563,18 +567,21 @@ def test_levels_may_be_negative():
             {"gap_names": ["night"], "gap_bars": np.ones((1, 4)), "gap_noise": np.ones((1, 4))},
             "gap",
         ),
-        ({"targets": ["KO"]}, "there are 1 targets, but 4 hedges"),
-        ({"streak": [0, 1]}, r"streak has shape \(2,\), but it must be \(4,\)"),
-        ({"pivot": np.zeros(3)}, r"pivot has shape \(3,\), but it must be \(4,\)"),
+        ({"targets": ["KO"]}, "there are 1 targets, but the hedges of 4"),
+        ({"holds": {"KO/XOM": NONE}}, "KO/XOM is not among the 4 pairs"),
+        ({"pivot": np.zeros((3, 1))}, r"pivot has shape \(3, 1\), but it must be \(4, 1\)"),
         ({"log_weights": np.full((4, 2), np.log(0.5))}, "pair and draw"),
         ({"log_weights": np.zeros((4, 16))}, "PEP.* more: .*weights that do not sum to one"),
-        ({"scale": np.array([1.0, np.nan, 1.0, 1.0])}, "PEP/SPX: the state holds numbers"),
+        ({"scale": np.array([[1.0], [np.nan], [1.0], [1.0]])}, "PEP/SPX: the state holds numbers"),
     ],
 )
 def test_what_cannot_be_a_board_is_refused(changed, message):
+    changed = dict(changed)
     board = board_of(filters("random walk, constant"))
     arguments = board.arguments() | {"at": None}
     assert OnlineBoard(**arguments).at is None
+    where = {name: changed.pop(name) for name in ("pivot", "scale") if name in changed}
+    changed["coordinates"] = board.coordinates._replace(**where)
     with pytest.raises(ValueError, match=message):
         OnlineBoard(**(arguments | changed))
 

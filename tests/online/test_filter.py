@@ -267,7 +267,7 @@ def test_after_a_long_silence_a_forecast_still_has_a_variance(fitted, live):
     assert np.isfinite(live.forecast(x=x, dt=1000.0).sd)
     for _ in range(40):
         live.update(y=math.nan, x=x)
-    assert live._stand.scale.dof.min() == 3.0
+    assert live.arguments()["scale"].dof.min() == 3.0
     tick = live.update(y=y, x=x, at=at)
     assert np.isfinite(tick.spread_sd)
     assert tick.z != 0
@@ -321,7 +321,7 @@ def test_the_weights_are_the_posterior_of_the_draws(fitted, live):
     data = pair(fitted.data.transform)
     ticks = run(live, later(data))
     assert_allclose(live.weights.sum(), 1.0, rtol=1e-12)
-    assert_allclose(np.exp(live._stand.log_weights), live.weights, rtol=1e-15)
+    assert_allclose(np.exp(live.arguments()["log_weights"]), live.weights, rtol=1e-15)
     effective = [tick.effective_draws for tick in ticks]
     assert all(1 <= draws <= 64 * (1 + 1e-12) for draws in effective)
     assert effective[-1] < effective[0] < 64  # the prior's draws are soon told apart
@@ -519,11 +519,6 @@ def test_a_file_is_replaced_whole_or_not_at_all(fitted, tmp_path: Path, monkeypa
     live = fitted.online()
     live.save(path)
     before = path.read_text()
-    nan = fitted.online()
-    nan.last_prices = nan.last_prices * np.nan  # JSON has no NaN
-    with pytest.raises(ValueError, match="JSON"):
-        nan.save(path)
-    assert path.read_text() == before
 
     def full(*_: Any) -> None:
         raise OSError("no space left on device")
@@ -553,7 +548,7 @@ def test_other_files_are_refused(fitted, tmp_path: Path):
     with pytest.raises(ValueError, match="is not a saved online filter"):
         OnlineFilter.load(path)
     path.write_text(json.dumps(json.loads(whole) | {"version": 99}))
-    with pytest.raises(ValueError, match=r"newer kfmodels \(format 99, this one reads up to 1\)"):
+    with pytest.raises(ValueError, match=r"newer kfmodels \(format 99, this one reads up to 2\)"):
         OnlineFilter.load(path)
     with pytest.raises((ValueError, FileNotFoundError)):
         OnlineFilter.load(tmp_path / "nothing.json")
@@ -601,7 +596,7 @@ def held(live: OnlineFilter) -> list[Any]:
     return [
         *live._mixture.state(live._stand),
         *scale,
-        live._stand.log_weights,
+        live.arguments()["log_weights"],
         live.weights,
         live.last_prices,
     ]

@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels.kalman.step import State
 from kfmodels.online.filter import OnlineFilter
-from kfmodels.online.shocks import HELD, Quarantine, Robust, like_a_split
+from kfmodels.online.shocks import NONE, Quarantine, Robust
+from kfmodels.online.splits import like_a_split
 from tests.benchmarks import shocks as bench
 from tests.made_filters import MINUTE, START, made_board, made_filter, made_prices
 
@@ -62,7 +63,7 @@ def test_a_row_in_quarantine_is_a_row_not_observed(kind: dict[str, Any], z: floa
     x = [X] * len(live.hedges)
     tick = held.update(y=at_z(live, z), x=x)
     unseen.update(y=math.nan, x=x)
-    assert tick.outcome.startswith(f"quarantined: z {z:+.1f}, 1 of 3")
+    assert tick.sentence.startswith(f"quarantined: z {z:+.1f}, 1 of 3")
     assert_allclose(numbers(held), numbers(unseen), rtol=1e-12)
     before, after = live.arguments()["state"], held.arguments()["state"]
     assert_array_equal(after.mean, before.mean)
@@ -74,10 +75,10 @@ def test_a_row_in_quarantine_is_a_row_not_observed(kind: dict[str, Any], z: floa
 
 
 def test_a_streak_is_of_rows_in_succession_and_of_one_sign():
-    policy, streak, found = Quarantine(6.0, confirm=3), 0, []
+    policy, hold, found = Quarantine(6.0, confirm=3), NONE, []
     for z in (7, -7, -8, 3, -7, 9, 9, 6.5, 2, 6.0):
-        streak, _ = policy.judge(z, streak)
-        found.append(streak)
+        hold = policy.judge(z, hold).hold
+        found.append(hold.sign * hold.rows)
     assert found == [1, -1, -2, 0, -1, 1, 2, 3, 0, 0]
 
 
@@ -92,11 +93,11 @@ def test_a_confirmed_jump_moves_the_level_and_the_ratio_by_half_its_sd_at_most(j
     live = warm(draws=1)
     live.shocks = Quarantine(6.0, confirm=2, hold=0)
     y = math.exp(live.forecast(x=X).mean + jump)
-    assert live.update(y=y, x=X).outcome.startswith("quarantined")
+    assert live.update(y=y, x=X).sentence.startswith("quarantined")
     before = live.arguments()
     predicted = before["state"].cov[..., 0] + before["drift"].noise[..., 0]
     tick = live.update(y=y, x=X)
-    assert "confirmed by 2 rows in succession" in tick.outcome
+    assert "confirmed by 2 rows in succession" in tick.sentence
     moved = (live.arguments()["state"].mean - before["state"].mean)[:, 0]
     noise = math.sqrt(before["noise"].var[0])
     assert abs(moved[0]) <= noise * math.sqrt(predicted[0, 0]) / 2
@@ -120,7 +121,7 @@ def test_a_confirmed_jump_judges_no_draw_and_is_as_good_as_over():
 def test_without_a_level_a_confirmed_row_is_learnt_from_as_it_is():
     live = warm(intercept=False)
     one, two = again(live, Quarantine(6.0, confirm=1, hold=0)), again(live, None)
-    assert "confirmed" in one.update(y=300.0, x=X).outcome
+    assert "confirmed" in one.update(y=300.0, x=X).sentence
     two.update(y=300.0, x=X)
     assert_allclose(numbers(one), numbers(two), rtol=1e-12)
 
@@ -133,16 +134,16 @@ def test_of_returns_a_move_taken_for_real_starts_the_next_and_teaches_nothing():
     mean = live.arguments()["state"].mean.copy()
     held = again(live, live.shocks)
     for moved, one in ((1.3, live), (0.4, held)):
-        outcomes = [one.update(y=moved * y, x=x).outcome for _ in range(2)]
+        outcomes = [one.update(y=moved * y, x=x).sentence for _ in range(2)]
         if one is held:
             assert outcomes[1].startswith("quarantined: z ")
             one.rescale(target=1.0)
-            outcomes.append(one.update(y=moved * y, x=x).outcome)
+            outcomes.append(one.update(y=moved * y, x=x).sentence)
         assert outcomes[-1].startswith("accepted: z ")
         assert_array_equal(one.arguments()["state"].mean, mean)
         assert prices_of(one) == [moved * y, x]
-        assert one.update(y=moved * y * 1.001, x=x * 1.001).outcome == "accepted"
-        assert one.streak == 0
+        assert one.update(y=moved * y * 1.001, x=x * 1.001).sentence == "accepted"
+        assert one.hold == NONE
 
 
 # -- robust ----------------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ def halved(live: OnlineFilter, rows: int, **options: Any) -> list[str]:
     found = []
     for number in range(rows):
         row = {"y": y * 1.0001, "x": x / 2 * 1.01**number}
-        found.append(live.update(**row, at=START + number * MINUTE, **options).outcome)
+        found.append(live.update(**row, at=START + number * MINUTE, **options).sentence)
     return found
 
 
@@ -246,14 +247,14 @@ def test_a_change_of_scale_is_held_until_rescale_is_called():
     assert "call rescale with SPY at its factor, if not with SPY at 1" in first[19]
     live = OnlineFilter.from_json(live.to_json())
     live.update(y=math.nan, x=X)
-    assert live.update(y=90.0, x=X * 1.3 / 2).outcome.startswith("quarantined")
+    assert live.update(y=90.0, x=X * 1.3 / 2).sentence.startswith("quarantined")
     assert_array_equal(live.arguments()["state"].mean, stood)
     wrong = again(live, live.shocks)
     wrong.rescale(target=2.0)
     y, x = prices_of(live)
-    assert "row 22 held" in wrong.update(y=2 * y, x=x / 2).outcome
+    assert "row 22 held" in wrong.update(y=2 * y, x=x / 2).sentence
     live.rescale(hedges={"SPY": 0.5})
-    assert (live.update(y=y, x=x / 2).outcome, live.streak) == ("accepted", 0)
+    assert (live.update(y=y, x=x / 2).sentence, live.hold) == ("accepted", NONE)
 
 
 @pytest.mark.parametrize("transform", ["log", "level", "return"])
@@ -270,7 +271,7 @@ def test_a_split_of_the_hedge_is_seen_though_the_ratio_is_little_known(
             one.update(y=y, x=x)
     y, x = prices_of(live)
     assert abs(plain.update(y=y, x=x * factor).z) < 6
-    assert "row 1 held; SPY went from" in live.update(y=y, x=x * factor).outcome
+    assert "row 1 held; SPY went from" in live.update(y=y, x=x * factor).sentence
 
 
 @pytest.mark.parametrize("shocks", [None, Robust(), Quarantine(hold=0)])
@@ -279,12 +280,12 @@ def test_whatever_the_policy_a_change_of_scale_is_named(shocks: Any, board: bool
     if board:
         several = made_board((("XLE", "SPY"), ("XOM", "USO")), shocks=shocks)
         legs = dict.fromkeys(("XLE", "XOM"), 90.0) | dict.fromkeys(("SPY", "USO"), 500.0)
-        named, other = several.update(legs | {"SPY": 125.0}, at=START).outcome
+        named, other = several.update(legs | {"SPY": 125.0}, at=START).sentence
         assert other == "accepted"
     else:
         live = made_filter(shocks=shocks)
-        named = live.update(y=90.0, x=125.0, at=START).outcome
-    assert f"; SPY went from 500 to 125, about 1/4 times, at {START}: if that is a split" in named
+        named = live.update(y=90.0, x=125.0, at=START).sentence
+    assert f"SPY went from 500 to 125, about 1/4 times, at {START}: if that is a split" in named
 
 
 @pytest.mark.parametrize("transform", ["log", "level", "return"])
@@ -299,10 +300,10 @@ def test_a_board_ends_a_hold_as_one_filter_does(transform: str, policy: Quaranti
             one.rescale(hedges={"SPY": 1.0})
             several.rescale({"SPY": 1.0})
         a, b = one.update(y=y, x=x), several.update({"XLE": y, "XOM": y, "SPY": x})
-        assert set(b.outcome) == {a.outcome}
+        assert set(b.sentence) == {a.sentence}
         assert_allclose(b.beta, a.beta["SPY"], rtol=1e-9)
         assert_allclose(b.sd_total, a.sd_total["SPY"], rtol=1e-9)
-    assert a.outcome == "accepted"
+    assert a.sentence == "accepted"
 
 
 def test_the_gain_of_a_doubted_row_is_what_the_level_took_of_it():
@@ -325,25 +326,25 @@ def test_a_move_that_is_no_split_is_taken_up_when_that_is_said(board: bool):
     row = {"y": y, "x": x / 2}
     if not board:
         live.rescale(hedges={"SPY": 1.0})
-        assert live.update(**row).outcome.endswith("no change of scale")
-        assert live.update(**row).outcome == "accepted"
+        assert live.update(**row).sentence.endswith("no change of scale")
+        assert live.update(**row).sentence == "accepted"
         return
     pairs = (("XLE", "SPY"), ("XOM", "SPY"), ("XLE", "USO"))
     several = made_board(pairs, shocks=Quarantine())
     good = {"XLE": 90.0, "XOM": 90.0, "SPY": 500.0, "USO": 500.0}
-    assert set(several.update(good).outcome) == {"accepted"}
+    assert set(several.update(good).sentence) == {"accepted"}
     for number in range(3):
-        outcome = several.update(good | {"SPY": 250.0}, at=START + number * MINUTE).outcome
+        outcome = several.update(good | {"SPY": 250.0}, at=START + number * MINUTE).sentence
     assert outcome[2] == "accepted"
     for said in outcome[:2]:
         assert "row 3 held; SPY went from 500 to 250, about 1/2 times, first 2 rows ago" in said
     several = type(several).from_json(several.to_json())
     several.rescale({"XOM": 1.0})
-    outcome = several.update(good | {"SPY": 250.0}).outcome
+    outcome = several.update(good | {"SPY": 250.0}).sentence
     assert ["row 4 held" in said for said in outcome] == [True, False, False]
     assert outcome[1].endswith("no change of scale")
     several.rescale({"SPY": 0.5, "XLE": 1.0})
-    assert several.update(good | {"SPY": 250.0}).outcome[0] == "accepted"
+    assert several.update(good | {"SPY": 250.0}).sentence[0] == "accepted"
 
 
 def test_a_change_of_scale_may_be_held_for_a_time_or_not_at_all():
@@ -359,10 +360,10 @@ def test_a_change_of_scale_may_be_held_for_a_time_or_not_at_all():
     live = warm()
     live.shocks = Quarantine()
     y, x = prices_of(live)  # 3-for-2 is named, and taken up
-    assert "about 2/3 times" in live.update(y=y, x=x / 1.5).outcome
-    assert "confirmed by 2 rows" in live.update(y=y, x=x / 1.5).outcome
-    for wrong in (-1, 1.5, HELD):
-        with pytest.raises(ValueError, match="hold is a number of rows from 0 to below"):
+    assert "about 2/3 times" in live.update(y=y, x=x / 1.5).sentence
+    assert "confirmed by 2 rows" in live.update(y=y, x=x / 1.5).sentence
+    for wrong in (-1, 1.5):
+        with pytest.raises(ValueError, match="hold is a number of rows, 0 or more, or None"):
             Quarantine(hold=wrong)  # pyright: ignore[reportArgumentType]
 
 
@@ -379,8 +380,8 @@ def test_an_absurd_price_stops_only_the_pairs_that_have_it(policy: Any, transfor
         wild = price > 100
         a = one.update(good | {"XOM": price}, at=START + number * MINUTE)
         b = other.update(good | {"XOM": None if wild else price}, at=START + number * MINUTE)
-        assert a.outcome[::2] == b.outcome[::2]
-        assert a.outcome[1].startswith("rejected: the row is so far") == wild
+        assert a.sentence[::2] == b.sentence[::2]
+        assert a.sentence[1].startswith("rejected: the row is so far") == wild
         for name in ("beta", "alpha", "z", "gain", "log_score", "effective_draws"):
             assert_array_equal(getattr(a, name), getattr(b, name))
         assert_array_equal(one.last_prices, other.last_prices)

@@ -1,0 +1,285 @@
+"""Versioned documents: objects as plain JSON that any program reads, exact to the last bit.
+
+A class says once how it is written (`register`), a file or a state what it is called (`Format`).
+What a document holds stands beside its class; here are only the rules that all documents share.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import date, datetime
+from numbers import Integral, Real
+from pathlib import Path
+from reprlib import Repr
+from typing import Any, NamedTuple, cast
+
+from kfmodels.files.atomic import replacing
+
+type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
+"""What JSON can hold."""
+
+TAG = "class"
+"""Key of a document that names a registered class; no field can have this name."""
+
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
+class _Codec(NamedTuple):
+    kind: type
+    write: Callable[[Any], Mapping[str, Json]]
+    read: Callable[[Any], Any]
+
+
+_codecs: dict[str, _Codec] = {}
+_names: dict[type, str] = {}
+
+
+def register[T](
+    kind: type[T],
+    write: Callable[[T], Mapping[str, Json]] | None = None,
+    read: Callable[[Mapping[str, Json]], T] | None = None,
+    *,
+    name: str | None = None,
+) -> type[T]:
+    """Let documents hold objects of a class; a NamedTuple or dataclass needs no more than this line.
+
+    Args:
+        kind: the class itself; its subclasses are registered on their own.
+        write: the parts of an object, already plain. Default: its fields, by `plain`.
+        read: the object of those parts. Default: the class called with its fields, by `built`.
+        name: what documents call the class; it must not change later. Default: the class's own.
+
+    Raises:
+        ValueError: another class has the name; a class without fields comes without `write`, `read`.
+
+    Example:
+        >>> class Toy(NamedTuple):
+        ...     half_life: float
+        >>> _ = register(Toy)
+        >>> plain((Toy(3.5), None))
+        {'class': 'tuple', 'items': [{'class': 'Toy', 'half_life': 3.5}, None]}
+        >>> built(plain((Toy(3.5), None)))
+        (Toy(half_life=3.5), None)
+    """
+    name = name or kind.__name__
+    if name in _codecs and not _same(_codecs[name].kind, kind):
+        raise ValueError(
+            f"documents know another class as {name!r} ({_codecs[name].kind}): give register a name"
+        )
+    if write is None or read is None:
+        parts = _fields(kind)
+        write = write or (lambda value: {part: plain(getattr(value, part)) for part in parts})
+        read = read or (lambda given: kind(**{k: built(part) for k, part in given.items()}))
+    _codecs[name], _names[kind] = _Codec(kind, write, read), name
+    return kind
+
+
+def plain(value: object) -> Json:
+    """A value as JSON; `built` makes it again, equal in type and to the last bit.
+
+    Raises:
+        ValueError: a class in it is not registered.
+    """
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    kind: type[object] = type(value)
+    if kind is list:
+        return [plain(part) for part in cast("list[object]", value)]
+    if kind is dict and _keys_are_plain(mapping := cast("dict[object, object]", value)):
+        return {str(key): plain(part) for key, part in mapping.items()}
+    if name := _names.get(kind):
+        return {TAG: name, **_codecs[name].write(value)}
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    raise ValueError(
+        f"a document cannot hold a {kind.__module__}.{kind.__qualname__}: register the "
+        "class with kfmodels.files.documents.register"
+    )
+
+
+def built(document: Json) -> Any:
+    """The value of which `plain` made a document.
+
+    Raises:
+        ValueError: it names a class that is not registered, or parts that the class does not take.
+    """
+    if isinstance(document, list):
+        return [built(part) for part in document]
+    if not isinstance(document, dict):
+        return document
+    if TAG not in document:
+        return {key: built(part) for key, part in document.items()}
+    parts = dict(document)
+    name = parts.pop(TAG)
+    if not isinstance(name, str) or name not in _codecs:
+        raise ValueError(
+            f"the document holds a {name!r}, which this kfmodels does not know: upgrade kfmodels, or "
+            "register the class with kfmodels.files.documents.register before reading"
+        )
+    try:
+        return _codecs[name].read(parts)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"the {name} in the document is damaged: {error!r}") from error
+
+
+def encode(document: object, name: str = "the document") -> str:
+    """A dict as JSON text that reads back as the same dict.
+
+    Raises:
+        ValueError: it would not (NaN, infinity, a tuple, a key that is no text).
+    """
+    reason = "keys must be text and sequences lists"
+    try:
+        text = _encode(document)
+        if isinstance(document, dict) and json.loads(text) == document:
+            return text
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = f"{error}; None is for no number"
+    raise ValueError(
+        f"{name} would not come back from JSON as a dict that equals it ({reason}): "
+        f"{Repr(maxdict=20).repr(document)}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a document calls itself, and the versions of it that this kfmodels reads.
+
+    Args:
+        name: as it stands in every document, under "format".
+        version: that is written.
+        title: what an error calls a document of this format: "a saved online filter".
+        remedy: how to come by one: "make one with fit.online().save(path)".
+        oldest: version that is still read.
+        upgrade: turns the content of an older version into one of this; not needed where every
+            older one is read as it is.
+
+    Example:
+        >>> saved = Format("kfmodels toy", 2, "a saved toy", "make one with toy.save(path)")
+        >>> saved.document({"weights": (1, 2)})["version"]
+        2
+        >>> saved.content(saved.document({"weights": (1, 2)}))
+        {'weights': (1, 2)}
+        >>> saved.content({"format": "kfmodels toy", "version": 3}, "toy.json")
+        Traceback (most recent call last):
+        ValueError: toy.json was written by a newer kfmodels (format 3, this one reads up to 2): \
+upgrade kfmodels
+    """
+
+    name: str
+    version: int
+    title: str
+    remedy: str
+    oldest: int = 1
+    upgrade: Callable[[dict[str, Json], int], dict[str, Json]] | None = None
+
+    def check(self, name: object, version: object, where: object = "this") -> int:
+        """The version of what calls itself so; `where` begins the sentence of an error.
+
+        Raises:
+            ValueError: it is of another format, of a newer version, or too old.
+        """
+        if name != self.name:
+            says = f" but of format {name!r}" if isinstance(name, str) else ""
+            raise ValueError(f"{where} is not {self.title}{says}: {self.remedy}")
+        if not isinstance(version, int):
+            raise ValueError(f"{where} is damaged: its version is {version!r}; {self.remedy}")
+        if version > self.version:
+            raise ValueError(
+                f"{where} was written by a newer kfmodels (format {version}, this one reads up to "
+                f"{self.version}): upgrade kfmodels"
+            )
+        if version < self.oldest:
+            raise ValueError(
+                f"{where} was written by an older kfmodels (format {version}, this one reads from "
+                f"{self.oldest} on): {self.remedy}"
+            )
+        return version
+
+    def document(self, content: Mapping[str, object]) -> dict[str, Json]:
+        """Named values as a document of plain JSON."""
+        parts = {name: plain(value) for name, value in content.items()}
+        return {"format": self.name, "version": self.version, **parts}
+
+    def content(self, document: object, where: object = "this") -> dict[str, Any]:
+        """The named values of a document, whatever readable version it has.
+
+        Raises:
+            ValueError: as `check`, or a value cannot be built.
+        """
+        given = cast("dict[str, Json]", document if isinstance(document, dict) else {})
+        version = self.check(given.get("format"), given.get("version"), where)
+        parts = {name: part for name, part in given.items() if name not in ("format", "version")}
+        if version < self.version and self.upgrade is not None:
+            parts = self.upgrade(parts, version)
+        try:
+            return {name: built(part) for name, part in parts.items()}
+        except ValueError as error:
+            raise ValueError(f"{where} cannot be read: {error}") from error
+
+    def save(self, path: str | Path, content: Mapping[str, object]) -> None:
+        """Write named values to a file, all or nothing.
+
+        Raises:
+            ValueError: JSON cannot hold a value, or there is no such folder.
+        """
+        text = encode(self.document(content), f"what is saved to {path}")
+        with replacing(path) as temporary:
+            temporary.write_text(text)
+
+    def load(self, path: str | Path) -> dict[str, Any]:
+        """The named values in a file.
+
+        Raises:
+            ValueError: there is none, it is of another format, damaged, or of a newer version.
+        """
+        try:
+            document = json.loads(Path(path).read_text())
+        except FileNotFoundError as error:
+            raise ValueError(f"there is no file {path}: {self.remedy}") from error
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is not {self.title} ({error}): {self.remedy}") from error
+        return self.content(document, path)
+
+
+def _same(one: type, other: type) -> bool:
+    """A module that is imported again, as notebooks do, brings its classes once more."""
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+
+
+def _keys_are_plain(value: Mapping[object, object]) -> bool:
+    return TAG not in value and all(isinstance(key, str) for key in value)
+
+
+def _fields(kind: type[object]) -> tuple[str, ...]:
+    if is_dataclass(kind):
+        return tuple(field.name for field in fields(kind) if field.init)
+    if hasattr(kind, "_fields"):
+        return cast("Any", kind)._fields
+    raise ValueError(
+        f"{kind.__qualname__} is neither a NamedTuple nor a dataclass: register it with write and read"
+    )
+
+
+def _items(parts: Mapping[str, Json]) -> list[Any]:
+    return built(parts["items"])
+
+
+def _tuple(value: tuple[object, ...]) -> dict[str, Json]:
+    return {"items": [plain(part) for part in value]}
+
+
+def _dict(value: dict[object, object]) -> dict[str, Json]:
+    return {"items": [[plain(key), plain(part)] for key, part in value.items()]}
+
+
+def _text(value: date) -> dict[str, Json]:
+    return {"text": value.isoformat()}
+
+
+register(tuple, _tuple, lambda parts: tuple(_items(parts)))
+register(dict, _dict, lambda parts: dict(_items(parts)))  # with keys that JSON would not keep apart
+register(date, _text, lambda parts: date.fromisoformat(str(parts["text"])))
+register(datetime, _text, lambda parts: datetime.fromisoformat(str(parts["text"])))

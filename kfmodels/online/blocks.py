@@ -1,0 +1,228 @@
+"""All pairs of a board, cut into blocks: where their draws stand and where a row leads them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kfmodels.kalman.motion import Motion
+from kfmodels.kalman.noise import Noise
+from kfmodels.kalman.step import State
+from kfmodels.online.checks import own
+from kfmodels.online.mixture import Draws, Mixture, cut, join, join_leaves, weigh
+from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict
+from kfmodels.online.ticks import Look
+
+_BLOCK = 8192
+"""Draws of a block, 128 pairs of 64: fewer cost calls, more leave the cache.
+
+Measured with 1000 pairs of 64 draws; in one piece such a board is many times slower.
+"""
+
+
+class Policy(NamedTuple):
+    """How rows are judged: by what policy on shocks, with what holds, and what a real move does.
+
+    `level` says that there is an intercept to take it, `returns` that the next return starts from it.
+    """
+
+    shocks: Shocks | None
+    holds: Mapping[int, Hold]
+    level: bool
+    returns: bool
+
+
+class Passed(NamedTuple):
+    """Where a row leads, and what it tells of each pair, `(pair,)`; of one pair alone scalars."""
+
+    draws: list[Draws]
+    looks: list[Look]
+    spread: np.ndarray
+    sd: np.ndarray
+    score: np.ndarray
+    z: np.ndarray
+    verdicts: dict[int, Verdict]
+
+
+class Foreseen(NamedTuple):
+    """Mean and variance of an innovation, and what each draw says of it, in inner units."""
+
+    spread: float
+    var: float
+    weights: np.ndarray
+    error: np.ndarray
+    squared: np.ndarray
+    dof: np.ndarray | None
+
+
+class Blocks:
+    """The draws of all pairs, a `Mixture` for each block of them.
+
+    Args:
+        drift, noise, state, scale, log_weights: as for `OnlineBoard`.
+        forgetting, gap_names, gap_bars, gap_noise: as for `Mixture`.
+    """
+
+    def __init__(
+        self,
+        drift: Motion,
+        noise: Noise,
+        state: State,
+        scale: Any,
+        log_weights: np.ndarray,
+        *,
+        forgetting: float,
+        gap_names: Sequence[str],
+        gap_bars: np.ndarray,
+        gap_noise: np.ndarray,
+    ) -> None:
+        pairs, draws = log_weights.shape
+        size = max(1, _BLOCK // max(1, draws))
+        self._parts: list[slice | int] = [0]
+        if pairs > 1:
+            self._parts = [slice(i, min(i + size, pairs)) for i in range(0, pairs, size)]
+        self.shape, self.mixtures, self.draws = (pairs, draws), [], []
+        drift, noise, state, scale = (own(part) for part in (drift, noise, state, scale))
+        for part in self._parts:
+            how = {"gap_bars": gap_bars[:, part], "gap_noise": gap_noise[:, part]}
+            self.mixtures.append(
+                Mixture(
+                    cut(drift, part),
+                    cut(noise, part),
+                    forgetting=forgetting,
+                    gap_names=gap_names,
+                    **how,
+                )
+            )
+            weights = log_weights[part]
+            self.draws.append(Draws(cut(state, part), cut(scale, part), weights, np.exp(weights)))
+
+    def advance(
+        self,
+        values: np.ndarray,
+        seen: np.ndarray | None,
+        dt: float,
+        gaps: Mapping[str, float] | None,
+        policy: Policy,
+    ) -> Passed:
+        """Where a row leads; nothing has moved before `keep` says so.
+
+        Args:
+            values: inner target and design of every pair, `(1 + n, pair)`, finite.
+            seen: which pairs observe it, `(pair,)`; None where all do.
+            dt, gaps: time since the last row.
+            policy: how it is judged.
+        """
+        draws, looks, numbers = [], [], []
+        verdicts: dict[int, Verdict] = {}
+        certain = seen is None and dt <= 1 and not gaps
+        for part, mixture, now in zip(self._parts, self.mixtures, self.draws, strict=True):
+            y, design = _of_block(values, part)
+            ahead, factor = mixture.predict(now, dt, gaps, certain=certain)
+            look = mixture.look(ahead, factor, design, y)
+            spread, squared = mixture.spread(ahead, look)
+            log_weights, weights, score = weigh(ahead.log_weights + mixture.density(ahead, look))
+            sd = np.sqrt(squared)
+            z = spread / sd
+            taught = None if seen is None else seen[part]
+            if policy.shocks is not None:
+                scale = policy.shocks.doubt(look.seen.error**2 / look.squared)
+                if scale is not None:
+                    look = mixture.doubt(ahead, look, scale)
+                    density = mixture.density(ahead, look)
+                    log_weights, weights, _ = weigh(ahead.log_weights + density)
+                judged = self._judge(part, z, seen, policy)
+                if judged:
+                    verdicts |= judged
+                    taught, wide = self._teach(part, seen, judged, policy)
+                    if wide.any():
+                        # the level takes the move, and no draw is judged by what none could foresee
+                        ahead = mixture.widen(ahead, look, wide)
+                        look = mixture.look(ahead, factor, design, y)
+                        log_weights = np.where(wide[..., None], ahead.log_weights, log_weights)
+                        weights = np.where(wide[..., None], ahead.weights, weights)
+            dof = mixture.noise.dof(ahead.carried)
+            looks.append(Look(dof, ahead.weights, look.noise, look.seen.var))
+            draws.append(mixture.learn(ahead, look, (log_weights, weights), taught))
+            numbers.append((spread, sd, score, z))
+        if len(numbers) == 1:
+            spread, sd, score, z = numbers[0]
+        else:
+            spread, sd, score, z = map(np.concatenate, zip(*numbers, strict=True))
+        return Passed(draws, looks, spread, sd, score, z, verdicts)
+
+    def _judge(
+        self, part: slice | int, z: np.ndarray, seen: np.ndarray | None, policy: Policy
+    ) -> dict[int, Verdict]:
+        """What the policy makes of rows beyond the limit, and of pairs of which rows are held."""
+        assert policy.shocks is not None
+        holds, judge = policy.holds, policy.shocks.judge
+        far = abs(z) > policy.shocks.limit
+        if not holds and not far.any():
+            return {}
+        numbers = [part] if isinstance(part, int) else range(self.shape[0])[part]
+        rows = zip(numbers, np.ravel(z).tolist(), np.ravel(far).tolist(), strict=True)
+        return {
+            number: judge(value, holds.get(number, NONE))
+            for number, value, beyond in rows
+            if (seen is None or seen[number]) and (beyond or number in holds)
+        }
+
+    def _teach(
+        self,
+        part: slice | int,
+        seen: np.ndarray | None,
+        judged: Mapping[int, Verdict],
+        policy: Policy,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Which pairs of a block learn from their row, and of which the level takes the move."""
+        taught = np.ones(self.shape[0], bool) if seen is None else seen.copy()
+        wide = np.zeros(self.shape[0], bool)
+        for number, verdict in judged.items():
+            taught[number] &= verdict.teaches(policy.returns)
+            wide[number] = verdict.moved and policy.level and not policy.returns
+        return taught[part], wide[part]
+
+    def keep(self, passed: Passed) -> None:
+        """Take over where `advance` led."""
+        self.draws = passed.draws
+
+    def foresee(self, values: np.ndarray, dt: float, gaps: Mapping[str, float] | None) -> Foreseen:
+        """What the draws of the only pair say of a row of inner `values (1 + n,)`; nothing moves."""
+        (mixture,), (now,) = self.mixtures, self.draws
+        ahead, factor = mixture.predict(now, dt, gaps, certain=False)
+        look = mixture.look(ahead, factor, values[1:], values[0])
+        spread, var = mixture.spread(ahead, look)
+        return Foreseen(
+            float(spread),
+            float(var),
+            ahead.weights,
+            look.seen.error,
+            look.squared,
+            mixture.noise.dof(ahead.carried),
+        )
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Of the draws, `(pair, draw)`."""
+        return join_leaves([now.weights for now in self.draws], alone=self.shape[0] == 1)
+
+    def arguments(self) -> dict[str, Any]:
+        """The arrays that `__init__` takes to make these blocks again."""
+        mixtures, draws, alone = self.mixtures, self.draws, self.shape[0] == 1
+        return {
+            "drift": join([each.drift for each in mixtures], alone=alone),
+            "noise": join([each.noise for each in mixtures], alone=alone),
+            "state": join([each.state for each in draws], alone=alone),
+            "scale": join([each.carried for each in draws], alone=alone),
+            "log_weights": join_leaves([each.log_weights for each in draws], alone=alone),
+            "gap_bars": join_leaves([each.gap_bars for each in mixtures], alone=alone),
+            "gap_noise": join_leaves([each.gap_noise for each in mixtures], alone=alone),
+        }
+
+
+def _of_block(values: np.ndarray, part: slice | int) -> tuple[Any, np.ndarray]:
+    """Target and design of the pairs of a block; of one pair alone a number and `(n,)`."""
+    if isinstance(part, int):
+        return values[0, part], values[1:, part]
+    return values[0, part, None], values[1:, part, None]

@@ -1,0 +1,143 @@
+"""What a live filter drives: prices and time in, a tick out, a document out and in.
+
+`OnlineFilter` and `OnlineBoard` are engines. To add another, write a class with these members and
+register how it is read from its document in one line; `live` then leaves it alone with a feed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from kfmodels.online.shocks import Hold, Shocks
+from kfmodels.online.ticks import Outcome
+
+
+class AnyTick(Protocol):
+    """What an engine answers to a row."""
+
+    @property
+    def at(self) -> Any:
+        """Time of the row."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the pairs that it tells of; empty where it is one that needs no name."""
+        ...
+
+    @property
+    def effective_draws(self) -> Any:
+        """Effective number of noise draws of every pair."""
+        ...
+
+    def overall(self) -> tuple[Outcome, str]:
+        """What became of the row as a whole, and why."""
+        ...
+
+    def quarantined(self) -> list[int]:
+        """Numbers of the pairs whose row went into quarantine."""
+        ...
+
+    def learnt(self) -> tuple[Any, Any]:
+        """`z` and `dof` of the pairs that learnt from their row, NaN and inf of the others; numbers
+        where there is one pair."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """All of it as a plain dict."""
+        ...
+
+
+class Engine(Protocol):
+    """Filters of some pairs that advance together."""
+
+    shocks: Shocks | None
+
+    @property
+    def pairs(self) -> Sequence[tuple[str, ...]]:
+        """The tickers of every pair, the target first."""
+        ...
+
+    @property
+    def tickers(self) -> tuple[str, ...]:
+        """All of them, each once."""
+        ...
+
+    @property
+    def transform(self) -> Any:
+        """What is done to the prices."""
+        ...
+
+    @property
+    def draws(self) -> int:
+        """Number of noise draws of a pair."""
+        ...
+
+    @property
+    def forgetting(self) -> float:
+        """Factor a bar on the log weights of the draws."""
+        ...
+
+    @property
+    def holds(self) -> Mapping[str, Hold]:
+        """Rows in quarantine, by the name of the pair."""
+        ...
+
+    @property
+    def at(self) -> Any:
+        """Time of the last row."""
+        ...
+
+    @property
+    def until(self) -> Any:
+        """Last date whose prices the noise was inferred from."""
+        ...
+
+    @property
+    def fit_id(self) -> str | None:
+        """Of the fit that it comes from."""
+        ...
+
+    def take(
+        self,
+        prices: Mapping[str, float],
+        *,
+        at: Any = None,
+        dt: float = 1.0,
+        gaps: Mapping[str, float] | None = None,
+    ) -> Any:
+        """The tick of a row of prices by ticker, NaN where there is none; if it raises it stays."""
+        ...
+
+    def requote(self, factors: Mapping[str, float]) -> None:
+        """New price over old by ticker, from now on."""
+        ...
+
+    def standing(self) -> Any:
+        """What is believed now, as a tick that observed nothing."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """A document of all that it needs to go on."""
+        ...
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], Any]] = {}
+
+
+def register_engine(form: str, read: Callable[[dict[str, Any]], Any]) -> None:
+    """Let live filters hold engines whose documents call themselves `form`."""
+    _READERS[form] = read
+
+
+def engine_of(document: Mapping[str, Any]) -> Any:
+    """The engine of a document.
+
+    Raises:
+        ValueError: it is of no engine that is known here, or of another version of kfmodels.
+    """
+    form = document.get("format")
+    if form not in _READERS:
+        raise ValueError(
+            f"{form!r} is no engine of a live filter; there is {', '.join(sorted(_READERS))}"
+        )
+    return _READERS[str(form)](dict(document))
