@@ -24,12 +24,12 @@ class Signal:
     """The answer to one message.
 
     `outcome` is accepted (a row was made of it), skipped (it waits for another leg, or one is stale),
-    quarantined (a shock, not learnt from yet), rescaled (a split was taken in), duplicate or rejected (it
-    changed nothing), and `reason` says why. `tick` is what is believed now, `seq` the number of the
+    quarantined (a shock, not learnt from yet), rescaled (a split was taken in), duplicate or rejected
+    (it changed nothing), and `reason` says why. `tick` is what is believed now, `seq` the number of the
     message in the journal, or among those taken; the one before where it was not taken. `alarms` are
     those that this row set off (pairs of a board as `(name, alarm)`), `condition` is "ok", "watch" or
-    "broken", of a board that of the worst pair; "watch" at least while prices are held that look like a
-    split.
+    "broken", of a board that of the worst pair; "watch" at least while prices are held that look like
+    a split.
     """
 
     seq: int

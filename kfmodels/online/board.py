@@ -244,7 +244,7 @@ class OnlineBoard:
         """What is believed now, as a tick that observed nothing; no filter moves."""
         none = np.zeros(len(self), bool)
         nothing = np.full(len(self), np.nan)
-        said = {number: (Outcome.SKIPPED, "no new row") for number in range(len(self))}
+        said = dict.fromkeys(range(len(self)), (Outcome.SKIPPED, "no new row"))
         return BoardTick(
             self.names,
             self.at,

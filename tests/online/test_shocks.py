@@ -1,18 +1,23 @@
 """What a policy does with a shock: only time passes, the level moves, or influence is bounded."""
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from kfmodels.files.documents import register
 from kfmodels.kalman.step import State
+from kfmodels.live.feed import LiveFilter
 from kfmodels.online.filter import OnlineFilter
-from kfmodels.online.shocks import NONE, Quarantine, Robust
+from kfmodels.online.shocks import NONE, Hold, Quarantine, Robust, Verdict
 from kfmodels.online.splits import like_a_split
+from kfmodels.online.ticks import Outcome
 from tests.benchmarks import shocks as bench
 from tests.made_filters import MINUTE, START, made_board, made_filter, made_prices
 
@@ -399,6 +404,42 @@ def test_a_limit_is_a_positive_number(policy: Any, limit: float):
 def test_confirm_is_a_number_of_rows(confirm: Any):
     with pytest.raises(ValueError, match="confirm is a number of rows"):
         Quarantine(confirm=confirm)
+
+
+# -- a policy of one's own -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Never:
+    """Rows beyond the limit teach nothing, however many there are."""
+
+    limit: float = 2.0
+    holds: ClassVar[bool] = False
+
+    def doubt(self, square: Any) -> None:
+        return None
+
+    def judge(self, z: float, hold: Hold) -> Verdict:
+        if abs(z) <= self.limit:
+            return Verdict(Outcome.ACCEPTED)
+        return Verdict(Outcome.QUARANTINED, "never", Hold("shock", hold.rows + 1, 1))
+
+
+register(Never)
+
+
+def test_a_policy_is_one_class_and_one_line(tmp_path: Path):
+    live = warm(shocks=Never())
+    wild, x = at_z(live, 9.0), [X]
+    assert live.update(y=wild, x=x).sentence == "quarantined: never"
+    live.save(tmp_path / "live.json")
+    live = OnlineFilter.load(tmp_path / "live.json")
+    assert (live.shocks, live.hold.rows) == (Never(), 1)
+    with LiveFilter(live, journal=tmp_path / "journal", durable=False) as alone:
+        said = [alone.tick({"XLE": wild, "SPY": X}, at=START + n * MINUTE) for n in range(5)]
+    assert {signal.sentence for signal in said} == {"quarantined: never"}
+    with LiveFilter(made_filter(), journal=tmp_path / "journal", durable=False) as again:
+        assert (again.engine.shocks, again.engine.holds["XLE"].rows) == (Never(), 6)
 
 
 # -- the benchmark ---------------------------------------------------------------------------------
