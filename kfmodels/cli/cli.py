@@ -1,6 +1,5 @@
 """The `kfmodels` command: demo, fit, show, report, update; fit-many and board; live."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,23 +8,26 @@ import typer
 from kfmodels.cli import cli_live, cli_many
 from kfmodels.cli.shell import (
     AsJson,
+    Fit,
     MovingVariance,
+    PlainErrors,
     Prices,
     Seed,
     Transform,
     Until,
-    plain_errors,
+    as_json,
+    model_of,
     read_prices,
-    record,
-    rows_until,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from kfmodels.fitting.hedge_fit import HedgeFit
     from kfmodels.online.filter import OnlineFilter
 
 app = typer.Typer(
+    cls=PlainErrors,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -42,8 +44,7 @@ def demo(
     """The main job on prices that come with the package: AAPL hedged with the S&P 500."""
     from kfmodels.cli.demo import run
 
-    with plain_errors():
-        run(out, say=typer.echo)
+    run(out, say=typer.echo)
 
 
 @app.command()
@@ -57,33 +58,24 @@ def fit(
     discounted: MovingVariance = False,
     draws: Annotated[int, typer.Option(help="Draws per chain, after as many to warm up.")] = 1000,
     seed: Seed = 0,
-    as_json: AsJson = False,
+    json: AsJson = False,
 ) -> None:
     """Infer the noise of one target and its hedges, and save the fit."""
-    from kfmodels.cli.report import report
+    from kfmodels.cli import facts
     from kfmodels.data.hedge_data import HedgeData
     from kfmodels.fitting.fit import fit as infer
-    from kfmodels.model.assumptions import Constant, Discounted
-    from kfmodels.model.hedge_ratio import hedge_ratio_model
     from kfmodels.sampling.nuts import NUTS
 
-    with plain_errors():
-        if not out.absolute().parent.is_dir():
-            raise ValueError(f"there is no folder {out.parent} to write {out.name} to")
-        table = rows_until(read_prices(prices), until)
-        names = [name.strip() for name in hedges.split(",") if name.strip()]
-        data = HedgeData.from_prices(table, target=target, hedges=names, transform=transform)
-        model = hedge_ratio_model(noise=Discounted() if discounted else Constant())
-        fitted = infer(data, model, method=NUTS(warmup=draws, draws=draws), seed=seed)
-        fitted.save(out)
-        if as_json:
-            typer.echo(json.dumps(_summary(fitted), allow_nan=False))
-            return
-        typer.echo(report(fitted))
-        typer.echo(
-            f"\nSaved to {out}. Next:\n  kfmodels update {out} --prices LATER.csv\n"
-            f"  kfmodels report {out} --prices LATER.csv --out report.html"
-        )
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"there is no folder {out.parent} to write {out.name} to")
+    names = [name.strip() for name in hedges.split(",") if name.strip()]
+    table = read_prices(prices, until)
+    data = HedgeData.from_prices(table, target=target, hedges=names, transform=transform)
+    fitted = infer(data, model_of(discounted), method=NUTS(warmup=draws, draws=draws), seed=seed)
+    fitted.save(out)
+    _show(fitted, json)
+    if not json:
+        typer.echo("\n  ".join([f"\nSaved to {out}. Next:", *facts.commands(out)]))
 
 
 app.command("fit-many")(cli_many.fit_many)
@@ -92,22 +84,16 @@ app.command("live")(cli_live.live)
 
 
 @app.command()
-def show(
-    fitted: Annotated[Path, typer.Argument(metavar="FIT", help="A saved fit.")],
-    as_json: AsJson = False,
-) -> None:
+def show(fitted: Fit, json: AsJson = False) -> None:
     """Say what a saved fit found, how sure it is and what it means."""
-    from kfmodels.cli.report import report
     from kfmodels.fitting.hedge_fit import load
 
-    with plain_errors():
-        found = load(fitted)
-        typer.echo(json.dumps(_summary(found), allow_nan=False) if as_json else report(found))
+    _show(load(fitted), json)
 
 
 @app.command()
 def report(
-    fitted: Annotated[Path, typer.Argument(metavar="FIT", help="A saved fit.")],
+    fitted: Fit,
     out: Annotated[Path, typer.Option(help="The page, HTML in one file.")],
     prices: Annotated[
         Path | None, typer.Option(help="Later prices, csv or parquet, to say what it was worth.")
@@ -117,63 +103,47 @@ def report(
     from kfmodels.cli.page import write_page
     from kfmodels.fitting.hedge_fit import load
 
-    with plain_errors():
-        found = load(fitted)
-        write_page(found, out, None if prices is None else read_prices(prices))
-        typer.echo(f"Saved to {out}: one file, to be opened in any browser")
+    write_page(load(fitted), out, None if prices is None else read_prices(prices))
+    typer.echo(f"Saved to {out}: one file, to be opened in any browser")
 
 
 @app.command()
 def update(
-    fitted: Annotated[Path, typer.Argument(metavar="FIT", help="A saved fit.")],
+    fitted: Fit,
     prices: Annotated[Path | None, typer.Option(help="Later prices, csv or parquet.")] = None,
     tick: Annotated[
         list[str] | None, typer.Option(help="One price of a single tick, TICKER=PRICE; repeat.")
     ] = None,
     at: Annotated[str | None, typer.Option(help="Time of that tick.")] = None,
-    as_json: AsJson = False,
+    json: AsJson = False,
 ) -> None:
     """Run the fitted filter on: rows later than the last one seen, or one tick.
 
     Where it stands is kept beside the fit, in FIT.live.json; rows already seen are left out, so the
     same file may be given again.
     """
-    with plain_errors():
-        if (prices is None) == (not tick):
-            raise ValueError("give either --prices FILE or --tick TICKER=PRICE for every ticker")
-        if tick and at is None:
-            raise ValueError("give the time of the tick with --at, so that no price counts twice")
-        kept = fitted.with_name(fitted.name + ".live.json")
-        live = _live(fitted, kept)
-        if prices is not None:
-            rows = _later(live, read_prices(prices))
-        else:
-            rows = [(at, *_one_tick(live, tick or []))]
-        ticks = [live.update(y=y, x=x, at=when) for when, y, x in rows]
-        live.save(kept)
-        if as_json:
-            for one in ticks:
-                typer.echo(json.dumps(record(one.record()), allow_nan=False))
-            return
-        if not ticks:
-            typer.echo(f"nothing later than {live.at}: the filter stands where it stood")
-            return
-        last = ticks[-1]
-        typer.echo(f"{len(ticks)} rows taken, up to {last.at}")
-        for name, beta in last.beta.items():
-            typer.echo(
-                f"  hold {beta:.4g} +- {last.sd_total[name]:.2g} of {name} "
-                f"({'money' if live.transform != 'level' else 'shares'} per one of {live.target})"
-            )
-        if last.observed:
-            rich = "rich" if last.spread > 0 else "cheap"
-            typer.echo(
-                f"  spread {last.spread:+.4g}, {last.z:+.2f} sd of its forecast: "
-                f"{live.target} looks {rich}{'' if abs(last.z) > 2 else ', within the ordinary'}"
-            )
-        else:
-            typer.echo("  a price was missing in the last row: the ratio only became less certain")
-        typer.echo(f"Saved to {kept}")
+    from kfmodels.cli import facts
+    from kfmodels.data.hedge_data import day
+
+    if (prices is None) == (not tick):
+        raise ValueError("give either --prices FILE or --tick TICKER=PRICE for every ticker")
+    if tick and at is None:
+        raise ValueError("give the time of the tick with --at, so that no price counts twice")
+    kept = fitted.with_name(fitted.name + ".live.json")
+    live = _live(fitted, kept)
+    rows = _later(live, read_prices(prices)) if prices else [(at, *_one_tick(live, tick or []))]
+    ticks = [live.update(y=y, x=x, at=when) for when, y, x in rows]
+    live.save(kept)
+    if json:
+        for one in ticks:
+            typer.echo(as_json(one.record()))
+    elif not ticks:
+        typer.echo(f"nothing later than {day(live.at)}: the filter stands where it stood")
+    else:
+        typer.echo(f"{len(ticks)} rows taken, up to {day(live.at)}")
+        for hedge in facts.hedges(live):
+            typer.echo(f"  {facts.order(hedge)}: {facts.ratio(hedge)}")
+        typer.echo(f"  {facts.surprise(live.target, ticks[-1])}\nSaved to {kept}")
 
 
 def _live(fitted: Path, kept: Path) -> "OnlineFilter":
@@ -199,18 +169,10 @@ def _live(fitted: Path, kept: Path) -> "OnlineFilter":
 def _later(live: "OnlineFilter", table: "pd.DataFrame") -> list[tuple[Any, float, list[float]]]:
     import pandas as pd
 
-    names = [live.target, *live.hedges]
-    missing = [name for name in names if name not in table.columns]
-    if missing:
-        raise ValueError(f"the prices have no column {', '.join(missing)}")
-    last = pd.Timestamp(live.at)
-    dates: Any = table.index
-    if (last.tz is None) != (dates.tz is None):
-        raise ValueError(f"time zones do not match: the filter stands at {live.at}")
-    table = table.loc[dates > last].sort_index()
-    return [
-        (at, row[0], row[1:]) for at, row in zip(table.index, table[names].to_numpy(), strict=True)
-    ]
+    from kfmodels.data.hedge_data import rows_after
+
+    rows = rows_after(table.sort_index(), pd.Timestamp(live.at), list(live.tickers))
+    return [(at, row[0], row[1:]) for at, row in zip(rows.index, rows.to_numpy(), strict=True)]
 
 
 def _one_tick(live: "OnlineFilter", given: list[str]) -> tuple[float, list[float]]:
@@ -221,7 +183,7 @@ def _one_tick(live: "OnlineFilter", given: list[str]) -> tuple[float, list[float
             found[name] = float(price)
         except ValueError as error:
             raise ValueError(f"--tick {part} is not TICKER=PRICE") from error
-    missing = [name for name in (live.target, *live.hedges) if name not in found]
+    missing = [name for name in live.tickers if name not in found]
     if missing:
         raise ValueError(
             f"no price of {', '.join(missing)}; add --tick {missing[0]}=PRICE (or nan)"
@@ -229,19 +191,17 @@ def _one_tick(live: "OnlineFilter", given: list[str]) -> tuple[float, list[float
     return found[live.target], [found[name] for name in live.hedges]
 
 
-def _summary(fitted: Any) -> dict[str, Any]:
-    table = fitted.summary()
-    return {
-        "target": fitted.target,
-        "hedges": list(fitted.hedges),
-        "fit_until": str(fitted.fit_until),
-        "noise": {name: record(row.to_dict()) for name, row in table.iterrows()},
-        "hedge_ratio": {
-            name: {
-                k: float(fitted.tree["filtered"][k].isel(time=-1).sel(coef=name))
-                for k in ("mean", "sd", "sd_given_noise")
-            }
-            for name in fitted.hedges
-        },
-        "convergence": record(fitted.convergence()),
+def _show(fitted: "HedgeFit", json: bool) -> None:
+    if not json:
+        from kfmodels.cli.report import report
+
+        typer.echo(report(fitted))
+        return
+    last = fitted.tree["filtered"].to_dataset().isel(time=-1)
+    held = {
+        name: {k: float(last[k].sel(coef=name)) for k in ("mean", "sd", "sd_given_noise")}
+        for name in fitted.hedges
     }
+    found = {"target": fitted.target, "hedges": fitted.hedges, "fit_until": str(fitted.fit_until)}
+    found |= {"noise": fitted.summary().to_dict("index"), "hedge_ratio": held}
+    typer.echo(as_json(found | {"convergence": fitted.convergence()}))

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from kfmodels.cli.shell import plain_errors, record
+from kfmodels.cli.shell import as_json
 
 if TYPE_CHECKING:
     from kfmodels.clock.clock import Clock
     from kfmodels.live.feed import LiveFilter
+    from kfmodels.live.signals import Signal
 
 
 def live(
@@ -56,27 +57,25 @@ def live(
     {"at": ..., "rescale": {"XLE": 0.5}} after a split. Out: the record of `Signal`, with "schema": 1.
     A line that cannot be read is answered as rejected. SIGTERM ends it after the message at hand.
     """
-    with plain_errors():
-        settings = {
-            "max_staleness": timedelta(seconds=max_staleness),
-            "journal": journal,
-            "durable": power_safe,
-        }
-        running = _running(fitted, _policy(shocks, limit), _clock(bar, calendar), settings)
-        for sentence in running.overruled:
-            typer.echo(f"{journal}: {sentence}", err=True)
-        with running, _stoppable() as lines, suppress(BrokenPipeError):
-            for number, line in enumerate(lines(sys.stdin), 1):
-                line = line.lstrip("\ufeff")  # a byte order mark, with which files of Windows begin
-                if not line.strip():
-                    continue
-                answer = json.dumps(_answer(running, line, number), allow_nan=False)
-                sys.stdout.write(answer + "\n")
-                sys.stdout.flush()
+    settings = {
+        "max_staleness": timedelta(seconds=max_staleness),
+        "journal": journal,
+        "durable": power_safe,
+    }
+    running = _running(fitted, _policy(shocks, limit), _clock(bar, calendar), settings)
+    for sentence in running.overruled:
+        typer.echo(f"{journal}: {sentence}", err=True)
+    with running, _stoppable() as lines, suppress(BrokenPipeError):
+        for number, line in enumerate(lines(sys.stdin), 1):
+            line = line.lstrip("\ufeff")  # a byte order mark, with which files of Windows begin
+            if not line.strip():
+                continue
+            sys.stdout.write(as_json(_answer(running, line, number).record()) + "\n")
+            sys.stdout.flush()
 
 
-def _answer(running: "LiveFilter", line: str, number: int) -> dict[str, Any]:
-    """The record of one line."""
+def _answer(running: "LiveFilter", line: str, number: int) -> "Signal":
+    """What the filter says of one line."""
     try:
         message = json.loads(line)
         if not isinstance(message, dict) or not (
@@ -84,16 +83,10 @@ def _answer(running: "LiveFilter", line: str, number: int) -> dict[str, Any]:
         ):
             raise ValueError('a message has "at", and "prices" or "rescale"')
         if "rescale" in message:
-            return _plain(running.rescale(message["rescale"], at=message["at"]))
-        return _plain(running.tick(message["prices"], at=message["at"]))
+            return running.rescale(message["rescale"], at=message["at"])
+        return running.tick(message["prices"], at=message["at"])
     except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        return _plain(running.standing(f"rejected: line {number}: {error}"))
-
-
-def _plain(signal: Any) -> dict[str, Any]:
-    found = record(signal.record())
-    found["alarms"] = [record(alarm) for alarm in signal.record()["alarms"]]
-    return found
+        return running.standing(f"rejected: line {number}: {error}")
 
 
 @contextmanager

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import fill
 
-import numpy as np
 import pandas as pd
 
+from kfmodels.cli import facts
 from kfmodels.cli.report import report
 from kfmodels.data import datasets
 from kfmodels.data.hedge_data import HedgeData
@@ -23,7 +24,6 @@ from kfmodels.plots.pair import hedge_ratio_and_spread
 TARGET, HEDGE = "AAPL", "SPX"
 TRAIN, LIVE = slice("2018-01-01", "2021-12-31"), slice("2022-01-01", "2022-12-31")
 _OURS = "kfmodels, tick by tick"
-_LEVELS, _CHANGES = "static OLS on levels", "static OLS on changes"
 
 
 def run(out: Path, *, say: Callable[[str], object]) -> None:
@@ -43,11 +43,8 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
     table = follow(live, later)
     each = (time.perf_counter() - started) / len(later)
     say(_last_ticks(table))
-    inside = (table["z"].abs() < Z90).to_numpy().mean()
-    say(
-        f"{each * 1e6:.0f} microseconds a tick with {live.draws} noise draws. "
-        f"{inside:.0%} of the spreads fell inside their 90 % band."
-    )
+    say(f"{facts.bands((table['z'].abs() < Z90).to_numpy().mean(), len(table))}.")
+    say(f"{each * 1e6:.0f} microseconds a tick with {live.draws} noise draws.")
 
     say("\n3. What each hedge was worth in that year (share of daily variance removed)")
     scored = hedge_effectiveness(
@@ -58,7 +55,9 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
         models={_OURS: fitted},
         transform="log",
     )
-    say(_worth(scored))
+    say(f"{_worth(scored)}\n")
+    for sentence in (facts.worth(TARGET, scored, _OURS), facts.advice(scored, _OURS)):
+        say(fill(sentence, 100))
 
     paths = [out / name for name in ("aapl-spx.nc", "aapl-spx.nc.live.json", "aapl-spx.png")]
     fitted.save(paths[0])
@@ -76,51 +75,36 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
 
 
 def _last_ticks(table: pd.DataFrame) -> str:
-    shown = table.iloc[[0, *range(-4, 0)]]
-    lines = [
-        f"{'date':12}{'ratio':>8}{'sd':>8}{'known':>8}{'spread':>9}{'its sd':>9}{'z':>7}{'gain':>7}"
-    ]
-    for at, row in shown.iterrows():
-        lines.append(
-            f"{str(at)[:10]:12}{row[f'beta {HEDGE}']:8.3f}{row[f'sd_total {HEDGE}']:8.3f}"
-            f"{row[f'sd_given_noise {HEDGE}']:8.3f}{row['spread']:+9.4f}{row['spread_sd']:9.4f}"
-            f"{row['z']:+7.2f}{row['gain']:7.2f}"
-        )
-    lines.append(
-        "(ratio: per cent of AAPL per per cent of SPX; known: its sd if the noise were known)"
-    )
-    return "\n".join(lines)
+    head = ["date", "ratio", "sd", "known", "spread", "its sd", "z", "gain"]
+    rows = {
+        str(at)[:10]: [
+            f"{row[f'beta {HEDGE}']:.3f}",
+            f"{row[f'sd_total {HEDGE}']:.3f}",
+            f"{row[f'sd_given_noise {HEDGE}']:.3f}",
+            f"{row['spread']:+.4f}",
+            f"{row['spread_sd']:.4f}",
+            f"{row['z']:+.2f}",
+            f"{row['gain']:.2f}",
+        ]
+        for at, row in table.iloc[[0, *range(-4, 0)]].iterrows()
+    }
+    ratio = f"per cent of {TARGET} per per cent of {HEDGE}"
+    note = f"(ratio: {ratio}; known: its sd if the noise were known)"
+    return f"{facts.table(head, rows)}\n{note}"
 
 
 def _worth(scored: pd.DataFrame) -> str:
-    lines = [
-        f"{'':30}{'removed':>9}  {'90 % interval':16}{'turnover':>9}{'lead over ' + _CHANGES:>32}"
-    ]
-    for name, row in scored.iterrows():
-        lead = f"{row.gain:+.3f} ({row.gain_lower:+.3f} .. {row.gain_upper:+.3f})"
-        lines.append(
-            f"{name:30}{row.variance_removed:9.3f}  {row.lower:6.3f} .. {row.upper:.3f} "
-            f"{row.turnover:9.1f}{'' if name == _CHANGES else lead:>32}"
-        )
-    ours, levels = scored.loc[_OURS], scored.loc[_LEVELS]
-    sure = np.sign(ours.gain_lower) == np.sign(ours.gain_upper)
-    verdict = (
-        f"{'more' if ours.gain < 0 else 'less'} than that, beyond chance"
-        if sure
-        else "no difference to rely on"
-    )
-    lines += [
-        f"(turnover: value of {HEDGE} traded a year, as a multiple of the value of {TARGET})",
-        "",
-        f"In this year the moving ratio removed {ours.variance_removed:.1%} of {TARGET}'s variance.",
-        f"The static ratio fitted overnight on changes removed "
-        f"{scored.loc[_CHANGES].variance_removed:.1%}: {verdict}.",
-        f"The static ratio fitted on price levels, often the one that is loaded in the morning, "
-        f"removed {levels.variance_removed:.1%}.",
-    ]
-    if not sure:
-        lines.append(
-            "What the moving ratio adds here is not variance removed, but an honest sd on ratio and "
-            "spread,\nand no window to choose."
-        )
-    return "\n".join(lines)
+    head = ["", "removed", "90 % interval", "turnover", f"lead over {facts.CHANGES}"]
+    rows = {
+        name: [
+            f"{row.variance_removed:.3f}",
+            f"{row.lower:.3f} .. {row.upper:.3f}",
+            f"{row.turnover:.1f}",
+            ""
+            if name == facts.CHANGES
+            else f"{row.gain:+.3f} ({row.gain_lower:+.3f} .. {row.gain_upper:+.3f})",
+        ]
+        for name, row in scored.iterrows()
+    }
+    note = f"(turnover: value of {HEDGE} traded a year, as a multiple of the value of {TARGET})"
+    return f"{facts.table(head, rows)}\n{note}"

@@ -1,20 +1,17 @@
-"""A fit and what it was worth as one self-contained page, for those who decide.
-
-One file: the sections of one page, in the order in which they are read.
-"""
+"""A fit and what it was worth as one self-contained page, for those who decide."""
 
 import base64
 from dataclasses import dataclass
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
+from kfmodels.cli import facts
 from kfmodels.data.hedge_data import MIN_ROWS, day, rows_after
 from kfmodels.evaluate.compare import Comparison, compare
 from kfmodels.evaluate.effectiveness import hedge_effectiveness
@@ -26,6 +23,7 @@ from kfmodels.evaluate.sensitivity import prior_sensitivity
 from kfmodels.evaluate.static import static_probability
 from kfmodels.files.atomic import replacing
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.follow import follow
 from kfmodels.plots.pair import hedge_ratio_and_spread
 from kfmodels.plots.priors import likelihood, memories
@@ -33,8 +31,6 @@ from kfmodels.plots.priors import sensitivity as sensitivity_picture
 from kfmodels.plots.scores import effectiveness, forecasts, published_bands
 
 _OURS = "this fit, tick by tick"
-_CHANGES, _LEVELS = "static OLS on changes", "static OLS on levels"
-_SURE = 0.9
 
 
 @dataclass(frozen=True)
@@ -48,12 +44,21 @@ class Part:
     caption: str = ""
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A heading and what stands under it."""
 
     title: str
     parts: tuple[Part, ...]
+
+
+class Scored(NamedTuple):
+    """What later prices say of a fit: its filter run on over them, and two tables of scores."""
+
+    prices: pd.DataFrame
+    live: OnlineFilter
+    ticks: pd.DataFrame
+    worth: pd.DataFrame
+    compared: Comparison
 
 
 def write_page(fitted: HedgeFit, path: str | Path, later: pd.DataFrame | None = None) -> None:
@@ -87,186 +92,91 @@ def write_page(fitted: HedgeFit, path: str | Path, later: pd.DataFrame | None = 
 
 def page(fitted: HedgeFit, later: pd.DataFrame | None = None) -> str:
     """The page that `write_page` writes, as text."""
-    worth, compared, table = None, None, None
-    if later is not None:
-        later = _after(fitted, later)
-        worth = _worth(fitted, later)
-        compared = compare({_OURS: fitted}, later)
-        table = follow(fitted.online(), later)
-    inferred = "log_prior" in fitted.tree
-    speed = inferred and "delta_beta" in fitted.tree["log_prior"]
-    static = static_probability(fitted) if speed and _others_inferred(fitted) else None
-    sections = [_now(fitted, later, table)]
-    if inferred:
+    scored = None if later is None else _scored(fitted, later)
+    prior = list(fitted.tree["log_prior"].data_vars) if "log_prior" in fitted.tree else []
+    # with nothing but the speed inferred nothing is left to compare a static ratio by
+    static = static_probability(fitted) if "delta_beta" in prior and len(prior) > 1 else None
+    held = _held(fitted, scored)
+    sections = [_now(fitted, held, scored)]
+    if prior:
         sections.append(_inferred(fitted, static))
-    if speed:
+    if "delta_beta" in prior:
         sections.append(_landscape(fitted))
-    if worth is not None and compared is not None:
-        sections += [_value(worth), _honesty(compared)]
+    if scored is not None:
+        sections += [_value(scored.worth), _honesty(scored.compared)]
     sections += [_health(fitted), _folklore(fitted)]
-    data = fitted.data
-    kind = {"log": "log prices", "level": "prices", "return": "returns"}[data.transform]
+    kind, rows = facts.training(fitted.data)
+    until = "" if scored is None else f"; scored until {day(scored.prices.index[-1])}"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = environment.from_string(
+    about = fitted.tree.attrs
+    return environment.from_string(
         files("kfmodels.cli").joinpath("page.html").read_text(encoding="utf-8")
-    )
-    return template.render(
-        title=f"{fitted.target} hedged with {', '.join(fitted.hedges)}",
-        under=(
-            f"{kind}, noise inferred on {len(data)} rows {day(fitted.index[0])} .. "
-            f"{day(fitted.fit_until)}"
-            + (f"; scored until {day(later.index[-1])}" if later is not None else "")
-        ),
-        decision=_decision(fitted, static, worth, compared, later, table),
+    ).render(
+        title=facts.pair(fitted),
+        under=f"{kind}, noise inferred on {rows}{until}",
+        decision=_decision(fitted, held, static, scored),
         faults=[f"The draws may not represent the posterior: {fault}" for fault in fitted.faults()],
         sections=sections,
-        footer=(
-            f"kfmodels {fitted.tree.attrs['kfmodels_version']}, fit {fitted.tree.attrs['fit_id']}; "
-            f"model {fitted.tree.attrs['model']}"
-        ),
+        footer=f"kfmodels {about['kfmodels_version']}, fit {about['fit_id']}; model {about['model']}",
     )
 
 
-def _after(fitted: HedgeFit, prices: pd.DataFrame) -> pd.DataFrame:
+def _scored(fitted: HedgeFit, prices: pd.DataFrame) -> Scored:
     later = rows_after(prices, fitted.fit_until, [fitted.target, *fitted.hedges])
-    complete = int(later.notna().all(axis=1).sum())
-    if complete < 2 * MIN_ROWS:
+    complete, least = int(later.notna().all(axis=1).sum()), 2 * MIN_ROWS
+    if complete < least:
         raise ValueError(
             f"only {complete} complete rows are later than {day(fitted.fit_until)}, where the fit "
-            f"ends; {2 * MIN_ROWS} are needed to say what it was worth: leave the later prices out, "
-            "or give more"
+            f"ends; {least} are needed to say what it was worth: leave the later prices out, or give "
+            "more"
         )
-    return later
-
-
-def _others_inferred(fitted: HedgeFit) -> bool:
-    return len(fitted.tree["log_prior"].data_vars) > 1
-
-
-def _worth(fitted: HedgeFit, later: pd.DataFrame) -> pd.DataFrame:
-    before = fitted.data.prices
-    return hedge_effectiveness(
+    before, transform, live = fitted.data.prices, fitted.data.transform, fitted.online()
+    worth = hedge_effectiveness(
         pd.concat([before, later]),
         target=fitted.target,
         hedges=list(fitted.hedges),
-        train=len(before) - (fitted.data.transform == "return"),
+        train=len(before) - (transform == "return"),
         models={_OURS: fitted},
-        transform=fitted.data.transform,
+        transform=transform,
     )
+    return Scored(later, live, follow(live, later), worth, compare({_OURS: fitted}, later))
+
+
+def _held(fitted: HedgeFit, scored: Scored | None) -> list[facts.Hedge]:
+    """The hedges after the last row seen."""
+    before = fitted.data.prices
+    if scored is None:
+        return facts.hedges(fitted.online(), before.ffill().iloc[-1])
+    return facts.hedges(scored.live, pd.concat([before, scored.prices]).ffill().iloc[-1])
 
 
 def _decision(
     fitted: HedgeFit,
+    held: list[facts.Hedge],
     static: pd.DataFrame | None,
-    worth: pd.DataFrame | None,
-    compared: Comparison | None,
-    later: pd.DataFrame | None,
-    table: pd.DataFrame | None,
+    scored: Scored | None,
 ) -> list[str]:
     """What to do and how sure it is, in a few sentences."""
-    hedge = _last_hedge(fitted, later, table)
-    said = [
-        f"After {day(at)}: against 100 {fitted.target} {'sell' if row['shares'] < 0 else 'buy'} "
-        f"{abs(row['shares']):.2f} {name} (ratio {row['ratio']:.3f}, sd {row['sd']:.3f})."
-        for (at, name), row in hedge.to_dict("index").items()
-    ]
+    at = day(fitted.fit_until if scored is None else scored.prices.index[-1])
+    said = [f"After {at}: {facts.order(hedge)} ({facts.ratio(hedge)})." for hedge in held]
     if static is not None:
-        chances = static["probability"].to_dict()
-        said += [_static_sentence(str(name), chance) for name, chance in chances.items()]
-    if worth is not None:
-        said.append(_worth_sentence(fitted, worth))
-        said.append(_action(worth))
-    if compared is not None:
-        row = compared.table.iloc[0]
-        said.append(
-            f"Its 90 % bands held {row['inside_90']:.0%} of the {int(row['bars'])} later prices; sd of "
-            f"z {row['z_sd']:.2f} (1 is honest)."
-        )
+        chances = static["probability"].to_dict().items()
+        said += [facts.static_chance(name, chance) for name, chance in chances]
+    if scored is not None:
+        said += [facts.worth(fitted.target, scored.worth, _OURS), facts.advice(scored.worth, _OURS)]
+        row = scored.compared.table.iloc[0]
+        shown = facts.bands(row["inside_90"], int(row["bars"]))
+        said.append(f"{shown}; sd of z {row['z_sd']:.2f} (1 is honest).")
     return said
 
 
-def _last_hedge(
-    fitted: HedgeFit, later: pd.DataFrame | None, table: pd.DataFrame | None
-) -> pd.DataFrame:
-    """Ratio, sd and shares against 100 of the target after the last row seen, by date and hedge."""
-    group: Any = fitted.tree["filtered"].isel(time=-1)
-    at = fitted.fit_until if table is None else table.index[-1]
-    prices = fitted.data.prices if later is None else pd.concat([fitted.data.prices, later])
-    last_prices: Any = prices.ffill().iloc[-1]
-    rows = {}
-    for name in fitted.hedges:
-        if table is None:
-            words = ("mean", "sd", "sd_given_noise")
-            mean, sd, given = (float(group[word].sel(coef=name)) for word in words)
-        else:
-            last = table.iloc[-1]
-            words = ("beta", "sd_total", "sd_given_noise")
-            mean, sd, given = (float(last[f"{word} {name}"]) for word in words)
-        by_money = fitted.data.transform != "level"
-        shares = -100 * mean * (last_prices[fitted.target] / last_prices[name] if by_money else 1.0)
-        rows[(at, name)] = {
-            "ratio": mean,
-            "sd": sd,
-            "sd if the noise were known": given,
-            "shares": shares,
-        }
-    return pd.DataFrame(rows).T
-
-
-def _action(worth: pd.DataFrame) -> str:
-    """One line that says what to do about it."""
-    ours = worth.loc[_OURS]
-    if ours["gain_lower"] > 0:
-        cost = f"{ours['break_even_cost']:.0f} basis points of what is traded"
-        return f"So: run the moving ratio, as long as trading costs less than {cost}."
-    if ours["gain_upper"] < 0:
-        return "So: hold the static ratio on changes, and look at the prior on how fast it moves."
-    return (
-        "So: whether or not the ratio moves, moving with it did not pay in variance. Hold the static "
-        "ratio on changes, or run the filter for its honest bands, whichever trades less "
-        f"({ours['turnover']:.1f} against {worth.loc[_CHANGES, 'turnover']:.1f} times the target a "
-        "year)."
-    )
-
-
-def _static_sentence(name: str, probability: float) -> str:
-    who = "a hedge that stands still" if name == "all" else f"a static ratio to {name}"
-    if np.isnan(probability):
-        return f"Whether {who} is enough could not be computed reliably."
-    if probability > _SURE:
-        verdict = "static is enough"
-    elif probability < 1 - _SURE:
-        verdict = "the ratio moves"
-    else:
-        verdict = "these rows leave it open"
-    shown = f"{probability:.2f}" if probability >= 0.005 else "below 0.01"
-    return (
-        f"Probability that {who} is enough, on the training rows at even odds: {shown}; {verdict}."
-    )
-
-
-def _worth_sentence(fitted: HedgeFit, worth: pd.DataFrame) -> str:
-    ours, changes, levels = (worth.loc[name] for name in (_OURS, _CHANGES, _LEVELS))
-    lead = f"{ours['gain']:+.3f}, 90 % {ours['gain_lower']:+.3f} .. {ours['gain_upper']:+.3f}"
-    if ours["gain_lower"] > 0:
-        verdict = f"that lead is beyond chance ({lead})"
-    elif ours["gain_upper"] < 0:
-        verdict = f"it did worse, beyond chance ({lead})"
-    else:
-        verdict = f"that is no difference to rely on ({lead})"
-    return (
-        f"Out of sample the moving ratio removed {ours['variance_removed']:.1%} of the variance of "
-        f"{fitted.target}; a static ratio on changes {changes['variance_removed']:.1%}, on levels "
-        f"{levels['variance_removed']:.1%}. Against the former {verdict}."
-    )
-
-
-def _now(fitted: HedgeFit, later: pd.DataFrame | None, table: pd.DataFrame | None) -> Section:
-    hedge = _last_hedge(fitted, later, table).droplevel(0)
-    hedge = hedge.rename(columns={"shares": f"shares against 100 {fitted.target}"})
-    picture = hedge_ratio_and_spread(fitted, table)
+def _now(fitted: HedgeFit, held: list[facts.Hedge], scored: Scored | None) -> Section:
+    words = {"sd_if_known": "sd if the noise were known"}
+    words["shares"] = f"shares against {facts.POSITION} {fitted.target}"
+    table = pd.DataFrame(held).set_index("name").drop(columns="target").rename(columns=words)
+    picture = hedge_ratio_and_spread(fitted, None if scored is None else scored.ticks)
     caption = "The hedge ratio with its 90 % band, and the spread inside the band it was allowed."
-    return Section("The hedge", (_tabled(hedge), _drawn(picture, caption)))
+    return Section("The hedge", (_tabled(table.rename_axis(None)), _drawn(picture, caption)))
 
 
 def _inferred(fitted: HedgeFit, static: pd.DataFrame | None) -> Section:

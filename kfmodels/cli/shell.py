@@ -1,5 +1,7 @@
-"""What the commands share: plain errors, prices from files, records for JSON, common options."""
+"""What the commands share: options, plain errors, prices from files, JSON for programs."""
 
+import json
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from kfmodels.model.hedge_ratio import HedgeRatioModel
 
 INTERRUPTED = 128 + 2
 """Exit code after Ctrl-C, as shells count it."""
@@ -17,6 +22,7 @@ INTERRUPTED = 128 + 2
 Prices = Annotated[
     Path, typer.Argument(help="Prices, csv or parquet: date first, a column a ticker.")
 ]
+Fit = Annotated[Path, typer.Argument(metavar="FIT", help="A saved fit.")]
 Until = Annotated[str | None, typer.Option(help="Last date (or time) to infer the noise from.")]
 Transform = Annotated[
     Literal["log", "level", "return"], typer.Option(help="What to do to the prices.")
@@ -28,33 +34,50 @@ Seed = Annotated[int, typer.Option(help="Seed of the sampler.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """An error or a warning is a sentence on stderr, an error exit code 2; neither a traceback.
+class PlainErrors(TyperGroup):
+    """Commands whose errors and warnings are a sentence on stderr, without a traceback.
 
-    Ctrl-C ends with exit code 130 and leaves the words to what was interrupted.
+    An error ends with exit code 2, Ctrl-C with 130; what was interrupted says the rest.
     """
 
-    def say(message: Any, *_: Any, **__: Any) -> None:
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was typed."""
+        with _plain_warnings():
+            try:
+                return super().invoke(ctx)
+            except (ValueError, OSError) as error:
+                typer.echo(f"error: {error}", err=True)
+                raise typer.Exit(2) from error
+            except KeyboardInterrupt as interrupt:
+                raise typer.Exit(INTERRUPTED) from interrupt
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    def say(message: Warning | str, *_: object, **__: object) -> None:
         typer.echo(f"warning: {message}", err=True)
 
     warnings.showwarning, usual = say, warnings.showwarning
     try:
         yield
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-    except KeyboardInterrupt as interrupt:
-        raise typer.Exit(INTERRUPTED) from interrupt
     finally:
         warnings.showwarning = usual
 
 
-def read_prices(path: Path) -> "pd.DataFrame":
-    """A table of prices by date.
+def model_of(discounted: bool) -> "HedgeRatioModel":
+    """The default model, its observation variance constant or moving."""
+    from kfmodels.model.assumptions import Constant, Discounted
+    from kfmodels.model.hedge_ratio import hedge_ratio_model
+
+    return hedge_ratio_model(noise=Discounted() if discounted else Constant())
+
+
+def read_prices(path: Path, until: str | None = None) -> "pd.DataFrame":
+    """A table of prices by date; its rows up to a date (the whole of that day) or up to a time.
 
     Raises:
-        ValueError: the first column holds no dates, or parquet cannot be read here.
+        ValueError: the first column or `until` holds no dates, no row is left, or parquet cannot be
+            read here.
         OSError: there is no such file.
     """
     import pandas as pd
@@ -70,16 +93,15 @@ def read_prices(path: Path) -> "pd.DataFrame":
         table = pd.read_csv(path, index_col=0)
     if not isinstance(table.index, pd.DatetimeIndex):
         table.index = _dates(table.index, path)
-    return table
+    return table if until is None else _rows_until(table, until)
 
 
-def _dates(labels: Any, path: Path) -> Any:
+def _dates(labels: "pd.Index", path: Path) -> "pd.DatetimeIndex":
     """The first column as dates: text, or whole numbers like 20210104, never a count of rows."""
     import pandas as pd
 
-    numbers = pd.api.types.is_numeric_dtype(labels)
     try:
-        if numbers:
+        if pd.api.types.is_numeric_dtype(labels):
             return pd.to_datetime(labels.astype(str), format="%Y%m%d")
         try:
             return pd.to_datetime(labels)
@@ -91,14 +113,7 @@ def _dates(labels: Any, path: Path) -> Any:
         raise ValueError(f"the first column of {path} should hold dates: {error}") from error
 
 
-def rows_until(table: "pd.DataFrame", until: str | None) -> "pd.DataFrame":
-    """The rows up to a date, the whole of it, or up to a time; all without one.
-
-    Raises:
-        ValueError: it is no date, or no row is left.
-    """
-    if until is None:
-        return table
+def _rows_until(table: "pd.DataFrame", until: str) -> "pd.DataFrame":
     import pandas as pd
 
     try:
@@ -106,22 +121,22 @@ def rows_until(table: "pd.DataFrame", until: str | None) -> "pd.DataFrame":
     except ValueError as error:
         raise ValueError(f"--until {until} is no date") from error
     whole_day = pd.Timedelta(days=1) if end == end.normalize() else pd.Timedelta(1, "ns")
-    kept: Any = table[table.index < end + whole_day]
+    kept = table.loc[table.index < end + whole_day]
     if len(table) and not len(kept):
         raise ValueError(f"no prices up to {until}: the first are of {table.index.min()}")
     return kept
 
 
-def record(values: dict[str, Any]) -> dict[str, Any]:
-    """The same for JSON: no NaN, no infinity, dates as text."""
-    plain = {}
-    for name, value in values.items():
-        if isinstance(value, float):
-            plain[name] = value if abs(value) < float("inf") else None
-        elif isinstance(value, dict):
-            plain[name] = record(value)
-        else:
-            plain[name] = (
-                value if isinstance(value, (bool, int, str)) or value is None else str(value)
-            )
-    return plain
+def as_json(values: Any) -> str:
+    """A record in one line: no NaN, no infinity, dates as text."""
+    return json.dumps(_plain(values), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

@@ -1,0 +1,284 @@
+"""What is said of a result, each sentence once; the report, the page and the commands arrange them.
+
+Ratios are those to hold until the next row, orders are against `POSITION` shares of the target, and
+intervals hold 90 %.
+"""
+
+from collections.abc import Mapping, Sequence
+from textwrap import indent
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kfmodels.data.hedge_data import HedgeData, day
+from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.density import Z90
+from kfmodels.kalman.transforms import transform_of
+from kfmodels.online.filter import OnlineFilter
+from kfmodels.online.ticks import Tick
+
+POSITION = 100
+
+CHANGES, LEVELS = "static OLS on changes", "static OLS on levels"
+"""Rows of `hedge_effectiveness` that a moving ratio is held against."""
+
+STRONG = 3.0
+"""Nats by which one of two models has to lead: "strong" in Kass and Raftery (1995), Bayes factors."""
+
+PRICE_RATIO = 5
+"""Bars: a ratio learnt over fewer follows the price level, not the moves."""
+
+MONTH = 21
+"""Trading days, over which the speed of a ratio is told."""
+
+
+# -- the hedge -------------------------------------------------------------------------------------
+
+
+class Hedge(NamedTuple):
+    """The ratio to one hedge after the last row, and what it asks to hold."""
+
+    target: str
+    name: str
+    ratio: float
+    sd: float
+    sd_if_known: float
+    """The sd if the noise were known."""
+
+    shares: float
+    """Against `POSITION` shares of the target; negative: sell short."""
+
+
+def hedges(live: OnlineFilter, prices: Mapping[str, float] | None = None) -> list[Hedge]:
+    """What the filter of a fit holds now, at these prices or those of the last row it learnt from."""
+    if prices is None:
+        assert live.last_prices is not None  # a fit has complete rows
+        prices = dict(zip(live.tickers, live.last_prices, strict=True))
+    now, transform = live.standing(), transform_of(live.transform)
+    shares = {
+        name: -POSITION * transform.shares(beta, prices[live.target], prices[name])
+        for name, beta in now.beta.items()
+    }
+    return [
+        Hedge(live.target, name, beta, now.sd_total[name], now.sd_given_noise[name], shares[name])
+        for name, beta in now.beta.items()
+    ]
+
+
+def order(hedge: Hedge) -> str:
+    """What to trade."""
+    side = "sell" if hedge.shares < 0 else "buy"
+    return f"against {POSITION} {hedge.target} {side} {abs(hedge.shares):.2f} {hedge.name}"
+
+
+def ratio(hedge: Hedge) -> str:
+    """The ratio and how sure it is."""
+    span = interval(hedge.ratio - Z90 * hedge.sd, hedge.ratio + Z90 * hedge.sd)
+    known = f"+- {hedge.sd_if_known:.2g} if the noise were known"
+    return f"ratio {hedge.ratio:.4g} +- {hedge.sd:.2g}, 90 % {span}; {known}"
+
+
+def unit(transform: str) -> str:
+    """What a ratio counts."""
+    counted = "shares" if transform_of(transform).by_shares else "money"
+    return f"{counted} of the hedge per one of the target"
+
+
+def surprise(target: str, tick: Tick) -> str:
+    """How the last price of the target compares with its forecast."""
+    if not tick.observed:
+        return "a price was missing in the last row: the ratio only became less certain"
+    side = "rich" if tick.spread > 0 else "cheap"
+    usual = "" if abs(tick.z) > 2 else ", within the ordinary"
+    return (
+        f"spread {tick.spread:+.4g}, {tick.z:+.2f} sd of its forecast: {target} looks {side}{usual}"
+    )
+
+
+# -- what was inferred -----------------------------------------------------------------------------
+
+
+def pair(fitted: HedgeFit) -> str:
+    """Target and hedges."""
+    return f"{fitted.target} hedged with {', '.join(fitted.hedges)}"
+
+
+def training(data: HedgeData) -> tuple[str, str]:
+    """What the values of the training rows are, and which rows these are."""
+    gaps = int((~data.observed).sum())
+    rows = f"{len(data)} rows {day(data.index[0])} .. {day(data.last_date)}"
+    return transform_of(data.transform).words, rows + (f", {gaps} with a gap" if gaps else "")
+
+
+def speed(name: str, var: float, memory: float, rows: int) -> str:
+    """How fast a ratio moves, of its state variance a bar and effective memory in bars."""
+    if memory < PRICE_RATIO:
+        return (
+            f"The ratio to {name} is learnt over about {memory:.1f} bars: it follows the price like a "
+            "ratio of prices and is no hedge. Let the intercept move, or give delta a Memory prior "
+            "with a longer low."
+        )
+    if var == 0 or memory > rows:
+        return (
+            f"The ratio to {name} is learnt over more bars than there are ({rows}): in effect it is a "
+            "static hedge."
+        )
+    return (
+        f"The ratio to {name} moves by about {np.sqrt(var * MONTH):.2g} in {MONTH} bars (one sd) and "
+        f"is learnt over about {memory:.0f} bars."
+    )
+
+
+def intercept(memory: float) -> str:
+    """What an intercept that moves leaves of the spread."""
+    if memory < PRICE_RATIO:
+        return (
+            f"The intercept forgets in {memory:.2g} bars: it follows the price, and the spread is the "
+            "hedged one-bar move, not a level that comes back."
+        )
+    return (
+        f"The intercept forgets in {memory:.0f} bars: a spread that reverts more slowly than that is "
+        "absorbed into it."
+    )
+
+
+def closed_period(name: str, row: pd.Series) -> str:
+    """What a night or a weekend is worth, of a row of `HedgeFit.gaps`."""
+    worth = f"{name}: worth {row.bars:.3g} open bars ({interval(row.bars_lower, row.bars_upper)})"
+    if row.noise_upper != 1:
+        span = interval(row.noise_lower, row.noise_upper)
+        worth += f", the variance of the bar after it times {row.noise:.3g} ({span})"
+    return worth if row.crossed else f"{worth}; none in these rows: this is the prior"
+
+
+def moving_variance(nats: float, memory: float, rows: int, tried: int) -> str:
+    """What a discounted variance would gain over a constant one."""
+    verdict = (
+        "refit with noise=Discounted(), --discounted in the shell"
+        if nats > STRONG
+        else "constant noise will do"
+    )
+    return (
+        f"A variance that moves (Discounted, memory {memory:.0f} bars) scores {nats:+.1f} nats over "
+        f"these same rows, {nats / rows:+.3f} a bar (best of {tried} memories, which stand in for "
+        f"obs_scale): {verdict}."
+    )
+
+
+def sampling(fitted: HedgeFit) -> str:
+    """Whether the draws can be relied on."""
+    found = fitted.convergence()
+    if np.isnan(found.get("rhat", 0.0)):
+        return "All noise is fixed: nothing was inferred."
+    draws = f"effective draws {found['ess']:.0f}"
+    if "rhat" in found:
+        how = f"R-hat {found['rhat']:.3f}, {draws}, {found['diverging']:.1%} divergent"
+    elif "pareto_k" in found:
+        how = f"Pareto k-hat {found['pareto_k']:.2f}, {draws}"
+    else:
+        how = f"NUTS after importance sampling, {draws}"
+    if not fitted.faults():
+        return f"{how}: sampled well."
+    return f"{how}: refit with {'more draws' if 'rhat' in found else 'NUTS'} before relying on it."
+
+
+def motion(nats: float) -> str:
+    """Whether a ratio moves, of the nats by which it leads one that stands still."""
+    if np.isnan(nats):
+        return "unknown"
+    return "moves" if nats > STRONG else "static will do" if nats < -STRONG else "unclear"
+
+
+def static_chance(name: str, probability: float) -> str:
+    """The same in a sentence, of the probability that standing still is enough."""
+    who = "a hedge that stands still" if name == "all" else f"a static ratio to {name}"
+    if np.isnan(probability):
+        return f"Whether {who} is enough could not be computed reliably."
+    with np.errstate(divide="ignore"):
+        word = motion(float(np.log1p(-probability) - np.log(probability)))
+    verdict = {"moves": "the ratio moves", "unclear": "these rows leave it open"}.get(word, word)
+    shown = f"{probability:.2f}" if probability >= 0.005 else "below 0.01"
+    return (
+        f"Probability that {who} is enough, on the training rows at even odds: {shown}; {verdict}."
+    )
+
+
+# -- what it was worth -----------------------------------------------------------------------------
+
+
+def worth(target: str, scored: pd.DataFrame, ours: str) -> str:
+    """Variance removed out of sample, of a table of `hedge_effectiveness`."""
+    mine, changes, levels = (scored.loc[name] for name in (ours, CHANGES, LEVELS))
+    gain = f"{mine.gain:+.3f}, 90 % {mine.gain_lower:+.3f} .. {mine.gain_upper:+.3f}"
+    if mine.gain_lower > 0:
+        verdict = f"that lead is beyond chance ({gain})"
+    elif mine.gain_upper < 0:
+        verdict = f"it did worse, beyond chance ({gain})"
+    else:
+        verdict = f"that is no difference to rely on ({gain})"
+    return (
+        f"Out of sample the moving ratio removed {mine.variance_removed:.1%} of the variance of "
+        f"{target}; a static ratio on changes {changes.variance_removed:.1%}, on levels "
+        f"{levels.variance_removed:.1%}. Against the former {verdict}."
+    )
+
+
+def advice(scored: pd.DataFrame, ours: str) -> str:
+    """What to do about it."""
+    mine = scored.loc[ours]
+    if mine.gain_lower > 0:
+        cost = f"{mine.break_even_cost:.0f} basis points of what is traded"
+        return f"So: run the moving ratio, as long as trading costs less than {cost}."
+    if mine.gain_upper < 0:
+        return "So: hold the static ratio on changes, and look at the prior on how fast it moves."
+    return (
+        "So: moving with the ratio saved no variance here. Hold the static ratio on changes, or run "
+        "the filter for its sd on ratio and spread, whichever trades less "
+        f"({mine.turnover:.1f} against {scored.loc[CHANGES, 'turnover']:.1f} times the target a year)."
+    )
+
+
+def bands(inside: float, rows: int) -> str:
+    """Whether the forecasts knew how far off they were."""
+    return f"The 90 % bands of the forecasts held {inside:.0%} of the {rows} later prices"
+
+
+def best_hedge(target: str, ranked: pd.DataFrame) -> str:
+    """The verdict of a table of `rank_hedges`."""
+    best = ranked.iloc[0]
+    said = (
+        f"{ranked.index[0]} forecast {target} best: it removed {best.variance_removed:.1%} of the "
+        f"variance of one-bar moves, a static ratio {best.static_removed:.1%}."
+    )
+    if len(ranked) == 1:
+        return said
+    lead = best.log_score - ranked["log_score"].iloc[1]
+    return (
+        f"{said}\n{ranked.index[1]} is {lead:.4f} nats a bar behind. The best of {len(ranked)} is "
+        "flattered by the choosing:\nbefore it is believed, score it on dates that chose nothing."
+    )
+
+
+# -- what to do next, and the parts of tables ------------------------------------------------------
+
+
+def commands(fit: Any) -> list[str]:
+    """The commands that go on from a saved fit."""
+    return [
+        f"kfmodels update {fit} --prices LATER.csv",
+        f"kfmodels report {fit} --prices LATER.csv --out report.html",
+    ]
+
+
+def interval(lower: float, upper: float) -> str:
+    """A range of numbers."""
+    return f"{lower:.3g} .. {upper:.3g}"
+
+
+def table(head: Sequence[str], rows: dict[Any, list[str]]) -> str:
+    """Texts by row as indented lines: the first column to the left, the others to the right."""
+    corner, *words = head
+    listed = pd.DataFrame.from_dict(rows, orient="index", columns=words).rename_axis(columns=corner)
+    # two spaces between headers as between cells, where pandas leaves one
+    return indent(listed.to_string(col_space={word: len(word) + 1 for word in words}), "  ")
