@@ -3,16 +3,12 @@
 import math
 from difflib import get_close_matches
 from shlex import quote
-from typing import Any
 
 import pandas as pd
 
 from kfmodels.batch.board import OK, HedgeBoard
 from kfmodels.cli import facts
 from kfmodels.data.hedge_data import day
-
-Row = dict[Any, Any]
-"""One row of a board's table."""
 
 WIDEST = 10
 """Tickers up to which the board is printed as a matrix: more make lines that no screen holds."""
@@ -65,40 +61,34 @@ def one_target(made: HedgeBoard, target: str, table: pd.DataFrame, top: int) -> 
     lines += [f"  and {len(doubted) - top} more"] if len(doubted) > top else []
     parts = ["\n".join(lines)]
     if len(known):
-        best = known["log_evidence"].max()
-        rows = {
-            f"{row['hedge']}{_mark(row)}": [*_cells(row), _lag(best - row["log_evidence"])]
-            for row in known.head(top).to_dict("records")
-        }
         note = "behind: nats of evidence behind the hedge that forecast the target best"
         if len(set(known["bars"])) > 1:
             note += ";\nevidence compares on the same bars, and some hedges were there on fewer"
-        listed = facts.table(["hedge", *_HEAD, "behind"], rows)
+        behind = known["log_evidence"].max() - known["log_evidence"]
+        shown = known.assign(behind=behind).set_index("hedge").head(top)
+        listed = _listed(shown, "hedge", {"behind": "{behind:.1f}"})
         parts.append(f"{_held(made)}, by evidence\n{listed}\n{note}")
     return "\n\n".join([*parts, _next(made, known, target)])
 
 
 def ranked(made: HedgeBoard, target: str, table: pd.DataFrame, top: int) -> str:
     """The hedges of one target on later dates; `table` is that of `rank_hedges`."""
-    rows = {
-        name: [
-            f"{row['log_score']:.4f}",
-            f"{row['variance_removed']:.1%}",
-            f"{row['static_removed']:.1%}",
-            f"{row['bars']:.0f}",
-            f"{row['beta']:.3g}",
-            f"{row['sd']:.2g}",
-        ]
-        for name, row in table.head(top).to_dict("index").items()
+    columns = {
+        "log score": "{log_score:.4f}",
+        "removed": "{variance_removed:.1%}",
+        "static": "{static_removed:.1%}",
+        "bars": "{bars:.0f}",
+        "ratio now": "{beta:.3g}",
+        "sd": "{sd:.2g}",
     }
-    head = ["hedge", "log score", "removed", "static", "bars", "ratio now", "sd"]
+    listed = facts.table(table.head(top), columns, "hedge")
     title = (
         f"{len(table)} hedges of {target} on the prices after {day(made.fit_until)}, none of which a "
         "fit has seen"
     )
     note = "log score: nats a bar; removed: share of variance; static: by least squares on changes"
     known = made.table().loc[[f"{target}/{name}" for name in table.index]]
-    parts = [f"{title}\n{facts.table(head, rows)}\n{note}", facts.best_hedge(target, table)]
+    parts = [f"{title}\n{listed}\n{note}", facts.best_hedge(target, table)]
     return "\n\n".join([*parts, _next(made, known, target)])
 
 
@@ -113,17 +103,16 @@ def _spreads(made: HedgeBoard, known: pd.DataFrame) -> str:
 
 
 def _matrix(made: HedgeBoard, ratios: pd.DataFrame) -> str:
-    known = made.table().dropna(subset="beta").set_index(["target", "hedge"]).to_dict("index")
+    known = made.table().dropna(subset="beta").to_dict("records")
     cells = {
-        legs: f"{row['beta']:.3g} ({row['sd']:.2g}){_mark(row)}" for legs, row in known.items()
+        (row["target"], row["hedge"]): f"{row['beta']:.3g} ({row['sd']:.2g}){_mark(row['status'])}"
+        for row in known
     }
-    rows = {
-        name: [cells.get((name, hedge), "") for hedge in ratios.columns] for name in ratios.index
-    }
+    rows = [[cells.get((target, hedge), "") for hedge in ratios] for target in ratios.index]
     doubted = any(cell.endswith("?") for cell in cells.values())
     legend = "; ? where the lines above doubt it" if doubted else ""
     head = f"{_held(made)} (its sd);\ntargets in rows, hedges in columns{legend}"
-    return f"{head}\n{facts.table(['', *map(str, ratios.columns)], rows)}"
+    return f"{head}\n{facts.lines(pd.DataFrame(rows, ratios.index, ratios.columns))}"
 
 
 def _ends(made: HedgeBoard, known: pd.DataFrame, top: int) -> list[str]:
@@ -134,34 +123,31 @@ def _ends(made: HedgeBoard, known: pd.DataFrame, top: int) -> list[str]:
         parts = {"": order}
     told = []
     for words, part in parts.items():
-        found = part.to_dict("index")
-        rows = {f"{name}{_mark(row)}": _cells(row) for name, row in found.items()}
-        told.append(f"{_held(made)}{words}\n{facts.table(['target/hedge', *_HEAD], rows)}")
+        told.append(f"{_held(made)}{words}\n{_listed(part, 'target/hedge')}")
     return told
 
 
-_HEAD = ["ratio", "sd", "90 % interval", "learnt over", "against static", "z"]
+def _listed(part: pd.DataFrame, corner: str, more: dict[str, str] | None = None) -> str:
+    """Pairs line by line."""
+    shown = part.assign(
+        bars=part["effective_memory"].map(
+            lambda bars: f"{bars:.0f}" if bars < math.inf else "no end"
+        ),
+        verdict=part["against_static"].map(facts.motion),
+    ).set_axis([f"{name}{_mark(status)}" for name, status in part["status"].to_dict().items()])
+    columns = {
+        "ratio": "{beta:.3g}",
+        "sd": "{sd:.2g}",
+        "90 % interval": facts.INTERVAL,
+        "learnt over bars": "{bars}",
+        "against static": "{verdict} {against_static:+.1f}",
+        "z": "{z:+.1f}",
+    }
+    return facts.table(shown, columns | (more or {}), corner)
 
 
-def _cells(row: Row) -> list[str]:
-    """One pair under `_HEAD`."""
-    memory, against = row["effective_memory"], row["against_static"]
-    return [
-        f"{row['beta']:.3g}",
-        f"{row['sd']:.2g}",
-        facts.interval(row["lower"], row["upper"]),
-        "no end" if memory == math.inf else f"{memory:.0f} bars",
-        facts.motion(against) + ("" if math.isnan(against) else f" {against:+.1f}"),
-        f"{row['z']:+.1f}",
-    ]
-
-
-def _mark(row: Row) -> str:
-    return "" if row["status"] == OK else "?"
-
-
-def _lag(nats: float) -> str:
-    return f"{nats:.1f}" if nats else "best"
+def _mark(status: str) -> str:
+    return "" if status == OK else "?"
 
 
 def _held(made: HedgeBoard) -> str:

@@ -75,36 +75,27 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
 
 
 def _last_ticks(table: pd.DataFrame) -> str:
-    head = ["date", "ratio", "sd", "known", "spread", "its sd", "z", "gain"]
-    rows = {
-        str(at)[:10]: [
-            f"{row[f'beta {HEDGE}']:.3f}",
-            f"{row[f'sd_total {HEDGE}']:.3f}",
-            f"{row[f'sd_given_noise {HEDGE}']:.3f}",
-            f"{row['spread']:+.4f}",
-            f"{row['spread_sd']:.4f}",
-            f"{row['z']:+.2f}",
-            f"{row['gain']:.2f}",
-        ]
-        for at, row in table.iloc[[0, *range(-4, 0)]].iterrows()
+    columns = {
+        "ratio": f"{{beta {HEDGE}:.3f}}",
+        "sd": f"{{sd_total {HEDGE}:.3f}}",
+        "known": f"{{sd_given_noise {HEDGE}:.3f}}",
+        "spread": "{spread:+.4f}",
+        "its sd": "{spread_sd:.4f}",
+        "z": "{z:+.2f}",
+        "gain": "{gain:.2f}",
     }
     ratio = f"per cent of {TARGET} per per cent of {HEDGE}"
     note = f"(ratio: {ratio}; known: its sd if the noise were known)"
-    return f"{facts.table(head, rows)}\n{note}"
+    return f"{facts.table(table.iloc[[0, *range(-4, 0)]], columns, 'date')}\n{note}"
 
 
 def _worth(scored: pd.DataFrame) -> str:
-    head = ["", "removed", "90 % interval", "turnover", f"lead over {facts.CHANGES}"]
-    rows = {
-        name: [
-            f"{row.variance_removed:.3f}",
-            f"{row.lower:.3f} .. {row.upper:.3f}",
-            f"{row.turnover:.1f}",
-            ""
-            if name == facts.CHANGES
-            else f"{row.gain:+.3f} ({row.gain_lower:+.3f} .. {row.gain_upper:+.3f})",
-        ]
-        for name, row in scored.iterrows()
+    columns = {
+        "removed": "{variance_removed:.3f}",
+        "90 % interval": "{lower:.3f} .. {upper:.3f}",
+        "turnover": "{turnover:.1f}",
+        f"lead over {facts.CHANGES}": "{gain:+.3f} ({gain_lower:+.3f} .. {gain_upper:+.3f})",
     }
+    others = scored.assign(gain=scored["gain"].drop(facts.CHANGES))
     note = f"(turnover: value of {HEDGE} traded a year, as a multiple of the value of {TARGET})"
-    return f"{facts.table(head, rows)}\n{note}"
+    return f"{facts.table(others, columns)}\n{note}"

@@ -4,7 +4,7 @@ Ratios are those to hold until the next row, orders are against `POSITION` share
 intervals hold 90 %.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from textwrap import indent
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.ticks import Tick
 
 POSITION = 100
+INTERVAL = "{lower:.3g} .. {upper:.3g}"
 
 CHANGES, LEVELS = "static OLS on changes", "static OLS on levels"
 """Rows of `hedge_effectiveness` that a moving ratio is held against."""
@@ -273,12 +274,26 @@ def commands(fit: Any) -> list[str]:
 
 def interval(lower: float, upper: float) -> str:
     """A range of numbers."""
-    return f"{lower:.3g} .. {upper:.3g}"
+    return INTERVAL.format(lower=lower, upper=upper)
 
 
-def table(head: Sequence[str], rows: dict[Any, list[str]]) -> str:
-    """Texts by row as indented lines: the first column to the left, the others to the right."""
-    corner, *words = head
-    listed = pd.DataFrame.from_dict(rows, orient="index", columns=words).rename_axis(columns=corner)
-    # two spaces between headers as between cells, where pandas leaves one
-    return indent(listed.to_string(col_space={word: len(word) + 1 for word in words}), "  ")
+def table(rows: pd.DataFrame, columns: dict[str, str], corner: str = "") -> str:
+    """Rows as indented lines: under each heading its format, such as "{lower:.3g} .. {upper:.3g}".
+
+    A cell with NaN in it stays empty.
+    """
+    found = rows.to_dict("records")
+    shown = {head: [_cell(form, row) for row in found] for head, form in columns.items()}
+    return lines(pd.DataFrame(shown, index=rows.index), corner)
+
+
+def lines(texts: pd.DataFrame, corner: str = "") -> str:
+    """A table of texts, indented, with a word above the first column."""
+    listed = texts.rename_axis(index=None, columns=corner)
+    # two spaces between headings as between cells, where pandas leaves one
+    return indent(listed.to_string(col_space=[len(str(head)) + 1 for head in texts]), "  ")
+
+
+def _cell(form: str, row: dict[Any, Any]) -> str:
+    text = form.format(**row)
+    return "" if "nan" in text else text

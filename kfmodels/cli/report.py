@@ -4,7 +4,6 @@ from textwrap import fill
 
 import jax
 import numpy as np
-import pandas as pd
 
 from kfmodels.cli import facts
 from kfmodels.data.hedge_data import day
@@ -34,38 +33,32 @@ def report(fitted: HedgeFit) -> str:
 
 
 def _noise(fitted: HedgeFit) -> str:
-    head = ["", "delta", "q", "gain", "memory", "90 % interval", "effective", "sd per bar"]
-    head += ["R-hat", "ESS"]
-    rows = {name: _cells(row) for name, row in fitted.summary().iterrows()}
-    return f"Inferred noise (posterior medians; memories in bars)\n{facts.table(head, rows)}"
+    table = fitted.summary()
+    lower, upper = table["memory_lower"], table["memory_upper"]
+    shown = table.assign(
+        sd=np.sqrt(table["var"]),
+        memory=table["memory"].map(_bars),
+        effective=table["effective_memory"].map(_bars),
+        lower=lower.where(lower < upper),
+        draws=[f"{ess:.0f}" if np.isfinite(ess) else "fixed" for ess in table["ess"]],
+    )
+    columns = {
+        "delta": "{delta:.3g}",
+        "q": "{q:.3g}",
+        "gain": "{gain:.3f}",
+        "memory": "{memory}",
+        "90 % interval": "{lower:.3g} .. {memory_upper:.3g}",
+        "effective": "{effective}",
+        "sd per bar": "{sd:.3g}",
+        "R-hat": "{rhat:.3f}",
+        "ESS": "{draws}",
+    }
+    head = "Inferred noise (posterior medians; memories in bars)"
+    return f"{head}\n{facts.table(shown, columns)}"
 
 
-def _cells(row: pd.Series) -> list[str]:
-    """One coefficient, or the observation noise, which has a memory and no delta."""
-    still = "constant" if np.isnan(row.delta) else "static"
-    return [
-        _number(row.delta, ".3g"),
-        _number(row.q, ".3g"),
-        _number(row.gain, ".3f"),
-        _bars(row.memory, still),
-        _span(row.memory_lower, row.memory_upper),
-        _bars(row.effective_memory, still),
-        f"{np.sqrt(row['var']):.3g}",
-        _number(row.rhat, ".3f"),
-        _number(row.ess, ".0f") or "fixed",
-    ]
-
-
-def _number(value: float, form: str) -> str:
-    return format(value, form) if np.isfinite(value) else ""
-
-
-def _bars(memory: float, still: str) -> str:
-    return still if np.isinf(memory) else _number(memory, ".3g")
-
-
-def _span(lower: float, upper: float) -> str:
-    return facts.interval(lower, upper) if lower < upper < np.inf else ""
+def _bars(memory: float) -> str:
+    return "constant" if np.isinf(memory) else f"{memory:.3g}"
 
 
 def _gaps(fitted: HedgeFit) -> str:
