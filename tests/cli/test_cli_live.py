@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from kfmodels.cli.cli import app
 from kfmodels.cli.cli_live import _stoppable
 from kfmodels.files.log import Journal
 from kfmodels.live.feed import LiveFilter
+from tests.command import kfmodels
 from tests.made_filters import feed, made_filter
 
 ROOT = Path(__file__).parents[2]
@@ -39,9 +38,7 @@ def answers(text: str) -> list[dict[str, Any]]:
 
 
 def live(saved: Path, given: str, *options: str) -> list[dict[str, Any]]:
-    done = CliRunner().invoke(app, ["live", str(saved), *options], input=given)
-    assert done.exit_code == 0, done.stderr
-    return answers(done.stdout)
+    return answers(kfmodels("live", saved, *options, given=given).stdout)
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:
@@ -95,22 +92,18 @@ def test_options_reach_the_filter(saved: Path):
     found = live(saved, "".join(lines(2)) + lines(3)[2].replace('"SPY"', '"GLD"'), *bar)
     assert "learnt from with the weight 0.00" in found[0]["outcome"]
     assert found[2]["outcome"].startswith("accepted")
-    refused = CliRunner().invoke(app, ["live", str(saved), "--shocks", "none", "--limit", "3"])
-    assert refused.exit_code == 2
-    assert "--limit has no meaning" in refused.stderr
-    refused = CliRunner().invoke(app, ["live", str(saved), "--calendar", "XNYS"])
-    assert "give both" in refused.stderr
 
 
 def test_a_bar_that_a_saved_filter_does_not_know_is_named(saved: Path):
-    told = CliRunner().invoke(app, ["live", str(saved), "--bar", "5min"], input="").stderr
+    told = kfmodels("live", saved, "--bar", "5min").stderr
     assert told.startswith(f"{saved} does not say by which bar its noise was inferred: it is taken")
     assert told.endswith(" to be 0:05:00\n")
 
 
 @pytest.mark.parametrize("piped", [True, False])
-def test_a_byte_order_mark_costs_no_line(saved: Path, piped: bool):
-    given = "\ufeff" + "".join(lines(2))
+def test_a_byte_order_mark_an_empty_line_and_a_last_one_without_end_cost_nothing(saved, piped):
+    first, second = lines(2)
+    given = f"\ufeff{first}\n{second.rstrip()}"
     found = answers(started(str(saved)).communicate(given)[0]) if piped else live(saved, given)
     assert [record["outcome"] for record in found] == ["accepted"] * 2
 
@@ -127,11 +120,11 @@ def test_a_line_may_be_long():
 
 
 def test_settings_that_the_journal_has_otherwise_are_said(saved: Path, tmp_path: Path):
-    options = ["live", str(saved), "--journal", str(tmp_path / "xle.journal")]
-    first = CliRunner().invoke(app, [*options, "--max-staleness", "2"], input=lines(1)[0])
-    same = CliRunner().invoke(app, [*options, "--max-staleness", "2"], input="")
+    options = ["live", saved, "--journal", tmp_path / "xle.journal"]
+    first = kfmodels(*options, "--max-staleness", "2", given=lines(1)[0])
+    same = kfmodels(*options, "--max-staleness", "2")
     assert first.stderr == same.stderr == ""
-    other = CliRunner().invoke(app, [*options, "--shocks", "none"], input=lines(2)[1])
+    other = kfmodels(*options, "--shocks", "none", given=lines(2)[1])
     assert answers(other.stdout)[0]["outcome"] == "accepted"
     told = other.stderr.splitlines()
     assert len(told) == 2
@@ -180,12 +173,6 @@ def test_a_signal_between_reading_a_line_and_answering_it_waits(monkeypatch: pyt
         assert list(lines_of(stream)) == ["first"]  # the second was not asked for
         monkeypatch.undo()
     assert signal.getsignal(signal.SIGTERM) == usual
-
-
-def test_a_last_line_may_have_no_end(saved: Path):
-    process = started(str(saved))
-    out, _ = process.communicate("\n" + lines(2)[0] + "\n" + lines(2)[1].rstrip("\n"))
-    assert [record["outcome"] for record in answers(out)] == ["accepted"] * 2
 
 
 def test_a_reader_that_goes_away_ends_it(saved: Path):

@@ -1,115 +1,58 @@
 """`kfmodels fit-many` and `kfmodels board` in this process, on made-up fits."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 from kfmodels import Discounted, HedgeBoard, rank_hedges
 from kfmodels.batch import fit_many as batch
-from kfmodels.cli.cli import app
-from kfmodels.data import datasets
 from tests import made_chunks
-
-TICKERS = ["MTUM", "QUAL", "SIZE", "USMV"]
-TRAIN, LATER = 120, 40
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Made-up draws in the place of the fits."""
-    monkeypatch.setattr(batch, "fit_chunk", made_chunks.fit_chunk)
-
-
-def kfmodels(*arguments: Any, code: int = 0) -> Any:
-    done = CliRunner().invoke(app, [str(part) for part in arguments])
-    assert done.exit_code == code, done.output
-    return done
-
-
-def said(done: Any) -> str:
-    """The one sentence on stderr."""
-    *progress, last = done.stderr.splitlines()
-    assert last.startswith("error: ")
-    assert all(line.startswith("fitting ") for line in progress)
-    return last
-
-
-@pytest.fixture
-def prices() -> pd.DataFrame:
-    table = datasets.factor_etfs()[TICKERS].iloc[: TRAIN + LATER].copy()
-    table["BAD"] = table["QUAL"].where(table.index != table.index[5], 0.0)
-    return table
-
-
-@pytest.fixture
-def folder(tmp_path, prices) -> Path:
-    """A folder with the prices and a board of the first of them."""
-    prices.to_csv(tmp_path / "all.csv")
-    until = prices.index[TRAIN - 1].date()
-    kfmodels("fit-many", tmp_path / "all.csv", "--store", tmp_path / "pairs", "--until", until)
-    return tmp_path
-
-
-def many(tmp_path: Path, count: int, rows: int = 60) -> Path:
-    """A store of all pairs of many tickers."""
-    moves = np.random.default_rng(1).normal(0, 0.01, (rows, count))
-    moves += np.random.default_rng(2).normal(0, 0.01, (rows, 1))
-    names = [f"T{number:02d}" for number in range(count)]
-    table = pd.DataFrame(np.exp(moves.cumsum(0)), pd.bdate_range("2024-01-01", periods=rows), names)
-    table.to_csv(tmp_path / "many.csv")
-    kfmodels("fit-many", tmp_path / "many.csv", "--store", tmp_path / "many", "--chunk-size", 64)
-    return tmp_path / "many"
-
+from tests.command import kfmodels
 
 # -- fit-many --------------------------------------------------------------------------------------
 
 
-def test_fit_many_ends_with_the_board_and_goes_on_by_itself(folder, prices, monkeypatch):
-    until = prices.index[TRAIN - 1].date()
-    arguments = ["fit-many", folder / "all.csv", "--store", folder / "pairs", "--until", until]
-
+def test_fit_many_ends_with_the_board_and_goes_on_by_itself(universe, until, monkeypatch):
     def again(*_: Any, **__: Any) -> Any:
         raise AssertionError("nothing is left to fit")
 
     monkeypatch.setattr(batch, "fit_chunk", again)
-    done = kfmodels(*arguments)
+    arguments = ["fit-many", "all.csv", "--store", "pairs", "--until", until]
+    done = kfmodels(*arguments, folder=universe)
     assert done.stderr.startswith("fitting HedgePairs(20 pairs of 5 tickers; log; 120 rows")
-    assert done.stdout == kfmodels("board", folder / "pairs").stdout
+    assert done.stdout == kfmodels("board", universe / "pairs").stdout
     assert done.stdout.startswith(f"12 of 20 pairs fitted on prices until {until}\n")
-    assert "error: " in kfmodels(*arguments, "--seed", 1, code=2).stderr
+    assert "error: " in kfmodels(*arguments, "--seed", 1, folder=universe, code=2).stderr
 
 
-def test_what_is_fitted_is_what_was_asked_for(folder):
-    store = folder / "one"
+def test_what_is_fitted_is_what_was_asked_for(universe):
     options = ["--target", "QUAL", "--transform", "level", "--discounted", "--chunk-size", 2]
-    kfmodels("fit-many", folder / "all.csv", "--store", store, *options, "--seed", 5)
-    board = HedgeBoard.open(store)
+    kfmodels("fit-many", "all.csv", "--store", "one", *options, "--seed", 5, folder=universe)
+    board = HedgeBoard.open(universe / "one")
     assert board.pairs.names == ["QUAL/MTUM", "QUAL/SIZE", "QUAL/USMV", "QUAL/BAD"]
     assert board.pairs.transform == "level"
     assert board.model.noise == Discounted()
     assert (board.store.job["chunk_size"], board.store.job["seed"]) == (2, 5)
-    text = kfmodels("board", store).stdout
+    text = kfmodels("board", "one", folder=universe).stdout
     assert "shares of the hedge per one of the target" in text
     assert "--transform level --discounted" in text
 
 
-def test_prices_after_until_spoil_nothing(folder, prices):
+def test_prices_after_until_spoil_nothing(tmp_path, funds, until, quick):
     """A bad print later than the last date is not a fault of the ticker."""
-    prices.iloc[-1, 0] = 0.0
-    prices.to_csv(folder / "late.csv")
-    until = prices.index[TRAIN - 1].date()
-    kfmodels("fit-many", folder / "late.csv", "--store", folder / "late", "--until", until)
-    assert HedgeBoard.open(folder / "late").status["MTUM/QUAL"] == "ok"
+    late = funds.copy()
+    late.iloc[-1, 0] = 0.0
+    late.to_csv(tmp_path / "late.csv")
+    kfmodels("fit-many", "late.csv", "--store", "late", "--until", until, folder=tmp_path)
+    assert HedgeBoard.open(tmp_path / "late").status["MTUM/QUAL"] == "ok"
 
 
-def test_ctrl_c_keeps_what_is_finished(folder, monkeypatch):
+def test_ctrl_c_keeps_what_is_finished(universe, monkeypatch):
     def interrupted(pairs: Any, numbers: list[int], *rest: Any, size: int) -> Any:
         if numbers[0] == 2:
             raise KeyboardInterrupt
@@ -117,70 +60,34 @@ def test_ctrl_c_keeps_what_is_finished(folder, monkeypatch):
 
     monkeypatch.setattr(batch, "fit_chunk", interrupted)
     monkeypatch.setattr(batch, "_threads", lambda: 1)
-    arguments = ["fit-many", folder / "all.csv", "--store", folder / "cut", "--target", "MTUM"]
-    done = kfmodels(*arguments, "--chunk-size", 1, code=130)
+    arguments = ["fit-many", "all.csv", "--store", "cut", "--target", "MTUM"]
+    done = kfmodels(*arguments, "--chunk-size", 1, folder=universe, code=130)
     assert "chunks are finished and kept in" in done.stderr
     assert "run the same call again to go on from there" in done.stderr
     assert "Traceback" not in done.output
-    waiting = kfmodels("board", folder / "cut").stdout
+    waiting = kfmodels("board", "cut", folder=universe).stdout
     assert "not fitted yet: run fit_many again with this store" in waiting
-    assert f"go on       kfmodels fit-many PRICES.csv --store {folder / 'cut'}" in waiting
+    assert "go on       kfmodels fit-many PRICES.csv --store cut" in waiting
     monkeypatch.setattr(batch, "fit_chunk", made_chunks.fit_chunk)
-    assert kfmodels(*arguments).stdout.startswith("3 of 4 pairs fitted")
+    assert kfmodels(*arguments, folder=universe).stdout.startswith("3 of 4 pairs fitted")
 
 
-def test_a_cluster_lends_its_executor(folder, monkeypatch):
-    distributed = pytest.importorskip("distributed")
-    from concurrent.futures import ThreadPoolExecutor
-
-    asked = []
-
-    class Client:
-        def __init__(self, address: str) -> None:
-            asked.append(address)
-
-        def __enter__(self) -> "Client":
-            return self
-
-        def __exit__(self, *_: Any) -> None:
-            asked.append("closed")
-
-        def get_executor(self) -> ThreadPoolExecutor:
-            asked.append("executor")
-            return ThreadPoolExecutor(1)
-
-    monkeypatch.setattr(distributed, "Client", Client)
-    arguments = ["fit-many", folder / "all.csv", "--store", folder / "dask"]
-    kfmodels(*arguments, "--target", "MTUM", "--cluster", "tcp://here:8786")
-    assert asked == ["tcp://here:8786", "executor", "closed"]
+def test_a_cluster_lends_its_executor(universe, monkeypatch):
+    distributed, client = pytest.importorskip("distributed"), MagicMock()
+    entered = client.return_value.__enter__.return_value
+    entered.get_executor.return_value = ThreadPoolExecutor(1)
+    monkeypatch.setattr(distributed, "Client", client)
+    arguments = ["fit-many", "all.csv", "--store", "dask", "--target", "MTUM"]
+    kfmodels(*arguments, "--cluster", "tcp://here:8786", folder=universe)
+    client.assert_called_once_with("tcp://here:8786")
+    entered.get_executor.assert_called_once_with()
+    client.return_value.__exit__.assert_called_once()
 
 
-def test_errors_are_one_sentence(folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    given = ["fit-many", folder / "all.csv", "--store", folder / "new"]
-    for arguments, words in (
-        ([*given, "--cluster", "x:1"], "pip install 'kfmodels[cluster]'"),
-        ([*given, "--target", "MTUN"], "MTUN is not among the 5 columns"),
-        ([*given, "--until", "soon"], "--until soon is no date"),
-        ([*given, "--until", "1999-12-31"], "no prices up to 1999-12-31"),
-        (["fit-many", folder / "no.csv", "--store", folder / "new"], "no.csv"),
-        (["board", folder / "new"], "holds no batch of fits"),
-        (["board", folder / "pairs", "--target", "MTUN"], "MTUN is not among the 5 targets"),
-        (["board", folder / "pairs", "--later", "x.csv"], "name it with --target"),
-        (["board", folder / "pairs", "--csv", folder / "no" / "x.csv"], "there is no folder"),
-        (
-            ["board", folder / "pairs", "--target", "BAD", "--later", folder / "all.csv"],
-            "no pair of BAD was fitted",
-        ),
-    ):
-        assert words in said(kfmodels(*arguments, code=2))
-    assert not (folder / "new").exists()
-
-
-def test_a_night_in_which_nothing_was_fitted_is_an_error(folder):
-    arguments = ["fit-many", folder / "all.csv", "--store", folder / "none", "--target", "BAD"]
-    done = kfmodels(*arguments, code=2)
-    assert said(done) == "error: no pair was fitted: the lines above say why"
+def test_a_night_in_which_nothing_was_fitted_is_an_error(universe):
+    arguments = ["fit-many", "all.csv", "--store", "none", "--target", "BAD"]
+    done = kfmodels(*arguments, folder=universe, code=2)
+    assert done.stderr.endswith("error: no pair was fitted: the lines above say why\n")
     assert done.stdout.startswith("0 of 4 pairs fitted")
     assert "BAD is 0 at" in done.stdout
 
@@ -188,9 +95,9 @@ def test_a_night_in_which_nothing_was_fitted_is_an_error(folder):
 # -- board -----------------------------------------------------------------------------------------
 
 
-def test_a_small_board_is_a_matrix(folder):
-    text = kfmodels("board", folder / "pairs").stdout
-    board = HedgeBoard.open(folder / "pairs")
+def test_a_small_board_is_a_matrix(universe):
+    text = kfmodels("board", "pairs", folder=universe).stdout
+    board = HedgeBoard.open(universe / "pairs")
     assert text.startswith(str(board))
     for name, row in board.table().loc[board.status == "ok"].iterrows():
         line = next(one for one in text.splitlines() if one.startswith(f"  {row['target']} "))
@@ -201,18 +108,15 @@ def test_a_small_board_is_a_matrix(folder):
     assert f"{(z.abs() > 2).sum()} of {len(z)} spreads were beyond 2 sd on" in text
 
 
-@pytest.mark.slow
-def test_a_process_of_its_own_shows_the_same_board(folder):
-    arguments = ["board", str(folder / "pairs")]
-    given = [sys.executable, "-m", "kfmodels", *arguments]
-    done = subprocess.run(given, capture_output=True, text=True, timeout=300, check=True)
-    assert done.stdout == kfmodels(*arguments).stdout
-
-
-def test_a_large_board_shows_both_ends(tmp_path):
-    store = many(tmp_path, 12)
-    text = kfmodels("board", store, "--top", 3).stdout
-    table = HedgeBoard.open(store).table()
+def test_a_large_board_shows_both_ends(tmp_path, quick):
+    moves = np.random.default_rng(1).normal(0, 0.01, (60, 12))
+    moves += np.random.default_rng(2).normal(0, 0.01, (60, 1))
+    names = [f"T{number:02d}" for number in range(12)]
+    table = pd.DataFrame(np.exp(moves.cumsum(0)), pd.bdate_range("2024-01-01", periods=60), names)
+    table.to_csv(tmp_path / "many.csv")
+    kfmodels("fit-many", "many.csv", "--store", "many", "--chunk-size", 64, folder=tmp_path)
+    text = kfmodels("board", "many", "--top", 3, folder=tmp_path).stdout
+    table = HedgeBoard.open(tmp_path / "many").table()
     order = (table["sd"] / table["beta"].abs()).sort_values().index
     shown = [line.split()[0] for line in text.splitlines() if line.startswith("  T")]
     assert shown == [*order[:3], *order[-3:]]
@@ -220,25 +124,23 @@ def test_a_large_board_shows_both_ends(tmp_path):
     assert "the least certain" in text
 
 
-def test_the_hedges_of_a_target_come_by_evidence(folder):
-    text = kfmodels("board", folder / "pairs", "--target", "QUAL", "--top", 2).stdout
-    table = HedgeBoard.open(folder / "pairs").table()
+def test_the_hedges_of_a_target_come_by_evidence(universe):
+    text = kfmodels("board", "pairs", "--target", "QUAL", "--top", 2, folder=universe).stdout
+    table = HedgeBoard.open(universe / "pairs").table()
     best = table[table["target"] == "QUAL"].sort_values("log_evidence", ascending=False)
-    lines = text.splitlines()
-    start = next(n for n, line in enumerate(lines) if line.startswith("  hedge "))
-    first, second, after = lines[start + 1 : start + 4]
-    assert first.split()[0] == best["hedge"].iloc[0]
-    assert first.endswith("best")
-    assert second.split()[0] == best["hedge"].iloc[1]
-    assert second.endswith(f"{best['log_evidence'].iloc[0] - best['log_evidence'].iloc[1]:.1f}")
-    assert after.startswith("behind: nats of evidence")
+    behind = best["log_evidence"].iloc[0] - best["log_evidence"]
+    listed = text[text.index("  hedge ") :].splitlines()
+    for line, hedge, nats in zip(listed[1:3], best["hedge"], behind, strict=False):
+        assert line.split()[0] == hedge
+        assert line.split()[-1] == f"{nats:.1f}"
+    assert listed[3].startswith("behind: nats of evidence")
     assert "QUAL/BAD: BAD is 0 at" in text
 
 
-def test_later_prices_rank_the_hedges(folder, prices):
-    later = ["--target", "MTUM", "--later", folder / "all.csv"]
-    text = kfmodels("board", folder / "pairs", *later, "--top", 2).stdout
-    ranked = rank_hedges(HedgeBoard.open(folder / "pairs"), "MTUM", prices)
+def test_later_prices_rank_the_hedges(universe, funds, until):
+    arguments = ["board", "pairs", "--target", "MTUM", "--later", "all.csv"]
+    text = kfmodels(*arguments, "--top", 2, folder=universe).stdout
+    ranked = rank_hedges(HedgeBoard.open(universe / "pairs"), "MTUM", funds)
     lines = [line.split() for line in text.splitlines()]
     assert text.startswith("3 hedges of MTUM")
     assert [line[0] for line in lines[2:4]] == list(ranked.index[:2])
@@ -247,34 +149,28 @@ def test_later_prices_rank_the_hedges(folder, prices):
         f"{best['log_score']:.4f}",
         f"{best['variance_removed']:.1%}",
         f"{best['static_removed']:.1%}",
-        str(LATER),
+        str(len(funds.loc[until:]) - 1),
     ]
     assert f"{ranked.index[0]} forecast MTUM best" in text
     assert "The best of 3 is flattered" in text
-    found = json.loads(kfmodels("board", folder / "pairs", *later, "--json").stdout)
+    found = json.loads(kfmodels(*arguments, "--json", folder=universe).stdout)
     assert [row["hedge"] for row in found["table"]] == list(ranked.index)
     assert found["table"][0]["log_score"] == pytest.approx(best["log_score"], rel=1e-12)
 
 
-def test_programs_get_json_and_csv(folder):
-    board = HedgeBoard.open(folder / "pairs")
-    done = kfmodels("board", folder / "pairs", "--json", "--csv", folder / "board.csv")
+def test_programs_get_json_and_csv(universe):
+    board = HedgeBoard.open(universe / "pairs")
+    table = board.table()
+    done = kfmodels("board", "pairs", "--json", "--csv", "board.csv", folder=universe)
     found = json.loads(done.stdout)
     assert (found["pairs"], found["fitted"]) == (20, 12)
     assert found["fit_until"] == str(board.fit_until)
     rows = {row["pair"]: row for row in found["table"]}
-    table = board.table()
     assert rows["MTUM/QUAL"]["beta"] == table.loc["MTUM/QUAL", "beta"]
     assert rows["MTUM/QUAL"]["refitted"] is False
     assert rows["MTUM/BAD"]["beta"] is None
     assert rows["MTUM/BAD"]["status"].startswith("BAD is 0 at")
-    written = pd.read_csv(folder / "board.csv", index_col="pair")
+    written = pd.read_csv(universe / "board.csv", index_col="pair")
     pd.testing.assert_frame_equal(written, table, check_exact=False, rtol=1e-12)
-    text = kfmodels("board", folder / "pairs", "--target", "MTUM", "--csv", folder / "b.csv").stdout
-    assert text.endswith(f"Saved 4 rows to {folder / 'b.csv'}\n")
-
-
-def test_help_names_every_option():
-    text = kfmodels("--help").stdout
-    assert "fit-many" in text
-    assert "board" in text
+    text = kfmodels("board", "pairs", "--target", "MTUM", "--csv", "b.csv", folder=universe).stdout
+    assert text.endswith("Saved 4 rows to b.csv\n")

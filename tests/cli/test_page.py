@@ -3,15 +3,14 @@
 import base64
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import kfmodels as kf
-from kfmodels.cli.cli import app
+from kfmodels.cli import facts
 from kfmodels.cli.page import page, write_page
+from tests.command import kfmodels
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +82,7 @@ def test_the_decision_comes_first_with_the_figures_of_the_tables(text, fitted):
     shares = 100 * last["beta PEP"] * later["KO"].iloc[-1] / later["PEP"].iloc[-1]
     assert f"After 2022-12-28: against 100 KO sell {shares:.2f} PEP" in decision
     compared = kf.compare({"fit": fitted}, later).table.iloc[0]
-    assert f"held {compared['inside_90']:.0%} of the {int(compared['bars'])} later" in decision
+    assert facts.bands(compared["inside_90"], int(compared["bars"])) in decision
     worth = kf.hedge_effectiveness(
         PRICES.loc["2020":],
         target="KO",
@@ -92,10 +91,9 @@ def test_the_decision_comes_first_with_the_figures_of_the_tables(text, fitted):
         models={"fit": fitted},
         transform="log",
     )
-    assert f"removed {worth.loc['fit', 'variance_removed']:.1%} of the variance of KO" in decision
+    assert facts.worth("KO", worth, "fit") in decision
     chance = kf.evaluate.static_probability(fitted)["probability"].iloc[0]
-    shown = f"{chance:.2f}" if chance >= 0.005 else "below 0.01"
-    assert f"at even odds: {shown};" in decision
+    assert facts.static_chance("PEP", chance) in decision
 
 
 def test_the_sections_are_there_and_the_fit_is_named(text, fitted):
@@ -112,42 +110,37 @@ def test_the_sections_are_there_and_the_fit_is_named(text, fitted):
     assert f"fit {fitted.tree.attrs['fit_id']}; model" in text
 
 
-def test_without_later_prices_nothing_is_said_of_worth(alone):
+def test_without_later_prices_nothing_is_said_of_worth_and_names_are_escaped(alone):
     assert "out of sample" not in alone.lower()
     assert "Probability that" not in alone  # nothing was inferred
     assert re.findall(r"<h2>\d+\. (.*?)</h2>", alone)[0] == "The hedge"
-
-
-def test_names_are_escaped(alone):
     assert "<PEP>" not in alone
     assert "&lt;PEP&gt;&amp;co" in alone
 
 
-def test_later_prices_must_be_later_complete_and_have_the_columns(fitted, tmp_path):
-    with pytest.raises(ValueError, match="the prices have no column PEP"):
-        write_page(fitted, tmp_path / "a.html", PRICES[["KO"]])
-    short = PRICES.loc[:"2021-02-15"]
-    rows = len(short.loc["2021":])
-    with pytest.raises(ValueError, match=f"only {rows} complete rows are later than 2020-12-31"):
-        write_page(fitted, tmp_path / "a.html", short)
-    with pytest.raises(ValueError, match="time zones do not match"):
-        write_page(fitted, tmp_path / "a.html", PRICES.tz_localize("UTC"))
-    gaps = PRICES.loc["2021":].copy()
-    gaps["KO"] = np.nan
-    with pytest.raises(ValueError, match="only 0 complete rows"):
-        write_page(fitted, tmp_path / "a.html", gaps)
+GAPS = PRICES.loc["2021":].assign(KO=np.nan)
+SHORT = PRICES.loc[:"2021-02-15"]
+
+
+@pytest.mark.parametrize(
+    ("prices", "words"),
+    [
+        (PRICES[["KO"]], "the prices have no column PEP"),
+        (SHORT, f"only {len(SHORT.loc['2021':])} complete rows are later than 2020-12-31"),
+        (PRICES.tz_localize("UTC"), "time zones do not match"),
+        (GAPS, "only 0 complete rows"),
+    ],
+)
+def test_later_prices_must_be_later_complete_and_have_the_columns(fitted, tmp_path, prices, words):
+    with pytest.raises(ValueError, match=words):
+        write_page(fitted, tmp_path / "a.html", prices)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_writes_the_page_of_a_saved_fit(data, tmp_path):
     kf.fit(data, FIXED).save(tmp_path / "ko.nc")
     PRICES.to_csv(tmp_path / "prices.csv")
-    out = tmp_path / "report.html"
-    arguments = ["report", str(tmp_path / "ko.nc"), "--prices", str(tmp_path / "prices.csv")]
-    done = CliRunner().invoke(app, [*arguments, "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    assert done.output.startswith(f"Saved to {out}")
-    assert "Out of sample the moving ratio removed" in out.read_text()
-    missing = CliRunner().invoke(app, ["report", str(Path("nowhere.nc")), "--out", str(out)])
-    assert missing.exit_code == 2
-    assert "error: there is no file nowhere.nc" in missing.output
+    options = ["--prices", "prices.csv", "--out", "report.html"]
+    done = kfmodels("report", "ko.nc", *options, folder=tmp_path)
+    assert done.output.startswith("Saved to report.html")
+    assert "Out of sample the moving ratio removed" in (tmp_path / "report.html").read_text()

@@ -1,72 +1,62 @@
-"""The report says what was found, how sure it is, and what to do; the picture shows the numbers."""
+"""What is said of a fit agrees with its tables; the picture shows the numbers."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from kfmodels import NUTS, Discounted, HedgeData, fit, follow, hedge_ratio_model
+from kfmodels import Discounted, HedgeData, fit, follow, hedge_ratio_model
+from kfmodels.cli import facts
 from kfmodels.cli.report import VARIANCE_MEMORIES, discounted_gain, report
-from kfmodels.data import datasets
 from kfmodels.kalman import likelihood
 from kfmodels.model import Absolute
 from kfmodels.plots import hedge_ratio_and_spread
-from tests.problems import unsampled
+from tests.problems import ROWS, stock_prices, unsampled
 
-pytestmark = pytest.mark.slow
-
-QUICK = NUTS(warmup=500, draws=1000, chains=2)
+PRICES = stock_prices(ROWS + 20)[["KO", "PEP"]]
 
 
 @pytest.fixture(scope="module")
-def prices() -> pd.DataFrame:
-    return datasets.stocks()[["KO", "PEP"]].loc["2018":"2019"]
-
-
-@pytest.fixture(scope="module")
-def data(prices):
-    return HedgeData.from_prices(prices, target="KO", hedges=["PEP"]).before("2019-07-01")
+def data():
+    return HedgeData.from_prices(PRICES.iloc[:ROWS], target="KO", hedges=["PEP"])
 
 
 @pytest.fixture(scope="module")
 def constant(data):
-    return fit(data, method=QUICK, progress=False)
-
-
-@pytest.fixture(scope="module")
-def discounted(data):
-    return unsampled(data, noise=Discounted())
+    return unsampled(data)
 
 
 def test_the_report_quotes_the_tables(constant):
     text = report(constant)
     table, last = constant.summary(), constant.hedge_ratio().iloc[-1]
-    assert f"ratio to PEP: {last['mean']:.4g} +- {last['sd']:.2g}" in text
-    assert f"{table.loc['PEP', 'delta']:10.3g}" in text
+    span = facts.interval(last["lower"], last["upper"])
+    assert f"ratio {last['mean']:.4g} +- {last['sd']:.2g}, 90 % {span}" in text
+    assert f"  PEP    {table.loc['PEP', 'delta']:.3g}  {table.loc['PEP', 'q']:.3g}" in text
     shares = constant.hedge_shares(100).iloc[-1]["PEP"]
-    assert f"Against 100 KO sell {-shares:.2f} PEP" in text
-    assert "KO hedged with PEP: log prices, 375 rows 2018-01-02 .. 2019-06-28" in text
+    assert f"against 100 KO sell {-shares:.2f} PEP: ratio" in text
+    first, last = (str(PRICES.index[row].date()) for row in (0, ROWS - 1))
+    assert text.startswith(f"KO hedged with PEP: log prices, {ROWS} rows {first} .. {last}\n")
 
 
-def test_the_report_says_what_a_moving_variance_would_gain(constant, discounted):
-    nats, memory = discounted_gain(constant)
-    assert memory in VARIANCE_MEMORIES
-    assert f"scores {nats:+.1f} nats" in " ".join(report(constant).split())
-    assert discounted_gain(discounted) is None
-    assert "Discounted" not in report(discounted)
-
-
-def test_that_gain_is_a_difference_of_two_log_likelihoods(constant, x64):
+def test_what_a_moving_variance_would_gain_is_a_difference_of_two_log_likelihoods(constant, x64):
     """Recomputed with the scan itself, at the plug-in q and the memory that the report names."""
     from kfmodels.fitting import tree as trees
     from kfmodels.kalman.noise import DiscountedVariance
 
     nats, memory = discounted_gain(constant)
+    assert memory in VARIANCE_MEMORIES
+    assert f"scores {nats:+.1f} nats" in " ".join(report(constant).split())
     rows = trees.rows(constant.tree, constant.data).series
     start, drift, noise = trees.stored_draws(constant.tree, "plug_in").recursion()
     moving = DiscountedVariance(noise.var, np.array([4.0]), np.array([1 - 1 / memory]))
     here = likelihood.log_likelihood(rows, start, drift, moving)
     there = likelihood.log_likelihood(rows, start, drift, noise)
     assert float((here - there)[0]) == pytest.approx(nats, rel=1e-10)
+
+
+def test_a_variance_that_moves_gains_nothing_by_moving(data):
+    discounted = unsampled(data, noise=Discounted())
+    assert discounted_gain(discounted) is None
+    assert "Discounted" not in report(discounted)
 
 
 def test_a_fit_with_all_noise_fixed_says_so(data):
@@ -80,14 +70,53 @@ def test_a_static_hedge_is_called_static(data):
     assert "in effect it is a static hedge" in " ".join(text.split())
 
 
-def test_the_picture_shows_training_and_live_rows(constant, prices):
-    table = follow(constant.online(), prices.loc["2019-07":])
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (facts.order(facts.Hedge("KO", "PEP", -1, 1, 1, 12.3)), "against 100 KO buy 12.30 PEP"),
+        (facts.unit("level"), "shares of the hedge per one of the target"),
+        (facts.unit("return"), "money of the hedge per one of the target"),
+        (facts.speed("PEP", 1e-4, 3.0, 100), "follows the price like a ratio of prices"),
+        (facts.speed("PEP", 1e-4, 30.0, 100), "by about 0.046 in 21 bars (one sd)"),
+        (facts.intercept(40.0), "reverts more slowly than that"),
+        (facts.motion(3.1), "moves"),
+        (facts.motion(-3.1), "static will do"),
+        (facts.motion(0.0), "unclear"),
+        (facts.static_chance("PEP", 0.0), "below 0.01; the ratio moves."),
+        (facts.static_chance("PEP", 0.5), "0.50; these rows leave it open."),
+        (facts.static_chance("all", 1.0), "a hedge that stands still is enough"),
+        (facts.static_chance("PEP", float("nan")), "could not be computed reliably"),
+        (facts.bands(0.912, 250), "held 91% of the 250 later prices"),
+    ],
+)
+def test_a_fact(said, words):
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "worth", "advice"),
+    [
+        (0.01, 0.03, "that lead is beyond chance (+0.020", "run the moving ratio"),
+        (-0.03, -0.01, "it did worse, beyond chance", "hold the static ratio on changes"),
+        (-0.01, 0.03, "no difference to rely on", "whichever trades less (2.0 against 1.0"),
+    ],
+)
+def test_what_a_hedge_was_worth(low, high, worth, advice):
+    row = {"variance_removed": 0.5, "gain": 0.02, "gain_lower": low, "gain_upper": high}
+    rows = {name: row | {"turnover": 1.0} for name in (facts.CHANGES, facts.LEVELS)}
+    rows["ours"] = row | {"turnover": 2.0, "break_even_cost": 7.0}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    assert worth in facts.worth("KO", table, "ours")
+    assert advice in facts.advice(table, "ours")
+
+
+def test_the_picture_shows_training_and_live_rows(constant):
+    table = follow(constant.online(), PRICES.iloc[ROWS:])
     figure = hedge_ratio_and_spread(constant, table, static=0.6)
     above, below = figure.axes
     ratio = above.lines[0].get_ydata()
-    assert len(ratio) == len(prices)
-    np.testing.assert_array_equal(ratio[: len(constant.index)], constant.hedge_ratio()["mean"])
-    np.testing.assert_array_equal(ratio[len(constant.index) :], table["beta PEP"])
+    np.testing.assert_array_equal(ratio[:ROWS], constant.hedge_ratio()["mean"])
+    np.testing.assert_array_equal(ratio[ROWS:], table["beta PEP"])
     np.testing.assert_array_equal(below.lines[0].get_ydata()[-len(table) :], table["spread"])
     assert set(above.lines[1].get_ydata()) == {0.6}
     low, high = above.get_ylim()
@@ -98,9 +127,6 @@ def test_the_picture_shows_training_and_live_rows(constant, prices):
     ]
     band = above.collections[0].get_paths()[0].get_extents()
     assert band.height > np.ptp(ratio[60:])
-
-
-def test_the_picture_without_live_rows(constant):
-    above, below = hedge_ratio_and_spread(constant).axes
-    assert len(above.lines) == 1
-    assert len(below.lines[0].get_ydata()) == len(constant.index)
+    alone, spread = hedge_ratio_and_spread(constant).axes
+    assert len(alone.lines) == 1
+    assert len(spread.lines[0].get_ydata()) == ROWS

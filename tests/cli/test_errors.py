@@ -1,0 +1,65 @@
+"""A mistake in a command is one sentence on stderr and changes no file."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.command import kfmodels
+
+AT = "--at 2022-01-03"
+LEGS = "--target XOM --hedges CVX"
+NEW = "fit-many all.csv --store new"
+
+OF_A_PAIR = {
+    "show nothing.nc": "there is no file nothing.nc",
+    "show all.csv": "all.csv is not a saved fit",
+    "report nothing.nc --out page.html": "there is no file nothing.nc",
+    "update pair.nc": "give either --prices FILE or --tick",
+    "update pair.nc --tick XOM=57": "give the time of the tick with --at",
+    f"update pair.nc --tick XOM=57 {AT}": "no price of CVX",
+    f"update pair.nc --tick XOM {AT}": "is not TICKER=PRICE",
+    f"update pair.nc --tick XOM=-1 --tick CVX=1 {AT}": "XOM has the price -1",
+    f"fit all.csv {LEGS} --out no/x.nc": "no folder no",
+    "fit all.csv --target XON --hedges CVX --out x.nc": "XON is not among",
+    f"fit no.csv {LEGS} --out x.nc": "no.csv",
+    f"fit text.csv {LEGS} --out x.nc": "the first column of text.csv should hold dates",
+    "live filter.json --shocks none --limit 3": "--limit has no meaning",
+    "live filter.json --calendar XNYS": "give both",
+}
+OF_A_UNIVERSE = {
+    f"{NEW} --cluster x:1": "pip install 'kfmodels[cluster]'",
+    f"{NEW} --target MTUN": "MTUN is not among the 5 columns",
+    f"{NEW} --until soon": "--until soon is no date",
+    f"{NEW} --until 1999-12-31": "no prices up to 1999-12-31",
+    "fit-many no.csv --store new": "no.csv",
+    "board new": "holds no batch of fits",
+    "board pairs --target MTUN": "MTUN is not among the 5 targets",
+    "board pairs --later x.csv": "name it with --target",
+    "board pairs --csv no/x.csv": "there is no folder",
+    "board pairs --target BAD --later all.csv": "no pair of BAD was fitted",
+}
+
+
+def refused(command: str, folder: Path) -> str:
+    """The sentence, after which the folder is as it was."""
+    before = sorted(folder.rglob("*"))
+    done = kfmodels(*command.split(), folder=folder, code=2)
+    *progress, last = done.stderr.splitlines()
+    assert done.stdout == ""
+    assert last.startswith("error: ")
+    assert all(line.startswith("fitting ") for line in progress)
+    assert sorted(folder.rglob("*")) == before
+    return last
+
+
+@pytest.mark.parametrize("command", OF_A_PAIR)
+def test_of_a_pair(desk, command):
+    (desk / "pair.nc.live.json").unlink(missing_ok=True)
+    assert OF_A_PAIR[command] in refused(command, desk)
+
+
+def test_of_a_universe(universe, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    for command, words in OF_A_UNIVERSE.items():
+        assert words in refused(command, universe)
