@@ -1,6 +1,5 @@
 """Trading days: the simulated path against its equation, and the open, where the ratios are judged."""
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from tests.benchmarks.open_hedges import (
     NO_HEDGE,
     PERIODS,
     KnownRatios,
-    first_half_hour,
     known_ratios,
     opening_table,
 )
@@ -59,7 +57,7 @@ def known(truth: SimulatedDays, prices: pd.DataFrame | None = None) -> KnownRati
 
 @pytest.mark.parametrize("overnight_bars", [0.0, 300.0])
 def test_the_simulated_path_obeys_its_equation(overnight_bars: float):
-    truth = days_of(overnight_bars, days=250)
+    truth = days_of(overnight_bars, days=250, hedge_overnight_volatility=0.02)
     x, y = (np.log(truth.prices[name].to_numpy()) for name in ("X1", "Y"))
     ratio, intercept = truth.hedge_ratio.to_numpy(), truth.intercept.to_numpy()
     assert_allclose(y - ratio * x - intercept, truth.noise, atol=1e-12)
@@ -72,6 +70,7 @@ def test_the_simulated_path_obeys_its_equation(overnight_bars: float):
         "level": np.diff(level) / np.sqrt(truth.q["alpha"] * v * worth),
     }
     opens = np.arange(1, len(x)) % BARS == 0
+    parts["hedge"] = np.diff(x) / np.where(opens, 0.02, 0.001)
     assert_array_equal(worth, np.where(opens, 1 + overnight_bars, 1.0))
     for name, part in parts.items():
         for rows in (opens, ~opens):
@@ -80,15 +79,6 @@ def test_the_simulated_path_obeys_its_equation(overnight_bars: float):
             low, high = stats.chi2(n).ppf([5e-7, 1 - 5e-7])
             assert low < np.sum(part[rows] ** 2) < high, name
     assert abs(np.corrcoef(parts["ratio"], parts["level"])[0, 1]) < 5 / np.sqrt(len(x))
-
-
-def test_hedge_prices_gap_overnight():
-    truth = days_of(0.0, days=250, hedge_volatility=0.001, hedge_overnight_volatility=0.02)
-    steps = np.diff(np.log(truth.prices["X1"]))
-    opens = np.arange(1, len(steps) + 1) % BARS == 0
-    for rows, sd in ((opens, 0.02), (~opens, 0.001)):
-        low, high = stats.chi2(rows.sum()).ppf([5e-7, 1 - 5e-7])
-        assert low < np.sum((steps[rows] / sd) ** 2) < high
 
 
 def test_the_clock_of_the_days_finds_a_bar_before_every_row_and_a_gap_before_every_open():
@@ -226,34 +216,22 @@ def test_a_missing_leg_is_no_move_and_keeps_the_ratio():
     assert np.isnan(found.z.loc[gap, "live"])
 
 
-def test_the_open_of_four_days():
-    days = simulate_days(8, bars=26, seed=1)
-    fixed = hedge_ratio_model(delta=0.01, obs_scale=2e-4, gaps=Gaps(bars=100.0))
-    named: Any = {"target": "Y", "hedge": "X1", "train_days": 4, "models": {"live": fixed}}
-    table = first_half_hour(days.prices, days.clock, **named)
-    found = table.loc[("first half hour", "live"), ["moves", "removed"]]
-    assert found.round(2).to_list() == [4.0, 0.44]
-
-
 def test_what_cannot_be_judged_is_refused():
     truth = days_of(200.0, days=8)
     with pytest.raises(ValueError, match="from 1 to below the 8 of Y, not 8"):
-        first_half_hour(truth.prices, truth.clock, **NAMES | {"train_days": 8})
+        known_ratios(truth.prices, truth.clock, **NAMES | {"train_days": 8})
     with pytest.raises(ValueError, match="have no trading days"):
-        first_half_hour(truth.prices, Clock("10min"), **NAMES)
+        known_ratios(truth.prices, Clock("10min"), **NAMES)
     with pytest.raises(ValueError, match="close to open: 0 moves of Y on 0 days"):
         opening_table(known(truth, truth.prices.iloc[: (TRAIN + 1) * BARS]))
 
 
-def test_on_real_prices(capsys: pytest.CaptureFixture[str]):
+def test_on_real_prices():
     prices = read_table("intraday_us_1min_2019-02.csv.gz").tz_localize("America/New_York")
     clock = Clock.hours("09:30", "16:00", zone="America/New_York", bar="1min")
     model = hedge_ratio_model(delta=0.05, obs_scale=2e-4, gaps=Gaps(bars=60.0))
-    table = first_half_hour(
-        prices, clock, target="QQQ", hedge="SPY", train_days=2, models={"live": model}
-    )
-    with capsys.disabled():
-        sys.stdout.write(f"\n{table[['moves', 'left_bp', 'removed', 'se']].round(4).to_string()}\n")
+    named: Any = {"target": "QQQ", "hedge": "SPY", "train_days": 2, "models": {"live": model}}
+    table = opening_table(known_ratios(prices, clock, **named))
     both = prices[["QQQ", "SPY"]].notna().all(axis=1).to_numpy()
     judged = (both[1:] & both[:-1])[2 * 390 :]
     assert table["moves"].groupby("period").first().sum() == judged.sum()

@@ -15,7 +15,6 @@ from kfmodels.evaluate.baselines import ols_on_changes
 from kfmodels.evaluate.effectiveness import hedge_effectiveness
 from kfmodels.files.atomic import replacing
 from kfmodels.fitting.fit import fit
-from kfmodels.kalman.density import Z90
 from kfmodels.model.assumptions import Discounted
 from kfmodels.model.hedge_ratio import hedge_ratio_model
 from kfmodels.online.follow import follow
@@ -43,8 +42,8 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
     table = follow(live, later)
     each = (time.perf_counter() - started) / len(later)
     say(_last_ticks(table))
-    say(f"{facts.bands((table['z'].abs() < Z90).to_numpy().mean(), len(table))}.")
     say(f"{each * 1e6:.0f} microseconds a tick with {live.draws} noise draws.")
+    say(facts.bands(table["z"]))
 
     say("\n3. What each hedge was worth in that year (share of daily variance removed)")
     scored = hedge_effectiveness(

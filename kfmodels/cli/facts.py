@@ -240,9 +240,14 @@ def advice(scored: pd.DataFrame, ours: str) -> str:
     )
 
 
-def bands(inside: float, rows: int) -> str:
-    """Whether the forecasts knew how far off they were."""
-    return f"The 90 % bands of the forecasts held {inside:.0%} of the {rows} later prices"
+def intervals(inside: float, rows: int) -> str:
+    """Whether the forecasts were right about how far off they are, of a row of `compare`."""
+    return f"The 90 % intervals of the forecasts held {inside:.0%} of the {rows} later prices"
+
+
+def bands(z: pd.Series) -> str:
+    """The same of spreads and the bands of pictures, which are normal where a forecast is not."""
+    return f"{(z.abs() < Z90).to_numpy().mean():.0%} of the spreads fell inside their 90 % band."
 
 
 def best_hedge(target: str, ranked: pd.DataFrame) -> str:

@@ -165,7 +165,7 @@ def _decision(
     if scored is not None:
         said += [facts.worth(fitted.target, scored.worth, _OURS), facts.advice(scored.worth, _OURS)]
         row = scored.compared.table.iloc[0]
-        shown = facts.bands(row["inside_90"], int(row["bars"]))
+        shown = facts.intervals(row["inside_90"], int(row["bars"]))
         said.append(f"{shown}; sd of z {row['z_sd']:.2f} (1 is honest).")
     return said
 

@@ -5,38 +5,18 @@
 """
 
 import argparse
-import json
+import importlib
 import sys
 import warnings
 from pathlib import Path
 
-import jax
-from rich.console import Console
-
-from tests.benchmarks import batch, report
-from tests.benchmarks.contests import contests
-from tests.benchmarks.timing import MismatchError, race
+OTHERS = ("batch", "latency", "opening", "variety", "shocks", "forgetting")
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["batch"]:
-        return batch.main(sys.argv[2:])
-    if sys.argv[1:2] == ["latency"]:
-        from tests.benchmarks import latency
-
-        return latency.main(sys.argv[2:])
-    if sys.argv[1:2] == ["opening"]:
-        from tests.benchmarks import opening  # which needs no peer
-
-        return opening.main(sys.argv[2:])
-    if sys.argv[1:2] == ["variety"]:
-        from tests.benchmarks import variety  # which needs pytest, and no peer
-
-        return variety.main()
-    if sys.argv[1:2] in (["shocks"], ["forgetting"]):
-        from tests.benchmarks import forgetting, shocks  # which need price tables, and no peer
-
-        return shocks.main() if sys.argv[1] == "shocks" else forgetting.main()
+    if sys.argv[1:2] and sys.argv[1] in OTHERS:
+        # imported here: some need price tables, some pytest, and most no peer
+        return importlib.import_module(f"tests.benchmarks.{sys.argv[1]}").main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures here")
     parser.add_argument(
@@ -45,22 +25,25 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9, help="turns per contestant")
     options = parser.parse_args()
 
+    import jax
+
+    from tests.benchmarks import report
+    from tests.benchmarks.contests import contests
+    from tests.benchmarks.timing import MismatchError, race
+
     warnings.simplefilter("ignore")  # of the peers, about things that are not ours to mend
-    console = Console()
     outcomes = []
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         for contest in contests():
             if options.only in contest.what:
-                with console.status(f"{contest.what}, {contest.size}"):
-                    outcomes.append(race(contest, options.rounds))
+                print(f"{contest.what}, {contest.size}", file=sys.stderr, flush=True)
+                outcomes.append(race(contest, options.rounds))
     if not outcomes:
         parser.error(f"no contest has {options.only!r} in its name")
-    console.print(report.table(outcomes))
-    machine, versions = report.machine(), report.versions()
-    console.print(f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']:.1f}")
-    console.print(", ".join(f"{name} {version}" for name, version in versions.items()))
+    print(report.table(outcomes))
+    print(report.machine_in_words())
     if options.out:
-        options.out.write_text(json.dumps(report.as_json(outcomes), indent=2) + "\n")
+        report.write(options.out, [report.line(outcome) for outcome in outcomes])
     errors = [found for outcome in outcomes for found in outcome.peers.values()]
     return int(any(isinstance(found, MismatchError) for found in errors))
 

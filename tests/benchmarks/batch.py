@@ -7,7 +7,6 @@ minutes does the first few pairs only; the table says how many.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import resource
@@ -25,8 +24,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from numpyro.infer.util import potential_energy
-from rich.console import Console
-from rich.table import Table
 
 import kfmodels as kf
 from kfmodels.batch.chunk import pair_key
@@ -104,13 +101,11 @@ def main(arguments: list[str]) -> int:
             ways.append(run(problem, count))
             print(f"done: {ways[-1].name.strip()}", file=sys.stderr, flush=True)
     lines = [_line(way, again, exact) for way in ways]
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(_table(lines, options.days))
+    print(_table(lines, options.days))
     remarks = _remarks(first, again, memory, larger, went, doubt)
-    print(*remarks, sep="\n")
+    print(*remarks, report.machine_in_words(), sep="\n")
     if options.out:
-        about = {"machine": report.machine(), "versions": report.versions(), "remarks": remarks}
-        options.out.write_text(json.dumps(about | {"results": lines}, indent=2) + "\n")
+        report.write(options.out, lines, remarks=remarks)
     return 0
 
 
@@ -364,16 +359,11 @@ def _line(way: Way, ours: Way, exact: tuple[np.ndarray, np.ndarray]) -> dict[str
     return line
 
 
-def _table(lines: list[dict[str, Any]], days: int) -> Table:
-    drawn = Table(title=f"The noise of simulated pairs, {days} days each; double precision")
-    drawn.add_column("method", no_wrap=True)
-    for name in COLUMNS.values():
-        drawn.add_column(name, justify="right")
-    for line in lines:
-        shown = [line.get(key, "") for key in COLUMNS]
-        words = [f"{each:.3g}" if isinstance(each, float) else str(each) for each in shown]
-        drawn.add_row(line["method"], *words)
-    return drawn
+def _table(lines: list[dict[str, Any]], days: int) -> str:
+    shown = pd.DataFrame(lines).set_index("method").rename_axis(None)
+    shown = shown.reindex(columns=list(COLUMNS)).rename(columns=COLUMNS)
+    title = f"The noise of simulated pairs, {days} days each; double precision"
+    return f"{title}\n{shown.to_string(float_format=lambda value: f'{value:.3g}', na_rep='')}"
 
 
 def _remarks(
@@ -386,14 +376,12 @@ def _remarks(
 ) -> list[str]:
     few, many = ([size / 2**20 for size in sizes] for sizes in (memory, larger))
     growth = 1024 * (many[1] - few[1]) / (3 * again.pairs)
-    machine = report.machine()
     return [
         f"fit_many: {first.seconds:.1f} s in a new process, {again.seconds:.1f} s again; evidence of a "
         f"static ratio, filters, refits and store included; of {again.pairs} pairs {went}",
         f"peak memory: {again.pairs} pairs {few[1]:.0f} MiB ({few[0]:.0f} before), "
         f"{4 * again.pairs} pairs {many[1]:.0f} ({many[0]:.0f}): {growth:.0f} KiB more a pair",
         f"three quarters of the grid's points along each axis: mean or sd {doubt:.1e} sds elsewhere",
-        f"the others' compilation is not counted; vmapped NUTS draws {WARMUP} + {DRAWS}; ratio: of s",
-        f"{machine['cpu']}, {machine['cores']} cores, {jax.default_backend()}, load "
-        f"{machine['load'] or 0:.1f}",
+        f"the others' compilation is not counted; vmapped NUTS draws {WARMUP} + {DRAWS}; ratio: of s; "
+        f"on {jax.default_backend()}",
     ]

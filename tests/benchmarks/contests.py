@@ -1,10 +1,11 @@
 """The list of what is compared with whom."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from tests.benchmarks import ours, peers, problems, ticks
-from tests.benchmarks.timing import Contest
+from tests.benchmarks.timing import Contest, Run
 
 LENGTHS = 311, 1250, 20_000
 
@@ -12,8 +13,6 @@ TICKS = {1: 311, 64: 100}
 """Ticks in one call, by number of draws."""
 
 PAIRS, DAYS = 500, 1250
-
-CONSTANT_DESIGN = "filtered, constant design (simdkalman has no other)"
 
 
 def contests() -> Iterator[Contest]:
@@ -23,42 +22,32 @@ def contests() -> Iterator[Contest]:
 
 
 def _whole_series() -> Iterator[Contest]:
-    moving = {rows: problems.single(rows) for rows in LENGTHS}
-    for rows, problem in moving.items():
-        yield Contest(
-            "log likelihood",
-            f"T = {rows}",
-            ours={"scan": partial(ours.log_likelihood, problem)},
-            peers={
-                "statsmodels": partial(peers.statsmodels_log_likelihood, problem),
-                "dynamax": partial(peers.dynamax_log_likelihood, problem),
+    """Everybody on one series of each length."""
+    asked = {
+        "log likelihood": (
+            {"scan": ours.log_likelihood},
+            {
+                "statsmodels": peers.statsmodels_log_likelihood,
+                "dynamax": peers.dynamax_log_likelihood,
             },
-        )
-    for rows, problem in moving.items():
-        yield Contest(
-            "gradient, 2 parameters",
-            f"T = {rows}",
-            ours={
-                "forward": partial(ours.gradient_forward, problem),
-                "reverse": partial(ours.gradient_reverse, problem),
-            },
-            peers={"dynamax": partial(peers.dynamax_gradient, problem)},
-        )
-    for rows, problem in moving.items():
-        yield Contest(
-            "filtered means and covs",
-            f"T = {rows}",
-            ours={"scan": partial(ours.filtered, problem)},
-            peers={"pykalman": partial(peers.pykalman_filtered, problem)},
-        )
-    for rows, problem in moving.items():
-        problem = problems.constant_design(problem)
-        yield Contest(
-            CONSTANT_DESIGN,
-            f"T = {rows}",
-            ours={"scan": partial(ours.filtered, problem)},
-            peers={"simdkalman": partial(peers.simdkalman_filtered, problem)},
-        )
+        ),
+        "gradient, 2 parameters": (
+            {"forward": ours.gradient_forward, "reverse": ours.gradient_reverse},
+            {"dynamax": peers.dynamax_gradient},
+        ),
+        "filtered means and covs": (
+            {"scan": ours.filtered},
+            {"pykalman": peers.pykalman_filtered},
+        ),
+    }
+    for what, (mine, others) in asked.items():
+        for rows in LENGTHS:
+            problem = problems.single(rows)
+            yield Contest(what, f"T = {rows}", ours=_on(problem, mine), peers=_on(problem, others))
+
+
+def _on(problem: problems.Problem, runs: dict[str, Callable[..., Run]], *more: int) -> Any:
+    return {name: partial(run, problem, *more) for name, run in runs.items()}
 
 
 def _ticks() -> Iterator[Contest]:
@@ -66,20 +55,19 @@ def _ticks() -> Iterator[Contest]:
         problem = problems.single(rows)
         each = "" if count == 1 else f", {count} filters"
         others = {
-            f"filterpy{each}": partial(ticks.filterpy_ticks, problem, count),
-            f"pykalman{each}": partial(ticks.pykalman_ticks, problem, count),
-            "simdkalman.primitives": partial(ticks.simdkalman_ticks, problem, count),
+            f"filterpy{each}": ticks.filterpy_ticks,
+            f"pykalman{each}": ticks.pykalman_ticks,
+            "simdkalman.primitives": ticks.simdkalman_ticks,
         }
-        size = "1 draw" if count == 1 else f"{count} draws"
-        for what, contestant in {
+        for what, mine in {
             "online tick, state only": {"bare step": ticks.bare_step},
             "online tick, with score and report": {"OnlineFilter": ticks.online_filter},
         }.items():
             yield Contest(
                 what,
-                size,
-                ours={name: partial(run, problem, count) for name, run in contestant.items()},
-                peers=others,
+                "1 draw" if count == 1 else f"{count} draws",
+                ours=_on(problem, mine, count),
+                peers=_on(problem, others, count),
                 per="tick",
                 count=rows,
             )
@@ -87,32 +75,22 @@ def _ticks() -> Iterator[Contest]:
 
 def _batch() -> Iterator[Contest]:
     problem = problems.batch(PAIRS, DAYS)
-    size = f"{PAIRS} pairs x {DAYS}"
-    yield Contest(
-        "batch log likelihood",
-        size,
-        ours={"batch last": partial(ours.log_likelihood, problem)},
-        peers={"dynamax, vmapped": partial(peers.dynamax_log_likelihood, problem)},
-        per="pair and step",
-        count=PAIRS * DAYS,
-    )
-    yield Contest(
-        "batch gradient, 2 parameters",
-        size,
-        ours={
-            "forward": partial(ours.gradient_forward, problem),
-            "reverse": partial(ours.gradient_reverse, problem),
-        },
-        peers={"dynamax, vmapped": partial(peers.dynamax_gradient, problem)},
-        per="pair and step",
-        count=PAIRS * DAYS,
-    )
-    constant = problems.constant_design(problem)
-    yield Contest(
-        f"batch {CONSTANT_DESIGN}",
-        size,
-        ours={"batch last": partial(ours.filtered, constant)},
-        peers={"simdkalman": partial(peers.simdkalman_filtered, constant)},
-        per="pair and step",
-        count=PAIRS * DAYS,
-    )
+    asked = {
+        "batch log likelihood": (
+            {"batch last": ours.log_likelihood},
+            {"dynamax, vmapped": peers.dynamax_log_likelihood},
+        ),
+        "batch gradient, 2 parameters": (
+            {"forward": ours.gradient_forward, "reverse": ours.gradient_reverse},
+            {"dynamax, vmapped": peers.dynamax_gradient},
+        ),
+    }
+    for what, (mine, others) in asked.items():
+        yield Contest(
+            what,
+            f"{PAIRS} pairs x {DAYS}",
+            ours=_on(problem, mine),
+            peers=_on(problem, others),
+            per="pair and step",
+            count=PAIRS * DAYS,
+        )

@@ -206,7 +206,7 @@ def after_a_jump(before: float, after: float, seeds: int = 6, rows: int = 1500) 
     ).T
 
 
-def main() -> int:
+def main(_: list[str]) -> int:
     """Print the tables."""
     for name, noise in (("constant", None), ("discounted", Discounted())):
         model = hedge_ratio_model() if noise is None else hedge_ratio_model(noise=noise)

@@ -33,9 +33,8 @@ _RESAMPLES = 2000
 class KnownRatios:
     """Hedge ratios of every row of the days after the training days, as they were known there.
 
-    `ratio`, and of the live filters `sd` and `z`, are tables `(time, method)`; `fits` are the fits by
-    method. The row of a time holds what was known, and held, from it on; `z` is that row's surprise
-    over its forecast sd, NaN where nothing was forecast. `data` holds these rows.
+    Tables `(time, method)`: `ratio` as known, and held, from that time on, and of the live filters its
+    `sd` and `z`, the surprise of the row over its forecast sd (NaN where nothing was forecast).
     """
 
     data: HedgeData
@@ -57,19 +56,18 @@ def known_ratios(
 ) -> KnownRatios:
     """What each way of hedging would have held, row by row, after the training days.
 
-    The noise of the live filters is inferred on the training days once and for all; the filters then
-    run on row by row (`HedgeFit.go_live` with its defaults). The static ratios are estimated every
-    night on the `train_days` days before (the moves within the days, or the log prices), loaded at
-    the open and kept until the next.
+    The noise of the live filters is inferred once, on the training days; the filters then run on row
+    by row (`HedgeFit.go_live` with its defaults). The static ratios are estimated every night on the
+    `train_days` days before, on moves within the days or on log prices, and kept for a day.
 
     Args:
         prices: bars of trading days, with the time zone of the market; NaN is a gap.
         clock: when it is open.
         target, hedge: their columns.
         train_days: days for the noise, and of the window of the static ratios.
-        models: the live filters by name, of a target on log prices; with `gaps` time runs by the
-            clock, without every row is one bar. Default: the default model without and with `Gaps()`,
-            and with `Gaps()` and `Discounted()` noise: real prices are wilder at the open.
+        models: the live filters by name; with `gaps` time runs by the clock, without every row is
+            one bar. Default: the default model without and with `Gaps()`, and with `Gaps()` and
+            `Discounted()` noise.
         method: of `fit`.
 
     Raises:
@@ -111,12 +109,11 @@ def opening_table(
 
     $$1 - \sum_t (r_t - h_{t-1} \, r^x_t)^2 \Big/ \sum_t r_t^2$$
 
-    over the returns of one period of all days, each ratio known at the row before; about zero, since
-    the mean of so short a move is too small to be known. "close to open" is
-    the move into the first row of a day, held through the night with what was known at the close;
-    "first half hour" the moves after it up to `minutes` after the open. All methods are judged by the
-    same moves: those that have both prices, and a ratio of each method. Standard errors are those of
-    2000 resamples of whole days.
+    over the returns of one period of all days, each ratio known at the row before. Sums are about
+    zero: the mean of so short a move is too small to be known. "close to open" is the move into the
+    first row of a day, "first half hour" the moves after it up to `minutes` after the open. All methods
+    are judged by the moves that have both prices and a ratio of each method. Standard errors are those
+    of 2000 resamples of whole days.
 
     Args:
         known: from `known_ratios`.
@@ -172,32 +169,6 @@ def opening_table(
             found |= _with_error("ratio_error", "ratio_error_se", error)
         table[period] = pd.DataFrame(found, index=hedged.columns)
     return pd.concat(table, names=["period", "method"])
-
-
-def first_half_hour(
-    prices: pd.DataFrame,
-    clock: Clock,
-    *,
-    target: str,
-    hedge: str,
-    train_days: int,
-    minutes: int = 30,
-    models: Mapping[str, HedgeRatioModel] | None = None,
-    method: NUTS | ImportanceSampling = ImportanceSampling(),
-    truth: pd.Series | None = None,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """The open, out of sample: `opening_table` of `known_ratios`, where both are explained."""
-    known = known_ratios(
-        prices,
-        clock,
-        target=target,
-        hedge=hedge,
-        train_days=train_days,
-        models=models,
-        method=method,
-    )
-    return opening_table(known, minutes=minutes, truth=truth, seed=seed)
 
 
 def _sessions(data: HedgeData) -> tuple[np.ndarray, np.ndarray]:

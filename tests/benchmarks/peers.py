@@ -154,42 +154,6 @@ def pykalman_filtered(problem: Problem) -> Run:
     return lambda: model.filter(problem.y)
 
 
-def simdkalman_filtered(problem: Problem) -> Run:
-    """Its observation model cannot move with time: only a constant design can be asked for.
-
-    It takes a batch in one go, series first.
-    """
-    import simdkalman
-
-    if np.ptp(problem.design, axis=0).any():
-        raise ValueError("simdkalman.KalmanFilter has one observation_model for all rows")
-    y, design, mean, cov, params = _batch_first(problem)
-    q, obs_var = np.exp(params.T)[..., None, None]
-    model = simdkalman.KalmanFilter(
-        state_transition=np.eye(2),
-        process_noise=np.eye(2) * q * obs_var,
-        observation_model=design[..., :1, :],
-        observation_noise=obs_var,
-    )
-
-    def run() -> tuple[np.ndarray, np.ndarray]:
-        result = model.compute(
-            y,
-            n_test=0,
-            initial_value=mean[..., None],
-            initial_covariance=cov,
-            smoothed=False,
-            filtered=True,
-            observations=False,
-        )
-        states = result.filtered.states
-        if y.ndim == 1:
-            return states.mean, states.cov
-        return np.moveaxis(states.mean, 0, -1), np.moveaxis(states.cov, 0, -1)
-
-    return run
-
-
 def dynamax_likelihood() -> Callable[..., Any]:
     """Marginal log likelihood of one series: y (T, 1), design (T, 1, 2).
 

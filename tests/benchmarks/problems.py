@@ -41,13 +41,6 @@ def single(rows: int) -> Problem:
     return _problem(log_prices[:, 0], log_prices[:, 1])
 
 
-def constant_design(problem: Problem) -> Problem:
-    """The same series seen through a design that never moves."""
-    shape = problem.design.shape
-    column = np.array([0.5, 1.0]).reshape(2, *(1 for _ in shape[2:]))
-    return problem._replace(design=np.ascontiguousarray(np.broadcast_to(column, shape)))
-
-
 def batch(pairs: int, rows: int) -> Problem:
     """Ordered pairs of eleven US stocks, ETFs and the index, log prices, windows 250 days apart."""
     prices: pd.DataFrame = datasets.prices()

@@ -1,67 +1,69 @@
 """The table on the screen and the same figures as JSON."""
 
+import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
+import pandas as pd
 
-from tests.benchmarks.timing import Outcome, Timing
+from tests.benchmarks.timing import Outcome
 
-PACKAGES = (
-    "kfmodels",
-    "jax",
-    "jaxlib",
-    "numpy",
-    "statsmodels",
-    "dynamax",
-    "pykalman",
-    "simdkalman",
-    "filterpy",
-)
+PACKAGES = ("kfmodels", "jax", "jaxlib", "numpy", "statsmodels", "dynamax", "pykalman")
+PACKAGES += ("simdkalman", "filterpy")
 
 
-def table(outcomes: Sequence[Outcome]) -> Table:
+def table(outcomes: Sequence[Outcome]) -> str:
     """One line per peer; the ratio is the peer's time over the time of our fastest way."""
-    drawn = Table(title="kfmodels against its peers, n = 2, float64, CPU; best of several rounds")
-    drawn.add_column("what")
-    drawn.add_column("size")
-    drawn.add_column("ours")
-    drawn.add_column("time", justify="right", no_wrap=True)
-    drawn.add_column("peer")
-    drawn.add_column("time", justify="right")
-    drawn.add_column("ratio", justify="right", no_wrap=True, style="bold")
-    last = None
-    for outcome in outcomes:
-        contest = outcome.contest
-        if last not in (None, contest.what):
-            drawn.add_section()
-        last = contest.what
-        what = f"{contest.what}, per {contest.per}" if contest.count > 1 else contest.what
-        left = what, contest.size, _ways(outcome), _time(outcome.ours[outcome.winner])
-        for name, timing in outcome.peers.items():
-            if isinstance(timing, Exception):
-                drawn.add_row(*left, name, f"[red]{escape(_sentence(timing))}", "")
-            else:
-                drawn.add_row(*left, name, _time(timing), _ratio(outcome, name))
-            left = "", "", "", ""
-    return drawn
+    lines = pd.DataFrame([shown for outcome in outcomes for shown in _lines(outcome)])
+    title = "kfmodels against its peers, n = 2, float64, CPU; best of several rounds"
+    return f"{title}\n{lines.to_string(index=False, justify='left')}"
 
 
-def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Everything that was measured, and where; times are seconds per `per`."""
+def _lines(outcome: Outcome) -> Iterator[dict[str, str]]:
+    contest, ours = outcome.contest, outcome.ours
+    what = f"{contest.what}, per {contest.per}" if contest.count > 1 else contest.what
+    ways = ", ".join(f"{name} {_time(timing.best)}" for name, timing in ours.items())
+    for name, timing in outcome.peers.items():
+        shown = {"what": what, "size": contest.size, "ours": ways, "peer": name}
+        ratio = outcome.ratio(name)
+        if isinstance(timing, Exception):
+            yield shown | {"time": _sentence(timing), "ratio": ""}
+        else:
+            yield shown | {"time": _time(timing.best), "ratio": f"{ratio:.3g}"}
+        what = ""
+
+
+def line(outcome: Outcome) -> dict[str, Any]:
+    """Everything that was measured in one contest; times are seconds per `per`."""
+    contest, peers = outcome.contest, {}
+    for name, timing in outcome.peers.items():
+        if isinstance(timing, Exception):
+            peers[name] = {"error": _sentence(timing)}
+        else:
+            about = {"ratio": outcome.ratio(name), "difference": outcome.differences[name]}
+            peers[name] = asdict(timing) | about
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": versions(),
-        "results": [_result(outcome) for outcome in outcomes],
+        "what": contest.what,
+        "size": contest.size,
+        "per": contest.per,
+        "rtol": contest.rtol,
+        "ours": {name: asdict(timing) for name, timing in outcome.ours.items()},
+        "best": outcome.winner,
+        "peers": peers,
     }
+
+
+def write(path: Path, results: list[dict[str, Any]], **more: Any) -> None:
+    """The figures as JSON, with the machine and the versions they were measured on."""
+    about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
+    content = about | {"versions": versions()} | more | {"results": results}
+    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def versions() -> dict[str, str | None]:
@@ -78,46 +80,17 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _result(outcome: Outcome) -> dict[str, Any]:
-    contest = outcome.contest
-    return {
-        "what": contest.what,
-        "size": contest.size,
-        "per": contest.per,
-        "rtol": contest.rtol,
-        "ours": {name: asdict(timing) for name, timing in outcome.ours.items()},
-        "best": outcome.winner,
-        "peers": {
-            name: {"error": _sentence(timing)}
-            if isinstance(timing, Exception)
-            else {
-                **asdict(timing),
-                "ratio": outcome.ratio(name),
-                "difference": outcome.differences[name],
-            }
-            for name, timing in outcome.peers.items()
-        },
-    }
+def machine_in_words() -> str:
+    here = machine()
+    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return f"{here['cpu']}, {here['cores']} cores, load {here['load'] or 0:.1f}\n{packages}"
 
 
-def _ways(outcome: Outcome) -> str:
-    """Our fastest way, and in brackets the others with their times."""
-    others = [f"{name} {_time(t)}" for name, t in outcome.ours.items() if name != outcome.winner]
-    return f"{outcome.winner} ({', '.join(others)})" if others else outcome.winner
-
-
-def _ratio(outcome: Outcome, peer: str) -> str:
-    ratio = outcome.ratio(peer)
-    if ratio is None:
-        return ""
-    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}"
-
-
-def _time(timing: Timing) -> str:
-    for unit, seconds in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if timing.best >= seconds:
-            return f"{timing.best / seconds:.3g} {unit}"
-    return f"{timing.best / 1e-9:.3g} ns"
+def _time(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
 
 
 def _sentence(error: Exception) -> str:
@@ -135,7 +108,7 @@ def _version(package: str) -> str | None:
 def _cpu() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        for row in info.read_text().splitlines():
+            if row.startswith("model name"):
+                return row.partition(":")[2].strip()
     return platform.processor() or platform.machine()

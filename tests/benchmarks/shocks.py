@@ -7,7 +7,6 @@ noise is inferred from the 500 days before `START`, when none of them had one ye
 alone over 19 months under each policy.
 """
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -173,9 +172,9 @@ def measured(stocks: int | None = None, model: Any = None) -> dict[str, list[pd.
     return rows
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Print the table."""
-    constant = "constant" in sys.argv
+    constant = "constant" in arguments
     rows = measured(model=hedge_ratio_model() if constant else None)
     every = pd.concat(rows["none"])
     print(

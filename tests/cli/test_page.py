@@ -82,7 +82,7 @@ def test_the_decision_comes_first_with_the_figures_of_the_tables(text, fitted):
     shares = 100 * last["beta PEP"] * later["KO"].iloc[-1] / later["PEP"].iloc[-1]
     assert f"After 2022-12-28: against 100 KO sell {shares:.2f} PEP" in decision
     compared = kf.compare({"fit": fitted}, later).table.iloc[0]
-    assert facts.bands(compared["inside_90"], int(compared["bars"])) in decision
+    assert facts.intervals(compared["inside_90"], int(compared["bars"])) in decision
     worth = kf.hedge_effectiveness(
         PRICES.loc["2020":],
         target="KO",
