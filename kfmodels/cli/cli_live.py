@@ -6,7 +6,7 @@ import select
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kfmodels.clock.clock import Clock
     from kfmodels.live.feed import LiveFilter
     from kfmodels.live.signals import Signal
+    from kfmodels.online.shocks import Shocks
 
 
 def live(
@@ -90,11 +91,11 @@ def _answer(running: "LiveFilter", line: str, number: int) -> "Signal":
 
 
 @contextmanager
-def _stoppable() -> Iterator[Any]:
+def _stoppable() -> Iterator[Callable[[TextIO], Iterator[str]]]:
     """Lines of a stream until SIGTERM; the line at hand, once it has been read, is answered first."""
     stop = False
 
-    def on_signal(*_: Any) -> None:
+    def on_signal(*_: object) -> None:
         nonlocal stop
         stop = True
 
@@ -141,7 +142,7 @@ def _stoppable() -> Iterator[Any]:
 
 
 def _running(
-    fitted: Path, policy: Any, clock: "Clock | None", settings: dict[str, Any]
+    fitted: Path, policy: "Shocks | None", clock: "Clock | None", settings: dict[str, Any]
 ) -> "LiveFilter":
     """The live filter of a saved filter, or of a saved fit."""
     if fitted.suffix == ".json":
@@ -163,14 +164,14 @@ def _running(
     return load(fitted).go_live(shocks=policy, **given, **settings)
 
 
-def _policy(shocks: str, limit: float | None) -> Any:
+def _policy(shocks: str, limit: float | None) -> "Shocks | None":
     from kfmodels.online.shocks import Quarantine, Robust
 
     if shocks == "none":
         if limit is not None:
             raise ValueError("--limit has no meaning with --shocks none")
         return None
-    kind: Any = Quarantine if shocks == "quarantine" else Robust
+    kind = Quarantine if shocks == "quarantine" else Robust
     return kind() if limit is None else kind(limit)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from kfmodels.cli import facts
 from kfmodels.cli.report import report
+from kfmodels.cli.tables import tabulate
 from kfmodels.data import datasets
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.baselines import ols_on_changes
@@ -43,7 +44,7 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
     each = (time.perf_counter() - started) / len(later)
     say(_last_ticks(table))
     say(f"{each * 1e6:.0f} microseconds a tick with {live.draws} noise draws.")
-    say(facts.bands(table["z"]))
+    say(facts.bands(table))
 
     say("\n3. What each hedge was worth in that year (share of daily variance removed)")
     scored = hedge_effectiveness(
@@ -85,7 +86,7 @@ def _last_ticks(table: pd.DataFrame) -> str:
     }
     ratio = f"per cent of {TARGET} per per cent of {HEDGE}"
     note = f"(ratio: {ratio}; known: its sd if the noise were known)"
-    return f"{facts.table(table.iloc[[0, *range(-4, 0)]], columns, 'date')}\n{note}"
+    return f"{tabulate(table.iloc[[0, *range(-4, 0)]], columns, 'date')}\n{note}"
 
 
 def _worth(scored: pd.DataFrame) -> str:
@@ -97,4 +98,4 @@ def _worth(scored: pd.DataFrame) -> str:
     }
     others = scored.assign(gain=scored["gain"].drop(facts.CHANGES))
     note = f"(turnover: value of {HEDGE} traded a year, as a multiple of the value of {TARGET})"
-    return f"{facts.table(others, columns)}\n{note}"
+    return f"{tabulate(others, columns)}\n{note}"

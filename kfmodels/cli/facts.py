@@ -5,8 +5,8 @@ intervals hold 90 %.
 """
 
 from collections.abc import Mapping
-from textwrap import indent
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -245,9 +245,10 @@ def intervals(inside: float, rows: int) -> str:
     return f"The 90 % intervals of the forecasts held {inside:.0%} of the {rows} later prices"
 
 
-def bands(z: pd.Series) -> str:
+def bands(ticks: pd.DataFrame) -> str:
     """The same of spreads and the bands of pictures, which are normal where a forecast is not."""
-    return f"{(z.abs() < Z90).to_numpy().mean():.0%} of the spreads fell inside their 90 % band."
+    inside = (ticks["z"].abs() < Z90).to_numpy().mean()
+    return f"{inside:.0%} of the spreads fell inside their 90 % band."
 
 
 def best_hedge(target: str, ranked: pd.DataFrame) -> str:
@@ -269,7 +270,7 @@ def best_hedge(target: str, ranked: pd.DataFrame) -> str:
 # -- what to do next, and the parts of tables ------------------------------------------------------
 
 
-def commands(fit: Any) -> list[str]:
+def commands(fit: Path | str) -> list[str]:
     """The commands that go on from a saved fit."""
     return [
         f"kfmodels update {fit} --prices LATER.csv",
@@ -280,25 +281,3 @@ def commands(fit: Any) -> list[str]:
 def interval(lower: float, upper: float) -> str:
     """A range of numbers."""
     return INTERVAL.format(lower=lower, upper=upper)
-
-
-def table(rows: pd.DataFrame, columns: dict[str, str], corner: str = "") -> str:
-    """Rows as indented lines: under each heading its format, such as "{lower:.3g} .. {upper:.3g}".
-
-    A cell with NaN in it stays empty.
-    """
-    found = rows.to_dict("records")
-    shown = {head: [_cell(form, row) for row in found] for head, form in columns.items()}
-    return lines(pd.DataFrame(shown, index=rows.index), corner)
-
-
-def lines(texts: pd.DataFrame, corner: str = "") -> str:
-    """A table of texts, indented, with a word above the first column."""
-    listed = texts.rename_axis(index=None, columns=corner)
-    # two spaces between headings as between cells, where pandas leaves one
-    return indent(listed.to_string(col_space=[len(str(head)) + 1 for head in texts]), "  ")
-
-
-def _cell(form: str, row: dict[Any, Any]) -> str:
-    text = form.format(**row)
-    return "" if "nan" in text else text

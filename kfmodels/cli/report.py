@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from kfmodels.cli import facts
+from kfmodels.cli.tables import tabulate
 from kfmodels.data.hedge_data import day
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
@@ -54,7 +55,7 @@ def _noise(fitted: HedgeFit) -> str:
         "ESS": "{draws}",
     }
     head = "Inferred noise (posterior medians; memories in bars)"
-    return f"{head}\n{facts.table(shown, columns)}"
+    return f"{head}\n{tabulate(shown, columns)}"
 
 
 def _bars(memory: float) -> str:

@@ -40,7 +40,7 @@ class PlainErrors(TyperGroup):
     An error ends with exit code 2, Ctrl-C with 130; what was interrupted says the rest.
     """
 
-    def invoke(self, ctx: Any) -> Any:
+    def invoke(self, ctx: typer.Context) -> Any:
         """Run the command that was typed."""
         with _plain_warnings():
             try:
@@ -127,7 +127,7 @@ def _rows_until(table: "pd.DataFrame", until: str) -> "pd.DataFrame":
     return kept
 
 
-def as_json(values: Any) -> str:
+def as_json(values: dict[str, Any]) -> str:
     """A record in one line: no NaN, no infinity, dates as text."""
     return json.dumps(_plain(values), allow_nan=False)
 

@@ -85,19 +85,19 @@ def explorers(
     """
     memory = np.array(np.meshgrid(BETA_MEMORY, ALPHA_MEMORY)).reshape(2, -1)
     drift = motion.Walk(np.eye(2)[..., None] * memory_to_q(memory))
-    draws, square, total = memory.shape[1], 0.0, 0
+    draws = memory.shape[1]
     state = step.State(np.zeros((2, draws)), np.repeat(np.eye(2)[..., None] * 1e4, draws, -1))
     looks = []
     for row, value in zip(coordinates.design(x), y - coordinates.offset, strict=True):
         _, state, seen = step.step(state, row[:, None], value, drift)
         looks.append(seen)
     late = looks[BURN_IN:]
-    square, total = sum(seen.error**2 / seen.var for seen in late), len(late)
-    noise: Any = noises.ConstantVariance(square / total)
+    variance = sum(seen.error**2 / seen.var for seen in late) / len(late)
+    noise: Any = noises.ConstantVariance(variance)
     scale = None
     if fading is not None:
         each = np.ones(draws)
-        noise = noises.DiscountedVariance(square / total, each / (1 - fading), each * fading)
+        noise = noises.DiscountedVariance(variance, each / (1 - fading), each * fading)
         scale = noise.start()
         for seen in late:
             scale = noise.learn(noise.fade(scale, 1.0), seen, 1.0)
@@ -161,10 +161,10 @@ def standard_error(daily: np.ndarray, lags: int = 20) -> float:
 
 
 def after_a_jump(before: float, after: float, seeds: int = 6, rows: int = 1500) -> pd.DataFrame:
-    """How the explorers take it when a ratio's memory jumps from `before` to `after` bars.
+    """What the explorers find when a ratio's memory jumps from `before` to `after` bars.
 
     By factor: `within 2`, the median number of bars until the mean of log memory is within a factor of
-    2 of the new truth (inf: never in 500 bars); `stays`, the share of the last 250 bars where it is;
+    2 of the new truth (inf: never in 500 bars); `stays`, the share of the last 250 bars where it is so;
     `gain`, the log score a day after the jump beyond that of the setting nearest the old truth.
     """
     jump, found = rows - 500, {factor: [] for factor in FACTORS}

@@ -1,10 +1,10 @@
 """What a live filter does with real bad prints: `python -m tests.benchmarks shocks [constant]`.
 
-The prints are those of the S&P file in the shared data that another vendor contradicts; all of them
-went back the next day. Every stock with an error above `LARGE` is taken and every eighth of the others,
-with the hedge that it was most correlated with in training among the stocks that have no bad print. The
-noise is inferred from the 500 days before `START`, when none of them had one yet; then the filter runs
-alone over 19 months under each policy.
+The bad prints are those closes of a file of S&P stocks that another vendor contradicts; all of them
+are gone the next day. Taken are every stock with an error above `LARGE` and every eighth of the others,
+each hedged with the stock without a bad print that it was most correlated with in training. The noise
+is inferred from the 500 days before `START`, in which none of them has a bad print; then the filter
+runs over 19 months under each policy.
 """
 
 from collections.abc import Iterator
@@ -126,12 +126,12 @@ def driven(case: Case, shocks: Shocks | None) -> pd.DataFrame:
 def summary(rows: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
     """One row a policy, of what `driven` found of it in every case.
 
-    Share of bad prints caught, by their size (a quarantine of one row holds nothing back, and so
-    catches none); false alarms a year and pair, of moves that stood, that went back the next day, and
-    on the row after a bad print. Log scores and hedged moves are those of unlabelled rows: the score is
-    a day, beyond that of the filter without a policy, `se` its standard error over pairs; `after` and
-    `elsewhere` are its sums a pair over the `AFTER` rows from a bad print on, and over the others. The
-    variance of hedged moves is relative to that without a policy.
+    Columns: share of bad prints caught, by their size (a quarantine of one row holds nothing back and
+    catches none); false alarms a year and pair, on moves that stood, on moves that went back the next
+    day, and on the row after a bad print. Log scores and hedged moves are of rows without a label. The
+    score is a day, beyond that of the filter without a policy, with its standard error `se` over pairs;
+    `after` and `elsewhere` are its sums a pair over the `AFTER` rows from a bad print on, and over the
+    others. The variance of hedged moves is relative to that without a policy.
     """
     found = {}
     for name, parts in rows.items():

@@ -86,7 +86,10 @@ def test_a_static_hedge_is_called_static(data):
         (facts.static_chance("PEP", 0.5), "0.50; these rows leave it open."),
         (facts.static_chance("all", 1.0), "a hedge that stands still is enough"),
         (facts.static_chance("PEP", float("nan")), "could not be computed reliably"),
-        (facts.bands(pd.Series([0.1, -1.6, 1.7, -3.0])), "50% of the spreads fell inside"),
+        (
+            facts.bands(pd.DataFrame({"z": [0.1, -1.6, 1.7, -3.0]})),
+            "50% of the spreads fell inside",
+        ),
         (facts.intervals(0.912, 250), "held 91% of the 250 later prices"),
     ],
 )
