@@ -55,7 +55,7 @@ def live(
     """Read messages from the standard input, one JSON object a line, and answer each with one.
 
     In: {"at": "2024-03-01T09:31:00-05:00", "prices": {"XLE": 88.1, "SPY": 512.3}}, or
-    {"at": ..., "rescale": {"XLE": 0.5}} after a split. Out: the record of `Signal`, with "schema": 1.
+    {"at": ..., "rescale": {"XLE": 0.5}} after a split. Out: the record of `Signal`, with "schema": 2.
     A line that cannot be read is answered as rejected. SIGTERM ends it after the message at hand.
     """
     settings = {
@@ -77,6 +77,8 @@ def live(
 
 def _answer(running: "LiveFilter", line: str, number: int) -> "Signal":
     """What the filter says of one line."""
+    from kfmodels.online.ticks import Outcome
+
     try:
         message = json.loads(line)
         if not isinstance(message, dict) or not (
@@ -87,7 +89,7 @@ def _answer(running: "LiveFilter", line: str, number: int) -> "Signal":
             return running.rescale(message["rescale"], at=message["at"])
         return running.tick(message["prices"], at=message["at"])
     except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        return running.standing(f"rejected: line {number}: {error}")
+        return running.standing(Outcome.REJECTED, f"line {number}: {error}")
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def test_dates_are_read_as_they_are_written(desk, prices):
 
 def test_the_live_filter_of_another_fit_is_not_continued(fresh):
     live = load(fresh / "pair.nc").online()
-    live.fit_id = "another"
+    live.board.fit_id = "another"
     live.save(fresh / "pair.nc.live.json")
     done = kfmodels("update", "pair.nc", "--prices", "later.csv", folder=fresh, code=2)
     assert "goes on from another fit than pair.nc" in done.stderr

@@ -58,7 +58,7 @@ def test_every_line_is_answered_with_a_record_of_the_schema(saved: Path):
     alone = LiveFilter(made_filter())
     for record, (prices, at) in zip(found, feed(3), strict=True):
         expected = alone.tick(prices, at=at).record()
-        assert record["schema"] == 1
+        assert record["schema"] == 2
         assert list(record) == list(expected)
         assert record["beta"] == expected["beta"]
         assert record["z"] == expected["z"]
@@ -75,23 +75,23 @@ def test_what_cannot_be_read_is_rejected_and_the_rest_goes_on(saved: Path):
     back = '{"at": null, "rescale": {"SPY": 0.5}}\n'
     odd += ['{"at": 1, "rescale": {"SPY": 2}}\n', '{"at": "2024-03-01", "rescale": {}}\n']
     found = live(saved, "".join([good[0], *odd, split, split, back, *good[1:]]))
-    outcomes = [record["outcome"].split(":")[0] for record in found]
+    outcomes = [record["outcome"] for record in found]
     assert outcomes == [
         *["accepted", *["rejected"] * 9],
         *["rescaled", "duplicate", "rescaled"],
         *["accepted"] * 2,
     ]
-    assert found[1]["outcome"].startswith("rejected: line 2: Expecting value")
-    assert "GLD is not among the hedges" in found[4]["outcome"]
-    assert found[5]["outcome"].startswith("rejected: line 7: factors go by")  # line 6 is blank
-    assert found[8]["outcome"].startswith("rejected: line 10: the rescale at 1 is a number")
+    assert found[1]["reason"].startswith("line 2: Expecting value")
+    assert "GLD is not among the tickers" in found[4]["reason"]
+    assert found[5]["reason"].startswith("line 7: factors go by")  # line 6 is blank
+    assert found[8]["reason"].startswith("line 10: the rescale at 1 is a number")
 
 
 def test_options_reach_the_filter(saved: Path):
     bar = ["--bar", "1min", "--max-staleness", "90", "--shocks", "robust", "--limit", "0.001"]
     found = live(saved, "".join(lines(2)) + lines(3)[2].replace('"SPY"', '"GLD"'), *bar)
-    assert "learnt from with the weight 0.00" in found[0]["outcome"]
-    assert found[2]["outcome"].startswith("accepted")
+    assert "learnt from with the weight 0.00" in found[0]["reason"]
+    assert found[2]["outcome"] == "accepted"
 
 
 def test_a_bar_that_a_saved_filter_does_not_know_is_named(saved: Path):
@@ -151,7 +151,7 @@ def test_sigterm_ends_it_cleanly_and_the_journal_goes_on(saved: Path, tmp_path: 
     assert process.stderr.read() == ""
     assert Journal.read(path).last_seq == 3
     second = live(saved, "".join(rows), "--journal", str(path))  # the first three once more
-    assert [r["outcome"].split(":")[0] for r in second[:3]] == ["rejected"] * 2 + ["duplicate"]
+    assert [r["outcome"] for r in second[:3]] == ["rejected"] * 2 + ["duplicate"]
     whole = live(saved, "".join(rows))
     assert [r["z"] for r in first + second[3:]] == [r["z"] for r in whole]
 
