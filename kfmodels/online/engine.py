@@ -50,7 +50,10 @@ class AnyTick(Protocol):
 class Engine(Protocol):
     """Filters of some pairs that advance together."""
 
-    shocks: Shocks | None
+    @property
+    def shocks(self) -> Shocks | None:
+        """The policy on prices that no forecast expected."""
+        ...
 
     @property
     def pairs(self) -> Sequence[tuple[str, ...]]:
