@@ -39,6 +39,11 @@ class Instant(NamedTuple):
     shown: int
     aware: bool
 
+    @property
+    def kind(self) -> "Kind":
+        """The kind of times that it compares with."""
+        return Kind.AWARE if self.aware else Kind.NAIVE
+
 
 class Instants(NamedTuple):
     """The same of many times, `(T,)`, all with a zone or all without."""
@@ -199,7 +204,7 @@ class Moment(NamedTuple):
         text = wall_time(time.shown)
         if time.aware:
             text = text.replace(tzinfo=timezone(_delta(time.shown - time.at)))
-        return cls(text.isoformat(), _kind(time), time.at // 1000)
+        return cls(text.isoformat(), time.kind, time.at // 1000)
 
 
 def check_later(at: object, before: object, unchanged: str) -> None:
@@ -207,10 +212,10 @@ def check_later(at: object, before: object, unchanged: str) -> None:
 
     Nanoseconds count. `unchanged` says what the error left as it was.
     """
-    kind, now = _comparable(at)
+    kind, now = _compare(at)
     if before is None:
         return
-    kept, last = _comparable(before)
+    kept, last = _compare(before)
     if kind != kept:
         raise ValueError(
             f"the tick at {at} is {kind}, the one before, at {before}, was {kept}: use one kind; "
@@ -229,20 +234,17 @@ def check_dt(dt: float) -> None:
         raise ValueError(f"dt is the number of bars since the last row, 0 or more, not {dt}")
 
 
-def _comparable(at: Any) -> tuple[Kind, int]:
+def _compare(at: Any) -> tuple[Kind, int]:
+    """What a time compares by, to the nanosecond."""
     if isinstance(at, (int, np.integer)):
         return Kind.NUMBER, _number(at)
     time = read(at)
-    return _kind(time), time.at
-
-
-def _kind(time: Instant) -> Kind:
-    return Kind.AWARE if time.aware else Kind.NAIVE
+    return time.kind, time.at
 
 
 def _number(at: Any) -> int:
     if isinstance(at, bool):
-        raise ValueError(f"{at!r} is not a time")
+        raise ValueError(f"{at!r} is not a time: pass a datetime, ISO text or a whole number")
     if not -(2**63) <= at < 2**63:
         raise ValueError("a time that is a number must fit into 64 bits")
     return int(at)

@@ -62,7 +62,7 @@ _NEAR = 2 / 3  # of a threshold, from where on the condition is "watch"
 _FARTHEST = 1e100  # its square and the sums of squares do not overflow
 _NORMAL_FROM = 1e9  # degrees of freedom; infinite ones would give inf * 0 below
 
-Values = Any
+Value = Any
 """A number for a watch over one pair, an array whose last axis is the pairs for one over many."""
 
 
@@ -217,8 +217,8 @@ class _Tests:
         self.column = np.array(self.thresholds)[:, None]
 
     def bar(
-        self, z: Values, near: Values, last: Values
-    ) -> tuple[tuple[Values, ...], tuple[Values, ...]]:
+        self, z: Value, near: Value, last: Value
+    ) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
         """The log likelihood ratios of one bar, and what it adds to the sums."""
         square, product = z * z, near * last
         (up, more), (down, less) = self.up_down
@@ -247,24 +247,18 @@ class _Tests:
         return Alarm(kind, bars, size, evidence, top, *_ADVICE[kind], f"{kind}: {said}")
 
 
-def _copy(values: Values, kind: type[float], *shape: int) -> Values:
+def _copy(values: Value, kind: type[float], *shape: int) -> Value:
     """An array of its own; without its last axis, in numbers of Python, where that is one pair.
 
     NumPy takes twenty times as long on a single number.
     """
-    held: Values = np.array(values, kind).reshape(shape)
+    held: Value = np.array(values, kind).reshape(shape)
     return held if shape[-1] != 1 else held[..., 0].tolist()
 
 
 def _add(
-    level: Values,
-    total: Values,
-    bars: Values,
-    ratio: Values,
-    more: Values,
-    seen: Values,
-    top: Values,
-) -> tuple[Values, ...]:
+    level: Value, total: Value, bars: Value, ratio: Value, more: Value, seen: Value, top: Value
+) -> tuple[Value, ...]:
     """One bar of one CUSUM or of an array of them; where nothing was `seen` it stays.
 
     Returns:
@@ -289,23 +283,19 @@ class Watch:
         broken_left: bars for which the last alarm still makes a pair "broken"; as `last`.
 
     Example:
-        >>> import json
         >>> board = Monitor().board(2)
         >>> for z in ([0.3, 0.3], [-1.0, 4.0], [float("nan"), -4.5]):
         ...     alarms = board.update(z)
         >>> [(pair, alarm.kind, alarm.bars) for pair, alarm in alarms], board.conditions
         ([(1, 'variance up', 2)], ['ok', 'broken'])
-        >>> again = Watch.from_json(json.loads(json.dumps(board.to_json())))
-        >>> again.update([1.9, 0.2], dof=6.0), again.condition
-        ([], 'broken')
     """
 
     monitor: Monitor
-    evidence: Values
-    sums: Values
-    bars: Values
-    last: Values
-    broken_left: Values
+    evidence: Value
+    sums: Value
+    bars: Value
+    last: Value
+    broken_left: Value
     _tests: _Tests = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -337,7 +327,7 @@ class Watch:
         score, near, seen = _read_one(z, dof) if single else _read(z, dof, len(self.last))
         ratios, more = self._tests.bar(score, near, self.last)
         held = self.evidence, self.sums, self.bars
-        done: Values
+        done: Value
         if single:
             tests = map(_add, *held, ratios, more, repeat(seen), self._tests.thresholds)
             done = zip(*tests, strict=True)
