@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import time, timedelta
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from kfmodels.clock.instants import (
     DAY,
     SECOND,
-    Nanoseconds,
+    Instant,
+    Instants,
+    Stamp,
+    Time,
     calendar_days,
     read,
     read_rows,
-    rows_to_utc,
     shown,
     to_utc,
     zone_of,
@@ -107,8 +109,8 @@ class Clock:
         name: str,
         bar: Bar = "1min",
         *,
-        start: Any = None,
-        end: Any = None,
+        start: Time | None = None,
+        end: Time | None = None,
         zone: str | None = None,
     ) -> "Clock":
         """A clock of the sessions of an exchange, with its holidays, half days and lunch breaks.
@@ -140,9 +142,9 @@ class Clock:
         zone: str,
         bar: Bar = "1min",
         days: Iterable[int] = range(5),
-        holidays: Iterable[Any] = (),
-        start: Any = "2000-01-01",
-        end: Any = "2040-12-31",
+        holidays: Iterable[Time] = (),
+        start: Time = "2000-01-01",
+        end: Time = "2040-12-31",
     ) -> "Clock":
         """A clock of the same hours on the same week days, but for the holidays given.
 
@@ -197,21 +199,22 @@ class Clock:
             return (GAPS[WEEKEND],)
         return () if self.sessions is None else self.sessions.gaps
 
-    def between(self, last: Any, now: Any) -> Elapsed:
+    def between(self, last: Stamp, now: Stamp) -> Elapsed:
         """Bars of open time and closed periods from one time to a later one.
 
         Raises:
             ValueError: `now` before `last`, a time outside the known sessions, a time without a zone
                 where one is needed, something that is no time.
         """
-        (a, aware), (b, also) = self._read(last), self._read(now)
-        if aware != also:
+        first, second = read(last), read(now)
+        a, b = self._place(first, last), self._place(second, now)
+        if first.aware != second.aware and self.bar is not None and self._zone is None:
             raise ValueError(
                 f"one of {last} and {now} has a time zone, the other has none: use one kind"
             )
         if b < a:
             asked = ""
-            if read(now).aware and read(last).at <= read(now).at:  # which only dates can do
+            if second.aware and first.at <= second.at:  # the dates go back, the instants do not
                 asked = (
                     " of the dates that they show, each in its own zone: name the zone whose dates "
                     "count, as in Clock.daily(zone='America/New_York')"
@@ -243,10 +246,11 @@ class Clock:
             >>> clock.rows(np.array(stamps, "datetime64[m]"))[0].tolist()
             [0.0, 1.0, 2.0]
         """
-        at = self._read_rows(index)
-        dt, gaps = np.zeros(len(at)), np.zeros((len(at), len(self.names)))
-        if len(at) == 0:
+        times = read_rows(index)
+        dt, gaps = np.zeros(len(times.at)), np.zeros((len(times.at), len(self.names)))
+        if len(times.at) == 0:
             return dt, gaps, self.names
+        at = self._place(times, shown(int(times.at[0])))
         back = np.flatnonzero(np.diff(at) < 0)
         if len(back):
             row = int(back[0]) + 1
@@ -273,13 +277,14 @@ class Clock:
         }
 
     @classmethod
-    def from_json(cls, given: Any) -> "Clock":
+    def from_json(cls, document: object) -> "Clock":
         """The clock of `to_json`, equal to the one it came from.
 
         Raises:
             ValueError: it is no clock, or one of a newer version of kfmodels.
         """
-        if not isinstance(given, dict) or given.get("format") != FORMAT:
+        given = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
+        if given.get("format") != FORMAT:
             raise ValueError("this is not a saved clock; make one with clock.to_json()")
         if given.get("version", 0) > VERSION:
             raise ValueError(
@@ -296,47 +301,27 @@ class Clock:
         except (KeyError, TypeError) as error:
             raise ValueError(f"the saved clock is damaged: {error!r}; save it again") from error
 
-    def _read(self, at: Any) -> tuple[int, bool]:
-        """Nanoseconds of a time, and whether of an instant; of a date where a row is a bar."""
-        time = read(at)
-        if self.bar is None:
-            if not time.aware:
-                return time.shown, False
-            # floored, because wall clocks go back an hour in autumn and dates do not
-            if self._zone is None:
-                return time.shown // DAY * DAY, False
-            return int(calendar_days(np.array([time.at]), self._zone)[0]) * DAY, False
-        if time.aware:
-            return time.at, True
-        if self._zone is not None:
-            return to_utc(time.at, self._zone), True
-        self._check_zone(at)
-        return time.at, False
-
-    def _read_rows(self, index: Any) -> Nanoseconds:
-        """The same for the rows of a table."""
-        times = read_rows(index)
+    def _place(self, times: Instant | Instants, shown_as: object) -> Any:
+        """Nanoseconds that the bars are counted in, of one time or of many."""
         if self.bar is None:
             if not times.aware:
                 return times.shown
+            # whole days, because wall clocks go back an hour in autumn and dates do not
             if self._zone is None:
                 return times.shown // DAY * DAY
             return calendar_days(times.at, self._zone) * DAY
-        if times.aware or len(times.at) == 0:
+        if times.aware:
             return times.at
         if self._zone is not None:
-            return rows_to_utc(times.at, self._zone)
-        self._check_zone(shown(int(times.at[0])))
-        return times.at
-
-    def _check_zone(self, at: Any) -> None:
-        """Raise where the sessions are instants and a time without a zone is none."""
+            return to_utc(times.at, self._zone)
         if self.sessions is not None:
             name, zone = self.sessions.name, self.sessions.zone
             raise ValueError(
-                f"{at} has no time zone, but the sessions of {name} are instants: localise it, as in "
-                f"index.tz_localize({zone!r}), or make the clock with zone={zone!r} if it is in that"
+                f"{shown_as} has no time zone, but the sessions of {name} are instants: localise it, "
+                f"as in index.tz_localize({zone!r}), or make the clock with zone={zone!r} if it is in "
+                "that"
             )
+        return times.at
 
 
 def _length(bar: Any) -> int:
@@ -344,6 +329,7 @@ def _length(bar: Any) -> int:
     asked = (
         f"{bar!r} is not the length of a bar: write 30s, 1min, 5min, 1h or 1D, or pass a timedelta"
     )
+    given: Any = bar
     if isinstance(bar, str):
         parts = re.fullmatch(r"(\d+)? ?([A-Za-z]+)", bar)
         if parts is None or parts[2] not in _UNITS:
@@ -351,8 +337,7 @@ def _length(bar: Any) -> int:
         length = int(parts[1] or 1) * _UNITS[parts[2]]
     elif isinstance(bar, (timedelta, np.timedelta64)) and bar == bar:
         # a pandas Timedelta may hold nanoseconds, which only its asm8 keeps
-        held: Any = getattr(bar, "asm8", bar)  # pyright: ignore[reportUnknownArgumentType]
-        length = int(np.timedelta64(held, "ns").astype(np.int64))
+        length = int(np.timedelta64(getattr(given, "asm8", given), "ns").astype(np.int64))
     else:
         raise ValueError(asked)
     if length <= 0 or length % 1000:

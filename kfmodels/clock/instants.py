@@ -1,7 +1,7 @@
 """The one reader of times: datetimes, ISO text, datetime64, whole numbers, and an index of times.
 
-pandas Timestamps are datetimes and keep their nanoseconds. A time with a zone is an instant. One without
-is what its wall clock shows; it does not compare with instants.
+pandas Timestamps are datetimes and keep their nanoseconds. A time with a zone is an instant; one
+without is what its wall clock shows, and does not compare with instants.
 """
 
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -13,6 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Nanoseconds = NDArray[np.int64]
+
+Time = date | np.datetime64 | str
+"""A date, a datetime (also a pandas Timestamp), a datetime64 or ISO text."""
+
+Stamp = Time | int
+"""A time of a tick: one of those, or a whole number."""
 
 SECOND = 10**9
 DAY = 86_400 * SECOND
@@ -33,6 +39,11 @@ class Instant(NamedTuple):
     shown: int
     aware: bool
 
+    @property
+    def kind(self) -> "Kind":
+        """The kind of times that it compares with."""
+        return Kind.AWARE if self.aware else Kind.NAIVE
+
 
 class Instants(NamedTuple):
     """The same of many times, `(T,)`, all with a zone or all without."""
@@ -42,7 +53,7 @@ class Instants(NamedTuple):
     aware: bool
 
 
-def read(time: Any) -> Instant:
+def read(time: object) -> Instant:
     """Read a datetime, a date, a datetime64 or ISO text.
 
     Raises:
@@ -110,12 +121,16 @@ def zone_of(name: str) -> ZoneInfo:
         raise ValueError(f"{name!r} is not a time zone; write one like America/New_York") from error
 
 
-def to_utc(wall: int, zone: ZoneInfo) -> int:
-    """UTC of a wall clock's time.
+def to_utc(wall: Any, zone: ZoneInfo) -> Any:
+    """UTC of what a wall clock shows, one time or an array of them.
 
     Raises:
         ValueError: the clocks changed over that time, so that it stands twice or not at all.
     """
+    return _one_to_utc(wall, zone) if isinstance(wall, int) else _rows_to_utc(wall, zone)
+
+
+def _one_to_utc(wall: int, zone: ZoneInfo) -> int:
     at = wall_time(wall)
     early, late = zone.utcoffset(at), zone.utcoffset(at.replace(fold=1))
     if early != late:
@@ -126,8 +141,8 @@ def to_utc(wall: int, zone: ZoneInfo) -> int:
     return wall - _offset(early)
 
 
-def rows_to_utc(wall: Nanoseconds, zone: ZoneInfo) -> Nanoseconds:
-    """The same for an array; one look at the zone a day, as a day of a million rows has one offset."""
+def _rows_to_utc(wall: Nanoseconds, zone: ZoneInfo) -> Nanoseconds:
+    """One look at the zone a day, as most days have one offset."""
     days, row = np.unique(wall // DAY, return_inverse=True)
     starts = [wall_time(day * DAY) for day in days.tolist()]
     first = np.array([_offset(zone.utcoffset(at)) for at in starts], np.int64)
@@ -135,14 +150,15 @@ def rows_to_utc(wall: Nanoseconds, zone: ZoneInfo) -> Nanoseconds:
     last = np.array([_offset(zone.utcoffset(at)) for at in ends], np.int64)
     found = wall - first[row]
     for i in np.flatnonzero((first != last)[row]).tolist():
-        found[i] = to_utc(int(wall[i]), zone)
+        found[i] = _one_to_utc(int(wall[i]), zone)
     return found
 
 
-def calendar_days(at: Nanoseconds, zone: ZoneInfo) -> Nanoseconds:
-    """Dates of UTC instants in a zone, as whole days since 1970."""
-    local = ((_EPOCH_UTC + _delta(t)).astimezone(zone) for t in at.tolist())
-    return (at + np.array([_offset(time.utcoffset()) for time in local], np.int64)) // DAY
+def calendar_days(at: Any, zone: ZoneInfo) -> Any:
+    """Dates of UTC instants in a zone, as whole days since 1970; of one or of an array."""
+    local = ((_EPOCH_UTC + _delta(t)).astimezone(zone) for t in np.ravel(at).tolist())
+    offsets = np.array([_offset(time.utcoffset()) for time in local], np.int64)
+    return (at + offsets.reshape(np.shape(at))) // DAY
 
 
 def wall_time(at: int) -> datetime:
@@ -188,18 +204,18 @@ class Moment(NamedTuple):
         text = wall_time(time.shown)
         if time.aware:
             text = text.replace(tzinfo=timezone(_delta(time.shown - time.at)))
-        return cls(text.isoformat(), _kind(time), time.at // 1000)
+        return cls(text.isoformat(), time.kind, time.at // 1000)
 
 
-def check_later(at: Any, before: Any, unchanged: str) -> None:
+def check_later(at: object, before: object, unchanged: str) -> None:
     """Raise unless `at` is a time, and later than the tick before where there was one.
 
     Nanoseconds count. `unchanged` says what the error left as it was.
     """
-    kind, now = _comparable(at)
+    kind, now = _compare(at)
     if before is None:
         return
-    kept, last = _comparable(before)
+    kept, last = _compare(before)
     if kind != kept:
         raise ValueError(
             f"the tick at {at} is {kind}, the one before, at {before}, was {kept}: use one kind; "
@@ -218,20 +234,17 @@ def check_dt(dt: float) -> None:
         raise ValueError(f"dt is the number of bars since the last row, 0 or more, not {dt}")
 
 
-def _comparable(at: Any) -> tuple[Kind, int]:
+def _compare(at: Any) -> tuple[Kind, int]:
+    """What a time compares by, to the nanosecond."""
     if isinstance(at, (int, np.integer)):
         return Kind.NUMBER, _number(at)
     time = read(at)
-    return _kind(time), time.at
-
-
-def _kind(time: Instant) -> Kind:
-    return Kind.AWARE if time.aware else Kind.NAIVE
+    return time.kind, time.at
 
 
 def _number(at: Any) -> int:
     if isinstance(at, bool):
-        raise ValueError(f"{at!r} is not a time")
+        raise ValueError(f"{at!r} is not a time: pass a datetime, ISO text or a whole number")
     if not -(2**63) <= at < 2**63:
         raise ValueError("a time that is a number must fit into 64 bits")
     return int(at)

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from kfmodels.clock.instants import (
     Nanoseconds,
+    Time,
     calendar_days,
     read,
     read_rows,
-    rows_to_utc,
     shown,
+    to_utc,
     wall_time,
     zone_of,
 )
@@ -86,13 +87,13 @@ class Sessions:
         """
         where = zone_of(zone)
         start, end = (
-            times.at if times.aware else rows_to_utc(times.at, where)
+            times.at if times.aware else to_utc(times.at, where)
             for times in (read_rows(opens), read_rows(closes))
         )
         return _build(start, end, np.zeros(len(start), bool), zone=zone, name=name)
 
     @classmethod
-    def exchange(cls, name: str, start: Any, end: Any) -> "Sessions":
+    def exchange(cls, name: str, start: Time | None, end: Time | None) -> "Sessions":
         """What `Clock.exchange` counts by."""
         try:
             calendars = import_module("exchange_calendars")
@@ -127,9 +128,9 @@ class Sessions:
         *,
         zone: str,
         days: Iterable[int],
-        holidays: Iterable[Any],
-        start: Any,
-        end: Any,
+        holidays: Iterable[Time],
+        start: Time,
+        end: Time,
     ) -> "Sessions":
         """What `Clock.hours` counts by."""
         first, last = _time_of_day(opens), _time_of_day(closes)
@@ -238,5 +239,5 @@ def _time_of_day(given: str | time) -> time:
         raise ValueError(f"{given!r} is not a time of day: write it like 09:30") from error
 
 
-def _date(given: Any) -> date:
+def _date(given: Time) -> date:
     return wall_time(read(given).at).date()

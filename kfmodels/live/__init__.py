@@ -1,4 +1,7 @@
-"""A filter left alone with a feed, and the shares that follow from it."""
+"""A filter that runs unattended on a feed, and the shares that follow from its hedge ratio.
+
+Imports NumPy only, so that the trading process needs no JAX.
+"""
 
 from kfmodels import _attach
 

@@ -7,7 +7,6 @@ from kfmodels.live.costs import Band as Band
 from kfmodels.live.costs import Cost as Cost
 from kfmodels.live.costs import Saving as Saving
 from kfmodels.live.monitor import Alarm as Alarm
-from kfmodels.live.monitor import BoardWatch as BoardWatch
 from kfmodels.live.monitor import Monitor as Monitor
 from kfmodels.live.monitor import Watch as Watch
 from kfmodels.live.signals import Signal as Signal

@@ -2,6 +2,8 @@
 
 One file: the columns must add up, so they are computed in one place.
 """
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# (pandas has no complete types of its own)
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kfmodels.clock.instants import read_rows
+from kfmodels.clock.instants import Stamp, read_rows
 from kfmodels.kalman.transforms import LEVEL, LOG, RETURN, Transform
 from kfmodels.live.book import HedgeBook, Orders, hedge_shares, split_factors, unread
 from kfmodels.online.ticks import Tick
@@ -32,7 +34,7 @@ class Attributed:
     target's own. `bars` is how many rows the move took: 0 where nothing is booked, 2 after one gap.
     """
 
-    at: Any
+    at: Stamp | None
     bars: int
     unhedged: float
     spread: float
@@ -86,7 +88,7 @@ class Attribution:
 
     Example:
         >>> from types import SimpleNamespace
-        >>> seen = {"observed": True, "outcome": "accepted", "gain": 0.1, "sd_total": {"X": 0.0}}
+        >>> seen = {"observed": True, "gain": 0.1, "sd_total": {"X": 0.0}}
         >>> book = HedgeBook(target="Y", hedges=["X"], transform="level", position=100)
         >>> account = Attribution(book)
         >>> for at, alpha, beta, y, x in [(0, 1.0, 0.5, 11.0, 20.0), (1, 1.0, 0.6, 14.0, 22.0)]:
@@ -237,7 +239,7 @@ class Attribution:
             f"what is left: {parts}. Earned {pnl:,.2f} after costs of {costs:,.2f}."
         )
 
-    def _booked(self, at: Any, last: _Row, now: _Row) -> Attributed:
+    def _booked(self, at: Stamp | None, last: _Row, now: _Row) -> Attributed:
         """The move from one complete row to the next."""
         size = last.orders.position * self.multiplier[self.target]
         y0, y1 = last.quotes[self.target], now.quotes[self.target]
@@ -326,5 +328,5 @@ def _inner(beta: Mapping[str, float], values: Mapping[str, float]) -> float:
     return math.fsum(ratio * values[name] for name, ratio in beta.items())
 
 
-def _nothing(at: Any, cost: float) -> Attributed:
+def _nothing(at: Stamp | None, cost: float) -> Attributed:
     return Attributed(at, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -cost, -cost)

@@ -85,11 +85,12 @@ class Limit:
         """Raise unless the unit of the setting called `word` is that of such times."""
         if self.fits(kind):
             return
-        is_, asked = f"the timedelta {self.given}", "a whole number in their unit"
+        given, times, asked = "timedelta", "numbers", "a whole number in their unit"
         if not self.timed:
-            is_, asked = f"the number {self.given}", "a timedelta"
-        times = "numbers" if self.timed else "dates"
-        raise ValueError(f"{word} is {is_}, but the times are {times}: give {asked}")
+            given, times, asked = "number", "dates", "a timedelta"
+        raise ValueError(
+            f"{word} is the {given} {self.given}, but the times are {times}: give {asked}"
+        )
 
     def to_json(self) -> dict[str, int | bool | None]:
         """A plain dict of what `Limit` takes."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from kfmodels.clock.instants import Stamp
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.costs import Band, Cost, Saving
 from kfmodels.online.splits import check_factors
@@ -15,6 +16,8 @@ from kfmodels.online.ticks import Tick
 
 FORMAT = "kfmodels hedge book"
 VERSION = 1
+
+_Numbers = Mapping[str, float]
 
 
 def hedge_shares(
@@ -46,11 +49,11 @@ def hedge_shares(
         >>> hedge_shares({"PEP": 0.3}, prices, target="KO", transform="level", position=1000)
         {'PEP': -300.0}
     """
-    shares = transform_of(transform).shares
-    of_target = prices[target]
-    return {
-        name: -position * shares(ratio, of_target, prices[name]) for name, ratio in beta.items()
-    }
+    one = transform_of(transform)
+    if one.by_shares:
+        return {name: -ratio * position for name, ratio in beta.items()}
+    money = position * prices[target]
+    return {name: one.shares(-ratio, money, prices[name]) for name, ratio in beta.items()}
 
 
 def order_sentence(target: str, hedge: str, shares: float, *, position: float = 100.0) -> str:
@@ -74,7 +77,7 @@ class Orders:
     `position` is that of the target. `why` says for every hedge why it was traded, or not.
     """
 
-    at: Any
+    at: Stamp | None
     position: float
     wanted: dict[str, float]
     before: dict[str, float]
@@ -131,7 +134,7 @@ class HedgeBook:
     Example:
         >>> from types import SimpleNamespace
         >>> sd = {"PEP": 0.02}
-        >>> seen = {"at": 7, "observed": True, "outcome": "accepted", "gain": 0.1, "sd_total": sd}
+        >>> seen = {"at": 7, "observed": True, "gain": 0.1, "sd_total": sd}
         >>> prices = {"KO": 60.0, "PEP": 180.0}
         >>> book = HedgeBook(target="KO", hedges=["PEP"], transform="log", position=1001)
         >>> orders = book.act(SimpleNamespace(beta={"PEP": 0.9}, **seen), prices)
@@ -233,7 +236,7 @@ class HedgeBook:
         )
         return {name: shares[name] / self.multiplier[name] for name in self.hedges}
 
-    def quotes(self, prices: Mapping[str, float], at: Any) -> dict[str, float]:
+    def quotes(self, prices: Mapping[str, float], at: object) -> dict[str, float]:
         """Prices of all legs as floats, NaN where there is none; raises what `act` raises."""
         found: dict[str, float] = {}
         for name in (self.target, *self.hedges):
@@ -381,11 +384,7 @@ def _not_numbers(beta: dict[str, float], sd: dict[str, float]) -> str:
 
 
 def _by_ticker(
-    word: str,
-    given: Mapping[str, float] | None,
-    names: tuple[str, ...],
-    default: float,
-    least: float = 0.0,
+    word: str, given: _Numbers | None, names: tuple[str, ...], default: float, least: float = 0.0
 ) -> dict[str, float]:
     given = given or {}
     for name, value in given.items():

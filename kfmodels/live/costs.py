@@ -1,15 +1,14 @@
-"""When a hedge is worth trading: what a trade costs, and the band in which one waits. NumPy only."""
+"""When a hedge is worth trading: what a trade costs, and the band inside which none is made."""
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 
-def _check_numbers(settings: Any, least: str = "0 or more") -> None:
-    for name, given in asdict(settings).items():
-        if name != "saving" and not (0 <= given < math.inf and (given or least == "0 or more")):
-            word = type(settings).__name__
-            raise ValueError(f"{word}: {name} must be a number, {least}, not {given}")
+def _check_numbers(kind: str, *, positive: bool = False, **given: float) -> None:
+    for name, number in given.items():
+        if not (0 <= number < math.inf and (number or not positive)):
+            least = "above 0" if positive else "0 or more"
+            raise ValueError(f"{kind}: {name} must be a number, {least}, not {number}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class Cost:
     per_share: float = 0.005
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
+        _check_numbers("Cost", **asdict(self))
 
     def of_one(self, price: float, multiplier: float = 1.0) -> float:
         """Currency that one share, or one contract of `multiplier`, costs to trade."""
@@ -34,23 +33,23 @@ class Cost:
 class Saving:
     r"""Trade when the variance saved is worth more than the trade costs.
 
-    What a ratio of least variance leaves over does not move with the hedge, so being d shares off adds
-    $d^2 V$ to the variance of a bar, V that of the hedge's move. Half of $\lambda$ times a variance
-    is what one would pay to be rid of it; over H bars going all the way to the wanted shares pays when
+    The residual of the variance-minimising ratio is uncorrelated with the hedge, so being d shares off
+    adds $d^2 V$ to the variance of a bar, V that of the hedge's move. A variance is worth half of
+    $\lambda$ times itself; over H bars a trade all the way to the wanted shares pays when
 
     $$\tfrac{\lambda}{2} d^2 V H > c \, |d| \quad \Longleftrightarrow \quad
     |d| > \frac{2 c}{\lambda V H},$$
 
     c the cost of one share. V is the mean squared move per bar seen by the book, fading with `memory`
-    bars; before the first move nothing is weighed. Every hedge is judged alone: deviations of two
-    hedges that cancel are not set off. `risk_aversion` is lambda, per unit of currency, `horizon` H.
+    bars; before the first move the cost is not weighed. Each hedge is judged alone: deviations of two
+    hedges that cancel are not netted. `risk_aversion` is lambda, per unit of currency, `horizon` H.
 
     Raises ValueError of a number that is not positive.
 
-    Source: to set cost against risk in a band is the idea of Whalley and Wilmott (1997), An asymptotic
-    analysis of an optimal hedging model for option pricing with transaction costs, Mathematical
-    Finance 7. Their width goes with the cube root of the cost and they trade to its edge; this one is
-    the break-even of one trade to the middle, linear in the cost.
+    Source: after Whalley and Wilmott (1997), An asymptotic analysis of an optimal hedging model for
+    option pricing with transaction costs, Mathematical Finance 7. Their width goes with the cube root
+    of the cost and they trade to its edge; this one is the break-even of one trade to the middle,
+    linear in the cost.
     """
 
     risk_aversion: float
@@ -58,7 +57,7 @@ class Saving:
     memory: float = 60.0
 
     def __post_init__(self) -> None:
-        _check_numbers(self, "above 0")
+        _check_numbers("Saving", positive=True, **asdict(self))
 
     def width(self, cost: float, variance: float) -> float:
         """Deviation in shares from which a trade pays, at `cost` a share and `variance` a bar.
@@ -75,7 +74,7 @@ class Saving:
 class Band:
     """Rehedge only when the shares held are off by more than the wider of two widths.
 
-    `sds` is in total sds of the wanted shares: within one the filter itself does not know better.
+    `sds` is in total sds of the wanted shares, which the filter itself does not know any better.
     `saving` weighs the cost, None leaves it out. `Band(sds=0)` rehedges at every bar.
 
     Raises ValueError of negative or infinite `sds`.
@@ -85,4 +84,4 @@ class Band:
     saving: Saving | None = None
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
+        _check_numbers("Band", sds=self.sds)

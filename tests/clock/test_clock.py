@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from kfmodels.clock.clock import Clock, Elapsed
-from kfmodels.clock.instants import rows_to_utc
+from kfmodels.clock.instants import Kind, Moment, read, read_rows, to_utc
 from kfmodels.clock.sessions import Sessions
 from tests.tables import read_table
 
 NY, TOKYO = ZoneInfo("America/New_York"), ZoneInfo("Asia/Tokyo")
-DAY = 86_400 * 10**9
+DAY, MINUTE = 86_400 * 10**9, pd.Timedelta("1min")
 MARKETS = {  # each window holds a weekend, a holiday and, for the first, a half day and a DST change
     "XNYS": ("2018-10-31", "2018-11-30"),
     "XHKG": ("2018-12-17", "2019-01-04"),
@@ -77,45 +77,33 @@ def test_bars_and_gaps_are_those_counted_minute_by_minute(name):
 
 
 @pytest.mark.parametrize("name", ["XNYS", "XLON", "XTKS", "XNZE", "XASX"])
-def test_over_twenty_years_a_weekend_is_a_date_without_a_session(name):
-    calendar = exchange_calendars.get_calendar(name, start="2004-01-01", end="2023-12-31")
+def test_twenty_years_are_those_of_the_schedule(name):
+    years = {"start": "2004-01-01", "end": "2023-12-31"}
+    calendar, clock = exchange_calendars.get_calendar(name, **years), Clock.exchange(name, **years)
     skipped = np.diff(calendar.sessions.as_unit("ns").asi8) > DAY
-    clock = Clock.exchange(name, start="2004-01-01", end="2023-12-31")
     _, gaps, names = clock.rows(calendar.opens)
     assert_array_equal(gaps[1:, names.index("weekend")], skipped)
     assert_array_equal(gaps[1:, names.index("overnight")], ~skipped)
-
-
-def test_bars_are_open_minutes_of_the_schedule():
-    schedule = exchange_calendars.get_calendar(
-        "XNYS", start="2004-01-01", end="2023-12-31"
-    ).schedule
-    clock = Clock.exchange("XNYS", start="2004-01-01", end="2023-12-31")
-    whole = clock.between(schedule.open.iloc[0], schedule.close.iloc[-1])
-    assert whole.bars == (schedule.close - schedule.open).sum() / pd.Timedelta("1min")
-    assert sum(whole.gaps.values()) == len(schedule) - 1
+    table = calendar.schedule
+    shut = (table.break_end - table.break_start).sum()
+    opened = (table.close - table.open).sum() - shut
+    assert clock.between(table.open.iloc[0], table.close.iloc[-1]).bars == opened / MINUTE
 
 
 def test_a_half_day_is_an_ordinary_session():
-    clock = exchange("XNYS")
+    clock, weekend = exchange("XNYS"), {"overnight": 0.0, "weekend": 1.0}
     wednesday, friday, monday = (
         datetime(2018, 11, day, hour, tzinfo=NY) for day, hour in ((21, 16), (23, 13), (26, 10))
     )
-    assert clock.between(wednesday, friday) == Elapsed(210.0, {"overnight": 0.0, "weekend": 1.0})
-    assert clock.between(friday, monday) == Elapsed(30.0, {"overnight": 0.0, "weekend": 1.0})
-    assert clock.between(datetime(2018, 11, 20, 16, tzinfo=NY), wednesday).gaps["overnight"] == 1
+    assert clock.between(wednesday, friday) == Elapsed(210.0, weekend)
+    assert clock.between(friday, monday) == Elapsed(30.0, weekend)
 
 
 def test_markets_that_never_close_have_no_gaps_and_nearly_never_have_weekends():
     always = Clock.exchange("24/7", start="2018-12-17", end="2019-01-04")
-    last, now = (
-        pd.Timestamp("2018-12-20 11:00", tz="UTC"),
-        pd.Timestamp("2018-12-24 12:00", tz="UTC"),
-    )
-    assert always.between(last, now) == Elapsed(97 * 60.0, {"overnight": 0.0, "weekend": 0.0})
-    assert exchange("24/5").between(last, now) == Elapsed(
-        49 * 60.0, {"overnight": 0.0, "weekend": 1.0}
-    )
+    ends = "2018-12-20 11:00Z", "2018-12-24 12:00Z"
+    assert always.between(*ends) == Elapsed(97 * 60.0, {"overnight": 0.0, "weekend": 0.0})
+    assert exchange("24/5").between(*ends) == Elapsed(49 * 60.0, {"overnight": 0.0, "weekend": 1.0})
 
 
 # ----------------------------------------------------------------------------------- what it obeys
@@ -130,11 +118,7 @@ def test_what_passes_adds_up(name):
     clock = replace(exchange(name), zone="UTC")
     known = clock.sessions.opens + clock.sessions.closes
 
-    @given(
-        whole(name),
-        st.sampled_from(known),
-        st.integers(-2, 2),
-    )
+    @given(whole(name), st.sampled_from(known), st.integers(-2, 2))
     def adds_up(instants, edge, shift):
         # half of the trouble would be at the edges of sessions
         middle = min(max(edge + shift, instants[0]), instants[2])
@@ -181,28 +165,19 @@ def test_a_closed_period_is_crossed_when_it_is_entered():
 
 
 def test_the_same_instant_counts_the_same_in_every_zone():
-    clock = exchange("XNYS")
-    a, b = (
-        datetime(2018, 11, 2, 15, tzinfo=NY),
-        datetime(2018, 11, 5, 10, 30, tzinfo=NY),
-    )  # DST ends
-    expected = Elapsed(120.0, {"overnight": 0.0, "weekend": 1.0})
-    forms = [a, b]
+    clock, a, b = exchange("XNYS"), datetime(2018, 11, 2, 15), datetime(2018, 11, 5, 10, 30)
+    expected = Elapsed(120.0, {"overnight": 0.0, "weekend": 1.0})  # summer time ended on the 4th
     for zone in (NY, TOKYO, UTC):
-        forms = [at.astimezone(zone) for at in (a, b)]
-        assert clock.between(*forms) == expected
-        assert clock.between(*(pd.Timestamp(at) for at in forms)) == expected
-        assert clock.between(*(at.isoformat() for at in forms)) == expected
-        assert clock.between(a, forms[1]) == expected
-        assert clock.rows(pd.DatetimeIndex(forms))[0][1] == 120
-        assert clock.rows(pd.Series(forms))[0][1] == 120
-        assert clock.rows(forms)[0][1] == 120
-    local = [at.replace(tzinfo=None) for at in (a, b)]
-    read = replace(clock, zone="America/New_York")
-    assert read.between(*local) == read.between(*map(np.datetime64, local)) == expected
-    assert read.between(*map(pd.Timestamp, local)) == expected
-    assert_array_equal(read.rows(pd.DatetimeIndex(local))[0], [0, 120])
-    assert read.between(a, local[1]) == expected  # the zone makes an instant of it
+        forms = [at.replace(tzinfo=NY).astimezone(zone) for at in (a, b)]
+        for form in (datetime.isoformat, pd.Timestamp, lambda at: at):
+            assert clock.between(*map(form, forms)) == expected
+        for index in (pd.DatetimeIndex(forms), pd.Series(forms), forms):
+            assert clock.rows(index)[0][1] == 120
+    local = replace(clock, zone="America/New_York")
+    for form in (np.datetime64, pd.Timestamp, lambda at: at):
+        assert local.between(form(a), form(b)) == expected
+    assert_array_equal(local.rows(pd.DatetimeIndex([a, b]))[0], [0, 120])
+    assert local.between(a.replace(tzinfo=NY), b) == expected  # the zone makes an instant of it
 
 
 @pytest.mark.parametrize(
@@ -213,7 +188,7 @@ def test_local_times_become_the_instants_pandas_knows(zone):
     wall = pd.date_range("2005-01-01", "2012-12-31", freq="17min")
     known = wall.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
     there = ~known.isna()
-    found = rows_to_utc(wall[there].as_unit("ns").asi8, ZoneInfo(zone))
+    found = to_utc(wall[there].as_unit("ns").asi8, ZoneInfo(zone))
     assert_array_equal(found, known[there].as_unit("ns").asi8)
     for at in wall[~there]:
         with pytest.raises(ValueError, match="stands twice or not at all"):
@@ -234,14 +209,13 @@ def intraday() -> pd.DatetimeIndex:
 
 def test_a_week_of_minutes(intraday):
     clock = Clock.exchange("XNYS", start="2019-02-08", end="2019-02-20", zone="America/New_York")
-    dt, gaps, names = clock.rows(intraday)
-    assert_array_equal(dt[1:], np.ones(1949))
-    assert names == ("overnight", "weekend")
-    assert_array_equal(gaps.sum(0), [4, 0])
-    assert_array_equal(np.flatnonzero(gaps[:, 0]), [390, 780, 1170, 1560])
     aware = intraday.tz_localize("America/New_York")
-    for same in (aware, aware.tz_convert("Asia/Tokyo"), list(aware)):
-        assert_array_equal(clock.rows(same)[0], dt)
+    for same in (intraday, aware, aware.tz_convert("Asia/Tokyo"), list(aware)):
+        dt, gaps, names = clock.rows(same)
+        assert_array_equal(dt[1:], np.ones(1949))
+        assert names == ("overnight", "weekend")
+        assert_array_equal(np.flatnonzero(gaps[:, 0]), [390, 780, 1170, 1560])
+        assert not gaps[:, 1].any()
     assert_array_equal(clock.rows(intraday[::5])[0][1:], np.full(389, 5.0))
 
 
@@ -269,7 +243,7 @@ def test_a_currency_that_rests_on_weekends():
     )
     dt, gaps, names = Clock("1min", week, zone="UTC").rows(at)
     shut = 2 * (46 * 60)  # minutes of two weekends
-    assert dt.sum() == (at.iloc[-1] - at.iloc[0]) / pd.Timedelta("1min") - shut
+    assert dt.sum() == (at.iloc[-1] - at.iloc[0]) / MINUTE - shut
     assert gaps.sum(0).tolist() == [0, 2]
     assert at[gaps[:, names.index("weekend")] == 1].astype(str).tolist() == [
         "2014-05-04 14:00:00",
@@ -323,21 +297,20 @@ def test_hours_are_those_of_an_exchange_but_for_holidays_and_half_days():
     assert_array_equal(plain.rows(at)[1], exact.rows(at)[1])
 
 
-def test_hours_over_midnight_and_on_other_days():
-    currency = Clock.hours("17:00", "17:00", zone="America/New_York", days=(6, 0, 1, 2, 3))
-    # Thursday noon to Monday noon: 29 hours until Friday 17:00, 19 from Sunday 17:00
-    passed = currency.between("2024-03-07 12:00", "2024-03-11 12:00")
-    assert passed == Elapsed(48 * 60.0, {"overnight": 0.0, "weekend": 1.0})
-    future = Clock.hours("18:00", "17:00", zone="America/New_York", days=(6, 0, 1, 2, 3))
-    assert future.between("2024-03-04 12:00", "2024-03-06 12:00") == Elapsed(
-        46 * 60.0, {"overnight": 2.0, "weekend": 0.0}
-    )
-
-
-def test_a_close_at_midnight_leaves_the_next_day_whole():
-    bar = Clock.hours("10:00", "00:00", zone="America/New_York", days=(4, 6))
-    friday, sunday = "2024-03-08 23:59", "2024-03-10 10:01"
-    assert bar.between(friday, sunday) == Elapsed(2.0, {"overnight": 0.0, "weekend": 1.0})
+@pytest.mark.parametrize(
+    ("hours", "days", "ends", "bars", "overnight", "weekend"),
+    [
+        # Thursday noon to Monday noon: 29 hours until Friday 17:00, 19 from Sunday 17:00
+        (("17:00", "17:00"), (6, 0, 1, 2, 3), ("2024-03-07 12:00", "2024-03-11 12:00"), 2880, 0, 1),
+        (("18:00", "17:00"), (6, 0, 1, 2, 3), ("2024-03-04 12:00", "2024-03-06 12:00"), 2760, 2, 0),
+        # a close at midnight leaves the next day whole
+        (("10:00", "00:00"), (4, 6), ("2024-03-08 23:59", "2024-03-10 10:01"), 2, 0, 1),
+    ],
+)
+def test_hours_over_midnight_and_on_other_days(hours, days, ends, bars, overnight, weekend):
+    clock = Clock.hours(*hours, zone="America/New_York", days=days)
+    gaps = {"overnight": overnight, "weekend": weekend}
+    assert clock.between(*ends) == Elapsed(bars, gaps)
 
 
 def test_daily_rows_are_one_bar_each():
@@ -369,14 +342,8 @@ def test_daily_dates_are_those_of_a_zone_where_it_is_named():
         assert_array_equal(gaps[:, 0], [0, 0, 0, 0, 0, 1])
         each = [clock.between(a.astimezone(zone), b) for a, b in pairwise(at)]
         assert_array_equal([one.bars for one in each], dt[1:])
-    assert Clock.daily().rows(pd.DatetimeIndex(at).tz_convert(UTC))[0].tolist() == [
-        0,
-        0,
-        1,
-        0,
-        1,
-        1,
-    ]
+    in_utc = Clock.daily().rows(pd.DatetimeIndex(at).tz_convert(UTC))[0]
+    assert_array_equal(in_utc, [0, 0, 1, 0, 1, 1])
     # clocks go back: the later one shows the earlier hour
     first = datetime(2019, 11, 3, 1, 45, tzinfo=NY)
     second = datetime(2019, 11, 3, 1, 15, tzinfo=NY, fold=1)
@@ -476,139 +443,130 @@ else:
 
 # ---------------------------------------------------------------------------------- what it refuses
 
+AWARE, NAIVE = datetime(2018, 11, 13, 12, tzinfo=NY), datetime(2018, 11, 13, 12)
+NO_ZONE = r"no time zone.*XNYS.*tz_localize\('America/New_York'\).*zone='America/New_York'"
+OUTSIDE = "XNYS, which is from 2018-10-31 13:30:00 to 2018-11-30 21:00:00 UTC.*start=.*end="
+NYSE_HOURS = {"zone": "America/New_York"}
 
-AWARE = datetime(2018, 11, 13, 12, tzinfo=NY)
+
+def between(last: object, now: object, clock: Clock | None = None):
+    return lambda: (clock or Clock()).between(last, now)
 
 
-@pytest.mark.parametrize(
-    "naive", [datetime(2018, 11, 13, 12), "2018-11-13 12:00", np.datetime64("2018-11-13")]
-)
-def test_a_time_without_a_zone_is_no_instant(naive):
-    clock = exchange("XNYS")
-    asked = r"no time zone.*XNYS.*tz_localize\('America/New_York'\).*zone='America/New_York'"
-    for pair in ((naive, naive), (AWARE, naive), (naive, AWARE)):
-        with pytest.raises(ValueError, match=asked):
-            clock.between(*pair)
-    with pytest.raises(ValueError, match=asked):
-        clock.rows(np.array([naive], "datetime64[ns]"))
-    with pytest.raises(ValueError, match="one of .* has a time zone, the other has none"):
-        Clock().between(naive, AWARE)
-    with pytest.raises(ValueError, match="some times have a time zone and some have none"):
-        Clock().rows([naive, AWARE])
+def rows(index: object, clock: Clock | None = None):
+    return lambda: (clock or Clock()).rows(index)
+
+
+REFUSED = [
+    # a time without a zone is no instant
+    *(
+        (between(*pair, exchange("XNYS")), NO_ZONE)
+        for pair in ((NAIVE, AWARE), (AWARE, str(NAIVE)))
+    ),
+    (rows(np.array([NAIVE], "datetime64[ns]"), exchange("XNYS")), NO_ZONE),
+    (between(NAIVE, AWARE), "one of .* has a time zone, the other has none"),
+    (rows([NAIVE, AWARE]), "some times have a time zone and some have none"),
+    # order
+    (between("2024-01-02", "2024-01-01"), "is before 2024-01-02: times come in order$"),
+    (
+        rows(pd.DatetimeIndex(["2024-01-01", "2024-01-03", "2024-01-01"])),
+        "row 2, 2024-01-01 00:00:00, is before row 1, 2024-01-03",
+    ),
+    # times that are not known
+    (between("2018-10-31 09:29:59-04:00", AWARE, exchange("XNYS")), OUTSIDE),
+    (between(AWARE, "2018-11-30 16:00:01-05:00", exchange("XNYS")), OUTSIDE),
+    (rows([pd.Timestamp("2018-11-30 16:00:01-05:00")], exchange("XNYS")), OUTSIDE),
+    (rows(pd.DatetimeIndex(["2024-01-01", None])), "NaT.*row 1"),
+    (rows(np.array(["9999-12-31"], "datetime64[D]")), "1678 to 2261"),
+    *(
+        (made, "9999-12-31.*1678 to 2261")
+        for far in (np.datetime64("9999-12-31"), pd.Timestamp("9999-12-31"), date(9999, 12, 31))
+        for made in (between("2024-01-01", far), rows([far], Clock.daily()))
+    ),
+    # bars
+    *(
+        (lambda bar=bar: Clock(bar), "not the length of a bar")
+        for bar in ("", "1", "1m", "-1min", "1 month", 60, pd.NaT, np.timedelta64("NaT", "s"))
+    ),
+    *(
+        (lambda bar=bar: Clock(bar), "positive whole number of microseconds")
+        for bar in ("0min", timedelta(0), timedelta(-1), np.timedelta64(1, "ns"))
+    ),
+    (
+        lambda: replace(exchange("XNYS"), bar="1D"),
+        r"24 h is longer.*XNYS.*6\.5 h.*Clock\.daily",
+    ),
+    (lambda: Clock(None, exchange("XNYS").sessions), "has no sessions: give it a bar"),
+    # sessions
+    (lambda: Clock.exchange("NYZE"), "no sessions of NYZE"),
+    (lambda: Clock.exchange("XNYS", start="2019-02-16", end="2019-02-17"), "no sessions of XNYS"),
+    (lambda: Clock.exchange("XNYS", start="2020", end="2019"), "no sessions of XNYS"),
+    (lambda: Clock(zone="New York"), "'New York' is not a time zone"),
+    (lambda: Clock.hours("9.30", "16:00", **NYSE_HOURS), "'9.30' is not a time of day"),
+    (lambda: Clock.hours("09:30", "16:00", **NYSE_HOURS, days=[7]), "from 0, Monday, to 6"),
+    (lambda: Clock.hours("09:30", "16:00", **NYSE_HOURS, days=[]), "0 opens"),
+    (
+        lambda: Clock.hours("09:30", "16:00", **NYSE_HOURS, holidays=["xmas"]),
+        "'xmas' is not a time",
+    ),
+    (lambda: Sessions.of(["2024-01-02"], []), "1 opens and 0 closes"),
+    (lambda: Sessions.of(["2024-01-02"], ["2024-01-02"]), "ends before it opens"),
+    (
+        lambda: Sessions.of(["2024-01-02", "2024-01-03"], ["2024-01-04", "2024-01-05"]),
+        "from 2024-01-02 00:00:00 to 2024-01-04 00:00:00 UTC",
+    ),
+    # files
+    (lambda: Clock.from_json([]), "not a saved clock"),
+    (lambda: Clock.from_json({"format": "kfmodels online filter"}), "not a saved clock"),
+    (lambda: Clock.from_json(Clock().to_json() | {"version": 2}), "upgrade kfmodels"),
+    (lambda: Clock.from_json({"format": "kfmodels clock", "version": 1}), "damaged: KeyError"),
+]
+
+
+@pytest.mark.parametrize(("call", "text"), REFUSED)
+def test_what_cannot_be_is_refused(call, text):
+    with pytest.raises(ValueError, match=text):
+        call()
 
 
 @pytest.mark.parametrize(
     "bad",
-    [
-        0,
-        1.5,
-        np.int64(3),
-        10**18,
-        None,
-        pd.NaT,
-        "noon",
-        np.datetime64("NaT", "s"),
-        pd.Period("2024"),
-    ],
+    [0, 1.5, np.int64(3), 10**18, None, pd.NaT, "noon", np.datetime64("NaT"), pd.Period("2024")],
 )
 def test_what_is_no_time_is_refused(bad):
     for clock in (Clock(), Clock.daily(), exchange("XNYS"), Clock(zone="Asia/Tokyo")):
-        with pytest.raises(ValueError, match="not a time|NaT"):
-            clock.between(AWARE, bad)
-        with pytest.raises(ValueError, match="not a time|NaT"):
-            clock.rows([bad])
+        for call in (between(AWARE, bad, clock), rows([bad], clock)):
+            with pytest.raises(ValueError, match="not a time|NaT"):
+                call()
 
 
-def test_a_table_says_which_row_is_wrong():
-    with pytest.raises(ValueError, match="NaT.*row 1"):
-        Clock().rows(pd.DatetimeIndex(["2024-01-01", None]))
-    with pytest.raises(ValueError, match="row 2, 2024-01-01 00:00:00, is before row 1, 2024-01-03"):
-        Clock().rows(pd.DatetimeIndex(["2024-01-01", "2024-01-03", "2024-01-01"]))
-    with pytest.raises(ValueError, match="1678 to 2261"):
-        Clock().rows(np.array(["9999-12-31"], "datetime64[D]"))
-    for far in (np.datetime64("9999-12-31"), pd.Timestamp("9999-12-31"), date(9999, 12, 31)):
-        with pytest.raises(ValueError, match="9999-12-31.*1678 to 2261"):
-            Clock().between("2024-01-01", far)
-        with pytest.raises(ValueError, match="9999-12-31.*1678 to 2261"):
-            Clock.daily().rows([far])
-    with pytest.raises(ValueError, match="is before 2024-01-02: times come in order"):
-        Clock().between("2024-01-02", "2024-01-01")
-    for clock in (Clock(), Clock.daily(), exchange("XNYS")):
-        dt, gaps, names = clock.rows(pd.DatetimeIndex([]))
-        assert (dt.shape, gaps.shape) == ((0,), (0, len(names)))
+@pytest.mark.parametrize("clock", [Clock(), Clock.daily(), exchange("XNYS")], ids=str)
+def test_no_rows_have_no_bars(clock):
+    dt, gaps, names = clock.rows(pd.DatetimeIndex([]))
+    assert (dt.shape, gaps.shape) == ((0,), (0, len(names)))
 
 
-@pytest.mark.parametrize("outside", ["2018-10-31 09:29:59-04:00", "2018-11-30 16:00:01-05:00"])
-def test_outside_the_known_sessions(outside):
-    clock = exchange("XNYS")
-    asked = "XNYS, which is from 2018-10-31 13:30:00 to 2018-11-30 21:00:00 UTC.*start=.*end="
-    with pytest.raises(ValueError, match=asked):
-        clock.between(*sorted([outside, "2018-11-13 12:00-05:00"]))
-    with pytest.raises(ValueError, match=asked):
-        clock.rows([pd.Timestamp(outside)])
-    edge = clock.between("2018-10-31 09:30-04:00", "2018-11-30 16:00-05:00")
-    assert edge.bars == 21 * 390 + 210
+# ------------------------------------------------------------------------------- times, one by one
 
 
-@pytest.mark.parametrize(
-    ("bar", "words"),
-    [
-        ("", "not the length of a bar"),
-        ("1", "not the length of a bar"),
-        ("1m", "not the length of a bar"),
-        ("-1min", "not the length of a bar"),
-        ("1 month", "not the length of a bar"),
-        (60, "not the length of a bar"),
-        (pd.NaT, "not the length of a bar"),
-        (np.timedelta64("NaT", "s"), "not the length of a bar"),
-        ("0min", "positive whole number of microseconds"),
-        (timedelta(0), "positive whole number of microseconds"),
-        (timedelta(-1), "positive whole number of microseconds"),
-        (np.timedelta64(1, "ns"), "positive whole number of microseconds"),
-    ],
-)
-def test_what_is_no_bar_is_refused(bar, words):
-    with pytest.raises(ValueError, match=words):
-        Clock(bar)
+@given(st.datetimes(datetime(1680, 1, 1), datetime(2260, 1, 1), timezones=st.timezones()))
+def test_a_time_is_read_the_same_in_every_form(at):
+    found = {read(form) for form in (at, at.isoformat(), pd.Timestamp(at))}
+    since = (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+    shown = read(at.replace(tzinfo=None)).shown
+    assert found == {(since, shown, True)}
+    assert read(at.astimezone(UTC)) == (since, since, True)
+    assert read_rows([at]) == ([since], [shown], True)
 
 
-def test_a_bar_fits_into_a_session():
-    assert replace(exchange("XNYS"), bar="390min").bar == timedelta(hours=6.5)
-    assert replace(exchange("XHKG"), bar="330min").bar == timedelta(hours=5.5)  # around lunch
-    with pytest.raises(ValueError, match=r"24 h is longer.*XNYS.*6\.5 h.*Clock\.daily"):
-        replace(exchange("XNYS"), bar="1D")
-
-
-@pytest.mark.parametrize(
-    ("made", "words"),
-    [
-        (lambda: Clock.exchange("NYZE"), "no sessions of NYZE"),
-        (
-            lambda: Clock.exchange("XNYS", start="2019-02-16", end="2019-02-17"),
-            "no sessions of XNYS",
-        ),
-        (lambda: Clock.exchange("XNYS", start="2020", end="2019"), "no sessions of XNYS"),
-        (lambda: Clock(zone="New York"), "'New York' is not a time zone"),
-        (lambda: Clock.hours("9.30", "16:00", zone="UTC"), "'9.30' is not a time of day"),
-        (lambda: Clock.hours("09:30", "16:00", zone="UTC", days=[7]), "from 0, Monday, to 6"),
-        (lambda: Clock.hours("09:30", "16:00", zone="UTC", days=[]), "0 opens"),
-        (
-            lambda: Clock.hours("09:30", "16:00", zone="UTC", holidays=["xmas"]),
-            "'xmas' is not a time",
-        ),
-        (lambda: Sessions.of(["2024-01-02"], []), "1 opens and 0 closes"),
-        (lambda: Sessions.of(["2024-01-02"], ["2024-01-02"]), "ends before it opens"),
-        (
-            lambda: Sessions.of(["2024-01-02", "2024-01-03"], ["2024-01-04", "2024-01-05"]),
-            "from 2024-01-02 00:00:00 to 2024-01-04 00:00:00 UTC",
-        ),
-        (lambda: Clock(None, exchange("XNYS").sessions), "has no sessions: give it a bar"),
-        (lambda: Clock.from_json([]), "not a saved clock"),
-        (lambda: Clock.from_json({"format": "kfmodels online filter"}), "not a saved clock"),
-        (lambda: Clock.from_json(Clock().to_json() | {"version": 2}), "upgrade kfmodels"),
-        (lambda: Clock.from_json({"format": "kfmodels clock", "version": 1}), "damaged: KeyError"),
-    ],
-)
-def test_what_makes_no_clock_is_refused(made, words):
-    with pytest.raises(ValueError, match=words):
-        made()
+def test_a_moment_keeps_the_date_of_its_own_zone():
+    tokyo = Moment.of(pd.Timestamp("2024-03-02 00:30:00.0000015", tz="Asia/Tokyo"))
+    assert tokyo == ("2024-03-02T00:30:00.000001+09:00", Kind.AWARE, tokyo.number)
+    assert Moment.of(tokyo.kept) == tokyo
+    assert (
+        Moment.of("2024-03-02")
+        == Moment.of(date(2024, 3, 2))
+        == Moment.of(np.datetime64("2024-03-02"))
+    )
+    assert Moment.of("2024-03-02").kept == "2024-03-02T00:00:00"
+    assert Moment.of(np.int64(7)) == (7, Kind.NUMBER, 7)
