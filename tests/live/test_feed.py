@@ -114,7 +114,7 @@ def test_legs_of_one_time_may_come_in_two_messages_and_in_two_zones():
     assert live.tick({"SPY": 500.5}, at=tokyo).sentence == "skipped: no price of XLE"
     assert live.tick({"XLE": 90.1}, at=START).sentence == "accepted"
     alone = made_filter().update(y=90.1, x=500.5, at=START)
-    assert live.engine.state()["mean"].tolist() == alone.belief.mean.tolist()
+    assert live.engine.state()["mean"].tolist() == [*alone.beta.values(), alone.alpha]
 
 
 @pytest.mark.parametrize("stale", [MINUTE, MINUTE / 2])
@@ -866,7 +866,7 @@ def test_nothing_that_comes_breaks_the_invariants(
         assert signal.seq in (seq, seq + 1)
         seq = signal.seq
         json.dumps(live.to_json(), allow_nan=False)
-        held = live.engine._stand
+        held = live.engine.arguments()
         n = live.engine.coordinates.coefficients
         cov = np.moveaxis(held.table[n:].reshape(n, n, -1), -1, 0)
         assert np.isfinite(held.table).all()
