@@ -41,13 +41,13 @@ from tqdm import tqdm
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.chunk import fit_chunk
 from kfmodels.batch.store import (
-    MANIFEST,
-    Journal,
     Record,
     Store,
+    Writer,
     described,
     differences,
     held,
+    is_store,
     versions,
 )
 from kfmodels.data.arrays import pair_arrays
@@ -123,8 +123,8 @@ def fit_many(
     path = Path(tempfile.mkdtemp(prefix="kfmodels-") if store is None else store).absolute()
     try:
         size = _usual_size(path) if chunk_size is None else chunk_size
-        with held(path, _job(pairs, model, method, size, seed), pairs) as journal:
-            run = _Run(journal, model, method, lasting=store is not None)
+        with held(path, _job(pairs, model, method, size, seed), pairs) as writer:
+            run = _Run(writer, model, method, lasting=store is not None)
             transient = run.finish(executor, progress)
         board = HedgeBoard.open(path, transient, model)
     except BaseException:
@@ -202,7 +202,7 @@ def _written(text: Any, part: Any) -> Any:
 
 
 def _usual_size(path: Path) -> int:
-    if (path / MANIFEST).is_file():
+    if is_store(path):
         return Store.open(path).job["chunk_size"]
     return CHUNK_ON_CPU if jax.default_backend() == "cpu" else CHUNK_ON_GPU
 
@@ -221,8 +221,7 @@ class _Opened:
 
     def __init__(self, path: str, identity: str) -> None:
         where = f"the worker on {platform.node()}"
-        there = (Path(path) / MANIFEST).is_file()
-        if not there or Store.open(path).identity != identity:
+        if not is_store(Path(path)) or Store.open(path).identity != identity:
             raise ValueError(
                 f"{where} does not see this job in {path}: give store a folder that all workers share"
             )
@@ -285,7 +284,7 @@ def _compiled_once(job: _Opened, fitted: Callable[[], Any]) -> Any:
 class _Run:
     """One call of `fit_many` on its way."""
 
-    journal: Journal
+    writer: Writer
     model: HedgeRatioModel
     method: ImportanceSampling
     lasting: bool
@@ -296,7 +295,7 @@ class _Run:
 
     def finish(self, executor: Executor | None, progress: bool) -> dict[str, str]:
         """Fit every chunk that is not finished; answers with `transient`."""
-        chunks, finished = self.journal.store.chunks, self.journal.store.records()
+        chunks, finished = self.writer.store.chunks, self.writer.store.records()
         todo = [number for number in range(len(chunks)) if number not in finished]
         if not todo:
             return {}
@@ -337,14 +336,14 @@ class _Run:
                 advance(self._settle(future, alone=True))
 
     def _submit(self, pool: Executor, number: int) -> None:
-        store = self.journal.store
+        store = self.writer.store
         job = str(store.path), store.identity, number, self.model, self.method
         self.pending[pool.submit(work, *job, uuid4().hex)] = number
 
     def _settle(self, future: Future, alone: bool = False) -> int:
         """Write down how a chunk ended; answers with the number of pairs this settles."""
         number = self.pending.pop(future)
-        store = self.journal.store
+        store = self.writer.store
         names = [store.names[place] for place in store.chunks[number]]
         error = future.exception()
         if type(error).__name__ == "KilledWorker":  # of distributed, which need not be installed
@@ -363,7 +362,7 @@ class _Run:
         if isinstance(outcome, Failed):
             self.transient |= dict.fromkeys(names, outcome.sentence)
         else:
-            self.journal.add(outcome)
+            self.writer.add(outcome)
         return len(names)
 
     def _take_back(self) -> None:
@@ -380,7 +379,7 @@ class _Run:
     def _kept(self) -> str:
         if not self.lasting:
             return "nothing is kept, for no store was given: with store=FOLDER a run can go on"
-        store = self.journal.store
+        store = self.writer.store
         return (
             f"{len(store.records())} of {len(store.chunks)} chunks are finished and kept in "
             f"{store.path}; run the same call again to go on from there"
@@ -388,7 +387,7 @@ class _Run:
 
     def _explained(self, error: Exception, executor: Executor | None) -> Exception:
         """What stopped the run, and what to do."""
-        kept, path, told = self._kept(), self.journal.store.path, f"{type(error).__name__}: {error}"
+        kept, path, told = self._kept(), self.writer.store.path, f"{type(error).__name__}: {error}"
         if isinstance(error, OSError):
             if error.errno in (ENOSPC, EDQUOT, EFBIG):
                 return OSError(

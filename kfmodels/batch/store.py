@@ -1,24 +1,20 @@
 """A folder that keeps what `fit_many` fits and every chunk it has finished; it survives kills.
 
-    prices.npz       the prices and the pairs, once
-    manifest.jsonl   a first line with the job, then one line a finished chunk
-    chunks/          one npz file a chunk, named by number and content
-    lock             held by the one driver that may write
+    job.json     what is fitted and how, for workers on any machine
+    prices.npz   the prices and the pairs, once
+    chunks/      one npz file a chunk, named by number and content
+    finished     journal of the finished chunks; its lock is held by the one driver that may write
 
 Nothing in it is a pickle; prices and pairs are also told by a digest, by which a changed job is found.
-A chunk counts from the moment its line stands in the manifest in full.
+A chunk counts from the moment it stands in the journal.
 
 One file: what is written here is read here, and a kill may come between any two lines.
 """
 
-import fcntl
 import json
-import os
-import platform
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from errno import ENOSPC
 from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -32,17 +28,21 @@ import pandas as pd
 
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.files.atomic import replacing
+from kfmodels.files.documents import Format
+from kfmodels.files.log import Journal
 
-FORMAT = "kfmodels batch"
-FORMAT_VERSION = 1
+FORMAT = Format(
+    "kfmodels batch", 2, "a batch of fits", "make one with fit_many(..., store=...)", oldest=2
+)
 
-MANIFEST, PRICES, CHUNKS, LOCK = "manifest.jsonl", "prices.npz", "chunks", "lock"
+JOB, PRICES, CHUNKS, FINISHED = "job.json", "prices.npz", "chunks", "finished"
 
-_OURS = {MANIFEST, PRICES, CHUNKS, LOCK}
+_MANIFEST = "manifest.jsonl"
+"""What version 1 had in the place of job and journal."""
 
 
 class Record(NamedTuple):
-    """A finished chunk as the manifest lists it."""
+    """A finished chunk as the journal lists it."""
 
     chunk: int
     file: str
@@ -64,28 +64,14 @@ class Store:
         """The store in a folder.
 
         Raises:
-            ValueError: there is none, or a newer kfmodels made it.
+            ValueError: there is none, or another version of kfmodels made it.
         """
         path = Path(path)
-        manifest = path / MANIFEST
-        if not manifest.is_file():
-            raise ValueError(
-                f"{path} holds no batch of fits (there is no {MANIFEST} in it): make one with "
-                "fit_many(..., store=...)"
-            )
-        with manifest.open("rb") as lines:
-            header = _parsed(lines.readline())
-        if header.get("format") != FORMAT or not isinstance(header.get("job"), dict):
-            raise ValueError(
-                f"the first line of {manifest} does not describe a batch of fits: the file is damaged "
-                "or not from kfmodels; delete the folder and run fit_many again"
-            )
-        if header["version"] > FORMAT_VERSION:
-            raise ValueError(
-                f"{path} was written by a newer kfmodels (format {header['version']}, this one reads "
-                f"up to {FORMAT_VERSION}): upgrade kfmodels"
-            )
-        return cls(path, header["job"])
+        if not is_store(path):
+            raise ValueError(f"{path} holds no batch of fits: {FORMAT.remedy}")
+        if not (path / JOB).is_file():
+            FORMAT.check(FORMAT.name, 1, path)
+        return cls(path, FORMAT.load(path / JOB)["job"])
 
     @cached_property
     def identity(self) -> str:
@@ -113,11 +99,17 @@ class Store:
         return [list(range(at, min(at + size, count))) for at in range(0, count, size)]
 
     def records(self) -> dict[int, Record]:
-        """The chunks that the manifest lists, by number; lines that are torn or damaged are not."""
-        lines = (self.path / MANIFEST).read_bytes().split(b"\n")[1:-1]
-        found = [_parsed(line) for line in lines]
-        listed = [Record(**line) for line in found if line.keys() == Record.__annotations__.keys()]
-        return {record.chunk: record for record in listed}
+        """The chunks that are finished, by number, in the order of finishing.
+
+        Raises:
+            ValueError: the journal is damaged.
+        """
+        if not (self.path / FINISHED).exists():
+            return {}
+        found = Journal.read(self.path / FINISHED)
+        before: Any = found.snapshot["chunks"]
+        listed = [*before, *(message for _, message in found.messages)]
+        return {record["chunk"]: Record(**record) for record in listed}
 
     def sound(self, record: Record) -> bool:
         """Whether the file of a chunk is there and as it was written."""
@@ -143,7 +135,7 @@ class Store:
         return unpacked(content)
 
     def write(self, number: int, arrays: dict[str, np.ndarray], statuses: list[str]) -> Record:
-        """Keep the arrays of a chunk in a file, in one go; the manifest is left to the driver.
+        """Keep the arrays of a chunk in a file, in one go; the journal is left to the driver.
 
         The name holds a digest of the content, so that two workers on one chunk (one given up for
         lost) never write the same name with different contents.
@@ -161,29 +153,28 @@ class Store:
         return Record(number, file, checksum, names, list(statuses))
 
 
-class Journal(NamedTuple):
-    """A store that is held, and its manifest open at the end."""
+class Writer(NamedTuple):
+    """A store that is held, and the journal of its finished chunks."""
 
     store: Store
-    descriptor: int
+    journal: Journal
 
     def add(self, record: Record) -> None:
         """List a chunk as finished; when this returns it is on the disk.
 
         Raises:
-            OSError: the disk is full; the manifest is then as before.
+            OSError: the disk is full; the journal is then as before.
         """
-        line = _line(record)
-        before = os.fstat(self.descriptor).st_size
-        written = os.write(self.descriptor, line)
-        if written < len(line):
-            os.ftruncate(self.descriptor, before)
-            raise OSError(ENOSPC, os.strerror(ENOSPC), str(self.store.path / MANIFEST))
-        os.fsync(self.descriptor)
+        self.journal.append(record._asdict())
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder holds a batch of fits, of whatever version."""
+    return (path / JOB).is_file() or (path / _MANIFEST).is_file()
 
 
 @contextmanager
-def held(path: str | Path, job: dict[str, Any], pairs: HedgePairs) -> Iterator[Journal]:
+def held(path: str | Path, job: dict[str, Any], pairs: HedgePairs) -> Generator[Writer]:
     """Make the folder, or go on with it, while no one else does.
 
     Raises:
@@ -193,47 +184,66 @@ def held(path: str | Path, job: dict[str, Any], pairs: HedgePairs) -> Iterator[J
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise ValueError(f"store is a folder; {path} is a file")
-    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-    others = sorted(name for name in names - _OURS if not name.endswith(".tmp"))
-    if others and MANIFEST not in names:
-        raise ValueError(
-            f"{path} holds other files ({', '.join(others[:3])}{' ...' if others[3:] else ''}) and no "
-            "batch of fits: give store a new or an empty folder"
-        )
-    path.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
-        store = _made(path, job, pairs)
-        _swept(store)
-        descriptor = os.open(path / MANIFEST, os.O_WRONLY | os.O_APPEND)
-        try:
-            yield Journal(store, descriptor)
-        finally:
-            os.close(descriptor)
-            _unfinished(path)
-
-
-def _made(path: Path, job: dict[str, Any], pairs: HedgePairs) -> Store:
-    """The store in a folder, written where there is none."""
-    job = json.loads(json.dumps(job))
-    if (path / MANIFEST).is_file():
-        store = Store.open(path)
-        changes = differences(store.job, job)
+    store = Store(path, json.loads(json.dumps(job)))
+    if is_store(path):
+        changes = differences(Store.open(path).job, store.job)
         if changes:
             raise ValueError(
                 f"{path} holds another job and is left as it is: {'; '.join(changes)}. Give this job "
                 f"a folder of its own, or delete {path}"
             )
+    elif others := _others(path):
+        raise ValueError(
+            f"{path} holds other files ({', '.join(others[:3])}{' ...' if others[3:] else ''}) and no "
+            "batch of fits: give store a new or an empty folder"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    log: Any = {"identity": f"job {store.identity}", "network": True}
+    with Journal.open(path / FINISHED, {"chunks": []}, **log) as journal:
+        _complete(store, pairs)
+        _sweep(store, journal)
         try:
-            _ = store.pairs
-        except ValueError:
-            write_pairs(path / PRICES, pairs)
-        return Store(path, job)
-    (path / CHUNKS).mkdir(exist_ok=True)
-    write_pairs(path / PRICES, pairs)
-    header = {"format": FORMAT, "version": FORMAT_VERSION, "job": job}
-    with replacing(path / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(header) + "\n")
-    return Store(path, job)
+            yield Writer(store, journal)
+        finally:
+            _remove_unfinished(path)
+
+
+def _others(path: Path) -> list[str]:
+    """Files in a folder that no store has; a store may have been killed in the making."""
+    names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    ours = (PRICES, CHUNKS, FINISHED)
+    return [name for name in names if not name.startswith(ours) and not name.endswith(".tmp")]
+
+
+def _complete(store: Store, pairs: HedgePairs) -> None:
+    """Write what is missing or damaged of a store; the job last, by which others find it."""
+    (store.path / CHUNKS).mkdir(exist_ok=True)
+    try:
+        _ = store.pairs
+    except ValueError:
+        write_pairs(store.path / PRICES, pairs)
+    if not (store.path / JOB).is_file():
+        FORMAT.save(store.path / JOB, {"job": store.job})
+
+
+def _sweep(store: Store, journal: Journal) -> None:
+    """Remove files that the journal does not name, and from the journal those that are not sound."""
+    _remove_unfinished(store.path)
+    records = store.records()
+    sound = {number: record for number, record in records.items() if store.sound(record)}
+    if len(sound) < len(records):
+        journal.compact({"chunks": [record._asdict() for record in sound.values()]})
+    listed = {record.file for record in sound.values()}
+    for file in (store.path / CHUNKS).glob("*.npz"):
+        if file.name not in listed:
+            file.unlink(missing_ok=True)
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove what a killed process was writing."""
+    for folder in (path, path / CHUNKS):
+        for left in folder.glob(".*.tmp"):
+            left.unlink(missing_ok=True)
 
 
 def differences(was: Any, now: Any, name: str = "") -> list[str]:
@@ -262,65 +272,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:  # run from its sources
             found[name] = "unknown"
     return found
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """The lock of a folder; the kernel releases it when the process dies."""
-    # not inherited across exec; a worker that is forked would hold the lock after us
-    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    holding = [descriptor]
-    os.register_at_fork(after_in_child=lambda: [os.close(held) for held in holding])
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
-            raise ValueError(
-                f"{path} is in use by {holder}: wait until that run has ended, or give another folder"
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}".encode(), 0)
-        yield
-    finally:
-        holding.clear()
-        os.close(descriptor)
-
-
-def _unfinished(path: Path) -> None:
-    """Remove what a killed worker was writing."""
-    for folder in (path, path / CHUNKS):
-        for left in folder.glob(".*.tmp"):
-            left.unlink(missing_ok=True)
-
-
-def _swept(store: Store) -> None:
-    """Remove lines that are torn or whose file is not sound, and files that no line names."""
-    _unfinished(store.path)
-    manifest = store.path / MANIFEST
-    sound = [record for record in store.records().values() if store.sound(record)]
-    before = manifest.read_bytes()
-    after = before[: before.index(b"\n") + 1] + b"".join(map(_line, sound))
-    if after != before:
-        with replacing(manifest) as temporary:
-            temporary.write_bytes(after)
-    (store.path / CHUNKS).mkdir(exist_ok=True)
-    listed = {record.file for record in sound}
-    for file in (store.path / CHUNKS).glob("*.npz"):
-        if file.name not in listed:
-            file.unlink(missing_ok=True)
-
-
-def _line(record: Record) -> bytes:
-    return json.dumps(record._asdict()).encode() + b"\n"
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def write_pairs(path: Path, pairs: HedgePairs) -> None:

@@ -1,56 +1,56 @@
-"""What a live filter was told, so that it goes on where it stood: a journal in one SQLite file.
+"""A log of JSON messages in one SQLite file: what is acknowledged is there after a kill or power cut.
 
-    PATH        identity, the latest snapshot of the state, every message after it
-    PATH-wal    the last commits; as long as it is there it is part of the journal
-    PATH-shm    what those who have PATH open share; nothing in it is kept
-    PATH-lock   held by the one process that may write
+    PATH          identity, the latest snapshot of a state, every message after it
+    PATH-wal      the last commits; as long as it is there it is part of the journal
+    PATH-shm      what those who have PATH open share; nothing in it is kept
+    PATH-writer   locked by the one process that may write; holds nothing
 
-Documents and messages are JSON text; nothing is a pickle. The file must be on a local disk: neither
-locks nor the write-ahead log can be relied on over a network.
+Documents and messages are JSON text; nothing is a pickle.
 
-One file: opening, recovery, appending and compaction keep one promise, and are read together.
+One file: opening, appending, compaction and reading keep one promise, and are read together.
 """
 
-import fcntl
 import json
 import os
-import shutil
 import sqlite3
-import struct
-import tempfile
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from errno import EAGAIN, EIO, ENOSPC
 from pathlib import Path
-from reprlib import Repr
-from typing import Any, NoReturn
-from weakref import WeakValueDictionary
+from typing import NamedTuple, NoReturn
 
 from kfmodels.files.atomic import replacing
+from kfmodels.files.documents import Format, Json, encode
 
-VERSION = 1
+type Message = dict[str, Json]
+
+FORMAT = Format(
+    "kfmodels journal", 1, "a journal", "give another name, or put a backup in its place"
+)
 _APPLICATION = 0x6B666A6C
-_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 _SCHEMA = f"""BEGIN;
 CREATE TABLE journal (identity TEXT NOT NULL, durable INTEGER NOT NULL);
 CREATE TABLE snapshot (seq INTEGER PRIMARY KEY, document TEXT NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE message (seq INTEGER PRIMARY KEY, body TEXT NOT NULL, crc INTEGER NOT NULL);
 PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {VERSION};
+PRAGMA user_version = {FORMAT.version};
 """
 
-# A process that opens and closes a file loses its POSIX locks on it, SQLite's among them: who holds
-# what in this process must be known before anything is opened, by one thread at a time.
-_guard = threading.Lock()
-_held: "WeakValueDictionary[tuple[int, Path], Journal]" = WeakValueDictionary()
+_REMEDIES = {
+    "NOTADB": "is not a journal, or its beginning is damaged: " + FORMAT.remedy,
+    "CORRUPT": "is damaged: put a backup in its place, or move it away and begin again",
+    "READONLY": "is read-only: change the permissions of it and its folder, or give another place",
+    "CANTOPEN": "cannot be written beside: change the permissions of the folder, or give another place",
+    "BUSY": "is locked by another program: end that program",
+    "FULL": "cannot be written, for the disk is full: make room",
+}
+"""What is wrong with a file, and what to do, by the second word of SQLite's name of an error."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """What a journal holds at one moment: `messages` replayed on `snapshot` give the state.
 
     `snapshot_seq` is the number of the last message in the snapshot; `messages` are pairs (seq,
@@ -58,9 +58,9 @@ class Recorded:
     """
 
     identity: str
-    snapshot: dict[str, Any]
+    snapshot: Message
     snapshot_seq: int
-    messages: list[tuple[int, dict[str, Any]]]
+    messages: list[tuple[int, Message]]
 
     @property
     def last_seq(self) -> int:
@@ -75,6 +75,7 @@ class Journal(AbstractContextManager["Journal"]):
     refused, not replayed. A process that dies leaves no lock; one forked from it cannot write.
 
     Example:
+        >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "EWA.journal"
         >>> with Journal.open(path, {"beta": 1.0}, identity="fit 12") as journal:
         ...     journal.append({"y": 20.1, "x": 25.3})
@@ -86,65 +87,66 @@ class Journal(AbstractContextManager["Journal"]):
     Source: Gray and Reuter (1993), Transaction Processing, chapters 9 and 10 (log and checkpoint).
     """
 
-    def __init__(self, path: Path, found: Recorded, compact_every: int, *held: Any) -> None:
+    def __init__(
+        self,
+        path: Path,
+        found: Recorded,
+        compact_every: int,
+        crc: int,
+        holder: sqlite3.Connection,
+        connection: sqlite3.Connection,
+    ) -> None:
         self.path, self.identity, self.compact_every = path, found.identity, compact_every
         self.last_seq, self.snapshot_seq = found.last_seq, found.snapshot_seq
-        self._crc, self._lock, self._connection = held
+        self._crc, self._holder = crc, holder
+        self._connection: sqlite3.Connection | None = connection
         self._process, self._thread = os.getpid(), threading.get_ident()
 
     @classmethod
     def open(
         cls,
         path: str | Path,
-        document: dict[str, Any],
+        document: Message,
         *,
         identity: str,
         durable: bool = True,
+        network: bool = False,
         compact_every: int = 10_000,
     ) -> "Journal":
         """Make a journal, or go on with the one that is there.
 
-        What is there is examined on a copy first; where it is refused no byte of it has changed.
-
         Args:
             document: the state to begin with; not looked at where there is a journal.
-            identity: of the fit or model that the state belongs to.
-            durable: a message is on the disk when `append` returns. False is faster and survives a
-                process that is killed; when the power fails the last messages may be lost.
+            identity: of what the state belongs to.
+            durable: a message is on the disk when `append` returns (223 microseconds). False is faster
+                (12) and survives a process that is killed; when the power fails the last messages may
+                be lost.
+            network: the disk may be shared with other machines. A commit then takes milliseconds, for
+                SQLite's write-ahead log needs memory that all its readers share.
             compact_every: messages after which `due` asks for a new snapshot.
 
         Raises:
             ValueError: another process or journal has the file; it has another identity, is damaged,
-                no journal, from a newer kfmodels or read-only; the document is not JSON.
+                no journal, from a newer kfmodels or read-only; the document is not JSON. No message
+                of what was there is lost.
         """
-        if not isinstance(identity, str) or not identity:
+        if not identity:
             raise ValueError(f"identity is a text that names the fit, not {identity!r}")
         path = Path(os.path.realpath(path))
-        here = os.getpid(), path
-        with _guard, _told(path), ExitStack() as undo:
-            if here in _held:
-                raise ValueError(f"{path} is already open in this process: use that, or close it")
-            _is_there(path)
-            lock = undo.enter_context(closing(_locked(path)))
-            if not _is_there(path):
-                _create(path, _text(document, "the document"), identity, durable)
-            found, crc, was_durable, lost = _examined(path)
+        with _explained(path), ExitStack() as undo:
+            there = _is_there(path)
+            holder = undo.enter_context(closing(_hold(path)))
+            if not there:
+                _create(path, encode(document), identity, durable)
+            connection = undo.enter_context(closing(_connect(path)))
+            found, crc = _recorded(path, connection)
             if found.identity != identity:
                 raise ValueError(
                     f"{path} is the journal of {found.identity!r}, not of {identity!r}: open it with "
                     "what it belongs to, or give this one a file of its own"
                 )
-            if was_durable and lost > 1:  # one is torn where a process died
-                raise ValueError(
-                    f"{path}-wal is damaged: {lost} commits after message {found.last_seq} cannot be "
-                    "read. Nothing was changed: put a backup in its place, or begin another journal "
-                    "from what Journal.read still finds"
-                )
-            connection = undo.enter_context(closing(_connected(path, durable)))
-            if durable != was_durable:
-                connection.execute("UPDATE journal SET durable = ?", (durable,))
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            _held[here] = journal = cls(path, found, compact_every, crc, lock, connection)
+            _prepare(connection, durable, network)
+            journal = cls(path, found, compact_every, crc, holder, connection)
             undo.pop_all()
             return journal
 
@@ -156,23 +158,20 @@ class Journal(AbstractContextManager["Journal"]):
             ValueError: there is none, it is damaged, or comes from a newer kfmodels.
         """
         path = Path(os.path.realpath(path))
-        with _guard:
-            if (os.getpid(), path) not in _held and not _is_there(path):
+        with _explained(path):
+            if not _is_there(path):
                 raise ValueError(f"there is no journal {path}: Journal.open makes one")
-            # without -shm no one has it open, and SQLite would leave files beside it
-            if not Path(f"{path}-shm").exists():
-                return _examined(path)[0]
-            with closing(_opened(path, "ro")) as connection:
-                connection.execute("BEGIN")
+            with closing(_connect(path)) as connection:
+                connection.execute("BEGIN")  # one moment for all that is read
                 return _recorded(path, connection)[0]
 
     @property
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Message:
         """The latest document."""
         (document,) = self._usable().execute("SELECT document FROM snapshot").fetchone()
         return json.loads(document)
 
-    def messages(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def messages(self) -> Iterator[tuple[int, Message]]:
         """The messages after the snapshot as pairs (seq, message), as they stand at the call."""
         found = self._usable().execute("SELECT seq, body FROM message ORDER BY seq").fetchall()
         return ((seq, json.loads(body)) for seq, body in found)
@@ -182,7 +181,7 @@ class Journal(AbstractContextManager["Journal"]):
         """Whether it is time for `compact`."""
         return self.last_seq - self.snapshot_seq >= self.compact_every
 
-    def append(self, message: dict[str, Any]) -> int:
+    def append(self, message: Message) -> int:
         """Commit a message; its number.
 
         Raises:
@@ -193,7 +192,7 @@ class Journal(AbstractContextManager["Journal"]):
                 message may be there all the same: `last_seq` says.
         """
         connection, seq = self._usable(), self.last_seq + 1
-        body = _text(message, "the message")
+        body = encode(message, "the message")
         crc = _checksum(seq, body, self._crc)
         try:
             connection.execute("INSERT INTO message VALUES (?, ?, ?)", (seq, body, crc))
@@ -202,10 +201,10 @@ class Journal(AbstractContextManager["Journal"]):
         self.last_seq, self._crc = seq, crc
         return seq
 
-    def compact(self, document: dict[str, Any]) -> None:
+    def compact(self, document: Message) -> None:
         """Put the state after the last message in the place of all before; raises as `append`."""
         connection, seq = self._usable(), self.last_seq
-        text = _text(document, "the document")
+        text = encode(document)
         crc = _checksum(seq, text, zlib.crc32(self.identity.encode()))
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -223,14 +222,21 @@ class Journal(AbstractContextManager["Journal"]):
     def close(self) -> None:
         """Hand the file back; a second time does nothing, and so does a forked process."""
         if self._connection is not None and os.getpid() == self._process:
-            with _guard:
-                self._usable().close()
-                self._lock.close()
-                self._connection = None
-                _held.pop((self._process, self.path), None)
+            connection = self._usable()
+            # one plain file, which can be read in a folder that cannot be written
+            with suppress(sqlite3.OperationalError):
+                connection.execute("PRAGMA journal_mode = DELETE")
+            connection.close()
+            self._holder.close()
+            self._connection = None
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        # a connection of sqlite3 is part of a cycle, and would keep the lock until the next collection
+        with suppress(ValueError, sqlite3.Error):
+            self.close()
 
     def _usable(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -243,7 +249,7 @@ class Journal(AbstractContextManager["Journal"]):
         return self._connection
 
     def _fail(self, what: str, error: sqlite3.Error) -> NoReturn:
-        code = {"SQLITE_FULL": ENOSPC, "SQLITE_BUSY": EAGAIN}.get(error.sqlite_errorname, EIO)
+        code = {"FULL": ENOSPC, "BUSY": EAGAIN}.get(_kind(error), EIO)
         says = (
             f"{what} is not in {self.path}, which stands at message {self.last_seq} as before "
             f"({error}): see that the disk works and has room, for the size of {self.path.name}-wal "
@@ -252,48 +258,12 @@ class Journal(AbstractContextManager["Journal"]):
         raise OSError(code, says) from error
 
 
-def _opened(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.as_uri()}?mode={mode}", 1.0, uri=True, isolation_level=None)
-
-
-def _connected(path: Path, durable: bool) -> sqlite3.Connection:
-    """A connection to append with."""
-    connection = _opened(path, "rw")
-    connection.executescript(f"""
-        PRAGMA journal_mode = WAL;
-        PRAGMA synchronous = {"FULL" if durable else "NORMAL"};
-        PRAGMA fullfsync = {durable:d};  -- macOS, where fsync alone promises little
-        PRAGMA secure_delete = OFF;
-        PRAGMA wal_autocheckpoint = 1000;
-    """)
-    return connection
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        advice = "see that no other program has it open and that the disk has room"
-        raise ValueError(f"{path} cannot be opened to write ({error}): {advice}") from error
-
-
-def _create(path: Path, document: str, identity: str, durable: bool) -> None:
-    """A journal with one snapshot, there in full or not at all."""
-    crc = _checksum(0, document, zlib.crc32(identity.encode()))
-    with replacing(path) as temporary, closing(_connected(temporary, True)) as connection:
-        connection.executescript(_SCHEMA)
-        connection.execute("INSERT INTO journal VALUES (?, ?)", (identity, durable))
-        connection.execute("INSERT INTO snapshot VALUES (0, ?, ?)", (document, crc))
-        connection.commit()
-        connection.close()  # before it is renamed: its write-ahead log would keep the old name
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
-
-
 def _is_there(path: Path) -> bool:
-    """Whether there is a journal; raise if there is something else. Reads 100 bytes."""
+    """Whether there is a file that may be a journal.
+
+    Only looks at it from outside: a process that opens and closes a file loses its locks on it,
+    SQLite's among them.
+    """
     log, fault = Path(f"{path}-wal"), ""
     if not path.parent.is_dir():
         fault = f"cannot be: there is no folder {path.parent}"
@@ -303,101 +273,126 @@ def _is_there(path: Path) -> bool:
         fault = f"is gone, but {log} holds its last messages: put it back, or delete that too"
     elif not path.is_file():
         fault = "is a folder or a device: give the name of a file"
-    else:
-        with path.open("rb") as file:
-            head = file.read(100)
-        version, application = struct.unpack_from(">i4xi", head.ljust(100), 60)
-        if not head:
-            fault = "is empty, not a journal: delete it, or give another name"
-        elif not head.startswith(b"SQLite format 3\0"):
-            fault = "is no journal, or its beginning is damaged: give another name, or use a backup"
-        elif application != _APPLICATION:
-            fault = "is an SQLite file of another program: give another name"
-        elif version > VERSION:
-            fault = f"was written by a newer kfmodels (format {version}, not {VERSION}): upgrade"
+    elif not path.stat().st_size:
+        fault = "is empty, not a journal: delete it, or put a backup in its place"
     if fault:
         raise ValueError(f"{path} {fault}")
     return True
 
 
-def _locked(path: Path) -> Any:
-    """The lock of a journal; the kernel releases it when the process dies."""
-    for place in (path.parent, path):
-        if place.exists() and not os.access(place, os.W_OK, effective_ids=True):
-            raise ValueError(f"{place} is read-only: change its permissions or give another place")
-    # lockf, not flock: a forked worker does not inherit it and cannot outlive us with it
-    lock = os.fdopen(os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        holder = lock.read(200).decode(errors="replace") or "another process"
-        lock.close()
-        raise ValueError(
-            f"{path} is in use by {holder}: end that process, or only look with Journal.read"
-        ) from error
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {os.uname().nodename}".encode())
-    return lock
+def _hold(path: Path) -> sqlite3.Connection:
+    """Be the one writer: a transaction in a file beside, which only ends with its process.
 
-
-def _examined(path: Path) -> tuple[Recorded, int, bool, int]:
-    """What `_recorded` finds in a copy (SQLite may write when it opens a file), and the commits after.
-
-    Those are frames of the log, with its salt and a size (sqlite.org/fileformat2.html, section 4).
+    In the journal itself a transaction would end with every message, and let others in between.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        copy, wal = Path(folder) / "copy", b""
-        with suppress(FileNotFoundError):  # before the file that it is written back to
-            wal = Path(shutil.copyfile(f"{path}-wal", f"{copy}-wal")).read_bytes()
-        shutil.copyfile(path, copy)
-        with closing(_opened(copy, "rw")) as connection:
-            found = _recorded(path, connection)
-            (page,) = connection.execute("PRAGMA page_size").fetchone()
-            (_, frames, _) = connection.execute("PRAGMA wal_checkpoint").fetchone()
-    rest = range(32 + frames * (24 + page), len(wal), 24 + page)
-    lost = sum(wal[at + 8 : at + 16] == wal[16:24] and any(wal[at + 4 : at + 8]) for at in rest)
-    return *found, lost
+    holder = sqlite3.connect(f"{path}-writer", 0.0, isolation_level=None)
+    try:
+        holder.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        holder.close()
+        if _kind(error) != "BUSY":
+            raise
+        writer = "another process"
+        with suppress(sqlite3.Error, TypeError), closing(_connect(path)) as connection:
+            (writer,) = connection.execute("SELECT name FROM writer").fetchone()
+        if writer == _name():
+            raise ValueError(
+                f"{path} is already open in this process: use that, or close it"
+            ) from error
+        raise ValueError(
+            f"{path} is in use by {writer}: wait until that process has ended, or only look with "
+            "Journal.read"
+        ) from error
+    return holder
 
 
-def _recorded(path: Path, connection: sqlite3.Connection) -> tuple[Recorded, int, bool]:
-    """What an open database holds, the last checksum, and whether each message was synced."""
+def _name() -> str:
+    return f"process {os.getpid()} on {os.uname().nodename}"
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """A connection to look with: what it refuses it leaves as it is."""
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", 1.0, uri=True, isolation_level=None)
+    connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, durable: bool, network: bool) -> None:
+    """Make a connection one to append with."""
+    connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, False)
+    connection.executescript(f"""
+        PRAGMA journal_mode = {"DELETE" if network else "WAL"};
+        PRAGMA synchronous = {"EXTRA" if durable else "NORMAL"};  -- as FULL, and the folder too
+        PRAGMA fullfsync = {durable:d};  -- macOS, where fsync alone promises little
+        PRAGMA secure_delete = OFF;
+        BEGIN IMMEDIATE;
+        CREATE TABLE IF NOT EXISTS writer (name TEXT NOT NULL);
+        DELETE FROM writer;
+    """)
+    with connection:
+        connection.execute("INSERT INTO writer VALUES (?)", (_name(),))
+        connection.execute("UPDATE journal SET durable = ?", (durable,))
+
+
+def _create(path: Path, document: str, identity: str, durable: bool) -> None:
+    """A journal with one snapshot, there in full or not at all."""
+    crc = _checksum(0, document, zlib.crc32(identity.encode()))
+    with (
+        replacing(path) as temporary,
+        closing(sqlite3.connect(temporary, isolation_level=None)) as connection,
+    ):
+        connection.executescript(_SCHEMA)
+        connection.execute("INSERT INTO journal VALUES (?, ?)", (identity, durable))
+        connection.execute("INSERT INTO snapshot VALUES (0, ?, ?)", (document, crc))
+        connection.commit()
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def _recorded(path: Path, connection: sqlite3.Connection) -> tuple[Recorded, int]:
+    """What an open database holds, and the last checksum."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    FORMAT.check(FORMAT.name if application == _APPLICATION else None, version, path)
     try:
         (fault,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if fault != "ok":
             raise ValueError(fault)
-        ((identity, durable),) = connection.execute("SELECT * FROM journal").fetchall()
+        ((identity,),) = connection.execute("SELECT identity FROM journal").fetchall()
         ((first, document, crc),) = connection.execute("SELECT * FROM snapshot").fetchall()
-        running, messages = _checksum(first, document, zlib.crc32(identity.encode())), []
+        running = _checksum(first, document, zlib.crc32(identity.encode()))
         if crc != running:
             raise ValueError("the snapshot is not as it was written")
-        rows = connection.execute("SELECT * FROM message ORDER BY seq")
-        for due, row in enumerate(rows, first + 1):
-            running = _checksum(due, row[1], running)
-            if (row[0], row[2]) != (due, running):
+        messages: list[tuple[int, Message]] = []
+        rows = connection.execute("SELECT seq, body, crc FROM message ORDER BY seq")
+        for due, (seq, body, crc) in enumerate(rows, first + 1):
+            running = _checksum(due, body, running)
+            if (seq, crc) != (due, running):
                 raise ValueError(f"message {due} is not as it was written")
-            messages.append((due, json.loads(row[1])))
+            messages.append((due, json.loads(body)))
     except (sqlite3.DatabaseError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} cannot be read or is damaged ({error}). Nothing was changed: put a backup in its "
-            f"place, or move it away with {path.name}-wal and begin again from the fit"
+            f"{path} is damaged ({error}). Nothing was changed: put a backup in its place, or move it "
+            f"away, {path.name}-wal with it, and begin again"
         ) from error
-    return Recorded(identity, json.loads(document), first, messages), running, bool(durable)
+    return Recorded(identity, json.loads(document), first, messages), running
 
 
 def _checksum(seq: int, text: str, before: int) -> int:
     return zlib.crc32(f"{seq}\n{text}".encode(), before)
 
 
-def _text(value: Any, name: str) -> str:
-    """A document as JSON that reads back as the same document."""
-    reason = "keys must be text and sequences lists"
+@contextmanager
+def _explained(path: Path) -> Generator[None]:
+    """Errors of SQLite as one sentence that says what to do."""
     try:
-        text = _encode(value)
-        if isinstance(value, dict) and json.loads(text) == value:
-            return text
-    except (TypeError, ValueError, RecursionError) as error:
-        reason = f"{error}; None is for no number"
-    raise ValueError(
-        f"{name} would not come back from JSON as a dict that equals it ({reason}): "
-        f"{Repr(maxdict=20).repr(value)}; the journal is unchanged"
-    )
+        yield
+    except sqlite3.Error as error:
+        other = f"cannot be opened ({error}): see that the disk works"
+        raise ValueError(f"{path} {_REMEDIES.get(_kind(error), other)}") from error
+
+
+def _kind(error: sqlite3.Error) -> str:
+    """BUSY of SQLITE_BUSY_SNAPSHOT; empty where Python itself raised."""
+    return (getattr(error, "sqlite_errorname", "") + "__").split("_")[1]

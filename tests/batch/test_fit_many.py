@@ -24,7 +24,7 @@ import pytest
 from kfmodels import NUTS, Discounted, HedgeData, Memory, hedge_ratio_model
 from kfmodels.batch import fit_many as batch
 from kfmodels.batch.fit_many import fit_many
-from kfmodels.batch.store import CHUNKS, MANIFEST, Store
+from kfmodels.batch.store import CHUNKS, Store, is_store
 from kfmodels.data import datasets
 from kfmodels.sampling.importance import ImportanceSampling
 from tests import batch_script
@@ -111,8 +111,7 @@ def until(condition) -> None:
 
 def waits_for(store: Path, count: int):
     """Whether so many chunks are finished."""
-    manifest = store / MANIFEST
-    return lambda: manifest.exists() and len(Store.open(store).records()) >= count
+    return lambda: is_store(store) and len(Store.open(store).records()) >= count
 
 
 # -- one process -----------------------------------------------------------------------------------
@@ -123,10 +122,10 @@ def test_the_same_call_again_redoes_nothing(store, calls, whole):
     assert calls() == Counter(range(10))
     assert (board.path, board.transient) == (store, {})
     assert chunk_files(store) == whole
-    manifest = (store / MANIFEST).read_bytes()
+    records = Store.open(store).records()
     batch_script.run(store, chunk_size=None)
     assert not calls()
-    assert (store / MANIFEST).read_bytes() == manifest
+    assert Store.open(store).records() == records
 
 
 def test_statuses_reach_the_board(store):
@@ -458,12 +457,12 @@ def truncated(scale: float):
 def test_another_job_is_refused_by_name(store, calls, real, monkeypatch, tmp_path, says):
     lost = "obs_scale" in says
     started(store, **({"model": truncated(0.01)} if lost else {}))
-    before = chunk_files(store), (store / MANIFEST).read_bytes()
+    before = chunk_files(store), Store.open(store).records()
     with pytest.raises(ValueError, match="holds another job and is left as it is") as caught:
         started(store, **OTHERS[says]())
     assert says in str(caught.value)
     assert str(caught.value).endswith(f"Give this job a folder of its own, or delete {store}")
-    assert (chunk_files(store), (store / MANIFEST).read_bytes()) == before
+    assert (chunk_files(store), Store.open(store).records()) == before
     monkeypatch.setenv("FAKE_LOG", str(tmp_path / "calls"))
     started(store, **({"model": truncated(0.01)} if lost else {}))
     assert not calls()

@@ -27,7 +27,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kfmodels.files.log import VERSION, Journal, Recorded
+from kfmodels.files.log import FORMAT, Journal, Recorded
 from tests.journal_writer import IDENTITY, START, message, moved
 
 ROOT = Path(__file__).parents[2]
@@ -406,7 +406,7 @@ def newer(path: Path) -> None:
     opened(path).close()
     with path.open("r+b") as file:
         file.seek(60)
-        file.write(struct.pack(">i", VERSION + 1))
+        file.write(struct.pack(">i", FORMAT.version + 1))
 
 
 def only_the_log(path: Path) -> None:
