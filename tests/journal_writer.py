@@ -1,16 +1,27 @@
-"""A program whose writers get killed: it forks one for every line on its input.
+"""Programs that write and get killed: one forks a writer for every line on its input.
 
-A line holds a path, True or False for `durable`, and the journal's `compact_every`. The writer prints
-its process number, then every message that was acknowledged; when it has died, the program prints
-"end". It imports little, so that it is up at once and a fork costs a millisecond.
+A writer prints its process number, then a number for everything that was acknowledged; when it has
+died, the program prints "end". It imports before it forks, so that a fork costs a millisecond.
 """
 
 import math
 import os
+import select
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from kfmodels.files.log import Journal
 
+ROOT = Path(__file__).parents[1]
 IDENTITY = "a recursion"
 START = {"n": 0, "x": 1.0, "path": [1.0, 1.0, 1.0]}
 
@@ -26,9 +37,10 @@ def moved(state: dict, told: dict) -> dict:
     return {"n": state["n"] + 1, "x": x, "path": [*state["path"][1:], x]}
 
 
-def write(path: str, durable: bool, every: int) -> None:
+def write_journal(path: str, durable: str, every: str) -> None:
     """Go on with a journal, as fast as it takes messages, until the process is killed."""
-    journal = Journal.open(path, START, identity=IDENTITY, durable=durable, compact_every=every)
+    settings = {"durable": durable == "True", "compact_every": int(every)}
+    journal = Journal.open(path, START, identity=IDENTITY, **settings)
     state = journal.snapshot
     for _, told in journal.messages():
         state = moved(state, told)
@@ -41,14 +53,82 @@ def write(path: str, durable: bool, every: int) -> None:
             journal.compact(state)
 
 
+@cache
+def store_job() -> tuple[Any, Any]:
+    """A job of twenty pairs, one a chunk, and the pairs."""
+    from kfmodels.batch.store import described
+    from kfmodels.data.hedge_data import HedgeData
+    from tests.batch_script import prices
+
+    pairs = HedgeData.all_pairs(prices())
+    return {"seed": 1, "chunk_size": 1} | described(pairs), pairs
+
+
+def store_chunk(number: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Arrays and status of a chunk, the same whenever it is asked."""
+    return {"points": np.full((1, 2000), np.pi * number)}, [f"pair {number}"]
+
+
+def write_store(path: str) -> None:
+    """Go on with a batch, as fast as it takes chunks, until the process is killed."""
+    from kfmodels.batch.store import held
+
+    with held(path, *store_job()) as writer:
+        done = writer.store.records()
+        for number in range(len(writer.store.chunks)):
+            if number not in done:
+                writer.add(writer.store.write(number, *store_chunk(number)))
+                os.write(1, b"%d\n" % number)
+        time.sleep(60)
+
+
+@contextmanager
+def writers(kind: str) -> Generator[subprocess.Popen]:
+    """The program, of writers of one kind."""
+    server = subprocess.Popen(
+        [sys.executable, __file__, kind],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert server.stdin is not None
+    with server:
+        yield server
+        server.stdin.close()
+        assert server.wait(10) == 0
+
+
+def acknowledged(server: subprocess.Popen, order: str, seconds: float) -> list[int]:
+    """What a new writer said was there before SIGKILL came."""
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(order.encode() + b"\n")
+    server.stdin.flush()
+    descriptor, read = server.stdout.fileno(), b""
+    while b"\n" not in read:
+        read += os.read(descriptor, 65536)
+    writer, end = int(read.split(b"\n")[0]), time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if select.select([descriptor], [], [], left)[0]:
+            read += os.read(descriptor, 65536)
+    os.kill(writer, signal.SIGKILL)
+    while b"end" not in read or not read.endswith(b"\n"):
+        read += os.read(descriptor, 65536)
+    *lines, last = read.decode().splitlines()
+    assert last == f"end {-signal.SIGKILL}"
+    return [int(line) for line in lines[1:]]
+
+
 if __name__ == "__main__":
+    write = {"journal": write_journal, "store": write_store}[sys.argv[1]]
+    if write is write_store:
+        store_job()  # imports pandas, before a writer is forked
     for line in sys.stdin:
-        path, durable, every = line.split()
         child = os.fork()
         if child == 0:
             try:
                 os.write(1, b"%d\n" % os.getpid())
-                write(path, durable == "True", int(every))
+                write(*line.split())
             finally:
                 os._exit(1)
         _, status = os.waitpid(child, 0)

@@ -341,6 +341,7 @@ def _create(path: Path, document: str, identity: str, durable: bool) -> None:
         replacing(path) as temporary,
         closing(sqlite3.connect(temporary, isolation_level=None)) as connection,
     ):
+        connection.execute("PRAGMA journal_mode = MEMORY")  # a kill leaves no second file beside it
         connection.executescript(_SCHEMA)
         connection.execute("INSERT INTO journal VALUES (?, ?)", (identity, durable))
         connection.execute("INSERT INTO snapshot VALUES (0, ?, ?)", (document, crc))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import resource
 import time
 import warnings
@@ -15,8 +16,8 @@ from numpy.testing import assert_array_equal
 
 from kfmodels.batch.store import (
     CHUNKS,
-    LOCK,
-    MANIFEST,
+    FINISHED,
+    JOB,
     PRICES,
     Record,
     Store,
@@ -29,9 +30,11 @@ from kfmodels.batch.store import (
 )
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.hedge_pairs import HedgePairs
+from kfmodels.files.log import Journal
 from tests.batch_script import prices
+from tests.journal_writer import acknowledged, store_chunk, store_job, writers
 
-JOB = {"seed": 1, "chunk_size": 3, "versions": {"jax": "1"}}
+SETTINGS = {"seed": 1, "chunk_size": 3, "versions": {"jax": "1"}}
 
 
 def pairs(table: pd.DataFrame | None = None, **options) -> HedgePairs:
@@ -39,27 +42,30 @@ def pairs(table: pd.DataFrame | None = None, **options) -> HedgePairs:
 
 
 def job(some: HedgePairs) -> dict:
-    return JOB | described(some)
+    return SETTINGS | described(some)
 
 
 def made(path: Path, chunks: tuple[int, ...] = (0, 1)) -> Store:
     """A store with some finished chunks."""
-    with held(path, job(pairs()), pairs()) as journal:
+    with held(path, job(pairs()), pairs()) as writer:
         for number in chunks:
-            names = [journal.store.names[place] for place in journal.store.chunks[number]]
+            names = [writer.store.names[place] for place in writer.store.chunks[number]]
             statuses = [f'{name}: "-1.5" at 2024-01-02, ≤ 0\n' for name in names]
             arrays = {
                 "points": np.full((len(names), 2), np.pi * number),
                 "k": np.array([np.nan] * 3),
             }
-            journal.add(journal.store.write(number, arrays, statuses))
+            writer.add(writer.store.write(number, arrays, statuses))
     return Store.open(path)
 
 
-def files(path: Path) -> dict[str, bytes]:
-    """Everything in a folder but the lock."""
-    found = [file for file in path.rglob("*") if file.is_file() and file.name != LOCK]
-    return {str(file.relative_to(path)): file.read_bytes() for file in found}
+def content(path: Path) -> dict[str, object]:
+    """Everything in a folder, the journal by what it says."""
+    found = [
+        file for file in path.rglob("*") if file.is_file() and not file.name.startswith(FINISHED)
+    ]
+    named: dict[str, object] = {str(file.relative_to(path)): file.read_bytes() for file in found}
+    return named | {FINISHED: Journal.read(path / FINISHED)}
 
 
 INDEXES = {
@@ -146,42 +152,36 @@ def test_arrays_of_another_length_or_of_objects_are_refused(tmp_path):
         packed({"points": np.array([{}])})
 
 
-@pytest.mark.parametrize("kept", [1, 40, -1])
-def test_a_torn_last_line_is_not_there(tmp_path, kept):
-    made(tmp_path)
-    manifest = tmp_path / MANIFEST
-    lines = manifest.read_bytes().splitlines(keepends=True)
-    manifest.write_bytes(b"".join(lines[:-1]) + lines[-1][:kept])
-    assert list(Store.open(tmp_path).records()) == [0]
-    store = made(tmp_path, (1,))
-    assert list(store.records()) == [0, 1]
-    assert manifest.read_bytes() == b"".join(lines)
-
-
-def test_a_damaged_line_in_the_middle_counts_as_not_there(tmp_path):
-    made(tmp_path)
-    manifest = tmp_path / MANIFEST
-    lines = manifest.read_bytes().splitlines(keepends=True)
-    for damaged in (b"\x00" * 30 + b"\n", b"[1]\n", lines[1].replace(b"sha256", b"sha255")):
-        manifest.write_bytes(lines[0] + damaged + lines[2])
-        assert list(Store.open(tmp_path).records()) == [1]
-
-
-def test_a_damaged_or_missing_chunk_is_noticed(tmp_path):
-    store = made(tmp_path)
-    zero, one = store.records().values()
+def test_a_damaged_or_missing_chunk_is_noticed_and_done_again(tmp_path):
+    store = made(tmp_path, (0, 1, 2))
+    zero, one, two = store.records().values()
     file = tmp_path / CHUNKS / zero.file
-    content = bytearray(file.read_bytes())
-    content[200] ^= 1
-    file.write_bytes(content)
+    bad = bytearray(file.read_bytes())
+    bad[200] ^= 1
+    file.write_bytes(bad)
     (tmp_path / CHUNKS / one.file).unlink()
     with pytest.raises(ValueError, match="is damaged: run fit_many again with this store"):
         store.arrays(zero)
     with pytest.raises(ValueError, match="is missing: run fit_many again with this store"):
         store.arrays(one)
-    with held(tmp_path, job(pairs()), pairs()) as journal:
-        assert journal.store.records() == {}
-    assert not list((tmp_path / CHUNKS).iterdir())
+    with held(tmp_path, job(pairs()), pairs()) as writer:
+        assert writer.store.records() == {2: two}
+        assert [kept.name for kept in (tmp_path / CHUNKS).iterdir()] == [two.file]
+    assert list(made(tmp_path, (1,)).records()) == [2, 1]
+
+
+def test_a_damaged_journal_is_refused_and_no_chunk_lost(tmp_path):
+    made(tmp_path)
+    log = tmp_path / FINISHED
+    whole = log.read_bytes()
+    log.write_bytes(whole.replace(b'"chunk":1', b'"chunk":2'))
+    before = sorted(tmp_path.rglob("*"))
+    for use in (made, lambda path: Store.open(path).records()):
+        with pytest.raises(ValueError, match=f"{FINISHED} is damaged .message 2 is not as it was"):
+            use(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+    log.write_bytes(whole)
+    assert list(made(tmp_path, ()).records()) == [0, 1]
 
 
 def test_damaged_prices_are_written_anew(tmp_path):
@@ -196,30 +196,29 @@ def test_damaged_prices_are_written_anew(tmp_path):
 
 
 def test_leftovers_of_killed_workers_are_removed_and_nothing_else(tmp_path):
-    before = files(made(tmp_path).path)
-    for name in (
-        f"{CHUNKS}/.000004-ab.npz.x1.tmp",
-        f".{MANIFEST}.x.tmp",
-        f"{CHUNKS}/000004-ab.npz",
-    ):
+    before = content(made(tmp_path).path)
+    for name in (f"{CHUNKS}/.000004-ab.npz.x1.tmp", f".{JOB}.x.tmp", f"{CHUNKS}/000004-ab.npz"):
         (tmp_path / name).write_bytes(b"half")
     made(tmp_path, ())
-    assert files(tmp_path) == before
+    assert content(tmp_path) == before
 
 
 def test_another_job_is_refused_and_nothing_changes(tmp_path):
-    before = files(made(tmp_path).path)
+    before = content(made(tmp_path).path)
     other = job(pairs()) | {"seed": 2, "versions": {"jax": "1", "numpy": "2"}}
-    with (
-        pytest.raises(ValueError, match="holds another job") as caught,
-        held(tmp_path, other, pairs()),
-    ):
-        pass
-    assert (
+    says = (
         f"{tmp_path} holds another job and is left as it is: seed was 1, is now 2; versions.numpy was "
         f'null, is now "2". Give this job a folder of its own, or delete {tmp_path}'
-    ) == str(caught.value)
-    assert files(tmp_path) == before
+    )
+    with pytest.raises(ValueError) as caught, held(tmp_path, other, pairs()):  # noqa: PT011
+        pass
+    assert str(caught.value) == says
+    (tmp_path / JOB).unlink()  # as a kill in the making leaves it
+    says = f"{FINISHED} is the journal of 'job .*', not of 'job .*'"
+    with pytest.raises(ValueError, match=says), held(tmp_path, other, pairs()):
+        pass
+    made(tmp_path, ())
+    assert content(tmp_path) == before
 
 
 def test_differences_are_named():
@@ -234,74 +233,103 @@ def test_differences_are_named():
     ]
 
 
-def test_newer_formats_and_other_folders_are_refused(tmp_path):
-    path = made(tmp_path / "store").path
-    manifest = path / MANIFEST
-    header, _, rest = manifest.read_text().partition("\n")
-    newer = json.dumps(json.loads(header) | {"version": 2})
-    manifest.write_text(f"{newer}\n{rest}")
-    before = files(path)
-    with pytest.raises(ValueError, match=r"newer kfmodels \(format 2.* up to 1\): upgrade"):
+def of_newer(path: Path) -> Path:
+    made(path)
+    (path / JOB).write_text(json.dumps(json.loads((path / JOB).read_text()) | {"version": 3}))
+    return path
+
+
+def of_others(path: Path) -> Path:
+    (path / "thesis.txt").touch()
+    return path
+
+
+def without_words(path: Path) -> Path:
+    made(path)
+    (path / JOB).write_text("date,A,B")
+    return path
+
+
+REFUSED = [
+    (of_newer, r"newer kfmodels \(format 3, this one reads up to 2\): upgrade"),
+    (without_words, "job.json is not a batch of fits .*: make one with fit_many"),
+    (of_others, r"holds other files \(thesis.txt\) and no batch of fits: give store a new or an"),
+    (lambda path: path / __file__, "store is a folder; .* is a file"),
+]
+
+
+@pytest.mark.parametrize(("make", "says"), REFUSED)
+def test_other_folders_are_refused_and_left_as_they_are(tmp_path, make, says):
+    path = make(tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(ValueError, match=says):
         made(path)
-    assert files(path) == before
-    manifest.write_text("date,A,B\n")
-    with pytest.raises(ValueError, match="does not describe a batch of fits"):
-        made(path)
-    with pytest.raises(
-        ValueError, match=r"tmp.* holds no batch of fits .*fit_many\(..., store=...\)"
-    ):
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_a_folder_without_a_store_says_how_to_make_one(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no batch of fits: make one with fit_many"):
         Store.open(tmp_path)
-    with pytest.raises(ValueError, match=r"holds other files \(store\) and no batch of fits"):
-        made(tmp_path)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["store"]
-    with pytest.raises(ValueError, match="store is a folder; .* is a file"):
-        made(manifest)
-
-
-def test_a_store_that_was_killed_in_the_making_is_made_again(tmp_path):
-    (tmp_path / CHUNKS).mkdir()
-    (tmp_path / LOCK).touch()
-    (tmp_path / f".{PRICES}.ab.tmp").touch()
-    assert list(made(tmp_path).records()) == [0, 1]
-    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_two_writers_are_refused_and_a_forked_worker_holds_nothing(tmp_path):
     with held(tmp_path, job(pairs()), pairs()):
-        held_by = rf"is in use by process {os.getpid()} on .*: wait until that run has ended"
-        with pytest.raises(ValueError, match=held_by):
+        with pytest.raises(ValueError, match=f"{FINISHED} is already open in this process"):
             made(tmp_path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # forking with threads; this child only sleeps
-            ready, says = os.pipe()
             child = os.fork()
         if child == 0:
-            os.write(says, b".")  # it has let go of what it inherited
             time.sleep(60)
             os._exit(0)
     try:
-        assert os.read(ready, 1) == b"."
         made(tmp_path)
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
-        os.close(ready)
-        os.close(says)
 
 
-def test_a_line_that_does_not_fit_on_the_disk_is_not_there(tmp_path):
+def test_a_chunk_for_whose_line_there_is_no_room_is_not_there(tmp_path):
     made(tmp_path)
-    manifest = tmp_path / MANIFEST
-    before = manifest.read_bytes()
+    size = (tmp_path / FINISHED).stat().st_size
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with held(tmp_path, job(pairs()), pairs()) as journal:
-        record = Record(5, "x", "y", ["a"] * 9, ["ok"] * 9)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+    with held(tmp_path, job(pairs()), pairs()) as writer:
+        record = Record(5, "x", "y", ["a"] * 999, ["ok"] * 999)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
         try:
-            with pytest.raises(OSError, match="No space left"):
-                journal.add(record)
+            with pytest.raises(OSError, match="message 3 is not in .*finished, which stands at"):
+                writer.add(record)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        assert manifest.read_bytes() == before
-        journal.add(record)
+        assert list(writer.store.records()) == [0, 1]
+        writer.add(record)
     assert list(Store.open(tmp_path).records()) == [0, 1, 5]
+
+
+@pytest.mark.slow
+def test_after_sigkill_at_any_moment_no_finished_chunk_is_lost_or_done_twice(tmp_path):
+    draw = random.Random()
+    seed = draw.randrange(2**32)
+    draw.seed(seed)
+    job, pairs = store_job()
+    interrupted = 0
+    with writers("store") as server:
+        for kill in range(50):
+            if kill % 5 == 0:  # a new folder, so that making one is interrupted too
+                path, done = tmp_path / str(kill), set()
+            said = acknowledged(server, str(path), draw.uniform(0, 0.25))
+            where = f"seed {seed}, kill {kill}, {path}"
+            assert done.isdisjoint(said), where
+            with held(path, job, pairs) as writer:
+                found = writer.store.records()
+                assert done | set(said) <= set(found), where
+                assert len(set(found) - done - set(said)) <= 1, where
+                done = set(found)
+                for number, record in found.items():
+                    arrays, statuses = store_chunk(number)
+                    assert_array_equal(writer.store.arrays(record)["points"], arrays["points"])
+                    assert record.statuses == statuses
+                files = {file.name for file in (path / CHUNKS).iterdir()}
+                assert files == {record.file for record in found.values()}, where
+                interrupted += 0 < len(found) < 20
+    assert interrupted > 10
