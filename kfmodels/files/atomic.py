@@ -9,7 +9,11 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | Path) -> Generator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends without an error."""
+    """A temporary file beside `path` that takes its place when the block ends without an error.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
     path = Path(path)
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent} to write {path.name} to")
@@ -18,11 +22,19 @@ def replacing(path: str | Path) -> Generator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
+        _sync(temporary)
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, path)
+        _sync(path.parent)  # the new name survives a power cut, too
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -62,7 +62,8 @@ def register[T](
         (Toy(half_life=3.5), None)
     """
     name = name or kind.__name__
-    if name in _codecs and not _same(_codecs[name].kind, kind):
+    # the same class comes once more when its module is imported again, as notebooks do
+    if name in _codecs and str(_codecs[name].kind) != str(kind):
         raise ValueError(
             f"documents know another class as {name!r} ({_codecs[name].kind}): give register a name"
         )
@@ -85,8 +86,10 @@ def plain(value: object) -> Json:
     kind: type[object] = type(value)
     if kind is list:
         return [plain(part) for part in cast("list[object]", value)]
-    if kind is dict and _keys_are_plain(mapping := cast("dict[object, object]", value)):
-        return {str(key): plain(part) for key, part in mapping.items()}
+    if kind is dict:
+        mapping = cast("dict[object, object]", value)
+        if TAG not in mapping and all(isinstance(key, str) for key in mapping):
+            return {str(key): plain(part) for key, part in mapping.items()}
     if name := _names.get(kind):
         return {TAG: name, **_codecs[name].write(value)}
     if isinstance(value, Integral):
@@ -242,15 +245,6 @@ upgrade kfmodels
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is not {self.title} ({error}): {self.remedy}") from error
         return self.content(document, path)
-
-
-def _same(one: type, other: type) -> bool:
-    """A module that is imported again, as notebooks do, brings its classes once more."""
-    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
-
-
-def _keys_are_plain(value: Mapping[object, object]) -> bool:
-    return TAG not in value and all(isinstance(key, str) for key in value)
 
 
 def _fields(kind: type[object]) -> tuple[str, ...]:

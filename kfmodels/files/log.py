@@ -39,11 +39,12 @@ PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {FORMAT.version};
 """
 
+_NO_PLACE = "cannot be written: give the name of a file in a folder, both of which you may write"
 _REMEDIES = {
-    "NOTADB": "is not a journal, or its beginning is damaged: " + FORMAT.remedy,
+    "NOTADB": f"is not {FORMAT.title}: {FORMAT.remedy}",
     "CORRUPT": "is damaged: put a backup in its place, or move it away and begin again",
-    "READONLY": "is read-only: change the permissions of it and its folder, or give another place",
-    "CANTOPEN": "cannot be written beside: change the permissions of the folder, or give another place",
+    "READONLY": _NO_PLACE,
+    "CANTOPEN": _NO_PLACE,
     "BUSY": "is locked by another program: end that program",
     "FULL": "cannot be written, for the disk is full: make room",
 }
@@ -160,7 +161,7 @@ class Journal(AbstractContextManager["Journal"]):
         path = Path(os.path.realpath(path))
         with _explained(path):
             if not _is_there(path):
-                raise ValueError(f"there is no journal {path}: Journal.open makes one")
+                raise ValueError(f"there is no journal {path}: look at its name")
             with closing(_connect(path)) as connection:
                 connection.execute("BEGIN")  # one moment for all that is read
                 return _recorded(path, connection)[0]
@@ -240,11 +241,11 @@ class Journal(AbstractContextManager["Journal"]):
 
     def _usable(self) -> sqlite3.Connection:
         if self._connection is None:
-            raise ValueError(f"the journal {self.path} is closed: open it again with Journal.open")
+            raise ValueError(f"the journal {self.path} is closed: open it again")
         if os.getpid() != self._process or threading.get_ident() != self._thread:
             raise ValueError(
                 f"the journal {self.path} belongs to the thread that opened it, in process "
-                f"{self._process}: write from there; Journal.read works anywhere"
+                f"{self._process}: write from there"
             )
         return self._connection
 
@@ -259,25 +260,13 @@ class Journal(AbstractContextManager["Journal"]):
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is a file that may be a journal.
-
-    Only looks at it from outside: a process that opens and closes a file loses its locks on it,
-    SQLite's among them.
-    """
-    log, fault = Path(f"{path}-wal"), ""
-    if not path.parent.is_dir():
-        fault = f"cannot be: there is no folder {path.parent}"
-    elif not path.exists():
-        if not log.exists() or not log.stat().st_size:
-            return False
-        fault = f"is gone, but {log} holds its last messages: put it back, or delete that too"
-    elif not path.is_file():
-        fault = "is a folder or a device: give the name of a file"
-    elif not path.stat().st_size:
-        fault = "is empty, not a journal: delete it, or put a backup in its place"
-    if fault:
-        raise ValueError(f"{path} {fault}")
-    return True
+    """Whether there is a file. It is not opened: closing it would release SQLite's locks on it."""
+    log = Path(f"{path}-wal")
+    if not path.exists() and log.exists() and log.stat().st_size:
+        raise ValueError(
+            f"{path} is gone, but {log} holds its last messages: put it back, or delete that too"
+        )
+    return path.exists()
 
 
 def _hold(path: Path) -> sqlite3.Connection:
@@ -295,13 +284,10 @@ def _hold(path: Path) -> sqlite3.Connection:
         writer = "another process"
         with suppress(sqlite3.Error, TypeError), closing(_connect(path)) as connection:
             (writer,) = connection.execute("SELECT name FROM writer").fetchone()
-        if writer == _name():
-            raise ValueError(
-                f"{path} is already open in this process: use that, or close it"
-            ) from error
+        here = "already open in this process"
         raise ValueError(
-            f"{path} is in use by {writer}: wait until that process has ended, or only look with "
-            "Journal.read"
+            f"{path} is {here if writer == _name() else f'in use by {writer}'}: wait until it "
+            "is closed there"
         ) from error
     return holder
 
@@ -325,6 +311,7 @@ def _prepare(connection: sqlite3.Connection, durable: bool, network: bool) -> No
         PRAGMA synchronous = {"EXTRA" if durable else "NORMAL"};  -- as FULL, and the folder too
         PRAGMA fullfsync = {durable:d};  -- macOS, where fsync alone promises little
         PRAGMA secure_delete = OFF;
+        PRAGMA busy_timeout = {10_000 if network else 1_000};  -- without WAL a reader delays a commit
         BEGIN IMMEDIATE;
         CREATE TABLE IF NOT EXISTS writer (name TEXT NOT NULL);
         DELETE FROM writer;
@@ -346,9 +333,6 @@ def _create(path: Path, document: str, identity: str, durable: bool) -> None:
         connection.execute("INSERT INTO journal VALUES (?, ?)", (identity, durable))
         connection.execute("INSERT INTO snapshot VALUES (0, ?, ?)", (document, crc))
         connection.commit()
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
 
 
 def _recorded(path: Path, connection: sqlite3.Connection) -> tuple[Recorded, int]:
@@ -360,8 +344,8 @@ def _recorded(path: Path, connection: sqlite3.Connection) -> tuple[Recorded, int
         (fault,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if fault != "ok":
             raise ValueError(fault)
-        ((identity,),) = connection.execute("SELECT identity FROM journal").fetchall()
-        ((first, document, crc),) = connection.execute("SELECT * FROM snapshot").fetchall()
+        ((identity,),) = connection.execute("SELECT identity FROM journal")
+        ((first, document, crc),) = connection.execute("SELECT * FROM snapshot")
         running = _checksum(first, document, zlib.crc32(identity.encode()))
         if crc != running:
             raise ValueError("the snapshot is not as it was written")
@@ -372,7 +356,7 @@ def _recorded(path: Path, connection: sqlite3.Connection) -> tuple[Recorded, int
             if (seq, crc) != (due, running):
                 raise ValueError(f"message {due} is not as it was written")
             messages.append((due, json.loads(body)))
-    except (sqlite3.DatabaseError, ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(
             f"{path} is damaged ({error}). Nothing was changed: put a backup in its place, or move it "
             f"away, {path.name}-wal with it, and begin again"
@@ -390,7 +374,7 @@ def _explained(path: Path) -> Generator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        other = f"cannot be opened ({error}): see that the disk works"
+        other = f"cannot be read ({error}): put a backup in its place, or see that the disk works"
         raise ValueError(f"{path} {_REMEDIES.get(_kind(error), other)}") from error
 
 

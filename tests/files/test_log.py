@@ -47,17 +47,6 @@ def opened(path: Path, document: dict | None = None, **options) -> Journal:
     return Journal.open(path, {"beta": 1.0} if document is None else document, **given)
 
 
-def bits(value) -> str:
-    """A text that differs wherever type, order or any bit of a number does."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{k!r}:{bits(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(bits, value)) + "]"
-    if isinstance(value, float):
-        return value.hex()
-    return f"{type(value).__name__} {value!r}"
-
-
 def digests(folder: Path) -> dict[str, str]:
     """What every file of a folder holds; locks and shared memory hold nothing."""
     files = [file for file in folder.iterdir() if file.is_file()]
@@ -105,7 +94,7 @@ def test_what_is_appended_is_there_after_closing_and_a_snapshot_takes_its_place(
     assert sorted(digests(path.parent)) == [path.name]  # nothing hot is left
     with opened(path, {"beta": math.nan}, compact_every=5, network=network) as journal:
         assert (journal.last_seq, journal.snapshot_seq, journal.snapshot) == (4, 0, {"beta": 0.1})
-        assert bits([one for _, one in journal.messages()]) == bits([*said[:3], {"y": 0.1}])
+        assert repr([one for _, one in journal.messages()]) == repr([*said[:3], {"y": 0.1}])
         assert [seq for seq, _ in journal.messages()] == [1, 2, 3, 4]
         assert not journal.due
         journal.append(TICK)
@@ -139,12 +128,12 @@ def test_any_json_message_comes_back_to_the_bit(quick):
             said.append(one)
             if len(said) % 50 == 1:
                 journal.compact(one)
-                assert bits(journal.snapshot) == bits(one)
 
         tell()
     found = Journal.read(quick)
-    assert bits([one for _, one in found.messages]) == bits(said[found.snapshot_seq :])
-    assert len(said) > 50
+    assert repr(found.snapshot) == repr(said[found.snapshot_seq - 1])
+    assert repr([one for _, one in found.messages]) == repr(said[found.snapshot_seq :])
+    assert found.snapshot_seq > 1
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -184,12 +173,14 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(path, tmp_path, network)
     with opened(path, network=network) as journal:
         journal.append(TICK)
         for name in (path, link):
-            with pytest.raises(ValueError, match="is already open in this process: use that, or"):
+            with pytest.raises(
+                ValueError, match="is already open in this process: wait until it is closed"
+            ):
                 opened(name)
         writer = program("import sys\nJournal.open(sys.argv[1], {}, identity='fit 12')", path)
         noted = writer.communicate(timeout=60)[1].decode()
         assert f"ValueError: {path} is in use by process {os.getpid()} on" in noted
-        assert "wait until that process has ended, or only look with Journal.read" in noted
+        assert "wait until it is closed there" in noted
         reader = program("import sys\nprint(Journal.read(sys.argv[1]).messages)", path)
         assert reader.communicate(timeout=60)[0].decode() == f"{[(1, TICK)]}\n"
         assert journal.append({}) == 2  # neither has disturbed the writer, or its lock
@@ -256,7 +247,7 @@ def test_after_closing_and_in_another_thread_it_says_so(path):
     journal.close()
     journal.close()
     for use in USES:
-        with pytest.raises(ValueError, match="is closed: open it again with Journal.open"):
+        with pytest.raises(ValueError, match="is closed: open it again"):
             use(journal)
 
 
@@ -367,14 +358,10 @@ def without_a_message(path: Path) -> None:
 
 
 REFUSED = [
-    (Path.mkdir, "is a folder or a device: give the name of a file"),
-    (os.mkfifo, "is a folder or a device: give the name of a file"),
-    (Path.touch, "is empty, not a journal: delete it, or put a backup in its place"),
-    (
-        lambda p: p.write_text("a,b\n" * 100),
-        "is not a journal, or its beginning is damaged: give an",
-    ),
-    (lambda p: p.write_bytes(b"SQLite format 3"), "is not a journal, or its beginning is damaged"),
+    (Path.mkdir, "cannot be written: give the name of a file in a folder"),
+    (Path.touch, "is not a journal: give another name, or put a backup in its place"),
+    (lambda p: p.write_text("a,b\n" * 100), "is not a journal: give another name, or put a backup"),
+    (lambda p: p.write_bytes(b"SQLite format 3"), "is not a journal: give another name, or put a"),
     (
         lambda p: run_sql(p, "CREATE TABLE prices (y REAL)"),
         "is not a journal: give another name, or",
@@ -403,9 +390,9 @@ def test_what_is_no_journal_is_refused_and_left_as_it_is(path, make, says):
 
 
 def test_what_was_asked_for_is_refused(path):
-    with pytest.raises(ValueError, match="there is no journal .*: Journal.open makes one"):
+    with pytest.raises(ValueError, match="there is no journal .*: look at its name"):
         Journal.read(path)
-    with pytest.raises(ValueError, match="cannot be: there is no folder .*none"):
+    with pytest.raises(ValueError, match="cannot be written: give the name of a file in a folder"):
         opened(path.parent / "none" / path.name)
     with pytest.raises(ValueError, match="identity is a text that names the fit, not ''"):
         opened(path, identity="")
@@ -450,14 +437,12 @@ def test_a_file_or_folder_that_is_read_only_is_refused_but_can_be_read(which):
         place, mode = (path, 0o444) if which == "file" else (folder, 0o555)
         place.chmod(mode)
         with unprivileged():
-            with pytest.raises(
-                ValueError, match="EWA.journal is read-only: change the permissions"
-            ):
+            with pytest.raises(ValueError, match="EWA.journal cannot be written: give"):
                 opened(path)
             assert Journal.read(path).last_seq == 1
             new = folder / "new.journal"
             if which == "folder":
-                with pytest.raises(ValueError, match="new.journal cannot be written beside"):
+                with pytest.raises(ValueError, match="new.journal cannot be written: give"):
                     opened(new)
         place.chmod(0o777)
         assert digests(folder) == before
@@ -632,13 +617,13 @@ def test_after_sigkill_at_any_moment_all_that_was_acknowledged_is_there(tmp_path
                 reference = states(last)
                 state, at = journal.snapshot, journal.snapshot_seq
                 compacted += at > 0
-                assert bits(state) == bits(reference[at]), where
+                assert repr(state) == repr(reference[at]), where
                 for seq, told in journal.messages():
                     at += 1
-                    assert (seq, bits(told)) == (at, bits(message(at))), where
+                    assert (seq, repr(told)) == (at, repr(message(at))), where
                     state = moved(state, told)
                 assert at == last, where
-                assert bits(state) == bits(reference[last]), where
+                assert repr(state) == repr(reference[last]), where
     assert min(hot, compacted) > 50, (hot, compacted)
     assert not list(tmp_path.glob("*.journal-journal"))
 
