@@ -18,6 +18,7 @@ import pandas as pd
 from kfmodels.clock.clock import Clock
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.files.atomic import replacing
+from kfmodels.files.documents import Format
 from kfmodels.fitting import passes
 from kfmodels.fitting.passes import Belief, NoiseDraws, Pass
 from kfmodels.kalman.coordinates import Coordinates
@@ -37,8 +38,14 @@ if TYPE_CHECKING:
 Tree = Any
 """An xarray `DataTree`, whose type says too little about what a path in it holds."""
 
-FORMAT = "kfmodels fit"
 FORMAT_VERSION = 2
+FORMAT = Format(
+    "kfmodels fit",
+    FORMAT_VERSION,
+    "a saved fit",
+    "fit the prices and write one with fit.save(path)",
+    oldest=FORMAT_VERSION,
+)
 _BY_COEF = ("delta", "q", "memory", "state_var")
 _BY_GAP = ("gap_bars", "gap_noise")
 
@@ -174,7 +181,7 @@ def build(
     tree["plug_in"] = DataTree(ended.isel(noise_draw=slice(-1, None)))
     zone = getattr(data.index, "tz", None)
     tree.attrs = {
-        "format": FORMAT,
+        "format": FORMAT.name,
         "format_version": FORMAT_VERSION,
         "kfmodels_version": version("kfmodels"),
         "target": data.target,
@@ -320,24 +327,13 @@ def load(path: str | Path) -> "DataTree":
 
     path = Path(path)
     if not path.exists():
-        raise ValueError(f"there is no file {path}; write one with fit.save(path)")
+        raise ValueError(f"there is no file {path}: {FORMAT.remedy}")
     try:
         with open_datatree(path, engine="h5netcdf") as opened:
             tree = opened.load()
     except OSError as error:
         raise ValueError(f"{path} is not a saved fit (netCDF): {error}") from error
-    if tree.attrs.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a saved fit; write one with fit.save(path)")
-    if tree.attrs["format_version"] < FORMAT_VERSION:
-        raise ValueError(
-            f"{path} was written by kfmodels {tree.attrs['kfmodels_version']} in an older format "
-            f"({tree.attrs['format_version']}, this one reads {FORMAT_VERSION}): fit the prices again"
-        )
-    if tree.attrs["format_version"] > FORMAT_VERSION:
-        raise ValueError(
-            f"{path} was written by kfmodels {tree.attrs['kfmodels_version']} in a newer format "
-            f"({tree.attrs['format_version']}, this one reads up to {FORMAT_VERSION}): upgrade kfmodels"
-        )
+    FORMAT.check(tree.attrs.get("format"), int(tree.attrs.get("format_version", 0)), path)
     return tree
 
 

@@ -589,15 +589,16 @@ def test_a_fit_may_be_saved_over_the_file_it_came_from(plain: Case, tmp_path: Pa
 
 def test_a_file_of_a_newer_kfmodels_is_refused(plain: Case, tmp_path: Path):
     tree = plain.fit.tree.copy()
-    tree.attrs |= {"format_version": 99, "kfmodels_version": "9.9"}
+    tree.attrs |= {"format_version": 99}
     HedgeFit(tree).save(tmp_path / "pair.nc")
-    with pytest.raises(ValueError, match="written by kfmodels 9.9 in a newer format") as caught:
+    with pytest.raises(ValueError, match=r"newer kfmodels \(format 99, .*\): upgrade kfmodels"):
         load(tmp_path / "pair.nc")
-    assert "(99, this one reads up to 2): upgrade kfmodels" in str(caught.value)
 
 
 def test_other_files_are_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="there is no file .*pair.nc; write one with fit.save"):
+    with pytest.raises(
+        ValueError, match="there is no file .*pair.nc: fit the prices and write one"
+    ):
         load(tmp_path / "pair.nc")
     text = tmp_path / "text.nc"
     text.write_text("hello")
@@ -607,7 +608,7 @@ def test_other_files_are_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="empty.nc is not a saved fit"):
         load(tmp_path / "empty.nc")
     xr.Dataset({"a": ("t", [1.0])}).to_netcdf(tmp_path / "other.nc", engine="h5netcdf")
-    with pytest.raises(ValueError, match="other.nc is not a saved fit; write one with fit.save"):
+    with pytest.raises(ValueError, match="other.nc is not a saved fit: fit the prices and write"):
         load(tmp_path / "other.nc")
 
 

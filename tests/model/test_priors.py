@@ -711,11 +711,8 @@ def test_a_saved_fit_knows_its_model(fitted: HedgeFit, tmp_path: Path):
 
 def test_a_fit_in_an_older_format_is_refused(fitted: HedgeFit, tmp_path: Path):
     tree: Any = fitted.tree.copy()
-    tree.attrs |= {"format_version": 1, "kfmodels_version": "0.0.9"}
+    tree.attrs |= {"format_version": 1}
     trees.save(tree, tmp_path / "old.nc")
-    text = (
-        f"{tmp_path / 'old.nc'} was written by kfmodels 0.0.9 in an older format (1, this one reads "
-        f"{trees.FORMAT_VERSION}): fit the prices again"
-    )
-    with pytest.raises(ValueError, match=re.escape(text)):
+    says = r"old.nc was written by an older kfmodels \(format 1, .*\): fit the prices and write one"
+    with pytest.raises(ValueError, match=says):
         load(tmp_path / "old.nc")
