@@ -12,7 +12,7 @@ One file: what is written here is read here, and a kill may come between any two
 """
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -113,11 +113,7 @@ class Store:
 
     def sound(self, record: Record) -> bool:
         """Whether the file of a chunk is there and as it was written."""
-        try:
-            content = (self.path / CHUNKS / record.file).read_bytes()
-        except FileNotFoundError:
-            return False
-        return sha256(content).hexdigest() == record.sha256
+        return self._content(record) is not None
 
     def arrays(self, record: Record) -> dict[str, np.ndarray]:
         """The arrays of a finished chunk, pairs along the first axis.
@@ -125,14 +121,18 @@ class Store:
         Raises:
             ValueError: the file is missing or not as it was written.
         """
-        file = self.path / CHUNKS / record.file
-        content = file.read_bytes() if file.is_file() else b""
-        if sha256(content).hexdigest() != record.sha256:
+        content, file = self._content(record), self.path / CHUNKS / record.file
+        if content is None:
             raise ValueError(
-                f"{file} is {'damaged' if content else 'missing'}: run fit_many again with this store; "
-                "it does that chunk again and no other"
+                f"{file} is {'damaged' if file.is_file() else 'missing'}: run fit_many again with this "
+                "store; it does that chunk again and no other"
             )
         return unpacked(content)
+
+    def _content(self, record: Record) -> bytes | None:
+        file = self.path / CHUNKS / record.file
+        content = file.read_bytes() if file.is_file() else b""
+        return content if sha256(content).hexdigest() == record.sha256 else None
 
     def write(self, number: int, arrays: dict[str, np.ndarray], statuses: list[str]) -> Record:
         """Keep the arrays of a chunk in a file, in one go; the journal is left to the driver.
@@ -378,9 +378,8 @@ def unpacked(content: bytes) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def _texts(words: Any) -> np.ndarray:
-    listed = [str(word) for word in words]
-    return np.array(listed, dtype=str)
+def _texts(words: Iterable[object]) -> np.ndarray:
+    return np.array([str(word) for word in words], dtype=str)
 
 
 def _dtype(index: pd.Index) -> str:

@@ -51,21 +51,16 @@ def made(path: Path, chunks: tuple[int, ...] = (0, 1)) -> Store:
         for number in chunks:
             names = [writer.store.names[place] for place in writer.store.chunks[number]]
             statuses = [f'{name}: "-1.5" at 2024-01-02, ≤ 0\n' for name in names]
-            arrays = {
-                "points": np.full((len(names), 2), np.pi * number),
-                "k": np.array([np.nan] * 3),
-            }
+            arrays = {"points": np.full((len(names), 2), np.pi * number), "k": np.full(3, np.nan)}
             writer.add(writer.store.write(number, arrays, statuses))
     return Store.open(path)
 
 
 def content(path: Path) -> dict[str, object]:
     """Everything in a folder, the journal by what it says."""
-    found = [
-        file for file in path.rglob("*") if file.is_file() and not file.name.startswith(FINISHED)
-    ]
-    named: dict[str, object] = {str(file.relative_to(path)): file.read_bytes() for file in found}
-    return named | {FINISHED: Journal.read(path / FINISHED)}
+    files = {str(file.relative_to(path)): file for file in path.rglob("*") if file.is_file()}
+    named = {name: file.read_bytes() for name, file in files.items() if FINISHED not in name}
+    return {**named, FINISHED: Journal.read(path / FINISHED)}
 
 
 INDEXES = {
@@ -90,12 +85,8 @@ def test_prices_and_pairs_are_read_back_as_they_were(tmp_path, kind, transform):
         found.prices, given.prices, check_freq=False, check_index_type="equiv"
     )
     assert found.index.dtype == given.index.dtype
-    assert (found.pairs, found.transform, found.faults, found.names) == (
-        given.pairs,
-        given.transform,
-        given.faults,
-        given.names,
-    )
+    for name in ("pairs", "transform", "faults", "names"):
+        assert getattr(found, name) == getattr(given, name)
     assert bool(found.faults) == (transform == "log")
     assert described(found) == described(given)
     write_pairs(tmp_path / "b.npz", found)
@@ -113,15 +104,8 @@ def test_the_digest_sees_every_change_of_the_data():
     table = prices()
     nudged, renamed = table.copy(), table.rename(columns={"E": "F"})
     nudged.iloc[3, 2] = np.nextafter(nudged.iloc[3, 2], 200)
-    given = [
-        table,
-        nudged,
-        renamed,
-        table.iloc[1:],
-        table.shift(freq="D"),
-        table.tz_localize("UTC"),
-        table.fillna(100.0),
-    ]
+    given = [table, nudged, renamed, table.iloc[1:], table.shift(freq="D")]
+    given += [table.tz_localize("UTC"), table.fillna(100.0)]
     seen = [described(pairs(one))["prices"]["sha256"] for one in given]
     assert len(set(seen)) == len(given)
     other_nan = table.copy()
