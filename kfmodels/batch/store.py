@@ -32,7 +32,11 @@ from kfmodels.files.documents import Format
 from kfmodels.files.log import Journal
 
 FORMAT = Format(
-    "kfmodels batch", 2, "a batch of fits", "make one with fit_many(..., store=...)", oldest=2
+    "kfmodels batch",
+    2,
+    "a batch of fits",
+    "make one with fit_many(..., store=...) in a new folder",
+    oldest=2,
 )
 
 JOB, PRICES, CHUNKS, FINISHED = "job.json", "prices.npz", "chunks", "finished"
@@ -165,7 +169,7 @@ class Writer(NamedTuple):
         Raises:
             OSError: the disk is full; the journal is then as before.
         """
-        self.journal.append(record._asdict())
+        self.journal.append(_plain(record))
 
 
 def is_store(path: Path) -> bool:
@@ -232,11 +236,16 @@ def _sweep(store: Store, journal: Journal) -> None:
     records = store.records()
     sound = {number: record for number, record in records.items() if store.sound(record)}
     if len(sound) < len(records):
-        journal.compact({"chunks": [record._asdict() for record in sound.values()]})
+        journal.compact({"chunks": [_plain(record) for record in sound.values()]})
     listed = {record.file for record in sound.values()}
     for file in (store.path / CHUNKS).glob("*.npz"):
         if file.name not in listed:
             file.unlink(missing_ok=True)
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    """A record as it comes back from JSON, tuples as lists."""
+    return json.loads(json.dumps(record._asdict()))
 
 
 def _remove_unfinished(path: Path) -> None:
