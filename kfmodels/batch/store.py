@@ -131,7 +131,7 @@ class Store:
                 f"{file} is {'damaged' if file.is_file() else 'missing'}: run fit_many again with this "
                 "store; it does that chunk again and no other"
             )
-        return unpacked(content)
+        return unpack(content)
 
     def _content(self, record: Record) -> bytes | None:
         file = self.path / CHUNKS / record.file
@@ -149,7 +149,7 @@ class Store:
         wrong = [name for name, length in lengths.items() if length != len(names)]
         if wrong:
             raise ValueError(f"chunk {number} has {len(names)} pairs, but not {', '.join(wrong)}")
-        content = packed(arrays)
+        content = pack(arrays)
         checksum = sha256(content).hexdigest()
         file = f"{number:06d}-{checksum[:16]}.npz"
         with replacing(self.path / CHUNKS / file) as temporary:
@@ -314,7 +314,7 @@ def write_pairs(path: Path, pairs: HedgePairs) -> None:
             'prices.tz_convert("UTC")'
         )
     with replacing(path) as temporary:
-        temporary.write_bytes(packed(arrays))
+        temporary.write_bytes(pack(arrays))
 
 
 def read_pairs(path: Path) -> HedgePairs:
@@ -324,7 +324,7 @@ def read_pairs(path: Path) -> HedgePairs:
         ValueError: it is missing or damaged.
     """
     try:
-        arrays = unpacked(path.read_bytes())
+        arrays = unpack(path.read_bytes())
     except (FileNotFoundError, BadZipFile, EOFError, KeyError, ValueError) as error:
         raise ValueError(
             f"the prices in {path} cannot be read ({error}): run fit_many again with this store; it "
@@ -367,7 +367,7 @@ def _prices_digest(pairs: HedgePairs) -> str:
     return made.hexdigest()
 
 
-def packed(arrays: dict[str, Any]) -> bytes:
+def pack(arrays: dict[str, Any]) -> bytes:
     """An npz file; the same arrays give the same bytes.
 
     Raises:
@@ -381,7 +381,7 @@ def packed(arrays: dict[str, Any]) -> bytes:
     return content.getvalue()
 
 
-def unpacked(content: bytes) -> dict[str, np.ndarray]:
+def unpack(content: bytes) -> dict[str, np.ndarray]:
     """The arrays of an npz file; one with pickles in it is refused."""
     with np.load(BytesIO(content), allow_pickle=False) as file:
         return {name: file[name] for name in file.files}

@@ -134,13 +134,12 @@ class Journal(AbstractContextManager["Journal"]):
         if not identity:
             raise ValueError(f"identity is a text that names the fit, not {identity!r}")
         path = Path(os.path.realpath(path))
-        with _explained(path), ExitStack() as undo:
-            there = _is_there(path)
+        with _explain(path), ExitStack() as undo:
             holder = undo.enter_context(closing(_hold(path)))
-            if not there:
+            if not _is_there(path):
                 _create(path, encode(document), identity, durable)
             connection = undo.enter_context(closing(_connect(path)))
-            found, crc = _recorded(path, connection)
+            found, crc = _read(path, connection)
             if found.identity != identity:
                 raise ValueError(
                     f"{path} is the journal of {found.identity!r}, not of {identity!r}: open it with "
@@ -159,12 +158,12 @@ class Journal(AbstractContextManager["Journal"]):
             ValueError: there is none, it is damaged, or comes from a newer kfmodels.
         """
         path = Path(os.path.realpath(path))
-        with _explained(path):
+        with _explain(path):
             if not _is_there(path):
                 raise ValueError(f"there is no journal {path}: look at its name")
             with closing(_connect(path)) as connection:
                 connection.execute("BEGIN")  # one moment for all that is read
-                return _recorded(path, connection)[0]
+                return _read(path, connection)[0]
 
     @property
     def snapshot(self) -> Message:
@@ -250,7 +249,7 @@ class Journal(AbstractContextManager["Journal"]):
         return self._connection
 
     def _fail(self, what: str, error: sqlite3.Error) -> NoReturn:
-        code = {"FULL": ENOSPC, "BUSY": EAGAIN}.get(_kind(error), EIO)
+        code = {"FULL": ENOSPC, "BUSY": EAGAIN}.get(_kind_of(error), EIO)
         says = (
             f"{what} is not in {self.path}, which stands at message {self.last_seq} as before "
             f"({error}): see that the disk works and has room, for the size of {self.path.name}-wal "
@@ -276,23 +275,24 @@ def _hold(path: Path) -> sqlite3.Connection:
     """
     holder = sqlite3.connect(f"{path}-writer", 0.0, isolation_level=None)
     try:
+        holder.execute("PRAGMA journal_mode = MEMORY")  # a kill leaves no third file
         holder.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         holder.close()
-        if _kind(error) != "BUSY":
+        if _kind_of(error) != "BUSY":
             raise
         writer = "another process"
         with suppress(sqlite3.Error, TypeError), closing(_connect(path)) as connection:
             (writer,) = connection.execute("SELECT name FROM writer").fetchone()
         here = "already open in this process"
         raise ValueError(
-            f"{path} is {here if writer == _name() else f'in use by {writer}'}: wait until it "
+            f"{path} is {here if writer == _name_writer() else f'in use by {writer}'}: wait until it "
             "is closed there"
         ) from error
     return holder
 
 
-def _name() -> str:
+def _name_writer() -> str:
     return f"process {os.getpid()} on {os.uname().nodename}"
 
 
@@ -317,7 +317,7 @@ def _prepare(connection: sqlite3.Connection, durable: bool, network: bool) -> No
         DELETE FROM writer;
     """)
     with connection:
-        connection.execute("INSERT INTO writer VALUES (?)", (_name(),))
+        connection.execute("INSERT INTO writer VALUES (?)", (_name_writer(),))
         connection.execute("UPDATE journal SET durable = ?", (durable,))
 
 
@@ -335,7 +335,7 @@ def _create(path: Path, document: str, identity: str, durable: bool) -> None:
         connection.commit()
 
 
-def _recorded(path: Path, connection: sqlite3.Connection) -> tuple[Recorded, int]:
+def _read(path: Path, connection: sqlite3.Connection) -> tuple[Recorded, int]:
     """What an open database holds, and the last checksum."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -369,15 +369,15 @@ def _checksum(seq: int, text: str, before: int) -> int:
 
 
 @contextmanager
-def _explained(path: Path) -> Generator[None]:
+def _explain(path: Path) -> Generator[None]:
     """Errors of SQLite as one sentence that says what to do."""
     try:
         yield
     except sqlite3.Error as error:
         other = f"cannot be read ({error}): put a backup in its place, or see that the disk works"
-        raise ValueError(f"{path} {_REMEDIES.get(_kind(error), other)}") from error
+        raise ValueError(f"{path} {_REMEDIES.get(_kind_of(error), other)}") from error
 
 
-def _kind(error: sqlite3.Error) -> str:
+def _kind_of(error: sqlite3.Error) -> str:
     """BUSY of SQLITE_BUSY_SNAPSHOT; empty where Python itself raised."""
     return (getattr(error, "sqlite_errorname", "") + "__").split("_")[1]

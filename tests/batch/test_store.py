@@ -24,7 +24,7 @@ from kfmodels.batch.store import (
     described,
     differences,
     held,
-    packed,
+    pack,
     read_pairs,
     write_pairs,
 )
@@ -133,7 +133,7 @@ def test_arrays_of_another_length_or_of_objects_are_refused(tmp_path):
     with pytest.raises(ValueError, match="chunk 6 has 2 pairs, but not statuses"):
         store.write(6, {}, ["ok"])
     with pytest.raises(ValueError, match="points holds Python objects"):
-        packed({"points": np.array([{}])})
+        pack({"points": np.array([{}])})
 
 
 def test_a_damaged_or_missing_chunk_is_noticed_and_done_again(tmp_path):
