@@ -27,7 +27,7 @@ _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 class _Codec(NamedTuple):
     kind: type
     write: Callable[[Any], Mapping[str, Json]]
-    read: Callable[[Any], Any]
+    read: Callable[[dict[str, Any]], Any]
 
 
 _codecs: dict[str, _Codec] = {}
@@ -37,7 +37,7 @@ _names: dict[type, str] = {}
 def register[T](
     kind: type[T],
     write: Callable[[T], Mapping[str, Json]] | None = None,
-    read: Callable[[Mapping[str, Json]], T] | None = None,
+    read: Callable[[dict[str, Any]], T] | None = None,
     *,
     name: str | None = None,
 ) -> type[T]:
@@ -257,7 +257,7 @@ def _fields(kind: type[object]) -> tuple[str, ...]:
     )
 
 
-def _items(parts: Mapping[str, Json]) -> list[Any]:
+def _items(parts: dict[str, Any]) -> list[Any]:
     return built(parts["items"])
 
 
@@ -275,5 +275,5 @@ def _text(value: date) -> dict[str, Json]:
 
 register(tuple, _tuple, lambda parts: tuple(_items(parts)))
 register(dict, _dict, lambda parts: dict(_items(parts)))  # with keys that JSON would not keep apart
-register(date, _text, lambda parts: date.fromisoformat(str(parts["text"])))
-register(datetime, _text, lambda parts: datetime.fromisoformat(str(parts["text"])))
+register(date, _text, lambda parts: date.fromisoformat(parts["text"]))
+register(datetime, _text, lambda parts: datetime.fromisoformat(parts["text"]))

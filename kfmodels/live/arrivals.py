@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from kfmodels.clock.instants import Kind, Moment
+from kfmodels.files.documents import register
 
 MONTH = timedelta(days=31)
 """How far ahead a date may be unless it is said."""
@@ -43,6 +44,7 @@ def span(number: int, kind: str) -> str:
     return f"{days}d {text}" if days else text
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class Limit:
     """How much time may pass, in units of the times.
@@ -91,10 +93,6 @@ class Limit:
         raise ValueError(
             f"{word} is the {given} {self.given}, but the times are {times}: give {asked}"
         )
-
-    def to_json(self) -> dict[str, int | bool | None]:
-        """A plain dict of what `Limit` takes."""
-        return {"units": self.units, "timed": self.timed}
 
 
 @dataclass

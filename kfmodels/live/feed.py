@@ -17,19 +17,25 @@ import numpy as np
 
 from kfmodels.clock.clock import Clock, Elapsed
 from kfmodels.clock.instants import Moment, shown
-from kfmodels.files.documents import encode
+from kfmodels.files.documents import Format, built, encode, plain, register
 from kfmodels.files.log import Journal
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.arrivals import MONTH, Ahead, Limit, check_kind, span
 from kfmodels.live.monitor import Monitor, Watch
 from kfmodels.live.quotes import KEPT, Bars, Quotes, rescale_rows, sent_before
 from kfmodels.live.signals import Signal, set_off, worst
-from kfmodels.online.engine import AnyTick, Engine, engine_of
+from kfmodels.online.engine import AnyTick, Engine
 from kfmodels.online.splits import check_factors
 from kfmodels.online.ticks import Outcome
 
-FORMAT = "kfmodels live filter"
-VERSION = 3
+FORMAT = Format(
+    "kfmodels live filter",
+    3,
+    "the state of a live filter",
+    "begin a new journal with a filter of the fit",
+    oldest=3,
+)
+register(Clock, Clock.to_json, Clock.from_json)  # here, for a clock knows of no files
 
 
 class LiveFilter(AbstractContextManager["LiveFilter"]):
@@ -108,7 +114,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self._begin(
             engine,
             {
-                "max_staleness": stale.to_json(),
+                "max_staleness": stale,
                 "keep": keep,
                 "explorers": explorers,
                 "few_draws": few_draws,
@@ -121,7 +127,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 "history": [],
                 "rescaled": [],
                 "factors": {},
-                "max_ahead": ahead.limit.to_json(),
+                "max_ahead": ahead.limit,
             },
             clock,
             watch,
@@ -133,7 +139,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             self.journal = Journal.open(
                 journal, self.to_json(), identity=identify(engine), durable=durable
             )
-            self._restore(self.journal.snapshot)
+            self._restore(self.journal.snapshot, journal)
             for seq, message in self.journal.messages():
                 self._apply(message)
                 self.seq = seq
@@ -199,9 +205,9 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             raise ValueError(
                 "no factor is given: name the ticker, with 1 where a move that is held was real"
             )
-        trial = engine_of(self.engine.to_json())  # or raise, before anything is written
+        trial = built(plain(self.engine))  # or raise, before anything is written
         trial.requote(factors)
-        encode(trial.to_json(), "the rescaled filter")
+        encode(plain(trial), "the rescaled filter")
         since = None if at is None else Moment.of(at)
         if since:
             check_kind("rescale", at, since, self._now or self._row, self._now is not None)
@@ -244,13 +250,11 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def to_json(self) -> dict[str, Any]:
         """All it needs to go on, as plain numbers, text, lists and dicts."""
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "engine": self.engine.to_json(),
-            "clock": None if self.clock is None else self.clock.to_json(),
-            "max_staleness": self._stale.to_json(),
-            "watch": None if self.watch is None else self.watch.to_json(),
+        content: dict[str, Any] = {
+            "engine": self.engine,
+            "clock": self.clock,
+            "max_staleness": self._stale,
+            "watch": self.watch,
             "few_draws": self._few_draws,
             "few": self._few.tolist(),
             "keep": self._history.maxlen,
@@ -262,8 +266,9 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "seq": self.seq,
             "rescaled": list(self._rescaled),
             "factors": self.factors,
-            "max_ahead": self._ahead.limit.to_json(),
+            "max_ahead": self._ahead.limit,
         }
+        return FORMAT.document(content)
 
     def close(self) -> None:
         """Hand the journal back; what was answered is in it already."""
@@ -276,7 +281,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _begin(self, engine: Engine, held: dict[str, Any], clock: Clock | None, watch: Any) -> None:
         self.engine, self.clock, self.explorers = engine, clock, held.get("explorers")
         self.watch: Watch | None = watch
-        self._stale, self._ahead = Limit(**held["max_staleness"]), Ahead(Limit(**held["max_ahead"]))
+        self._stale, self._ahead = held["max_staleness"], Ahead(held["max_ahead"])
         self._bars, self.seq = Bars(held["bars"], held["come"]), held["seq"]
         self._rescaled = deque(held["rescaled"], maxlen=KEPT)
         self.factors = dict(held["factors"])
@@ -287,15 +292,10 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self._row = None if engine.at is None else Moment.of(engine.at)
         self._history: deque[dict[str, Any]] = deque(held["history"], maxlen=held["keep"])
 
-    def _restore(self, held: dict[str, Any]) -> None:
+    def _restore(self, document: dict[str, Any], where: object = "this") -> None:
         """Stand where a document says."""
-        check_document(held, FORMAT, VERSION)
-        self._begin(
-            engine_of(held["engine"]),
-            held,
-            held["clock"] and Clock.from_json(held["clock"]),
-            held["watch"] and Watch.from_json(held["watch"]),
-        )
+        held = FORMAT.content(document, where)
+        self._begin(held["engine"], held, held["clock"], held["watch"])
 
     def _time(self, at: Any) -> Moment:
         """When it is, if that is not before the last row."""
@@ -417,15 +417,6 @@ def check_amounts(keep: int, few_draws: float) -> None:
         raise ValueError(f"keep is a number of rows, 0 or more, not {keep}")
     if not 0 <= few_draws < 1:
         raise ValueError(f"few_draws is a share of the draws, from 0 to below 1, not {few_draws}")
-
-
-def check_document(held: Mapping[str, Any], form: str, version: int) -> None:
-    """Raise unless a document is the state of a live filter that this kfmodels can read."""
-    if held.get("format") != form or held["version"] != version:
-        raise ValueError(
-            f"not the state of a live filter as this kfmodels knows it (version {version}), but "
-            f"{held.get('format')!r} {held.get('version')}"
-        )
 
 
 def settings(

@@ -30,6 +30,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kfmodels.files.documents import register
+
 Action = Literal["widen", "refresh noise", "fall back to static", "stop"]
 Condition = Literal["ok", "watch", "broken"]
 
@@ -390,6 +392,9 @@ class Watch:
             return [int(any(map(gt, self.evidence, self._tests.near)))]
         near = (self.evidence > _NEAR * self._tests.column).any(0)
         return np.where(self.broken_left > 0, 2, near).tolist()
+
+
+register(Watch, Watch.to_json, Watch.from_json)
 
 
 def _read_one(z: ArrayLike, dof: ArrayLike | None) -> tuple[float, float, bool]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from kfmodels.clock.instants import check_dt, check_later
+from kfmodels.files.documents import register
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Noise
@@ -23,7 +24,6 @@ from kfmodels.kalman.step import State
 from kfmodels.online.blocks import Blocks, Foreseen, Passed, Policy
 from kfmodels.online.checks import check_shapes, gap_arrays, listed, one_of
 from kfmodels.online.document import BOARD, as_text
-from kfmodels.online.engine import register_engine
 from kfmodels.online.legs import Legs
 from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict, release
 from kfmodels.online.splits import moved, name_split, watch_scale
@@ -482,7 +482,7 @@ class OnlineBoard:
                 said[number] = outcome, f"{reason}; {split}" if reason else split
 
 
-register_engine(BOARD.name, OnlineBoard.from_json)
+register(OnlineBoard, OnlineBoard.to_json, OnlineBoard.from_json)
 
 _TOO_FAR = (
     "the row is so far from all that this pair did before that the arithmetic cannot follow; pass NaN "

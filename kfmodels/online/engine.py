@@ -1,10 +1,10 @@
 """What a live filter drives: prices and time in, a tick out, a document out and in.
 
 `OnlineFilter` and `OnlineBoard` are engines. To add another, write a class with these members and
-register how it is read from its document in one line; `live` then leaves it alone with a feed.
+`register` it with `files.documents` in one line; `live` then leaves it alone with a feed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from kfmodels.online.shocks import Hold, Shocks
@@ -122,25 +122,3 @@ class Engine(Protocol):
     def to_json(self) -> dict[str, Any]:
         """A document of all that it needs to go on."""
         ...
-
-
-_READERS: dict[str, Callable[[dict[str, Any]], Any]] = {}
-
-
-def register_engine(form: str, read: Callable[[dict[str, Any]], Any]) -> None:
-    """Let live filters hold engines whose documents call themselves `form`."""
-    _READERS[form] = read
-
-
-def engine_of(document: Mapping[str, Any]) -> Any:
-    """The engine of a document.
-
-    Raises:
-        ValueError: it is of no engine that is known here, or of another version of kfmodels.
-    """
-    form = document.get("format")
-    if form not in _READERS:
-        raise ValueError(
-            f"{form!r} is no engine of a live filter; there is {', '.join(sorted(_READERS))}"
-        )
-    return _READERS[str(form)](dict(document))

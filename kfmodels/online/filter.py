@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from kfmodels.clock.instants import check_dt, check_later
+from kfmodels.files.documents import register
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.motion import Motion
@@ -16,7 +17,6 @@ from kfmodels.kalman.step import State
 from kfmodels.online.blocks import Foreseen
 from kfmodels.online.board import OnlineBoard
 from kfmodels.online.document import FILTER, as_text
-from kfmodels.online.engine import register_engine
 from kfmodels.online.shocks import NONE, Hold, Shocks
 from kfmodels.online.splits import check_factors
 from kfmodels.online.ticks import FairValue, Predictive, Tick
@@ -366,7 +366,7 @@ class OnlineFilter:
         return self.board.foresee([math.nan, *hedges], dt, gaps)
 
 
-register_engine(FILTER.name, OnlineFilter.from_json)
+register(OnlineFilter, OnlineFilter.to_json, OnlineFilter.from_json)
 
 
 def _as_board(where: Coordinates) -> Coordinates:
