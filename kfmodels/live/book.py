@@ -9,13 +9,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from kfmodels.clock.instants import Stamp
+from kfmodels.files.documents import Format
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.costs import Band, Cost, Saving
 from kfmodels.online.splits import check_factors
 from kfmodels.online.ticks import Tick
 
-FORMAT = "kfmodels hedge book"
-VERSION = 1
+FORMAT = Format(
+    "kfmodels hedge book", 1, "a saved hedge book", "write one with HedgeBook.to_json()"
+)
 
 _Numbers = Mapping[str, float]
 
@@ -286,8 +288,8 @@ class HedgeBook:
     def to_json(self) -> dict[str, Any]:
         """Everything needed to go on, as plain numbers, strings, lists and dicts, exact to the bit."""
         return {
-            "format": FORMAT,
-            "version": VERSION,
+            "format": FORMAT.name,
+            "version": FORMAT.version,
             "target": self.target,
             "hedges": list(self.hedges),
             "transform": str(self.transform),
@@ -310,11 +312,7 @@ class HedgeBook:
         Raises:
             ValueError: not such a dict, or one of a newer version of kfmodels.
         """
-        if stored.get("format") != FORMAT or stored.get("version", math.inf) > VERSION:
-            raise ValueError(
-                "this is no book that this version of kfmodels can read: write one with "
-                "HedgeBook.to_json(), or upgrade kfmodels"
-            )
+        FORMAT.check(stored.get("format"), stored.get("version"))
         try:
             saving = stored["band"]["saving"]
             band = Band(stored["band"]["sds"], saving and Saving(**saving))

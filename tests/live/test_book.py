@@ -236,8 +236,14 @@ def test_a_factor_that_cannot_be_is_refused(of, told, text):
         (lambda: Cost(bp=math.inf), "Cost: bp must be a number, 0 or more, not inf"),
         (lambda: Saving(0.0), "Saving: risk_aversion must be a number, above 0, not 0.0"),
         (lambda: Saving(1.0, memory=math.nan), "Saving: memory must be a number, above 0"),
-        (lambda: HedgeBook.from_json({"format": "other"}), "no book that this version"),
-        (lambda: HedgeBook.from_json(stored(version=2)), "or upgrade kfmodels"),
+        (
+            lambda: HedgeBook.from_json({"format": "other"}),
+            "this is not a saved hedge book but of format .other.: write one",
+        ),
+        (
+            lambda: HedgeBook.from_json(stored(version=2)),
+            "newer kfmodels .format 2, .*: upgrade kfmodels",
+        ),
         (lambda: HedgeBook.from_json(stored(lots={"X": 0.0})), "lots of X cannot be 0.0"),
         (
             lambda: HedgeBook.from_json(stored(cost={"fee": 1.0})),
