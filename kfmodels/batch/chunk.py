@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
-from kfmodels.data.arrays import Inputs, PairArrays, pair_arrays
+from kfmodels.batch.status import FITTED, Status, Verdict
+from kfmodels.data.arrays import Inputs, PairArrays, half_life, pair_arrays
 from kfmodels.data.hedge_data import day
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.fitting.passes import student_tail
@@ -47,7 +48,7 @@ def fit_chunk(
     seed: int,
     *,
     size: int | None = None,
-) -> tuple[Arrays, list[str]]:
+) -> tuple[Arrays, list[Verdict]]:
     """Fit the numbered pairs.
 
     Args:
@@ -55,21 +56,24 @@ def fit_chunk(
         size: pairs that one compiled program takes; fewer are padded. Default: their number.
 
     Returns:
-        Arrays whose first axis is that of `numbers` (NaN for a pair that could not be fitted), and a
-        status by pair: "ok", or a sentence.
+        Arrays whose first axis is that of `numbers` (NaN for a pair that could not be fitted), and
+        the verdict of each pair.
     """
-    statuses = ["ok"] * len(numbers)
     arrays = _aligned(pairs, numbers)
-    for place, number in enumerate(numbers):
-        statuses[place] = _complaint(pairs, number, model, bool(arrays.usable[place]))
-    good = [place for place, status in enumerate(statuses) if status == "ok"]
+    verdicts = [
+        _judge(pairs, number, model, one.usable)
+        for number, one in zip(numbers, arrays, strict=True)
+    ]
+    good = [place for place, verdict in enumerate(verdicts) if verdict == FITTED]
     if not good:
-        return {}, statuses
+        return {}, verdicts
     # a padding pair is the first one again: nothing of it is kept
     devices = jax.local_device_count()
     size = -(-max(size or 0, len(good)) // devices) * devices
     taken = good + [good[0]] * (size - len(good))
-    inputs, coordinates = model.inputs_of_pairs(_shortened(arrays, taken))
+    rows = len(pairs.index) - pairs.transform.needs_last
+    some = [arrays[place] for place in taken]
+    inputs, coordinates = model.inputs_of_pairs(some, length=_length(some, rows))
     keys = np.stack([pair_key(pairs.names[numbers[place]], seed) for place in taken])
     with jax.enable_x64(True):
         found, log_static, static_error = _explored(inputs, keys, seed, model, method)
@@ -89,69 +93,53 @@ def fit_chunk(
             }
         )
     made |= {"refitted": redone, "typical_move": inputs.typical_move}
-    made |= dict(zip(("pivot", "scale", "offset"), coordinates, strict=True))
+    made["pivot"], made["scale"], made["offset"] = np.transpose(
+        [(at.pivot[0], at.scale[0], at.offset) for at in coordinates]
+    )
     made |= _half_lives(made.pop("error"), inputs)
     made |= _last_prices(pairs, [numbers[place] for place in taken])
     for place, note in zip(good, notes, strict=False):
-        statuses[place] = note
-    return {name: _spread(values, good, len(numbers)) for name, values in made.items()}, statuses
+        verdicts[place] = FITTED if note == "ok" else Verdict(Status.DOUBTED, note)
+    return {name: _spread(values, good, len(numbers)) for name, values in made.items()}, verdicts
 
 
-def _aligned(pairs: HedgePairs, numbers: list[int]) -> PairArrays:
-    """The pairs as arrays, each from its first observed row on; `dt` is 0 there and past its end."""
-    table = pairs.prices.to_numpy().T
-    column = {name: place for place, name in enumerate(pairs.prices.columns)}
-    listed = [pairs.pairs[number] for number in numbers]
-    target, hedge = (table[[column[pair[leg]] for pair in listed]] for leg in (0, 1))
-    arrays = pair_arrays(target, hedge, pairs.transform)
-    rows = arrays.observed.shape[1]
-    first = np.argmax(arrays.observed, 1)
-    spots = first[:, None] + np.arange(rows)
-    inside = spots < rows
-    spots = np.minimum(spots, rows - 1)
-
-    def moved(values: np.ndarray) -> np.ndarray:
-        return np.where(inside, np.take_along_axis(values, spots, 1), 0)
-
-    return arrays._replace(
-        y=moved(arrays.y),
-        x=moved(arrays.x),
-        observed=moved(arrays.observed).astype(bool),
-        dt=moved(arrays.dt),
-    )
+def _aligned(pairs: HedgePairs, numbers: list[int]) -> list[PairArrays]:
+    """The pairs as arrays, each from its first observed row on."""
+    legs = ([pairs.pairs[number][leg] for number in numbers] for leg in (0, 1))
+    target, hedge = (pairs.prices[names].to_numpy().T for names in legs)
+    found = []
+    for pair in pair_arrays(target, hedge, pairs.transform):
+        late = slice(int(np.argmax(pair.observed)) if pair.usable else 0, None)
+        cut = {name: getattr(pair, name)[late] for name in ("y", "x", "observed", "dt")}
+        found.append(pair._replace(**cut))
+    return found
 
 
-def _shortened(arrays: PairArrays, taken: list[int]) -> PairArrays:
-    """Some of the pairs, cut to the length of the longest: all rows, or a half, a quarter, ..."""
-    arrays = PairArrays(*(part[taken] for part in arrays))
-    rows = arrays.y.shape[1]
-    longest = int(np.flatnonzero(arrays.observed.any(0))[-1]) + 1
-    # rows after the last that is observed still widen the state
-    longest = max(longest, int(np.flatnonzero(arrays.dt.any(0))[-1]) + 1)
-    length = rows
-    while -(-length // 2) >= longest:
-        length = -(-length // 2)
-    return arrays._replace(
-        **{k: getattr(arrays, k)[:, :length] for k in ("y", "x", "observed", "dt")}
-    )
+def _length(some: list[PairArrays], rows: int) -> int:
+    """Rows that the longest pair needs: all, or a half, a quarter, ...: few lengths to compile for."""
+    longest = max(len(pair.y) for pair in some)
+    while -(-rows // 2) >= longest:
+        rows = -(-rows // 2)
+    return rows
 
 
-def _complaint(pairs: HedgePairs, number: int, model: HedgeRatioModel, usable: bool) -> str:
-    """What is wrong with a pair, "ok" if nothing is."""
+def _judge(pairs: HedgePairs, number: int, model: HedgeRatioModel, usable: bool) -> Verdict:
+    """`FITTED` where nothing stands against it, else what is wrong with a pair."""
     target, hedge = pairs.pairs[number]
     for word, name in (("target", target), ("hedge", hedge)):
         if name in pairs.faults:
-            return pairs.faults[name]
+            return Verdict(Status.UNUSABLE, pairs.faults[name])
         since = _unchanged_since(pairs.prices[name].to_numpy())
         if usable and since is not None:
-            return f"{word} {name} constant since {day(pairs.index[since])}"
+            sentence = f"{word} {name} constant since {day(pairs.index[since])}"
+            return Verdict(Status.UNUSABLE, sentence)
     if usable:
-        return "ok"
+        return FITTED
     try:
         model.inputs(pairs.data(pairs.names[number]))
     except ValueError as error:
-        return str(error)
-    return "the prices leave nothing to infer"
+        return Verdict(Status.UNUSABLE, str(error))
+    return Verdict(Status.UNUSABLE, "the prices leave nothing to infer")
 
 
 def _unchanged_since(values: np.ndarray) -> int | None:
@@ -254,13 +242,13 @@ def _half_lives(error: np.ndarray, inputs: Inputs) -> Arrays:
     ratio = (target * hedge).sum(1) / (hedge**2).sum(1)
     static = target - ratio[:, None] * hedge
     return {
-        "half_life": _half_life(error, seen),
-        "static_half_life": _half_life(static, seen),
+        "half_life": half_life(_persistence(error, seen)),
+        "static_half_life": half_life(_persistence(static, seen)),
     }
 
 
-def _half_life(series: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """-ln 2 / ln rho of least squares of a series on its own last bar, `(pair, time)`."""
+def _persistence(series: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Slope of each series `(pair, time)` on its own last bar, by least squares with an intercept."""
     settled = np.minimum(_SETTLED, seen.sum(1) // 5)
     late = np.cumsum(seen, 1) > settled[:, None]
     both = seen[:, 1:] & seen[:, :-1] & late[:, :-1]
@@ -268,20 +256,17 @@ def _half_life(series: np.ndarray, seen: np.ndarray) -> np.ndarray:
     before, after = (np.where(both, part, 0.0) for part in (series[:, :-1], series[:, 1:]))
     before = np.where(both, before - (before.sum(1) / count)[:, None], 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        rho = (before * after).sum(1) / (before**2).sum(1)
-        life = -np.log(2) / np.log(np.clip(rho, 0, 1))
-    return np.where(rho >= 1, np.inf, np.where(rho <= 0, 0.0, life))
+        return (before * after).sum(1) / (before**2).sum(1)
 
 
 def _last_prices(pairs: HedgePairs, numbers: list[int]) -> Arrays:
     """Prices of the last row in which both legs are there."""
-    found = {"last_y": [], "last_x": []}
+    last = []
     for number in numbers:
         both = pairs.prices[list(pairs.pairs[number])].to_numpy()
-        last = both[np.flatnonzero(np.isfinite(both).all(1))[-1]]
-        found["last_y"].append(last[0])
-        found["last_x"].append(last[1])
-    return {name: np.array(values) for name, values in found.items()}
+        last.append(both[np.isfinite(both).all(1)][-1])
+    last_y, last_x = np.transpose(last)
+    return {"last_y": last_y, "last_x": last_x}
 
 
 def _spread(values: np.ndarray, good: list[int], count: int) -> np.ndarray:

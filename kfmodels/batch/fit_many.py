@@ -31,7 +31,7 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 import jax
@@ -40,6 +40,7 @@ from tqdm import tqdm
 
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.chunk import fit_chunk
+from kfmodels.batch.status import Status, Verdict
 from kfmodels.batch.store import (
     MANIFEST,
     Journal,
@@ -52,6 +53,7 @@ from kfmodels.batch.store import (
 )
 from kfmodels.data.arrays import pair_arrays
 from kfmodels.data.hedge_pairs import HedgePairs
+from kfmodels.kalman.transforms import LEVEL
 from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.sampling.importance import ImportanceSampling, layout_of
@@ -83,7 +85,7 @@ def fit_many(
 
     $$p(\delta_i, v_i \mid y_i) \propto p(\delta_i, v_i) \prod_t p(y_{it} \mid y_{i,<t}, ...)$$
 
-    A pair that cannot be fitted stops nothing: its status is a sentence. The same pair, seed and
+    A pair that cannot be fitted stops nothing: it has a status and a reason. The same pair, seed and
     data give the same bits, whatever the other pairs and the executor; chunk_size moves rounding.
 
     Args:
@@ -168,7 +170,7 @@ def _check(
         )
     # a made-up pair: says whether the model is one of pairs at all
     rows = np.arange(1.0, 41.0)[None]
-    layout_of(model.inputs_of_pairs(pair_arrays(rows, rows**0.5, "level"))[0], model)
+    layout_of(model.inputs_of_pairs(pair_arrays(rows, rows**0.5, LEVEL))[0], model)
 
 
 def _job(
@@ -210,12 +212,6 @@ def _usual_size(path: Path) -> int:
 # -- the worker ------------------------------------------------------------------------------------
 
 
-class Failed(NamedTuple):
-    """A chunk whose computation raised: nothing of it is kept."""
-
-    sentence: str
-
-
 class _Opened:
     """A job as a worker has it, read once a process."""
 
@@ -243,10 +239,11 @@ def work(
     model: HedgeRatioModel,
     method: ImportanceSampling,
     attempt: str,
-) -> Record | Failed:
+) -> Record | Verdict:
     """Fit one chunk of a store and keep it; doing it twice does no harm.
 
-    `attempt` is never twice the same: Dask does not repeat a call that it remembers.
+    `attempt` is never twice the same: Dask does not repeat a call that it remembers. A chunk whose
+    computation raises is not kept: the answer is then the verdict on its pairs.
 
     Raises:
         ValueError: the folder is not that of the job, or other versions are installed here.
@@ -257,15 +254,15 @@ def work(
         store = job.store
     given = store.pairs, store.chunks[number], model, method, store.job["seed"]
     try:
-        arrays, statuses = _compiled_once(
+        arrays, verdicts = _compiled_once(
             job, partial(fit_chunk, *given, size=store.job["chunk_size"])
         )
-        return store.write(number, arrays, statuses)
+        return store.write(number, arrays, verdicts)
     except OSError:
         raise
     except Exception as error:
         _LOG.exception("chunk %d of %s failed", number, path)
-        return Failed(f"failed: {type(error).__name__}: {error}")
+        return Verdict(Status.FAILED, f"the fit raised {type(error).__name__}: {error}")
 
 
 def _compiled_once(job: _Opened, fitted: Callable[[], Any]) -> Any:
@@ -291,10 +288,10 @@ class _Run:
     lasting: bool
     pending: dict[Future, int] = field(default_factory=dict)
     suspects: list[int] = field(default_factory=list)
-    transient: dict[str, str] = field(default_factory=dict)
-    """Statuses of pairs that were not fitted and are not stored, by name."""
+    transient: dict[str, Verdict] = field(default_factory=dict)
+    """Verdicts on pairs that were not fitted and are not stored, by name."""
 
-    def finish(self, executor: Executor | None, progress: bool) -> dict[str, str]:
+    def finish(self, executor: Executor | None, progress: bool) -> dict[str, Verdict]:
         """Fit every chunk that is not finished; answers with `transient`."""
         chunks, finished = self.journal.store.chunks, self.journal.store.records()
         todo = [number for number in range(len(chunks)) if number not in finished]
@@ -352,16 +349,17 @@ class _Run:
                 self.suspects.append(number)
                 return 0
             deaths = getattr(error, "allowed_failures", 0) + 1
-            outcome: Record | Failed = Failed(
+            outcome: Record | Verdict = Verdict(
+                Status.DIED,
                 f"the worker died {deaths} {'time' if deaths == 1 else 'times'} on this chunk; it is "
-                "not stored, run again to retry it"
+                "not stored, run again to retry it",
             )
         elif error is not None:
             raise error
         else:
             outcome = future.result()
-        if isinstance(outcome, Failed):
-            self.transient |= dict.fromkeys(names, outcome.sentence)
+        if isinstance(outcome, Verdict):
+            self.transient |= dict.fromkeys(names, outcome)
         else:
             self.journal.add(outcome)
         return len(names)

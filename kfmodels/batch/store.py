@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import ENOSPC
@@ -32,9 +32,10 @@ import pandas as pd
 
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.files.atomic import replacing
+from kfmodels.kalman.transforms import transform_of
 
 FORMAT = "kfmodels batch"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 MANIFEST, PRICES, CHUNKS, LOCK = "manifest.jsonl", "prices.npz", "chunks", "lock"
 
@@ -48,7 +49,8 @@ class Record(NamedTuple):
     file: str
     sha256: str
     names: list[str]
-    statuses: list[str]
+    statuses: list[tuple[str, str]]
+    """Status and reason of each pair; see `status.Verdict`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +86,11 @@ class Store:
             raise ValueError(
                 f"{path} was written by a newer kfmodels (format {header['version']}, this one reads "
                 f"up to {FORMAT_VERSION}): upgrade kfmodels"
+            )
+        if header["version"] < FORMAT_VERSION:
+            raise ValueError(
+                f"{path} was written by an older kfmodels (format {header['version']}, this one reads "
+                f"{FORMAT_VERSION}): give fit_many a new folder, or open this one with that version"
             )
         return cls(path, header["job"])
 
@@ -142,7 +149,9 @@ class Store:
             )
         return unpacked(content)
 
-    def write(self, number: int, arrays: dict[str, np.ndarray], statuses: list[str]) -> Record:
+    def write(
+        self, number: int, arrays: dict[str, np.ndarray], statuses: Sequence[tuple[str, str]]
+    ) -> Record:
         """Keep the arrays of a chunk in a file, in one go; the manifest is left to the driver.
 
         The name holds a digest of the content, so that two workers on one chunk (one given up for
@@ -374,7 +383,7 @@ def read_pairs(path: Path) -> HedgePairs:
     prices = pd.DataFrame(arrays["prices"], _index(arrays), tickers)
     listed = tuple((tickers[target], tickers[hedge]) for target, hedge in arrays["pairs"].tolist())
     keys, sentences = arrays["fault_tickers"].tolist(), arrays["fault_sentences"].tolist()
-    transform: Any = arrays["transform"].item()
+    transform = transform_of(arrays["transform"].item())
     return HedgePairs(prices, listed, transform, dict(zip(keys, sentences, strict=True)))
 
 

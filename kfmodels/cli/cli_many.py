@@ -65,8 +65,8 @@ def fit_many(
     seed: Seed = 0,
 ) -> None:
     """Infer the noise of every pair of a universe; the same command goes on where it was stopped."""
-    from kfmodels.batch.board import OK
     from kfmodels.batch.fit_many import fit_many as infer
+    from kfmodels.batch.status import Status
     from kfmodels.data.hedge_data import HedgeData
     from kfmodels.model.assumptions import Constant, Discounted
     from kfmodels.model.hedge_ratio import hedge_ratio_model
@@ -84,7 +84,7 @@ def fit_many(
                 pairs, model, chunk_size=chunk_size, seed=seed, executor=executor, store=store
             )
         typer.echo(_universe(made, SHOWN))
-        if not (made.status == OK).any():
+        if not (made.status == Status.OK).any():
             raise ValueError("no pair was fitted: the lines above say why")
 
 
@@ -233,8 +233,8 @@ def _one_target(made: "HedgeBoard", target: str, table: Table, top: int) -> str:
 
     known = table[table["beta"].notna()]
     lines = [f"{len(known)} of {len(table)} hedges of {target} fitted until {day(made.fit_until)}"]
-    doubted = table["status"][table["status"] != "ok"]
-    lines += [f"  {name}: {sentence}" for name, sentence in doubted.head(top).items()]
+    doubted = table["reason"][table["status"] != "ok"]
+    lines += [f"  {name}: {reason}" for name, reason in doubted.head(top).items()]
     lines += [f"  and {len(doubted) - top} more"] if len(doubted) > top else []
     parts = ["\n".join(lines)]
     if len(known):
@@ -303,7 +303,7 @@ def _next(made: "HedgeBoard", known: Table, target: str | None) -> str:
     named, other = target or pair["target"], pair["hedge"]
     file = quote(f"{named}-{other}.nc".lower().replace("/", "-"))
     todo = []
-    if made.status.str.startswith(("not fitted yet", "failed:", "the worker died")).any():
+    if any(verdict.status.retried for verdict in made.verdicts.values()):
         todo.append(("go on", f"kfmodels fit-many PRICES.csv --store {folder} ..., as before"))
     if len(known):
         opened = f"kfmodels.HedgeBoard.open({str(made.store.path)!r})"
@@ -390,12 +390,12 @@ def _hedges(made: "HedgeBoard", target: str) -> Table:
 
 
 def _as_record(made: "HedgeBoard", table: Table) -> dict[str, Any]:
-    from kfmodels.batch.board import OK
+    from kfmodels.batch.status import Status
 
     rows = table.reset_index().to_dict("records")
     return {
         "fit_until": str(made.fit_until),
         "pairs": len(made),
-        "fitted": made.status.to_list().count(OK),
+        "fitted": made.status.to_list().count(Status.OK),
         "table": [record({str(name): value for name, value in row.items()}) for row in rows],
     }

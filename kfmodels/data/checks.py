@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-Transform = Literal["log", "level", "return"]
+from kfmodels.kalman.transforms import Transform
 
 
 def check_tickers(frame: pd.DataFrame, target: str, hedges: tuple[str, ...]) -> None:
@@ -52,12 +52,6 @@ def check_legs(target: str, hedges: tuple[str, ...]) -> None:
     for ticker in hedges:
         if hedges.count(ticker) > 1:
             raise ValueError(f"{ticker} is named twice among the hedges: name it once")
-
-
-def check_transform(transform: Any) -> None:
-    """Raise unless it is one of three words."""
-    if transform not in ("log", "level", "return"):
-        raise ValueError(f'transform must be "log", "level" or "return", not {transform!r}')
 
 
 def check_index(index: pd.Index) -> None:
@@ -115,9 +109,7 @@ def check_prices(prices: pd.DataFrame, transform: Transform) -> None:
                 f"{name} is infinite at {column.index[infinite][0]}: "
                 "replace it with NaN to make it a gap"
             )
-        if transform == "level":
-            continue
-        low = column.loc[column <= 0]
+        low = column.loc[column <= transform.least]
         if len(low):
             raise ValueError(
                 f"{name} is {low.iloc[0]:g} at {low.index[0]}: a {transform} transform needs positive "

@@ -1,4 +1,4 @@
-"""Prices in, aligned arrays out. Every complaint about data is made here, and NaN stops here."""
+"""Prices in, aligned values out. Every complaint about data is made here, and NaN stops here."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -11,15 +11,14 @@ import pandas as pd
 
 from kfmodels.clock.clock import Clock
 from kfmodels.data.checks import (
-    Transform,
     check_index,
     check_moves,
     check_prices,
     check_table,
     check_tickers,
-    check_transform,
     numbers,
 )
+from kfmodels.kalman.transforms import Transform, transform_of
 
 if TYPE_CHECKING:
     from kfmodels.data.hedge_pairs import HedgePairs
@@ -49,7 +48,7 @@ class HedgeData:
         *,
         target: str,
         hedges: list[str] | tuple[str, ...] | str,
-        transform: Transform = "log",
+        transform: str = "log",
         clock: Clock | None = None,
     ) -> "HedgeData":
         """Align a target with its hedges and transform both.
@@ -78,15 +77,15 @@ class HedgeData:
         hedges = (hedges,) if isinstance(hedges, str) else tuple(hedges)
         check_tickers(frame, target, hedges)
         check_index(frame.index)
-        check_transform(transform)
+        done = transform_of(transform)
         if not (clock is None or isinstance(clock, Clock)):
             raise ValueError(f"clock must be a Clock, such as Clock.exchange(...), not {clock!r}")
         prices = numbers(frame, [target, *hedges])
-        check_prices(prices, transform)
-        values = transform_prices(prices, transform)
-        if transform == "return" and len(prices):
+        check_prices(prices, done)
+        values = transform_prices(prices, done)
+        if done.needs_last:
             prices, values = prices.iloc[1:], values.iloc[1:]
-        data = cls(prices, values, transform, clock)
+        data = cls(prices, values, done, clock)
         data.check_enough()
         if clock is not None:
             clock.rows(data.index)
@@ -94,7 +93,7 @@ class HedgeData:
 
     @classmethod
     def pairs(
-        cls, prices: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, transform: Transform = "log"
+        cls, prices: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, transform: str = "log"
     ) -> "HedgePairs":
         """Many pairs (target, hedge) of one table of prices, for `fit_many`; see `HedgePairs`."""
         from kfmodels.data.hedge_pairs import HedgePairs
@@ -102,7 +101,7 @@ class HedgeData:
         return HedgePairs.from_prices(prices, pairs, transform)
 
     @classmethod
-    def all_pairs(cls, prices: pd.DataFrame, *, transform: Transform = "log") -> "HedgePairs":
+    def all_pairs(cls, prices: pd.DataFrame, *, transform: str = "log") -> "HedgePairs":
         """Every ordered pair of the columns, for `fit_many`.
 
         Example:
@@ -115,7 +114,7 @@ class HedgeData:
 
     @classmethod
     def one_target(
-        cls, prices: pd.DataFrame, target: str, *, transform: Transform = "log"
+        cls, prices: pd.DataFrame, target: str, *, transform: str = "log"
     ) -> "HedgePairs":
         """One target with every other column as its hedge, for `fit_many`."""
         check_table(prices)
@@ -224,10 +223,7 @@ def rows_after(prices: Any, date: Any, names: list[str]) -> pd.DataFrame:
         ValueError: not a table of prices, a missing column, dates that are not dates, out of order or
             twice, a time zone where the date has none (or the other way round), or text.
     """
-    if not isinstance(prices, pd.DataFrame):
-        raise ValueError(
-            f"prices must be a pandas DataFrame, one column a ticker, not {type(prices)}"
-        )
+    check_table(prices)
     missing = [name for name in names if name not in prices.columns]
     if missing:
         raise ValueError(f"the prices have no column {', '.join(missing)}")
@@ -272,11 +268,8 @@ def day(at: Any) -> str:
 
 
 def transform_prices(prices: pd.DataFrame, transform: Transform) -> pd.DataFrame:
-    """Log prices, prices, or simple returns between rows in which nothing is missing."""
-    if transform == "log":
-        logs: Any = np.log(prices)  # a DataFrame, though NumPy declares an array
-        return logs
-    if transform == "level":
-        return prices
+    """The values of prices; those that need a row before take the last in which nothing is missing."""
+    if not transform.needs_last:
+        return transform.values(prices)
     complete = prices.dropna()
-    return (complete / complete.shift(1) - 1).reindex(prices.index)
+    return transform.values(complete, complete.shift(1)).reindex(prices.index)

@@ -10,16 +10,15 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.data.checks import (
-    Transform,
     check_columns,
     check_index,
     check_legs,
     check_prices,
     check_table,
-    check_transform,
     numbers,
 )
 from kfmodels.data.hedge_data import HedgeData, day, stamp
+from kfmodels.kalman.transforms import Transform, transform_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +38,7 @@ class HedgePairs:
 
     @classmethod
     def from_prices(
-        cls, frame: pd.DataFrame, pairs: Iterable[tuple[str, str]], transform: Transform
+        cls, frame: pd.DataFrame, pairs: Iterable[tuple[str, str]], transform: str
     ) -> "HedgePairs":
         """Check what concerns all pairs: the table, its dates, the names.
 
@@ -63,17 +62,17 @@ class HedgePairs:
             twice = next(name for name, n in Counter(_name(*p) for p in listed).items() if n > 1)
             raise ValueError(f"the pair {twice} is named twice: name it once")
         check_index(frame.index)
-        check_transform(transform)
+        done = transform_of(transform)
         columns, faults = {}, {}
         for name in tickers:
             try:
                 column = numbers(frame, [name])
-                check_prices(column, transform)
+                check_prices(column, done)
                 columns[name] = column[name]
             except ValueError as error:
                 faults[name] = str(error)
                 columns[name] = pd.Series(np.nan, frame.index)
-        return cls(pd.DataFrame(columns, frame.index), listed, transform, faults)
+        return cls(pd.DataFrame(columns, frame.index), listed, done, faults)
 
     @property
     def names(self) -> list[str]:
