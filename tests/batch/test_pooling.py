@@ -7,22 +7,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 from arviz_stats.base.array import array_stats
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
+from numpyro import handlers
 from numpyro.infer import MCMC
 from numpyro.infer import NUTS as NUMPYRO_NUTS
 from scipy.stats import norm
 
 from kfmodels import NUTS, Discounted, HedgeData, Memory, hedge_ratio_model
 from kfmodels.batch.pooling import Pooled, pool, pooled, scale_free
-from kfmodels.batch.population import (
-    POPULATION_SD,
-    log_evidence,
-    pooled_model,
-    shrunk_weights,
-    universe_of,
-)
+from kfmodels.batch.population import POPULATION_SD, log_evidence, shrunk_weights, universe_of
+from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data import datasets
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.model.memory import memory_to_q
@@ -190,7 +188,7 @@ def test_what_a_pooled_universe_shows(one):
     assert row["rhat"] < 1.05
     table = found.table()
     assert list(table.index) == list(found.names)
-    assert set(table["status"]) == {"ok"}
+    assert set(found.verdicts) == {FITTED}
     assert (table["pareto_k"] <= MAX_PARETO_K).all()
 
 
@@ -206,17 +204,20 @@ def test_a_wild_pair_is_flagged_and_a_broken_one_left_out():
     made.log_weights[0] = np.where(np.arange(400) < 397, -60.0, np.log(1 / 3))
     made.log_prior[0] = norm.logpdf(made.u[0], 0, WIDTH)
     made.u[1] = np.nan
-    found = of(made, status=["ok"] * 39 + ["KO has too few rows"])
-    assert "refit it with the population as its prior" in found.status[0]
+    few = Verdict(Status.UNUSABLE, "KO has too few rows")
+    found = of(made, verdicts=[FITTED] * 39 + [few])
+    assert found.verdicts[0].status == Status.DOUBTED
+    assert "refit it with the population as its prior" in found.verdicts[0].reason
     assert not found.pareto_k[0] <= MAX_PARETO_K
-    assert found.status[1] == "left out: its draws are not finite"
-    assert found.status[-1] == "KO has too few rows"
+    assert found.verdicts[1] == (Status.UNUSABLE, "left out: its draws are not finite")
+    assert found.verdicts[-1] == few
     for number in (1, 39):
         assert np.isnan(found.log_weights[number]).all()
         assert np.isnan(found.pareto_k[number])
         assert np.isnan(found.table().loc[f"pair {number}", ("p0", "pooled")])
         assert found.effective_draws[number] == 0
-    assert all(one == "ok" for one in found.status[2:-1])
+    assert set(found.verdicts[2:-1]) == {FITTED}
+    assert list(found.table()["status"][:3]) == ["doubted", "unusable", "ok"]
     assert np.isfinite(found.log_weights[2:-1]).all()
     # one pair of 38 at 2.5 does not carry the mean away
     assert abs(found.population.loc["p0", "mean"] - made.y[2:-1].mean()) < 0.4
@@ -239,7 +240,7 @@ def test_the_order_of_pairs_does_not_matter(x64):
 def test_what_cannot_be_pooled_is_refused():
     made = toy(3, 1, 0.5)
     with pytest.raises(ValueError, match="at least two pairs that were fitted, not 1"):
-        of(made, status=["ok", "no", "no"])
+        of(made, verdicts=[FITTED, *2 * [Verdict(Status.FAILED, "no")]])
     with pytest.raises(ValueError, match=r"must have the shape \(3, 400, 2\)"):
         pooled(
             made.u,
@@ -300,6 +301,39 @@ def universe(model: HedgeRatioModel, memories: np.ndarray, rows: int) -> SimpleN
     return SimpleNamespace(
         model=model, inputs=stacked, sites=sites, fitted=lambda keys: (names, held)
     )
+
+
+def pooled_model(
+    inputs: Any, model: HedgeRatioModel, *, centre: Any, spread: Any, sites: tuple[str, ...]
+) -> None:
+    """The whole hierarchy as one NumPyro model of all parameters of all pairs: slow, and exact.
+
+    Args:
+        inputs: of all pairs, one axis in front.
+        model: of one pair; its priors on `sites` are replaced by the population.
+        centre, spread: `(J,)`, prior mean of the population mean, and a third of its sd.
+        sites: names of the J inferred sites.
+    """
+    pairs = len(inputs.y)
+    mean = numpyro.sample("mean", dist.Normal(jnp.asarray(centre), 3 * spread).to_event(1))
+    scale = dist.HalfNormal(POPULATION_SD).expand((len(sites),)).to_event(1)
+    sd = numpyro.sample("sd", scale)
+    with numpyro.plate("pair", pairs):
+        away = numpyro.sample("away", dist.Normal(0.0, 1.0).expand((len(sites),)).to_event(1))
+    u = numpyro.deterministic("u", mean + sd * away)
+
+    def noise(free: Any, pair: Any) -> dict[str, Any]:
+        given = {}
+        for number, site in enumerate(sites):
+            value = free[number] + (jnp.log(pair.typical_move) if site == "obs_scale" else 0)
+            given[site] = priors.from_free(site, value.reshape(1, *shapes[site]))
+        every = priors.complete(given, pair, model=model)
+        return {k: every[k][0] for k in ("q", "obs_scale", "variance_memory") if k in every}
+
+    with handlers.block():  # the sites of the single pairs are none of this model
+        shapes = priors.inferred(jax.tree.map(lambda leaf: leaf[0], inputs), model)
+        found = jax.vmap(noise)(u, inputs)
+    numpyro.factor("pairs", model.log_likelihood(inputs, **found).sum())
 
 
 @pytest.mark.slow
@@ -383,7 +417,7 @@ def test_parameters_are_shown_as_a_desk_reads_them():
         log_weights=np.full((2, 10), -np.log(10)),
         pareto_k=np.zeros(2),
         effective_draws=np.full(2, 10.0),
-        status=("ok", "ok"),
+        verdicts=(FITTED, FITTED),
         mean=draws,
         sd=np.exp(draws - u - 9),
     )
@@ -392,7 +426,6 @@ def test_parameters_are_shown_as_a_desk_reads_them():
     assert_allclose(found.population["typical"], [60, 2, 0.4, 20], rtol=1e-4)
     table = found.table()
     assert_allclose([table[name, "pooled"]["a"] for name in labels], [60, 2, 0.4, 20], rtol=1e-9)
-    assert_array_equal(table["status"], ["ok", "ok"])
 
 
 @pytest.mark.parametrize(
