@@ -1,4 +1,4 @@
-"""`HedgeBoard`: every pair of a universe, what its hedge is, how sure, and which pairs failed.
+"""`HedgeBoard`: every pair of a universe, what its hedge is, how sure that is, and which pairs failed.
 
 One file: one class, whose methods read the same chunks.
 """
@@ -43,9 +43,9 @@ _WAITING = Verdict(Status.WAITING, "not fitted yet: run fit_many again with this
 
 @dataclass(eq=False)
 class HedgeBoard:
-    """The fits of many pairs, as `fit_many` left them in a folder; read from it as they are asked for.
+    """The fits of many pairs in the folder of `fit_many`, read from it when they are needed.
 
-    What `fit_many` answers with, and `HedgeBoard.open(folder)` at any later time.
+    `fit_many` returns one, and `HedgeBoard.open(folder)` at any later time.
     """
 
     store: Store
@@ -112,7 +112,7 @@ class HedgeBoard:
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        rows = [_described(names, arrays) for names, arrays in self.chunks()]
+        rows = [_describe(names, arrays) for names, arrays in self.chunks()]
         names = self.pairs.names
         table = pd.concat(rows) if rows else pd.DataFrame(columns=_COLUMNS)
         table = table.reindex(names).rename_axis("pair")
@@ -183,7 +183,7 @@ class HedgeBoard:
             "log_evidence": float(row["log_evidence"]),
             "log_evidence_mcse": float(row["log_evidence_mcse"]),
         }
-        if not row["refitted"]:  # then these are the draws of NUTS
+        if not row["refitted"]:  # draws of NUTS have no weights whose tail could be heavy
             about["pareto_k"] = float(row["pareto_k"])
         stats = {"diverging": np.zeros(sites["obs_scale"].shape, bool)}
         mixed = {name: row[name] for name in RECURSION if name in row}
@@ -198,7 +198,7 @@ class HedgeBoard:
         forgetting: float = 1.0,
         shocks: Shocks | None = None,
     ) -> OnlineBoard:
-        """All filters that were fitted, ready to advance together tick by tick.
+        """The filters of all pairs that were fitted, as one board that advances tick by tick.
 
         Args:
             targets: only pairs with one of these targets.
@@ -219,12 +219,12 @@ class HedgeBoard:
         """A live filter of all pairs that were fitted, to be left alone with a feed.
 
         Args:
-            targets, forgetting, shocks: as for `online`, with the defaults of a desk.
+            targets, forgetting, shocks: as for `online`, with defaults for trading.
             settings: of `LiveFilter`: clock, max_staleness, monitor, journal and so on.
 
         Raises:
-            ValueError: as `online` and `LiveFilter`; draws or explorers, of which a board has those it
-                was fitted with.
+            ValueError: as `online` and `LiveFilter`; draws or explorers are given, which a board cannot
+                change.
         """
         if {"draws", "explorers"} & set(settings):
             raise ValueError(
@@ -236,7 +236,7 @@ class HedgeBoard:
     def fitted(
         self, keys: Sequence[str], targets: list[str] | None = None
     ) -> tuple[list[str], Arrays]:
-        """Names and some arrays of all pairs with which all is well, or of those of some targets.
+        """Names and some arrays of the pairs whose status is "ok", of all targets or of some.
 
         Raises:
             ValueError: there is none.
@@ -290,14 +290,14 @@ class HedgeBoard:
         raise ValueError(f"{pair} was not fitted: {self.verdicts[pair].reason}")
 
     def later(self, prices: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-        """The rows of some tickers later than the fit."""
+        """The rows of some tickers that are later than the fit, as numbers."""
         return rows_after(prices, self.fit_until, names)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __str__(self) -> str:
-        """Counts, what to do about failures, and where to look next."""
+        """How many pairs were fitted, why others were not, and how many ratios move."""
         table = self._table
         fine: pd.DataFrame = table.loc[table["status"] == Status.OK]
         lines = [f"{len(fine)} of {len(table)} pairs fitted on prices until {day(self.fit_until)}"]
@@ -316,34 +316,21 @@ class HedgeBoard:
         return "\n".join(lines)
 
 
-_ONLINE = (*RECURSION, "mean", "cov", "dof", "last_obs_var", "pivot", "scale", "offset")
-_ONLINE += ("last_y", "last_x")
+_ONLINE = (
+    *RECURSION,
+    *("mean", "cov", "dof", "last_obs_var", "pivot", "scale", "offset", "last_y", "last_x"),
+)
+"""Arrays of `fit_chunk` that a filter starts from."""
 
 _COLUMNS = [
-    "beta",
-    "sd",
-    "lower",
-    "upper",
-    "memory",
-    "memory_lower",
-    "memory_upper",
-    "effective_memory",
-    "intercept_memory",
-    "obs_scale",
-    "z",
-    "half_life",
-    "static_half_life",
-    "log_evidence",
-    "against_static",
-    "static_probability",
-    "pareto_k",
-    "ess",
-    "refitted",
+    *("beta", "sd", "lower", "upper", "memory", "memory_lower", "memory_upper", "effective_memory"),
+    *("intercept_memory", "obs_scale", "z", "half_life", "static_half_life", "log_evidence"),
+    *("against_static", "static_probability", "pareto_k", "ess", "refitted"),
 ]
 
 
-def _described(names: list[str], arrays: Arrays) -> pd.DataFrame:
-    """The numbers of `table()` of one chunk."""
+def _describe(names: list[str], arrays: Arrays) -> pd.DataFrame:
+    """The numbers of `table()`, of the pairs of one chunk."""
     # the plug-in comes last and is not part of the mixture
     q, mean, cov = (arrays[k][:, :-1] for k in ("q", "mean", "cov"))
     var = _variance(arrays)[:, :-1]
@@ -382,7 +369,7 @@ def _described(names: list[str], arrays: Arrays) -> pd.DataFrame:
 
 
 def _variance(arrays: Arrays) -> np.ndarray:
-    """Variance of the observation noise under every draw, what is not known of it included."""
+    """Variance of the observation noise under every draw; where it is learnt, that of its t density."""
     if "dof" not in arrays:
         return arrays["obs_scale"] ** 2
     dof = arrays["dof"]

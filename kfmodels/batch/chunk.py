@@ -1,5 +1,6 @@
-"""The numbers of many pairs at once: their posteriors, and where each filter stands at the end."""
+"""The posteriors of many pairs at once, and the state of each filter after its last row."""
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any
@@ -34,10 +35,10 @@ Array = Any
 Arrays = dict[str, np.ndarray]
 
 STALE = 20
-"""Rows without a change at the end from which a price is taken to have died."""
+"""A price that has not changed for so many rows at the end is taken to have died."""
 
 _SETTLED = 30
-"""First rows that a half-life is not taken from."""
+"""First rows that a half-life leaves out: the filter is still finding its level there."""
 
 
 def fit_chunk(
@@ -59,7 +60,7 @@ def fit_chunk(
         Arrays whose first axis is that of `numbers` (NaN for a pair that could not be fitted), and
         the verdict of each pair.
     """
-    arrays = _aligned(pairs, numbers)
+    arrays = _align(pairs, numbers)
     verdicts = [
         _judge(pairs, number, model, one.usable)
         for number, one in zip(numbers, arrays, strict=True)
@@ -67,7 +68,7 @@ def fit_chunk(
     good = [place for place, verdict in enumerate(verdicts) if verdict == FITTED]
     if not good:
         return {}, verdicts
-    # a padding pair is the first one again: nothing of it is kept
+    # the first pair again fills the chunk up, so that all chunks share one compiled program
     devices = jax.local_device_count()
     size = -(-max(size or 0, len(good)) // devices) * devices
     taken = good + [good[0]] * (size - len(good))
@@ -78,7 +79,7 @@ def fit_chunk(
     with jax.enable_x64(True):
         found, log_static, static_error = _explored(inputs, keys, seed, model, method)
         found, notes, redone = refitted(found, inputs, model, keys[:, 0], range(len(good)))
-        ended = _by_device(_ended, (model,))
+        ended = _by_device(_end, (model,))
         made = jax.device_get(ended(found, inputs))
         made |= jax.device_get(
             {
@@ -100,10 +101,10 @@ def fit_chunk(
     made |= _last_prices(pairs, [numbers[place] for place in taken])
     for place, note in zip(good, notes, strict=False):
         verdicts[place] = FITTED if note == "ok" else Verdict(Status.DOUBTED, note)
-    return {name: _spread(values, good, len(numbers)) for name, values in made.items()}, verdicts
+    return {name: _place(values, good, len(numbers)) for name, values in made.items()}, verdicts
 
 
-def _aligned(pairs: HedgePairs, numbers: list[int]) -> list[PairArrays]:
+def _align(pairs: HedgePairs, numbers: list[int]) -> list[PairArrays]:
     """The pairs as arrays, each from its first observed row on."""
     legs = ([pairs.pairs[number][leg] for number in numbers] for leg in (0, 1))
     target, hedge = (pairs.prices[names].to_numpy().T for names in legs)
@@ -116,7 +117,7 @@ def _aligned(pairs: HedgePairs, numbers: list[int]) -> list[PairArrays]:
 
 
 def _length(some: list[PairArrays], rows: int) -> int:
-    """Rows that the longest pair needs: all, or a half, a quarter, ...: few lengths to compile for."""
+    """Rows of a chunk: all, or a half, a quarter, ... of them, so that few programs are compiled."""
     longest = max(len(pair.y) for pair in some)
     while -(-rows // 2) >= longest:
         rows = -(-rows // 2)
@@ -124,7 +125,7 @@ def _length(some: list[PairArrays], rows: int) -> int:
 
 
 def _judge(pairs: HedgePairs, number: int, model: HedgeRatioModel, usable: bool) -> Verdict:
-    """`FITTED` where nothing stands against it, else what is wrong with a pair."""
+    """`FITTED` where a pair can be fitted, else what is wrong with it."""
     target, hedge = pairs.pairs[number]
     for word, name in (("target", target), ("hedge", hedge)):
         if name in pairs.faults:
@@ -143,7 +144,7 @@ def _judge(pairs: HedgePairs, number: int, model: HedgeRatioModel, usable: bool)
 
 
 def _unchanged_since(values: np.ndarray) -> int | None:
-    """Row at which a price took the value it has kept for its last 20 rows; None if it has not."""
+    """The row from which a price keeps one value, if these are at least its last 20 rows."""
     there = np.flatnonzero(np.isfinite(values))
     moved = np.flatnonzero(values[there] != values[there[-1]]) if len(there) else there
     since = moved[-1] + 1 if len(moved) else 0
@@ -151,7 +152,7 @@ def _unchanged_since(values: np.ndarray) -> int | None:
 
 
 def pair_key(name: str, seed: int) -> np.ndarray:
-    """Random key of a pair: its own, wherever it stands."""
+    """Random key of a pair: from its name, so that it has the same draws in any chunk."""
     one, two = np.frombuffer(sha256(name.encode()).digest()[:8], np.uint32)
     return np.array([one ^ np.uint32(seed), two], np.uint32)
 
@@ -159,12 +160,12 @@ def pair_key(name: str, seed: int) -> np.ndarray:
 def _explored(
     inputs: Inputs, keys: np.ndarray, seed: int, model: HedgeRatioModel, method: ImportanceSampling
 ) -> tuple[Weighted, Array, Array]:
-    """Weighted draws, and by how many nats a ratio that stands still does better."""
+    """Weighted draws, by how many nats a ratio that stands still does better, and its error."""
     quick = inputs
     if isinstance(model.drift, RandomWalk):
-        # rows past the end are not observed: time passing there changes no density
+        # padded rows are not observed, so time that passes there changes no density
         quick = inputs._replace(dt=None)
-    run = _by_device(_weighted, (model, method))
+    run = _by_device(_explore, (model, method))
     seeds = np.full(len(keys), seed, np.uint32)
     found = run(quick, keys, seeds, np.zeros(len(keys)))
     if "delta_beta" not in layout_of(quick, model).shapes:
@@ -178,8 +179,8 @@ def _explored(
 
 
 @lru_cache(maxsize=8)
-def _by_device(function: Any, settings: tuple[Any, ...]) -> Any:
-    """A function of arrays that begin with the axis of pairs, which the devices here share."""
+def _by_device(function: Callable, settings: tuple[Any, ...]) -> Callable:
+    """Compile a function of arrays `(pair, ...)` so that the devices here share the pairs."""
     run = partial(function, settings=settings)
     count = jax.local_device_count()
     if count == 1:
@@ -191,15 +192,15 @@ def _by_device(function: Any, settings: tuple[Any, ...]) -> Any:
     return jax.jit(jax.shard_map(run, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
 
 
-def _weighted(
+def _explore(
     inputs: Inputs, keys: Array, seeds: Array, still: Array, *, settings: tuple[Any, Any]
 ) -> Weighted:
     model, method = settings
     return explore(inputs, keys, still, seeds[0], model=model, method=method)
 
 
-def _ended(found: Weighted, inputs: Inputs, *, settings: tuple[Any]) -> dict[str, Array]:
-    """The mixture of every pair after its last row, and the innovations of the plug-in."""
+def _end(found: Weighted, inputs: Inputs, *, settings: tuple[Any]) -> dict[str, Array]:
+    """The mixture of every pair after its last row, and the innovations at the posterior mean."""
     (model,) = settings
     mixed = chosen(recursion(found.points, inputs, model=model), found.log_weights)
     each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)
@@ -235,10 +236,10 @@ def _log_prior(points: Array, inputs: Inputs, *, model: HedgeRatioModel) -> Arra
 
 
 def _half_lives(error: np.ndarray, inputs: Inputs) -> Arrays:
-    """Bars in which half of the filter's spread, and of the static one, is gone."""
+    """Bars in which half of the spread is gone, of the filter and of a static ratio."""
     seen = np.asarray(inputs.observed)
     target, hedge = (np.where(seen, a, 0.0) for a in (inputs.y, np.asarray(inputs.design)[..., 0]))
-    # both are centred where there is an intercept, as least squares with one has them
+    # where there is an intercept both are centred already, so the slope is that beside an intercept
     ratio = (target * hedge).sum(1) / (hedge**2).sum(1)
     static = target - ratio[:, None] * hedge
     return {
@@ -269,8 +270,8 @@ def _last_prices(pairs: HedgePairs, numbers: list[int]) -> Arrays:
     return {"last_y": last_y, "last_x": last_x}
 
 
-def _spread(values: np.ndarray, good: list[int], count: int) -> np.ndarray:
-    """Rows of the pairs that were fitted put in their places; NaN elsewhere."""
+def _place(values: np.ndarray, good: list[int], count: int) -> np.ndarray:
+    """The values of fitted pairs at their places among `count`, NaN elsewhere."""
     values = np.asarray(values)
     empty = False if values.dtype == bool else np.nan
     placed = np.full((count, *values.shape[1:]), empty, values.dtype)
