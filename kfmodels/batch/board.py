@@ -18,6 +18,7 @@ from scipy.special import expit
 from kfmodels.batch.chunk import pair_key
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.batch.store import Store
+from kfmodels.data.checks import Label
 from kfmodels.data.hedge_data import day, rows_after
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.fitting.hedge_fit import HedgeFit
@@ -83,7 +84,7 @@ class HedgeBoard:
         return self.store.pairs
 
     @property
-    def fit_until(self) -> Any:
+    def fit_until(self) -> Label:
         """Last date whose prices the noise was inferred from."""
         return self.pairs.index[-1]
 
@@ -147,8 +148,8 @@ class HedgeBoard:
         targets, hedges = (list(dict.fromkeys(p)) for p in zip(*self.pairs.pairs, strict=True))
         ordered = [name for name in targets if name in hedges]
         ordered += [name for name in hedges if name not in targets]
-        found: Any = self._table.set_index(["target", "hedge"])[column].unstack()  # noqa: PD010
-        return found.reindex(index=targets, columns=ordered)
+        found = self._table.set_index(["target", "hedge"])[column].unstack()  # noqa: PD010
+        return pd.DataFrame(found).reindex(index=targets, columns=ordered)
 
     def hedge_ratios(self) -> pd.DataFrame:
         """Today's hedge ratios, targets by hedges: what to hold until the next bar."""

@@ -179,7 +179,7 @@ def _explored(
 
 
 @lru_cache(maxsize=8)
-def _by_device(function: Callable, settings: tuple[Any, ...]) -> Callable:
+def _by_device(function: Callable, settings: tuple) -> Callable:
     """Compile a function of arrays `(pair, ...)` so that the devices here share the pairs."""
     run = partial(function, settings=settings)
     count = jax.local_device_count()
@@ -193,13 +193,18 @@ def _by_device(function: Callable, settings: tuple[Any, ...]) -> Callable:
 
 
 def _explore(
-    inputs: Inputs, keys: Array, seeds: Array, still: Array, *, settings: tuple[Any, Any]
+    inputs: Inputs,
+    keys: Array,
+    seeds: Array,
+    still: Array,
+    *,
+    settings: tuple[HedgeRatioModel, ImportanceSampling],
 ) -> Weighted:
     model, method = settings
     return explore(inputs, keys, still, seeds[0], model=model, method=method)
 
 
-def _end(found: Weighted, inputs: Inputs, *, settings: tuple[Any]) -> dict[str, Array]:
+def _end(found: Weighted, inputs: Inputs, *, settings: tuple[HedgeRatioModel]) -> dict[str, Array]:
     """The mixture of every pair after its last row, and the innovations at the posterior mean."""
     (model,) = settings
     mixed = chosen(recursion(found.points, inputs, model=model), found.log_weights)

@@ -142,7 +142,12 @@ def fit_many(
 
 
 def _check(
-    pairs: Any, model: Any, method: Any, chunk_size: int | None, seed: int, executor: Any
+    pairs: object,
+    model: object,
+    method: object,
+    chunk_size: int | None,
+    seed: int,
+    executor: object,
 ) -> None:
     if not isinstance(pairs, HedgePairs):
         raise ValueError(
@@ -174,8 +179,12 @@ def _check(
 
 
 def _job(
-    pairs: HedgePairs, model: Any, method: ImportanceSampling, chunk_size: int, seed: int
-) -> dict[str, Any]:
+    pairs: HedgePairs,
+    model: HedgeRatioModel,
+    method: ImportanceSampling,
+    chunk_size: int,
+    seed: int,
+) -> dict[str, object]:
     """All that the numbers depend on, as JSON."""
     return {
         "model": _describe(json.loads(saved.to_json(model)), model),
@@ -265,7 +274,7 @@ def work(
         return Verdict(Status.FAILED, f"the fit raised {type(error).__name__}: {error}")
 
 
-def _compile_once(job: _Opened, fitted: Callable[[], Any]) -> Any:
+def _compile_once[T](job: _Opened, fitted: Callable[[], T]) -> T:
     """Run the first chunk of a process alone, lest all its threads compile the same program."""
     with job.first:
         if not job.compiled:
@@ -320,7 +329,7 @@ class _Run:
                 raise self._explain(error, executor) from error
         return self.transient
 
-    def _run_all(self, pool: Executor, todo: list[int], advance: Callable[[int], Any]) -> None:
+    def _run_all(self, pool: Executor, todo: list[int], advance: Callable[[int], object]) -> None:
         left = deque(todo)
         while left or self.pending:
             while left and len(self.pending) < IN_FLIGHT:

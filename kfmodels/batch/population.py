@@ -171,7 +171,7 @@ def _log_sum(log_ratio: Array, features: Array, coefficients: Array) -> Array:
 
 
 @_log_sum.defjvp
-def _log_sum_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+def _log_sum_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
     # without this rule the gradient would pass through every draw once more for each parameter
     value = _log_sum(*primals)
     log_ratio, features, coefficients = primals

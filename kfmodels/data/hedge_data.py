@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from kfmodels.clock.clock import Clock
 from kfmodels.data.checks import (
+    DateLike,
+    Label,
     check_index,
     check_moves,
     check_prices,
@@ -121,13 +123,13 @@ class HedgeData:
         others = [name for name in prices.columns if name != target]
         return cls.pairs(prices, [(target, name) for name in others], transform=transform)
 
-    def before(self, date: Any) -> "HedgeData":
+    def before(self, date: DateLike) -> "HedgeData":
         """The rows strictly before `date`; with `after` it splits the data in two."""
-        return self._rows(self.index < stamp(self.index, date))
+        return self._rows(earlier(self.index, date))
 
-    def after(self, date: Any) -> "HedgeData":
+    def after(self, date: DateLike) -> "HedgeData":
         """The rows at `date` and later."""
-        return self._rows(self.index >= stamp(self.index, date))
+        return self._rows(~earlier(self.index, date))
 
     @property
     def target(self) -> str:
@@ -142,7 +144,7 @@ class HedgeData:
         return self.values.index
 
     @property
-    def last_date(self) -> Any:
+    def last_date(self) -> Label:
         return self.index[-1]
 
     @cached_property
@@ -216,7 +218,7 @@ class HedgeData:
         return replace(self, prices=self.prices[keep], values=self.values[keep])
 
 
-def rows_after(prices: Any, date: Any, names: list[str]) -> pd.DataFrame:
+def rows_after(prices: pd.DataFrame, date: Label, names: list[str]) -> pd.DataFrame:
     """The rows of some columns of a price table that are later than a date, as numbers.
 
     Raises:
@@ -228,14 +230,13 @@ def rows_after(prices: Any, date: Any, names: list[str]) -> pd.DataFrame:
     if missing:
         raise ValueError(f"the prices have no column {', '.join(missing)}")
     check_index(prices.index)
-    dated = isinstance(prices.index, pd.DatetimeIndex)
-    if dated != isinstance(date, pd.Timestamp):
+    if isinstance(prices.index, pd.DatetimeIndex) != isinstance(date, pd.Timestamp):
         raise ValueError(
             f"the rows are labelled like {prices.index[0]!r}, those of the fit like {date!r}: use the "
             "same labels for both"
         )
     zone = getattr(prices.index, "tz", None)
-    if dated and (date.tz is None) != (zone is None):
+    if isinstance(date, pd.Timestamp) and (date.tz is None) != (zone is None):
         raise ValueError(
             f"time zones do not match: the prices are dated in {zone}, the fit ends at "
             f"{date}; use prices.tz_localize(...) or prices.tz_localize(None)"
@@ -243,10 +244,14 @@ def rows_after(prices: Any, date: Any, names: list[str]) -> pd.DataFrame:
     return numbers(prices.loc[prices.index > date], names)
 
 
-def stamp(index: pd.Index, date: Any) -> Any:
-    """A date in the words of an index, its time zone checked."""
+def earlier(index: pd.Index, date: DateLike) -> np.ndarray:
+    """Which rows lie before a date.
+
+    Raises:
+        ValueError: only one of the two has a time zone.
+    """
     if not isinstance(index, pd.DatetimeIndex):
-        return date
+        return np.asarray(index < date)
     stamp = pd.Timestamp(date)
     if (stamp.tz is None) != (index.tz is None):
         have = f"in {index.tz}" if index.tz is not None else "without a time zone"
@@ -259,10 +264,10 @@ def stamp(index: pd.Index, date: Any) -> Any:
             f"time zones do not match: the prices are dated {have}, the date {date} is "
             f"{'without one' if stamp.tz is None else f'in {stamp.tz}'}; use {cure}"
         )
-    return stamp
+    return np.asarray(index < stamp)
 
 
-def day(at: Any) -> str:
+def day(at: object) -> str:
     """A date without its midnight."""
     return str(at).removesuffix(" 00:00:00")
 

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kfmodels.data.checks import (
+    DateLike,
     check_columns,
     check_index,
     check_legs,
@@ -17,7 +17,7 @@ from kfmodels.data.checks import (
     check_table,
     numbers,
 )
-from kfmodels.data.hedge_data import HedgeData, day, stamp
+from kfmodels.data.hedge_data import HedgeData, day, earlier
 from kfmodels.kalman.transforms import Transform, transform_of
 
 
@@ -80,7 +80,7 @@ class HedgePairs:
         return [_name(*pair) for pair in self.pairs]
 
     @cached_property
-    def _by_name(self) -> dict[Any, tuple[str, str]]:
+    def _by_name(self) -> dict[str | tuple[str, str], tuple[str, str]]:
         """Each pair by its name and by itself."""
         pairs = dict(zip(self.names, self.pairs, strict=True))
         return pairs | {pair: pair for pair in self.pairs}
@@ -108,13 +108,13 @@ class HedgePairs:
             self.prices, target=target, hedges=[hedge], transform=self.transform
         )
 
-    def before(self, date: Any) -> "HedgePairs":
+    def before(self, date: DateLike) -> "HedgePairs":
         """The rows strictly before `date`."""
-        return replace(self, prices=self.prices[self.index < stamp(self.index, date)])
+        return replace(self, prices=self.prices[earlier(self.index, date)])
 
-    def after(self, date: Any) -> "HedgePairs":
+    def after(self, date: DateLike) -> "HedgePairs":
         """The rows at `date` and later."""
-        return replace(self, prices=self.prices[self.index >= stamp(self.index, date)])
+        return replace(self, prices=self.prices[~earlier(self.index, date)])
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -128,7 +128,7 @@ class HedgePairs:
         )
 
 
-def _two(pair: Any) -> tuple[str, str]:
+def _two(pair: object) -> tuple[str, str]:
     if isinstance(pair, str) or not isinstance(pair, Iterable) or len(legs := tuple(pair)) != 2:
         raise ValueError(f"a pair is two tickers, (target, hedge), not {pair!r}")
     return legs

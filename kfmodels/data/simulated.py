@@ -3,12 +3,12 @@
 import math
 import operator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from kfmodels.data.checks import DateLike
 from kfmodels.kalman.transforms import LEVEL, LOG, transform_of
 
 _LOG_CHI2_VAR = math.pi**2 / 2
@@ -63,7 +63,7 @@ def simulate(
     volatility_memory: float | None = None,
     hedge_volatility: float = 0.01,
     seed: int = 0,
-    start: Any = "2015-01-02",
+    start: DateLike = "2015-01-02",
 ) -> Simulated:
     r"""Draw a target whose hedge ratios move as the model says, and keep the true path.
 

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kfmodels.clock.clock import Clock
+from kfmodels.data.checks import DateLike
 from kfmodels.data.simulated import memory_to_q, positive
 
 ZONE, OPENS, CLOSES = "America/New_York", "09:30", "16:00"
@@ -62,7 +62,7 @@ def simulate_days(
     hedge_volatility: float = 0.0005,
     hedge_overnight_volatility: float = 0.006,
     seed: int = 0,
-    start: Any = "2024-03-04",
+    start: DateLike = "2024-03-04",
 ) -> SimulatedDays:
     r"""Draw a pair whose hedge ratio walks slowly by day and jumps by night, and keep the true path.
 
@@ -148,7 +148,7 @@ def simulate_days(
     )
 
 
-def _stamps(days: int, bars: int, bar: timedelta, start: Any) -> pd.DatetimeIndex:
+def _stamps(days: int, bars: int, bar: timedelta, start: DateLike) -> pd.DatetimeIndex:
     """Ends of all bars, in New York time."""
     dates = pd.bdate_range(start, periods=days)
     ends = np.timedelta64(9 * 60 + 30, "m") + np.arange(1, bars + 1) * np.timedelta64(bar, "us")
