@@ -22,6 +22,7 @@ from kfmodels.data.checks import Label
 from kfmodels.data.hedge_data import day, rows_after
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.motion import Discount as Fading
 from kfmodels.kalman.motion import Walk
@@ -403,13 +404,16 @@ def _online(
         targets=[legs[name][0] for name in names],
         hedges=[legs[name][1] for name in names],
         transform=pairs.transform,
-        pivot=arrays["pivot"],
-        scale=arrays["scale"],
-        offset=arrays["offset"],
+        coordinates=Coordinates(
+            arrays["pivot"][:, None],
+            arrays["scale"][:, None],
+            arrays["offset"],
+            model.intercept != "none",
+        ),
         drift=drift,
         noise=noise,
         state=State(mean, cov),
-        variance=variance,
+        scale=variance,
         log_weights=np.full(obs_var.shape, -np.log(obs_var.shape[1])),
         **policy,
         last_prices=np.stack([arrays["last_y"], arrays["last_x"]], 1),

@@ -46,7 +46,8 @@ def rank_hedges(
         (2, True)
     """
     live = board.online([target])
-    later = board.later(prices, [target, *live.hedges])
+    hedges = [hedge for (hedge,) in live.hedges]
+    later = board.later(prices, [target, *hedges])
     if len(later) < MIN_ROWS:
         raise ValueError(
             f"only {len(later)} rows are later than {board.fit_until}, {MIN_ROWS} are needed: fit on "
@@ -61,7 +62,7 @@ def rank_hedges(
         now = ended.beta
         scores.append(ended.log_score)
     assert ended is not None  # there are rows
-    score, names = np.array(scores), [target, *live.hedges]
+    score, names = np.array(scores), [target, *hedges]
     training: pd.DataFrame = board.pairs.prices.loc[:, names]
     every = pd.concat([training, later])
     moves = board.pairs.transform.moves(every, every.shift(1)).to_numpy()
@@ -75,7 +76,7 @@ def rank_hedges(
             "beta": ended.beta,
             "sd": ended.sd_total,
         },
-        index=pd.Index(live.hedges, name="hedge"),
+        index=pd.Index(hedges, name="hedge"),
     )
     ordered = found.sort_values("log_score", ascending=False)
     return ordered if top is None else ordered.head(top)
