@@ -35,7 +35,7 @@ from kfmodels.files.atomic import replacing
 from kfmodels.kalman.transforms import transform_of
 
 FORMAT = "kfmodels batch"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 1
 
 MANIFEST, PRICES, CHUNKS, LOCK = "manifest.jsonl", "prices.npz", "chunks", "lock"
 
@@ -86,11 +86,6 @@ class Store:
             raise ValueError(
                 f"{path} was written by a newer kfmodels (format {header['version']}, this one reads "
                 f"up to {FORMAT_VERSION}): upgrade kfmodels"
-            )
-        if header["version"] < FORMAT_VERSION:
-            raise ValueError(
-                f"{path} was written by an older kfmodels (format {header['version']}, this one reads "
-                f"{FORMAT_VERSION}): give fit_many a new folder, or open this one with that version"
             )
         return cls(path, header["job"])
 

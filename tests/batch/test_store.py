@@ -238,10 +238,10 @@ def test_newer_formats_and_other_folders_are_refused(tmp_path):
     path = made(tmp_path / "store").path
     manifest = path / MANIFEST
     header, _, rest = manifest.read_text().partition("\n")
-    newer = json.dumps(json.loads(header) | {"version": 3})
+    newer = json.dumps(json.loads(header) | {"version": 2})
     manifest.write_text(f"{newer}\n{rest}")
     before = files(path)
-    with pytest.raises(ValueError, match=r"newer kfmodels \(format 3.* up to 2\): upgrade"):
+    with pytest.raises(ValueError, match=r"newer kfmodels \(format 2.* up to 1\): upgrade"):
         made(path)
     assert files(path) == before
     manifest.write_text("date,A,B\n")
