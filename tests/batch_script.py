@@ -41,8 +41,8 @@ def fit_chunk(pairs, numbers, model, method, seed, *, size):
     last = [pairs.prices[pairs.pairs[number][0]].iloc[-1] for number in numbers]
     draws = 50_000 if chunk in told("FAKE_LARGE") else 20
     points = [np.random.default_rng([seed, *name.encode()]).normal(size=draws) for name in names]
-    statuses = ["ok" if price > 0 else "no price" for price in last]
-    return {"points": np.stack(points), "last_y": np.array(last)}, statuses
+    verdicts = [("ok", "") if price > 0 else ("unusable", "no price") for price in last]
+    return {"points": np.stack(points), "last_y": np.array(last)}, verdicts
 
 
 def told(name: str) -> set[int]:
@@ -63,7 +63,7 @@ def prices() -> pd.DataFrame:
 class Model:
     """Any model will do."""
 
-    def inputs_of_pairs(self, arrays):
+    def inputs_of_pairs(self, pairs):
         """What says that a model is one of pairs."""
         return None, None
 

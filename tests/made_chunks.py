@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data.arrays import pair_arrays
 
 DRAWS = 5
@@ -11,32 +12,32 @@ DRAWS = 5
 
 def fit_chunk(
     pairs: Any, numbers: list[int], model: Any, method: Any, seed: int, *, size: int
-) -> tuple[dict[str, np.ndarray], list[str]]:
+) -> tuple[dict[str, np.ndarray], list[Verdict]]:
     """What `fit_chunk` answers with, of made-up draws around least squares on changes.
 
     Deterministic by pair; a ticker with a fault fails its pairs.
     """
-    rows, statuses = [], []
+    rows, verdicts = [], []
     for number in numbers:
         target, hedge = pairs.pairs[number]
         faults = [pairs.faults[name] for name in (target, hedge) if name in pairs.faults]
-        statuses.append(faults[0] if faults else "ok")
+        verdicts.append(Verdict(Status.UNUSABLE, faults[0]) if faults else FITTED)
         rows.append(None if faults else one_pair(pairs, target, hedge))
     made = [row for row in rows if row is not None]
     if not made:
-        return {}, statuses
+        return {}, verdicts
     empty = {name: np.full_like(value, np.nan, float) for name, value in made[0].items()}
     filled = [row or empty for row in rows]
     arrays = {name: np.stack([row[name] for row in filled]) for name in made[0]}
-    return arrays | {"refitted": np.zeros(len(numbers), bool)}, statuses
+    return arrays | {"refitted": np.zeros(len(numbers), bool)}, verdicts
 
 
 def one_pair(pairs: Any, target: str, hedge: str) -> dict[str, Any]:
     """The arrays of one pair; the last draw is the plug-in."""
     random = np.random.default_rng([*f"{target}/{hedge}".encode()])
     prices = pairs.prices[[target, hedge]].dropna().to_numpy().T
-    arrays = pair_arrays(prices[:1], prices[1:], pairs.transform)
-    y, x = arrays.y[0], arrays.x[0]
+    (arrays,) = pair_arrays(prices[:1], prices[1:], pairs.transform)
+    y, x = arrays.y, arrays.x[:, 0]
     dy, dx = np.diff(y), np.diff(x)
     slope = dy @ dx / (dx @ dx)
     scale, noise = x.std(), (dy - slope * dx).std()

@@ -103,10 +103,10 @@ def test_the_same_seed_has_the_same_noise_whatever_the_night():
     [
         ({"days": 1}, "2 days or more"),
         ({"bars": 77}, "divide the 23,400 seconds"),
-        ({"memory": 1.0}, "memories are above 1 bar"),
+        ({"memory": 1.0}, "memory must be above 1 bar, not 1"),
         ({"overnight_bars": -1.0}, "overnight_bars is a finite number, 0 or more"),
-        ({"obs_scale": 0.0}, "obs_scale is a finite number, above 0"),
-        ({"hedge_volatility": np.inf}, "hedge_volatility is a finite number, above 0"),
+        ({"obs_scale": 0.0}, "obs_scale is a standard deviation: give a positive"),
+        ({"hedge_volatility": np.inf}, "hedge_volatility must be finite, not inf"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: Any, message: str):

@@ -1,4 +1,4 @@
-"""`HedgeBoard`: every pair of a universe, what its hedge is, how sure, and which pairs failed.
+"""`HedgeBoard`: every pair of a universe, what its hedge is, how sure that is, and which pairs failed.
 
 One file: one class, whose methods read the same chunks.
 """
@@ -16,10 +16,13 @@ import pandas as pd
 from scipy.special import expit
 
 from kfmodels.batch.chunk import pair_key
+from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.batch.store import Store
+from kfmodels.data.checks import Label
 from kfmodels.data.hedge_data import day, rows_after
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.motion import Discount as Fading
 from kfmodels.kalman.motion import Walk
@@ -37,20 +40,19 @@ from kfmodels.sampling.posterior import RECURSION, Draws, from_prior
 
 Arrays = dict[str, np.ndarray]
 
-OK = "ok"
-"""Status of a pair with which all is well."""
+_WAITING = Verdict(Status.WAITING, "not fitted yet: run fit_many again with this store")
 
 
 @dataclass(eq=False)
 class HedgeBoard:
-    """The fits of many pairs, as `fit_many` left them in a folder; read from it as they are asked for.
+    """The fits of many pairs in the folder of `fit_many`, read from it when they are needed.
 
-    What `fit_many` answers with, and `HedgeBoard.open(folder)` at any later time.
+    `fit_many` returns one, and `HedgeBoard.open(folder)` at any later time.
     """
 
     store: Store
-    transient: dict[str, str] = field(default_factory=dict)
-    """Statuses of pairs that are not stored, by name: a next run tries them again."""
+    transient: dict[str, Verdict] = field(default_factory=dict)
+    """Verdicts on pairs that are not stored, by name: a next run tries them again."""
 
     model_given: HedgeRatioModel | None = None
 
@@ -58,7 +60,7 @@ class HedgeBoard:
     def open(
         cls,
         path: str | Path,
-        transient: dict[str, str] | None = None,
+        transient: dict[str, Verdict] | None = None,
         model: HedgeRatioModel | None = None,
     ) -> "HedgeBoard":
         """The board of a folder that `fit_many(..., store=folder)` wrote, finished or not.
@@ -83,31 +85,43 @@ class HedgeBoard:
         return self.store.pairs
 
     @property
-    def fit_until(self) -> Any:
+    def fit_until(self) -> Label:
         """Last date whose prices the noise was inferred from."""
         return self.pairs.index[-1]
 
     @cached_property
-    def status(self) -> pd.Series:
-        """By pair: "ok", or a sentence that says what is wrong."""
-        waiting = "not fitted yet: run fit_many again with this store"
-        listed = dict.fromkeys(self.pairs.names, waiting)
-        listed |= self.transient
+    def verdicts(self) -> dict[str, Verdict]:
+        """By pair: how far it came, and why."""
+        listed = dict.fromkeys(self.pairs.names, _WAITING) | self.transient
         for record in self.store.records().values():
-            listed |= dict(zip(record.names, record.statuses, strict=True))
-        return pd.Series(listed, name="status").rename_axis("pair")
+            for name, (status, reason) in zip(record.names, record.statuses, strict=True):
+                listed[name] = Verdict(Status(status), reason)
+        return listed
+
+    @property
+    def status(self) -> pd.Series:
+        """By pair a `Status`: "ok", "doubted", "unusable", "failed", "died" or "waiting"."""
+        return self._told("status")
+
+    @property
+    def reason(self) -> pd.Series:
+        """By pair a sentence that says why its status is not "ok", where it is not."""
+        return self._told("reason")
+
+    def _told(self, part: str) -> pd.Series:
+        told = {name: str(getattr(verdict, part)) for name, verdict in self.verdicts.items()}
+        return pd.Series(told, name=part).rename_axis("pair")
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        rows = [_described(names, arrays) for names, arrays in self.chunks()]
+        rows = [_describe(names, arrays) for names, arrays in self.chunks()]
         names = self.pairs.names
         table = pd.concat(rows) if rows else pd.DataFrame(columns=_COLUMNS)
         table = table.reindex(names).rename_axis("pair")
         table["refitted"] = table["refitted"].eq(True)  # not known of pairs that were not fitted
         table.insert(0, "target", [target for target, _ in self.pairs.pairs])
         table.insert(1, "hedge", [hedge for _, hedge in self.pairs.pairs])
-        table["status"] = self.status
-        return table
+        return table.assign(status=self.status, reason=self.reason)
 
     def table(self) -> pd.DataFrame:
         """One row a pair, as after the last row of prices.
@@ -119,8 +133,8 @@ class HedgeBoard:
         spread; `half_life` of that spread and `static_half_life` of the residual of least squares,
         bars; `log_evidence` of the model, `against_static` (by how many nats it beats a ratio that
         stands still; negative where static does better) and `static_probability` at even prior odds;
-        `pareto_k`, `ess` (effective draws), `refitted` (by NUTS) and `status`. NaN where a pair was
-        not fitted.
+        `pareto_k`, `ess` (effective draws), `refitted` (by NUTS), `status` and `reason`. NaN where a
+        pair was not fitted.
         """
         return self._table.copy()
 
@@ -135,8 +149,8 @@ class HedgeBoard:
         targets, hedges = (list(dict.fromkeys(p)) for p in zip(*self.pairs.pairs, strict=True))
         ordered = [name for name in targets if name in hedges]
         ordered += [name for name in hedges if name not in targets]
-        found: Any = self._table.set_index(["target", "hedge"])[column].unstack()  # noqa: PD010
-        return found.reindex(index=targets, columns=ordered)
+        found = self._table.set_index(["target", "hedge"])[column].unstack()  # noqa: PD010
+        return pd.DataFrame(found).reindex(index=targets, columns=ordered)
 
     def hedge_ratios(self) -> pd.DataFrame:
         """Today's hedge ratios, targets by hedges: what to hold until the next bar."""
@@ -146,7 +160,7 @@ class HedgeBoard:
         """One pair as a full `HedgeFit`, with tables by date, plots and an online filter.
 
         Raises:
-            ValueError: no such pair, or it was not fitted (the message is its status).
+            ValueError: no such pair, or it was not fitted (the message says why).
 
         Example:
             >>> from kfmodels import HedgeData, datasets, fit_many
@@ -171,7 +185,7 @@ class HedgeBoard:
             "log_evidence": float(row["log_evidence"]),
             "log_evidence_mcse": float(row["log_evidence_mcse"]),
         }
-        if not row["refitted"]:  # then these are the draws of NUTS
+        if not row["refitted"]:  # draws of NUTS have no weights whose tail could be heavy
             about["pareto_k"] = float(row["pareto_k"])
         stats = {"diverging": np.zeros(sites["obs_scale"].shape, bool)}
         mixed = {name: row[name] for name in RECURSION if name in row}
@@ -186,7 +200,7 @@ class HedgeBoard:
         forgetting: float = 1.0,
         shocks: Shocks | None = None,
     ) -> OnlineBoard:
-        """All filters that were fitted, ready to advance together tick by tick.
+        """The filters of all pairs that were fitted, as one board that advances tick by tick.
 
         Args:
             targets: only pairs with one of these targets.
@@ -207,12 +221,12 @@ class HedgeBoard:
         """A live filter of all pairs that were fitted, to be left alone with a feed.
 
         Args:
-            targets, forgetting, shocks: as for `online`, with the defaults of a desk.
+            targets, forgetting, shocks: as for `online`, with defaults for trading.
             settings: of `LiveFilter`: clock, max_staleness, monitor, journal and so on.
 
         Raises:
-            ValueError: as `online` and `LiveFilter`; draws or explorers, of which a board has those it
-                was fitted with.
+            ValueError: as `online` and `LiveFilter`; draws or explorers are given, which a board cannot
+                change.
         """
         if {"draws", "explorers"} & set(settings):
             raise ValueError(
@@ -224,34 +238,33 @@ class HedgeBoard:
     def fitted(
         self, keys: Sequence[str], targets: list[str] | None = None
     ) -> tuple[list[str], Arrays]:
-        """Names and some arrays of all pairs with which all is well, or of those of some targets.
+        """Names and some arrays of the pairs whose status is "ok", of all targets or of some.
 
         Raises:
             ValueError: there is none.
         """
         parts: list[tuple[list[str], Arrays]] = []
-        statuses = self.status.to_dict()
-        target_of = dict(zip(self.pairs.names, (t for t, _ in self.pairs.pairs), strict=True))
+        wanted = {
+            name
+            for name, (target, _) in zip(self.pairs.names, self.pairs.pairs, strict=True)
+            if self.verdicts[name] == FITTED and (targets is None or target in targets)
+        }
         for names, arrays in self.chunks():
-            keep = [
-                place
-                for place, name in enumerate(names)
-                if statuses[name] == OK and (targets is None or target_of[name] in targets)
-            ]
+            keep = [place for place, name in enumerate(names) if name in wanted]
             if keep:
                 held = {k: arrays[k][keep] for k in keys if k in arrays}
                 parts.append(([names[place] for place in keep], held))
         if not parts:
             whose = "" if targets is None else f" of {', '.join(targets)}"
-            raise ValueError(f"no pair{whose} was fitted: board.status says why")
+            raise ValueError(f"no pair{whose} was fitted: board.reason says why")
         every = {k: np.concatenate([held[k] for _, held in parts]) for k in parts[0][1]}
         return [name for names, _ in parts for name in names], every
 
     @cached_property
     def sites(self) -> tuple[str, ...]:
         """Names of the inferred parameters, in the order of `points`."""
-        name = next(name for name, status in self.status.items() if status == OK)
-        inputs = self.model.inputs(self.pairs.data(str(name)))
+        name = next(name for name, verdict in self.verdicts.items() if verdict == FITTED)
+        inputs = self.model.inputs(self.pairs.data(name))
         with jax.enable_x64(True):
             alone = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
             return tuple(importance.layout_of(alone, self.model).shapes)
@@ -265,7 +278,7 @@ class HedgeBoard:
                 yield records[number].names, arrays
 
     def _row(self, pair: str) -> Arrays:
-        if pair not in self.status.index:
+        if pair not in self.verdicts:
             raise ValueError(
                 f"{pair} is not among the {len(self.pairs)} pairs; they are named like "
                 f"{self.pairs.names[0]}"
@@ -276,31 +289,28 @@ class HedgeBoard:
                 arrays = self.store.arrays(record)
                 if arrays and np.isfinite(arrays["effective_draws"][place]):
                     return {name: values[place] for name, values in arrays.items()}
-        raise ValueError(f"{pair} was not fitted: {self.status[pair]}")
+        raise ValueError(f"{pair} was not fitted: {self.verdicts[pair].reason}")
 
     def later(self, prices: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-        """The rows of some tickers later than the fit."""
+        """The rows of some tickers that are later than the fit, as numbers."""
         return rows_after(prices, self.fit_until, names)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __str__(self) -> str:
-        """Counts, what to do about failures, and where to look next."""
-        status: Any = self.status
-        good = int((status == OK).sum())
-        lines = [f"{good} of {len(status)} pairs fitted on prices until {day(self.fit_until)}"]
-        table: Any = self._table
-        redone = int(table["refitted"].sum())
-        if redone:
+        """How many pairs were fitted, why others were not, and how many ratios move."""
+        table = self._table
+        fine: pd.DataFrame = table.loc[table["status"] == Status.OK]
+        lines = [f"{len(fine)} of {len(table)} pairs fitted on prices until {day(self.fit_until)}"]
+        if redone := int(np.sum(table["refitted"].to_numpy())):
             lines.append(f"  {redone} refitted with NUTS (their importance weights failed)")
-        for sentence, names in _grouped(status[status != OK]):
+        for sentence, names in _by_reason(self.verdicts):
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             lines.append(f"  {shown}: {sentence}")
-        fine = table[status == OK]
-        if good:
-            moving = int((fine["against_static"] > 3).sum())
-            still = int((fine["against_static"] < 0).sum())
+        if len(fine):
+            gain = fine["against_static"].to_numpy()
+            moving, still = int((gain > 3).sum()), int((gain < 0).sum())
             lines.append(
                 f"{moving} hedge ratios move beyond doubt (evidence over 3 nats against a static one); "
                 f"for {still} a static one explains the prices as well or better"
@@ -308,34 +318,21 @@ class HedgeBoard:
         return "\n".join(lines)
 
 
-_ONLINE = (*RECURSION, "mean", "cov", "dof", "last_obs_var", "pivot", "scale", "offset")
-_ONLINE += ("last_y", "last_x")
+_ONLINE = (
+    *RECURSION,
+    *("mean", "cov", "dof", "last_obs_var", "pivot", "scale", "offset", "last_y", "last_x"),
+)
+"""Arrays of `fit_chunk` that a filter starts from."""
 
 _COLUMNS = [
-    "beta",
-    "sd",
-    "lower",
-    "upper",
-    "memory",
-    "memory_lower",
-    "memory_upper",
-    "effective_memory",
-    "intercept_memory",
-    "obs_scale",
-    "z",
-    "half_life",
-    "static_half_life",
-    "log_evidence",
-    "against_static",
-    "static_probability",
-    "pareto_k",
-    "ess",
-    "refitted",
+    *("beta", "sd", "lower", "upper", "memory", "memory_lower", "memory_upper", "effective_memory"),
+    *("intercept_memory", "obs_scale", "z", "half_life", "static_half_life", "log_evidence"),
+    *("against_static", "static_probability", "pareto_k", "ess", "refitted"),
 ]
 
 
-def _described(names: list[str], arrays: Arrays) -> pd.DataFrame:
-    """The numbers of `table()` of one chunk."""
+def _describe(names: list[str], arrays: Arrays) -> pd.DataFrame:
+    """The numbers of `table()`, of the pairs of one chunk."""
     # the plug-in comes last and is not part of the mixture
     q, mean, cov = (arrays[k][:, :-1] for k in ("q", "mean", "cov"))
     var = _variance(arrays)[:, :-1]
@@ -374,7 +371,7 @@ def _described(names: list[str], arrays: Arrays) -> pd.DataFrame:
 
 
 def _variance(arrays: Arrays) -> np.ndarray:
-    """Variance of the observation noise under every draw, what is not known of it included."""
+    """Variance of the observation noise under every draw; where it is learnt, that of its t density."""
     if "dof" not in arrays:
         return arrays["obs_scale"] ** 2
     dof = arrays["dof"]
@@ -407,13 +404,16 @@ def _online(
         targets=[legs[name][0] for name in names],
         hedges=[legs[name][1] for name in names],
         transform=pairs.transform,
-        pivot=arrays["pivot"],
-        scale=arrays["scale"],
-        offset=arrays["offset"],
+        coordinates=Coordinates(
+            arrays["pivot"][:, None],
+            arrays["scale"][:, None],
+            arrays["offset"],
+            model.intercept != "none",
+        ),
         drift=drift,
         noise=noise,
         state=State(mean, cov),
-        variance=variance,
+        scale=variance,
         log_weights=np.full(obs_var.shape, -np.log(obs_var.shape[1])),
         **policy,
         last_prices=np.stack([arrays["last_y"], arrays["last_x"]], 1),
@@ -422,9 +422,10 @@ def _online(
     )
 
 
-def _grouped(status: pd.Series) -> list[tuple[str, list[str]]]:
-    """Failed pairs by sentence, the most frequent first."""
+def _by_reason(verdicts: dict[str, Verdict]) -> list[tuple[str, list[str]]]:
+    """The pairs that have a reason, by it, the most frequent first."""
     groups: dict[str, list[str]] = {}
-    for name, sentence in status.items():
-        groups.setdefault(str(sentence), []).append(str(name))
+    for name, verdict in verdicts.items():
+        if verdict.reason:
+            groups.setdefault(verdict.reason, []).append(name)
     return sorted(groups.items(), key=lambda item: -len(item[1]))

@@ -1,5 +1,6 @@
-"""The numbers of many pairs at once: their posteriors, and where each filter stands at the end."""
+"""The posteriors of many pairs at once, and the state of each filter after its last row."""
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
-from kfmodels.data.arrays import Inputs, PairArrays, pair_arrays
+from kfmodels.batch.status import FITTED, Status, Verdict
+from kfmodels.data.arrays import Inputs, PairArrays, half_life, pair_arrays
 from kfmodels.data.hedge_data import day
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.fitting.passes import student_tail
@@ -33,10 +35,10 @@ Array = Any
 Arrays = dict[str, np.ndarray]
 
 STALE = 20
-"""Rows without a change at the end from which a price is taken to have died."""
+"""A price that has not changed for so many rows at the end is taken to have died."""
 
 _SETTLED = 30
-"""First rows that a half-life is not taken from."""
+"""First rows that a half-life leaves out: the filter is still finding its level there."""
 
 
 def fit_chunk(
@@ -47,7 +49,7 @@ def fit_chunk(
     seed: int,
     *,
     size: int | None = None,
-) -> tuple[Arrays, list[str]]:
+) -> tuple[Arrays, list[Verdict]]:
     """Fit the numbered pairs.
 
     Args:
@@ -55,26 +57,29 @@ def fit_chunk(
         size: pairs that one compiled program takes; fewer are padded. Default: their number.
 
     Returns:
-        Arrays whose first axis is that of `numbers` (NaN for a pair that could not be fitted), and a
-        status by pair: "ok", or a sentence.
+        Arrays whose first axis is that of `numbers` (NaN for a pair that could not be fitted), and
+        the verdict of each pair.
     """
-    statuses = ["ok"] * len(numbers)
-    arrays = _aligned(pairs, numbers)
-    for place, number in enumerate(numbers):
-        statuses[place] = _complaint(pairs, number, model, bool(arrays.usable[place]))
-    good = [place for place, status in enumerate(statuses) if status == "ok"]
+    arrays = _align(pairs, numbers)
+    verdicts = [
+        _judge(pairs, number, model, one.usable)
+        for number, one in zip(numbers, arrays, strict=True)
+    ]
+    good = [place for place, verdict in enumerate(verdicts) if verdict == FITTED]
     if not good:
-        return {}, statuses
-    # a padding pair is the first one again: nothing of it is kept
+        return {}, verdicts
+    # the first pair again fills the chunk up, so that all chunks share one compiled program
     devices = jax.local_device_count()
     size = -(-max(size or 0, len(good)) // devices) * devices
     taken = good + [good[0]] * (size - len(good))
-    inputs, coordinates = model.inputs_of_pairs(_shortened(arrays, taken))
+    rows = len(pairs.index) - pairs.transform.needs_last
+    some = [arrays[place] for place in taken]
+    inputs, coordinates = model.inputs_of_pairs(some, length=_length(some, rows))
     keys = np.stack([pair_key(pairs.names[numbers[place]], seed) for place in taken])
     with jax.enable_x64(True):
         found, log_static, static_error = _explored(inputs, keys, seed, model, method)
         found, notes, redone = refitted(found, inputs, model, keys[:, 0], range(len(good)))
-        ended = _by_device(_ended, (model,))
+        ended = _by_device(_end, (model,))
         made = jax.device_get(ended(found, inputs))
         made |= jax.device_get(
             {
@@ -89,73 +94,57 @@ def fit_chunk(
             }
         )
     made |= {"refitted": redone, "typical_move": inputs.typical_move}
-    made |= dict(zip(("pivot", "scale", "offset"), coordinates, strict=True))
+    made["pivot"], made["scale"], made["offset"] = np.transpose(
+        [(at.pivot[0], at.scale[0], at.offset) for at in coordinates]
+    )
     made |= _half_lives(made.pop("error"), inputs)
     made |= _last_prices(pairs, [numbers[place] for place in taken])
     for place, note in zip(good, notes, strict=False):
-        statuses[place] = note
-    return {name: _spread(values, good, len(numbers)) for name, values in made.items()}, statuses
+        verdicts[place] = FITTED if note == "ok" else Verdict(Status.DOUBTED, note)
+    return {name: _place(values, good, len(numbers)) for name, values in made.items()}, verdicts
 
 
-def _aligned(pairs: HedgePairs, numbers: list[int]) -> PairArrays:
-    """The pairs as arrays, each from its first observed row on; `dt` is 0 there and past its end."""
-    table = pairs.prices.to_numpy().T
-    column = {name: place for place, name in enumerate(pairs.prices.columns)}
-    listed = [pairs.pairs[number] for number in numbers]
-    target, hedge = (table[[column[pair[leg]] for pair in listed]] for leg in (0, 1))
-    arrays = pair_arrays(target, hedge, pairs.transform)
-    rows = arrays.observed.shape[1]
-    first = np.argmax(arrays.observed, 1)
-    spots = first[:, None] + np.arange(rows)
-    inside = spots < rows
-    spots = np.minimum(spots, rows - 1)
-
-    def moved(values: np.ndarray) -> np.ndarray:
-        return np.where(inside, np.take_along_axis(values, spots, 1), 0)
-
-    return arrays._replace(
-        y=moved(arrays.y),
-        x=moved(arrays.x),
-        observed=moved(arrays.observed).astype(bool),
-        dt=moved(arrays.dt),
-    )
+def _align(pairs: HedgePairs, numbers: list[int]) -> list[PairArrays]:
+    """The pairs as arrays, each from its first observed row on."""
+    legs = ([pairs.pairs[number][leg] for number in numbers] for leg in (0, 1))
+    target, hedge = (pairs.prices[names].to_numpy().T for names in legs)
+    found = []
+    for pair in pair_arrays(target, hedge, pairs.transform):
+        late = slice(int(np.argmax(pair.observed)) if pair.usable else 0, None)
+        cut = {name: getattr(pair, name)[late] for name in ("y", "x", "observed", "dt")}
+        found.append(pair._replace(**cut))
+    return found
 
 
-def _shortened(arrays: PairArrays, taken: list[int]) -> PairArrays:
-    """Some of the pairs, cut to the length of the longest: all rows, or a half, a quarter, ..."""
-    arrays = PairArrays(*(part[taken] for part in arrays))
-    rows = arrays.y.shape[1]
-    longest = int(np.flatnonzero(arrays.observed.any(0))[-1]) + 1
-    # rows after the last that is observed still widen the state
-    longest = max(longest, int(np.flatnonzero(arrays.dt.any(0))[-1]) + 1)
-    length = rows
-    while -(-length // 2) >= longest:
-        length = -(-length // 2)
-    return arrays._replace(
-        **{k: getattr(arrays, k)[:, :length] for k in ("y", "x", "observed", "dt")}
-    )
+def _length(some: list[PairArrays], rows: int) -> int:
+    """Rows of a chunk: all, or a half, a quarter, ... of them, so that few programs are compiled."""
+    longest = max(len(pair.y) for pair in some)
+    while -(-rows // 2) >= longest:
+        rows = -(-rows // 2)
+    return rows
 
 
-def _complaint(pairs: HedgePairs, number: int, model: HedgeRatioModel, usable: bool) -> str:
-    """What is wrong with a pair, "ok" if nothing is."""
+def _judge(pairs: HedgePairs, number: int, model: HedgeRatioModel, usable: bool) -> Verdict:
+    """`FITTED` where a pair can be fitted, else what is wrong with it."""
     target, hedge = pairs.pairs[number]
     for word, name in (("target", target), ("hedge", hedge)):
         if name in pairs.faults:
-            return pairs.faults[name]
+            return Verdict(Status.UNUSABLE, pairs.faults[name])
         since = _unchanged_since(pairs.prices[name].to_numpy())
         if usable and since is not None:
-            return f"{word} {name} constant since {day(pairs.index[since])}"
+            sentence = f"{word} {name} constant since {day(pairs.index[since])}"
+            return Verdict(Status.UNUSABLE, sentence)
     if usable:
-        return "ok"
+        return FITTED
     try:
         model.inputs(pairs.data(pairs.names[number]))
     except ValueError as error:
-        return str(error)
-    return "the prices leave nothing to infer"
+        return Verdict(Status.UNUSABLE, str(error))
+    return Verdict(Status.UNUSABLE, "the prices leave nothing to infer")
 
 
 def _unchanged_since(values: np.ndarray) -> int | None:
-    """Row at which a price took the value it has kept for its last 20 rows; None if it has not."""
+    """The row from which a price keeps one value, if these are at least its last 20 rows."""
     there = np.flatnonzero(np.isfinite(values))
     moved = np.flatnonzero(values[there] != values[there[-1]]) if len(there) else there
     since = moved[-1] + 1 if len(moved) else 0
@@ -163,7 +152,7 @@ def _unchanged_since(values: np.ndarray) -> int | None:
 
 
 def pair_key(name: str, seed: int) -> np.ndarray:
-    """Random key of a pair: its own, wherever it stands."""
+    """Random key of a pair: from its name, so that it has the same draws in any chunk."""
     one, two = np.frombuffer(sha256(name.encode()).digest()[:8], np.uint32)
     return np.array([one ^ np.uint32(seed), two], np.uint32)
 
@@ -171,12 +160,12 @@ def pair_key(name: str, seed: int) -> np.ndarray:
 def _explored(
     inputs: Inputs, keys: np.ndarray, seed: int, model: HedgeRatioModel, method: ImportanceSampling
 ) -> tuple[Weighted, Array, Array]:
-    """Weighted draws, and by how many nats a ratio that stands still does better."""
+    """Weighted draws, by how many nats a ratio that stands still does better, and its error."""
     quick = inputs
     if isinstance(model.drift, RandomWalk):
-        # rows past the end are not observed: time passing there changes no density
+        # padded rows are not observed, so time that passes there changes no density
         quick = inputs._replace(dt=None)
-    run = _by_device(_weighted, (model, method))
+    run = _by_device(_explore, (model, method))
     seeds = np.full(len(keys), seed, np.uint32)
     found = run(quick, keys, seeds, np.zeros(len(keys)))
     if "delta_beta" not in layout_of(quick, model).shapes:
@@ -190,8 +179,8 @@ def _explored(
 
 
 @lru_cache(maxsize=8)
-def _by_device(function: Any, settings: tuple[Any, ...]) -> Any:
-    """A function of arrays that begin with the axis of pairs, which the devices here share."""
+def _by_device(function: Callable, settings: tuple) -> Callable:
+    """Compile a function of arrays `(pair, ...)` so that the devices here share the pairs."""
     run = partial(function, settings=settings)
     count = jax.local_device_count()
     if count == 1:
@@ -203,15 +192,20 @@ def _by_device(function: Any, settings: tuple[Any, ...]) -> Any:
     return jax.jit(jax.shard_map(run, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
 
 
-def _weighted(
-    inputs: Inputs, keys: Array, seeds: Array, still: Array, *, settings: tuple[Any, Any]
+def _explore(
+    inputs: Inputs,
+    keys: Array,
+    seeds: Array,
+    still: Array,
+    *,
+    settings: tuple[HedgeRatioModel, ImportanceSampling],
 ) -> Weighted:
     model, method = settings
     return explore(inputs, keys, still, seeds[0], model=model, method=method)
 
 
-def _ended(found: Weighted, inputs: Inputs, *, settings: tuple[Any]) -> dict[str, Array]:
-    """The mixture of every pair after its last row, and the innovations of the plug-in."""
+def _end(found: Weighted, inputs: Inputs, *, settings: tuple[HedgeRatioModel]) -> dict[str, Array]:
+    """The mixture of every pair after its last row, and the innovations at the posterior mean."""
     (model,) = settings
     mixed = chosen(recursion(found.points, inputs, model=model), found.log_weights)
     each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)
@@ -247,20 +241,20 @@ def _log_prior(points: Array, inputs: Inputs, *, model: HedgeRatioModel) -> Arra
 
 
 def _half_lives(error: np.ndarray, inputs: Inputs) -> Arrays:
-    """Bars in which half of the filter's spread, and of the static one, is gone."""
+    """Bars in which half of the spread is gone, of the filter and of a static ratio."""
     seen = np.asarray(inputs.observed)
     target, hedge = (np.where(seen, a, 0.0) for a in (inputs.y, np.asarray(inputs.design)[..., 0]))
-    # both are centred where there is an intercept, as least squares with one has them
+    # where there is an intercept both are centred already, so the slope is that beside an intercept
     ratio = (target * hedge).sum(1) / (hedge**2).sum(1)
     static = target - ratio[:, None] * hedge
     return {
-        "half_life": _half_life(error, seen),
-        "static_half_life": _half_life(static, seen),
+        "half_life": half_life(_persistence(error, seen)),
+        "static_half_life": half_life(_persistence(static, seen)),
     }
 
 
-def _half_life(series: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """-ln 2 / ln rho of least squares of a series on its own last bar, `(pair, time)`."""
+def _persistence(series: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Slope of each series `(pair, time)` on its own last bar, by least squares with an intercept."""
     settled = np.minimum(_SETTLED, seen.sum(1) // 5)
     late = np.cumsum(seen, 1) > settled[:, None]
     both = seen[:, 1:] & seen[:, :-1] & late[:, :-1]
@@ -268,24 +262,21 @@ def _half_life(series: np.ndarray, seen: np.ndarray) -> np.ndarray:
     before, after = (np.where(both, part, 0.0) for part in (series[:, :-1], series[:, 1:]))
     before = np.where(both, before - (before.sum(1) / count)[:, None], 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        rho = (before * after).sum(1) / (before**2).sum(1)
-        life = -np.log(2) / np.log(np.clip(rho, 0, 1))
-    return np.where(rho >= 1, np.inf, np.where(rho <= 0, 0.0, life))
+        return (before * after).sum(1) / (before**2).sum(1)
 
 
 def _last_prices(pairs: HedgePairs, numbers: list[int]) -> Arrays:
     """Prices of the last row in which both legs are there."""
-    found = {"last_y": [], "last_x": []}
+    last = []
     for number in numbers:
         both = pairs.prices[list(pairs.pairs[number])].to_numpy()
-        last = both[np.flatnonzero(np.isfinite(both).all(1))[-1]]
-        found["last_y"].append(last[0])
-        found["last_x"].append(last[1])
-    return {name: np.array(values) for name, values in found.items()}
+        last.append(both[np.isfinite(both).all(1)][-1])
+    last_y, last_x = np.transpose(last)
+    return {"last_y": last_y, "last_x": last_x}
 
 
-def _spread(values: np.ndarray, good: list[int], count: int) -> np.ndarray:
-    """Rows of the pairs that were fitted put in their places; NaN elsewhere."""
+def _place(values: np.ndarray, good: list[int], count: int) -> np.ndarray:
+    """The values of fitted pairs at their places among `count`, NaN elsewhere."""
     values = np.asarray(values)
     empty = False if values.dtype == bool else np.nan
     placed = np.full((count, *values.shape[1:]), empty, values.dtype)

@@ -1,4 +1,4 @@
-"""`fit_many`: thousands of pairs, chunk by chunk; what is finished stays finished.
+"""`fit_many`: thousands of pairs, chunk by chunk; finished chunks survive whatever stops the run.
 
 One file: planning chunks, running them and recording what failed are one loop.
 """
@@ -31,7 +31,7 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 import jax
@@ -40,6 +40,7 @@ from tqdm import tqdm
 
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.chunk import fit_chunk
+from kfmodels.batch.status import Status, Verdict
 from kfmodels.batch.store import (
     Record,
     Store,
@@ -52,18 +53,19 @@ from kfmodels.batch.store import (
 )
 from kfmodels.data.arrays import pair_arrays
 from kfmodels.data.hedge_pairs import HedgePairs
+from kfmodels.kalman.transforms import LEVEL
 from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.sampling.importance import ImportanceSampling, layout_of
 
 CHUNK_ON_CPU = 16
-"""Pairs of one chunk: few, so that every core has work and a kill loses seconds of it."""
+"""Pairs of one chunk: few, so that every core has work and a kill costs seconds."""
 
 CHUNK_ON_GPU = 2048
-"""A GPU takes thousands of pairs in about the time of one; the memory of a large one holds these."""
+"""A GPU fits thousands of pairs in about the time of one; these fit the memory of a large one."""
 
 IN_FLIGHT = 256
-"""Chunks handed to an executor at a time: enough for large clusters, and little to keep in memory."""
+"""Chunks that an executor holds at a time: enough for large clusters, and little memory."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -83,7 +85,7 @@ def fit_many(
 
     $$p(\delta_i, v_i \mid y_i) \propto p(\delta_i, v_i) \prod_t p(y_{it} \mid y_{i,<t}, ...)$$
 
-    A pair that cannot be fitted stops nothing: its status is a sentence. The same pair, seed and
+    A pair that cannot be fitted stops nothing: it has a status and a reason. The same pair, seed and
     data give the same bits, whatever the other pairs and the executor; chunk_size moves rounding.
 
     Args:
@@ -97,8 +99,8 @@ def fit_many(
             workers that die, Dask's `Client.get_executor()` (`pip install 'kfmodels[cluster]'`).
             Default: threads of this process.
         store: a folder for prices and finished chunks, on a disk that all workers share. The same
-            call with the same folder goes on where a run was stopped, by whatever. Default: a
-            temporary folder that lives as long as the board.
+            call with the same folder goes on where a run was stopped. Default: a temporary folder
+            that lives as long as the board.
         progress: a bar on stderr, where that is a terminal.
 
     Returns:
@@ -107,7 +109,7 @@ def fit_many(
     Raises:
         ValueError: an argument is not what it should be; the model is for several hedges; the folder
             holds another job (the message says what changed), or is in use; a process pool broke.
-        OSError: the disk is full. What is finished stays, here and after Ctrl-C and kills.
+        OSError: the disk is full. Finished chunks are kept, also after Ctrl-C and kills.
 
     Source: the method's; see `ImportanceSampling`.
 
@@ -140,7 +142,12 @@ def fit_many(
 
 
 def _check(
-    pairs: Any, model: Any, method: Any, chunk_size: int | None, seed: int, executor: Any
+    pairs: object,
+    model: object,
+    method: object,
+    chunk_size: int | None,
+    seed: int,
+    executor: object,
 ) -> None:
     if not isinstance(pairs, HedgePairs):
         raise ValueError(
@@ -166,17 +173,21 @@ def _check(
             "a forked process can hang in JAX: use ProcessPoolExecutor(..., "
             'mp_context=multiprocessing.get_context("spawn"))'
         )
-    # a made-up pair: says whether the model is one of pairs at all
+    # fails for a model of several hedges, or one without anything to infer
     rows = np.arange(1.0, 41.0)[None]
-    layout_of(model.inputs_of_pairs(pair_arrays(rows, rows**0.5, "level"))[0], model)
+    layout_of(model.inputs_of_pairs(pair_arrays(rows, rows**0.5, LEVEL))[0], model)
 
 
 def _job(
-    pairs: HedgePairs, model: Any, method: ImportanceSampling, chunk_size: int, seed: int
-) -> dict[str, Any]:
-    """Everything that the numbers depend on, in plain words."""
+    pairs: HedgePairs,
+    model: HedgeRatioModel,
+    method: ImportanceSampling,
+    chunk_size: int,
+    seed: int,
+) -> dict[str, object]:
+    """All that the numbers depend on, as JSON."""
     return {
-        "model": _written(json.loads(saved.to_json(model)), model),
+        "model": _describe(json.loads(saved.to_json(model)), model),
         "method": {"kind": type(method).__name__, **asdict(method)},
         "seed": seed,
         "chunk_size": chunk_size,
@@ -185,10 +196,10 @@ def _job(
     }
 
 
-def _written(text: Any, part: Any) -> Any:
-    """A model as JSON, in which a prior that JSON cannot hold is known by a digest of its numbers."""
+def _describe(text: Any, part: Any) -> Any:
+    """A model as JSON, in which a digest stands for a prior that JSON cannot hold."""
     if isinstance(text, list):
-        return [_written(inner, one) for inner, one in zip(text, part, strict=True)]
+        return [_describe(inner, one) for inner, one in zip(text, part, strict=True)]
     if not isinstance(text, dict):
         return text
     if "lost" in text:
@@ -197,7 +208,7 @@ def _written(text: Any, part: Any) -> Any:
         plain = re.sub(r" at 0x[0-9a-f]+", "", json.dumps(words, default=str))
         return {"lost": type(part).__name__, "sha256": sha256(plain.encode()).hexdigest()}
     inside = text.get("with", text)
-    told = {name: _written(inner, getattr(part, name)) for name, inner in inside.items()}
+    told = {name: _describe(inner, getattr(part, name)) for name, inner in inside.items()}
     return text | {"with": told} if "with" in text else told
 
 
@@ -210,14 +221,8 @@ def _usual_size(path: Path) -> int:
 # -- the worker ------------------------------------------------------------------------------------
 
 
-class Failed(NamedTuple):
-    """A chunk whose computation raised: nothing of it is kept."""
-
-    sentence: str
-
-
 class _Opened:
-    """A job as a worker has it, read once a process."""
+    """A job as a worker sees it, read once a process."""
 
     def __init__(self, path: str, identity: str) -> None:
         where = f"the worker on {platform.node()}"
@@ -242,10 +247,11 @@ def work(
     model: HedgeRatioModel,
     method: ImportanceSampling,
     attempt: str,
-) -> Record | Failed:
-    """Fit one chunk of a store and keep it; doing it twice does no harm.
+) -> Record | Verdict:
+    """Fit one chunk of a store and write it; doing it twice is harmless.
 
-    `attempt` is never twice the same: Dask does not repeat a call that it remembers.
+    `attempt` is never twice the same: Dask does not repeat a call that it remembers. A chunk whose
+    computation raises is not kept: the answer is then the verdict on its pairs.
 
     Raises:
         ValueError: the folder is not that of the job, or other versions are installed here.
@@ -256,19 +262,19 @@ def work(
         store = job.store
     given = store.pairs, store.chunks[number], model, method, store.job["seed"]
     try:
-        arrays, statuses = _compiled_once(
+        arrays, verdicts = _compile_once(
             job, partial(fit_chunk, *given, size=store.job["chunk_size"])
         )
-        return store.write(number, arrays, statuses)
+        return store.write(number, arrays, verdicts)
     except OSError:
         raise
     except Exception as error:
         _LOG.exception("chunk %d of %s failed", number, path)
-        return Failed(f"failed: {type(error).__name__}: {error}")
+        return Verdict(Status.FAILED, f"the fit raised {type(error).__name__}: {error}")
 
 
-def _compiled_once(job: _Opened, fitted: Callable[[], Any]) -> Any:
-    """The first chunk of a process alone, so that its threads do not all compile the same program."""
+def _compile_once[T](job: _Opened, fitted: Callable[[], T]) -> T:
+    """Run the first chunk of a process alone, lest all its threads compile the same program."""
     with job.first:
         if not job.compiled:
             found = fitted()
@@ -282,7 +288,7 @@ def _compiled_once(job: _Opened, fitted: Callable[[], Any]) -> Any:
 
 @dataclass(eq=False)
 class _Run:
-    """One call of `fit_many` on its way."""
+    """One call of `fit_many`: the chunks that are with the executor, and what came of others."""
 
     writer: Writer
     model: HedgeRatioModel
@@ -290,11 +296,11 @@ class _Run:
     lasting: bool
     pending: dict[Future, int] = field(default_factory=dict)
     suspects: list[int] = field(default_factory=list)
-    transient: dict[str, str] = field(default_factory=dict)
-    """Statuses of pairs that were not fitted and are not stored, by name."""
+    transient: dict[str, Verdict] = field(default_factory=dict)
+    """Verdicts on pairs that were not fitted and are not stored, by name."""
 
-    def finish(self, executor: Executor | None, progress: bool) -> dict[str, str]:
-        """Fit every chunk that is not finished; answers with `transient`."""
+    def finish(self, executor: Executor | None, progress: bool) -> dict[str, Verdict]:
+        """Fit every chunk that is not finished; returns `transient`."""
         chunks, finished = self.writer.store.chunks, self.writer.store.records()
         todo = [number for number in range(len(chunks)) if number not in finished]
         if not todo:
@@ -309,7 +315,7 @@ class _Run:
         )
         with bar, lent as pool:
             try:
-                self._all(pool, todo, bar.update)
+                self._run_all(pool, todo, bar.update)
             except KeyboardInterrupt:
                 self._take_back()
                 if self.pending:
@@ -319,17 +325,17 @@ class _Run:
                 raise
             except Exception as error:
                 self._drain()
-                raise self._explained(error, executor) from error
+                raise self._explain(error, executor) from error
         return self.transient
 
-    def _all(self, pool: Executor, todo: list[int], advance: Callable[[int], Any]) -> None:
+    def _run_all(self, pool: Executor, todo: list[int], advance: Callable[[int], object]) -> None:
         left = deque(todo)
         while left or self.pending:
             while left and len(self.pending) < IN_FLIGHT:
                 self._submit(pool, left.popleft())
             for future in wait(self.pending, return_when=FIRST_COMPLETED).done:
                 advance(self._settle(future))
-        # a worker that dies takes the blameless chunks that wait on it along: each once more, alone
+        # a worker that dies fails every chunk it held; run alone, only the one that kills it dies again
         for number in self.suspects:
             self._submit(pool, number)
             for future in wait(self.pending).done:
@@ -341,7 +347,7 @@ class _Run:
         self.pending[pool.submit(work, *job, uuid4().hex)] = number
 
     def _settle(self, future: Future, alone: bool = False) -> int:
-        """Write down how a chunk ended; answers with the number of pairs this settles."""
+        """Record how a chunk ended; returns the number of pairs that are settled with it."""
         number = self.pending.pop(future)
         store = self.writer.store
         names = [store.names[place] for place in store.chunks[number]]
@@ -351,16 +357,17 @@ class _Run:
                 self.suspects.append(number)
                 return 0
             deaths = getattr(error, "allowed_failures", 0) + 1
-            outcome: Record | Failed = Failed(
+            outcome: Record | Verdict = Verdict(
+                Status.DIED,
                 f"the worker died {deaths} {'time' if deaths == 1 else 'times'} on this chunk; it is "
-                "not stored, run again to retry it"
+                "not stored, run again to retry it",
             )
         elif error is not None:
             raise error
         else:
             outcome = future.result()
-        if isinstance(outcome, Failed):
-            self.transient |= dict.fromkeys(names, outcome.sentence)
+        if isinstance(outcome, Verdict):
+            self.transient |= dict.fromkeys(names, outcome)
         else:
             self.writer.add(outcome)
         return len(names)
@@ -385,7 +392,7 @@ class _Run:
             f"{store.path}; run the same call again to go on from there"
         )
 
-    def _explained(self, error: Exception, executor: Executor | None) -> Exception:
+    def _explain(self, error: Exception, executor: Executor | None) -> Exception:
         """What stopped the run, and what to do."""
         kept, path, told = self._kept(), self.writer.store.path, f"{type(error).__name__}: {error}"
         if isinstance(error, OSError):
@@ -406,5 +413,5 @@ class _Run:
 
 
 def _threads() -> int:
-    """JAX lets go of the interpreter while it computes; a GPU is kept busy by one thread."""
+    """One a core, for JAX releases the interpreter while it computes; one keeps a GPU busy."""
     return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1

@@ -1,8 +1,8 @@
-r"""What a universe of pairs says about its speeds: a population, and each pair drawn towards it.
+"""`pool`: the population that the pairs of a universe come from, and each pair drawn towards it.
 
 The mathematics, and its source, stand in `population`.
 
-One file: `pool` and what it answers with.
+One file: `pool` and its result.
 """
 
 import warnings
@@ -18,7 +18,9 @@ import numpy as np
 import pandas as pd
 from numpyro.distributions import constraints
 
+from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.population import over_prior, population, shrunk_weights, universe_of
+from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, q_to_memory
 from kfmodels.model.priors import Absolute, Memory
@@ -26,19 +28,25 @@ from kfmodels.model.sites import on_the_line
 from kfmodels.sampling import ridge
 from kfmodels.sampling.nuts import MAX_PARETO_K, MAX_RHAT, MIN_ESS, NUTS
 
-Array = Any
-
 _AVERAGED = 200
 """Draws of the population that the weights of the pairs are averaged over."""
 
 _ENDS = (0.5, 0.05, 0.95)
-_READ: dict[str, tuple[str, Callable[[Array], Array]]] = {
-    "delta_beta": ("memory", lambda u: q_to_memory(np.exp(np.clip(u, -80, 80)))),
-    "delta_alpha": ("intercept memory", lambda u: q_to_memory(np.exp(np.clip(u, -80, 80)))),
+"""Median and 90 % interval."""
+
+
+def _memory(u: np.ndarray) -> np.ndarray:
+    """Bars, of log q; clipped where exp would overflow."""
+    return q_to_memory(np.exp(np.clip(u, -80, 80)))
+
+
+_READ: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "delta_beta": ("memory", _memory),
+    "delta_alpha": ("intercept memory", _memory),
     "obs_scale": ("noise share", np.exp),
     "variance_memory": ("variance memory", lambda u: LEAST_VARIANCE_MEMORY + np.exp(u)),
 }
-"""What a desk calls each parameter, and its scale-free value as one reads it."""
+"""The name of each parameter in tables, and its scale-free value in readable units."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +56,8 @@ class Pooled:
     `parameters` name the sites that were pooled, J of them, and `u (pair, draw, J)` are their
     scale-free values (see `scale_free`); `alone (pair, draw)` and `log_weights (pair, draw)` are the
     log weights of the draws under the prior they were fitted with and under the population, both
-    summing to one. `pareto_k`, `effective_draws` and `status` say by pair how well the draws carry
-    the latter. `mean` and `sd (chain, draw, J)` are draws of the population.
+    summing to one. `pareto_k`, `effective_draws` and `verdicts` say by pair how well the draws
+    represent the latter. `mean` and `sd (chain, draw, J)` are draws of the population.
     """
 
     names: tuple[str, ...]
@@ -59,7 +67,7 @@ class Pooled:
     log_weights: np.ndarray
     pareto_k: np.ndarray
     effective_draws: np.ndarray
-    status: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
     mean: np.ndarray
     sd: np.ndarray
 
@@ -87,11 +95,11 @@ class Pooled:
         return pd.DataFrame(rows).T.rename_axis("parameter")
 
     def table(self) -> pd.DataFrame:
-        """One row a pair: each parameter alone and pooled, and how far that may be believed.
+        """One row a pair: each parameter alone and pooled, and how reliable that is.
 
         For each parameter, in readable units, the median and the 90 % interval under the prior it was
         fitted with (`alone, alone_lower, alone_upper`) and under the population (`pooled,
-        pooled_lower, pooled_upper`); then `pareto_k`, `effective_draws` and `status`.
+        pooled_lower, pooled_upper`); then `pareto_k`, `effective_draws`, `status` and `reason`.
         """
         blocks = {}
         for number, site in enumerate(self.parameters):
@@ -101,19 +109,20 @@ class Pooled:
                 ends = _quantiles(value, weights)
                 for end, found in zip(("", "_lower", "_upper"), ends, strict=True):
                     blocks[(label, word + end)] = found
-        for name in ("pareto_k", "effective_draws", "status"):
-            blocks[(name, "")] = list(getattr(self, name))
+        for name in ("pareto_k", "effective_draws"):
+            blocks[(name, "")] = getattr(self, name)
+        blocks[("status", "")], blocks[("reason", "")] = zip(*self.verdicts, strict=True)
         return pd.DataFrame(blocks, pd.Index(self.names, name="pair"))
 
 
 def pooled(
-    u: Array,
-    log_weights: Array,
+    u: np.ndarray,
+    log_weights: np.ndarray,
     *,
-    log_prior: Array,
+    log_prior: np.ndarray,
     names: Sequence[str],
     parameters: Sequence[str],
-    status: Sequence[str] | None = None,
+    verdicts: Sequence[Verdict] | None = None,
     seed: int = 0,
     method: NUTS = NUTS(warmup=500, draws=500, chains=4),
 ) -> Pooled:
@@ -131,8 +140,8 @@ def pooled(
         names: of the pairs.
         parameters: names of the J sites; `delta_beta`, `delta_alpha`, `obs_scale` and
             `variance_memory` are shown in readable units.
-        status: of the pairs; those that are not "ok" are left out, and so are those whose numbers are
-            not finite.
+        verdicts: on the pairs, by default that all were fitted; others are left out, and so are pairs
+            whose numbers are not finite.
         seed: of the sampler.
         method: how the population is sampled.
 
@@ -163,13 +172,13 @@ def pooled(
             f"u and log_prior must have the shape {wanted}, pair, draw and parameter, not {u.shape} "
             f"and {log_prior.shape}"
         )
-    said = ["ok"] * pairs if status is None else list(status)
+    said = [FITTED] * pairs if verdicts is None else list(verdicts)
     usable = np.isfinite(u).all((1, 2)) & ~np.isnan(log_weights).any(1)
     usable &= ~np.isnan(log_prior).any((1, 2)) & (log_weights > -np.inf).any(1)
     for number in np.flatnonzero(~usable):
-        if said[number] == "ok":
-            said[number] = "left out: its draws are not finite"
-    kept = np.array([one == "ok" for one in said])
+        if said[number] == FITTED:
+            said[number] = Verdict(Status.UNUSABLE, "left out: its draws are not finite")
+    kept = np.array([one == FITTED for one in said])
     if kept.sum() < 2:
         raise ValueError(f"pooling needs at least two pairs that were fitted, not {kept.sum()}")
     universe, centre = universe_of(u[kept], log_weights[kept], log_prior[kept])
@@ -196,9 +205,10 @@ def pooled(
     weights[kept], pareto_k[kept] = shrunk, k
     effective[kept] = 1 / np.exp(2 * shrunk).sum(-1)
     for number in np.flatnonzero(kept & ~(pareto_k <= MAX_PARETO_K)):
-        said[number] = (
-            f"its draws hardly reach where the population puts it (Pareto k-hat "
-            f"{pareto_k[number]:.2f}): refit it with the population as its prior"
+        said[number] = Verdict(
+            Status.DOUBTED,
+            f"few of its draws lie where the population puts it (Pareto k-hat {pareto_k[number]:.2f}): "
+            "refit it with the population as its prior",
         )
     return Pooled(
         names=tuple(names),
@@ -208,14 +218,14 @@ def pooled(
         log_weights=weights,
         pareto_k=pareto_k,
         effective_draws=effective,
-        status=tuple(said),
+        verdicts=tuple(said),
         mean=mean + centre,
         sd=sd,
     )
 
 
 def pool(
-    board: Any, *, seed: int = 0, method: NUTS = NUTS(warmup=500, draws=500, chains=4)
+    board: HedgeBoard, *, seed: int = 0, method: NUTS = NUTS(warmup=500, draws=500, chains=4)
 ) -> Pooled:
     """Infer the population of all pairs of a board, and each pair under it; see `pooled`.
 
@@ -227,7 +237,7 @@ def pool(
             with bounds of its own), or fewer than two pairs that were fitted.
     """
     names, arrays = board.fitted(("points", "log_weights", "log_prior", "typical_move"))
-    sites = tuple(board.sites)
+    sites = board.sites
     _check_shared(board.model, sites)
     u = scale_free(
         arrays["points"], sites, bent=board.model.bent, typical_move=arrays["typical_move"]
@@ -244,18 +254,18 @@ def pool(
 
 
 def scale_free(
-    points: Array, sites: Sequence[str], *, bent: frozenset[str], typical_move: Array
+    points: np.ndarray, sites: Sequence[str], *, bent: frozenset[str], typical_move: np.ndarray
 ) -> np.ndarray:
     """Stored points as parameters that mean the same for every pair, `(pair, draw, J)`.
 
-    The bend of the ridge is put back (see `ridge`), and the noise sd is told as a share of the typical
-    move of its pair. Both are shifts of one parameter by others, so densities carry over unchanged.
+    The bend of the ridge is undone (see `ridge`), and the noise sd becomes a share of the typical move
+    of its pair. Both are shifts of one parameter by others, so densities carry over unchanged.
 
     Args:
         points: unconstrained, straightened, `(pair, draw, J)`, one column a site.
         sites: names of the columns.
         bent: of the model.
-        typical_move: `(pair,)`, see `data.arrays.typical_move`.
+        typical_move: `(pair,)`, see `Inputs`.
     """
     with jax.enable_x64(True):
         free = {site: jnp.asarray(points)[..., number] for number, site in enumerate(sites)}

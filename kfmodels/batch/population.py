@@ -19,26 +19,24 @@ import numpyro
 import numpyro.distributions as dist
 from jax import lax
 from jax.scipy.special import logsumexp
-from numpyro import handlers
 
-from kfmodels.model.hedge_ratio import HedgeRatioModel
-from kfmodels.sampling import prior as priors
 from kfmodels.sampling.psis import smoothed
 
 Array = Any
 
 POPULATION_SD = 2.0
-"""Scale of the half-normal prior on the sd of the pairs about their mean: a factor of 7 in q."""
+"""Scale of the half-normal prior on the sd of the pairs about their mean: a factor exp(2) in q."""
 
 _LEAST = -1e30
 """Log weight of a draw that has none: finite, so that no gradient is NaN."""
 
 
 class Universe(NamedTuple):
-    """What the model of a population reads of every pair: a mixture of normals, its prior, a unit.
+    """What the model of a population reads of every pair: its posterior and its prior.
 
-    The posterior of a pair is `sum_k exp(log_ratio_k) N(centre_k, inverse(sharp))`, times what its
-    log prior `linear u - u' prior u / 2` is not. All u are counted from the middle of all draws.
+    The likelihood of a pair, as a function of u, is the mixture of normals at its draws,
+    `sum_k exp(log_ratio_k) N(centre_k, inverse(sharp))`, divided by its prior, `exp(linear u - u' prior
+    u / 2)`. All u are counted from the mean of all draws.
     """
 
     log_ratio: Array
@@ -68,41 +66,6 @@ def population(universe: Universe) -> None:
     numpyro.factor("pairs", log_evidence(universe, mean, sd).sum())
 
 
-def pooled_model(
-    inputs: Any, model: HedgeRatioModel, *, centre: Array, spread: Array, sites: tuple[str, ...]
-) -> None:
-    """The same hierarchy as one NumPyro model of all parameters of all pairs, for small universes.
-
-    Slow, and exact: what `pool` is checked against.
-
-    Args:
-        inputs: of all pairs, one axis in front.
-        model: of one pair; its priors on `sites` are replaced by the population.
-        centre, spread: `(J,)`, prior mean of the population mean, and a third of its sd.
-        sites: names of the J inferred sites.
-    """
-    pairs = len(inputs.y)
-    mean = numpyro.sample("mean", dist.Normal(jnp.asarray(centre), 3 * spread).to_event(1))
-    scale = dist.HalfNormal(POPULATION_SD).expand((len(sites),)).to_event(1)
-    sd = numpyro.sample("sd", scale)
-    with numpyro.plate("pair", pairs):
-        away = numpyro.sample("away", dist.Normal(0.0, 1.0).expand((len(sites),)).to_event(1))
-    u = numpyro.deterministic("u", mean + sd * away)
-
-    def noise(free: Array, pair: Any) -> dict[str, Array]:
-        given = {}
-        for number, site in enumerate(sites):
-            value = free[number] + (jnp.log(pair.typical_move) if site == "obs_scale" else 0)
-            given[site] = priors.from_free(site, value.reshape(1, *shapes[site]))
-        every = priors.complete(given, pair, model=model)
-        return {k: every[k][0] for k in ("q", "obs_scale", "variance_memory") if k in every}
-
-    with handlers.block():  # the sites of the single pairs are none of this model
-        shapes = priors.inferred(jax.tree.map(lambda leaf: leaf[0], inputs), model)
-        found = jax.vmap(noise)(u, inputs)
-    numpyro.factor("pairs", model.log_likelihood(inputs, **found).sum())
-
-
 # -- importance weights ----------------------------------------------------------------------------
 
 
@@ -119,8 +82,8 @@ def universe_of(
     mean = np.einsum("pk,pkj->pj", weights, away)[:, None]
     cov = np.einsum("pk,pki,pkj->pij", weights, away - mean, away - mean)
     cov = cov + 1e-9 * np.eye(count) * spread**2
-    # a normal for every draw, as wide as Silverman's rule says and drawn to the mean: the mixture
-    # keeps mean and covariance
+    # a normal at every draw, as wide as Silverman's rule says; the centres move to the mean by as much
+    # as keeps the covariance of the mixture that of the draws
     effective = 1 / (weights**2).sum(1)
     width = np.minimum((4 / ((count + 2) * effective)) ** (1 / (count + 4)), 0.9)[:, None, None]
     centres = mean + np.sqrt(1 - width**2) * (away - mean)
@@ -185,7 +148,7 @@ def log_evidence(universe: Universe, mean: Array, sd: Array) -> Array:
     n = len(mean)
     pull = mean / (sd * sd) - universe.linear
     joint = universe.sharp + jnp.diag(1 / (sd * sd)) - universe.prior
-    # Gauss and Jordan by hand: LAPACK, pair by pair, would cost more than all draws together
+    # elimination by hand: calls of LAPACK, one a pair, cost more than all draws together
     tableau = jnp.concatenate([joint, universe.sharp, pull[..., None]], -1)
     constant = -0.5 * (jnp.log(2 * jnp.pi * sd * sd) + mean * mean / (sd * sd)).sum()
     for i in range(n):
@@ -208,8 +171,8 @@ def _log_sum(log_ratio: Array, features: Array, coefficients: Array) -> Array:
 
 
 @_log_sum.defjvp
-def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    # the mean features of a pair serve every direction: a gradient costs hardly more than a value
+def _log_sum_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    # without this rule the gradient would pass through every draw once more for each parameter
     value = _log_sum(*primals)
     log_ratio, features, coefficients = primals
     ratio = log_ratio + jnp.einsum("pkf,pf->pk", features, coefficients)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.batch.board import HedgeBoard
+from kfmodels.data.arrays import removed, slopes
 from kfmodels.data.hedge_data import MIN_ROWS
 
 
@@ -45,7 +46,8 @@ def rank_hedges(
         (2, True)
     """
     live = board.online([target])
-    later = board.later(prices, [target, *live.hedges])
+    hedges = [hedge for (hedge,) in live.hedges]
+    later = board.later(prices, [target, *hedges])
     if len(later) < MIN_ROWS:
         raise ValueError(
             f"only {len(later)} rows are later than {board.fit_until}, {MIN_ROWS} are needed: fit on "
@@ -60,46 +62,21 @@ def rank_hedges(
         now = ended.beta
         scores.append(ended.log_score)
     assert ended is not None  # there are rows
-    score, names = np.array(scores), [target, *live.hedges]
+    score, names = np.array(scores), [target, *hedges]
     training: pd.DataFrame = board.pairs.prices.loc[:, names]
-    scored = _moves(pd.concat([training.iloc[-1:], later]), board.pairs.transform)[1:]
-    static = _slopes(_moves(training, board.pairs.transform))
+    every = pd.concat([training, later])
+    moves = board.pairs.transform.moves(every, every.shift(1)).to_numpy()
+    known, scored = np.split(moves, [len(training)])
     found = pd.DataFrame(
         {
             "log_score": np.nanmean(score, 0),
-            "variance_removed": _removed(scored, np.array(held)),
-            "static_removed": _removed(scored, static),
+            "variance_removed": removed(scored, np.array(held)),
+            "static_removed": removed(scored, slopes(known)),
             "bars": np.isfinite(score).sum(0),
             "beta": ended.beta,
             "sd": ended.sd_total,
         },
-        index=pd.Index(live.hedges, name="hedge"),
+        index=pd.Index(hedges, name="hedge"),
     )
     ordered = found.sort_values("log_score", ascending=False)
     return ordered if top is None else ordered.head(top)
-
-
-def _moves(prices: pd.DataFrame, transform: str) -> np.ndarray:
-    """One-bar moves, `(time, ticker)`: dollars on levels, returns otherwise."""
-    moved = prices.diff() if transform == "level" else prices / prices.shift(1) - 1
-    return moved.to_numpy()
-
-
-def _slopes(moves: np.ndarray) -> np.ndarray:
-    """Least squares of the first column on each other one, with an intercept, where both are."""
-    both = np.isfinite(moves[:, :1]) & np.isfinite(moves[:, 1:])
-    y, x = (_centred(part, both) for part in (moves[:, :1], moves[:, 1:]))
-    return (x * y).sum(0) / (x * x).sum(0)
-
-
-def _removed(moves: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-    """Share of the variance of the first column that each hedge removed, where both are."""
-    y, hedged = moves[:, :1], moves[:, :1] - ratio * moves[:, 1:]
-    both = np.isfinite(hedged)
-    return 1 - (_centred(hedged, both) ** 2).sum(0) / (_centred(y, both) ** 2).sum(0)
-
-
-def _centred(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Values about their mean over the marked rows of each column; 0 elsewhere."""
-    values = np.where(where, values, 0.0)
-    return np.where(where, values - values.sum(0) / np.maximum(where.sum(0), 1), 0.0)

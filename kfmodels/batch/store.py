@@ -12,7 +12,7 @@ One file: what is written here is read here, and a kill may come between any two
 """
 
 import json
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +30,7 @@ from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.files.atomic import replacing
 from kfmodels.files.documents import Format
 from kfmodels.files.log import Journal
+from kfmodels.kalman.transforms import transform_of
 
 FORMAT = Format(
     "kfmodels batch",
@@ -52,7 +53,8 @@ class Record(NamedTuple):
     file: str
     sha256: str
     names: list[str]
-    statuses: list[str]
+    statuses: list[tuple[str, str]]
+    """Status and reason of each pair; see `status.Verdict`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +140,9 @@ class Store:
         content = file.read_bytes() if file.is_file() else b""
         return content if sha256(content).hexdigest() == record.sha256 else None
 
-    def write(self, number: int, arrays: dict[str, np.ndarray], statuses: list[str]) -> Record:
+    def write(
+        self, number: int, arrays: dict[str, np.ndarray], statuses: Sequence[tuple[str, str]]
+    ) -> Record:
         """Keep the arrays of a chunk in a file, in one go; the journal is left to the driver.
 
         The name holds a digest of the content, so that two workers on one chunk (one given up for
@@ -334,7 +338,7 @@ def read_pairs(path: Path) -> HedgePairs:
     prices = pd.DataFrame(arrays["prices"], _index(arrays), tickers)
     listed = tuple((tickers[target], tickers[hedge]) for target, hedge in arrays["pairs"].tolist())
     keys, sentences = arrays["fault_tickers"].tolist(), arrays["fault_sentences"].tolist()
-    transform: Any = arrays["transform"].item()
+    transform = transform_of(arrays["transform"].item())
     return HedgePairs(prices, listed, transform, dict(zip(keys, sentences, strict=True)))
 
 

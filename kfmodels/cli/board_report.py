@@ -6,7 +6,8 @@ from shlex import quote
 
 import pandas as pd
 
-from kfmodels.batch.board import OK, HedgeBoard
+from kfmodels.batch.board import HedgeBoard
+from kfmodels.batch.status import Status
 from kfmodels.cli import facts
 from kfmodels.cli.tables import align, tabulate
 from kfmodels.data.hedge_data import day
@@ -57,7 +58,7 @@ def one_target(made: HedgeBoard, target: str, table: pd.DataFrame, top: int) -> 
     """The hedges of one target by evidence; `table` is that of `hedges_of`."""
     known = table.dropna(subset="beta")
     lines = [f"{len(known)} of {len(table)} hedges of {target} fitted until {day(made.fit_until)}"]
-    doubted = table.loc[table["status"] != OK, "status"]
+    doubted = table.loc[table["status"] != Status.OK, "reason"]
     lines += [f"  {name}: {sentence}" for name, sentence in doubted.head(top).items()]
     lines += [f"  and {len(doubted) - top} more"] if len(doubted) > top else []
     parts = ["\n".join(lines)]
@@ -148,7 +149,7 @@ def _listed(part: pd.DataFrame, corner: str, more: dict[str, str] | None = None)
 
 
 def _mark(status: str) -> str:
-    return "" if status == OK else "?"
+    return "" if status == Status.OK else "?"
 
 
 def _held(made: HedgeBoard) -> str:
@@ -163,7 +164,7 @@ def _next(made: HedgeBoard, known: pd.DataFrame, target: str | None) -> str:
     named, other = target or pair["target"], pair["hedge"]
     file = quote(f"{named}-{other}.nc".lower().replace("/", "-"))
     todo = []
-    if made.status.str.startswith(("not fitted yet", "failed:", "the worker died")).any():
+    if any(verdict.status.retried for verdict in made.verdicts.values()):
         again = f"kfmodels fit-many PRICES.csv --store {quote(path)} ..., as before"
         todo.append(("go on", again))
     if len(known):

@@ -46,8 +46,8 @@ def fit_many(
     seed: Seed = 0,
 ) -> None:
     """Infer the noise of every pair of a universe; the same command goes on where it was stopped."""
-    from kfmodels.batch.board import OK
     from kfmodels.batch.fit_many import fit_many as infer
+    from kfmodels.batch.status import Status
     from kfmodels.cli.board_report import universe
     from kfmodels.data.hedge_data import HedgeData
 
@@ -61,7 +61,7 @@ def fit_many(
     with _workers(cluster) as executor:
         made = infer(pairs, model_of(discounted), executor=executor, **options)
     typer.echo(universe(made, SHOWN))
-    if not (made.status == OK).any():
+    if not (made.status == Status.OK).any():
         raise ValueError("no pair was fitted: the lines above say why")
 
 
@@ -78,8 +78,9 @@ def board(
     csv: Annotated[Path | None, typer.Option(help="File to write the table to.")] = None,
 ) -> None:
     """Say what happened to every pair, what to hold, how sure that is and what to do next."""
-    from kfmodels.batch.board import OK, HedgeBoard
+    from kfmodels.batch.board import HedgeBoard
     from kfmodels.batch.ranking import rank_hedges
+    from kfmodels.batch.status import Status
     from kfmodels.cli import board_report
     from kfmodels.files.atomic import replacing
 
@@ -100,7 +101,7 @@ def board(
         with replacing(csv) as temporary:
             kept.to_csv(temporary)
     if json:
-        counts = {"pairs": len(made), "fitted": int((made.status == OK).sum())}
+        counts = {"pairs": len(made), "fitted": int((made.status == Status.OK).sum())}
         rows = kept.reset_index().to_dict("records")
         typer.echo(as_json({"fit_until": made.fit_until, **counts, "table": rows}))
         return

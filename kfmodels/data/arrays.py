@@ -1,14 +1,29 @@
-"""A pair as arrays, centred and scaled: one pair at a time, or many at once."""
+"""A pair as the arrays that the model reads; many pairs are single ones, stacked.
 
+Each pair is computed alone, so that it has the same bits wherever it stands, and its arrays fit the
+cache.
+"""
+
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kfmodels.data.checks import Transform
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.kalman.transforms import Transform
 
 Array = Any
+"""A NumPy array as it is made, a JAX one inside `jax.jit`."""
+
+_EXACT = 1e-10
+"""Share of the largest move below which what a hedge leaves over is rounding."""
+
+_STILL = "{target} never moves: there is nothing to hedge; check its prices"
+_PROPORTIONAL = (
+    "{target} moves in exact proportion to {hedges}: "
+    "there is no noise to infer; check that they are not the same series"
+)
 
 
 class Inputs(NamedTuple):
@@ -33,65 +48,85 @@ class Inputs(NamedTuple):
 
 
 class PairArrays(NamedTuple):
-    """Many pairs of one hedge each as arrays `(pair, time)`; 0 where a row is not observed.
+    """A target and its hedges, aligned and transformed; 0 where a row is not observed.
 
-    `move` and `ratio` are as `typical_move` has them. `usable` is False where a pair has too few rows,
-    a leg that never moves, or two legs in exact proportion: `HedgeData` says which in words.
+    `y (time,)`, `x (time, hedge)`, `observed (time,)` and `dt (time,)` are as in `HedgeData`. `move`
+    is the sd of the one-bar move that a constant hedge leaves over, and `ratio (hedge,)` the size of
+    each hedge ratio: that of least squares on moves, its standard error added in squares.
     """
 
     y: np.ndarray
     x: np.ndarray
     observed: np.ndarray
     dt: np.ndarray
-    move: np.ndarray
+    move: float
     ratio: np.ndarray
-    usable: np.ndarray
+    usable: bool
+    """False where there are too few rows, a leg that never moves, or legs in exact proportion."""
 
 
-def coordinates_of(
-    data: HedgeData, *, intercept: bool, pivot: tuple[float, ...] | None
-) -> Coordinates:
-    """Centre and scale of the training rows."""
-    y, x = data.y[data.observed], data.x[data.observed]
-    centre = np.zeros(x.shape[1])
-    if intercept:
-        centre = x.mean(0) if not pivot else np.broadcast_to(pivot, centre.shape)
-    scale = np.sqrt(((x - centre) ** 2).mean(0))
-    return Coordinates(
-        centre.astype(float), scale, float(y.mean()) if intercept else 0.0, intercept
-    )
-
-
-def typical_move(data: HedgeData) -> tuple[float, np.ndarray]:
-    """Sd of the one-bar move that a constant hedge leaves over, and the size of each hedge ratio.
-
-    The size is that of least squares on changes, its standard error added in squares. With a clock,
-    changes over closed time or over several bars are left out where enough others remain.
+def arrays_of(data: HedgeData) -> PairArrays:
+    """The arrays of checked data. With a clock, `move` is that of open bars where enough are there.
 
     Raises:
-        ValueError: the target never moves, or in exact proportion to its hedges.
+        ValueError: too few rows, a leg that never moves, a target in exact proportion to its hedges.
     """
-    y, x = data.y[data.observed], data.x[data.observed]
-    near = _one_bar(data)
-    if data.transform == "return":
+    data.check_enough()
+    seen = data.observed
+    move, ratio, fault = _typical_move(data.y[seen], data.x[seen], data.transform, _one_bar(data))
+    if fault:
+        raise ValueError(fault.format(target=data.target, hedges=", ".join(data.hedges)))
+    return PairArrays(data.y, data.x, seen, data.dt, move, ratio, usable=True)
+
+
+def pair_arrays(target: np.ndarray, hedge: np.ndarray, transform: Transform) -> list[PairArrays]:
+    """The arrays of many pairs of one hedge each, from prices `(pair, time)` in which NaN is a gap.
+
+    Nothing raises: what `HedgeData` would refuse is not `usable`.
+    """
+    legs = zip(target, hedge, strict=True)
+    return [_one_pair(np.column_stack(both), transform) for both in legs]
+
+
+def _one_pair(prices: np.ndarray, transform: Transform) -> PairArrays:
+    """One pair of prices `(time, 1 + hedges)`."""
+    seen = np.isfinite(prices).all(1)
+    complete = last = prices[seen]
+    if transform.needs_last:
+        complete, last = complete[1:], complete[:-1]
+        seen[np.flatnonzero(seen)[:1]] = False
+    values = np.zeros_like(prices)
+    values[seen] = observed = transform.values(complete, last)
+    if transform.needs_last:
+        values, seen = values[1:], seen[1:]
+    y, x = observed[:, 0], observed[:, 1:]
+    move, ratio, usable = np.nan, np.full(x.shape[1], np.nan), False
+    if len(y) >= MIN_ROWS and (np.ptp(x, axis=0) > 0).all():
+        move, ratio, fault = _typical_move(y, x, transform, np.ones(len(y), bool))
+        usable = not fault
+    dt = (np.cumsum(seen) - seen > 0).astype(float)
+    return PairArrays(values[:, 0], values[:, 1:], seen, dt, move, ratio, usable)
+
+
+def _typical_move(
+    y: np.ndarray, x: np.ndarray, transform: Transform, near: np.ndarray
+) -> tuple[float, np.ndarray, str]:
+    """`move` and `ratio` of observed rows, of the `near` ones if enough, and what forbids them."""
+    hedges = x.shape[1]
+    y, x = transform.steps(y), transform.steps(x)
+    if transform.needs_last:  # the values are moves, whose mean is not known to be 0
         x = np.column_stack([x, np.ones(len(x))])
-    else:
-        y, x, near = np.diff(y), np.diff(x, axis=0), near[1:]
+    near = near[len(near) - len(y) :]
     if not near.all() and near.sum() >= MIN_ROWS and np.ptp(y[near]) > 0:
         y, x = y[near], x[near]
     if np.ptp(y) == 0:
-        raise ValueError(f"{data.target} never moves: there is nothing to hedge; check its prices")
-    hedges = data.x.shape[1]
+        return 0.0, np.zeros(hedges), _STILL
     ratio = np.linalg.lstsq(x, y, rcond=None)[0]
     residual = y - x @ ratio
     move = float(np.sqrt((residual**2).mean()))
-    if move <= _EXACT * np.abs(y).max():
-        raise ValueError(
-            f"{data.target} moves in exact proportion to {', '.join(data.hedges)}: "
-            "there is no noise to infer; check that they are not the same series"
-        )
     error_var = move**2 * np.diagonal(np.linalg.pinv(x.T @ x))
-    return move, np.sqrt(ratio**2 + error_var)[:hedges]
+    size = np.sqrt(ratio**2 + error_var)[:hedges]
+    return move, size, _PROPORTIONAL if move <= _EXACT * np.abs(y).max() else ""
 
 
 def _one_bar(data: HedgeData) -> np.ndarray:
@@ -103,94 +138,70 @@ def _one_bar(data: HedgeData) -> np.ndarray:
     return (passed[:, 0] < 1.5) & (passed[:, 1] == 0)
 
 
-_EXACT = 1e-10
-"""Share of the largest move below which what a hedge leaves over is rounding."""
-
-
-def pair_arrays(target: np.ndarray, hedge: np.ndarray, transform: Transform) -> PairArrays:
-    """Align and transform many pairs; `target` and `hedge` are prices `(pair, time)`, NaN a gap."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        y, x = (np.log(p) if transform == "log" else p for p in (target, hedge))
-    seen = np.isfinite(y) & np.isfinite(x)
-    before = _row_before(seen)
-    if transform == "return":
-        y, x = (_since(p, before, np.divide) - 1 for p in (y, x))
-        seen = (seen & (before >= 0))[:, 1:]
-        y, x = y[:, 1:], x[:, 1:]
-        dy, dx, moved = y, x, seen
-    else:
-        dy, dx = (_since(p, before, np.subtract) for p in (y, x))
-        moved = seen & (before >= 0)
-    y, x = (np.where(seen, p, 0.0) for p in (y, x))
-    dy, dx = (np.where(moved, p, 0.0) for p in (dy, dx))
-    count = np.maximum(moved.sum(1), 1)
-    about = dx
-    if transform == "return":  # least squares with an intercept, as of centred moves
-        about = np.where(moved, dx - (dx.sum(1) / count)[:, None], 0.0)
-    square = (about**2).sum(1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = (about * dy).sum(1) / square
-        residual = dy - ratio[:, None] * dx
-        if transform == "return":
-            residual = residual - (residual * moved).sum(1, keepdims=True) / count[:, None]
-        move = np.sqrt(((residual * moved) ** 2).sum(1) / count)
-        size = np.sqrt(ratio**2 + move**2 / square)
-        usable = (
-            (seen.sum(1) >= MIN_ROWS)
-            & (_range(x, seen) > 0)
-            & (_range(dy, moved) > 0)
-            & (move > _EXACT * np.abs(dy).max(1, initial=0.0))
-        )
-    dt = (np.cumsum(seen, 1) - seen > 0).astype(float)
-    return PairArrays(y, x, seen, dt, move, size, usable)
-
-
-def pair_coordinates(
-    arrays: PairArrays, *, intercept: bool, pivot: float | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pivot, scale and offset of every pair, as `Coordinates` has them for one."""
-    count = arrays.observed.sum(1)
-    centre = np.zeros(len(count))
+def coordinates_of(
+    pair: HedgeData | PairArrays, *, intercept: bool, pivot: tuple[float, ...] | None
+) -> Coordinates:
+    """Centre and scale of the observed rows."""
+    y, x = pair.y[pair.observed], pair.x[pair.observed]
+    centre = np.zeros(x.shape[1])
     if intercept:
-        centre = arrays.x.sum(1) / count if pivot is None else centre + pivot
-    away = np.where(arrays.observed, arrays.x - centre[:, None], 0.0)
-    scale = np.sqrt((away**2).sum(1) / count)
-    offset = arrays.y.sum(1) / count if intercept else np.zeros(len(count))
-    return centre, scale, offset
+        centre = x.mean(0) if not pivot else np.broadcast_to(pivot, centre.shape)
+    scale = np.sqrt(((x - centre) ** 2).mean(0))
+    return Coordinates(
+        centre.astype(float), scale, float(y.mean()) if intercept else 0.0, intercept
+    )
 
 
-def stacked(
-    arrays: PairArrays, coordinates: tuple[np.ndarray, np.ndarray, np.ndarray], intercept: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centred targets, designs and scales of every pair."""
-    pivot, scale, offset = coordinates
-    y = np.where(arrays.observed, arrays.y - offset[:, None], 0.0)
-    inner = (arrays.x - pivot[:, None]) / scale[:, None]
-    parts = [inner, np.ones_like(inner)] if intercept else [inner]
-    design = np.where(arrays.observed[..., None], np.stack(parts, -1), 0.0)
-    scales = np.stack([scale, np.ones_like(scale)] if intercept else [scale], -1)
-    return y, design, scales
+def stack_inputs(each: Sequence[Inputs], length: int | None = None) -> Inputs:
+    """Many pairs as one, each padded at its end with unobserved rows in which no time passes.
+
+    Args:
+        each: pairs without `gaps`, with `dt` written out.
+        length: rows of the result; default those of the longest.
+    """
+    rows = max(len(one.y) for one in each) if length is None else length
+    made = {}
+    for name in ("y", "design", "observed", "dt"):
+        first = getattr(each[0], name)
+        made[name] = padded = np.zeros((len(each), rows, *first.shape[1:]), first.dtype)
+        for place, one in enumerate(each):
+            padded[place, : len(one.y)] = getattr(one, name)
+    for name in ("scales", "typical_move", "typical_ratio", "start_mean", "start_cov"):
+        made[name] = np.stack([getattr(one, name) for one in each])
+    return Inputs(**made)
 
 
-def one_of(coordinates: tuple[np.ndarray, ...], number: int, intercept: bool) -> Coordinates:
-    """The coordinates of one pair of many."""
-    pivot, scale, offset = (float(part[number]) for part in coordinates)
-    return Coordinates(np.array([pivot]), np.array([scale]), offset, intercept)
+# -- statistics of moves and spreads ---------------------------------------------------------------
 
 
-def _row_before(seen: np.ndarray) -> np.ndarray:
-    """Number of the last row seen before each, -1 where there is none; `(pair, time)`."""
-    rows = np.where(seen, np.arange(seen.shape[1]), -1)
-    last = np.maximum.accumulate(rows, 1)
-    return np.concatenate([np.full((len(seen), 1), -1), last], 1)[:, : seen.shape[1]]
+def slopes(moves: np.ndarray) -> np.ndarray:
+    """Least squares of the first column on each other one alone, with an intercept.
+
+    `moves` is `(time, 1 + hedges)`; each hedge is judged on the rows that it and the target have.
+    """
+    both = np.isfinite(moves[:, :1]) & np.isfinite(moves[:, 1:])
+    y, x = (_centre(part, both) for part in (moves[:, :1], moves[:, 1:]))
+    return (x * y).sum(0) / (x * x).sum(0)
 
 
-def _since(values: np.ndarray, before: np.ndarray, by: Any) -> np.ndarray:
-    """Each value against the one of the row before it that was seen."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return by(values, np.take_along_axis(values, np.maximum(before, 0), 1))
+def removed(moves: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    """Share of the variance of the first column that each other one removed, `(hedges,)`.
+
+    `moves` is `(time, 1 + hedges)`, and `ratio (time, hedges)` or `(hedges,)` is what was held.
+    """
+    y, hedged = moves[:, :1], moves[:, :1] - ratio * moves[:, 1:]
+    both = np.isfinite(hedged)
+    return 1 - (_centre(hedged, both) ** 2).sum(0) / (_centre(y, both) ** 2).sum(0)
 
 
-def _range(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-    high = np.where(where, values, -np.inf).max(1, initial=-np.inf)
-    return high - np.where(where, values, np.inf).min(1, initial=np.inf)
+def _centre(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Values about their mean over the marked rows of each column; 0 elsewhere."""
+    values = np.where(where, values, 0.0)
+    return np.where(where, values - values.sum(0) / np.maximum(where.sum(0), 1), 0.0)
+
+
+def half_life(rho: Array) -> np.ndarray:
+    """Bars in which half of a deviation is gone, `-ln 2 / ln rho`; inf from 1 on, 0 from 0 down."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        life = -np.log(2) / np.log(np.clip(rho, 0, 1))
+    return np.where(np.asarray(rho) >= 1, np.inf, np.where(np.asarray(rho) <= 0, 0.0, life))

@@ -1,14 +1,20 @@
-"""What prices must be before anything is inferred from them, and what to do where they are not."""
+"""What prices must be before anything is inferred from them, and what to do where they are not so."""
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import date
 from difflib import get_close_matches
-from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-Transform = Literal["log", "level", "return"]
+from kfmodels.kalman.transforms import Transform
+
+Label = pd.Timestamp | int
+"""What a row is labelled with."""
+
+DateLike = str | date | Label
+"""What names a row: text and dates where rows are dated, else a whole number."""
 
 
 def check_tickers(frame: pd.DataFrame, target: str, hedges: tuple[str, ...]) -> None:
@@ -20,8 +26,8 @@ def check_tickers(frame: pd.DataFrame, target: str, hedges: tuple[str, ...]) -> 
     check_legs(target, hedges)
 
 
-def check_table(frame: Any) -> None:
-    """Raise unless it is one."""
+def check_table(frame: object) -> None:
+    """Raise unless this is a table of prices."""
     if not isinstance(frame, pd.DataFrame):
         raise ValueError(
             f"prices must be a pandas DataFrame, one column a ticker, not {type(frame)}"
@@ -44,7 +50,7 @@ def check_columns(frame: pd.DataFrame, tickers: Iterable[str]) -> None:
 
 
 def check_legs(target: str, hedges: tuple[str, ...]) -> None:
-    """Raise if a name stands for something else here, or one ticker for two legs."""
+    """Raise if a ticker has the name of a coefficient, or stands for two legs."""
     for reserved in {"alpha", "noise"} & {target, *hedges}:
         raise ValueError(f"{reserved!r} names a coefficient here: rename that column of the prices")
     if target in hedges:
@@ -52,12 +58,6 @@ def check_legs(target: str, hedges: tuple[str, ...]) -> None:
     for ticker in hedges:
         if hedges.count(ticker) > 1:
             raise ValueError(f"{ticker} is named twice among the hedges: name it once")
-
-
-def check_transform(transform: Any) -> None:
-    """Raise unless it is one of three words."""
-    if transform not in ("log", "level", "return"):
-        raise ValueError(f'transform must be "log", "level" or "return", not {transform!r}')
 
 
 def check_index(index: pd.Index) -> None:
@@ -95,8 +95,8 @@ def numbers(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
         try:
             columns[name] = frame[name].astype(float)
         except (TypeError, ValueError) as error:
-            given: Any = frame[name]
-            bad = given[pd.isna(pd.to_numeric(given, errors="coerce")) & given.notna()]
+            given = frame[name]
+            bad = given.loc[pd.isna(pd.to_numeric(given, errors="coerce")) & given.notna()]
             where = f": {bad.iloc[0]!r} at {bad.index[0]}" if len(bad) else ""
             raise ValueError(
                 f"{name} holds something that is not a number{where}; "
@@ -115,9 +115,7 @@ def check_prices(prices: pd.DataFrame, transform: Transform) -> None:
                 f"{name} is infinite at {column.index[infinite][0]}: "
                 "replace it with NaN to make it a gap"
             )
-        if transform == "level":
-            continue
-        low = column.loc[column <= 0]
+        low = column.loc[column <= transform.least]
         if len(low):
             raise ValueError(
                 f"{name} is {low.iloc[0]:g} at {low.index[0]}: a {transform} transform needs positive "

@@ -1,25 +1,26 @@
-"""Prices in, aligned arrays out. Every complaint about data is made here, and NaN stops here."""
+"""Prices in, aligned values out. Every complaint about data is made here, and NaN stops here."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from kfmodels.clock.clock import Clock
 from kfmodels.data.checks import (
-    Transform,
+    DateLike,
+    Label,
     check_index,
     check_moves,
     check_prices,
     check_table,
     check_tickers,
-    check_transform,
     numbers,
 )
+from kfmodels.kalman.transforms import Transform, transform_of
 
 if TYPE_CHECKING:
     from kfmodels.data.hedge_pairs import HedgePairs
@@ -49,7 +50,7 @@ class HedgeData:
         *,
         target: str,
         hedges: list[str] | tuple[str, ...] | str,
-        transform: Transform = "log",
+        transform: str = "log",
         clock: Clock | None = None,
     ) -> "HedgeData":
         """Align a target with its hedges and transform both.
@@ -78,15 +79,15 @@ class HedgeData:
         hedges = (hedges,) if isinstance(hedges, str) else tuple(hedges)
         check_tickers(frame, target, hedges)
         check_index(frame.index)
-        check_transform(transform)
+        done = transform_of(transform)
         if not (clock is None or isinstance(clock, Clock)):
             raise ValueError(f"clock must be a Clock, such as Clock.exchange(...), not {clock!r}")
         prices = numbers(frame, [target, *hedges])
-        check_prices(prices, transform)
-        values = transform_prices(prices, transform)
-        if transform == "return" and len(prices):
+        check_prices(prices, done)
+        values = transform_prices(prices, done)
+        if done.needs_last:
             prices, values = prices.iloc[1:], values.iloc[1:]
-        data = cls(prices, values, transform, clock)
+        data = cls(prices, values, done, clock)
         data.check_enough()
         if clock is not None:
             clock.rows(data.index)
@@ -94,7 +95,7 @@ class HedgeData:
 
     @classmethod
     def pairs(
-        cls, prices: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, transform: Transform = "log"
+        cls, prices: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, transform: str = "log"
     ) -> "HedgePairs":
         """Many pairs (target, hedge) of one table of prices, for `fit_many`; see `HedgePairs`."""
         from kfmodels.data.hedge_pairs import HedgePairs
@@ -102,7 +103,7 @@ class HedgeData:
         return HedgePairs.from_prices(prices, pairs, transform)
 
     @classmethod
-    def all_pairs(cls, prices: pd.DataFrame, *, transform: Transform = "log") -> "HedgePairs":
+    def all_pairs(cls, prices: pd.DataFrame, *, transform: str = "log") -> "HedgePairs":
         """Every ordered pair of the columns, for `fit_many`.
 
         Example:
@@ -115,20 +116,20 @@ class HedgeData:
 
     @classmethod
     def one_target(
-        cls, prices: pd.DataFrame, target: str, *, transform: Transform = "log"
+        cls, prices: pd.DataFrame, target: str, *, transform: str = "log"
     ) -> "HedgePairs":
         """One target with every other column as its hedge, for `fit_many`."""
         check_table(prices)
         others = [name for name in prices.columns if name != target]
         return cls.pairs(prices, [(target, name) for name in others], transform=transform)
 
-    def before(self, date: Any) -> "HedgeData":
+    def before(self, date: DateLike) -> "HedgeData":
         """The rows strictly before `date`; with `after` it splits the data in two."""
-        return self._rows(self.index < stamp(self.index, date))
+        return self._rows(earlier(self.index, date))
 
-    def after(self, date: Any) -> "HedgeData":
+    def after(self, date: DateLike) -> "HedgeData":
         """The rows at `date` and later."""
-        return self._rows(self.index >= stamp(self.index, date))
+        return self._rows(~earlier(self.index, date))
 
     @property
     def target(self) -> str:
@@ -143,7 +144,7 @@ class HedgeData:
         return self.values.index
 
     @property
-    def last_date(self) -> Any:
+    def last_date(self) -> Label:
         return self.index[-1]
 
     @cached_property
@@ -217,29 +218,25 @@ class HedgeData:
         return replace(self, prices=self.prices[keep], values=self.values[keep])
 
 
-def rows_after(prices: Any, date: Any, names: list[str]) -> pd.DataFrame:
+def rows_after(prices: pd.DataFrame, date: Label, names: list[str]) -> pd.DataFrame:
     """The rows of some columns of a price table that are later than a date, as numbers.
 
     Raises:
         ValueError: not a table of prices, a missing column, dates that are not dates, out of order or
             twice, a time zone where the date has none (or the other way round), or text.
     """
-    if not isinstance(prices, pd.DataFrame):
-        raise ValueError(
-            f"prices must be a pandas DataFrame, one column a ticker, not {type(prices)}"
-        )
+    check_table(prices)
     missing = [name for name in names if name not in prices.columns]
     if missing:
         raise ValueError(f"the prices have no column {', '.join(missing)}")
     check_index(prices.index)
-    dated = isinstance(prices.index, pd.DatetimeIndex)
-    if dated != isinstance(date, pd.Timestamp):
+    if isinstance(prices.index, pd.DatetimeIndex) != isinstance(date, pd.Timestamp):
         raise ValueError(
             f"the rows are labelled like {prices.index[0]!r}, those of the fit like {date!r}: use the "
             "same labels for both"
         )
     zone = getattr(prices.index, "tz", None)
-    if dated and (date.tz is None) != (zone is None):
+    if isinstance(date, pd.Timestamp) and (date.tz is None) != (zone is None):
         raise ValueError(
             f"time zones do not match: the prices are dated in {zone}, the fit ends at "
             f"{date}; use prices.tz_localize(...) or prices.tz_localize(None)"
@@ -247,10 +244,14 @@ def rows_after(prices: Any, date: Any, names: list[str]) -> pd.DataFrame:
     return numbers(prices.loc[prices.index > date], names)
 
 
-def stamp(index: pd.Index, date: Any) -> Any:
-    """A date in the words of an index, its time zone checked."""
+def earlier(index: pd.Index, date: DateLike) -> np.ndarray:
+    """Which rows lie before a date.
+
+    Raises:
+        ValueError: only one of the two has a time zone.
+    """
     if not isinstance(index, pd.DatetimeIndex):
-        return date
+        return np.asarray(index < date)
     stamp = pd.Timestamp(date)
     if (stamp.tz is None) != (index.tz is None):
         have = f"in {index.tz}" if index.tz is not None else "without a time zone"
@@ -263,20 +264,17 @@ def stamp(index: pd.Index, date: Any) -> Any:
             f"time zones do not match: the prices are dated {have}, the date {date} is "
             f"{'without one' if stamp.tz is None else f'in {stamp.tz}'}; use {cure}"
         )
-    return stamp
+    return np.asarray(index < stamp)
 
 
-def day(at: Any) -> str:
+def day(at: object) -> str:
     """A date without its midnight."""
     return str(at).removesuffix(" 00:00:00")
 
 
 def transform_prices(prices: pd.DataFrame, transform: Transform) -> pd.DataFrame:
-    """Log prices, prices, or simple returns between rows in which nothing is missing."""
-    if transform == "log":
-        logs: Any = np.log(prices)  # a DataFrame, though NumPy declares an array
-        return logs
-    if transform == "level":
-        return prices
+    """The values of prices; those that need a row before take the last in which nothing is missing."""
+    if not transform.needs_last:
+        return transform.values(prices)
     complete = prices.dropna()
-    return (complete / complete.shift(1) - 1).reindex(prices.index)
+    return transform.values(complete, complete.shift(1)).reindex(prices.index)

@@ -4,22 +4,21 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kfmodels.data.checks import (
-    Transform,
+    DateLike,
     check_columns,
     check_index,
     check_legs,
     check_prices,
     check_table,
-    check_transform,
     numbers,
 )
-from kfmodels.data.hedge_data import HedgeData, day, stamp
+from kfmodels.data.hedge_data import HedgeData, day, earlier
+from kfmodels.kalman.transforms import Transform, transform_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +38,7 @@ class HedgePairs:
 
     @classmethod
     def from_prices(
-        cls, frame: pd.DataFrame, pairs: Iterable[tuple[str, str]], transform: Transform
+        cls, frame: pd.DataFrame, pairs: Iterable[tuple[str, str]], transform: str
     ) -> "HedgePairs":
         """Check what concerns all pairs: the table, its dates, the names.
 
@@ -63,17 +62,17 @@ class HedgePairs:
             twice = next(name for name, n in Counter(_name(*p) for p in listed).items() if n > 1)
             raise ValueError(f"the pair {twice} is named twice: name it once")
         check_index(frame.index)
-        check_transform(transform)
+        done = transform_of(transform)
         columns, faults = {}, {}
         for name in tickers:
             try:
                 column = numbers(frame, [name])
-                check_prices(column, transform)
+                check_prices(column, done)
                 columns[name] = column[name]
             except ValueError as error:
                 faults[name] = str(error)
                 columns[name] = pd.Series(np.nan, frame.index)
-        return cls(pd.DataFrame(columns, frame.index), listed, transform, faults)
+        return cls(pd.DataFrame(columns, frame.index), listed, done, faults)
 
     @property
     def names(self) -> list[str]:
@@ -81,7 +80,7 @@ class HedgePairs:
         return [_name(*pair) for pair in self.pairs]
 
     @cached_property
-    def _by_name(self) -> dict[Any, tuple[str, str]]:
+    def _by_name(self) -> dict[str | tuple[str, str], tuple[str, str]]:
         """Each pair by its name and by itself."""
         pairs = dict(zip(self.names, self.pairs, strict=True))
         return pairs | {pair: pair for pair in self.pairs}
@@ -109,13 +108,13 @@ class HedgePairs:
             self.prices, target=target, hedges=[hedge], transform=self.transform
         )
 
-    def before(self, date: Any) -> "HedgePairs":
+    def before(self, date: DateLike) -> "HedgePairs":
         """The rows strictly before `date`."""
-        return replace(self, prices=self.prices[self.index < stamp(self.index, date)])
+        return replace(self, prices=self.prices[earlier(self.index, date)])
 
-    def after(self, date: Any) -> "HedgePairs":
+    def after(self, date: DateLike) -> "HedgePairs":
         """The rows at `date` and later."""
-        return replace(self, prices=self.prices[self.index >= stamp(self.index, date)])
+        return replace(self, prices=self.prices[~earlier(self.index, date)])
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -129,7 +128,7 @@ class HedgePairs:
         )
 
 
-def _two(pair: Any) -> tuple[str, str]:
+def _two(pair: object) -> tuple[str, str]:
     if isinstance(pair, str) or not isinstance(pair, Iterable) or len(legs := tuple(pair)) != 2:
         raise ValueError(f"a pair is two tickers, (target, hedge), not {pair!r}")
     return legs

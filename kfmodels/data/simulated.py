@@ -3,19 +3,21 @@
 import math
 import operator
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from kfmodels.data.checks import DateLike
+from kfmodels.kalman.transforms import LEVEL, LOG, transform_of
+
 _LOG_CHI2_VAR = math.pi**2 / 2
-"""Variance of log(eps^2) for a standard normal eps: the noise in which a log variance is seen."""
+"""Variance of log(eps^2) for a standard normal eps: the noise with which a log variance is observed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Simulated:
-    """A target with its hedges, and everything that is hidden in real prices; see `simulate`.
+    """A target with its hedges, and all that real prices hide; see `simulate`.
 
     Each row of `prices` obeys, in transformed units, `y = (x * hedge_ratio).sum() + intercept +
     noise`. The coefficients of `q` and `delta` are the hedges, then "intercept".
@@ -57,30 +59,26 @@ def simulate(
     obs_scale: float = 0.005,
     beta: ArrayLike = 1.0,
     alpha: float = 0.0,
-    transform: Literal["log", "level"] = "log",
+    transform: str = "log",
     volatility_memory: float | None = None,
     hedge_volatility: float = 0.01,
     seed: int = 0,
-    start: Any = "2015-01-02",
+    start: DateLike = "2015-01-02",
 ) -> Simulated:
     r"""Draw a target whose hedge ratios move as the model says, and keep the true path.
 
     $$y_t = x_t^\top \beta_t + \alpha_t + \epsilon_t, \qquad \epsilon_t \sim N(0, v_t)$$
 
-    The hedges are independent random walks in log price from 100. The ratios and the level of y at
-    the pivot, $a_t = \alpha_t + \bar x^\top \beta_t$, are independent random walks with relative
-    noise, as in `HedgeData`'s transformed units:
+    The hedges are independent random walks in log price from 100. The ratios, and the level of y at
+    the mean of each hedge, $a_t = \alpha_t + \bar x^\top \beta_t$, are independent random walks:
 
     $$\beta_{j,t} - \beta_{j,t-1} \sim N\left(0, \frac{q_j v_t}{\mathrm{mean}((x_j - \bar x_j)^2)}
     \right), \qquad a_t - a_{t-1} \sim N(0, q_\alpha v_t), \qquad q = \frac{1}{m (m - 1)}$$
 
-    for a memory of m bars; means are over all rows. The first row has no state noise: there the
-    coefficients are `beta` and `alpha`. The variance $v_t$ is `obs_scale**2`, or starts there and is
-    a random walk in logs whose steps have variance $\pi^2 / (2 m (m - 1))$ with m the
-    `volatility_memory`: the best linear estimate of it from $\log \epsilon_t^2$ forgets in m bars.
-
-    The hedges, the steps, the noise and the variance have random streams of their own: the same
-    seed with another memory gives the same hedges and the same standardised noise.
+    for a memory of m bars; means are over all rows. The variance $v_t$ is `obs_scale**2`, or starts
+    there and is a random walk in logs whose steps have variance $\pi^2 / (2 m (m - 1))$. Hedges, steps,
+    noise and variance have random streams of their own: the same seed with another memory gives the
+    same hedges and the same standardised noise.
 
     Args:
         rows: number of business days, at least 2.
@@ -103,45 +101,39 @@ def simulate(
             positive finite numbers on its way. The message says what to change.
 
     Source: Harvey, Ruiz and Shephard (1994), Multivariate stochastic variance models, Review of
-    Economic Studies 61 (the random walk in log variance and its linear filter).
+    Economic Studies 61: the random walk in log variance, whose best linear estimate from
+    $\log \epsilon_t^2$ forgets in m bars.
 
     Example:
-        >>> truth = simulate(500, memory=40, seed=1)
-        >>> list(truth.prices)
-        ['Y', 'X1']
-        >>> residual = np.log(truth.prices["Y"]) - truth.intercept
-        >>> residual -= truth.hedge_ratio["X1"] * np.log(truth.prices["X1"])
-        >>> bool(np.allclose(residual, truth.noise))
-        True
-
         A hedge ratio that is static for two years and then starts to move:
 
         >>> jump = simulate(1000, memory=np.where(np.arange(1000) < 500, np.inf, 20))
-        >>> jump.hedge_ratio["X1"].iloc[:500].nunique()
-        1
+        >>> list(jump.prices), jump.hedge_ratio["X1"].iloc[:500].nunique()
+        (['Y', 'X1'], 1)
     """
-    rows = _whole("rows", rows, least=2)
-    hedges = _whole("hedges", hedges, least=1)
-    obs_scale = _positive("obs_scale", obs_scale)
-    hedge_volatility = _positive("hedge_volatility", hedge_volatility)
-    if transform not in ("log", "level"):
+    rows = whole("rows", rows, least=2)
+    hedges = whole("hedges", hedges, least=1)
+    obs_scale = positive("obs_scale", obs_scale)
+    hedge_volatility = positive("hedge_volatility", hedge_volatility)
+    if transform not in (LOG, LEVEL):
         raise ValueError(f'transform must be "log" or "level", not {transform!r}')
-    beta = _finite("beta", beta, (hedges,))
-    alpha = float(_finite("alpha", alpha, ()))
-    q_beta = _memory_to_q("memory", memory, (rows, hedges))
-    q_level = _memory_to_q("intercept_memory", intercept_memory, (rows,))
+    done = transform_of(transform)
+    beta = finite("beta", beta, (hedges,))
+    alpha = float(finite("alpha", alpha, ()))
+    q_beta = memory_to_q("memory", memory, (rows, hedges))
+    q_level = memory_to_q("intercept_memory", intercept_memory, (rows,))
 
-    seeds = np.random.SeedSequence(_whole("seed", seed, least=0)).spawn(4)
+    seeds = np.random.SeedSequence(whole("seed", seed, least=0)).spawn(4)
     for_hedges, for_steps, for_noise, for_variance = map(np.random.default_rng, seeds)
 
     returns = hedge_volatility * for_hedges.standard_normal((rows, hedges))
     x_prices = 100 * np.exp(_walk(returns))
-    x = np.log(x_prices) if transform == "log" else x_prices
+    x = done.values(x_prices)
     pivot = x.mean(0)
 
     obs_var = np.full(rows, obs_scale**2)
     if volatility_memory is not None:
-        q_variance = _memory_to_q("volatility_memory", volatility_memory, ())
+        q_variance = memory_to_q("volatility_memory", volatility_memory, ())
         steps = np.sqrt(_LOG_CHI2_VAR * q_variance) * for_variance.standard_normal(rows)
         obs_var *= np.exp(_walk(steps))
 
@@ -153,7 +145,7 @@ def simulate(
 
     y = (x * ratio).sum(1) + intercept + noise
     with np.errstate(over="ignore"):
-        y_prices = np.exp(y) if transform == "log" else y
+        y_prices = done.price(y)
     index = pd.bdate_range(start, periods=rows, name="date")
     _check_target(y_prices, index)
 
@@ -170,14 +162,14 @@ def simulate(
 
 
 def _walk(steps: np.ndarray) -> np.ndarray:
-    """Random walk from 0: the first step is not taken, so all draws keep their row."""
+    """Random walk from 0: the first step is drawn and not taken, so that each draw keeps its row."""
     walk = np.zeros_like(steps)
     walk[1:] = np.cumsum(steps[1:], axis=0)
     return walk
 
 
-def _memory_to_q(name: str, memory: ArrayLike, shape: tuple[int, ...]) -> Any:
-    # `model.memory.memory_to_q` is the same map, one floor above; a test compares them.
+def memory_to_q(name: str, memory: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """The signal-to-noise ratio of a memory, checked; `model.memory` has the same map, a room above."""
     memory = _numbers(name, memory)
     short = memory[~(memory > 1)]
     if short.size:
@@ -189,15 +181,17 @@ def _memory_to_q(name: str, memory: ArrayLike, shape: tuple[int, ...]) -> Any:
     return 1 / (bars * (bars - 1))
 
 
-def _finite(name: str, value: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+def finite(name: str, value: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """An array of finite numbers in a shape, or the argument named in an error."""
     value = _numbers(name, value)
     if not np.isfinite(value).all():
         raise ValueError(f"{name} must be finite, not {value}")
     return _shaped(name, value, shape)
 
 
-def _positive(name: str, value: float) -> float:
-    value = float(_finite(name, value, ()))
+def positive(name: str, value: float) -> float:
+    """A standard deviation, checked."""
+    value = float(finite(name, value, ()))
     if value <= 0:
         raise ValueError(f"{name} is a standard deviation: give a positive number, not {value:g}")
     return value
@@ -214,7 +208,7 @@ def _shaped(name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     fits = ["one number", f"shape {shape}"][: 1 + bool(shape)]
     if len(shape) == 2:
         fits += [f"({shape[0]},) for one per row", f"(1, {shape[1]}) for one per hedge"]
-    # A vector of hedges would broadcast to (rows, hedges) and mean rows when the two are equal.
+    # broadcasting would take a vector of hedges for one of rows where there are as many of both
     if value.ndim in (0, len(shape)):
         try:
             return np.broadcast_to(value, shape)
@@ -223,14 +217,15 @@ def _shaped(name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     raise ValueError(f"{name} has shape {value.shape}; give {' or '.join(fits)}")
 
 
-def _whole(name: str, value: int, *, least: int) -> int:
+def whole(name: str, value: int, *, least: int) -> int:
+    """A whole number, checked."""
     try:
-        whole = operator.index(value)
+        found = operator.index(value)
     except TypeError:
-        whole = None
-    if whole is None or whole < least:
+        found = None
+    if found is None or found < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return whole
+    return found
 
 
 def _check_target(y_prices: np.ndarray, index: pd.DatetimeIndex) -> None:

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kfmodels.clock.clock import Clock
+from kfmodels.data.checks import DateLike
+from kfmodels.data.simulated import memory_to_q, positive
 
 ZONE, OPENS, CLOSES = "America/New_York", "09:30", "16:00"
 _SESSION = timedelta(hours=6, minutes=30)
@@ -15,7 +16,7 @@ _SESSION = timedelta(hours=6, minutes=30)
 
 @dataclass(frozen=True, eq=False)
 class SimulatedDays:
-    """Prices of a target Y and a hedge X1 by bar, and all that is hidden in real ones."""
+    """Prices of a target Y and a hedge X1 by bar, and all that real prices hide."""
 
     prices: pd.DataFrame
     """(time, 2), columns Y and X1; each stamp is the end of its bar, in New York time."""
@@ -61,7 +62,7 @@ def simulate_days(
     hedge_volatility: float = 0.0005,
     hedge_overnight_volatility: float = 0.006,
     seed: int = 0,
-    start: Any = "2024-03-04",
+    start: DateLike = "2024-03-04",
 ) -> SimulatedDays:
     r"""Draw a pair whose hedge ratio walks slowly by day and jumps by night, and keep the true path.
 
@@ -96,29 +97,22 @@ def simulate_days(
         (390, '2024-03-04 09:35:00-05:00', datetime.timedelta(seconds=300))
         >>> truth.worth.value_counts().to_dict()
         {1.0: 385, 201.0: 4, 0.0: 1}
-        >>> residual = np.log(truth.prices["Y"]) - truth.intercept
-        >>> residual -= truth.hedge_ratio * np.log(truth.prices["X1"])
-        >>> bool(np.allclose(residual, truth.noise))
-        True
     """
     if days < 2 or bars < 2 or 23_400 % bars:
         raise ValueError(
             f"simulate_days: 2 days or more, with 2 bars or more that divide the 23,400 seconds of a "
             f"session, not {days} and {bars}"
         )
-    if not (memory > 1 and intercept_memory > 1):
-        raise ValueError(
-            f"memories are above 1 bar, not {memory:g} and {intercept_memory:g}; inf never moves"
-        )
-    sizes = {
-        "overnight_bars": overnight_bars,
-        "hedge_overnight_volatility": hedge_overnight_volatility,
-    }
-    positive = {"obs_scale": obs_scale, "hedge_volatility": hedge_volatility}
-    for name, size in (sizes | positive).items():
-        if not (0 <= size < np.inf) or (name in positive and size == 0):
-            least = "above 0" if name in positive else "0 or more"
-            raise ValueError(f"{name} is a finite number, {least}, not {size}")
+    q_beta = float(memory_to_q("memory", memory, ()))
+    q_level = float(memory_to_q("intercept_memory", intercept_memory, ()))
+    obs_scale = positive("obs_scale", obs_scale)
+    hedge_volatility = positive("hedge_volatility", hedge_volatility)
+    for name, size in (
+        ("overnight_bars", overnight_bars),
+        ("hedge_overnight_volatility", hedge_overnight_volatility),
+    ):
+        if not 0 <= size < np.inf:
+            raise ValueError(f"{name} is a finite number, 0 or more, not {size}")
 
     bar = _SESSION / bars
     at = _stamps(days, bars, bar, start)
@@ -135,7 +129,6 @@ def simulate_days(
     returns[0] = 0.0
     x = np.log(100.0) + np.cumsum(returns)
     pivot = float(x.mean())
-    q_beta, q_level = (1 / (m * (m - 1)) for m in (memory, intercept_memory))
     steps = obs_scale * np.sqrt(worth)[:, None] * for_steps.standard_normal((rows, 2))
     ratio = beta + np.cumsum(steps[:, 0]) * np.sqrt(q_beta / x.var())
     level = np.log(50.0) + np.cumsum(steps[:, 1]) * np.sqrt(q_level)
@@ -151,11 +144,11 @@ def simulate_days(
         q={"beta": q_beta, "alpha": q_level},
         pivot=pivot,
         overnight_bars=float(overnight_bars),
-        obs_scale=float(obs_scale),
+        obs_scale=obs_scale,
     )
 
 
-def _stamps(days: int, bars: int, bar: timedelta, start: Any) -> pd.DatetimeIndex:
+def _stamps(days: int, bars: int, bar: timedelta, start: DateLike) -> pd.DatetimeIndex:
     """Ends of all bars, in New York time."""
     dates = pd.bdate_range(start, periods=days)
     ends = np.timedelta64(9 * 60 + 30, "m") + np.arange(1, bars + 1) * np.timedelta64(bar, "us")

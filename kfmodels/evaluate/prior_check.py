@@ -13,7 +13,7 @@ from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.model import gaps as closed
 from kfmodels.model.assumptions import Constant, RandomWalk, Weak
-from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs, typical_move
+from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.model.memory import q_to_gain
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.posterior import PRIOR_DRAWS, of_recursion
@@ -145,7 +145,7 @@ def prior_predictive(
         raise ValueError(f"draws={draws} are too few to sum up; 20 at least")
     if len(data) <= MONTH:
         raise ValueError(f"{len(data)} rows are no more than a month of {MONTH}: give more")
-    inputs, size = model.inputs(data), typical_move(data)
+    inputs = model.inputs(data)
     coordinates = model.coordinates(data)
     ratio, _ = _static(data)
     inner = ratio * coordinates.scale
@@ -155,7 +155,7 @@ def prior_predictive(
     mean[: len(ratio)] = inner
     if coordinates.intercept:
         mean[-1] = inputs.y[first] - inputs.design[first, : len(ratio)] @ inner
-    start = np.eye(n) * size[0] ** 2 / 60  # as if a quarter's rows had been seen
+    start = np.eye(n) * inputs.typical_move**2 / 60  # as if a quarter's rows had been seen
     inputs = inputs._replace(start_mean=mean, start_cov=start)
     plain = replace(model, initial=Weak(), noise=Constant())
     with jax.enable_x64(True):
@@ -173,7 +173,7 @@ def prior_predictive(
         },
         coords={"time": np.asarray(data.index), "hedge": list(data.hedges)},
     )
-    return PriorPredictive(paths, _plausible(paths, data, size[0]))
+    return PriorPredictive(paths, _plausible(paths, data, float(inputs.typical_move)))
 
 
 @partial(jax.jit, static_argnames=("model",))

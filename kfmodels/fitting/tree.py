@@ -24,6 +24,7 @@ from kfmodels.fitting.passes import Belief, NoiseDraws, Pass
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.noise import Scale
 from kfmodels.kalman.step import State
+from kfmodels.kalman.transforms import transform_of
 from kfmodels.model import gaps as closed
 from kfmodels.model.assumptions import DIFFUSE
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
@@ -185,7 +186,7 @@ def build(
         "format_version": FORMAT_VERSION,
         "kfmodels_version": version("kfmodels"),
         "target": data.target,
-        "transform": data.transform,
+        "transform": str(data.transform),
         "fit_until": str(data.last_date),
         "fit_id": sha256(passed.mean.tobytes() + passed.cov.tobytes()).hexdigest()[:16],
         "timezone": "" if zone is None else str(zone),
@@ -239,7 +240,7 @@ def data(tree: Tree) -> HedgeData:
     )
     text = constant.get("clock")
     clock = None if text is None else Clock.from_json(json.loads(str(text.values)))
-    return HedgeData(prices, values, tree.attrs["transform"], clock)
+    return HedgeData(prices, values, transform_of(tree.attrs["transform"]), clock)
 
 
 def gap_names(tree: Tree) -> tuple[str, ...]:

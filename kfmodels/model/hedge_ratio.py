@@ -14,15 +14,7 @@ import numpyro.distributions as dist
 from jaxtyping import ArrayLike, Float
 from numpyro.distributions import constraints
 
-from kfmodels.data.arrays import (
-    Inputs,
-    PairArrays,
-    coordinates_of,
-    one_of,
-    pair_coordinates,
-    stacked,
-    typical_move,
-)
+from kfmodels.data.arrays import Inputs, PairArrays, arrays_of, coordinates_of, stack_inputs
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.regression import KalmanRegression
@@ -91,7 +83,7 @@ class HedgeRatioModel:
         hedges = coefficients - (self.intercept != "none")
         return (np.arange(coefficients) < hedges) | isinstance(self.drift, StateDiscount)
 
-    def coordinates(self, data: HedgeData) -> Coordinates:
+    def coordinates(self, data: HedgeData | PairArrays) -> Coordinates:
         """Centre and scale of the training rows."""
         return coordinates_of(data, intercept=self.intercept != "none", pivot=self.pivot)
 
@@ -102,59 +94,46 @@ class HedgeRatioModel:
             ValueError: too few rows, a target that moves in exact proportion to its hedges, or
                 `Gaps` of data that know of none.
         """
-        data.check_enough()
-        self._check_listed(list(data.hedges))
-        coordinates = self.coordinates(data)
-        y = data.y - coordinates.offset
-        design = np.where(data.observed[:, None], coordinates.design(data.x), 0.0)
-        # around the offset; without an intercept that is 0, and a ratio near y / x must be likely
-        spread = float(np.sqrt((y[data.observed] ** 2).mean()))
-        mean, cov = start_of(self.initial, coordinates, spread, list(data.hedges))
-        move, ratio = typical_move(data)
+        made, _ = self._inputs(arrays_of(data), list(data.hedges))
         even = data.observed[0] and (data.dt[1:] == 1).all()
-        return Inputs(
-            y=np.where(data.observed, y, 0.0),
-            design=design,
-            observed=data.observed,
+        return made._replace(
             dt=None if even else data.dt,
-            scales=coordinates.scales,
-            typical_move=np.asarray(move),
-            typical_ratio=ratio,
-            start_mean=mean,
-            start_cov=cov,
             gaps=closed.counts(self.gaps, data),
             gap_unit=None if self.gaps is None else np.asarray(closed.between(data)),
         )
 
-    def inputs_of_pairs(self, arrays: PairArrays) -> tuple[Inputs, tuple[np.ndarray, ...]]:
-        """`inputs` of many pairs of one hedge each, with the axis of pairs in front.
+    def inputs_of_pairs(
+        self, pairs: Sequence[PairArrays], *, length: int | None = None
+    ) -> tuple[Inputs, list[Coordinates]]:
+        """`inputs` of many usable pairs of one hedge each, stacked, and the coordinates of each.
 
-        Also returns pivot, scale and offset of every pair. The pairs must be usable.
+        Pairs shorter than `length`, by default the longest, are padded with unobserved rows.
 
         Raises:
             ValueError: the model lists a delta or a pivot for more than one hedge, or it has `Gaps`.
         """
         closed.check_none(self.gaps)
-        self._check_listed(["the hedge"])
-        intercept = self.intercept != "none"
-        pivot = None if self.pivot is None else self.pivot[0]
-        coordinates = pair_coordinates(arrays, intercept=intercept, pivot=pivot)
-        y, design, scales = stacked(arrays, coordinates, intercept)
-        spread = np.sqrt((y**2).sum(1) / arrays.observed.sum(1))
-        starts = [
-            start_of(self.initial, one_of(coordinates, number, intercept), wide, ["the hedge"])
-            for number, wide in enumerate(spread.tolist())
-        ]
+        each = [self._inputs(pair, ["the hedge"]) for pair in pairs]
+        return stack_inputs([made for made, _ in each], length), [found for _, found in each]
+
+    def _inputs(self, pair: PairArrays, hedges: list[str]) -> tuple[Inputs, Coordinates]:
+        """The arrays of one pair in inner coordinates, `dt` written out."""
+        self._check_listed(hedges)
+        coordinates = self.coordinates(pair)
+        y = np.where(pair.observed, pair.y - coordinates.offset, 0.0)
+        # around the offset; without an intercept that is 0, and a ratio near y / x must be likely
+        spread = float(np.sqrt((y[pair.observed] ** 2).mean()))
+        mean, cov = start_of(self.initial, coordinates, spread, hedges)
         made = Inputs(
             y=y,
-            design=design,
-            observed=arrays.observed,
-            dt=arrays.dt,
-            scales=scales,
-            typical_move=arrays.move,
-            typical_ratio=arrays.ratio[:, None],
-            start_mean=np.stack([mean for mean, _ in starts]),
-            start_cov=np.stack([cov for _, cov in starts]),
+            design=np.where(pair.observed[:, None], coordinates.design(pair.x), 0.0),
+            observed=pair.observed,
+            dt=pair.dt,
+            scales=coordinates.scales,
+            typical_move=np.asarray(pair.move),
+            typical_ratio=pair.ratio,
+            start_mean=mean,
+            start_cov=cov,
         )
         return made, coordinates
 

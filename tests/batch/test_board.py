@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit
 
 from kfmodels import HedgeBoard, HedgeData, HedgeFit, Quarantine, fit_many, plots
-from kfmodels.batch.board import _grouped
+from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data import datasets
 from kfmodels.evaluate.health import spread_health
 from kfmodels.fitting import tree as trees
@@ -52,15 +52,18 @@ def fits(board) -> dict:
 
 def test_pairs_that_fail_keep_the_rest_and_say_why(board):
     dates = prices().index
-    status = board.status
-    assert list(status.index) == NAMES
-    assert (status[FINE] == "ok").all()
-    assert status["MTUM/ZERO"].startswith(
-        f"ZERO is 0 at {dates[7]}: a log transform needs positive"
-    )
-    assert status["TEXT/QUAL"].startswith("TEXT holds something that is not a number: 'n/a' at")
-    assert status["FEW/MTUM"].startswith(f"only {FEW_ROWS} common rows of FEW and MTUM")
-    assert status["MTUM/DEAD"] == f"hedge DEAD constant since {dates[DEAD_FROM].date()}"
+    status, reason = board.status, board.reason
+    assert list(status.index) == list(reason.index) == NAMES
+    assert (status == ["ok"] * len(GOOD) + ["unusable"] * len(BAD)).all()
+    assert (reason[FINE] == "").all()
+    says = {
+        "MTUM/ZERO": f"ZERO is 0 at {dates[7]}: a log transform needs positive",
+        "TEXT/QUAL": "TEXT holds something that is not a number: 'n/a' at",
+        "FEW/MTUM": f"only {FEW_ROWS} common rows of FEW and MTUM",
+        "MTUM/DEAD": f"hedge DEAD constant since {dates[DEAD_FROM].date()}",
+    }
+    for name, start in says.items():
+        assert reason[name].startswith(start)
 
 
 def test_the_table_has_a_row_a_pair_and_nan_where_nothing_was_fitted(board):
@@ -72,6 +75,7 @@ def test_the_table_has_a_row_a_pair_and_nan_where_nothing_was_fitted(board):
     assert numbers.loc[FINE].notna().all(axis=None)
     assert table["refitted"].dtype == bool
     assert_array_equal(table["status"], board.status)
+    assert_array_equal(table["reason"], board.reason)
     table["beta"] = 0.0
     assert (board.table()["beta"] != 0).all()
 
@@ -104,7 +108,7 @@ def test_each_number_is_that_of_the_pair_alone(board, fits, name):
     }
     for column, value in expected.items():
         assert_allclose(row[column], value, rtol=1e-10, atol=1e-12, err_msg=column)
-    told = {"target", "hedge", "against_static", "refitted", "status"}
+    told = {"target", "hedge", "against_static", "refitted", "status", "reason"}
     assert set(expected) | told == set(row.index)
     assert not row["refitted"]
     assert_allclose(row["upper"] - row["beta"], Z90 * row["sd"], rtol=1e-12)
@@ -141,7 +145,7 @@ def test_hedge_ratios_have_targets_in_rows(board):
         assert ratios.loc[target, hedge] == board.table().loc[f"{target}/{hedge}", "beta"]
     assert int(ratios.notna().to_numpy().sum()) == len(GOOD)
     assert board.matrix("sd").loc["USMV", "QUAL"] == board.table().loc["USMV/QUAL", "sd"]
-    assert board.matrix("status").loc["MTUM", "DEAD"] == board.status["MTUM/DEAD"]
+    assert board.matrix("reason").loc["MTUM", "DEAD"] == board.reason["MTUM/DEAD"]
     with pytest.raises(ValueError, match=r"there is no column betta: target, hedge, beta, sd"):
         board.matrix("betta")
 
@@ -201,9 +205,12 @@ def test_the_text_counts_and_names(board):
     assert f"for {(table < 0).sum()} a static one explains" in lines[-1]
 
 
-def test_pairs_with_one_complaint_share_a_line():
-    status = pd.Series({"A/B": "late", "C/D": "odd", "E/F": "late", "G/H": "late", "I/J": "late"})
-    assert _grouped(status) == [("late", ["A/B", "E/F", "G/H", "I/J"]), ("odd", ["C/D"])]
+def test_pairs_with_one_reason_share_a_line(board, store):
+    late, odd = (Verdict(Status.FAILED, reason) for reason in ("late", "odd"))
+    other = HedgeBoard.open(store)
+    other.verdicts = dict(zip(NAMES, [late, odd, late, late, late, *3 * [FITTED]], strict=True))
+    lines = str(other).splitlines()
+    assert lines[1:3] == ["  MTUM/QUAL, MTUM/USMV, USMV/QUAL and 1 more: late", "  QUAL/MTUM: odd"]
 
 
 def test_a_board_is_read_again_from_its_folder(board, store):

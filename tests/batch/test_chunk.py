@@ -13,11 +13,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels import Discounted, HedgeData, HedgePairs, ImportanceSampling, fit, hedge_ratio_model
 from kfmodels.batch.chunk import STALE, fit_chunk
+from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data import datasets
 from kfmodels.sampling import nuts
 
 QUICK = ImportanceSampling()
 MODEL = hedge_ratio_model()
+MOVING = hedge_ratio_model(noise=Discounted())
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 """Finite differences blow the rounding of other vector lengths up, to 1e-7 of a posterior sd."""
 
@@ -50,18 +52,18 @@ def compiled() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def four(pairs) -> dict[str, np.ndarray]:
-    arrays, statuses = fit_chunk(pairs, [0, 1, 2, 3], MODEL, QUICK, 0, size=4)
-    assert statuses == ["ok"] * 4
+    arrays, verdicts = fit_chunk(pairs, [0, 1, 2, 3], MODEL, QUICK, 0, size=4)
+    assert verdicts == [FITTED] * 4
     return arrays
 
 
-def same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], rows: list[int]) -> None:
+def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
     assert found.keys() == wanted.keys()
     for name, values in wanted.items():
-        if name != "log_weights":  # of draws that have none, the logarithm means nothing
-            assert_allclose(found[name], values[rows], err_msg=name, **CLOSE)
-    weights = (np.exp(part["log_weights"]) for part in (found, wanted))
-    assert_allclose(next(weights), next(weights)[rows], **CLOSE)
+        if name == "log_weights":  # of draws that have none, the logarithm means nothing
+            assert_allclose(np.exp(found[name]), np.exp(values), **CLOSE)
+        else:
+            assert_allclose(found[name], values, err_msg=name, **CLOSE)
 
 
 @pytest.mark.slow
@@ -74,7 +76,7 @@ def test_neighbours_and_order_change_nothing(pairs, four):
 @pytest.mark.slow
 def test_the_size_of_a_chunk_changes_rounding_only(pairs, four):
     found, _ = fit_chunk(pairs, [2, 0], MODEL, QUICK, 0, size=2)
-    same(found, four, [2, 0])
+    assert_same(found, {name: values[[2, 0]] for name, values in four.items()})
 
 
 @pytest.mark.slow
@@ -86,11 +88,10 @@ def test_another_chunk_of_the_same_shape_compiles_nothing(pairs, four, compiled)
 @pytest.mark.slow
 def test_a_late_listing_is_fitted_on_what_there_is(pairs):
     number = pairs.names.index("MTUM/VLUE")
-    found, (status,) = fit_chunk(pairs, [number], MODEL, QUICK, 0, size=4)
-    assert status == "ok"
+    found, verdicts = fit_chunk(pairs, [number], MODEL, QUICK, 0, size=4)
+    assert verdicts == [FITTED]
     alone = HedgeData.from_prices(table().iloc[180:], target="MTUM", hedges=["VLUE"])
-    inputs = MODEL.inputs(alone)
-    assert_allclose(found["typical_move"], inputs.typical_move)
+    assert_allclose(found["typical_move"], MODEL.inputs(alone).typical_move)
     assert_allclose(found["pivot"], alone.x.mean())
 
 
@@ -99,22 +100,21 @@ def test_a_price_that_died_is_named_with_its_date():
     prices.iloc[-STALE:, 0] = prices.iloc[-STALE, 0]
     day = f"{prices.index[-STALE]:%Y-%m-%d}"
     dead = HedgeData.pairs(prices, [("MTUM", "QUAL"), ("QUAL", "MTUM")])
-    found, statuses = fit_chunk(dead, [0, 1], MODEL, QUICK, 0)
-    assert statuses == [f"target MTUM constant since {day}", f"hedge MTUM constant since {day}"]
+    found, verdicts = fit_chunk(dead, [0, 1], MODEL, QUICK, 0)
+    assert verdicts == [
+        Verdict(Status.UNUSABLE, f"{leg} MTUM constant since {day}") for leg in ("target", "hedge")
+    ]
     assert not found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("noise", [Discounted()], ids=["discounted"])
-def test_a_failed_pair_is_refitted_to_the_same_posterior(pairs, monkeypatch, noise):
-    model = hedge_ratio_model(noise=noise)
-    method = ImportanceSampling()
-    before, _ = fit_chunk(pairs, [0], model, method, 0)
+def test_a_failed_pair_is_refitted_to_the_same_posterior(pairs, monkeypatch):
+    before, _ = fit_chunk(pairs, [0], MOVING, QUICK, 0)
     assert before["effective_draws"][0] > 400
     assert not before["refitted"][0]
     monkeypatch.setattr(nuts, "MAX_PARETO_K", -10.0)
-    after, statuses = fit_chunk(pairs, [0], model, method, 0)
-    assert statuses == ["ok"]
+    after, verdicts = fit_chunk(pairs, [0], MOVING, QUICK, 0)
+    assert verdicts == [FITTED]
     assert after["refitted"][0]
     weights = np.exp(before["log_weights"][0])
     mean = weights @ before["points"][0]
@@ -124,19 +124,18 @@ def test_a_failed_pair_is_refitted_to_the_same_posterior(pairs, monkeypatch, noi
 
 
 @pytest.mark.slow
-def test_nuts_that_fails_too_is_said_so(pairs, monkeypatch):
+def test_a_pair_for_which_nuts_fails_too_is_doubted(pairs, monkeypatch):
     monkeypatch.setattr(nuts, "MAX_PARETO_K", -10.0)
     monkeypatch.setattr(nuts, "MIN_ESS", 10**6)
-    model = hedge_ratio_model(noise=Discounted())
-    _, (status,) = fit_chunk(pairs, [0], model, ImportanceSampling(), 0)
-    assert status.startswith("Pareto k-hat ")
-    assert "after NUTS refit R-hat 1.0" in status
+    _, (verdict,) = fit_chunk(pairs, [0], MOVING, QUICK, 0)
+    assert verdict.status == Status.DOUBTED
+    assert verdict.reason.startswith("Pareto k-hat ")
+    assert "after NUTS refit R-hat 1.0" in verdict.reason
 
 
 @pytest.mark.slow
 def test_a_single_fit_samples_as_the_batch_does(pairs, four):
-    data = pairs.data(pairs.names[1])
-    fitted = fit(data, MODEL, method=ImportanceSampling(), progress=False)
+    fitted = fit(pairs.data(pairs.names[1]), MODEL, method=QUICK, progress=False)
     found = fitted.convergence()
     assert found["ess"] > 400
     assert found["pareto_k"] < 0.7
@@ -165,4 +164,4 @@ def test_four_devices_share_a_chunk(four, tmp_path):
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", SHARED, str(where)], check=True, cwd=root, timeout=300)
     with np.load(where) as found:
-        same(dict(found), four, [0, 1, 2, 3])
+        assert_same(dict(found), four)

@@ -30,6 +30,7 @@ from kfmodels.batch.chunk import pair_key
 from kfmodels.batch.fit_many import CHUNK_ON_CPU
 from kfmodels.data.arrays import Inputs, pair_arrays
 from kfmodels.data.hedge_pairs import HedgePairs
+from kfmodels.kalman.transforms import LOG
 from kfmodels.sampling import posterior, ridge
 from kfmodels.sampling.importance import explore, layout_of
 from tests.benchmarks import peers, report
@@ -130,7 +131,7 @@ def universe(count: int, days: int) -> HedgePairs:
 
 def _problem(pairs: HedgePairs) -> Problem:
     legs = (pairs.prices[[pair[leg] for pair in pairs.pairs]].to_numpy().T for leg in (0, 1))
-    inputs, _ = MODEL.inputs_of_pairs(pair_arrays(*legs, "log"))
+    inputs, _ = MODEL.inputs_of_pairs(pair_arrays(*legs, LOG))
     inputs = inputs._replace(dt=None)  # no pair has a gap: cheaper for all methods
     prior = _in_order(posterior.prior_draws(np.uint32(0), inputs, model=MODEL, count=400))
     start = _in_order(ridge.bend(_by_name(prior), MODEL.bent)).mean(1)

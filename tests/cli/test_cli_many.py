@@ -169,8 +169,9 @@ def test_programs_get_json_and_csv(universe):
     assert rows["MTUM/QUAL"]["beta"] == table.loc["MTUM/QUAL", "beta"]
     assert rows["MTUM/QUAL"]["refitted"] is False
     assert rows["MTUM/BAD"]["beta"] is None
-    assert rows["MTUM/BAD"]["status"].startswith("BAD is 0 at")
-    written = pd.read_csv(universe / "board.csv", index_col="pair")
+    assert rows["MTUM/BAD"]["status"] == "unusable"
+    assert rows["MTUM/BAD"]["reason"].startswith("BAD is 0 at")
+    written = pd.read_csv(universe / "board.csv", index_col="pair").fillna({"reason": ""})
     pd.testing.assert_frame_equal(written, table, check_exact=False, rtol=1e-12)
     text = kfmodels("board", "pairs", "--target", "MTUM", "--csv", "b.csv", folder=universe).stdout
     assert text.endswith("Saved 4 rows to b.csv\n")

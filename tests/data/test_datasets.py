@@ -68,17 +68,16 @@ def test_tables_are_complete_sorted_and_typed(load, columns, rows, first, last):
     assert (frame > 0).all(axis=None)
 
 
-def test_first_and_last_rows_are_the_sources():
+def test_first_and_last_rows_and_decimals_are_the_sources():
     stocks, etfs = datasets.stocks(), datasets.factor_etfs()
     assert stocks.iloc[0].to_list() == [0.264, 2.235, 4.738, 4.068, 4.991, 359.69]
     assert stocks.iloc[-1].to_list() == [125.674, 62.609, 179.278, 106.627, 173.728, 3783.22]
     assert etfs.iloc[0].to_list() == [52.704, 48.351, 48.986, 29.338, 47.054]
     assert etfs.iloc[-1].to_list() == [143.73, 111.883, 111.121, 71.134, 88.473]
-
-
-def test_values_have_the_sources_three_decimals():
     frame = datasets.prices().to_numpy()
     np.testing.assert_array_equal(frame, np.round(frame, 3))
+    stocks.iloc[:, :] = 0.0  # a caller's own copy
+    assert datasets.stocks().iloc[0, 0] == 0.264
 
 
 def test_dates_are_those_of_known_days():
@@ -86,12 +85,6 @@ def test_dates_are_those_of_known_days():
     assert returns["AAPL"].idxmin() == pd.Timestamp("2000-09-29")  # the profit warning: -52 %
     assert returns["SPX"].idxmin() == pd.Timestamp("2020-03-16")
     assert returns["SPX"].min() == pytest.approx(-0.1198, abs=1e-4)
-
-
-def test_a_caller_may_change_its_own_copy():
-    mine = datasets.stocks()
-    mine.iloc[:, :] = 0.0
-    assert datasets.stocks().iloc[0, 0] == 0.264
 
 
 def test_files_are_small_and_licensed():
@@ -155,18 +148,15 @@ def test_shapes_names_and_dates():
     np.testing.assert_allclose(truth.prices[["X1", "X2"]].iloc[0], 100)
 
 
-def test_the_seed_decides():
+def test_the_seed_decides_and_memory_changes_neither_hedges_nor_noise():
     once, again, other = (datasets.simulate(100, seed=seed) for seed in (3, 3, 4))
     pd.testing.assert_frame_equal(once.prices, again.prices, check_exact=True)
     pd.testing.assert_frame_equal(once.hedge_ratio, again.hedge_ratio, check_exact=True)
     assert not np.allclose(once.prices, other.prices)
-
-
-def test_memory_changes_neither_the_hedges_nor_the_noise():
-    slow, fast = (datasets.simulate(100, memory=memory) for memory in (500, 10))
-    np.testing.assert_array_equal(slow.prices["X1"], fast.prices["X1"])
-    np.testing.assert_array_equal(slow.noise, fast.noise)
-    assert not np.allclose(slow.hedge_ratio, fast.hedge_ratio)
+    fast = datasets.simulate(100, memory=10, seed=3)
+    np.testing.assert_array_equal(once.prices["X1"], fast.prices["X1"])
+    np.testing.assert_array_equal(once.noise, fast.noise)
+    assert not np.allclose(once.hedge_ratio, fast.hedge_ratio)
 
 
 @pytest.mark.parametrize(
@@ -193,38 +183,32 @@ def test_the_true_path_gives_the_prices(transform, alpha, obs_scale, volatility_
     np.testing.assert_allclose(truth.pivot, values[["X1", "X2"]].mean())
 
 
-@pytest.mark.parametrize("volatility_memory", [None, 300])
-def test_noise_and_steps_have_the_stated_variance(volatility_memory):
-    truth = datasets.simulate(
-        BARS,
-        hedges=2,
-        beta=0.5,
-        memory=[[60.0, 600.0]],
-        intercept_memory=30,
-        obs_scale=0.001,
-        volatility_memory=volatility_memory,
-        hedge_volatility=0.003,
-        seed=11,
-    )
+TWO = {"hedges": 2, "beta": 0.5, "memory": [[60.0, 600.0]], "intercept_memory": 30, "seed": 11}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        TWO | {"obs_scale": 0.001, "hedge_volatility": 0.003},
+        TWO | {"obs_scale": 0.001, "hedge_volatility": 0.003, "volatility_memory": 300},
+        {
+            "transform": "level",
+            "alpha": 500,
+            "obs_scale": 0.3,
+            "hedge_volatility": 0.002,
+            "seed": 2,
+        },
+    ],
+)
+def test_hedges_noise_and_steps_have_the_stated_variance(settings):
+    truth = datasets.simulate(BARS, **settings)
     assert_standard_normal((truth.noise / np.sqrt(truth.obs_var)).to_numpy())
-    steps = standard_steps(truth, "log")
+    returns = np.log(truth.prices[truth.hedge_ratio.columns]).diff().iloc[1:]
+    assert_standard_normal(returns.to_numpy() / settings["hedge_volatility"])
+    steps = standard_steps(truth, settings.get("transform", "log"))
     assert_standard_normal(steps)
-    off_diagonal = np.corrcoef(steps.T)[np.triu_indices(3, 1)]
+    off_diagonal = np.corrcoef(steps.T)[np.triu_indices(steps.shape[1], 1)]
     assert np.all(np.abs(off_diagonal) < 4 / np.sqrt(len(steps)))
-
-
-def test_levels_have_the_stated_step_variance():
-    truth = datasets.simulate(
-        BARS, transform="level", alpha=500, obs_scale=0.3, hedge_volatility=0.002, seed=2
-    )
-    assert_standard_normal((truth.noise / 0.3).to_numpy())
-    assert_standard_normal(standard_steps(truth, "level"))
-
-
-def test_hedges_move_with_the_stated_volatility():
-    truth = datasets.simulate(BARS, hedges=3, beta=0.1, hedge_volatility=0.004, memory=np.inf)
-    returns = np.log(truth.prices[["X1", "X2", "X3"]]).diff().iloc[1:]
-    assert_standard_normal(returns.to_numpy() / 0.004)
 
 
 def test_a_moving_variance_is_a_random_walk_in_logs():
@@ -249,15 +233,11 @@ def test_hedges_steps_noise_and_variance_are_drawn_apart():
         assert np.all(np.abs(off_diagonal) < 4 / np.sqrt(BARS))
 
 
-def test_infinite_memory_is_a_constant_path():
+def test_a_memory_may_be_infinite_or_change_from_row_to_row():
     truth = datasets.simulate(300, beta=0.8, alpha=0.5, memory=np.inf, intercept_memory=np.inf)
     assert (truth.hedge_ratio["X1"] == 0.8).all()
     np.testing.assert_allclose(truth.intercept, 0.5, rtol=1e-12)
     assert (truth.q == 0).all(axis=None)
-    assert (truth.delta == 0).all(axis=None)
-
-
-def test_speed_may_change_from_row_to_row():
     memory = np.where(np.arange(600) < 300, np.inf, 15)
     truth = datasets.simulate(600, hedges=2, beta=0.5, memory=memory)
     assert (truth.hedge_ratio.iloc[:300] == 0.5).all(axis=None)

@@ -14,6 +14,7 @@ import pytest
 from kfmodels import Discounted, HedgeData, HedgePairs, ImportanceSampling, hedge_ratio_model
 from kfmodels.batch.chunk import fit_chunk
 from kfmodels.data.arrays import pair_arrays
+from kfmodels.kalman.transforms import LOG
 from kfmodels.sampling import posterior as joint
 from kfmodels.sampling.importance import layout_of
 
@@ -69,7 +70,7 @@ def moments_on_a_grid(pairs: HedgePairs, model: Any) -> tuple[np.ndarray, np.nda
     The box is found by the grid itself: from prior to where the mass is, cut by cut.
     """
     legs = (pairs.prices[[pair[leg] for pair in pairs.pairs]].to_numpy().T for leg in (0, 1))
-    inputs, _ = model.inputs_of_pairs(pair_arrays(*legs, "log"))
+    inputs, _ = model.inputs_of_pairs(pair_arrays(*legs, LOG))
     with jax.enable_x64(True):
         layout = layout_of(inputs, model)
         draws = joint.prior_draws(np.uint32(0), inputs, model=model, count=400)
@@ -138,7 +139,7 @@ def compared(pairs: HedgePairs, model: Any) -> pd.DataFrame:
             "sd": np.abs(spread / sd - 1).max(1),
             "pareto_k": arrays["pareto_k"],
             "refitted": arrays["refitted"],
-            "status": statuses,
+            "status": [verdict.status for verdict in statuses],
         },
         pairs.names,
     )

@@ -25,6 +25,7 @@ from kfmodels import (
 )
 from kfmodels.data import datasets
 from kfmodels.data.arrays import pair_arrays
+from kfmodels.kalman.transforms import LOG
 from kfmodels.model import Absolute, Diffuse, Known, RandomWalk, Weak, Zero
 from kfmodels.model.assumptions import DIFFUSE
 from kfmodels.sampling import posterior, ridge
@@ -60,8 +61,8 @@ def inputs_of(model, starts=()) -> Any:
     frame.iloc[[0, 7], 0] = frame.iloc[-1, 3] = np.nan
     pairs = HedgeData.pairs(frame, [tuple(name.split("/")) for name in PAIRS])
     legs = [pairs.prices[[pair[leg] for pair in pairs.pairs]].to_numpy().T for leg in (0, 1)]
-    arrays = pair_arrays(legs[0], legs[1], "log")
-    assert arrays.usable.all()
+    arrays = pair_arrays(legs[0], legs[1], LOG)
+    assert all(pair.usable for pair in arrays)
     made = [one.inputs_of_pairs(arrays)[0] for one in starts or (model,)]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *made)
 
