@@ -23,7 +23,7 @@ from numpyro import handlers
 
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling import prior as priors
-from kfmodels.sampling.psis import smoothed
+from kfmodels.sampling.psis import smooth
 
 Array = Any
 
@@ -227,4 +227,4 @@ def shrunk_weights(u: Array, log_ratio: Array, mean: Array, sd: Array) -> tuple[
         return jnp.logaddexp(total, ratio - logsumexp(ratio, -1, keepdims=True)), None
 
     total, _ = lax.scan(add, jnp.full(log_ratio.shape, -jnp.inf), (mean, sd))
-    return smoothed(total)
+    return smooth(total)

@@ -10,7 +10,7 @@ from scipy.special import ndtr, stdtr
 
 from kfmodels.data.hedge_data import MIN_ROWS, day, rows_after
 from kfmodels.fitting.hedge_fit import HedgeFit
-from kfmodels.online.filter import OnlineFilter
+from kfmodels.kalman.transforms import Transform, transform_of
 from kfmodels.online.ticks import Predictive
 
 _NODES = np.sinh(np.linspace(-6.5, 6.5, 321)) / np.sinh(6.5)
@@ -137,6 +137,7 @@ def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
 def _scored(name: str, fitted: HedgeFit, prices: pd.DataFrame) -> pd.DataFrame:
     """One row a bar after the fit's last training row: log score, CRPS, PIT and z; NaN at gaps."""
     live = fitted.online()
+    transform = transform_of(live.transform)
     names = [live.target, *live.hedges]
     try:
         later = rows_after(prices, fitted.fit_until, names)
@@ -144,38 +145,16 @@ def _scored(name: str, fitted: HedgeFit, prices: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"{name} cannot be scored: {error}") from error
     rows = []
     for at, row in zip(later.index, later.to_numpy(float), strict=True):
-        known = not np.isnan(row).any() and (
-            live.transform != "return" or live.last_prices is not None
-        )
+        last = None if live.last_prices is None else live.last_prices[0]
+        known = not np.isnan(row).any() and (last is not None or not transform.needs_last)
         ahead = live.predictive(x=row[1:]) if known else None
-        before = live.last_prices
         tick = live.update(y=row[0], x=row[1:], at=at)
         if ahead is None:
             rows.append([np.nan] * 4)
             continue
-        log_slope = _log_slope(live, float(row[0]), before)
-        rows.append([tick.log_score + log_slope, *_against(ahead, live, row[0], before), tick.z])
+        score = tick.log_score + transform.log_slope(row[0], last)
+        rows.append([score, *_score_price(ahead, transform, row[0], last), tick.z])
     return pd.DataFrame(rows, index=later.index, columns=["log_score", "crps", "pit", "z"])
-
-
-def _value(live: OnlineFilter, price: Any, before: Any) -> Any:
-    """The transformed price."""
-    if live.transform == "log":
-        return np.log(price)
-    return price if live.transform == "level" else price / before[0] - 1
-
-
-def _price(live: OnlineFilter, value: np.ndarray, before: Any) -> np.ndarray:
-    if live.transform == "log":
-        return np.exp(value)
-    return value if live.transform == "level" else before[0] * (1 + value)
-
-
-def _log_slope(live: OnlineFilter, price: float, before: Any) -> float:
-    """Log of what a density of the transformed price is multiplied by to be one of the price."""
-    if live.transform == "log":
-        return -float(np.log(price))
-    return 0.0 if live.transform == "level" else -float(np.log(before[0]))
 
 
 def distribution(ahead: Predictive, values: np.ndarray) -> np.ndarray:
@@ -185,18 +164,18 @@ def distribution(ahead: Predictive, values: np.ndarray) -> np.ndarray:
     return below @ ahead.weights
 
 
-def _against(
-    ahead: Predictive, live: OnlineFilter, price: float, before: Any
+def _score_price(
+    ahead: Predictive, transform: Transform, price: float, last: float | None
 ) -> tuple[float, float]:
     """CRPS in currency, and probability integral transform, of one price."""
-    value = float(_value(live, price, before))
+    value = float(transform.values(price, last))
     centre = ahead.mean @ ahead.weights
     wide = float(ahead.scale.max() + np.ptp(ahead.mean))
     nodes = centre + _REACH * wide * _NODES
     nodes = np.sort(np.append(nodes, [value, value]))
     below = distribution(ahead, nodes)
     after = np.arange(len(nodes)) > np.searchsorted(nodes, value)
-    crps = np.trapezoid((below - after) ** 2, _price(live, nodes, before))
+    crps = np.trapezoid((below - after) ** 2, transform.price(nodes, last))
     return float(crps), float(distribution(ahead, np.array(value)))
 
 

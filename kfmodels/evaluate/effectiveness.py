@@ -16,6 +16,7 @@ from kfmodels.evaluate.baselines import (
     rolling_ols,
 )
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.transforms import transform_of
 from kfmodels.online.follow import follow, ratios
 
 _BLOCK = 20
@@ -48,10 +49,10 @@ def traded(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
     prices = data.prices
     if (prices <= 0).to_numpy().any():
         return pd.Series(np.nan, prices.index, name="traded")
-    worth = prices.iloc[:, 1:].div(prices.iloc[:, 0], axis=0)
+    target, hedge = prices.iloc[:, [0]].to_numpy(), prices.iloc[:, 1:]
     ratio = ratio.reindex(prices.index)
-    shares = ratio if data.transform == "level" else ratio / worth
-    return (shares.diff().abs() * worth).sum(axis=1, skipna=False).rename("traded")
+    shares = transform_of(data.transform).shares(ratio, target, hedge)
+    return (shares.diff().abs() * hedge / target).sum(axis=1, skipna=False).rename("traded")
 
 
 def hedge_effectiveness(
@@ -180,11 +181,10 @@ def _model_ratio(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> pd
         )
     later = data.prices.loc[data.index > fitted.fit_until]
     found = ratios(follow(fitted.online(), later), fitted.hedges)
-    by_shares = data.transform == "level"
-    if by_shares == (fitted.tree.attrs["transform"] == "level"):
-        return found
-    worth = later.iloc[:, [0]].to_numpy() / later.iloc[:, 1:].to_numpy()
-    return found * worth if by_shares else found / worth
+    target, hedge = later.iloc[:, [0]].to_numpy(), later.iloc[:, 1:].to_numpy()
+    if transform_of(data.transform).by_shares:
+        return transform_of(fitted.data.transform).shares(found, target, hedge)
+    return found * hedge / target if transform_of(fitted.data.transform).by_shares else found
 
 
 def _table(scored: pd.DataFrame, level: float, seed: int) -> pd.DataFrame:
@@ -228,7 +228,7 @@ def _costs(
     each = {name: traded(data, ratio).reindex(scored.index) for name, ratio in held.items()}
     turnover = bars * pd.DataFrame(each).mean()
     returns = scored[list(held)]
-    if data.transform == "level":
+    if transform_of(data.transform).by_shares:  # moves are dollars
         returns = returns.div(data.prices.iloc[:, 0].shift(1), axis=0).reindex(scored.index)
     variance = bars * returns.to_numpy().var(0, ddof=1)
     anchor = list(held).index(_ANCHOR)

@@ -10,6 +10,7 @@ from kfmodels.data.hedge_data import day
 from kfmodels.evaluate.baselines import bars_per_year, ols_on_levels
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
+from kfmodels.kalman.transforms import transform_of
 
 _MOST_BURN_IN = 30
 
@@ -116,8 +117,8 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
     innovation |= memories
     table = pd.DataFrame.from_dict(lines, orient="index").rename_axis(index="spread")
     rho, error = found["static OLS"]
-    # on returns the spread is a one-bar move by choice, not because of the intercept
-    gain = "" if data.transform == "return" else _gain(table)
+    # the spread of a fit on returns is a one-bar move anyway, whatever its intercept does
+    gain = "" if transform_of(data.transform).needs_last else _gain(table)
     warnings = _no_return(fitted, table, (rho - 1) / error), _follows(table, memories), gain
     return SpreadHealth(table, tuple(warning for warning in warnings if warning))
 

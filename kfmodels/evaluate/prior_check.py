@@ -11,6 +11,7 @@ import pandas as pd
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.transforms import transform_of
 from kfmodels.model import gaps as closed
 from kfmodels.model.assumptions import Constant, RandomWalk, Weak
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs, typical_move
@@ -236,7 +237,7 @@ def _in_words(sites: dict[str, Any], data: HedgeData, model: HedgeRatioModel) ->
 def _static(data: HedgeData) -> tuple[np.ndarray, np.ndarray]:
     """Least squares on changes: the ratio, and the changes [target, hedges...] it was found on."""
     table = np.column_stack([data.y, data.x])[data.observed]
-    moves = table if data.transform == "return" else np.diff(table, axis=0)
+    moves = transform_of(data.transform).steps(table)
     return np.linalg.lstsq(moves[:, 1:], moves[:, 0], rcond=None)[0], moves
 
 
@@ -259,7 +260,7 @@ def _plausible(paths: "Dataset", data: HedgeData, left_over: float) -> pd.DataFr
     settled = min(60, len(data) // 2)
     # a row that was not observed has no design, and so no target of its own
     target = paths["target"].values[:, data.observed]
-    steps = target if data.transform == "return" else np.diff(target, axis=1)
+    steps = transform_of(data.transform).steps(target.T).T
     late = data.observed & (np.arange(len(data)) >= settled)
     drawn["sd of the spread"] = paths["spread"].values[:, late].std(1)
     seen["sd of the spread"] = left_over

@@ -13,9 +13,9 @@ from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling import prior as priors
-from kfmodels.sampling.marginal import smoothed
 from kfmodels.sampling.nuts import MAX_PARETO_K
-from kfmodels.sampling.posterior import Draws, from_prior
+from kfmodels.sampling.posterior import Draws, draw_prior
+from kfmodels.sampling.psis import resample, smooth
 
 SENSITIVE = 0.05
 """Kallioinen et al. (2024): a sensitivity above it is worth a look."""
@@ -153,21 +153,23 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
         _check_same(wanted, {name: v.shape[1:] for name, v in held.items()})
         sites = jax.device_get(priors.complete(held, inputs, model=model))
         new = jax.device_get(trees.densities(model, inputs, sites))
-        _, prior = from_prior(model, inputs, seed)
-    old = _log_joint({k: tree[k].to_dataset() for k in ("log_prior", "log_likelihood")})
-    weights, pareto_k = smoothed(_log_joint(new) - old)
+        _, prior = draw_prior(model, inputs, seed)
+        old = _log_joint({k: tree[k].to_dataset() for k in ("log_prior", "log_likelihood")})
+        log_weights, pareto_k = jax.device_get(smooth(_log_joint(new) - old))
     if not pareto_k <= MAX_PARETO_K:
         raise ValueError(
             f"the new model is too far from the draws of the old one (Pareto k-hat {pareto_k:.2f}, "
             f"reliable up to {MAX_PARETO_K}): refit with fit(data, model)"
         )
-    effective = float(1 / (weights**2).sum())
-    picked = _resampled(weights, int(effective), np.random.default_rng(seed))
+    effective = float(1 / np.exp(2 * log_weights).sum())
+    with jax.enable_x64(True):
+        key = np.array([seed, 0], np.uint32)
+        picked = np.asarray(resample(log_weights, key, count=int(effective)))
     stats = {"diverging": np.zeros((1, len(picked)), bool)}
     drawn = {name: np.asarray(v)[picked][None] for name, v in sites.items()}
     after = HedgeFit.from_draws(data, model, inputs, Draws(drawn, stats, prior))
     table = pd.concat({"before": _answers(fitted), "after": _answers(after)}, axis=1)
-    return WhatIf(after, table, pareto_k, effective, len(weights))
+    return WhatIf(after, table, float(pareto_k), effective, len(log_weights))
 
 
 def check_inferred(fitted: HedgeFit) -> None:
@@ -240,13 +242,6 @@ def _verdict(prior: float, likelihood: float) -> str:
 def _log_joint(groups: dict[str, Any]) -> np.ndarray:
     parts = [np.ravel(np.asarray(v)) for group in groups.values() for v in group.values()]
     return np.sum(parts, axis=0)
-
-
-def _resampled(weights: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """Systematic resampling, shuffled: equal draws, whose order means nothing."""
-    ends = (np.arange(count) + random.random()) / count
-    picked = np.searchsorted(np.cumsum(weights) / weights.sum(), ends)
-    return random.permutation(np.minimum(picked, len(weights) - 1))
 
 
 def _answers(fitted: HedgeFit) -> pd.DataFrame:

@@ -18,9 +18,7 @@ from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
 from kfmodels.sampling.amis import Weighted
 from kfmodels.sampling.importance import layout_of
-from kfmodels.sampling.posterior import Draws, certain, constrained, from_prior
-
-Model = Callable[..., Any]
+from kfmodels.sampling.posterior import Draws, Model, constrain, draw_prior, single_draw
 
 _BLOCK = 100
 """Iterations of one compiled call; between two of them the progress bar moves."""
@@ -72,9 +70,9 @@ class NUTS:
 
     def run(self, model: Model, inputs: Any, seed: int, progress: bool) -> Draws:
         """Sample the posterior of any NumPyro model called with `inputs`."""
-        z, prior = from_prior(model, inputs, seed)
+        z, prior = draw_prior(model, inputs, seed)
         if not z:
-            return certain(prior)
+            return single_draw(prior)
         blocks = _blocks(self.warmup) + _blocks(self.draws)
         workers = min(self.chains, os.cpu_count() or 1)
         bar = tqdm(
@@ -174,11 +172,11 @@ def _near_prior(prior: dict[str, np.ndarray], random: np.random.Generator) -> di
 def _constrain(sites: Any, inputs: Any, *, model: Model) -> dict[str, Any]:
     """Sampled and deterministic sites of all draws, on their own scale."""
 
-    one = partial(constrained, inputs=inputs, model=model)
+    one = partial(constrain, inputs=inputs, model=model)
     return jax.vmap(jax.vmap(one))(sites)
 
 
-def refitted(
+def refit_failed(
     found: Weighted, inputs: Any, model: Any, seeds: np.ndarray, numbers: Iterable[int]
 ) -> tuple[Weighted, list[str], np.ndarray]:
     """The draws with those of failed pairs replaced, a status by pair, and which were replaced.
@@ -194,7 +192,7 @@ def refitted(
             notes.append("ok")
             continue
         alone = jax.tree.map(lambda leaf, n=number: leaf[n], inputs)
-        points, rhat, drawn = _by_nuts(alone, model, int(seeds[number]))
+        points, rhat, drawn = _draw_by_nuts(alone, model, int(seeds[number]))
         count = found.points.shape[1]
         found.points[number] = points[(np.arange(count) * len(points)) // count]
         found.log_weights[number] = -np.log(count)
@@ -207,7 +205,7 @@ def refitted(
     return found, notes, redone
 
 
-def _by_nuts(inputs: Any, model: Any, seed: int) -> tuple[np.ndarray, float, float]:
+def _draw_by_nuts(inputs: Any, model: Any, seed: int) -> tuple[np.ndarray, float, float]:
     """Unconstrained, straightened points in the order of the draws; R-hat and effective draws."""
     drawn = NUTS().run(model, inputs, seed, False)
     pairs = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)

@@ -234,8 +234,7 @@ def draws_only(problem: Problem, count: int) -> Way:
     def one(chunk: np.ndarray) -> Any:
         with jax.enable_x64(True):
             mine = jax.tree.map(lambda leaf: leaf[chunk], inputs)
-            still = np.zeros(len(chunk))
-            found = explore(mine, keys[chunk], still, np.uint32(0), model=MODEL, method=method)
+            found = explore(mine, keys[chunk], None, np.uint32(0), model=MODEL, method=method)
             return jax.device_get(found)
 
     one(chunks[0])
