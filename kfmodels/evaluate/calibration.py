@@ -26,6 +26,7 @@ from numpyro import handlers
 from tqdm import tqdm
 
 from kfmodels.data.hedge_data import HedgeData
+from kfmodels.evaluate.arguments import check_data_and_model
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.model import gaps as closed
@@ -182,9 +183,7 @@ def calibrate(
         >>> list(found.table().index)
         ['q PEP', 'log_likelihood', 'PEP', 'alpha']
     """
-    if not (isinstance(model, HedgeRatioModel) and isinstance(data, HedgeData)):
-        given = f"{type(data)} and {type(model)}"
-        raise ValueError(f"calibrate takes HedgeData, and what hedge_ratio_model made; not {given}")
+    check_data_and_model(data, model)
     if isinstance(model.initial, Diffuse):
         raise ValueError(
             "calibrate draws the coefficients from their start, and nothing can be drawn from "

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.special import ndtr, stdtr
 
 from kfmodels.data.hedge_data import MIN_ROWS, day, rows_after
+from kfmodels.evaluate.arguments import check_fit
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import Transform, transform_of
 from kfmodels.online.ticks import Predictive
@@ -109,8 +110,7 @@ def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
     if not isinstance(fits, Mapping) or not fits:
         raise ValueError("compare takes at least one fit by name: {name: fit}")
     for name, fitted in fits.items():
-        if not isinstance(fitted, HedgeFit):
-            raise ValueError(f"{name} is no HedgeFit, made by fit(data, model), but {type(fitted)}")
+        check_fit(fitted, name)
     targets = {fitted.target for fitted in fits.values()}
     if len(targets) > 1:
         raise ValueError(

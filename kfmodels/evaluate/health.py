@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.data.hedge_data import day
+from kfmodels.evaluate.arguments import check_fit
 from kfmodels.evaluate.baselines import bars_per_year, ols_on_levels
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
@@ -88,8 +89,7 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
         The static spread does not come back
         The filter forgets faster than the spread comes back
     """
-    if not isinstance(fitted, HedgeFit):
-        raise ValueError(f"a HedgeFit is needed, made by fit(data, model), not {type(fitted)}")
+    check_fit(fitted)
     data = fitted.data
     ratios = ols_on_levels(data)
     level = data.values.iloc[:, 0] - data.values[ratios.index] @ ratios

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.data.hedge_data import HedgeData
+from kfmodels.evaluate.arguments import check_data_and_model, check_fit
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import transform_of
@@ -52,16 +53,10 @@ def prior_summary(data: HedgeData, model: HedgeRatioModel, *, seed: int = 0) -> 
         >>> prior_summary(data, model).loc[("PEP", "monthly_share"), "median"].round(2)
         np.float64(0.05)
     """
-    _check_order(data, model)
+    check_data_and_model(data, model)
     with jax.enable_x64(True):
         sites = _prior_draws(model, model.inputs(data), PRIOR_DRAWS, seed)
     return _in_words(sites, data, model)
-
-
-def _check_order(data: Any, model: Any) -> None:
-    if not (isinstance(data, HedgeData) and isinstance(model, HedgeRatioModel)):
-        given = f"{type(data)} and {type(model)}"
-        raise ValueError(f"give HedgeData, then what hedge_ratio_model made; not {given}")
 
 
 def prior_and_posterior(fitted: HedgeFit) -> pd.DataFrame:
@@ -71,8 +66,7 @@ def prior_and_posterior(fitted: HedgeFit) -> pd.DataFrame:
         Rows as in `prior_summary`; column blocks `prior` and `posterior`, and `narrowed`: how many
         times narrower the 90 % interval of the logarithm has become.
     """
-    if not isinstance(fitted, HedgeFit):
-        raise ValueError(f"a HedgeFit is needed, made by fit(data, model), not {type(fitted)}")
+    check_fit(fitted)
     tree: trees.Tree = fitted.tree
     both = {}
     for group in ("prior", "posterior"):
@@ -141,7 +135,7 @@ def prior_predictive(
     """
     from xarray import Dataset
 
-    _check_order(data, model)
+    check_data_and_model(data, model)
     if draws < 20:
         raise ValueError(f"draws={draws} are too few to sum up; 20 at least")
     if len(data) <= MONTH:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from kfmodels.evaluate.arguments import check_inferred
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
@@ -58,8 +59,8 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
     from arviz_stats.psense import psense
     from xarray import Dataset, DataTree
 
-    tree: trees.Tree = fitted.tree
     check_inferred(fitted)
+    tree: trees.Tree = fitted.tree
     quantities = _noise_quantities(tree) | _ratio_draws(fitted, seed)
     names = {f"v{number}": name for number, name in enumerate(quantities)}
     by_draw = {key: (("chain", "draw"), quantities[name]) for key, name in names.items()}
@@ -170,17 +171,6 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
     after = HedgeFit.from_draws(data, model, inputs, Draws(drawn, stats, prior))
     table = pd.concat({"before": _answers(fitted), "after": _answers(after)}, axis=1)
     return WhatIf(after, table, float(pareto_k), effective, len(log_weights))
-
-
-def check_inferred(fitted: HedgeFit) -> None:
-    """Raise unless this is a fit with something to infer in it."""
-    if not isinstance(fitted, HedgeFit):
-        raise ValueError(f"a HedgeFit is needed, made by fit(data, model), not {type(fitted)}")
-    if "log_prior" not in fitted.tree:
-        raise ValueError(
-            f"all noise of {fitted.target} on {', '.join(fitted.hedges)} was fixed: there is no prior "
-            "whose influence could be asked; give delta or obs_scale one"
-        )
 
 
 def _check_same(wanted: dict[str, Any], held: dict[str, Any]) -> None:

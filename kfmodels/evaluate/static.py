@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from kfmodels.evaluate.sensitivity import check_inferred
+from kfmodels.evaluate.arguments import check_inferred
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.sampling.amis import Weighted
 from kfmodels.sampling.importance import ImportanceSampling, explore

@@ -3,7 +3,7 @@
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
@@ -27,7 +27,7 @@ from kfmodels import (
 )
 from kfmodels.data import datasets
 from kfmodels.evaluate.calibration import Calibration, calibrate
-from kfmodels.model import Diffuse, Known, Zero
+from kfmodels.model import Known, Zero
 from kfmodels.sampling.posterior import Draws
 from tests.problems import FromPrior
 
@@ -333,34 +333,4 @@ def test_few_simulations_have_few_bins():
     assert_frame_equal(made(200).table(), made(200).table(10))
 
 
-@pytest.mark.parametrize("bins", [0, 1, 41])
-def test_bins_too_few_or_too_many_are_refused(bins: int):
-    with pytest.raises(ValueError, match=f"bins must lie between 2 and 40 for 200.*not {bins}"):
-        made().table(bins)
-    with pytest.raises(ValueError, match="between 2 and 31"):
-        made(kept=30).table(32)
-
-
 # -- what is refused -------------------------------------------------------------------------------
-
-
-def test_a_flat_start_is_refused(short: HedgeData):
-    with pytest.raises(
-        ValueError, match=r"nothing can be drawn from Diffuse\(\).*initial=Weak\(\)"
-    ):
-        calibrate(short, hedge_ratio_model(initial=Diffuse()))
-
-
-def test_arguments_out_of_range_are_refused(short: HedgeData):
-    with pytest.raises(ValueError, match="simulations must be at least 20, not 19"):
-        calibrate(short, STATIC, simulations=19)
-    for seed in (-1, 2**32):
-        with pytest.raises(ValueError, match=f"seed is a whole number.*not {seed}"):
-            calibrate(short, STATIC, seed=seed)
-    with pytest.raises(
-        ValueError, match="calibrate takes HedgeData, and what hedge_ratio_model made"
-    ):
-        calibrate(STATIC, short)
-    few = replace(short, prices=short.prices[:9], values=short.values[:9])
-    with pytest.raises(ValueError, match="only 9 common rows of KO and PEP"):
-        calibrate(few, STATIC)

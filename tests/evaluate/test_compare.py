@@ -411,21 +411,6 @@ def test_the_verdict_says_who_leads_and_how_sure():
     )
 
 
-def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(ValueError, match=r"compare takes at least one fit by name: \{name: fit\}"):
-        compare({}, LATER)
-    other = certain(at=data(target="AAPL", hedges=("SPX",)))
-    with pytest.raises(ValueError, match=r"different targets \(AAPL, KO\): compare fits of one"):
-        compare({"a": certain(), "b": other}, LATER)
-    with pytest.raises(ValueError, match="mine cannot be scored: the prices have no column PEP"):
-        compare({"mine": certain()}, LATER.drop(columns="PEP"))
-    with pytest.raises(
-        ValueError, match="only 29 rows later than 2019-12-31 have a price of every.*30 are needed"
-    ):
-        compare({"a": certain()}, LATER.iloc[:29])
-    assert len(compare({"a": certain()}, LATER.iloc[:30]).z) == 30
-
-
 # -- leave the future out --------------------------------------------------------------------------
 
 
@@ -480,11 +465,3 @@ def test_the_first_bar_left_out_is_forecast_by_a_fit_on_the_rows_before(short, a
     assert elpd[0] == pytest.approx(at_origin[horizon - 1], abs=1e-3)
     assert found.elpd == pytest.approx(elpd.sum(), rel=1e-9)
     assert len(found.refits) == found.n_refits <= found.n_data_points
-
-
-def test_leaving_out_what_is_not_there_is_refused(short: HedgeData):
-    fitted = unsampled(short, intercept="static")
-    for first, horizon in ((29, 1), (60, 1), (59, 2)):
-        text = f"min_observations={first} and horizon={horizon} do not fit into 60 complete rows"
-        with pytest.raises(ValueError, match=text):
-            leave_future_out(fitted, min_observations=first, horizon=horizon)

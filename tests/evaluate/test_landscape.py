@@ -15,7 +15,6 @@ from kfmodels.evaluate import likelihood_surface as surface_of
 from kfmodels.evaluate.landscape import NEAR_THE_TOP, VALLEY, Surface, _notes, _summits
 from kfmodels.model import Diffuse
 from kfmodels.model.memory import memory_to_q
-from kfmodels.model.priors import Absolute
 from tests.reference import loop
 from tests.tables import read_table
 
@@ -228,12 +227,6 @@ def test_a_static_ratio_is_profiled_over_its_own_noise(pair, intercept):
     assert found.log_likelihood.max() - heights.max() > 20  # so its own sd matters
 
 
-def test_an_absolute_delta_has_no_memory_to_scan(pair):
-    model = hedge_ratio_model(delta={"beta": Absolute(Memory(60, low=5, high=700)), "alpha": 0.5})
-    with pytest.raises(ValueError, match="an Absolute delta has no memory of its own to scan"):
-        surface_of(pair, model, points=SMALL)
-
-
 def test_the_masses_are_shares_and_the_peaks_are_cells(pair):
     found = surface_of(pair, points=(20, 12, 10))
     modes = found.modes
@@ -343,16 +336,3 @@ def test_ewc_on_ewa_has_the_top_of_the_oracle():
     assert isinstance(found, Surface)
     top = found.log_likelihood.max()
     assert -172.2906 - 0.15 < top < -172.2906 + 1e-3  # a grid is below the top, by its spacing
-
-
-def test_what_cannot_be_scanned_is_refused(pair):
-    fixed = hedge_ratio_model(delta={"beta": 1e-3, "alpha": ALPHA})
-    with pytest.raises(
-        ValueError, match="speed of the ratio is fixed in this model.*delta a prior"
-    ):
-        surface_of(pair, fixed)
-    with pytest.raises(ValueError, match="SPX is not among the hedges: PEP"):
-        surface_of(pair, hedge="SPX")
-    for ends in ((1.0, 50.0), (50.0, 5.0), (2.0, np.inf), (np.nan, 5.0)):
-        with pytest.raises(ValueError, match=r"memories are bars, 1 < low < high, not"):
-            surface_of(pair, memories=ends)

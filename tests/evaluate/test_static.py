@@ -13,13 +13,12 @@ from kfmodels import (
     Discounted,
     HedgeData,
     HedgeFit,
-    Memory,
     StateDiscount,
     datasets,
     fit,
     hedge_ratio_model,
 )
-from kfmodels.evaluate import prior_sensitivity, static_probability
+from kfmodels.evaluate import static_probability
 from kfmodels.evaluate.static import integrate
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.posterior import of_recursion
@@ -227,30 +226,3 @@ def test_where_nothing_is_left_to_infer_the_evidence_is_the_likelihood(year):
     certain = fit(year, still, progress=False).tree["predicted"]["log_density"].sum()
     (found,) = integrate(fitted, np.array([[1.0, 0.0]]), 0).log_evidence
     assert found == pytest.approx(float(certain), abs=0.1)
-
-
-@pytest.mark.parametrize("prior", [0.0, 1.0, -0.2, np.nan])
-def test_a_prior_that_is_no_probability_is_refused(default, prior: float):
-    with pytest.raises(ValueError, match="prior is a probability between 0 and 1, not"):
-        static_probability(default, prior=prior)
-
-
-@pytest.mark.parametrize(
-    ("ask", "options", "text"),
-    [
-        (
-            static_probability,
-            {"delta": {"beta": 1e-4, "alpha": Memory(2, low=1.5, high=40)}},
-            "speed of the ratio of KO was fixed.*give delta a prior",
-        ),
-        (
-            static_probability,
-            {"delta": 1e-4, "obs_scale": 0.01},
-            "all noise of KO on PEP was fixed",
-        ),
-        (prior_sensitivity, {"delta": 1e-4, "obs_scale": 0.01}, "all noise of KO on PEP was fixed"),
-    ],
-)
-def test_what_has_no_answer_is_refused(year, ask: Any, options: dict, text: str):
-    with pytest.raises(ValueError, match=text):
-        ask(unsampled(year, draws=2, **options))
