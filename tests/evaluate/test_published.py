@@ -264,6 +264,3 @@ def test_a_fit_counts_what_is_not_known_of_the_noise(stocks):
     assert found.loc["vague", "beta_sd"] == float(last["sd"]) > 1.1 * float(last["sd_given_noise"])
     assert found.loc["moving", "gain"] > 0
     assert found.loc["moving", "gain"] < 1
-
-
-# --- refusals -------------------------------------------------------------------------------
