@@ -49,6 +49,13 @@ def ols_on_changes(data: HedgeData) -> pd.Series:
     return _least_squares(moves(data), MIN_ROWS)
 
 
+def static_spread(data: HedgeData) -> pd.Series:
+    """Residual of `ols_on_levels`, about its mean."""
+    ratios = ols_on_levels(data)
+    left = data.values.iloc[:, 0] - data.values[ratios.index] @ ratios
+    return left - left.mean()
+
+
 def rolling_ols(table: pd.DataFrame, window: int) -> pd.DataFrame:
     """Hedge ratios by least squares (with an intercept) on the last `window` rows, at every row.
 

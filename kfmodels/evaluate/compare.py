@@ -1,4 +1,4 @@
-"""Comparing fitted models on dates that none of them has seen, each filter running on."""
+"""Fitted models compared on dates that none of them has seen, each filter running on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,18 +15,21 @@ from kfmodels.kalman.transforms import Transform, transform_of
 from kfmodels.online.ticks import Predictive
 
 _NODES = np.sinh(np.linspace(-6.5, 6.5, 321)) / np.sinh(6.5)
-"""Where a forecast's distribution is integrated: dense about its centre."""
+"""Where the distribution of a forecast is integrated: dense about its centre.
+
+CRPS is then within a thousandth of the closed forms, 30 sds away too.
+"""
 
 _REACH = 60.0
 """Standard deviations to either side that the nodes cover."""
 
 _SURE = 2.0
-"""Standard errors by which a lead is called one."""
+"""Standard errors from which on a lead is called one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """How well each model foresaw the same bars.
+    """How well each model forecast the same bars.
 
     Attributes:
         table: by model, best first: `log_score` (mean log density of the price, nats a bar), `behind`
@@ -75,11 +78,11 @@ def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
     $$\log p(y_t \mid y_{<t}), \quad \mathrm{CRPS}_t = \int (F_t(v) - 1\{v \ge y_t\})^2 \, dv, \quad
     \mathrm{PIT}_t = F_t(y_t)$$
 
-    Each fit's filter runs on from its own last training row through all rows of `later` after it, its
-    noise draws reweighted by what they foresee, as `OnlineFilter` does, but not refitted. Scored are
-    the rows after the last training row of all. Log scores are of prices, whatever the transform, so
-    that models of log prices, prices and returns compare.
-    Standard errors of differences allow for autocorrelation (Newey and West).
+    The filter of each fit runs on from its own last training row through all later rows; noise draws
+    are reweighted by their forecasts, as `OnlineFilter` does, but nothing is refitted. Scored are the
+    rows after the last training row of all fits. Log scores are of prices, whatever the transform, so
+    that models of log prices, prices and returns compare. Standard errors of differences allow for
+    autocorrelation (Newey and West).
 
     Args:
         fits: fits of one target by name; their hedges may differ.
@@ -116,7 +119,7 @@ def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
         raise ValueError(
             f"the fits have different targets ({', '.join(sorted(targets))}): compare fits of one"
         )
-    scored = {name: _scored(name, fitted, later) for name, fitted in fits.items()}
+    scored = {name: _score(name, fitted, later) for name, fitted in fits.items()}
     last = max(fitted.fit_until for fitted in fits.values())
     words = ("log_score", "crps", "pit", "z")
     parts = {
@@ -130,11 +133,11 @@ def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
             f"fit; {MIN_ROWS} are needed"
         )
     log_scores, crps, pit, z = (pd.DataFrame(parts[word].loc[common]) for word in words)
-    table = _summed_up(log_scores, crps, pit, z)
+    table = _sum_up(log_scores, crps, pit, z)
     return Comparison(table, _by_year(z), pit, log_scores, z)
 
 
-def _scored(name: str, fitted: HedgeFit, prices: pd.DataFrame) -> pd.DataFrame:
+def _score(name: str, fitted: HedgeFit, prices: pd.DataFrame) -> pd.DataFrame:
     """One row a bar after the fit's last training row: log score, CRPS, PIT and z; NaN at gaps."""
     live = fitted.online()
     transform = transform_of(live.transform)
@@ -172,6 +175,7 @@ def _score_price(
     centre = ahead.mean @ ahead.weights
     wide = float(ahead.scale.max() + np.ptp(ahead.mean))
     nodes = centre + _REACH * wide * _NODES
+    # the value twice, for the integrand jumps there
     nodes = np.sort(np.append(nodes, [value, value]))
     below = distribution(ahead, nodes)
     after = np.arange(len(nodes)) > np.searchsorted(nodes, value)
@@ -179,7 +183,7 @@ def _score_price(
     return float(crps), float(distribution(ahead, np.array(value)))
 
 
-def _summed_up(
+def _sum_up(
     log_scores: pd.DataFrame, crps: pd.DataFrame, pit: pd.DataFrame, z: pd.DataFrame
 ) -> pd.DataFrame:
     mean = log_scores.mean().sort_values(ascending=False)

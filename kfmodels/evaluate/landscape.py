@@ -15,7 +15,13 @@ import pandas as pd
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.model.assumptions import RandomWalk, StateDiscount
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs, hedge_ratio_model
-from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, memory_to_q, q_to_delta, q_to_memory
+from kfmodels.model.memory import (
+    LEAST_VARIANCE_MEMORY,
+    memory_to_q,
+    q_to_delta,
+    q_to_memory,
+    q_to_state_var,
+)
 from kfmodels.model.priors import Absolute
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.posterior import of_recursion
@@ -27,8 +33,10 @@ VALLEY = 0.5
 """Nats by which the way between two peaks must sink below the lower for them to count as two."""
 
 _NOTHING = 0.005
+"""Nats that would be printed as 0."""
 
 _MIN_MASS = 0.01
+"""Mass from which on a peak is listed."""
 
 _DEPTH = 15.0
 """Nats below the top under which a cell holds no mass worth counting."""
@@ -131,7 +139,7 @@ def likelihood_surface(
         rows = int(data.observed.sum())
         still = _q_of_level(drawn, model)
         found = [
-            _slice(memory, axes, third, middle, number, inputs, model, rows, still)
+            _scan(memory, axes, third, middle, number, inputs, model, rows, still)
             for memory in (np.inf, *axes[0])
         ]
     likelihood, posterior, last = (np.array(part) for part in zip(*found, strict=True))
@@ -172,7 +180,7 @@ def _axes(
     return [beta, alpha, np.array([float(np.median(drawn["obs_scale"]))])], "obs_scale"
 
 
-def _slice(
+def _scan(
     memory: float,
     axes: list[np.ndarray],
     third: str,
@@ -188,7 +196,7 @@ def _slice(
     alpha = np.repeat(axes[1], count)
     q_alpha = memory_to_q(alpha) if "delta_alpha" in middle else np.full(len(alpha), still)
     # forecast over observation variance of a level that moves this fast
-    wider = 1 + (q_alpha + np.sqrt(q_alpha**2 + 4 * q_alpha)) / 2
+    wider = 1 + q_to_state_var(q_alpha)
     q = wider * (memory_to_q(memory) if np.isfinite(memory) else 1e-12)
     sites = {k: np.broadcast_to(v, (len(alpha), *np.shape(v))).copy() for k, v in middle.items()}
     if sites["delta_beta"].ndim == 2:

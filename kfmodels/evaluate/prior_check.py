@@ -1,4 +1,4 @@
-"""A prior and a posterior in the words of the desk, side by side; and what a prior thinks plausible."""
+"""Priors and posteriors in the words of a desk, and what a prior considers plausible."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,7 +31,7 @@ _NAMES = ["lower", "median", "upper"]
 
 
 def prior_summary(data: HedgeData, model: HedgeRatioModel, *, seed: int = 0) -> pd.DataFrame:
-    """What a model believes before the data, each statement shown back in all the other words.
+    """The prior of a model, each statement translated into all the other words.
 
     Args:
         data: whose units and moves the words refer to.
@@ -60,7 +60,7 @@ def prior_summary(data: HedgeData, model: HedgeRatioModel, *, seed: int = 0) -> 
 
 
 def prior_and_posterior(fitted: HedgeFit) -> pd.DataFrame:
-    """What was believed before the data and what after, in the words of `prior_summary`.
+    """Prior and posterior side by side, in the words of `prior_summary`.
 
     Returns:
         Rows as in `prior_summary`; column blocks `prior` and `posterior`, and `narrowed`: how many
@@ -103,9 +103,9 @@ def prior_predictive(
     $$\mathrm{noise} \sim p, \quad \beta_{1:T}, y_{1:T} \sim p(\cdot \mid x_{1:T}, \mathrm{noise})$$
 
     Every path starts near the ratio of least squares on changes and the first price of the target,
-    whatever start the model has: what is asked here is how fast things move, not where they begin.
-    A `Discounted` variance stays at what a typical one-bar move leaves of it: run forward, such a
-    variance multiplies itself to any size, and was never meant to.
+    whatever start the model has, because the question is how fast things move, not where they begin.
+    A `Discounted` variance stays at what a typical one-bar move implies: simulated forward it would
+    grow without bound, since it is a way to estimate a variance and no model of one.
 
     Args:
         data: whose regressors the paths go over.
@@ -142,7 +142,7 @@ def prior_predictive(
         raise ValueError(f"{len(data)} rows are no more than a month of {MONTH}: give more")
     inputs, size = model.inputs(data), typical_move(data)
     coordinates = model.coordinates(data)
-    ratio, _ = _static(data)
+    ratio, _ = _regress_changes(data)
     inner = ratio * coordinates.scale
     n = coordinates.coefficients
     first = int(np.argmax(data.observed))
@@ -157,7 +157,7 @@ def prior_predictive(
         sites = _prior_draws(model, inputs, draws, seed)
         key = np.array([seed, draws], np.uint32)
         sites["obs_scale"] = _settled_scale(model, inputs, sites)
-        path, target, spread = jax.device_get(_paths(sites, inputs, key, model=plain))
+        path, target, spread = jax.device_get(_draw_paths(sites, inputs, key, model=plain))
     ratios = path[..., : len(ratio)] / coordinates.scale
     seen = data.observed
     paths = Dataset(
@@ -168,11 +168,11 @@ def prior_predictive(
         },
         coords={"time": np.asarray(data.index), "hedge": list(data.hedges)},
     )
-    return PriorPredictive(paths, _plausible(paths, data, size[0]))
+    return PriorPredictive(paths, _sum_up(paths, data, size[0]))
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _paths(sites: dict[str, Any], inputs: Inputs, key: Any, *, model: HedgeRatioModel) -> Any:
+def _draw_paths(sites: dict[str, Any], inputs: Inputs, key: Any, *, model: HedgeRatioModel) -> Any:
     """Coefficients (draw, time, coef), target and innovation (draw, time) under each noise draw."""
     one, other = jax.random.split(jax.random.wrap_key_data(key))
     noise = of_recursion(sites)
@@ -228,15 +228,15 @@ def _in_words(sites: dict[str, Any], data: HedgeData, model: HedgeRatioModel) ->
     return table
 
 
-def _static(data: HedgeData) -> tuple[np.ndarray, np.ndarray]:
+def _regress_changes(data: HedgeData) -> tuple[np.ndarray, np.ndarray]:
     """Least squares on changes: the ratio, and the changes [target, hedges...] it was found on."""
     table = np.column_stack([data.y, data.x])[data.observed]
     moves = transform_of(data.transform).steps(table)
     return np.linalg.lstsq(moves[:, 1:], moves[:, 0], rcond=None)[0], moves
 
 
-def _plausible(paths: "Dataset", data: HedgeData, left_over: float) -> pd.DataFrame:
-    _, moves = _static(data)
+def _sum_up(paths: "Dataset", data: HedgeData, left_over: float) -> pd.DataFrame:
+    _, moves = _regress_changes(data)
     rolled = np.array(
         [
             np.linalg.lstsq(part[:, 1:], part[:, 0], rcond=None)[0]

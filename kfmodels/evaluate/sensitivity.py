@@ -27,11 +27,11 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
 
     $$p_a(\theta \mid y) \propto p(\theta)^a \, p(y \mid \theta)$$
 
-    The distance by which each posterior moves as `a` leaves 1 (of the prior, then of the likelihood),
-    from the stored draws, without a refit. Asked of the logarithm of every inferred noise parameter,
-    and of the answer itself, each hedge ratio after the last row. What is scaled is what was inferred,
-    the noise: the filter that finds the ratio under each noise stays as it is, and so does the start
-    of the coefficients. So of a ratio this asks whether the noise prior matters to it.
+    How far each posterior moves as `a` leaves 1 (for the prior, then for the likelihood), from the
+    stored draws, without a refit: of the logarithm of every inferred noise parameter, and of each
+    hedge ratio after the last row. Only what was inferred is scaled, the noise; the filter under each
+    noise and the start of the coefficients stay as they are. For a ratio the question is therefore
+    whether the prior of the noise matters to it.
 
     Args:
         seed: of the draws of the hedge ratio given the noise.

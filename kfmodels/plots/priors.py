@@ -1,4 +1,4 @@
-"""What a prior says, what the data say, and the landscape between them."""
+"""What a prior says, what the data add, and the likelihood between them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -51,7 +51,12 @@ def plausible_paths(drawn: PriorPredictive, data: HedgeData, *, shown: int = 40)
     target = data.values.iloc[:, 0].to_numpy()
     parts = (
         (f"ratio to {hedge}", paths["ratio"].sel(hedge=hedge).values, None, shown),
-        (f"{data.target}, {transform_of(data.transform).words}", paths["target"].values, target, shown),
+        (
+            f"{data.target}, {transform_of(data.transform).words}",
+            paths["target"].values,
+            target,
+            shown,
+        ),
         (f"spread of {data.target}", paths["spread"].values, None, min(shown, 3)),
     )
     for axis, (name, values, seen, count) in zip(axes[:, 0], parts, strict=True):

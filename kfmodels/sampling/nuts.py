@@ -21,13 +21,13 @@ from kfmodels.sampling.importance import layout_of
 from kfmodels.sampling.posterior import Draws, Model, constrain, draw_prior, single_draw
 
 _BLOCK = 100
-"""Iterations of one compiled call; between two of them the progress bar moves."""
+"""Iterations of one compiled call; the progress bar moves between two of them."""
 
-MAX_RHAT = 1.01
-
-MIN_ESS = 400
+MAX_RHAT, MIN_ESS = 1.01, 400
+"""Chains that count as converged: Vehtari et al. (2021), Bayesian Analysis 16."""
 
 MAX_DIVERGING = 0.001
+"""Share of divergent draws from which on a fit warns."""
 
 MAX_PARETO_K = 0.7
 """Beyond it importance weights have no reliable mean: Vehtari et al. (2024), JMLR 25."""
@@ -40,14 +40,14 @@ MIN_WEIGHTED = 200
 class NUTS:
     """The No-U-Turn sampler of NumPyro, chains in parallel threads, forward-mode gradients.
 
-    Two or three parameters: a forward-mode gradient costs a third to a half of a reverse one, and
-    separate chains beat vectorised ones, which wait for the deepest tree at every draw.
+    For two or three parameters a forward-mode gradient costs a third to a half of a reverse one, and
+    separate chains are faster than vectorised ones, which wait for the deepest tree at every draw.
 
     Args:
-        warmup: iterations that adapt step size and (dense) mass matrix, then are dropped.
+        warmup: iterations that adapt the step size and a dense mass matrix, and are then dropped.
         draws: kept iterations per chain.
         chains: number of chains.
-        target_accept: aim of the step size; raise it when draws diverge.
+        target_accept: acceptance that the step size aims at; raise it when draws diverge.
 
     Raises:
         ValueError: a count that is not positive, or target_accept outside (0, 1).
@@ -138,14 +138,15 @@ def _sampler(model: Model, inputs: Any, method: NUTS):
 def _start(z: Any, key: Any, inputs: Any, *, model: Model, method: NUTS) -> Any:
     """First state of a chain at the unconstrained `z`."""
     begin, _ = _sampler(model, inputs, method)
-    z = ridge.straight(z, getattr(model, "bent", frozenset()))
+    z = ridge.straighten(z, getattr(model, "bent", frozenset()))
     return begin(z, rng_key=jax.random.wrap_key_data(key))
 
 
 @partial(jax.jit, static_argnames=("model", "method", "length"))
 def _advance(state: Any, inputs: Any, *, model: Model, method: NUTS, length: int) -> Any:
     begin, move = _sampler(model, inputs, method)
-    begin(state.z, rng_key=state.rng_key)  # sets up `move`; its arithmetic is never run
+    # `move` only works after a start; XLA drops the arithmetic, whose result is not used
+    begin(state.z, rng_key=state.rng_key)
 
     def body(state: Any, _: None):
         state = move(state)
@@ -179,10 +180,10 @@ def _constrain(sites: Any, inputs: Any, *, model: Model) -> dict[str, Any]:
 def refit_failed(
     found: Weighted, inputs: Any, model: Any, seeds: np.ndarray, numbers: Iterable[int]
 ) -> tuple[Weighted, list[str], np.ndarray]:
-    """The draws with those of failed pairs replaced, a status by pair, and which were replaced.
+    """Draws again by NUTS where importance weights failed: the draws, a status by pair, and where.
 
     `seeds (pair,)` are those of the sampler. A pair fails above a Pareto k-hat of 0.7 or below 200
-    effective draws. Its evidence stays as it was; its k-hat too, for the record.
+    effective draws. Its evidence and k-hat stay those of the weights.
     """
     found = jax.tree.map(np.array, found)
     notes, redone = [], np.zeros(len(found.pareto_k), bool)
@@ -211,7 +212,7 @@ def _draw_by_nuts(inputs: Any, model: Any, seed: int) -> tuple[np.ndarray, float
     pairs = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
     layout = layout_of(pairs, model)
     free = {name: priors.to_free(name, drawn.sites[name]) for name in layout.shapes}
-    straight = jax.vmap(jax.vmap(partial(ridge.straight, bent=model.bent)))(free)
+    straight = jax.vmap(jax.vmap(partial(ridge.straighten, bent=model.bent)))(free)
     points = np.asarray(layout.pack(straight))
     rhat = float(np.max(split_gelman_rubin(points)))
     ess = float(np.min(effective_sample_size(points)))

@@ -14,9 +14,7 @@ from numpyro.infer.util import constrain_fn, potential_energy
 
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
-
-Model = Any
-"""A NumPyro model called with its inputs; hashable."""
+from kfmodels.sampling.prior import Model
 
 RECURSION = ("q", "obs_scale", "variance_memory", "gap_bars", "gap_noise")
 """Sites that the filter reads."""
@@ -100,9 +98,9 @@ def prior_draws(seed: ArrayLike, inputs: Any, *, model: Model, count: int) -> di
         if not free:
             raise ValueError(
                 "every noise setting of the model is fixed, so there is nothing to infer: leave one to "
-                "a prior, or run each pair through fit(...), which filters under fixed noise too"
+                "a prior, or run each pair through fit(...), which takes fixed noise too"
             )
-        return jax.vmap(partial(ridge.straight, bent=bent))(free)
+        return jax.vmap(partial(ridge.straighten, bent=bent))(free)
 
     return jax.vmap(one)(inputs)
 

@@ -1,4 +1,4 @@
-"""Priors as numbers: draws from them, and their density at draws of the noise."""
+"""Draws from the priors of a model, and their density at draws of the noise."""
 
 from functools import partial
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax import Array
+from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY
-
-Array = Any
 
 Model = Any
 """A NumPyro model called with its inputs; hashable."""
@@ -21,7 +21,7 @@ Model = Any
 def draw(
     numbers: Any, seed: Any, inputs: Any, *, model: Model
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Draws from the prior, one a number: inferred sites, unconstrained; all sites as they are."""
+    """One draw of the prior for each number: inferred sites, unconstrained; all sites as they are."""
 
     def one(number: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         key = jax.random.wrap_key_data(jnp.stack([seed, number]))
@@ -47,9 +47,9 @@ def log_density(
 ) -> dict[str, Array]:
     """Log prior density of every inferred site at draws `(draw, ...)`, one number a draw.
 
-    Of the unconstrained values (see `to_free`), whatever the scale a prior was stated on: so two
-    priors compare, and raising one to a power widens it instead of bending its Jacobian. A site that
-    the model fixes, or that `sites` lacks, is left out, and so are the hedges numbered in `still`.
+    Densities are of the unconstrained values (see `to_free`), whatever the scale a prior was stated
+    on, so that two priors compare and that raising one to a power widens it. Left out are sites that
+    the model fixes or that `sites` lacks, and the hedges numbered in `still`.
     """
 
     def one(values: dict[str, Array]) -> dict[str, Array]:
@@ -70,14 +70,15 @@ def log_density(
     return jax.vmap(one)(sites)
 
 
-def to_free(name: str, value: Array) -> Array:
+def to_free(name: str, value: ArrayLike) -> Array:
     """A noise parameter on the real line: logit(delta), log(variance_memory - 4) or log(obs_scale)."""
+    value = jnp.asarray(value)
     if name.startswith("delta"):
         return jnp.log(value) - jnp.log1p(-value)
     return jnp.log(value - (LEAST_VARIANCE_MEMORY if name == "variance_memory" else 0))
 
 
-def from_free(name: str, value: Array) -> Array:
+def from_free(name: str, value: ArrayLike) -> Array:
     """The inverse of `to_free`."""
     if name.startswith("delta"):
         return jax.nn.sigmoid(value)

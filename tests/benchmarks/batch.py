@@ -157,7 +157,7 @@ def _by_name(points: Any) -> dict[str, Any]:
 
 def _straight(points: Any) -> np.ndarray:
     """The coordinates in which errors are measured; the posterior of the others is a bent ridge."""
-    return np.asarray(_in_order(ridge.straight(_by_name(jnp.asarray(points)), MODEL.bent)))
+    return np.asarray(_in_order(ridge.straighten(_by_name(jnp.asarray(points)), MODEL.bent)))
 
 
 def _clocked(run: Callable[[], Any]) -> tuple[Any, float, float]:
