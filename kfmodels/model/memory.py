@@ -35,7 +35,7 @@ def q_to_delta(q: Array) -> Array:
 
 
 def q_to_state_var(q: Array) -> Array:
-    """Steady variance of a local level before a row, over the observation variance; solves p^2 = q (1 + p)."""
+    """Steady `p` of a local level: its predicted variance over that of an observation."""
     return (q + (q * q + 4 * q) ** 0.5) / 2
 
 

@@ -130,13 +130,10 @@ def test_two_hedges(short: HedgeData):
     assert_calibrated(found)
 
 
-def test_one_memory_for_all_has_one_rank(short: HedgeData):
+def test_one_memory_has_one_rank_and_what_is_certain_none(short: HedgeData):
     model = hedge_ratio_model(drift=StateDiscount(), noise=Discounted())
     found = quiet(short, model, simulations=20, method=FromPrior())
     assert list(found.ranks) == ["q", "variance_memory", "log_likelihood"]
-
-
-def test_a_coefficient_that_is_certain_is_left_out(short: HedgeData):
     model = hedge_ratio_model(delta=0.0, intercept="none", initial=Zero(), obs_scale=0.01)
     found = quiet(short, model, simulations=20)
     assert found.cover.shape == found.probability.shape == (20, 0)
@@ -319,18 +316,12 @@ def test_the_table_is_pearsons_chi_square(kept: int, bins: int):
     expected = stats.chisquare(np.bincount(bin_of, minlength=bins), 200 * share)
     assert_allclose(table.loc["obs_scale", ["chi2", "p_value"]].astype(float), expected, rtol=1e-9)
     assert table.loc["obs_scale", ["coverage", "coverage_se"]].isna().all()
-
-
-def test_the_table_counts_the_cover():
-    row = made().table().loc["KO"]
+    row = table.loc["KO"]
     assert row["coverage"] == 0.85
     assert_allclose(row["coverage_se"], np.sqrt(0.09 / 200), rtol=1e-12)
     assert row["p_value"] > 0.999  # a grid is as even as can be; 1 falls into the last bin
 
 
 def test_few_simulations_have_few_bins():
-    assert_frame_equal(made(35).table(), made(35).table(7))
-    assert_frame_equal(made(200).table(), made(200).table(10))
-
-
-# -- what is refused -------------------------------------------------------------------------------
+    for count, bins in ((35, 7), (200, 10)):
+        assert_frame_equal(made(count).table(), made(count).table(bins))
