@@ -10,6 +10,7 @@ One file: drawing, inferring back and ranking are three steps of one algorithm.
 import operator
 import os
 import warnings
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
+from jax import Array
 from jax.scipy.special import gammaincc
 from numpyro import handlers
 from tqdm import tqdm
@@ -234,7 +236,12 @@ def _gather(done: list[_Simulation], data: HedgeData) -> Calibration:
 
 
 def _simulate(
-    model: HedgeRatioModel, data: HedgeData, inputs: Inputs, method: Any, seed: int, number: int
+    model: HedgeRatioModel,
+    data: HedgeData,
+    inputs: Inputs,
+    method: NUTS | ImportanceSampling,
+    seed: int,
+    number: int,
 ) -> _Simulation:
     """Draw a truth, infer it, and say where it lies in the posterior."""
     random = np.random.default_rng([seed, number])
@@ -266,9 +273,11 @@ def _simulate(
 
 
 @partial(jax.jit, static_argnames="model")
-def _draw_truth(keys: Any, inputs: Inputs, *, model: HedgeRatioModel) -> tuple[Any, Any, Any]:
+def _draw_truth(
+    keys: np.ndarray, inputs: Inputs, *, model: HedgeRatioModel
+) -> tuple[dict[str, Array], dict[str, Array], Array]:
     """Noise from the prior (what is sampled; and all sites) and a target from its forecasts."""
-    for_noise, for_target = jax.random.wrap_key_data(keys)
+    for_noise, for_target = jax.random.wrap_key_data(jnp.asarray(keys))
     trace = handlers.trace(handlers.seed(model, for_noise)).get_trace(inputs)
     sites = {name: site for name, site in trace.items() if not site.get("is_observed")}
     free = {name: site["value"] for name, site in sites.items() if site["type"] == "sample"}
@@ -277,7 +286,7 @@ def _draw_truth(keys: Any, inputs: Inputs, *, model: HedgeRatioModel) -> tuple[A
 
 
 def _quantities(
-    model: HedgeRatioModel, data: HedgeData, free: dict[str, Any], sites: dict[str, Any]
+    model: HedgeRatioModel, data: HedgeData, free: Collection[str], sites: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The sampled noise by name, one number per draw (draws first in `sites`)."""
     found = {name: sites[name] for name in ("obs_scale", "variance_memory") if name in free}
@@ -318,7 +327,7 @@ def _place_coefficients(
 
 
 @jax.jit
-def _below(z: Any, dof: Any) -> Any:
+def _below(z: Array, dof: Array | None) -> Array:
     """Probability below `z (draw, coef)`, averaged over the draws; NaN where all is certain."""
     law = dist.Normal() if dof is None else dist.StudentT(dof)
     return jnp.where(jnp.isfinite(z), law.cdf(z), jnp.nan).mean(0)

@@ -156,7 +156,7 @@ def _score(name: str, fitted: HedgeFit, prices: pd.DataFrame) -> pd.DataFrame:
             rows.append([np.nan] * 4)
             continue
         score = tick.log_score + transform.log_slope(row[0], last)
-        rows.append([score, *_score_price(ahead, transform, row[0], last), tick.z])
+        rows.append([score, *score_price(ahead, transform, row[0], last), tick.z])
     return pd.DataFrame(rows, index=later.index, columns=["log_score", "crps", "pit", "z"])
 
 
@@ -167,7 +167,7 @@ def distribution(ahead: Predictive, values: np.ndarray) -> np.ndarray:
     return below @ ahead.weights
 
 
-def _score_price(
+def score_price(
     ahead: Predictive, transform: Transform, price: float, last: float | None
 ) -> tuple[float, float]:
     """CRPS in currency, and probability integral transform, of one price."""

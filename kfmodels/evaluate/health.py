@@ -21,7 +21,7 @@ _LEAST_PAIRS = 20
 _MUCH_GAIN = 0.2
 """Gain of an intercept from which on a spread is close to a hedged one-bar move."""
 
-_ENGLE_GRANGER = (-3.336, -3.741, -4.096, -4.415, -4.707, -4.977, -5.229, -5.467, -5.692, -5.907)
+ENGLE_GRANGER = (-3.336, -3.741, -4.096, -4.415, -4.707, -4.977, -5.229, -5.467, -5.692, -5.907)
 """5 % points of the t ratio of rho - 1 for residuals of walks regressed on 1, 2, ... other walks.
 
 MacKinnon (2010), Critical values for cointegration tests: with a constant, many rows.
@@ -205,7 +205,7 @@ def _gain(table: pd.DataFrame) -> str:
 
 def _no_return(fitted: HedgeFit, table: pd.DataFrame, t: float) -> str:
     half_life, rows = table.loc["static OLS", "half_life"], table.loc["static OLS", "rows"]
-    point = _ENGLE_GRANGER[min(len(fitted.hedges), len(_ENGLE_GRANGER)) - 1]
+    point = ENGLE_GRANGER[min(len(fitted.hedges), len(ENGLE_GRANGER)) - 1]
     if half_life <= rows and t <= point:
         return ""
     return (

@@ -3,14 +3,15 @@
 One file: the grid, its peaks and their comparison with static read one another's arrays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax import Array
 
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.model.assumptions import RandomWalk, StateDiscount
@@ -145,8 +146,8 @@ def likelihood_surface(
     likelihood, posterior, last = (np.array(part) for part in zip(*found, strict=True))
     beta = np.append(np.inf, axes[0])
     posterior[0] = -np.inf
-    modes = _modes(beta[1:], axes[1], last[1:], third, posterior[1:], likelihood[1:])
-    notes = _notes(hedge, len(data), likelihood, modes)
+    modes = find_modes(beta[1:], axes[1], last[1:], third, posterior[1:], likelihood[1:])
+    notes = write_notes(hedge, len(data), likelihood, modes)
     if third == "variance_memory" and "obs_scale" in inferred:
         notes = (*notes, "obs_scale, where the variance starts, is held at its prior median here")
     if any(name.startswith("gap_") for name in inferred):
@@ -161,7 +162,7 @@ def _q_of_level(drawn: dict[str, np.ndarray], model: HedgeRatioModel) -> float:
 
 
 def _axes(
-    inferred: dict[str, Any],
+    inferred: Collection[str],
     drawn: dict[str, np.ndarray],
     low: float,
     high: float,
@@ -184,7 +185,7 @@ def _scan(
     memory: float,
     axes: list[np.ndarray],
     third: str,
-    middle: dict[str, Any],
+    middle: dict[str, np.ndarray],
     number: int,
     inputs: Inputs,
     model: HedgeRatioModel,
@@ -232,18 +233,19 @@ def _scan(
 
 @partial(jax.jit, static_argnames=("model", "number"))
 def _evaluate(
-    sites: dict[str, Any], stays: Any, inputs: Inputs, *, model: HedgeRatioModel, number: int
-) -> tuple[Any, Any]:
+    sites: dict[str, Array], stays: Array, inputs: Inputs, *, model: HedgeRatioModel, number: int
+) -> tuple[Array, Array]:
     every = priors.complete(sites, inputs, model=model)
     columns = np.arange(every["q"].shape[1])
     mine = columns >= 0 if isinstance(model.drift, StateDiscount) else columns == number
     noise = of_recursion(every)
-    noise["q"] = noise["q"] * jax.numpy.where(mine, stays, 1.0)
+    noise["q"] = noise["q"] * jnp.where(mine, stays, 1.0)
     likelihood = model.log_likelihood(inputs, **noise)
-    return likelihood, sum(priors.log_density(sites, inputs, model=model).values())
+    densities = priors.log_density(sites, inputs, model=model).values()
+    return likelihood, sum(densities, start=jnp.zeros(()))
 
 
-def _modes(
+def find_modes(
     beta: np.ndarray,
     alpha: np.ndarray,
     last: np.ndarray,
@@ -252,7 +254,7 @@ def _modes(
     likelihood: np.ndarray,
 ) -> pd.DataFrame:
     """Peaks of the posterior, each with the share of the mass that is nearer to it than to others."""
-    peaks, basin = np.unique(_summits(posterior), return_inverse=True)
+    peaks, basin = np.unique(find_summits(posterior), return_inverse=True)
     mass = np.exp(posterior - posterior.max()).ravel()
     share = np.bincount(basin.ravel(), mass / mass.sum(), len(peaks))
     rows = []
@@ -264,7 +266,7 @@ def _modes(
     return pd.DataFrame(rows, columns=names).rename_axis("mode")
 
 
-def _summits(height: np.ndarray) -> np.ndarray:
+def find_summits(height: np.ndarray) -> np.ndarray:
     """Flat index of its peak for every cell; those too low to hold any mass go to the highest.
 
     Cells are flooded from the top down; two peaks count as one where the way between them sinks less
@@ -299,7 +301,10 @@ def _summits(height: np.ndarray) -> np.ndarray:
     )
 
 
-def _notes(hedge: str, rows: int, likelihood: np.ndarray, modes: pd.DataFrame) -> tuple[str, ...]:
+def write_notes(
+    hedge: str, rows: int, likelihood: np.ndarray, modes: pd.DataFrame
+) -> tuple[str, ...]:
+    """What an average over the posterior would hide, in sentences."""
     found = []
     below = float(likelihood[1:].max() - likelihood[0].max())
     if below < NEAR_THE_TOP:

@@ -1,12 +1,15 @@
 """Priors and posteriors in the words of a desk, and what a prior considers plausible."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax import Array
 
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_data_and_model, check_fit
@@ -22,6 +25,8 @@ from kfmodels.sampling.posterior import PRIOR_DRAWS, of_recursion
 
 if TYPE_CHECKING:
     from xarray import Dataset
+
+Sites = dict[str, np.ndarray]
 
 MONTH = 21
 """Bars of the month in which a ratio is said to move."""
@@ -172,9 +177,11 @@ def prior_predictive(
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _draw_paths(sites: dict[str, Any], inputs: Inputs, key: Any, *, model: HedgeRatioModel) -> Any:
+def _draw_paths(
+    sites: Sites, inputs: Inputs, key: np.ndarray, *, model: HedgeRatioModel
+) -> tuple[Array, Array, Array]:
     """Coefficients (draw, time, coef), target and innovation (draw, time) under each noise draw."""
-    one, other = jax.random.split(jax.random.wrap_key_data(key))
+    one, other = jax.random.split(jax.random.wrap_key_data(jnp.asarray(key)))
     noise = of_recursion(sites)
     noise.pop("variance_memory", None)  # the variance stays where it is
     law = model.regression(inputs, **noise)
@@ -182,7 +189,7 @@ def _draw_paths(sites: dict[str, Any], inputs: Inputs, key: Any, *, model: Hedge
     return law.sample_path(other, target), target, law.filter(target).error
 
 
-def _prior_draws(model: HedgeRatioModel, inputs: Inputs, count: int, seed: int) -> dict[str, Any]:
+def _prior_draws(model: HedgeRatioModel, inputs: Inputs, count: int, seed: int) -> Sites:
     numbers = np.arange(count, dtype=np.uint32)
     return jax.device_get(priors.draw(numbers, np.uint32(seed), inputs, model=model)[1])
 
@@ -191,7 +198,7 @@ def _coefficients(model: HedgeRatioModel, data: HedgeData) -> tuple[str, ...]:
     return data.hedges if model.intercept == "none" else (*data.hedges, "alpha")
 
 
-def _settled_scale(model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]) -> np.ndarray:
+def _settled_scale(model: HedgeRatioModel, inputs: Inputs, sites: Sites) -> np.ndarray:
     """Sd of the observation noise that moves are measured against, by draw."""
     moving = model.intercept == "random_walk"
     q_alpha = sites["q"][:, -1] if moving else np.zeros(len(sites["q"]))
@@ -199,7 +206,7 @@ def _settled_scale(model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]
         return np.sqrt(np.asarray(model.settled_var(inputs, sites["obs_scale"] ** 2, q_alpha)))
 
 
-def _in_words(sites: dict[str, Any], data: HedgeData, model: HedgeRatioModel) -> pd.DataFrame:
+def _in_words(sites: Sites, data: HedgeData, model: HedgeRatioModel) -> pd.DataFrame:
     """Quantiles of every word, rows by coefficient and word; sites are (draw, ...)."""
     rows = {}
     inputs = model.inputs(data)
@@ -265,5 +272,5 @@ def _sum_up(paths: "Dataset", data: HedgeData, left_over: float) -> pd.DataFrame
     return table.assign(data=pd.Series(seen)).rename_axis("quantity")
 
 
-def _spread_of(values: np.ndarray, how: Any) -> float:
+def _spread_of(values: np.ndarray, how: Callable[[np.ndarray], float]) -> float:
     return float(how(values)) if len(values) > 1 else np.nan

@@ -295,7 +295,9 @@ def table(
     return pd.DataFrame(rows).rename_axis("setting")
 
 
-def _fixed(beta: Any, alpha: float, obs_var: float, start: Start) -> HedgeRatioModel:
+def _fixed(
+    beta: float | tuple[float, ...], alpha: float, obs_var: float, start: Start
+) -> HedgeRatioModel:
     """A model in absolute units around x = 0, with nothing left to infer."""
     return hedge_ratio_model(
         delta={"beta": Absolute(beta), "alpha": Absolute(alpha)},

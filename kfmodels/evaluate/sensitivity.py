@@ -1,5 +1,6 @@
 """Whether the answer is the data's or the prior's: power scaling, and another prior without a refit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +62,7 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
 
     check_inferred(fitted)
     tree: trees.Tree = fitted.tree
-    quantities = _noise_quantities(tree) | _ratio_draws(fitted, seed)
+    quantities = noise_quantities(tree) | draw_ratios(fitted, seed)
     names = {f"v{number}": name for number, name in enumerate(quantities)}
     by_draw = {key: (("chain", "draw"), quantities[name]) for key, name in names.items()}
     asked = DataTree.from_dict(
@@ -76,7 +77,7 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
         {part: [float(values[key]) for key in names] for part, values in found.items()},
         index=pd.Index(list(names.values()), name="quantity"),
     )
-    table["verdict"] = [_verdict(*pair) for pair in table.to_numpy().tolist()]
+    table["verdict"] = [judge(*pair) for pair in table.to_numpy().tolist()]
     return table
 
 
@@ -173,7 +174,7 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
     return WhatIf(after, table, float(pareto_k), effective, len(log_weights))
 
 
-def _check_same(wanted: dict[str, Any], held: dict[str, Any]) -> None:
+def _check_same(wanted: dict[str, tuple[int, ...]], held: dict[str, tuple[int, ...]]) -> None:
     for word, names in (
         ("also infers", wanted.keys() - held.keys()),
         ("does not infer", held.keys() - wanted.keys()),
@@ -186,7 +187,7 @@ def _check_same(wanted: dict[str, Any], held: dict[str, Any]) -> None:
             )
 
 
-def _noise_quantities(tree: Any) -> dict[str, np.ndarray]:
+def noise_quantities(tree: trees.Tree) -> dict[str, np.ndarray]:
     """Logarithms of the inferred noise parameters, (chain, draw) each."""
     posterior, sites = tree["posterior"].to_dataset(), tree["log_prior"].data_vars
     found = {}
@@ -208,7 +209,7 @@ def _noise_quantities(tree: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def _ratio_draws(fitted: HedgeFit, seed: int) -> dict[str, np.ndarray]:
+def draw_ratios(fitted: HedgeFit, seed: int) -> dict[str, np.ndarray]:
     """Draws of each hedge ratio after the last row, one for each draw of the noise."""
     tree: trees.Tree = fitted.tree
     with jax.enable_x64(True):
@@ -221,7 +222,8 @@ def _ratio_draws(fitted: HedgeFit, seed: int) -> dict[str, np.ndarray]:
     return {f"ratio to {name}": drawn[:, i].reshape(shape) for i, name in enumerate(fitted.hedges)}
 
 
-def _verdict(prior: float, likelihood: float) -> str:
+def judge(prior: float, likelihood: float) -> str:
+    """Whose answer it is, by both sensitivities."""
     if prior < SENSITIVE:
         return "the data's" if likelihood >= SENSITIVE else "hardly moved by either"
     if likelihood < SENSITIVE:
@@ -229,7 +231,7 @@ def _verdict(prior: float, likelihood: float) -> str:
     return "both: see that they agree"
 
 
-def _log_joint(groups: dict[str, Any]) -> np.ndarray:
+def _log_joint(groups: Mapping[str, Mapping[Any, object]]) -> np.ndarray:
     parts = [np.ravel(np.asarray(v)) for group in groups.values() for v in group.values()]
     return np.sum(parts, axis=0)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -141,7 +142,7 @@ def _finite(matrix: pd.DataFrame) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _draw(axes: Any, matrix: pd.DataFrame, title: str, colours: Colormap, norm: Any) -> None:
+def _draw(axes: Axes, matrix: pd.DataFrame, title: str, colours: Colormap, norm: Any) -> None:
     values = matrix.to_numpy(float)
     rows, columns = values.shape
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=norm, aspect="auto")
@@ -171,7 +172,7 @@ def _draw(axes: Any, matrix: pd.DataFrame, title: str, colours: Colormap, norm: 
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda bars, _: f"{bars:g}"))
 
 
-def _write(axes: Any, values: np.ndarray, colours: Colormap, norm: Normalize) -> None:
+def _write(axes: Axes, values: np.ndarray, colours: Colormap, norm: Normalize) -> None:
     """The numbers in their cells, light on dark."""
     size = 9 if max(values.shape) <= 8 else 7
     for (row, column), value in np.ndenumerate(values):

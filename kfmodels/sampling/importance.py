@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +68,7 @@ class ImportanceSampling:
         if self.rounds < 1:
             raise ValueError(f"ImportanceSampling: rounds must be at least 1, not {self.rounds}")
 
-    def run(self, model: Model, inputs: Any, seed: int, progress: bool) -> Draws:
+    def run(self, model: Model, inputs: object, seed: int, progress: bool) -> Draws:
         """Sample the posterior of any NumPyro model called with `inputs`."""
         free, prior = draw_prior(model, inputs, seed)
         if not free:
@@ -97,7 +96,7 @@ class ImportanceSampling:
 
 @partial(jax.jit, static_argnames=("model", "method"))
 def explore(
-    inputs: Any,
+    inputs: object,
     keys: ArrayLike,
     still: ArrayLike | None,
     seed: ArrayLike,
@@ -120,11 +119,11 @@ def explore(
 
 
 @partial(jax.jit, static_argnames=("model",))
-def noise_at(points: Array, inputs: Any, *, model: Model) -> dict[str, Array]:
+def noise_at(points: Array, inputs: object, *, model: Model) -> dict[str, Array]:
     """What the filter reads of the noise at points `(pair, draw, d)`: sites `(pair, draw, ...)`."""
     layout = layout_of(inputs, model)
 
-    def at_point(point: Array, pair: Any) -> dict[str, Array]:
+    def at_point(point: Array, pair: object) -> dict[str, Array]:
         return of_recursion(posterior.constrain(layout.unpack(point), pair, model=model))
 
     return jax.vmap(jax.vmap(at_point, (0, None)))(points, inputs)
@@ -132,7 +131,7 @@ def noise_at(points: Array, inputs: Any, *, model: Model) -> dict[str, Array]:
 
 @partial(jax.jit, static_argnames=("model",))
 def resample_sites(
-    points: Array, log_weights: Array, key: Array, inputs: Any, *, model: Model
+    points: Array, log_weights: Array, key: Array, inputs: object, *, model: Model
 ) -> dict[str, Array]:
     """All sites of one pair at draws of equal weight, `(chain, draw, ...)`, in random order."""
     picked = resample(log_weights, key, count=_CHAINS * _KEPT).reshape(_CHAINS, _KEPT)
@@ -145,7 +144,7 @@ def resample_sites(
     return jax.vmap(jax.vmap(at_point))(points[picked])
 
 
-def layout_of(inputs: Any, model: Model) -> Layout:
+def layout_of(inputs: object, model: Model) -> Layout:
     """Where each site of one of many pairs stands in a point."""
     shapes = jax.eval_shape(
         partial(posterior.prior_draws, model=model, count=1), np.uint32(0), inputs

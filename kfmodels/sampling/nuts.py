@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
-from numpyro.infer.hmc import hmc
+from numpyro.infer.hmc import HMCState, hmc
 from numpyro.infer.util import potential_energy
 from tqdm import tqdm
 
@@ -68,7 +69,7 @@ class NUTS:
         if not 0 < self.target_accept < 1:
             raise ValueError(f"NUTS: target_accept lies in (0, 1), not {self.target_accept}")
 
-    def run(self, model: Model, inputs: Any, seed: int, progress: bool) -> Draws:
+    def run(self, model: Model, inputs: object, seed: int, progress: bool) -> Draws:
         """Sample the posterior of any NumPyro model called with `inputs`."""
         z, prior = draw_prior(model, inputs, seed)
         if not z:
@@ -91,11 +92,11 @@ class NUTS:
     def _chain(
         self,
         model: Model,
-        inputs: Any,
+        inputs: object,
         seed: int,
         prior: dict[str, np.ndarray],
         blocks: list[int],
-        advance: Callable[[int], Any],
+        advance: Callable[[int], object],
         number: int,
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         # enable_x64 is a property of the thread: each chain enters it for itself
@@ -116,12 +117,12 @@ def _blocks(iterations: int) -> list[int]:
     return [_BLOCK] * full + ([rest] if rest else [])
 
 
-def _sampler(model: Model, inputs: Any, method: NUTS):
+def _sampler(model: Model, inputs: object, method: NUTS):
     """NumPyro's functional NUTS on the model's potential energy, in straightened coordinates."""
     bent = getattr(model, "bent", frozenset())
 
-    def energy(z: Any) -> Any:
-        return potential_energy(model, (inputs,), {}, ridge.bend(z, bent))
+    def energy(z: dict[str, Array]) -> Array:
+        return jnp.asarray(potential_energy(model, (inputs,), {}, ridge.bend(z, bent)))
 
     start, move = hmc(energy, algo="NUTS")
     begin = partial(
@@ -135,7 +136,9 @@ def _sampler(model: Model, inputs: Any, method: NUTS):
 
 
 @partial(jax.jit, static_argnames=("model", "method"))
-def _start(z: Any, key: Any, inputs: Any, *, model: Model, method: NUTS) -> Any:
+def _start(
+    z: dict[str, Array], key: Array, inputs: object, *, model: Model, method: NUTS
+) -> HMCState:
     """First state of a chain at the unconstrained `z`."""
     begin, _ = _sampler(model, inputs, method)
     z = ridge.straighten(z, getattr(model, "bent", frozenset()))
@@ -143,12 +146,14 @@ def _start(z: Any, key: Any, inputs: Any, *, model: Model, method: NUTS) -> Any:
 
 
 @partial(jax.jit, static_argnames=("model", "method", "length"))
-def _advance(state: Any, inputs: Any, *, model: Model, method: NUTS, length: int) -> Any:
+def _advance(
+    state: HMCState, inputs: object, *, model: Model, method: NUTS, length: int
+) -> tuple[HMCState, tuple[dict[str, Array], dict[str, Array]]]:
     begin, move = _sampler(model, inputs, method)
     # `move` only works after a start; XLA drops the arithmetic, whose result is not used
     begin(state.z, rng_key=state.rng_key)
 
-    def body(state: Any, _: None):
+    def body(state: HMCState, _: None):
         state = move(state)
         stats = {
             "diverging": state.diverging,
@@ -162,7 +167,7 @@ def _advance(state: Any, inputs: Any, *, model: Model, method: NUTS, length: int
     return jax.lax.scan(body, state, None, length=length)
 
 
-def _near_prior(prior: dict[str, np.ndarray], random: np.random.Generator) -> dict[str, Any]:
+def _near_prior(prior: dict[str, np.ndarray], random: np.random.Generator) -> dict[str, np.ndarray]:
     """A start within one prior sd of the prior mean, from draws on the unconstrained scale."""
     return {
         name: z.mean(0) + z.std(0) * random.uniform(-1, 1, z.shape[1:]) for name, z in prior.items()
@@ -170,7 +175,7 @@ def _near_prior(prior: dict[str, np.ndarray], random: np.random.Generator) -> di
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _constrain(sites: Any, inputs: Any, *, model: Model) -> dict[str, Any]:
+def _constrain(sites: dict[str, Array], inputs: object, *, model: Model) -> dict[str, Array]:
     """Sampled and deterministic sites of all draws, on their own scale."""
 
     one = partial(constrain, inputs=inputs, model=model)
@@ -178,7 +183,7 @@ def _constrain(sites: Any, inputs: Any, *, model: Model) -> dict[str, Any]:
 
 
 def refit_failed(
-    found: Weighted, inputs: Any, model: Any, seeds: np.ndarray, numbers: Iterable[int]
+    found: Weighted, inputs: object, model: Model, seeds: np.ndarray, numbers: Iterable[int]
 ) -> tuple[Weighted, list[str], np.ndarray]:
     """Draws again by NUTS where importance weights failed: the draws, a status by pair, and where.
 
@@ -206,7 +211,7 @@ def refit_failed(
     return found, notes, redone
 
 
-def _draw_by_nuts(inputs: Any, model: Any, seed: int) -> tuple[np.ndarray, float, float]:
+def _draw_by_nuts(inputs: object, model: Model, seed: int) -> tuple[np.ndarray, float, float]:
     """Unconstrained, straightened points in the order of the draws; R-hat and effective draws."""
     drawn = NUTS().run(model, inputs, seed, False)
     pairs = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)

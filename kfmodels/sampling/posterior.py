@@ -44,7 +44,7 @@ def of_recursion[Values](sites: Mapping[str, Values]) -> dict[str, Values]:
     return {name: sites[name] for name in RECURSION if name in sites}
 
 
-def draw_prior(model: Model, inputs: Any, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def draw_prior(model: Model, inputs: object, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """1000 draws of the prior: inferred sites, unconstrained; all sites on their own scale."""
     numbers = np.arange(PRIOR_DRAWS, dtype=np.uint32)
     with jax.enable_x64(True):
@@ -88,12 +88,12 @@ class Layout:
         }
 
 
-def prior_draws(seed: ArrayLike, inputs: Any, *, model: Model, count: int) -> dict[str, Array]:
+def prior_draws(seed: ArrayLike, inputs: object, *, model: Model, count: int) -> dict[str, Array]:
     """Unconstrained, straightened draws of the prior of every pair, `(pair, draw, ...)`."""
     numbers = jnp.arange(count, dtype=jnp.uint32)
     bent = getattr(model, "bent", frozenset())
 
-    def one(pair: Any) -> dict[str, Array]:
+    def one(pair: object) -> dict[str, Array]:
         free, _ = priors.draw(numbers, seed, pair, model=model)
         if not free:
             raise ValueError(
@@ -106,7 +106,7 @@ def prior_draws(seed: ArrayLike, inputs: Any, *, model: Model, count: int) -> di
 
 
 def log_density(
-    free: dict[str, Array], inputs: Any, *, model: Model, still: ArrayLike | None = None
+    free: dict[str, Array], inputs: object, *, model: Model, still: ArrayLike | None = None
 ) -> Array:
     """Log prior plus log likelihood, `(pair, draw)`, of straightened sites `(pair, draw, ...)`.
 
@@ -119,7 +119,7 @@ def log_density(
         return -jax.vmap(jax.vmap(energy, (0, None)), (0, 0))(free, inputs)
     prior = handlers.block(model, hide=_LIKELIHOOD)
 
-    def one(z: dict[str, Array], pair: Any) -> tuple[Array, dict[str, Array]]:
+    def one(z: dict[str, Array], pair: object) -> tuple[Array, dict[str, Array]]:
         z = ridge.bend(z, model.bent)
         values = constrain_fn(prior, (pair,), {}, z, return_deterministic=True)
         return _energy(z, pair, model=prior), of_recursion(values)
@@ -131,12 +131,12 @@ def log_density(
     return model.log_likelihood(each, **noise) - energy
 
 
-def constrain(free: dict[str, Array], inputs: Any, *, model: Model) -> dict[str, Array]:
+def constrain(free: dict[str, Array], inputs: object, *, model: Model) -> dict[str, Array]:
     """Sampled and deterministic sites of one draw of straightened sites, on their own scale."""
     z = ridge.bend(free, getattr(model, "bent", frozenset()))
     values = constrain_fn(model, (inputs,), {}, z, return_deterministic=True)
     return {name: value for name, value in values.items() if name != "y"}
 
 
-def _energy(z: dict[str, Array], inputs: Any, *, model: Model) -> Array:
+def _energy(z: dict[str, Array], inputs: object, *, model: Model) -> Array:
     return jnp.asarray(potential_energy(model, (inputs,), {}, z))

@@ -19,7 +19,7 @@ Model = Any
 
 @partial(jax.jit, static_argnames=("model",))
 def draw(
-    numbers: Any, seed: Any, inputs: Any, *, model: Model
+    numbers: Any, seed: Any, inputs: object, *, model: Model
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """One draw of the prior for each number: inferred sites, unconstrained; all sites as they are."""
 
@@ -43,7 +43,7 @@ def draw(
 
 @partial(jax.jit, static_argnames=("model", "still"))
 def log_density(
-    sites: dict[str, Array], inputs: Any, *, model: Model, still: tuple[int, ...] = ()
+    sites: dict[str, Array], inputs: object, *, model: Model, still: tuple[int, ...] = ()
 ) -> dict[str, Array]:
     """Log prior density of every inferred site at draws `(draw, ...)`, one number a draw.
 
@@ -86,7 +86,7 @@ def from_free(name: str, value: ArrayLike) -> Array:
 
 
 @partial(jax.jit, static_argnames=("model",))
-def complete(sites: dict[str, Array], inputs: Any, *, model: Model) -> dict[str, Array]:
+def complete(sites: dict[str, Array], inputs: object, *, model: Model) -> dict[str, Array]:
     """All sites, deterministic ones too, given the inferred ones (draw, ...)."""
 
     def one(values: dict[str, Array]) -> dict[str, Array]:
@@ -101,7 +101,7 @@ def complete(sites: dict[str, Array], inputs: Any, *, model: Model) -> dict[str,
     return jax.vmap(one)(sites)
 
 
-def inferred(inputs: Any, model: Model) -> dict[str, tuple[int, ...]]:
+def inferred(inputs: object, model: Model) -> dict[str, tuple[int, ...]]:
     """The sites that the model infers, with their shapes."""
     trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(inputs)
     free = (s for s in trace.values() if s["type"] == "sample" and not s["is_observed"])

@@ -12,8 +12,6 @@ The map is triangular with ones on its diagonal, so that densities carry over un
 import jax.numpy as jnp
 from jax import Array
 
-from kfmodels.model.memory import q_to_state_var
-
 Free = dict[str, Array]
 """Noise parameters on the real line: log q of each delta, log obs_scale."""
 
@@ -32,7 +30,8 @@ def _shift(free: Free, bent: frozenset[str], sign: float) -> Free:
     if not bent:
         return free
     q = jnp.exp(jnp.clip(free["delta_alpha"], -60.0, 60.0))
-    wider = jnp.log1p(q_to_state_var(q))
+    # `q_to_state_var` with a square root: NUTS draws change with the rounding of the gradient of a power
+    wider = jnp.log1p((q + jnp.sqrt(q * q + 4 * q)) / 2)
     moved = dict(free)
     if "obs_scale" in bent:
         moved["obs_scale"] = free["obs_scale"] + sign * 0.5 * wider

@@ -13,7 +13,7 @@ from statsmodels.regression.linear_model import OLS
 from kfmodels import NUTS, Discounted, HedgeData, HedgeFit, compare, fit, follow, hedge_ratio_model
 from kfmodels.data import datasets
 from kfmodels.evaluate import leave_future_out
-from kfmodels.evaluate.compare import Comparison, _score_price, distribution, standard_error
+from kfmodels.evaluate.compare import Comparison, distribution, score_price, standard_error
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.online.ticks import Predictive
 from tests.problems import unsampled
@@ -87,7 +87,7 @@ def test_asking_ahead_changes_nothing():
 
 
 def against(ahead: Predictive, price: float, transform: str = "level") -> tuple[float, float]:
-    return _score_price(ahead, transform_of(transform), price, 80.0)
+    return score_price(ahead, transform_of(transform), price, 80.0)
 
 
 @pytest.mark.parametrize("away", [-30.0, -3.0, -0.4, 0.0, 1.0, 8.0])

@@ -11,7 +11,7 @@ from statsmodels.tsa.ar_model import AutoReg
 from kfmodels import HedgeData, fit, hedge_ratio_model
 from kfmodels.data import datasets
 from kfmodels.evaluate.baselines import ols_on_levels
-from kfmodels.evaluate.health import _ENGLE_GRANGER, SpreadHealth, spread_health
+from kfmodels.evaluate.health import ENGLE_GRANGER, SpreadHealth, spread_health
 from kfmodels.model import Absolute, Zero
 from tests.tables import read_table
 
@@ -164,7 +164,7 @@ def test_few_walks_that_share_nothing_pass_for_a_spread():
 
 def test_the_points_of_engle_and_granger():
     expected = [mackinnoncrit(hedges + 1, "c", np.inf)[1] for hedges in range(1, 11)]
-    np.testing.assert_allclose(_ENGLE_GRANGER, expected, atol=6e-4)
+    np.testing.assert_allclose(ENGLE_GRANGER, expected, atol=6e-4)
 
 
 def test_a_fit_on_returns_has_nothing_to_come_back_to():

@@ -12,7 +12,7 @@ from scipy import stats
 from kfmodels import Constant, Discounted, HedgeData, Memory, StateDiscount, hedge_ratio_model
 from kfmodels.data import datasets
 from kfmodels.evaluate import likelihood_surface as surface_of
-from kfmodels.evaluate.landscape import NEAR_THE_TOP, VALLEY, Surface, _notes, _summits
+from kfmodels.evaluate.landscape import NEAR_THE_TOP, VALLEY, Surface, find_summits, write_notes
 from kfmodels.model import Diffuse
 from kfmodels.model.memory import memory_to_q
 from tests.reference import loop
@@ -231,7 +231,7 @@ def hills(*parts: tuple[float, float, float]) -> np.ndarray:
 
 def test_two_hills_far_apart_are_two_peaks_with_their_masses():
     height = hills((15, 3, 0.7), (42, 3, 0.3))
-    peaks, basin = np.unique(_summits(height), return_inverse=True)
+    peaks, basin = np.unique(find_summits(height), return_inverse=True)
     assert [np.unravel_index(peak, height.shape) for peak in peaks] == [(15, 4, 3), (42, 4, 3)]
     mass = np.exp(height).ravel()
     share = np.bincount(basin.ravel(), mass / mass.sum())
@@ -244,7 +244,7 @@ def test_a_valley_counts_once_it_is_deep_enough(depth: float, count: int):
     ridge = np.interp(np.arange(41.0), [0, 10, 20, 30, 40], [-8, 0, -0.3 - depth, -0.3, -8])
     y, z = np.meshgrid(np.arange(-2.0, 3), np.arange(-2.0, 3), indexing="ij")
     height = ridge[:, None, None] - (y**2 + z**2)[None]
-    assert len(np.unique(_summits(height))) == count
+    assert len(np.unique(find_summits(height))) == count
 
 
 def test_a_way_around_the_corner_joins_two_peaks():
@@ -252,14 +252,14 @@ def test_a_way_around_the_corner_joins_two_peaks():
     height = np.full((5, 5, 1), -10.0)
     height[0, 0], height[0, 4] = 0.0, -0.1
     height[[1, 2, 2, 2, 1], [0, 1, 2, 3, 4]] = -0.3
-    assert len(np.unique(_summits(height))) == 1
+    assert len(np.unique(find_summits(height))) == 1
     height[2, 2] = -5.0
-    assert len(np.unique(_summits(height))) == 2
+    assert len(np.unique(find_summits(height))) == 2
 
 
 def test_one_cell_and_a_plain_are_one_peak():
-    assert _summits(np.zeros((1, 1, 1))).tolist() == [[[0]]]
-    assert len(np.unique(_summits(np.zeros((4, 3, 2))))) == 1
+    assert find_summits(np.zeros((1, 1, 1))).tolist() == [[[0]]]
+    assert len(np.unique(find_summits(np.zeros((4, 3, 2))))) == 1
 
 
 # -- in words --------------------------------------------------------------------------------------
@@ -291,14 +291,14 @@ def table(*rows: tuple[float, float]) -> pd.DataFrame:
 
 def test_the_notes_say_what_an_average_would_hide():
     flat = np.zeros((3, 1, 1))
-    two = _notes("SPY", 300, flat, table((5.0, 0.6), (700.0, 0.4)))
+    two = write_notes("SPY", 300, flat, table((5.0, 0.6), (700.0, 0.4)))
     assert two == (
         "No ratio to SPY that moves fits better than a static one: these rows cannot tell it from "
         "static, and the prior decides how fast it may be",
         "The posterior has 2 peaks, at effective memories of SPY of 5 bars (60%); 700 bars (40%): an "
         "average lies between them and is neither",
     )
-    slow = _notes("SPY", 300, np.array([0.0, 30.0]).reshape(2, 1, 1), table((700.0, 1.0)))
+    slow = write_notes("SPY", 300, np.array([0.0, 30.0]).reshape(2, 1, 1), table((700.0, 1.0)))
     assert slow == (
         "A static ratio to SPY is 30.0 nats below the best that moves",
         "The peak with most mass forgets in 700 bars, more than the 300 rows there are: in effect "

@@ -105,7 +105,7 @@ def test_it_is_the_sensitivity_of_arviz(fitted):
 
 @pytest.mark.slow
 def test_the_ratio_that_is_asked_about_is_the_one_after_the_last_row(fitted):
-    drawn = evidence._ratio_draws(fitted, 0)["ratio to PEP"]
+    drawn = evidence.draw_ratios(fitted, 0)["ratio to PEP"]
     last = fitted.hedge_ratio().iloc[-1]
     # the table mixes 64 of the draws: its mean and sd are as uncertain as those of 64
     assert drawn.shape == (2, 500)
@@ -148,7 +148,7 @@ def test_what_is_inferred_is_asked_about(options: dict, names: list[str]):
     ],
 )
 def test_a_verdict_follows_from_both_sensitivities(prior: float, likelihood: float, verdict: str):
-    assert evidence._verdict(prior, likelihood) == verdict
+    assert evidence.judge(prior, likelihood) == verdict
 
 
 # -- another prior ---------------------------------------------------------------------------------
@@ -259,8 +259,8 @@ def test_the_weights_are_new_over_old_by_an_independent_filter(year):
         gained = np.nansum(known.log_density) - np.nansum(weak.log_density)
         ratios.append(laws[1] - laws[0] + gained)
     with jax.enable_x64(True):
-        log_weights, k = smooth(np.array(ratios))
-    weights = np.exp(np.asarray(log_weights))
+        log_weights, k = jax.device_get(smooth(np.array(ratios)))
+    weights = np.exp(log_weights)
     assert np.ptp(ratios) > 0.5
     found = what_if(old, model)
     # the two filters agree to 1e-4 nats here: the start is a million times as wide as the noise
