@@ -36,7 +36,7 @@ from kfmodels.model.memory import q_to_gain, q_to_memory
 from kfmodels.online.board import OnlineBoard
 from kfmodels.online.shocks import Quarantine, Shocks
 from kfmodels.sampling import importance
-from kfmodels.sampling.posterior import RECURSION, Draws, from_prior
+from kfmodels.sampling.posterior import RECURSION, Draws, draw_prior
 
 Arrays = dict[str, np.ndarray]
 
@@ -175,11 +175,11 @@ class HedgeBoard:
         seed = self.store.job["seed"]
         key = pair_key(pair, seed)
         with jax.enable_x64(True):
-            drawn = importance.kept(
+            drawn = importance.resample_sites(
                 row["points"], row["log_weights"], key, inputs, model=self.model
             )
             sites = jax.device_get(drawn)
-        _, prior = from_prior(self.model, inputs, seed)
+        _, prior = draw_prior(self.model, inputs, seed)
         about = {
             "ess": float(row["effective_draws"]),
             "log_evidence": float(row["log_evidence"]),

@@ -23,13 +23,12 @@ from kfmodels.sampling import prior as priors
 from kfmodels.sampling.amis import Weighted
 from kfmodels.sampling.importance import (
     ImportanceSampling,
-    chosen,
-    evidence_error,
     explore,
     layout_of,
-    recursion,
+    noise_at,
+    thin_draws,
 )
-from kfmodels.sampling.nuts import MAX_PARETO_K, refitted
+from kfmodels.sampling.nuts import MAX_PARETO_K, refit_failed
 
 Array = Any
 Arrays = dict[str, np.ndarray]
@@ -78,7 +77,7 @@ def fit_chunk(
     keys = np.stack([pair_key(pairs.names[numbers[place]], seed) for place in taken])
     with jax.enable_x64(True):
         found, log_static, static_error = _explored(inputs, keys, seed, model, method)
-        found, notes, redone = refitted(found, inputs, model, keys[:, 0], range(len(good)))
+        found, notes, redone = refit_failed(found, inputs, model, keys[:, 0], range(len(good)))
         ended = _by_device(_end, (model,))
         made = jax.device_get(ended(found, inputs))
         made |= jax.device_get(
@@ -86,7 +85,7 @@ def fit_chunk(
                 "points": found.points,
                 "log_weights": found.log_weights,
                 "log_evidence": found.log_evidence,
-                "log_evidence_mcse": evidence_error(found),
+                "log_evidence_mcse": found.evidence_error,
                 "log_static": log_static,
                 "log_static_mcse": static_error,
                 "effective_draws": found.effective_draws,
@@ -167,14 +166,15 @@ def _explored(
         quick = inputs._replace(dt=None)
     run = _by_device(_explore, (model, method))
     seeds = np.full(len(keys), seed, np.uint32)
-    found = run(quick, keys, seeds, np.zeros(len(keys)))
+    still = np.tile(1.0 * model.follows(quick.design.shape[-1]), (len(keys), 1))
+    found = run(quick, keys, seeds, np.zeros_like(still))
     if "delta_beta" not in layout_of(quick, model).shapes:
         unknown = jnp.full(len(keys), jnp.nan)
         return found, unknown, unknown
-    static = run(quick, keys, seeds, np.ones(len(keys)))
+    static = run(quick, keys, seeds, still)
     factor = static.log_evidence - found.log_evidence
     reliable = jnp.maximum(static.pareto_k, found.pareto_k) <= MAX_PARETO_K
-    error = jnp.hypot(evidence_error(static), evidence_error(found))
+    error = jnp.hypot(static.evidence_error, found.evidence_error)
     return found, jnp.where(reliable, factor, jnp.nan), error
 
 
@@ -207,7 +207,7 @@ def _explore(
 def _end(found: Weighted, inputs: Inputs, *, settings: tuple[HedgeRatioModel]) -> dict[str, Array]:
     """The mixture of every pair after its last row, and the innovations at the posterior mean."""
     (model,) = settings
-    mixed = chosen(recursion(found.points, inputs, model=model), found.log_weights)
+    mixed = thin_draws(noise_at(found.points, inputs, model=model), found.log_weights)
     each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)
     law = model.regression(each, **mixed)
     rows, start, drift, noise = law.recursion(each.y)
@@ -232,7 +232,7 @@ def _log_prior(points: Array, inputs: Inputs, *, model: HedgeRatioModel) -> Arra
 
     def one(some: Array, pair: Inputs) -> dict[str, Array]:
         free = layout.unpack(some)
-        values = jax.vmap(partial(posterior.constrained, inputs=pair, model=model))(free)
+        values = jax.vmap(partial(posterior.constrain, inputs=pair, model=model))(free)
         sites = {name: values[name] for name in layout.shapes}
         return priors.log_density(sites, pair, model=model)
 

@@ -20,7 +20,7 @@ import numpyro.distributions as dist
 from jax import lax
 from jax.scipy.special import logsumexp
 
-from kfmodels.sampling.psis import smoothed
+from kfmodels.sampling.psis import smooth
 
 Array = Any
 
@@ -190,4 +190,4 @@ def shrunk_weights(u: Array, log_ratio: Array, mean: Array, sd: Array) -> tuple[
         return jnp.logaddexp(total, ratio - logsumexp(ratio, -1, keepdims=True)), None
 
     total, _ = lax.scan(add, jnp.full(log_ratio.shape, -jnp.inf), (mean, sd))
-    return smoothed(total)
+    return smooth(total)

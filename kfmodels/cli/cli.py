@@ -171,7 +171,8 @@ def _later(live: "OnlineFilter", table: "pd.DataFrame") -> list[tuple[Any, float
 
     from kfmodels.data.hedge_data import rows_after
 
-    rows = rows_after(table.sort_index(), pd.Timestamp(live.at), list(live.tickers))
+    last: Any = pd.Timestamp(live.at)
+    rows = rows_after(table.sort_index(), last, list(live.tickers))
     return [(at, row[0], row[1:]) for at, row in zip(rows.index, rows.to_numpy(), strict=True)]
 
 

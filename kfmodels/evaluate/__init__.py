@@ -1,4 +1,4 @@
-"""Whose answer is it, the data's or the prior's, and what was it worth."""
+"""Whether the answer is the data's or the prior's, and what it was worth."""
 
 from kfmodels import _attach
 

@@ -1,4 +1,4 @@
-"""What a desk hedges with when it has no filter: ratios by least squares and moving averages."""
+"""Hedge ratios of a desk without a filter: by prices, least squares and moving averages."""
 
 from typing import Any
 
@@ -6,17 +6,16 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
+from kfmodels.kalman.transforms import transform_of
 
 
 def moves(data: HedgeData) -> pd.DataFrame:
     """One-bar moves of target and hedges: dollars on levels, simple returns otherwise.
 
-    A position held from close to close earns exactly its ratio times the hedge's move: shares times
-    dollars, or money times return.
+    What a position held from close to close earns is exactly its ratio times the move of the hedge:
+    shares times dollars, or money times return.
     """
-    if data.transform == "level":
-        return data.prices.diff()
-    return data.prices / data.prices.shift(1) - 1
+    return transform_of(data.transform).moves(data.prices, data.prices.shift(1))
 
 
 def bars_per_year(index: pd.Index) -> float:
@@ -33,21 +32,28 @@ def bars_per_year(index: pd.Index) -> float:
 
 
 def price_ratio(data: HedgeData) -> pd.DataFrame:
-    """Ratio of one hedge that matches its money to the target's: P_y / P_x shares, 1 in money."""
+    """Ratio at which a hedge is worth as much as the target: P_y / P_x shares, or 1 in money."""
     hedge = data.prices.iloc[:, 1:]
-    if data.transform == "level":
+    if transform_of(data.transform).by_shares:
         return hedge.rdiv(data.prices.iloc[:, 0], axis=0)
     return pd.DataFrame(1.0, hedge.index, hedge.columns)
 
 
 def ols_on_levels(data: HedgeData) -> pd.Series:
     """Hedge ratios by least squares on the transformed prices, with an intercept."""
-    return _ols(data.values, MIN_ROWS)
+    return _least_squares(data.values, MIN_ROWS)
 
 
 def ols_on_changes(data: HedgeData) -> pd.Series:
     """Hedge ratios by least squares on one-bar moves, with an intercept."""
-    return _ols(moves(data), MIN_ROWS)
+    return _least_squares(moves(data), MIN_ROWS)
+
+
+def static_spread(data: HedgeData) -> pd.Series:
+    """Residual of `ols_on_levels`, about its mean."""
+    ratios = ols_on_levels(data)
+    left = data.values.iloc[:, 0] - data.values[ratios.index] @ ratios
+    return left - left.mean()
 
 
 def rolling_ols(table: pd.DataFrame, window: int) -> pd.DataFrame:
@@ -56,12 +62,10 @@ def rolling_ols(table: pd.DataFrame, window: int) -> pd.DataFrame:
     The first column is the target; NaN until the window is full, and where less than half of it is
     complete.
     """
-    values = table.to_numpy()
-    found = np.full((len(values), values.shape[1] - 1), np.nan)
-    for end in range(window, len(values) + 1):
-        found[end - 1] = _ols(
-            table.iloc[end - window : end], max(window // 2, len(table.columns) + 1)
-        )
+    least = max(window // 2, len(table.columns) + 1)
+    found = np.full((len(table), len(table.columns) - 1), np.nan)
+    for end in range(window, len(table) + 1):
+        found[end - 1] = _least_squares(table.iloc[end - window : end], least)
     return pd.DataFrame(found, table.index, table.columns[1:])
 
 
@@ -70,9 +74,9 @@ def ewma_ols(table: pd.DataFrame, decay: float) -> pd.DataFrame:
 
     $$S_t = \lambda S_{t-1} + (1 - \lambda) x_t x_t^\top, \qquad h_t = S_{xx,t}^{-1} S_{xy,t}$$
 
-    Moments are about zero, as RiskMetrics takes them: the mean of a one-bar move is too small to be
-    known. The first column is the target. A row with a gap changes nothing; NaN until 30 rows are
-    complete.
+    Moments are about zero, as in RiskMetrics: the mean of a one-bar move is too small to be
+    estimated. The first column is the target. A row with a gap changes nothing; NaN until 30 rows
+    are complete.
 
     Source: J.P. Morgan and Reuters (1996), RiskMetrics Technical Document, chapter 5 (0.94 for daily
     data).
@@ -81,20 +85,20 @@ def ewma_ols(table: pd.DataFrame, decay: float) -> pd.DataFrame:
     values = complete.to_numpy()
     rows, n = values.shape
     products = pd.DataFrame((values[:, :, None] * values[:, None, :]).reshape(rows, n * n))
-    # the weights of adjust=True sum to one from the first row on; the ratio would cancel their sum
+    # adjust=True, whose weights sum to one from the first row on; the ratio does not depend on it
     second = products.ewm(alpha=1 - decay).mean().to_numpy().reshape(rows, n, n)
     size = np.sqrt(np.diagonal(second, axis1=1, axis2=2))
     size = np.where(size > 0, size, 1.0)
-    # in units of each column's own size, or a cheap hedge beside a dear one would look like none
-    alike = second / size[:, :, None] / size[:, None, :]
-    inverse = np.linalg.pinv(alike[:, 1:, 1:], rcond=1e-12, hermitian=True)
-    found = (inverse @ alike[:, 1:, :1])[..., 0] * size[:, :1] / size[:, 1:]
+    # in units of each column, or the cutoff of the inverse would drop a cheap hedge beside a dear one
+    unit = second / size[:, :, None] / size[:, None, :]
+    inverse = np.linalg.pinv(unit[:, 1:, 1:], rcond=1e-12, hermitian=True)
+    found = (inverse @ unit[:, 1:, :1])[..., 0] * size[:, :1] / size[:, 1:]
     found[: MIN_ROWS - 1] = np.nan
     return pd.DataFrame(found, complete.index, table.columns[1:]).reindex(table.index).ffill()
 
 
-def _ols(table: pd.DataFrame, least: int) -> pd.Series:
-    """Slopes of the first column on the others, with an intercept, on complete rows; NaN if few."""
+def _least_squares(table: pd.DataFrame, least: int) -> pd.Series:
+    """Slopes of the first column on the others, with an intercept; NaN if fewer rows are complete."""
     values = table.to_numpy()
     values = values[~np.isnan(values).any(axis=1)]
     if len(values) < least:

@@ -1,8 +1,8 @@
-"""Simulation-based calibration: does the inference know what it does not know, on these regressors?
+"""Simulation-based calibration: are the stated uncertainties right, on these regressors?
 
-Noise is drawn from the prior and a target from the noise, and the noise is inferred back. If prior,
+Noise is drawn from the prior and a target from the noise, then the noise is inferred back. If prior,
 likelihood and sampler agree, the truth has a uniform rank among the posterior draws, whatever the
-data: ranks that crowd in the middle mean a posterior too wide, at both ends one too narrow.
+data. Ranks that crowd in the middle mean a posterior too wide; at both ends, one too narrow.
 
 One file: drawing, inferring back and ranking are three steps of one algorithm.
 """
@@ -10,6 +10,7 @@ One file: drawing, inferring back and ranking are three steps of one algorithm.
 import operator
 import os
 import warnings
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,11 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
+from jax import Array
 from jax.scipy.special import gammaincc
 from numpyro import handlers
 from tqdm import tqdm
 
 from kfmodels.data.hedge_data import HedgeData
+from kfmodels.evaluate.arguments import check_data_and_model
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.model import gaps as closed
@@ -36,7 +39,10 @@ from kfmodels.sampling.nuts import NUTS
 from kfmodels.sampling.posterior import of_recursion
 
 MIN_SIMULATIONS = 20
+
 FEWEST_IN_A_BIN = 5
+"""Simulations expected in a bin, below which a chi-square statistic is not chi-squared."""
+
 LEVEL = 0.9
 
 RANKED = 99
@@ -104,10 +110,10 @@ class Calibration:
         share = np.bincount(np.arange(possible) * bins // possible, minlength=bins) / possible
         rows = {}
         for name, ranks in self.ranks.items():
-            rows[name] = _uniformity(ranks.to_numpy() * bins // possible, share)
+            rows[name] = _test_uniformity(ranks.to_numpy() * bins // possible, share)
         for name, below in self.probability.items():
             bin_of = np.minimum((below.to_numpy() * bins).astype(int), bins - 1)
-            rows[name] = _uniformity(bin_of, np.full(bins, 1 / bins))
+            rows[name] = _test_uniformity(bin_of, np.full(bins, 1 / bins))
             rows[name]["coverage"] = float(self.cover[name].to_numpy().mean())
             rows[name]["coverage_se"] = float(np.sqrt(LEVEL * (1 - LEVEL) / count))
         return pd.DataFrame(rows, ["chi2", "p_value", "coverage", "coverage_se"]).T
@@ -145,8 +151,8 @@ def calibrate(
     says of them under the true noise: a draw from the joint law, also for a `Discounted` variance,
     which has no path of coefficients of its own. F mixes the filter over the ranked posterior draws.
 
-    It tests the inference, not the model: prices that do not behave as the model says, or an error
-    that the forecasts draw from and infer with alike, leave the ranks uniform.
+    This tests the inference, not the model: ranks stay uniform where prices do not behave as the model
+    says, and where drawing and inferring share an error.
 
     Args:
         data: the rows whose regressors are used; a hundred or two are enough and quick.
@@ -182,9 +188,7 @@ def calibrate(
         >>> list(found.table().index)
         ['q PEP', 'log_likelihood', 'PEP', 'alpha']
     """
-    if not (isinstance(model, HedgeRatioModel) and isinstance(data, HedgeData)):
-        given = f"{type(data)} and {type(model)}"
-        raise ValueError(f"calibrate takes HedgeData, and what hedge_ratio_model made; not {given}")
+    check_data_and_model(data, model)
     if isinstance(model.initial, Diffuse):
         raise ValueError(
             "calibrate draws the coefficients from their start, and nothing can be drawn from "
@@ -194,7 +198,7 @@ def calibrate(
         raise ValueError(f"simulations must be at least {MIN_SIMULATIONS}, not {simulations}")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is a whole number from 0 to 2**32 - 1, not {seed}")
-    simulate = partial(_simulated, model, data, model.inputs(data), method, seed)
+    simulate = partial(_simulate, model, data, model.inputs(data), method, seed)
     bar = tqdm(
         total=simulations,
         desc="inferring simulated noise",
@@ -202,12 +206,12 @@ def calibrate(
         disable=None if progress else True,
     )
     with bar, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        done = [simulate(0)]  # alone: it compiles what the others find ready
+        done = [simulate(0)]  # alone, so that the others find compiled programs
         bar.update()
         for simulation in pool.map(simulate, range(1, simulations)):
             done.append(simulation)
             bar.update()
-    result = _gathered(done, data)
+    result = _gather(done, data)
     if result.doubtful > DOUBTFUL_SHARE * simulations:
         least = result.sampling["ess"].min()
         warnings.warn(
@@ -220,7 +224,7 @@ def calibrate(
     return result
 
 
-def _gathered(done: list[_Simulation], data: HedgeData) -> Calibration:
+def _gather(done: list[_Simulation], data: HedgeData) -> Calibration:
     rows = pd.RangeIndex(len(done), name="simulation")
     names = [*data.hedges, "alpha"][: len(done[0].cover)]
     below: Any = pd.DataFrame([each.probability for each in done], rows, names)
@@ -231,15 +235,20 @@ def _gathered(done: list[_Simulation], data: HedgeData) -> Calibration:
     return Calibration(ranks, done[0].kept, below, cover[below.columns], sampling)
 
 
-def _simulated(
-    model: HedgeRatioModel, data: HedgeData, inputs: Inputs, method: Any, seed: int, number: int
+def _simulate(
+    model: HedgeRatioModel,
+    data: HedgeData,
+    inputs: Inputs,
+    method: NUTS | ImportanceSampling,
+    seed: int,
+    number: int,
 ) -> _Simulation:
     """Draw a truth, infer it, and say where it lies in the posterior."""
     random = np.random.default_rng([seed, number])
     keys = random.integers(2**32, size=(2, 2), dtype=np.uint32)
     # enable_x64 is a property of the thread: each task enters it for itself
     with jax.enable_x64(True):
-        free, truth, y = jax.device_get(_truth(keys, inputs, model=model))
+        free, truth, y = jax.device_get(_draw_truth(keys, inputs, model=model))
         inputs = inputs._replace(y=np.where(inputs.observed, y, 0.0))
         draws = method.run(model, inputs, int(random.integers(2**32)), False)
         drawn = trees.flat(draws.sites)
@@ -254,17 +263,21 @@ def _simulated(
         ended, fits = jax.device_get(
             (passes.forward(rows, noise), passes.log_likelihood(rows, noise))
         )
-        probability, cover = _final(ended, model, data, random)
+        probability, cover = _place_coefficients(ended, model, data, random)
     named = partial(_quantities, model, data, free)
     ranked = named(both) | ({"log_likelihood": fits} if free else {})
     ranks = {name: int((values[:-1] < values[-1]).sum()) for name, values in ranked.items()}
-    return _Simulation(count, ranks, probability, cover, _sampling(named(draws.sites), draws.stats))
+    return _Simulation(
+        count, ranks, probability, cover, _judge_sampling(named(draws.sites), draws.stats)
+    )
 
 
 @partial(jax.jit, static_argnames="model")
-def _truth(keys: Any, inputs: Inputs, *, model: HedgeRatioModel) -> tuple[Any, Any, Any]:
+def _draw_truth(
+    keys: np.ndarray, inputs: Inputs, *, model: HedgeRatioModel
+) -> tuple[dict[str, Array], dict[str, Array], Array]:
     """Noise from the prior (what is sampled; and all sites) and a target from its forecasts."""
-    for_noise, for_target = jax.random.wrap_key_data(keys)
+    for_noise, for_target = jax.random.wrap_key_data(jnp.asarray(keys))
     trace = handlers.trace(handlers.seed(model, for_noise)).get_trace(inputs)
     sites = {name: site for name, site in trace.items() if not site.get("is_observed")}
     free = {name: site["value"] for name, site in sites.items() if site["type"] == "sample"}
@@ -273,7 +286,7 @@ def _truth(keys: Any, inputs: Inputs, *, model: HedgeRatioModel) -> tuple[Any, A
 
 
 def _quantities(
-    model: HedgeRatioModel, data: HedgeData, free: dict[str, Any], sites: dict[str, Any]
+    model: HedgeRatioModel, data: HedgeData, free: Collection[str], sites: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The sampled noise by name, one number per draw (draws first in `sites`)."""
     found = {name: sites[name] for name in ("obs_scale", "variance_memory") if name in free}
@@ -290,7 +303,7 @@ def _quantities(
     return {name: sites["q"][..., number] for number, name in enumerate(names)} | found
 
 
-def _final(
+def _place_coefficients(
     ended: passes.Pass, model: HedgeRatioModel, data: HedgeData, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the coefficients at the last row under the true noise, and find them in the mixture."""
@@ -314,13 +327,15 @@ def _final(
 
 
 @jax.jit
-def _below(z: Any, dof: Any) -> Any:
+def _below(z: Array, dof: Array | None) -> Array:
     """Probability below `z (draw, coef)`, averaged over the draws; NaN where all is certain."""
     law = dist.Normal() if dof is None else dist.StudentT(dof)
     return jnp.where(jnp.isfinite(z), law.cdf(z), jnp.nan).mean(0)
 
 
-def _sampling(posterior: dict[str, np.ndarray], stats: dict[str, np.ndarray]) -> dict[str, float]:
+def _judge_sampling(
+    posterior: dict[str, np.ndarray], stats: dict[str, np.ndarray]
+) -> dict[str, float]:
     """How well the noise was sampled, at its worst; an infinite ess where nothing had to be."""
     from arviz_stats.base.array import array_stats
 
@@ -336,7 +351,7 @@ def _sampling(posterior: dict[str, np.ndarray], stats: dict[str, np.ndarray]) ->
     return {"rhat": max(rhat), "ess": float(np.min(ess)), "diverging": diverging}
 
 
-def _uniformity(bin_of: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+def _test_uniformity(bin_of: np.ndarray, expected: np.ndarray) -> dict[str, float]:
     """Chi-square of the counts per bin against expected shares, and its p-value."""
     counts = np.bincount(bin_of, minlength=len(expected))
     wanted = expected * len(bin_of)

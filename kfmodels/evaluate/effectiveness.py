@@ -1,11 +1,11 @@
-"""What a hedge is worth: the variance that held shares removed on dates not yet seen, and its cost."""
+"""What a hedge is worth on later dates: the variance that held shares removed, and what they cost."""
 
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from kfmodels.data.hedge_data import MIN_ROWS, HedgeData, Transform
+from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.evaluate.baselines import (
     bars_per_year,
     ewma_ols,
@@ -16,18 +16,21 @@ from kfmodels.evaluate.baselines import (
     rolling_ols,
 )
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.transforms import transform_of
 from kfmodels.online.follow import follow, ratios
 
-_BLOCK = 20
-_RESAMPLES = 2000
+_BLOCK, _RESAMPLES = 20, 2000
+"""Rows of a block of the bootstrap, a trading month, and its resamples."""
+
 _ANCHOR = "static OLS on changes"
+_WINDOWS = (60, 252)
 _DECAYS = (0.94, 0.98)
 
 
 def hedged_moves(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
-    """Move of the target less the hedges held since the row before: `dy_t - ratio_t-1 . dx_t`.
+    """Move of the target less those of the hedges held since the row before: `dy_t - ratio_t-1 . dx_t`.
 
-    `ratio (date, hedge)` is what is known, and held, at the close of its date.
+    `ratio (date, hedge)` is known, and held, at the close of its date.
     """
     table = moves(data)
     held = ratio.reindex(table.index).shift(1)
@@ -41,17 +44,17 @@ def traded(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
     $$\sum_j |s_{j,t} - s_{j,t-1}| \, P_{j,t} / P_{y,t}$$
 
     Shares $s$ per share of the target are the ratio itself on levels, and ratio * P_y / P_j
-    otherwise: there a ratio is one of money, and even one that never changes is traded back to at
-    every close. NaN throughout when a price is zero or negative (a spread, a future on power): a
-    multiple of such a value means nothing.
+    otherwise: a ratio of money has to be traded back to at every close even if it never changes. NaN
+    throughout when a price is zero or negative (a spread, a future on power), since a multiple of such
+    a value means nothing.
     """
     prices = data.prices
     if (prices <= 0).to_numpy().any():
         return pd.Series(np.nan, prices.index, name="traded")
-    worth = prices.iloc[:, 1:].div(prices.iloc[:, 0], axis=0)
+    target, hedge = prices.iloc[:, [0]].to_numpy(), prices.iloc[:, 1:]
     ratio = ratio.reindex(prices.index)
-    shares = ratio if data.transform == "level" else ratio / worth
-    return (shares.diff().abs() * worth).sum(axis=1, skipna=False).rename("traded")
+    shares = transform_of(data.transform).shares(ratio, target, hedge)
+    return (shares.diff().abs() * hedge / target).sum(axis=1, skipna=False).rename("traded")
 
 
 def hedge_effectiveness(
@@ -61,7 +64,7 @@ def hedge_effectiveness(
     hedges: list[str] | tuple[str, ...],
     train: int,
     models: Mapping[str, HedgeFit] | None = None,
-    transform: Transform = "level",
+    transform: str = "level",
     level: float = 0.9,
     risk_aversion: float = 4.0,
     seed: int = 0,
@@ -70,33 +73,32 @@ def hedge_effectiveness(
 
     $$1 - \mathrm{Var}(\Delta y_t - h_{t-1} \Delta x_t) / \mathrm{Var}(\Delta y_t)$$
 
-    Every ratio is known at the close before the move it is held over; each method is scored on the
-    same moves. Baselines: the price ratio (one hedge, positive prices), least squares on levels and
-    on changes over the training rows, the same rolling over the last 60 and 252 rows, and
-    exponentially weighted moments of changes with decay 0.94 and 0.98.
-
-    `turnover` is the value of hedges traded per year, as a multiple of the target's value;
-    `break_even_cost` the cost of trading, in basis points of traded value, at which a mean-variance
-    holder would as soon keep the static ratio on changes:
-
-    $$10^4 \cdot \frac{a}{2} \cdot
-    \frac{\mathrm{Var}_{static} - \mathrm{Var}}{\mathrm{turnover} - \mathrm{turnover}_{static}}$$
+    Every ratio is known at the close before the move it is held over, and all methods are scored on
+    the same moves: fits, and baselines that need no filter. Baselines are the price ratio (one hedge,
+    positive prices), least squares on levels and on changes over the training rows, the same rolling
+    over the last 60 and 252 rows, and exponentially weighted moments of changes.
 
     Args:
         prices: as for `HedgeData.from_prices`.
         train: number of training rows; the first ratio used is that of row `train`.
         models: fits by name, none of which may have seen a later row; they run on online.
         transform: "level" scores dollars per share, the others return on the target's value.
-        level: of the bootstrap interval (circular blocks of 20 rows, 2000 resamples).
+        level: of the bootstrap intervals (circular blocks of 20 rows, 2000 resamples).
         risk_aversion: a, of a holder who gives up a / 2 of yearly return per unit of yearly
             variance.
 
     Returns:
-        By method: `variance_removed, lower, upper`, `turnover`, `break_even_cost`, and `gain,
-        gain_lower, gain_upper`, its lead over static least squares on changes on the same resampled
-        days. Variances in the cost are yearly, of hedged moves as returns on the target's value; the
-        cost is 0 where a method saves no variance, inf where it saves some and trades no more, NaN for
-        the static ratio itself. Turnover and cost are NaN when a price is not positive.
+        By method: `variance_removed` with its interval `lower`, `upper`; `turnover`, the value of
+        hedges traded a year over that of the target; `break_even_cost`, the cost of trading in basis
+        points of traded value at which static least squares on changes is as good,
+
+        $$10^4 \cdot \frac{a}{2} \cdot
+        \frac{\mathrm{Var}_{static} - \mathrm{Var}}{\mathrm{turnover} - \mathrm{turnover}_{static}}$$
+
+        of yearly variances of hedged moves as returns on the target's value (0 where no variance is
+        saved, inf where some is and no more is traded, NaN for the static ratio itself); and `gain,
+        gain_lower, gain_upper`, the lead in variance removed over that ratio on the same resampled
+        days. Turnover and cost are NaN when a price is not positive.
 
     Raises:
         ValueError: a model was fitted on rows that it would be scored on, too few rows are left, or
@@ -127,11 +129,11 @@ def hedge_effectiveness(
             f"train={train} of {len(data)} rows leaves too few on one side: both need {MIN_ROWS}"
         )
     training = data.before(data.index[train])
-    held = _baselines(data, training)
+    held = _baseline_ratios(data, training)
     for name, fitted in (models or {}).items():
         if name in held or name == "none":
             raise ValueError(f"a model cannot be called {name!r}, as a baseline is: rename it")
-        held[name] = _model_ratio(name, fitted, data, train)
+        held[name] = _run_on(name, fitted, data, train)
     scored = pd.DataFrame({name: hedged_moves(data, ratio) for name, ratio in held.items()})
     scored.insert(0, "none", moves(data).iloc[:, 0])
     scored = scored.iloc[train + 1 :].dropna()
@@ -140,13 +142,13 @@ def hedge_effectiveness(
             f"only {len(scored)} rows after the first {train} have a move and a ratio of every method; "
             f"{MIN_ROWS} are needed: too many gaps"
         )
-    table = _table(scored, level, seed)
+    table = _bootstrap(scored, level, seed)
     for place, column in enumerate(_costs(data, held, scored, train, risk_aversion), start=3):
         table.insert(place, str(column.name), column)
     return table
 
 
-def _baselines(data: HedgeData, training: HedgeData) -> dict[str, pd.DataFrame]:
+def _baseline_ratios(data: HedgeData, training: HedgeData) -> dict[str, pd.DataFrame]:
     hedges = list(data.hedges)
 
     def constant(ratio: pd.Series) -> pd.DataFrame:
@@ -157,7 +159,7 @@ def _baselines(data: HedgeData, training: HedgeData) -> dict[str, pd.DataFrame]:
         held["price ratio"] = price_ratio(data)
     held["static OLS on levels"] = constant(ols_on_levels(training))
     held[_ANCHOR] = constant(ols_on_changes(training))
-    for window in (60, 252):
+    for window in _WINDOWS:
         if window <= len(training):
             held[f"rolling OLS on levels, {window}"] = rolling_ols(data.values, window)
             held[f"rolling OLS on changes, {window}"] = rolling_ols(moves(data), window)
@@ -166,7 +168,8 @@ def _baselines(data: HedgeData, training: HedgeData) -> dict[str, pd.DataFrame]:
     return held
 
 
-def _model_ratio(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> pd.DataFrame:
+def _run_on(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> pd.DataFrame:
+    """Ratios of a fit whose filter runs on, in the units of the data that are scored."""
     first = data.index[train]
     if not fitted.fit_until < first:
         raise ValueError(
@@ -180,14 +183,14 @@ def _model_ratio(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> pd
         )
     later = data.prices.loc[data.index > fitted.fit_until]
     found = ratios(follow(fitted.online(), later), fitted.hedges)
-    by_shares = data.transform == "level"
-    if by_shares == (fitted.tree.attrs["transform"] == "level"):
-        return found
-    worth = later.iloc[:, [0]].to_numpy() / later.iloc[:, 1:].to_numpy()
-    return found * worth if by_shares else found / worth
+    target, hedge = later.iloc[:, [0]].to_numpy(), later.iloc[:, 1:].to_numpy()
+    if transform_of(data.transform).by_shares:
+        return transform_of(fitted.data.transform).shares(found, target, hedge)
+    return found * hedge / target if transform_of(fitted.data.transform).by_shares else found
 
 
-def _table(scored: pd.DataFrame, level: float, seed: int) -> pd.DataFrame:
+def _bootstrap(scored: pd.DataFrame, level: float, seed: int) -> pd.DataFrame:
+    """Share removed and lead over the static ratio, with intervals, by method."""
     values = scored.to_numpy()
     rows = len(values)
     starts = np.random.default_rng(seed).integers(0, rows, (_RESAMPLES, -(-rows // _BLOCK)))
@@ -228,7 +231,7 @@ def _costs(
     each = {name: traded(data, ratio).reindex(scored.index) for name, ratio in held.items()}
     turnover = bars * pd.DataFrame(each).mean()
     returns = scored[list(held)]
-    if data.transform == "level":
+    if transform_of(data.transform).by_shares:  # moves are dollars
         returns = returns.div(data.prices.iloc[:, 0].shift(1), axis=0).reindex(scored.index)
     variance = bars * returns.to_numpy().var(0, ddof=1)
     anchor = list(held).index(_ANCHOR)
@@ -236,7 +239,7 @@ def _costs(
     extra = turnover.to_numpy() - turnover.iloc[anchor]
     with np.errstate(divide="ignore", invalid="ignore"):
         cost = 1e4 * risk_aversion / 2 * saved / extra
-    cost = np.where(extra <= 0, np.inf, cost)  # no dearer to hold than the static ratio
+    cost = np.where(extra <= 0, np.inf, cost)  # trades no more than the static ratio
     cost = np.where(saved <= 0, 0.0, cost)
     cost[np.isnan(extra)] = cost[anchor] = np.nan
     return turnover.rename("turnover"), pd.Series(cost, turnover.index, name="break_even_cost")

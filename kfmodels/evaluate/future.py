@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
-from kfmodels.evaluate.sensitivity import check_inferred
+from kfmodels.evaluate.arguments import check_inferred
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit

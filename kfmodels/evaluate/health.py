@@ -1,4 +1,4 @@
-"""Is there a spread left to trade? What a filter leaves over, against a plain least squares fit."""
+"""Whether a spread is left to trade: what a filter leaves over, beside plain least squares."""
 
 from dataclasses import dataclass
 from textwrap import fill
@@ -7,17 +7,21 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.data.hedge_data import day
-from kfmodels.evaluate.baselines import bars_per_year, ols_on_levels
+from kfmodels.evaluate.arguments import check_fit
+from kfmodels.evaluate.baselines import bars_per_year, static_spread
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
+from kfmodels.kalman.transforms import transform_of
 
 _MOST_BURN_IN = 30
 
 _LEAST_PAIRS = 20
+"""Neighbouring rows that a half-life needs."""
 
 _MUCH_GAIN = 0.2
+"""Gain of an intercept from which on a spread is close to a hedged one-bar move."""
 
-_ENGLE_GRANGER = (-3.336, -3.741, -4.096, -4.415, -4.707, -4.977, -5.229, -5.467, -5.692, -5.907)
+ENGLE_GRANGER = (-3.336, -3.741, -4.096, -4.415, -4.707, -4.977, -5.229, -5.467, -5.692, -5.907)
 """5 % points of the t ratio of rho - 1 for residuals of walks regressed on 1, 2, ... other walks.
 
 MacKinnon (2010), Critical values for cointegration tests: with a constant, many rows.
@@ -50,10 +54,10 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
     \mathrm{absorbed} = 1 - \mathrm{Var}(\mathrm{innovation}) / \mathrm{Var}(\mathrm{static})$$
 
     "static OLS" is the residual of least squares (with an intercept) on the transformed prices of
-    all training rows; "innovation" is the innovation, `fitted.spread()`: each row against its forecast
-    from the rows before. A fast filter makes the second small and quick, not because the pair is
-    good but because the coefficients have followed the price: what they absorbed cannot be traded.
-    Both leave out the same first rows, 30 or a fifth if that is less, where the filter still settles.
+    all training rows; "innovation" is `fitted.spread()`, each row against its forecast from the rows
+    before. A fast filter makes the second small and quick not because the pair is good but because the
+    coefficients have followed the price: what they absorbed cannot be traded. Both leave out the first
+    30 rows, or a fifth if that is less, while the filter settles.
 
     Args:
         fitted: from `fit`; a fit on returns has one-bar moves for spreads, which never come back.
@@ -87,14 +91,10 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
         The static spread does not come back
         The filter forgets faster than the spread comes back
     """
-    if not isinstance(fitted, HedgeFit):
-        raise ValueError(f"a HedgeFit is needed, made by fit(data, model), not {type(fitted)}")
+    check_fit(fitted)
     data = fitted.data
-    ratios = ols_on_levels(data)
-    level = data.values.iloc[:, 0] - data.values[ratios.index] @ ratios
-    # the mean over complete rows is the intercept of least squares
-    spreads = {"static OLS": level - level.mean(), "innovation": fitted.spread()["mean"]}
-    settled = min(_MOST_BURN_IN, len(level) // 5)
+    spreads = {"static OLS": static_spread(data), "innovation": fitted.spread()["mean"]}
+    settled = burn_in(len(data))
     years = bars_per_year(data.index)
     lines, found = {}, {}
     for name, spread in spreads.items():
@@ -116,10 +116,15 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
     innovation |= memories
     table = pd.DataFrame.from_dict(lines, orient="index").rename_axis(index="spread")
     rho, error = found["static OLS"]
-    # on returns the spread is a one-bar move by choice, not because of the intercept
-    gain = "" if data.transform == "return" else _gain(table)
+    # the spread of a fit on returns is a one-bar move anyway, whatever its intercept does
+    gain = "" if transform_of(data.transform).needs_last else _gain(table)
     warnings = _no_return(fitted, table, (rho - 1) / error), _follows(table, memories), gain
     return SpreadHealth(table, tuple(warning for warning in warnings if warning))
+
+
+def burn_in(rows: int) -> int:
+    """Rows that the innovation is not judged on, at the start, while the filter settles."""
+    return min(_MOST_BURN_IN, rows // 5)
 
 
 def _autoregression(values: np.ndarray, fitted: HedgeFit) -> tuple[float, float]:
@@ -200,7 +205,7 @@ def _gain(table: pd.DataFrame) -> str:
 
 def _no_return(fitted: HedgeFit, table: pd.DataFrame, t: float) -> str:
     half_life, rows = table.loc["static OLS", "half_life"], table.loc["static OLS", "rows"]
-    point = _ENGLE_GRANGER[min(len(fitted.hedges), len(_ENGLE_GRANGER)) - 1]
+    point = ENGLE_GRANGER[min(len(fitted.hedges), len(ENGLE_GRANGER)) - 1]
     if half_life <= rows and t <= point:
         return ""
     return (

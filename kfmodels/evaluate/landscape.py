@@ -3,19 +3,26 @@
 One file: the grid, its peaks and their comparison with static read one another's arrays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax import Array
 
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.model.assumptions import RandomWalk, StateDiscount
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs, hedge_ratio_model
-from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, memory_to_q, q_to_delta, q_to_memory
+from kfmodels.model.memory import (
+    LEAST_VARIANCE_MEMORY,
+    memory_to_q,
+    q_to_delta,
+    q_to_memory,
+    q_to_state_var,
+)
 from kfmodels.model.priors import Absolute
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.posterior import of_recursion
@@ -27,8 +34,10 @@ VALLEY = 0.5
 """Nats by which the way between two peaks must sink below the lower for them to count as two."""
 
 _NOTHING = 0.005
+"""Nats that would be printed as 0."""
 
 _MIN_MASS = 0.01
+"""Mass from which on a peak is listed."""
 
 _DEPTH = 15.0
 """Nats below the top under which a cell holds no mass worth counting."""
@@ -131,14 +140,14 @@ def likelihood_surface(
         rows = int(data.observed.sum())
         still = _q_of_level(drawn, model)
         found = [
-            _slice(memory, axes, third, middle, number, inputs, model, rows, still)
+            _scan(memory, axes, third, middle, number, inputs, model, rows, still)
             for memory in (np.inf, *axes[0])
         ]
     likelihood, posterior, last = (np.array(part) for part in zip(*found, strict=True))
     beta = np.append(np.inf, axes[0])
     posterior[0] = -np.inf
-    modes = _modes(beta[1:], axes[1], last[1:], third, posterior[1:], likelihood[1:])
-    notes = _notes(hedge, len(data), likelihood, modes)
+    modes = find_modes(beta[1:], axes[1], last[1:], third, posterior[1:], likelihood[1:])
+    notes = write_notes(hedge, len(data), likelihood, modes)
     if third == "variance_memory" and "obs_scale" in inferred:
         notes = (*notes, "obs_scale, where the variance starts, is held at its prior median here")
     if any(name.startswith("gap_") for name in inferred):
@@ -153,7 +162,7 @@ def _q_of_level(drawn: dict[str, np.ndarray], model: HedgeRatioModel) -> float:
 
 
 def _axes(
-    inferred: dict[str, Any],
+    inferred: Collection[str],
     drawn: dict[str, np.ndarray],
     low: float,
     high: float,
@@ -172,11 +181,11 @@ def _axes(
     return [beta, alpha, np.array([float(np.median(drawn["obs_scale"]))])], "obs_scale"
 
 
-def _slice(
+def _scan(
     memory: float,
     axes: list[np.ndarray],
     third: str,
-    middle: dict[str, Any],
+    middle: dict[str, np.ndarray],
     number: int,
     inputs: Inputs,
     model: HedgeRatioModel,
@@ -188,7 +197,7 @@ def _slice(
     alpha = np.repeat(axes[1], count)
     q_alpha = memory_to_q(alpha) if "delta_alpha" in middle else np.full(len(alpha), still)
     # forecast over observation variance of a level that moves this fast
-    wider = 1 + (q_alpha + np.sqrt(q_alpha**2 + 4 * q_alpha)) / 2
+    wider = 1 + q_to_state_var(q_alpha)
     q = wider * (memory_to_q(memory) if np.isfinite(memory) else 1e-12)
     sites = {k: np.broadcast_to(v, (len(alpha), *np.shape(v))).copy() for k, v in middle.items()}
     if sites["delta_beta"].ndim == 2:
@@ -224,18 +233,19 @@ def _slice(
 
 @partial(jax.jit, static_argnames=("model", "number"))
 def _evaluate(
-    sites: dict[str, Any], stays: Any, inputs: Inputs, *, model: HedgeRatioModel, number: int
-) -> tuple[Any, Any]:
+    sites: dict[str, Array], stays: Array, inputs: Inputs, *, model: HedgeRatioModel, number: int
+) -> tuple[Array, Array]:
     every = priors.complete(sites, inputs, model=model)
     columns = np.arange(every["q"].shape[1])
     mine = columns >= 0 if isinstance(model.drift, StateDiscount) else columns == number
     noise = of_recursion(every)
-    noise["q"] = noise["q"] * jax.numpy.where(mine, stays, 1.0)
+    noise["q"] = noise["q"] * jnp.where(mine, stays, 1.0)
     likelihood = model.log_likelihood(inputs, **noise)
-    return likelihood, sum(priors.log_density(sites, inputs, model=model).values())
+    densities = priors.log_density(sites, inputs, model=model).values()
+    return likelihood, sum(densities, start=jnp.zeros(()))
 
 
-def _modes(
+def find_modes(
     beta: np.ndarray,
     alpha: np.ndarray,
     last: np.ndarray,
@@ -244,7 +254,7 @@ def _modes(
     likelihood: np.ndarray,
 ) -> pd.DataFrame:
     """Peaks of the posterior, each with the share of the mass that is nearer to it than to others."""
-    peaks, basin = np.unique(_summits(posterior), return_inverse=True)
+    peaks, basin = np.unique(find_summits(posterior), return_inverse=True)
     mass = np.exp(posterior - posterior.max()).ravel()
     share = np.bincount(basin.ravel(), mass / mass.sum(), len(peaks))
     rows = []
@@ -256,7 +266,7 @@ def _modes(
     return pd.DataFrame(rows, columns=names).rename_axis("mode")
 
 
-def _summits(height: np.ndarray) -> np.ndarray:
+def find_summits(height: np.ndarray) -> np.ndarray:
     """Flat index of its peak for every cell; those too low to hold any mass go to the highest.
 
     Cells are flooded from the top down; two peaks count as one where the way between them sinks less
@@ -291,7 +301,10 @@ def _summits(height: np.ndarray) -> np.ndarray:
     )
 
 
-def _notes(hedge: str, rows: int, likelihood: np.ndarray, modes: pd.DataFrame) -> tuple[str, ...]:
+def write_notes(
+    hedge: str, rows: int, likelihood: np.ndarray, modes: pd.DataFrame
+) -> tuple[str, ...]:
+    """What an average over the posterior would hide, in sentences."""
     found = []
     below = float(likelihood[1:].max() - likelihood[0].max())
     if below < NEAR_THE_TOP:

@@ -1,16 +1,21 @@
-"""A prior and a posterior in the words of the desk, side by side; and what a prior thinks plausible."""
+"""Priors and posteriors in the words of a desk, and what a prior considers plausible."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax import Array
 
 from kfmodels.data.hedge_data import HedgeData
+from kfmodels.evaluate.arguments import check_data_and_model, check_fit
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.transforms import transform_of
 from kfmodels.model import gaps as closed
 from kfmodels.model.assumptions import Constant, RandomWalk, Weak
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
@@ -21,6 +26,8 @@ from kfmodels.sampling.posterior import PRIOR_DRAWS, of_recursion
 if TYPE_CHECKING:
     from xarray import Dataset
 
+Sites = dict[str, np.ndarray]
+
 MONTH = 21
 """Bars of the month in which a ratio is said to move."""
 
@@ -29,7 +36,7 @@ _NAMES = ["lower", "median", "upper"]
 
 
 def prior_summary(data: HedgeData, model: HedgeRatioModel, *, seed: int = 0) -> pd.DataFrame:
-    """What a model believes before the data, each statement shown back in all the other words.
+    """The prior of a model, each statement translated into all the other words.
 
     Args:
         data: whose units and moves the words refer to.
@@ -51,27 +58,20 @@ def prior_summary(data: HedgeData, model: HedgeRatioModel, *, seed: int = 0) -> 
         >>> prior_summary(data, model).loc[("PEP", "monthly_share"), "median"].round(2)
         np.float64(0.05)
     """
-    _check_order(data, model)
+    check_data_and_model(data, model)
     with jax.enable_x64(True):
         sites = _prior_draws(model, model.inputs(data), PRIOR_DRAWS, seed)
     return _in_words(sites, data, model)
 
 
-def _check_order(data: Any, model: Any) -> None:
-    if not (isinstance(data, HedgeData) and isinstance(model, HedgeRatioModel)):
-        given = f"{type(data)} and {type(model)}"
-        raise ValueError(f"give HedgeData, then what hedge_ratio_model made; not {given}")
-
-
 def prior_and_posterior(fitted: HedgeFit) -> pd.DataFrame:
-    """What was believed before the data and what after, in the words of `prior_summary`.
+    """Prior and posterior side by side, in the words of `prior_summary`.
 
     Returns:
         Rows as in `prior_summary`; column blocks `prior` and `posterior`, and `narrowed`: how many
         times narrower the 90 % interval of the logarithm has become.
     """
-    if not isinstance(fitted, HedgeFit):
-        raise ValueError(f"a HedgeFit is needed, made by fit(data, model), not {type(fitted)}")
+    check_fit(fitted)
     tree: trees.Tree = fitted.tree
     both = {}
     for group in ("prior", "posterior"):
@@ -108,9 +108,9 @@ def prior_predictive(
     $$\mathrm{noise} \sim p, \quad \beta_{1:T}, y_{1:T} \sim p(\cdot \mid x_{1:T}, \mathrm{noise})$$
 
     Every path starts near the ratio of least squares on changes and the first price of the target,
-    whatever start the model has: what is asked here is how fast things move, not where they begin.
-    A `Discounted` variance stays at what a typical one-bar move leaves of it: run forward, such a
-    variance multiplies itself to any size, and was never meant to.
+    whatever start the model has, because the question is how fast things move, not where they begin.
+    A `Discounted` variance stays at what a typical one-bar move implies: simulated forward it would
+    grow without bound, since it is a way to estimate a variance and no model of one.
 
     Args:
         data: whose regressors the paths go over.
@@ -140,14 +140,14 @@ def prior_predictive(
     """
     from xarray import Dataset
 
-    _check_order(data, model)
+    check_data_and_model(data, model)
     if draws < 20:
         raise ValueError(f"draws={draws} are too few to sum up; 20 at least")
     if len(data) <= MONTH:
         raise ValueError(f"{len(data)} rows are no more than a month of {MONTH}: give more")
     inputs = model.inputs(data)
     coordinates = model.coordinates(data)
-    ratio, _ = _static(data)
+    ratio, _ = _regress_changes(data)
     inner = ratio * coordinates.scale
     n = coordinates.coefficients
     first = int(np.argmax(data.observed))
@@ -162,7 +162,7 @@ def prior_predictive(
         sites = _prior_draws(model, inputs, draws, seed)
         key = np.array([seed, draws], np.uint32)
         sites["obs_scale"] = _settled_scale(model, inputs, sites)
-        path, target, spread = jax.device_get(_paths(sites, inputs, key, model=plain))
+        path, target, spread = jax.device_get(_draw_paths(sites, inputs, key, model=plain))
     ratios = path[..., : len(ratio)] / coordinates.scale
     seen = data.observed
     paths = Dataset(
@@ -173,13 +173,15 @@ def prior_predictive(
         },
         coords={"time": np.asarray(data.index), "hedge": list(data.hedges)},
     )
-    return PriorPredictive(paths, _plausible(paths, data, float(inputs.typical_move)))
+    return PriorPredictive(paths, _sum_up(paths, data, float(inputs.typical_move)))
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _paths(sites: dict[str, Any], inputs: Inputs, key: Any, *, model: HedgeRatioModel) -> Any:
+def _draw_paths(
+    sites: Sites, inputs: Inputs, key: np.ndarray, *, model: HedgeRatioModel
+) -> tuple[Array, Array, Array]:
     """Coefficients (draw, time, coef), target and innovation (draw, time) under each noise draw."""
-    one, other = jax.random.split(jax.random.wrap_key_data(key))
+    one, other = jax.random.split(jax.random.wrap_key_data(jnp.asarray(key)))
     noise = of_recursion(sites)
     noise.pop("variance_memory", None)  # the variance stays where it is
     law = model.regression(inputs, **noise)
@@ -187,7 +189,7 @@ def _paths(sites: dict[str, Any], inputs: Inputs, key: Any, *, model: HedgeRatio
     return law.sample_path(other, target), target, law.filter(target).error
 
 
-def _prior_draws(model: HedgeRatioModel, inputs: Inputs, count: int, seed: int) -> dict[str, Any]:
+def _prior_draws(model: HedgeRatioModel, inputs: Inputs, count: int, seed: int) -> Sites:
     numbers = np.arange(count, dtype=np.uint32)
     return jax.device_get(priors.draw(numbers, np.uint32(seed), inputs, model=model)[1])
 
@@ -196,7 +198,7 @@ def _coefficients(model: HedgeRatioModel, data: HedgeData) -> tuple[str, ...]:
     return data.hedges if model.intercept == "none" else (*data.hedges, "alpha")
 
 
-def _settled_scale(model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]) -> np.ndarray:
+def _settled_scale(model: HedgeRatioModel, inputs: Inputs, sites: Sites) -> np.ndarray:
     """Sd of the observation noise that moves are measured against, by draw."""
     moving = model.intercept == "random_walk"
     q_alpha = sites["q"][:, -1] if moving else np.zeros(len(sites["q"]))
@@ -204,7 +206,7 @@ def _settled_scale(model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]
         return np.sqrt(np.asarray(model.settled_var(inputs, sites["obs_scale"] ** 2, q_alpha)))
 
 
-def _in_words(sites: dict[str, Any], data: HedgeData, model: HedgeRatioModel) -> pd.DataFrame:
+def _in_words(sites: Sites, data: HedgeData, model: HedgeRatioModel) -> pd.DataFrame:
     """Quantiles of every word, rows by coefficient and word; sites are (draw, ...)."""
     rows = {}
     inputs = model.inputs(data)
@@ -233,15 +235,15 @@ def _in_words(sites: dict[str, Any], data: HedgeData, model: HedgeRatioModel) ->
     return table
 
 
-def _static(data: HedgeData) -> tuple[np.ndarray, np.ndarray]:
+def _regress_changes(data: HedgeData) -> tuple[np.ndarray, np.ndarray]:
     """Least squares on changes: the ratio, and the changes [target, hedges...] it was found on."""
     table = np.column_stack([data.y, data.x])[data.observed]
-    moves = table if data.transform == "return" else np.diff(table, axis=0)
+    moves = transform_of(data.transform).steps(table)
     return np.linalg.lstsq(moves[:, 1:], moves[:, 0], rcond=None)[0], moves
 
 
-def _plausible(paths: "Dataset", data: HedgeData, left_over: float) -> pd.DataFrame:
-    _, moves = _static(data)
+def _sum_up(paths: "Dataset", data: HedgeData, left_over: float) -> pd.DataFrame:
+    _, moves = _regress_changes(data)
     rolled = np.array(
         [
             np.linalg.lstsq(part[:, 1:], part[:, 0], rcond=None)[0]
@@ -259,7 +261,7 @@ def _plausible(paths: "Dataset", data: HedgeData, left_over: float) -> pd.DataFr
     settled = min(60, len(data) // 2)
     # a row that was not observed has no design, and so no target of its own
     target = paths["target"].values[:, data.observed]
-    steps = target if data.transform == "return" else np.diff(target, axis=1)
+    steps = transform_of(data.transform).steps(target.T).T
     late = data.observed & (np.arange(len(data)) >= settled)
     drawn["sd of the spread"] = paths["spread"].values[:, late].std(1)
     seen["sd of the spread"] = left_over
@@ -270,5 +272,5 @@ def _plausible(paths: "Dataset", data: HedgeData, left_over: float) -> pd.DataFr
     return table.assign(data=pd.Series(seen)).rename_axis("quantity")
 
 
-def _spread_of(values: np.ndarray, how: Any) -> float:
+def _spread_of(values: np.ndarray, how: Callable[[np.ndarray], float]) -> float:
     return float(how(values)) if len(values) > 1 else np.nan

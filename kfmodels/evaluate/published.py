@@ -166,7 +166,7 @@ class Published:
         Raises:
             ValueError: as `model`, or too few rows after `burn_in`.
         """
-        return _implied(self.name, fit(data, self.model(data), progress=False), burn_in)
+        return _imply(self.name, fit(data, self.model(data), progress=False), burn_in)
 
 
 def chan(delta: float = 1e-4, obs_var: float = 1e-3) -> Published:
@@ -291,11 +291,13 @@ def table(
                 "fit it on these, or make a table of its own"
             )
     rows = [setting.implies(data, burn_in=burn_in) for setting in settings]
-    rows += [_implied(name, fitted, burn_in) for name, fitted in fits.items()]
+    rows += [_imply(name, fitted, burn_in) for name, fitted in fits.items()]
     return pd.DataFrame(rows).rename_axis("setting")
 
 
-def _fixed(beta: Any, alpha: float, obs_var: float, start: Start) -> HedgeRatioModel:
+def _fixed(
+    beta: float | tuple[float, ...], alpha: float, obs_var: float, start: Start
+) -> HedgeRatioModel:
     """A model in absolute units around x = 0, with nothing left to infer."""
     return hedge_ratio_model(
         delta={"beta": Absolute(beta), "alpha": Absolute(alpha)},
@@ -305,7 +307,7 @@ def _fixed(beta: Any, alpha: float, obs_var: float, start: Start) -> HedgeRatioM
     )
 
 
-def _implied(name: str, fitted: HedgeFit, burn_in: int) -> pd.Series:
+def _imply(name: str, fitted: HedgeFit, burn_in: int) -> pd.Series:
     """One row of `table`."""
     tree: Any = fitted.tree
     spread = fitted.spread()

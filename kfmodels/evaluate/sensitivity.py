@@ -1,5 +1,6 @@
 """Whether the answer is the data's or the prior's: power scaling, and another prior without a refit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,15 +8,16 @@ import jax
 import numpy as np
 import pandas as pd
 
+from kfmodels.evaluate.arguments import check_inferred
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling import prior as priors
-from kfmodels.sampling.marginal import smoothed
 from kfmodels.sampling.nuts import MAX_PARETO_K
-from kfmodels.sampling.posterior import Draws, from_prior
+from kfmodels.sampling.posterior import Draws, draw_prior
+from kfmodels.sampling.psis import resample, smooth
 
 SENSITIVE = 0.05
 """Kallioinen et al. (2024): a sensitivity above it is worth a look."""
@@ -26,11 +28,11 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
 
     $$p_a(\theta \mid y) \propto p(\theta)^a \, p(y \mid \theta)$$
 
-    The distance by which each posterior moves as `a` leaves 1 (of the prior, then of the likelihood),
-    from the stored draws, without a refit. Asked of the logarithm of every inferred noise parameter,
-    and of the answer itself, each hedge ratio after the last row. What is scaled is what was inferred,
-    the noise: the filter that finds the ratio under each noise stays as it is, and so does the start
-    of the coefficients. So of a ratio this asks whether the noise prior matters to it.
+    How far each posterior moves as `a` leaves 1 (for the prior, then for the likelihood), from the
+    stored draws, without a refit: of the logarithm of every inferred noise parameter, and of each
+    hedge ratio after the last row. Only what was inferred is scaled, the noise; the filter under each
+    noise and the start of the coefficients stay as they are. For a ratio the question is therefore
+    whether the prior of the noise matters to it.
 
     Args:
         seed: of the draws of the hedge ratio given the noise.
@@ -58,9 +60,9 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
     from arviz_stats.psense import psense
     from xarray import Dataset, DataTree
 
-    tree: trees.Tree = fitted.tree
     check_inferred(fitted)
-    quantities = _noise_quantities(tree) | _ratio_draws(fitted, seed)
+    tree: trees.Tree = fitted.tree
+    quantities = noise_quantities(tree) | draw_ratios(fitted, seed)
     names = {f"v{number}": name for number, name in enumerate(quantities)}
     by_draw = {key: (("chain", "draw"), quantities[name]) for key, name in names.items()}
     asked = DataTree.from_dict(
@@ -75,7 +77,7 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
         {part: [float(values[key]) for key in names] for part, values in found.items()},
         index=pd.Index(list(names.values()), name="quantity"),
     )
-    table["verdict"] = [_verdict(*pair) for pair in table.to_numpy().tolist()]
+    table["verdict"] = [judge(*pair) for pair in table.to_numpy().tolist()]
     return table
 
 
@@ -153,35 +155,26 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
         _check_same(wanted, {name: v.shape[1:] for name, v in held.items()})
         sites = jax.device_get(priors.complete(held, inputs, model=model))
         new = jax.device_get(trees.densities(model, inputs, sites))
-        _, prior = from_prior(model, inputs, seed)
-    old = _log_joint({k: tree[k].to_dataset() for k in ("log_prior", "log_likelihood")})
-    weights, pareto_k = smoothed(_log_joint(new) - old)
+        _, prior = draw_prior(model, inputs, seed)
+        old = _log_joint({k: tree[k].to_dataset() for k in ("log_prior", "log_likelihood")})
+        log_weights, pareto_k = jax.device_get(smooth(_log_joint(new) - old))
     if not pareto_k <= MAX_PARETO_K:
         raise ValueError(
             f"the new model is too far from the draws of the old one (Pareto k-hat {pareto_k:.2f}, "
             f"reliable up to {MAX_PARETO_K}): refit with fit(data, model)"
         )
-    effective = float(1 / (weights**2).sum())
-    picked = _resampled(weights, int(effective), np.random.default_rng(seed))
+    effective = float(1 / np.exp(2 * log_weights).sum())
+    with jax.enable_x64(True):
+        key = np.array([seed, 0], np.uint32)
+        picked = np.asarray(resample(log_weights, key, count=int(effective)))
     stats = {"diverging": np.zeros((1, len(picked)), bool)}
     drawn = {name: np.asarray(v)[picked][None] for name, v in sites.items()}
     after = HedgeFit.from_draws(data, model, inputs, Draws(drawn, stats, prior))
     table = pd.concat({"before": _answers(fitted), "after": _answers(after)}, axis=1)
-    return WhatIf(after, table, pareto_k, effective, len(weights))
+    return WhatIf(after, table, float(pareto_k), effective, len(log_weights))
 
 
-def check_inferred(fitted: HedgeFit) -> None:
-    """Raise unless this is a fit with something to infer in it."""
-    if not isinstance(fitted, HedgeFit):
-        raise ValueError(f"a HedgeFit is needed, made by fit(data, model), not {type(fitted)}")
-    if "log_prior" not in fitted.tree:
-        raise ValueError(
-            f"all noise of {fitted.target} on {', '.join(fitted.hedges)} was fixed: there is no prior "
-            "whose influence could be asked; give delta or obs_scale one"
-        )
-
-
-def _check_same(wanted: dict[str, Any], held: dict[str, Any]) -> None:
+def _check_same(wanted: dict[str, tuple[int, ...]], held: dict[str, tuple[int, ...]]) -> None:
     for word, names in (
         ("also infers", wanted.keys() - held.keys()),
         ("does not infer", held.keys() - wanted.keys()),
@@ -194,7 +187,7 @@ def _check_same(wanted: dict[str, Any], held: dict[str, Any]) -> None:
             )
 
 
-def _noise_quantities(tree: Any) -> dict[str, np.ndarray]:
+def noise_quantities(tree: trees.Tree) -> dict[str, np.ndarray]:
     """Logarithms of the inferred noise parameters, (chain, draw) each."""
     posterior, sites = tree["posterior"].to_dataset(), tree["log_prior"].data_vars
     found = {}
@@ -216,7 +209,7 @@ def _noise_quantities(tree: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def _ratio_draws(fitted: HedgeFit, seed: int) -> dict[str, np.ndarray]:
+def draw_ratios(fitted: HedgeFit, seed: int) -> dict[str, np.ndarray]:
     """Draws of each hedge ratio after the last row, one for each draw of the noise."""
     tree: trees.Tree = fitted.tree
     with jax.enable_x64(True):
@@ -229,7 +222,8 @@ def _ratio_draws(fitted: HedgeFit, seed: int) -> dict[str, np.ndarray]:
     return {f"ratio to {name}": drawn[:, i].reshape(shape) for i, name in enumerate(fitted.hedges)}
 
 
-def _verdict(prior: float, likelihood: float) -> str:
+def judge(prior: float, likelihood: float) -> str:
+    """Whose answer it is, by both sensitivities."""
     if prior < SENSITIVE:
         return "the data's" if likelihood >= SENSITIVE else "hardly moved by either"
     if likelihood < SENSITIVE:
@@ -237,16 +231,9 @@ def _verdict(prior: float, likelihood: float) -> str:
     return "both: see that they agree"
 
 
-def _log_joint(groups: dict[str, Any]) -> np.ndarray:
+def _log_joint(groups: Mapping[str, Mapping[Any, object]]) -> np.ndarray:
     parts = [np.ravel(np.asarray(v)) for group in groups.values() for v in group.values()]
     return np.sum(parts, axis=0)
-
-
-def _resampled(weights: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """Systematic resampling, shuffled: equal draws, whose order means nothing."""
-    ends = (np.arange(count) + random.random()) / count
-    picked = np.searchsorted(np.cumsum(weights) / weights.sum(), ends)
-    return random.permutation(np.minimum(picked, len(weights) - 1))
 
 
 def _answers(fitted: HedgeFit) -> pd.DataFrame:

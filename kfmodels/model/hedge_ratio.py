@@ -33,7 +33,7 @@ from kfmodels.model.assumptions import (
     StateDiscount,
     Weak,
 )
-from kfmodels.model.memory import q_to_delta, q_to_gain, q_to_memory
+from kfmodels.model.memory import q_to_delta, q_to_gain, q_to_memory, q_to_state_var
 from kfmodels.model.priors import (
     EXPECTED_NOISE_SHARE,
     HEDGE_MEMORY,
@@ -224,8 +224,7 @@ class HedgeRatioModel:
         """
         if isinstance(self.noise, Constant):
             return obs_var
-        wider = 1 + (q_alpha + (q_alpha * q_alpha + 4 * q_alpha) ** 0.5) / 2
-        return jnp.square(inputs.typical_move) / wider
+        return jnp.square(inputs.typical_move) / (1 + q_to_state_var(q_alpha))
 
     def _q(self, inputs: Inputs, obs_var: Array) -> Array:
         """Signal-to-noise ratio per coefficient; samples what has a prior."""

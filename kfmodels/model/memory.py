@@ -34,6 +34,11 @@ def q_to_delta(q: Array) -> Array:
     return q / (1 + q)
 
 
+def q_to_state_var(q: Array) -> Array:
+    """Steady `p` of a local level: its predicted variance over that of an observation."""
+    return (q + (q * q + 4 * q) ** 0.5) / 2
+
+
 def q_to_gain(q: Array) -> Array:
     """Steady Kalman gain of a local level: the share of a surprise that is taken to be permanent.
 
@@ -41,7 +46,7 @@ def q_to_gain(q: Array) -> Array:
         >>> round(float(q_to_gain(0.0973)), 3)  # the Nile: 1469.1 / 15098.5
         0.267
     """
-    p = (q + (q * q + 4 * q) ** 0.5) / 2
+    p = q_to_state_var(q)
     return p / (1 + p)
 
 

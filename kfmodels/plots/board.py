@@ -1,9 +1,10 @@
-"""A universe of pairs as maps: one cell a pair, targets in rows and hedges in columns."""
+"""Many pairs as maps: a cell for each pair, targets in rows and hedges in columns."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -21,15 +22,15 @@ _OUTSIDE = 0.02
 """Share of the cells at either end that may fall off the scale of colours."""
 
 _DOUBT, _SURE = 3.0, 10.0
-"""Nats of evidence: less is not much, and beyond the second more does not matter."""
+"""Nats of evidence at which its colours end: at least the first, at most the second."""
 
 
 def heat_map(matrix: pd.DataFrame, *, title: str = "") -> Figure:
     """A table of targets (rows) by hedges (columns) as colours; grey where there is no number.
 
-    Values that have both signs diverge from 0, values on both sides of 1 (hedge ratios) from 1, others
-    run from pale to dark. One cell in fifty at either end may lie beyond the scale. Up to 15 tickers
-    the cells hold their values.
+    Values of both signs diverge from 0, values on both sides of 1 (hedge ratios) from 1, others run
+    from pale to dark. One cell in fifty at either end may lie beyond the scale. With up to 15 tickers
+    the cells show their values.
 
     Args:
         matrix: of `HedgeBoard.matrix` or `HedgeBoard.hedge_ratios`.
@@ -49,8 +50,8 @@ def heat_map(matrix: pd.DataFrame, *, title: str = "") -> Figure:
 def board(board: HedgeBoard) -> Figure:
     """Four maps of a board: hedge ratio, its sd in per cent of it, effective memory, evidence.
 
-    The memory is that over which the ratio is learnt, on a log scale; the evidence is by how many nats
-    the model beats a ratio that stands still, its colours ending at 10, where doubt has ended.
+    The memory is the one over which the ratio is learnt, on a log scale. The evidence is in nats for
+    the model against a ratio that stands still; its colours end at 10, beyond which more is no surer.
 
     Args:
         board: of `fit_many`, or `HedgeBoard.open`.
@@ -103,7 +104,7 @@ _PALE = _colours("#f4f8fc", BAND, INK)
 
 
 def _scale(matrix: pd.DataFrame) -> tuple[Colormap, Normalize]:
-    """Colours for numbers of which nothing is known but themselves."""
+    """Colours for any numbers: around 0 or 1 where they lie on both sides, pale to dark otherwise."""
     values = _finite(matrix)
     if len(values):
         low, high = values.min(), values.max()
@@ -130,7 +131,7 @@ def _logarithmic(matrix: pd.DataFrame) -> Normalize:
 
 
 def _most(matrix: pd.DataFrame) -> float:
-    """The largest value but for those that may fall off the scale."""
+    """The largest value, without those that may lie beyond the scale."""
     values = _finite(matrix)
     found = np.quantile(values, 1 - _OUTSIDE, method="nearest") if len(values) else 1.0
     return float(found) or 1.0
@@ -141,7 +142,7 @@ def _finite(matrix: pd.DataFrame) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _draw(axes: Any, matrix: pd.DataFrame, title: str, colours: Colormap, norm: Any) -> None:
+def _draw(axes: Axes, matrix: pd.DataFrame, title: str, colours: Colormap, norm: Any) -> None:
     values = matrix.to_numpy(float)
     rows, columns = values.shape
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=norm, aspect="auto")
@@ -171,7 +172,7 @@ def _draw(axes: Any, matrix: pd.DataFrame, title: str, colours: Colormap, norm: 
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda bars, _: f"{bars:g}"))
 
 
-def _write(axes: Any, values: np.ndarray, colours: Colormap, norm: Normalize) -> None:
+def _write(axes: Axes, values: np.ndarray, colours: Colormap, norm: Normalize) -> None:
     """The numbers in their cells, light on dark."""
     size = 9 if max(values.shape) <= 8 else 7
     for (row, column), value in np.ndenumerate(values):

@@ -14,7 +14,9 @@ CYCLE = (INK, OTHER, "#548235", "#7f6000", "#7030a0", "#00808a")
 """Colours of things compared, in their order."""
 
 
-def blank(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> Any:
+def blank(
+    width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, np.ndarray]:
     """A figure outside pyplot, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
@@ -34,7 +36,7 @@ def _unstretched(value: np.ndarray) -> np.ndarray:
     return (1 + np.sqrt(1 + 4 * np.exp(value))) / 2
 
 
-def in_bars(axes: Any, along: str = "x") -> None:
+def in_bars(axes: "Axes", along: str = "x") -> None:
     """An axis of memories, even in log q (so that memories near one bar have room), ticks in bars."""
     scale = axes.set_xscale if along == "x" else axes.set_yscale
     scale("function", functions=(_stretched, _unstretched))

@@ -1,4 +1,4 @@
-"""A trading day as it went: ratios through an open, and what a monitor made of the innovations."""
+"""A trading day: ratios around an open, and the alarms that innovations set off."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ def open_hedges(
 ) -> Figure:
     """Hedge ratios around an open: a live one with its 90 % band, the static one, and the truth.
 
-    Rows are drawn one after the other, so that a night takes no room; a dotted line marks it.
+    Rows are evenly spaced, so that a night takes no room; a dotted line marks it.
 
     Args:
-        ratio: by time and method; the column of the name of `sd` is the live filter, the column
-            `static` the ratio of the night before, others are drawn thin.
+        ratio: by time and method; the column named as `sd` is the live filter, the column `static`
+            the ratio of the night before, others are drawn thin.
         sd: of the live ratio, named as its column.
         static: column of the static ratio.
         truth: the true ratio by time, where it is known.
@@ -58,7 +58,7 @@ def open_hedges(
 
 
 def alarms(z: pd.Series, rung: list[tuple[Any, str]], *, broken: Any = None) -> Figure:
-    """Innovations in forecast sds, and above them the alarms they set off, a line for each kind.
+    """Innovations in forecast sds, and above them the alarms, one line for each kind.
 
     Args:
         z: by time.

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kfmodels.evaluate.baselines import ols_on_levels
+from kfmodels.evaluate.baselines import static_spread
+from kfmodels.evaluate.health import burn_in
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
 from kfmodels.plots.ink import BAND, INK, OTHER, blank
@@ -16,7 +17,7 @@ from kfmodels.plots.ink import BAND, INK, OTHER, blank
 def hedge_ratio_and_spread(
     fitted: HedgeFit, live: pd.DataFrame | None = None, *, static: float | None = None
 ) -> Figure:
-    """The first hedge's ratio with its 90 % band, over the training rows and on; and the spread.
+    """The ratio of the first hedge with its 90 % band, and the spread: training rows, then live ones.
 
     Args:
         fitted: the fit; its filtered ratio and its spread are drawn up to `fit_until`.
@@ -73,10 +74,10 @@ def hedge_ratio_and_spread(
 
 
 def spreads(fitted: HedgeFit) -> Figure:
-    """The spread a desk trades without a filter, and what the filter leaves of it, on one scale.
+    """The spread of a fixed hedge ratio, and what a filter leaves of it, on one scale.
 
-    Above, the residual of least squares on levels over the training rows, and below, the innovation;
-    `spread_health` puts numbers to it.
+    Above is the residual of least squares on levels over the training rows, below the innovation;
+    `spread_health` puts numbers on both.
 
     Example:
         >>> from kfmodels import HedgeData, datasets, fit, hedge_ratio_model
@@ -85,13 +86,10 @@ def spreads(fitted: HedgeFit) -> Figure:
         >>> len(spreads(fit(data.after("2021-01-01"), model)).axes)
         2
     """
-    values = fitted.data.values
-    ratios = ols_on_levels(fitted.data)
-    static = values.iloc[:, 0] - values[ratios.index] @ ratios
-    static = static - static.mean()
     innovation = fitted.spread()["mean"]
-    innovation.iloc[: min(30, len(innovation) // 5)] = np.nan
+    innovation.iloc[: burn_in(len(innovation))] = np.nan
     figure, axes = blank(10, 4.5, 2, sharex=True, sharey=True)
+    static = static_spread(fitted.data)
     rows = (("static spread", static, OTHER), ("innovation", innovation, INK))
     for (name, spread, colour), axis in zip(rows, axes[:, 0], strict=True):
         axis.axhline(0, color="0.7", lw=0.8)

@@ -1,4 +1,4 @@
-"""What a prior says, what the data say, and the landscape between them."""
+"""What a prior says, what the data add, and the likelihood between them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +12,7 @@ from kfmodels.evaluate.landscape import NEAR_THE_TOP, Surface
 from kfmodels.evaluate.prior_check import PriorPredictive
 from kfmodels.evaluate.sensitivity import SENSITIVE
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.transforms import transform_of
 from kfmodels.plots.ink import (
     BAND,
     CYCLE,
@@ -42,16 +43,20 @@ def plausible_paths(drawn: PriorPredictive, data: HedgeData, *, shown: int = 40)
         >>> year = data.after("2022-01-01")
         >>> figure = plausible_paths(prior_predictive(year, hedge_ratio_model(), draws=30), year)
         >>> [axes.get_ylabel() for axes in figure.axes]
-        ['ratio to PEP', 'KO (log)', 'spread of KO']
+        ['ratio to PEP', 'KO, log prices', 'spread of KO']
     """
     hedge, paths = data.hedges[0], drawn.paths
-    kind = {"log": " (log)", "level": "", "return": " (return)"}[data.transform]
     figure, axes = blank(10, 7.5, 3, sharex=True)
     time: Any = data.index
     target = data.values.iloc[:, 0].to_numpy()
     parts = (
         (f"ratio to {hedge}", paths["ratio"].sel(hedge=hedge).values, None, shown),
-        (f"{data.target}{kind}", paths["target"].values, target, shown),
+        (
+            f"{data.target}, {transform_of(data.transform).words}",
+            paths["target"].values,
+            target,
+            shown,
+        ),
         (f"spread of {data.target}", paths["spread"].values, None, min(shown, 3)),
     )
     for axis, (name, values, seen, count) in zip(axes[:, 0], parts, strict=True):

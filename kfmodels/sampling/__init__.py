@@ -1,1 +1,1 @@
-"""Draws of the noise: NUTS, and one importance sampler."""
+"""Draws of the noise from its posterior: NUTS, and one importance sampler."""

@@ -2,21 +2,25 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY
 from kfmodels.sampling import amis, posterior
 from kfmodels.sampling.amis import Weighted
-from kfmodels.sampling.posterior import Draws, Layout, certain, from_prior, of_recursion
-
-Array = Any
-
-Model = Any
-"""A NumPyro model called with its inputs; hashable."""
+from kfmodels.sampling.posterior import (
+    Draws,
+    Layout,
+    Model,
+    draw_prior,
+    of_recursion,
+    single_draw,
+)
+from kfmodels.sampling.psis import resample
 
 MIXTURE_DRAWS = 64
 """Noise draws that tables and the online filter mix over."""
@@ -30,10 +34,10 @@ _COARSE = 128
 class ImportanceSampling:
     """Adaptive importance sampling: for a handful of parameters as good as NUTS, and far quicker.
 
-    Newton's method finds the modes of the log posterior, Student-t distributions there propose, and
-    follow the weighted draws from round to round; see `kfmodels.sampling.amis.sample`. The weights are
-    Pareto-smoothed; their k-hat and the effective draws that they leave say whether to believe them.
-    For any NumPyro model of up to about eight continuous parameters.
+    Newton's method finds the modes of the log posterior; Student-t distributions there propose, and
+    follow the weighted draws from round to round (see `kfmodels.sampling.amis.sample`). The weights
+    are Pareto-smoothed; their k-hat and the effective draws they leave say whether to believe them.
+    Works for any NumPyro model of up to about eight continuous parameters.
 
     Args:
         draws: per round; a power of two.
@@ -42,7 +46,7 @@ class ImportanceSampling:
     Raises:
         ValueError: draws is not a power of two from 32 on, or there is no round.
 
-    Source: see `kfmodels.sampling.amis.sample` and `kfmodels.sampling.psis.smoothed`.
+    Source: see `kfmodels.sampling.amis.sample` and `kfmodels.sampling.psis.smooth`.
 
     Example:
         >>> from kfmodels import HedgeData, ImportanceSampling, datasets, fit
@@ -64,93 +68,83 @@ class ImportanceSampling:
         if self.rounds < 1:
             raise ValueError(f"ImportanceSampling: rounds must be at least 1, not {self.rounds}")
 
-    def run(self, model: Model, inputs: Any, seed: int, progress: bool) -> Draws:
+    def run(self, model: Model, inputs: object, seed: int, progress: bool) -> Draws:
         """Sample the posterior of any NumPyro model called with `inputs`."""
-        free, prior = from_prior(model, inputs, seed)
+        free, prior = draw_prior(model, inputs, seed)
         if not free:
-            return certain(prior)
+            return single_draw(prior)
         with jax.enable_x64(True):
             alone = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
             keys = np.array([[seed, 0]], np.uint32)
-            found = explore(alone, keys, np.zeros(1), np.uint32(seed), model=model, method=self)
+            found = explore(alone, keys, None, np.uint32(seed), model=model, method=self)
             every = jax.device_get(
-                kept(found.points[0], found.log_weights[0], keys[0], inputs, model=model)
+                resample_sites(found.points[0], found.log_weights[0], keys[0], inputs, model=model)
             )
             mixed = None
             if hasattr(model, "log_likelihood"):
-                noise = recursion(found.points, alone, model=model)
-                mixed = jax.device_get(
-                    jax.tree.map(lambda v: v[0], chosen(noise, found.log_weights))
-                )
-            said = about(found)
-        return Draws(every, {"diverging": np.zeros((_CHAINS, _KEPT), bool)}, prior, mixed, said)
-
-
-def about(found: Weighted, number: int = 0) -> dict[str, float]:
-    """What there is to say of the draws of one pair, as numbers."""
-    return {
-        "pareto_k": float(found.pareto_k[number]),
-        "ess": float(found.effective_draws[number]),
-        "log_evidence": float(found.log_evidence[number]),
-        "log_evidence_mcse": float(evidence_error(found)[number]),
-    }
-
-
-def evidence_error(found: Weighted) -> Array:
-    """Monte-Carlo standard error of the log evidence, `(pair,)`."""
-    total = found.log_weights.shape[-1]
-    return jnp.sqrt(jnp.maximum(1 / found.effective_draws - 1 / total, 0.0))
+                noise = noise_at(found.points, alone, model=model)
+                thinned = thin_draws(noise, found.log_weights)
+                mixed = jax.device_get(jax.tree.map(lambda leaf: leaf[0], thinned))
+            about = {
+                "pareto_k": float(found.pareto_k[0]),
+                "ess": float(found.effective_draws[0]),
+                "log_evidence": float(found.log_evidence[0]),
+                "log_evidence_mcse": float(found.evidence_error[0]),
+            }
+        return Draws(every, {"diverging": np.zeros((_CHAINS, _KEPT), bool)}, prior, mixed, about)
 
 
 @partial(jax.jit, static_argnames=("model", "method"))
 def explore(
-    inputs: Any, keys: Array, still: Array, seed: Array, *, model: Model, method: ImportanceSampling
+    inputs: object,
+    keys: ArrayLike,
+    still: ArrayLike | None,
+    seed: ArrayLike,
+    *,
+    model: Model,
+    method: ImportanceSampling,
 ) -> Weighted:
     """Weighted draws of every pair; `keys (pair, 2)` are theirs, `seed` is common to the priors.
 
-    Where `still` is 1 a hedge ratio model has a ratio that does not move.
+    `still (pair, coef)` is 1 for each coefficient of a hedge ratio model that is not to move.
     """
     free = posterior.prior_draws(seed, inputs, model=model, count=_COARSE)
     layout = Layout.of(free)
-    moves = still if hasattr(model, "log_likelihood") else None
 
     def density(points: Array) -> Array:
-        return posterior.log_density(layout.unpack(points), inputs, model=model, still=moves)
+        return posterior.log_density(layout.unpack(points), inputs, model=model, still=still)
 
-    own = jax.vmap(jax.random.wrap_key_data)(keys)
+    own = jax.vmap(jax.random.wrap_key_data)(jnp.asarray(keys))
     return amis.sample(density, layout.pack(free), own, draws=method.draws, rounds=method.rounds)
 
 
 @partial(jax.jit, static_argnames=("model",))
-def recursion(points: Array, inputs: Any, *, model: Model) -> dict[str, Array]:
-    """What the filter reads of the noise, at points `(pair, draw, d)`: sites `(pair, draw, ...)`."""
+def noise_at(points: Array, inputs: object, *, model: Model) -> dict[str, Array]:
+    """What the filter reads of the noise at points `(pair, draw, d)`: sites `(pair, draw, ...)`."""
     layout = layout_of(inputs, model)
 
-    def one(point: Array, pair: Any) -> dict[str, Array]:
-        return of_recursion(posterior.constrained(layout.unpack(point), pair, model=model))
+    def at_point(point: Array, pair: object) -> dict[str, Array]:
+        return of_recursion(posterior.constrain(layout.unpack(point), pair, model=model))
 
-    return jax.vmap(jax.vmap(one, (0, None)))(points, inputs)
+    return jax.vmap(jax.vmap(at_point, (0, None)))(points, inputs)
 
 
 @partial(jax.jit, static_argnames=("model",))
-def kept(points: Array, log_weights: Array, key: Array, inputs: Any, *, model: Model) -> Any:
-    """Resampled, equal draws of all sites of one pair, `(chain, draw, ...)`; systematic, shuffled."""
-    place, order = jax.random.split(jax.random.wrap_key_data(key))
-    count = _CHAINS * _KEPT
-    ends = (jnp.arange(count) + jax.random.uniform(place)) / count
-    sums = jnp.cumsum(jnp.exp(log_weights))
-    picked = jnp.minimum(jnp.searchsorted(sums / sums[-1], ends), len(sums) - 1)
-    picked = jax.random.permutation(order, picked).reshape(_CHAINS, _KEPT)
+def resample_sites(
+    points: Array, log_weights: Array, key: Array, inputs: object, *, model: Model
+) -> dict[str, Array]:
+    """All sites of one pair at draws of equal weight, `(chain, draw, ...)`, in random order."""
+    picked = resample(log_weights, key, count=_CHAINS * _KEPT).reshape(_CHAINS, _KEPT)
     alone = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], inputs)
     layout = layout_of(alone, model)
 
-    def one(point: Array) -> dict[str, Array]:
-        return posterior.constrained(layout.unpack(point), inputs, model=model)
+    def at_point(point: Array) -> dict[str, Array]:
+        return posterior.constrain(layout.unpack(point), inputs, model=model)
 
-    return jax.vmap(jax.vmap(one))(points[picked])
+    return jax.vmap(jax.vmap(at_point))(points[picked])
 
 
-def layout_of(inputs: Any, model: Model) -> Layout:
+def layout_of(inputs: object, model: Model) -> Layout:
     """Where each site of one of many pairs stands in a point."""
     shapes = jax.eval_shape(
         partial(posterior.prior_draws, model=model, count=1), np.uint32(0), inputs
@@ -159,11 +153,11 @@ def layout_of(inputs: Any, model: Model) -> Layout:
 
 
 @jax.jit
-def chosen(noise: dict[str, Array], log_weights: Array) -> dict[str, Array]:
-    """The draws a filter runs on, `(pair, 65, ...)`: 64 that stand for all, and the plug-in last.
+def thin_draws(noise: dict[str, Array], log_weights: Array) -> dict[str, Array]:
+    """The draws that a filter runs on, `(pair, 65, ...)`: 64 that stand for all, and the plug-in last.
 
-    Evenly spaced by weight in the order of the first memory; the plug-in is the posterior mean of
-    log q, log obs_scale, log(variance memory - 4) and the logarithms of what gaps are worth.
+    The 64 are evenly spaced by weight, in the order of the first q. The plug-in is the posterior mean
+    of log q, log obs_scale, log(variance memory - 4) and the logarithms of what gaps are worth.
     """
     weights = jnp.exp(log_weights)
     order = jnp.lexsort((noise["obs_scale"], noise["q"][..., 0]))

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
-from numpyro.infer.hmc import hmc
+from numpyro.infer.hmc import HMCState, hmc
 from numpyro.infer.util import potential_energy
 from tqdm import tqdm
 
@@ -18,18 +19,16 @@ from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
 from kfmodels.sampling.amis import Weighted
 from kfmodels.sampling.importance import layout_of
-from kfmodels.sampling.posterior import Draws, certain, constrained, from_prior
-
-Model = Callable[..., Any]
+from kfmodels.sampling.posterior import Draws, Model, constrain, draw_prior, single_draw
 
 _BLOCK = 100
-"""Iterations of one compiled call; between two of them the progress bar moves."""
+"""Iterations of one compiled call; the progress bar moves between two of them."""
 
-MAX_RHAT = 1.01
-
-MIN_ESS = 400
+MAX_RHAT, MIN_ESS = 1.01, 400
+"""Chains that count as converged: Vehtari et al. (2021), Bayesian Analysis 16."""
 
 MAX_DIVERGING = 0.001
+"""Share of divergent draws from which on a fit warns."""
 
 MAX_PARETO_K = 0.7
 """Beyond it importance weights have no reliable mean: Vehtari et al. (2024), JMLR 25."""
@@ -42,14 +41,14 @@ MIN_WEIGHTED = 200
 class NUTS:
     """The No-U-Turn sampler of NumPyro, chains in parallel threads, forward-mode gradients.
 
-    Two or three parameters: a forward-mode gradient costs a third to a half of a reverse one, and
-    separate chains beat vectorised ones, which wait for the deepest tree at every draw.
+    For two or three parameters a forward-mode gradient costs a third to a half of a reverse one, and
+    separate chains are faster than vectorised ones, which wait for the deepest tree at every draw.
 
     Args:
-        warmup: iterations that adapt step size and (dense) mass matrix, then are dropped.
+        warmup: iterations that adapt the step size and a dense mass matrix, and are then dropped.
         draws: kept iterations per chain.
         chains: number of chains.
-        target_accept: aim of the step size; raise it when draws diverge.
+        target_accept: acceptance that the step size aims at; raise it when draws diverge.
 
     Raises:
         ValueError: a count that is not positive, or target_accept outside (0, 1).
@@ -70,11 +69,11 @@ class NUTS:
         if not 0 < self.target_accept < 1:
             raise ValueError(f"NUTS: target_accept lies in (0, 1), not {self.target_accept}")
 
-    def run(self, model: Model, inputs: Any, seed: int, progress: bool) -> Draws:
+    def run(self, model: Model, inputs: object, seed: int, progress: bool) -> Draws:
         """Sample the posterior of any NumPyro model called with `inputs`."""
-        z, prior = from_prior(model, inputs, seed)
+        z, prior = draw_prior(model, inputs, seed)
         if not z:
-            return certain(prior)
+            return single_draw(prior)
         blocks = _blocks(self.warmup) + _blocks(self.draws)
         workers = min(self.chains, os.cpu_count() or 1)
         bar = tqdm(
@@ -93,11 +92,11 @@ class NUTS:
     def _chain(
         self,
         model: Model,
-        inputs: Any,
+        inputs: object,
         seed: int,
         prior: dict[str, np.ndarray],
         blocks: list[int],
-        advance: Callable[[int], Any],
+        advance: Callable[[int], object],
         number: int,
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         # enable_x64 is a property of the thread: each chain enters it for itself
@@ -118,12 +117,12 @@ def _blocks(iterations: int) -> list[int]:
     return [_BLOCK] * full + ([rest] if rest else [])
 
 
-def _sampler(model: Model, inputs: Any, method: NUTS):
+def _sampler(model: Model, inputs: object, method: NUTS):
     """NumPyro's functional NUTS on the model's potential energy, in straightened coordinates."""
     bent = getattr(model, "bent", frozenset())
 
-    def energy(z: Any) -> Any:
-        return potential_energy(model, (inputs,), {}, ridge.bend(z, bent))
+    def energy(z: dict[str, Array]) -> Array:
+        return jnp.asarray(potential_energy(model, (inputs,), {}, ridge.bend(z, bent)))
 
     start, move = hmc(energy, algo="NUTS")
     begin = partial(
@@ -137,19 +136,24 @@ def _sampler(model: Model, inputs: Any, method: NUTS):
 
 
 @partial(jax.jit, static_argnames=("model", "method"))
-def _start(z: Any, key: Any, inputs: Any, *, model: Model, method: NUTS) -> Any:
+def _start(
+    z: dict[str, Array], key: Array, inputs: object, *, model: Model, method: NUTS
+) -> HMCState:
     """First state of a chain at the unconstrained `z`."""
     begin, _ = _sampler(model, inputs, method)
-    z = ridge.straight(z, getattr(model, "bent", frozenset()))
+    z = ridge.straighten(z, getattr(model, "bent", frozenset()))
     return begin(z, rng_key=jax.random.wrap_key_data(key))
 
 
 @partial(jax.jit, static_argnames=("model", "method", "length"))
-def _advance(state: Any, inputs: Any, *, model: Model, method: NUTS, length: int) -> Any:
+def _advance(
+    state: HMCState, inputs: object, *, model: Model, method: NUTS, length: int
+) -> tuple[HMCState, tuple[dict[str, Array], dict[str, Array]]]:
     begin, move = _sampler(model, inputs, method)
-    begin(state.z, rng_key=state.rng_key)  # sets up `move`; its arithmetic is never run
+    # `move` only works after a start; XLA drops the arithmetic, whose result is not used
+    begin(state.z, rng_key=state.rng_key)
 
-    def body(state: Any, _: None):
+    def body(state: HMCState, _: None):
         state = move(state)
         stats = {
             "diverging": state.diverging,
@@ -163,7 +167,7 @@ def _advance(state: Any, inputs: Any, *, model: Model, method: NUTS, length: int
     return jax.lax.scan(body, state, None, length=length)
 
 
-def _near_prior(prior: dict[str, np.ndarray], random: np.random.Generator) -> dict[str, Any]:
+def _near_prior(prior: dict[str, np.ndarray], random: np.random.Generator) -> dict[str, np.ndarray]:
     """A start within one prior sd of the prior mean, from draws on the unconstrained scale."""
     return {
         name: z.mean(0) + z.std(0) * random.uniform(-1, 1, z.shape[1:]) for name, z in prior.items()
@@ -171,20 +175,20 @@ def _near_prior(prior: dict[str, np.ndarray], random: np.random.Generator) -> di
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _constrain(sites: Any, inputs: Any, *, model: Model) -> dict[str, Any]:
+def _constrain(sites: dict[str, Array], inputs: object, *, model: Model) -> dict[str, Array]:
     """Sampled and deterministic sites of all draws, on their own scale."""
 
-    one = partial(constrained, inputs=inputs, model=model)
+    one = partial(constrain, inputs=inputs, model=model)
     return jax.vmap(jax.vmap(one))(sites)
 
 
-def refitted(
-    found: Weighted, inputs: Any, model: Any, seeds: np.ndarray, numbers: Iterable[int]
+def refit_failed(
+    found: Weighted, inputs: object, model: Model, seeds: np.ndarray, numbers: Iterable[int]
 ) -> tuple[Weighted, list[str], np.ndarray]:
-    """The draws with those of failed pairs replaced, a status by pair, and which were replaced.
+    """Draws again by NUTS where importance weights failed: the draws, a status by pair, and where.
 
     `seeds (pair,)` are those of the sampler. A pair fails above a Pareto k-hat of 0.7 or below 200
-    effective draws. Its evidence stays as it was; its k-hat too, for the record.
+    effective draws. Its evidence and k-hat stay those of the weights.
     """
     found = jax.tree.map(np.array, found)
     notes, redone = [], np.zeros(len(found.pareto_k), bool)
@@ -194,7 +198,7 @@ def refitted(
             notes.append("ok")
             continue
         alone = jax.tree.map(lambda leaf, n=number: leaf[n], inputs)
-        points, rhat, drawn = _by_nuts(alone, model, int(seeds[number]))
+        points, rhat, drawn = _draw_by_nuts(alone, model, int(seeds[number]))
         count = found.points.shape[1]
         found.points[number] = points[(np.arange(count) * len(points)) // count]
         found.log_weights[number] = -np.log(count)
@@ -207,13 +211,13 @@ def refitted(
     return found, notes, redone
 
 
-def _by_nuts(inputs: Any, model: Any, seed: int) -> tuple[np.ndarray, float, float]:
+def _draw_by_nuts(inputs: object, model: Model, seed: int) -> tuple[np.ndarray, float, float]:
     """Unconstrained, straightened points in the order of the draws; R-hat and effective draws."""
     drawn = NUTS().run(model, inputs, seed, False)
     pairs = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
     layout = layout_of(pairs, model)
     free = {name: priors.to_free(name, drawn.sites[name]) for name in layout.shapes}
-    straight = jax.vmap(jax.vmap(partial(ridge.straight, bent=model.bent)))(free)
+    straight = jax.vmap(jax.vmap(partial(ridge.straighten, bent=model.bent)))(free)
     points = np.asarray(layout.pack(straight))
     rhat = float(np.max(split_gelman_rubin(points)))
     ess = float(np.min(effective_sample_size(points)))

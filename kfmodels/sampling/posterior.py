@@ -1,27 +1,26 @@
 """The log posterior of many pairs at many draws of their noise, in one pass of the filter."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.infer.util import constrain_fn, potential_energy
 
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
-
-Array = Any
-
-Model = Any
-"""A NumPyro model called with its inputs; hashable."""
+from kfmodels.sampling.prior import Model
 
 RECURSION = ("q", "obs_scale", "variance_memory", "gap_bars", "gap_noise")
 """Sites that the filter reads."""
 
 _LIKELIHOOD = ["y", "diffuse"]
-
+"""Sites of the model that hold the likelihood, and so are no prior."""
 
 PRIOR_DRAWS = 1000
 
@@ -29,8 +28,8 @@ PRIOR_DRAWS = 1000
 class Draws(NamedTuple):
     """What a method hands back: sites and statistics (chain, draw, ...), prior draws (draw, ...).
 
-    `mixed` are the draws the filter is to run on, the plug-in last, where the method chose them
-    (draw, ...); `about` is what there is to say of all draws together.
+    `mixed` are the draws for the filter to run on, the plug-in last (draw, ...), where the method
+    chose them; `about` describes all draws together.
     """
 
     sites: dict[str, np.ndarray]
@@ -40,20 +39,20 @@ class Draws(NamedTuple):
     about: dict[str, float] = {}  # noqa: RUF012 - never written to
 
 
-def of_recursion(sites: dict[str, Array]) -> dict[str, Array]:
-    """What the filter reads of some sites."""
+def of_recursion[Values](sites: Mapping[str, Values]) -> dict[str, Values]:
+    """The sites that the filter reads."""
     return {name: sites[name] for name in RECURSION if name in sites}
 
 
-def from_prior(model: Model, inputs: Any, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A thousand draws of the prior: inferred sites, unconstrained; all sites as they are."""
+def draw_prior(model: Model, inputs: object, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """1000 draws of the prior: inferred sites, unconstrained; all sites on their own scale."""
     numbers = np.arange(PRIOR_DRAWS, dtype=np.uint32)
     with jax.enable_x64(True):
         return jax.device_get(priors.draw(numbers, np.uint32(seed), inputs, model=model))
 
 
-def certain(prior: dict[str, np.ndarray]) -> Draws:
-    """Where all noise is fixed: one draw."""
+def single_draw(prior: dict[str, np.ndarray]) -> Draws:
+    """The posterior where all noise is fixed: one draw."""
     sites = jax.tree.map(lambda site: site[None, :1], prior)
     return Draws(sites, {"diverging": np.zeros((1, 1), bool)}, prior)
 
@@ -89,55 +88,55 @@ class Layout:
         }
 
 
-def prior_draws(seed: Array, inputs: Any, *, model: Model, count: int) -> dict[str, Array]:
+def prior_draws(seed: ArrayLike, inputs: object, *, model: Model, count: int) -> dict[str, Array]:
     """Unconstrained, straightened draws of the prior of every pair, `(pair, draw, ...)`."""
     numbers = jnp.arange(count, dtype=jnp.uint32)
     bent = getattr(model, "bent", frozenset())
 
-    def one(pair: Any) -> dict[str, Array]:
+    def one(pair: object) -> dict[str, Array]:
         free, _ = priors.draw(numbers, seed, pair, model=model)
         if not free:
             raise ValueError(
                 "every noise setting of the model is fixed, so there is nothing to infer: leave one to "
-                "a prior, or run each pair through fit(...), which filters under fixed noise too"
+                "a prior, or run each pair through fit(...), which takes fixed noise too"
             )
-        return jax.vmap(partial(ridge.straight, bent=bent))(free)
+        return jax.vmap(partial(ridge.straighten, bent=bent))(free)
 
     return jax.vmap(one)(inputs)
 
 
 def log_density(
-    free: dict[str, Array], inputs: Any, *, model: Model, still: Array | None = None
+    free: dict[str, Array], inputs: object, *, model: Model, still: ArrayLike | None = None
 ) -> Array:
     """Log prior plus log likelihood, `(pair, draw)`, of straightened sites `(pair, draw, ...)`.
 
     `inputs` begin with the axis of pairs. A hedge ratio model runs one filter whose batch axes are
-    pairs and draws; any other NumPyro model is mapped over both. Where `still (pair)` is 1 the hedge
-    ratio does not move, whatever its delta.
+    pairs and draws; any other NumPyro model is mapped over both. Coefficients where `still (pair,
+    coef)` is 1 do not move, whatever their delta, of which only the prior is left.
     """
     if not hasattr(model, "log_likelihood"):
         energy = partial(_energy, model=model)
         return -jax.vmap(jax.vmap(energy, (0, None)), (0, 0))(free, inputs)
     prior = handlers.block(model, hide=_LIKELIHOOD)
 
-    def one(z: dict[str, Array], pair: Any) -> tuple[Array, dict[str, Array]]:
+    def one(z: dict[str, Array], pair: object) -> tuple[Array, dict[str, Array]]:
         z = ridge.bend(z, model.bent)
         values = constrain_fn(prior, (pair,), {}, z, return_deterministic=True)
         return _energy(z, pair, model=prior), of_recursion(values)
 
     energy, noise = jax.vmap(jax.vmap(one, (0, None)), (0, 0))(free, inputs)
     if still is not None:
-        noise["q"] = noise["q"] * (1 - still[:, None, None] * model.follows(noise["q"].shape[-1]))
+        noise["q"] = noise["q"] * (1 - jnp.asarray(still)[:, None])
     each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)
     return model.log_likelihood(each, **noise) - energy
 
 
-def constrained(free: dict[str, Array], inputs: Any, *, model: Model) -> dict[str, Array]:
+def constrain(free: dict[str, Array], inputs: object, *, model: Model) -> dict[str, Array]:
     """Sampled and deterministic sites of one draw of straightened sites, on their own scale."""
     z = ridge.bend(free, getattr(model, "bent", frozenset()))
     values = constrain_fn(model, (inputs,), {}, z, return_deterministic=True)
     return {name: value for name, value in values.items() if name != "y"}
 
 
-def _energy(z: dict[str, Array], inputs: Any, *, model: Model) -> Array:
-    return potential_energy(model, (inputs,), {}, z)
+def _energy(z: dict[str, Array], inputs: object, *, model: Model) -> Array:
+    return jnp.asarray(potential_energy(model, (inputs,), {}, z))

@@ -1,4 +1,4 @@
-"""Priors as numbers: draws from them, and their density at draws of the noise."""
+"""Draws from the priors of a model, and their density at draws of the noise."""
 
 from functools import partial
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax import Array
+from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY
-
-Array = Any
 
 Model = Any
 """A NumPyro model called with its inputs; hashable."""
@@ -19,9 +19,9 @@ Model = Any
 
 @partial(jax.jit, static_argnames=("model",))
 def draw(
-    numbers: Any, seed: Any, inputs: Any, *, model: Model
+    numbers: Any, seed: Any, inputs: object, *, model: Model
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Draws from the prior, one a number: inferred sites, unconstrained; all sites as they are."""
+    """One draw of the prior for each number: inferred sites, unconstrained; all sites as they are."""
 
     def one(number: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         key = jax.random.wrap_key_data(jnp.stack([seed, number]))
@@ -43,13 +43,13 @@ def draw(
 
 @partial(jax.jit, static_argnames=("model", "still"))
 def log_density(
-    sites: dict[str, Array], inputs: Any, *, model: Model, still: tuple[int, ...] = ()
+    sites: dict[str, Array], inputs: object, *, model: Model, still: tuple[int, ...] = ()
 ) -> dict[str, Array]:
     """Log prior density of every inferred site at draws `(draw, ...)`, one number a draw.
 
-    Of the unconstrained values (see `to_free`), whatever the scale a prior was stated on: so two
-    priors compare, and raising one to a power widens it instead of bending its Jacobian. A site that
-    the model fixes, or that `sites` lacks, is left out, and so are the hedges numbered in `still`.
+    Densities are of the unconstrained values (see `to_free`), whatever the scale a prior was stated
+    on, so that two priors compare and that raising one to a power widens it. Left out are sites that
+    the model fixes or that `sites` lacks, and the hedges numbered in `still`.
     """
 
     def one(values: dict[str, Array]) -> dict[str, Array]:
@@ -70,14 +70,15 @@ def log_density(
     return jax.vmap(one)(sites)
 
 
-def to_free(name: str, value: Array) -> Array:
+def to_free(name: str, value: ArrayLike) -> Array:
     """A noise parameter on the real line: logit(delta), log(variance_memory - 4) or log(obs_scale)."""
+    value = jnp.asarray(value)
     if name.startswith("delta"):
         return jnp.log(value) - jnp.log1p(-value)
     return jnp.log(value - (LEAST_VARIANCE_MEMORY if name == "variance_memory" else 0))
 
 
-def from_free(name: str, value: Array) -> Array:
+def from_free(name: str, value: ArrayLike) -> Array:
     """The inverse of `to_free`."""
     if name.startswith("delta"):
         return jax.nn.sigmoid(value)
@@ -85,7 +86,7 @@ def from_free(name: str, value: Array) -> Array:
 
 
 @partial(jax.jit, static_argnames=("model",))
-def complete(sites: dict[str, Array], inputs: Any, *, model: Model) -> dict[str, Array]:
+def complete(sites: dict[str, Array], inputs: object, *, model: Model) -> dict[str, Array]:
     """All sites, deterministic ones too, given the inferred ones (draw, ...)."""
 
     def one(values: dict[str, Array]) -> dict[str, Array]:
@@ -100,7 +101,7 @@ def complete(sites: dict[str, Array], inputs: Any, *, model: Model) -> dict[str,
     return jax.vmap(one)(sites)
 
 
-def inferred(inputs: Any, model: Model) -> dict[str, tuple[int, ...]]:
+def inferred(inputs: object, model: Model) -> dict[str, tuple[int, ...]]:
     """The sites that the model infers, with their shapes."""
     trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(inputs)
     free = (s for s in trace.values() if s["type"] == "sample" and not s["is_observed"])

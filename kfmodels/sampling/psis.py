@@ -5,20 +5,23 @@ the fit of the tail: Zhang and Stephens (2009), A new and efficient estimation m
 generalized Pareto distribution, Technometrics 51.
 """
 
+from functools import partial
 from math import ceil, sqrt
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.scipy.special import logsumexp
+from jax.typing import ArrayLike
 
-Array = Any
+# ArviZ has the same (`psislw`), the reference in the tests: but in NumPy, one target at a time and not
+# inside a compiled program, and it answers NaN where the draws that have weight are too few.
 
 _LEAST = -1e4
-"""Log weight, from the largest, below which a draw has none."""
+"""Log weight, relative to the largest, below which a draw counts as having none."""
 
 
-def smoothed(log_ratio: Array) -> tuple[Array, Array]:
+def smooth(log_ratio: ArrayLike) -> tuple[Array, Array]:
     r"""Log weights that sum to one, their largest smoothed, and k-hat.
 
     The largest `min(n / 5, 3 sqrt(n))` weights are replaced by the expected order statistics of a
@@ -26,18 +29,18 @@ def smoothed(log_ratio: Array) -> tuple[Array, Array]:
 
     $$F(x) = 1 - (1 + \hat k x / \hat\sigma)^{-1 / \hat k}$$
 
-    and none exceeds the largest there was.
+    and no weight exceeds the largest there was.
 
     Args:
-        log_ratio: target over proposal, `(*batch, draw)`; NaN counts as no weight.
+        log_ratio: log of target over proposal, `(*batch, draw)`; NaN counts as no weight.
 
     Returns:
         Log weights `(*batch, draw)` and k-hat `(*batch)`; 0 where the largest weights are equal,
-        infinite where no more draws have any than are smoothed.
+        infinite where no more draws have a weight than are smoothed.
 
     Example:
         >>> import jax.numpy as jnp
-        >>> log_weights, pareto_k = smoothed(jnp.zeros((2, 100)))
+        >>> log_weights, pareto_k = smooth(jnp.zeros((2, 100)))
         >>> log_weights.shape, pareto_k.tolist()
         ((2, 100), [0.0, 0.0])
     """
@@ -54,7 +57,7 @@ def smoothed(log_ratio: Array) -> tuple[Array, Array]:
     spots = (jnp.arange(tail) + 0.5) / tail
     excess = scale[..., None] * jnp.expm1(-shape[..., None] * jnp.log1p(-spots)) / shape[..., None]
     log_tail = jnp.minimum(jnp.log(excess + jnp.exp(cut)[..., None]), 0.0)
-    # equal weights have no tail; with next to none of weight there is nothing to fit one to
+    # equal weights have no tail, and too few draws with weight none that could be fitted
     equal = (ordered[..., -1] - cut < 1e-9) & (cut > _LEAST)
     usable = jnp.isfinite(shape) & (cut > _LEAST) & ~equal
     ordered = ordered.at[..., -tail:].set(
@@ -63,6 +66,20 @@ def smoothed(log_ratio: Array) -> tuple[Array, Array]:
     back = jnp.take_along_axis(ordered, jnp.argsort(order, -1), -1)
     shape = jnp.where(equal, 0.0, jnp.where(usable, shape, jnp.inf))
     return back - logsumexp(back, -1, keepdims=True), shape
+
+
+@partial(jax.jit, static_argnames="count")
+def resample(log_weights: ArrayLike, key: ArrayLike, *, count: int) -> Array:
+    """Numbers `(count,)` of draws of equal weight that stand for weighted ones `(draw,)`.
+
+    Systematic resampling: each draw comes as often as its share of the count, rounded up or down. In
+    random order; `key (2,)` is of uint32.
+    """
+    place, order = jax.random.split(jax.random.wrap_key_data(jnp.asarray(key)))
+    ends = (jnp.arange(count) + jax.random.uniform(place)) / count
+    sums = jnp.cumsum(jnp.exp(log_weights))
+    picked = jnp.minimum(jnp.searchsorted(sums / sums[-1], ends), len(sums) - 1)
+    return jax.random.permutation(order, picked)
 
 
 def _fit(above: Array) -> tuple[Array, Array]:
@@ -77,5 +94,5 @@ def _fit(above: Array) -> tuple[Array, Array]:
     weights = jax.nn.softmax(profile, -1)
     b = (weights * b).sum(-1)
     k = jnp.log1p(-b[..., None] * above).mean(-1)
-    # drawn to 1/2 with the weight of ten draws, as the paper has it
+    # shrunk to 1/2 with the weight of ten draws, as in the paper
     return (count * k + 5) / (count + 10), -k / b

@@ -1,38 +1,36 @@
 r"""Coordinates in which the posterior of the noise is not a bent ridge.
 
-Beside an intercept that moves, the data know the sd of the one-bar forecast, `s`, and what the ratio
-moves against it, far better than `obs_scale` and `q_beta` one by one. With `f = memory / (memory - 1)`
-of the intercept, forecast over observation variance of a lone level,
+Beside an intercept that moves, data determine the sd of the one-bar forecast, `s`, and the moves of
+the ratio relative to it, far better than `obs_scale` and `q_beta` one by one. With
+`f = memory / (memory - 1)` of the intercept, forecast over observation variance of a lone level,
 
 $$\log s = \log \mathrm{obs\_scale} + \tfrac12 \log f, \quad \log r = \log q_\beta - \log f.$$
 
 The map is triangular with ones on its diagonal, so that densities carry over unchanged.
 """
 
-from typing import Any
-
 import jax.numpy as jnp
-
-Array = Any
+from jax import Array
 
 Free = dict[str, Array]
 """Noise parameters on the real line: log q of each delta, log obs_scale."""
 
 
-def straight(free: Free, bent: frozenset[str]) -> Free:
-    """From the parameters of the model; `bent` names those that the intercept's speed shifts."""
-    return _shifted(free, bent, 1.0)
+def straighten(free: Free, bent: frozenset[str]) -> Free:
+    """The coordinates of a model's parameters; `bent` names those that the intercept's speed shifts."""
+    return _shift(free, bent, 1.0)
 
 
 def bend(free: Free, bent: frozenset[str]) -> Free:
-    """Back to the parameters of the model."""
-    return _shifted(free, bent, -1.0)
+    """The parameters of the model, from the coordinates."""
+    return _shift(free, bent, -1.0)
 
 
-def _shifted(free: Free, bent: frozenset[str], sign: float) -> Free:
+def _shift(free: Free, bent: frozenset[str], sign: float) -> Free:
     if not bent:
         return free
     q = jnp.exp(jnp.clip(free["delta_alpha"], -60.0, 60.0))
+    # `q_to_state_var` by a square root: NUTS draws change with how the gradient of a power is rounded
     wider = jnp.log1p((q + jnp.sqrt(q * q + 4 * q)) / 2)
     moved = dict(free)
     if "obs_scale" in bent:

@@ -356,7 +356,7 @@ def test_scale_free_parameters_are_those_of_the_model():
     bent = hedge_ratio_model().bent
     assert bent == {"delta_beta", "obs_scale"}
     with jax.enable_x64(True):
-        straight = jax.device_get(ridge.straight(free, bent))
+        straight = jax.device_get(ridge.straighten(free, bent))
     points = np.stack([straight[site] for site in sites], -1)
     move = np.array([0.01, 0.1, 10.0])
     u = scale_free(points, sites, bent=bent, typical_move=move)

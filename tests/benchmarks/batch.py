@@ -153,7 +153,7 @@ def _by_name(points: Any) -> dict[str, Any]:
 
 def _straight(points: Any) -> np.ndarray:
     """The coordinates in which errors are measured; the posterior of the others is a bent ridge."""
-    return np.asarray(_in_order(ridge.straight(_by_name(jnp.asarray(points)), MODEL.bent)))
+    return np.asarray(_in_order(ridge.straighten(_by_name(jnp.asarray(points)), MODEL.bent)))
 
 
 def _clocked(run: Callable[[], Any]) -> tuple[Any, float, float]:
@@ -230,8 +230,7 @@ def draws_only(problem: Problem, count: int) -> Way:
     def one(chunk: np.ndarray) -> Any:
         with jax.enable_x64(True):
             mine = jax.tree.map(lambda leaf: leaf[chunk], inputs)
-            still = np.zeros(len(chunk))
-            found = explore(mine, keys[chunk], still, np.uint32(0), model=MODEL, method=method)
+            found = explore(mine, keys[chunk], None, np.uint32(0), model=MODEL, method=method)
             return jax.device_get(found)
 
     one(chunks[0])

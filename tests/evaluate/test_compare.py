@@ -13,7 +13,8 @@ from statsmodels.regression.linear_model import OLS
 from kfmodels import NUTS, Discounted, HedgeData, HedgeFit, compare, fit, follow, hedge_ratio_model
 from kfmodels.data import datasets
 from kfmodels.evaluate import leave_future_out
-from kfmodels.evaluate.compare import Comparison, _against, distribution, standard_error
+from kfmodels.evaluate.compare import Comparison, distribution, score_price, standard_error
+from kfmodels.kalman.transforms import transform_of
 from kfmodels.online.ticks import Predictive
 from tests.problems import unsampled
 
@@ -56,11 +57,7 @@ def test_the_predictive_has_the_moments_of_the_forecast_and_the_score_of_the_tic
     before = PRICES.loc[:"2019-12-31"].iloc[-1][["KO", "PEP"]].to_numpy(float)
     for at, row in LATER.iloc[:15].iterrows():
         prices = row[["KO", "PEP"]].to_numpy(float)
-        value = {
-            "log": np.log(prices[0]),
-            "level": prices[0],
-            "return": prices[0] / before[0] - 1,
-        }[transform]
+        value = TO_VALUE[transform](prices[0], before[0])
         ahead, foreseen = (ask(x=prices[1]) for ask in (live.predictive, live.forecast))
         assert ahead.weights.sum() == pytest.approx(1.0, rel=1e-12)
         mean = ahead.mean @ ahead.weights
@@ -89,33 +86,26 @@ def test_asking_ahead_changes_nothing():
 # -- CRPS and PIT ----------------------------------------------------------------------------------
 
 
-class On:
-    """What `_against` reads of a filter."""
-
-    def __init__(self, transform: str) -> None:
-        self.transform = transform
-
-
 def against(ahead: Predictive, price: float, transform: str = "level") -> tuple[float, float]:
-    return _against(ahead, On(transform), price, np.array([80.0]))
+    return score_price(ahead, transform_of(transform), price, 80.0)
 
 
-def one(mean: float, scale: float, dof: float | None = None) -> Predictive:
-    parts = [np.array([v]) for v in (1.0, mean, scale)]
-    return Predictive(*parts, None if dof is None else np.array([dof]))
-
-
-AWAY = [-30.0, -3.0, -0.4, 0.0, 1.0, 8.0]
-
-
-@pytest.mark.parametrize("away", AWAY)
-def test_the_score_of_a_normal_is_its_closed_form(away: float):
-    """Gneiting and Raftery (2007), equation 21."""
-    crps, pit = against(one(50.0, 0.7), 50.0 + 0.7 * away)
-    normal = stats.norm()
-    exact = away * (2 * normal.cdf(away) - 1) + 2 * normal.pdf(away) - 1 / np.sqrt(np.pi)
+@pytest.mark.parametrize("away", [-30.0, -3.0, -0.4, 0.0, 1.0, 8.0])
+@pytest.mark.parametrize("dof", [None, 5.0])
+def test_the_score_of_one_law_is_its_closed_form(away: float, dof: float | None):
+    """Gneiting and Raftery (2007), equation 21; Jordan, Krueger and Lerch (2019), JSS 90, A.1."""
+    law: Any = stats.norm() if dof is None else stats.t(dof)
+    exact = away * (2 * law.cdf(away) - 1)
+    if dof is None:
+        exact += 2 * law.pdf(away) - 1 / np.sqrt(np.pi)
+    else:
+        exact += 2 * law.pdf(away) * (dof + away**2) / (dof - 1)
+        exact -= 2 * np.sqrt(dof) / (dof - 1) * beta(0.5, dof - 0.5) / beta(0.5, dof / 2) ** 2
+    parts = [np.array([v]) for v in (1.0, 50.0, 0.7)]
+    ahead = Predictive(*parts, None if dof is None else np.array([dof]))
+    crps, pit = against(ahead, 50.0 + 0.7 * away)
     assert crps == pytest.approx(0.7 * exact, rel=1e-3)
-    assert pit == pytest.approx(normal.cdf(away), rel=1e-9)
+    assert pit == pytest.approx(law.cdf(away), rel=1e-9)
 
 
 def by_draws(ahead: Predictive, price: float, to_price: Any) -> tuple[float, float, float]:
@@ -142,6 +132,11 @@ MIXTURE = {
     "scale": np.array([0.02, 0.05, 0.01]),
 }
 DOF = {"normal": None, "Student": np.array([3.0, 9.0, 30.0])}
+TO_VALUE = {
+    "log": lambda v, _: np.log(v),
+    "level": lambda v, _: v,
+    "return": lambda v, w: v / w - 1,
+}
 TO_PRICE = {"level": np.asarray, "log": np.exp, "return": lambda v: 80 * (1 + v)}
 
 
@@ -155,19 +150,6 @@ def test_the_score_of_a_mixture_is_that_of_its_draws_in_currency(transform: str,
         drawn, error, below = by_draws(ahead, price, TO_PRICE[transform])
         assert abs(crps - drawn) < 4 * error + 1e-3 * drawn
         assert abs(pit - below) < 4 * np.sqrt(pit * (1 - pit) / 400_000) + 1e-9
-
-
-@pytest.mark.parametrize("away", AWAY)
-def test_the_score_of_a_student_is_its_closed_form(away: float):
-    """Jordan, Krueger and Lerch (2019), JSS 90, appendix A.1."""
-    dof = 5.0
-    law = stats.t(dof)
-    last = 2 * np.sqrt(dof) / (dof - 1) * beta(0.5, dof - 0.5) / beta(0.5, dof / 2) ** 2
-    exact = away * (2 * law.cdf(away) - 1) - last
-    exact += 2 * law.pdf(away) * (dof + away**2) / (dof - 1)
-    assert against(one(50.0, 0.7, dof), 50.0 + 0.7 * away)[0] == pytest.approx(
-        0.7 * exact, rel=1e-3
-    )
 
 
 def test_the_distribution_is_the_weighted_one():
@@ -198,15 +180,6 @@ def test_the_standard_error_is_that_of_newey_and_west(rows: int, share: float):
         cov_type="HAC", cov_kwds={"maxlags": lags, "use_correction": False}
     )
     assert standard_error(values) == pytest.approx(float(regressed.bse[0]), rel=1e-10)
-
-
-def test_of_white_noise_it_is_the_usual_one():
-    rows = 50_000
-    values = correlated(rows, 0.0)
-    # 15 autocorrelations, each 1 / sqrt(rows) off zero, Bartlett weights: 2 sqrt(sum w^2 / rows)
-    error = 2 * np.sqrt(sum((1 - k / 16) ** 2 for k in range(1, 16)) / rows)
-    assert standard_error(values) == pytest.approx(values.std() / np.sqrt(rows), rel=4 * error / 2)
-    assert standard_error(np.full(100, 3.0)) == 0.0
 
 
 # -- comparing -------------------------------------------------------------------------------------
@@ -242,26 +215,6 @@ def test_the_density_of_a_price_integrates_to_one():
     for heights in density.values():
         assert max(heights[0], heights[-1]) < 1e-9
         assert np.trapezoid(heights, grid) == pytest.approx(1.0, abs=1e-4)
-
-
-def test_two_transforms_of_one_exact_relation_score_alike():
-    """Beta 1 and alpha 0 in logs are a price ratio of 1: the level model says the same."""
-    truth = datasets.simulate(
-        400, memory=np.inf, intercept_memory=np.inf, obs_scale=0.002, hedge_volatility=0.002, seed=2
-    )
-    fits = {}
-    for transform, scale in (("log", 0.002), ("level", 0.2)):
-        pair = HedgeData.from_prices(
-            truth.prices, target="Y", hedges=["X1"], transform=transform
-        ).before(truth.prices.index[200])
-        model = hedge_ratio_model(delta=1e-12, obs_scale=scale, intercept="static")
-        fits[transform] = fit(pair, model, progress=False)
-    found = compare(fits, truth.prices).table
-    # prices stay within a few per cent of 100, and so do the two scales
-    assert abs(found["log_score"].diff().iloc[1]) < 0.05
-    assert found["crps"].to_dict() == pytest.approx(
-        dict.fromkeys(fits, found["crps"].mean()), rel=0.05
-    )
 
 
 def simulated(seed: int) -> tuple[dict[str, HedgeFit], pd.DataFrame]:
@@ -333,29 +286,18 @@ def test_only_rows_that_no_fit_has_seen_are_scored():
     assert_allclose(found.log_scores["early"], expected.loc["2020":], rtol=1e-9)
 
 
-def test_a_row_with_a_gap_is_not_scored_and_the_filter_goes_on():
+def test_a_row_with_a_gap_is_not_scored_and_every_filter_goes_on():
     holed = LATER.copy()
     holed.loc[holed.index[4], "PEP"] = np.nan
     holed.loc[holed.index[9], "KO"] = np.nan
-    found = compare({"one": certain(), "other": certain(at=data(hedges=("SPX",)))}, holed)
+    hedges = {"one": ("PEP",), "other": ("SPX",), "both": ("PEP", "SPX")}
+    fits = {name: certain(at=data(hedges=names)) for name, names in hedges.items()}
+    found = compare(fits, holed)
     gone = holed.index[[4, 9]]
     assert found.log_scores.index.tolist() == holed.index.drop(gone).tolist()
-    ticks = follow(certain().online(), holed)
-    expected = (ticks["log_score"] - np.log(holed["KO"])).drop(gone)
-    assert_allclose(found.log_scores["one"], expected, rtol=1e-9)
-
-
-def test_fits_with_other_hedges_compare():
-    fits = {
-        "PEP": certain(),
-        "SPX": certain(at=data(hedges=("SPX",))),
-        "both": certain(at=data(hedges=("PEP", "SPX"))),
-    }
-    found = compare(fits, LATER)
-    assert set(found.table.index) == set(fits)
     for name, fitted in fits.items():
-        expected = follow(fitted.online(), LATER)["log_score"] - np.log(LATER["KO"])
-        assert_allclose(found.log_scores[name], expected, rtol=1e-9)
+        expected = follow(fitted.online(), holed)["log_score"] - np.log(holed["KO"])
+        assert_allclose(found.log_scores[name], expected.drop(gone), rtol=1e-9)
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -388,42 +330,31 @@ def test_calibration_is_shown_by_year_or_by_block():
     assert len(found.z) == 600
 
 
-def verdict(*rows: tuple[str, float, float]) -> str:
+BEST, SURE, LEVEL = ("a", 0.0, 0.0), ("b", 0.05, 0.01), ("c", 0.03, 0.02)
+B_BEHIND, C_BEHIND = "b by 0.0500 nats a bar (se 0.0100)", "c by 0.0300 nats a bar (se 0.0200)"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([BEST], "a alone: nothing to compare it with"),
+        ([BEST, SURE], f"Over 250 bars a is ahead of {B_BEHIND}: beyond chance"),
+        (
+            [BEST, LEVEL, SURE],
+            f"Over 250 bars a is ahead of {C_BEHIND}; {B_BEHIND}: but it cannot be told from c (less "
+            "than 2 standard errors)",
+        ),
+        (
+            [BEST, LEVEL],
+            f"Over 250 bars a is ahead of {C_BEHIND}: which is no lead to rely on (less than 2 "
+            "standard errors)",
+        ),
+    ],
+)
+def test_the_verdict_says_who_leads_and_how_sure(rows: list[tuple], said: str):
     table = pd.DataFrame(rows, columns=["model", "behind", "behind_se"]).set_index("model")
     empty = pd.DataFrame()
-    return Comparison(table.assign(bars=250), empty, empty, empty, empty).verdict()
-
-
-def test_the_verdict_says_who_leads_and_how_sure():
-    best = ("a", 0.0, 0.0)
-    assert verdict(best) == "a alone: nothing to compare it with"
-    sure, level = ("b", 0.05, 0.01), ("c", 0.03, 0.02)
-    assert verdict(best, sure) == (
-        "Over 250 bars a is ahead of b by 0.0500 nats a bar (se 0.0100): beyond chance"
-    )
-    assert verdict(best, level, sure) == (
-        "Over 250 bars a is ahead of c by 0.0300 nats a bar (se 0.0200); b by 0.0500 nats a bar "
-        "(se 0.0100): but it cannot be told from c (less than 2 standard errors)"
-    )
-    assert verdict(best, level) == (
-        "Over 250 bars a is ahead of c by 0.0300 nats a bar (se 0.0200): which is no lead to rely on "
-        "(less than 2 standard errors)"
-    )
-
-
-def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(ValueError, match=r"compare takes at least one fit by name: \{name: fit\}"):
-        compare({}, LATER)
-    other = certain(at=data(target="AAPL", hedges=("SPX",)))
-    with pytest.raises(ValueError, match=r"different targets \(AAPL, KO\): compare fits of one"):
-        compare({"a": certain(), "b": other}, LATER)
-    with pytest.raises(ValueError, match="mine cannot be scored: the prices have no column PEP"):
-        compare({"mine": certain()}, LATER.drop(columns="PEP"))
-    with pytest.raises(
-        ValueError, match="only 29 rows later than 2019-12-31 have a price of every.*30 are needed"
-    ):
-        compare({"a": certain()}, LATER.iloc[:29])
-    assert len(compare({"a": certain()}, LATER.iloc[:30]).z) == 30
+    assert Comparison(table.assign(bars=250), empty, empty, empty, empty).verdict() == said
 
 
 # -- leave the future out --------------------------------------------------------------------------
@@ -480,11 +411,3 @@ def test_the_first_bar_left_out_is_forecast_by_a_fit_on_the_rows_before(short, a
     assert elpd[0] == pytest.approx(at_origin[horizon - 1], abs=1e-3)
     assert found.elpd == pytest.approx(elpd.sum(), rel=1e-9)
     assert len(found.refits) == found.n_refits <= found.n_data_points
-
-
-def test_leaving_out_what_is_not_there_is_refused(short: HedgeData):
-    fitted = unsampled(short, intercept="static")
-    for first, horizon in ((29, 1), (60, 1), (59, 2)):
-        text = f"min_observations={first} and horizon={horizon} do not fit into 60 complete rows"
-        with pytest.raises(ValueError, match=text):
-            leave_future_out(fitted, min_observations=first, horizon=horizon)

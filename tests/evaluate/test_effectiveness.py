@@ -1,5 +1,7 @@
 """What a hedge is worth and costs: published baselines, held shares, trades by hand, refusals."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +27,14 @@ from tests.problems import unsampled
 from tests.tables import read_table
 
 PAIR = ["MTUM", "QUAL"]
+
+
+def worth(prices: pd.DataFrame, train: int = 300, **options) -> pd.DataFrame:
+    return hedge_effectiveness(prices, target="MTUM", hedges=["QUAL"], train=train, **options)
+
+
+def on_levels(prices: pd.DataFrame) -> HedgeData:
+    return HedgeData.from_prices(prices, target="MTUM", hedges=["QUAL"], transform="level")
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +128,7 @@ def test_least_squares_agrees_with_numpy(pair):
 
 def test_a_hedged_move_is_the_profit_of_held_shares(pair):
     """Ratio known at the close before, in shares, times the dollars that the hedge then moved."""
-    data = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"], transform="level")
+    data = on_levels(pair)
     ratio = rolling_ols(moves(data), 60)
     at = 200
     shares = ratio["QUAL"].iloc[at - 1]
@@ -127,77 +137,37 @@ def test_a_hedged_move_is_the_profit_of_held_shares(pair):
     assert hedged_moves(data, ratio).iloc[at] == pytest.approx(profit, rel=1e-12)
 
 
-def test_a_log_ratio_held_as_money_is_the_same_profit(pair):
-    log = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"])
-    level = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"], transform="level")
-    money = pd.DataFrame({"QUAL": 0.9}, index=pair.index)
-    shares = money.mul(pair["MTUM"] / pair["QUAL"], axis=0)
-    dollars = hedged_moves(level, shares)
-    returns = hedged_moves(log, money) * pair["MTUM"].shift(1)
-    np.testing.assert_allclose(dollars[1:], returns[1:], rtol=1e-9, atol=1e-12)
-
-
-def test_no_ratio_sees_the_move_it_is_held_over(pair):
-    """Changing the last row changes the last hedged move of every method only through prices."""
-    data = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"], transform="level")
+@pytest.mark.parametrize("method", [partial(rolling_ols, window=60), partial(ewma_ols, decay=0.98)])
+def test_no_ratio_sees_the_move_it_is_held_over(pair, method):
+    """Later prices change later ratios only, and the move over which an older one is held."""
     bumped = pair.copy()
-    bumped.iloc[-1] *= 1.2
-    other = HedgeData.from_prices(bumped, target="MTUM", hedges=["QUAL"], transform="level")
-    before, after = (rolling_ols(moves(d), 60)["QUAL"] for d in (data, other))
-    pd.testing.assert_series_equal(before.iloc[:-1], after.iloc[:-1])
-    assert before.iloc[-1] != after.iloc[-1]
+    bumped.iloc[400:] *= np.random.default_rng(1).uniform(0.5, 2, (len(pair) - 400, 2))
+    other = on_levels(bumped)
+    before, after = (method(moves(each))["QUAL"] for each in (on_levels(pair), other))
+    pd.testing.assert_series_equal(before.iloc[:400], after.iloc[:400], rtol=0, atol=0)
+    assert (before.iloc[400:] != after.iloc[400:]).all()
     y, x = bumped["MTUM"].to_numpy(), bumped["QUAL"].to_numpy()
-    expected = (y[-1] - y[-2]) - before.iloc[-2] * (x[-1] - x[-2])
-    assert hedged_moves(other, after.to_frame()).iloc[-1] == pytest.approx(expected, rel=1e-12)
+    expected = (y[400] - y[399]) - before.iloc[399] * (x[400] - x[399])
+    assert hedged_moves(other, after.to_frame()).iloc[400] == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_fit_is_scored_on_what_it_said_the_day_before(pair, fitted):
+@pytest.mark.parametrize("transform", ["log", "level"])
+def test_a_fit_is_scored_on_what_it_said_the_day_before(pair, fitted, transform):
+    """Its ratio of money becomes shares on levels."""
     train = int((pair.index < "2018-01-01").sum())
-    table = hedge_effectiveness(
-        pair, target="MTUM", hedges=["QUAL"], train=train, models={"ours": fitted}, transform="log"
-    )
-    said = follow(fitted.online(), pair.iloc[train:])["beta QUAL"].to_numpy()
-    change = pair.pct_change().to_numpy()[train + 1 :]
-    hedged = change[:, 0] - said[:-1] * change[:, 1]
-    removed = 1 - hedged.var(ddof=1) / change[:, 0].var(ddof=1)
-    assert table.loc["ours", "variance_removed"] == pytest.approx(removed, rel=1e-12)
+    table = worth(pair, train, models={"ours": fitted}, transform=transform)
+    later = pair.iloc[train:]
+    said = follow(fitted.online(), later)["beta QUAL"]
+    change = later.pct_change().to_numpy()[1:]
+    if transform == "level":
+        said, change = said * later["MTUM"] / later["QUAL"], later.diff().to_numpy()[1:]
+    hedged = change[:, 0] - said.to_numpy()[:-1] * change[:, 1]
     row = table.loc["ours"]
+    removed = 1 - hedged.var(ddof=1) / change[:, 0].var(ddof=1)
+    assert row["variance_removed"] == pytest.approx(removed, rel=1e-12)
     assert row["lower"] < row["variance_removed"] < row["upper"]
     assert table.loc["static OLS on changes", "gain"] == 0
     assert row["gain_lower"] < row["gain"] < row["gain_upper"]
-
-
-def test_a_ratio_of_money_becomes_shares_on_levels(pair, fitted):
-    train = int((pair.index < "2018-01-01").sum())
-    table = hedge_effectiveness(
-        pair, target="MTUM", hedges=["QUAL"], train=train, models={"ours": fitted}
-    )
-    later = pair.iloc[train:]
-    said = follow(fitted.online(), later)["beta QUAL"] * later["MTUM"] / later["QUAL"]
-    change = later.diff().to_numpy()[1:]
-    hedged = change[:, 0] - said.to_numpy()[:-1] * change[:, 1]
-    removed = 1 - hedged.var(ddof=1) / change[:, 0].var(ddof=1)
-    assert table.loc["ours", "variance_removed"] == pytest.approx(removed, rel=1e-12)
-
-
-def test_a_fit_is_not_scored_on_dates_it_has_seen(pair, fitted):
-    with pytest.raises(ValueError, match=r"ours was fitted on prices until 2017-12-29.*2017-0"):
-        hedge_effectiveness(
-            pair, target="MTUM", hedges=["QUAL"], train=300, models={"ours": fitted}
-        )
-
-
-def test_a_fit_of_another_pair_is_refused(pair, fitted):
-    turned = pair[["QUAL", "MTUM"]]
-    with pytest.raises(ValueError, match=r"ours hedges MTUM with QUAL, not QUAL with MTUM"):
-        hedge_effectiveness(
-            turned, target="QUAL", hedges=["MTUM"], train=600, models={"ours": fitted}
-        )
-
-
-def test_too_few_rows_on_one_side(pair):
-    with pytest.raises(ValueError, match="leaves too few on one side"):
-        hedge_effectiveness(pair, target="MTUM", hedges=["QUAL"], train=len(pair) - 5)
 
 
 @pytest.mark.slow
@@ -243,17 +213,6 @@ def test_a_gap_is_not_a_ratio_of_zero(pair):
     rolled = rolling_ols(moves(data), 60)["QUAL"]
     assert rolled.iloc[240:340].isna().all()
     assert rolled.dropna().between(0.3, 2).all()
-    gappy.iloc[400::2, 0] = np.nan
-    with pytest.raises(ValueError, match="too many gaps"):
-        hedge_effectiveness(gappy, target="MTUM", hedges=["QUAL"], train=400)
-
-
-def test_a_model_does_not_take_the_name_of_a_baseline(pair, fitted):
-    for name in ("none", "static OLS on changes"):
-        with pytest.raises(ValueError, match="cannot be called"):
-            hedge_effectiveness(
-                pair, target="MTUM", hedges=["QUAL"], train=600, models={name: fitted}
-            )
 
 
 # --- other baselines --------------------------------------------------------------------------
@@ -263,16 +222,14 @@ def test_a_model_does_not_take_the_name_of_a_baseline(pair, fitted):
 def test_a_price_ratio_is_one_in_money(pair, transform):
     """The same shares as on levels: the same hedged return, the same trades."""
     money = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"], transform=transform)
-    level = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"], transform="level")
+    level = on_levels(pair)
     assert (price_ratio(money) == 1).all().all()
     dollars = hedged_moves(level, price_ratio(level)) / pair["MTUM"].shift(1)
     returns = hedged_moves(money, price_ratio(money))
     np.testing.assert_allclose(returns[2:], dollars.reindex(returns.index)[2:], atol=1e-15)
     trades = traded(level, price_ratio(level)).reindex(returns.index)
     np.testing.assert_allclose(traded(money, price_ratio(money))[2:], trades[2:], rtol=1e-9)
-    table = hedge_effectiveness(
-        pair, target="MTUM", hedges=["QUAL"], train=300, transform=transform
-    )
+    table = worth(pair, transform=transform)
     assert "price ratio" in table.index
 
 
@@ -299,16 +256,6 @@ def noise_table(rows: int, columns: int, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     moved = rng.normal(size=(rows, columns)) + rng.normal(size=(rows, 1))
     return pd.DataFrame(moved * 10.0 ** np.arange(0, 5 * columns, 5), columns=list("YXZ")[:columns])
-
-
-def test_the_ewma_knows_nothing_of_later_rows(pair):
-    data = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"])
-    bumped = pair.copy()
-    bumped.iloc[400:] *= np.random.default_rng(1).uniform(0.5, 2, (len(pair) - 400, 2))
-    other = HedgeData.from_prices(bumped, target="MTUM", hedges=["QUAL"])
-    one, two = (ewma_ols(moves(d), 0.98) for d in (data, other))
-    pd.testing.assert_frame_equal(one.iloc[:400], two.iloc[:400], rtol=0, atol=0)
-    assert (one.iloc[400:] != two.iloc[400:]).all().all()
 
 
 def test_the_ewma_survives_a_hedge_that_is_another_hedge(pair):
@@ -338,9 +285,8 @@ def test_the_trades_of_a_tiny_table_by_hand():
 
 def test_turnover_and_break_even_cost_by_hand(pair):
     train = 300
-    options = {"target": "MTUM", "hedges": ["QUAL"], "train": train}
-    table = hedge_effectiveness(pair, **options, risk_aversion=3)
-    level = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"], transform="level")
+    table = worth(pair, train, risk_aversion=3)
+    level = on_levels(pair)
     y, x = pair["MTUM"].to_numpy(), pair["QUAL"].to_numpy()
     dy, dx = np.diff(y)[train:], np.diff(x)[train:]
     static = float(ols_on_changes(level.before(pair.index[train]))["QUAL"])
@@ -370,26 +316,11 @@ def test_turnover_and_break_even_cost_by_hand(pair):
     ]  # fmt: skip
 
 
-@pytest.mark.slow
-def test_twice_the_risk_aversion_pays_twice_the_cost():
-    prices = datasets.etfs()
-    costs = [
-        hedge_effectiveness(prices, target="XLB", hedges=["XLE"], train=252, risk_aversion=a)
-        for a in (4, 8)
-    ]
-    one, two = (table["break_even_cost"] for table in costs)
-    np.testing.assert_allclose(two, 2 * one)
-    assert (one[[name for name in one.index if "changes, " in name]] > 0).all()
-    assert one["price ratio"] == 0
-
-
 @pytest.mark.variants
 @pytest.mark.parametrize("transform", ["level", "log"])
 def test_turnover_and_cost_do_not_depend_on_units(pair, transform):
     """Another currency, a split of either leg: the same money is traded for the same variance."""
-    options = {"target": "MTUM", "hedges": ["QUAL"], "train": 300, "transform": transform}
-    table = hedge_effectiveness(pair, **options)
-    other = hedge_effectiveness(pair * [7.0, 0.03], **options)
+    table, other = (worth(pair * unit, transform=transform) for unit in (1, [7.0, 0.03]))
     pd.testing.assert_frame_equal(table, other, rtol=1e-6, atol=1e-9)
 
 
@@ -410,7 +341,7 @@ def test_a_ratio_that_saves_and_never_trades_is_free():
 
 def test_prices_below_zero_have_no_turnover(pair):
     spread = pair - pair.mean()
-    table = hedge_effectiveness(spread, target="MTUM", hedges=["QUAL"], train=300)
+    table = worth(spread)
     assert table["turnover"].isna().all()
     assert table["break_even_cost"].isna().all()
     assert "price ratio" not in table.index
@@ -421,11 +352,3 @@ def test_bars_per_year():
     assert bars_per_year(pd.RangeIndex(100)) == 252
     dates = pd.date_range("2020-01-01", periods=1461 * 2 + 1, freq="12h", tz="UTC")
     assert bars_per_year(dates) == pytest.approx(730.5)
-
-
-@pytest.mark.parametrize("risk_aversion", [0.0, -1.0, np.inf, np.nan])
-def test_risk_aversion_is_positive(pair, risk_aversion):
-    with pytest.raises(ValueError, match="risk_aversion must be positive and finite"):
-        hedge_effectiveness(
-            pair, target="MTUM", hedges=["QUAL"], train=300, risk_aversion=risk_aversion
-        )

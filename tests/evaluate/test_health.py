@@ -11,7 +11,7 @@ from statsmodels.tsa.ar_model import AutoReg
 from kfmodels import HedgeData, fit, hedge_ratio_model
 from kfmodels.data import datasets
 from kfmodels.evaluate.baselines import ols_on_levels
-from kfmodels.evaluate.health import _ENGLE_GRANGER, SpreadHealth, spread_health
+from kfmodels.evaluate.health import ENGLE_GRANGER, SpreadHealth, spread_health
 from kfmodels.model import Absolute, Zero
 from tests.tables import read_table
 
@@ -43,7 +43,7 @@ def health_of(prices: pd.DataFrame, *, transform="log", **model) -> SpreadHealth
     return spread_health(fit(data, hedge_ratio_model(**model), progress=False))
 
 
-@pytest.mark.parametrize("half_life", [5, 10])
+@pytest.mark.parametrize("half_life", [5, 20])
 def test_a_fast_filter_absorbs_a_planted_spread(half_life):
     health = health_of(planted(half_life), **FAST)
     static, filtered = health.table.loc["static OLS"], health.table.loc["innovation"]
@@ -70,10 +70,6 @@ def test_the_interval_of_the_half_life_covers_about_nine_in_ten():
         row = health_of(planted(5, rows=500, seed=seed), **STILL).table.loc["static OLS"]
         inside += row["half_life_lower"] < 5 < row["half_life_upper"]
     assert 45 <= inside <= 59
-
-
-def test_a_long_spread_is_absorbed_all_but_whole():
-    assert health_of(planted(20), **FAST).table.loc["innovation", "absorbed"] > 0.8
 
 
 @pytest.mark.parametrize("hedges", [1, 2])
@@ -168,7 +164,7 @@ def test_few_walks_that_share_nothing_pass_for_a_spread():
 
 def test_the_points_of_engle_and_granger():
     expected = [mackinnoncrit(hedges + 1, "c", np.inf)[1] for hedges in range(1, 11)]
-    np.testing.assert_allclose(_ENGLE_GRANGER, expected, atol=6e-4)
+    np.testing.assert_allclose(ENGLE_GRANGER, expected, atol=6e-4)
 
 
 def test_a_fit_on_returns_has_nothing_to_come_back_to():
@@ -190,9 +186,6 @@ def test_a_gap_joins_no_neighbours():
     health = health_of(prices, **STILL)
     assert (health.table["rows"] == 540).all()
     assert (health.table["half_life"] / 5 - 1).abs().max() < 0.35
-    prices.iloc[::2, 1] = np.nan
-    with pytest.raises(ValueError, match=r"only 0 neighbouring rows of Y and X1 .* needs 20"):
-        health_of(prices, **STILL)
 
 
 def test_it_reads_as_text():

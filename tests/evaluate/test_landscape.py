@@ -12,10 +12,9 @@ from scipy import stats
 from kfmodels import Constant, Discounted, HedgeData, Memory, StateDiscount, hedge_ratio_model
 from kfmodels.data import datasets
 from kfmodels.evaluate import likelihood_surface as surface_of
-from kfmodels.evaluate.landscape import NEAR_THE_TOP, VALLEY, Surface, _notes, _summits
+from kfmodels.evaluate.landscape import NEAR_THE_TOP, VALLEY, Surface, find_summits, write_notes
 from kfmodels.model import Diffuse
 from kfmodels.model.memory import memory_to_q
-from kfmodels.model.priors import Absolute
 from tests.reference import loop
 from tests.tables import read_table
 
@@ -75,93 +74,86 @@ def log_q_law(prior: Memory, q: float) -> float:
     return float(stats.norm(np.log(memory_to_q(prior.bars)), prior.log_q_sd).logpdf(np.log(q)))
 
 
-def noise_law(data: HedgeData, obs_scale: float, log_sd: float) -> float:
-    """Log-normal around half the sd of what least squares on changes leaves over, of its log."""
+def guess(data: HedgeData) -> float:
+    """Half the sd of what least squares on changes leaves over."""
     dy, dx = np.diff(data.y), np.diff(data.x, axis=0)
     left = dy - dx @ np.linalg.lstsq(dx, dy, rcond=None)[0]
-    guess = 0.5 * np.sqrt((left**2).mean())
-    return float(stats.norm(np.log(guess), log_sd).logpdf(np.log(obs_scale)))
+    return 0.5 * float(np.sqrt((left**2).mean()))
+
+
+def noise_law(data: HedgeData, obs_scale: float, log_sd: float) -> float:
+    """Log-normal around that guess, of its log."""
+    return float(stats.norm(np.log(guess(data)), log_sd).logpdf(np.log(obs_scale)))
 
 
 BETA, ALPHA = Memory(8, low=1.5, high=90), Memory(3, low=1.2, high=30)
+VARIANCE = Memory(20, low=6, high=130)
 CELLS = [(0, 0, 0), (0, 3, 2), (1, 2, 1), (4, 0, 3), (6, 3, 0)]
+NO_LEVEL = [(0, 0, 1), (2, 0, 0), (3, 0, 2), (6, 0, 3)]
+BOTH = {"beta": BETA, "alpha": ALPHA}
+
+MODELS: dict[str, tuple[dict[str, Any], tuple[int, int, int], list[tuple[int, int, int]]]] = {
+    "default": ({"delta": BOTH}, (7, 4, 4), CELLS),
+    "no intercept": ({"delta": {"beta": BETA}, "intercept": "none"}, (7, 1, 4), NO_LEVEL),
+    "static intercept": ({"delta": {"beta": BETA}, "intercept": "static"}, (7, 1, 4), NO_LEVEL),
+    "learnt variance": ({"delta": BOTH, "noise": Discounted(VARIANCE, dof=5.0)}, (7, 4, 4), CELLS),
+    "one discount": ({"delta": {"beta": BETA}, "drift": StateDiscount()}, (7, 1, 4), NO_LEVEL),
+    "fixed level and noise": (
+        {"delta": {"beta": BETA, "alpha": 0.5}, "obs_scale": 0.004},
+        (7, 1, 1),
+        [(0, 0, 0), (3, 0, 0)],
+    ),
+}
 
 
-def test_every_cell_is_the_likelihood_of_a_textbook_filter(pair):
-    model = hedge_ratio_model(delta={"beta": BETA, "alpha": ALPHA})
-    found = surface_of(pair, model, points=SMALL)
-    assert found.log_likelihood.shape == found.log_posterior.shape == (7, 4, 4)
-    assert (found.hedge, found.third_name) == ("PEP", "forecast_sd")
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if "intercept" in name else [])
+        for name in MODELS
+    ],
+)
+def test_every_cell_is_the_likelihood_of_a_textbook_filter(pair, case: str):
+    options, shape, cells = MODELS[case]
+    model, shared = hedge_ratio_model(**options), "drift" in options
+    ends = (2.0, 500.0) if shared else (1.002, 3000.0)
+    found = surface_of(pair, model, points=SMALL, memories=ends)
+    assert found.log_likelihood.shape == found.log_posterior.shape == shape
+    assert found.hedge == "PEP"
     assert found.beta_memory[0] == np.inf
-    assert_allclose(found.beta_memory[[1, -1]], [1.002, 3000], rtol=1e-9)
-    assert_allclose(found.alpha_memory[[0, -1]], [1.002, 3000], rtol=1e-9)
-    for i, j, k in CELLS:
-        f = wider(found.alpha_memory[j])
-        obs_var = found.third[i, j, k] ** 2 / f
-        beta = 0.0 if i == 0 else f * memory_to_q(found.beta_memory[i])
-        alpha = memory_to_q(found.alpha_memory[j])
-        exact = by_hand(pair, model, [beta, alpha], obs_var)
+    assert_allclose(found.beta_memory[[1, -1]], ends, rtol=1e-9)
+    alpha_prior, third = shape[1] > 1, found.third_name
+    if alpha_prior:
+        assert_allclose(found.alpha_memory[[0, -1]], ends, rtol=1e-9)
+    else:
+        assert_array_equal(found.alpha_memory, [np.nan])
+    for i, j, k in cells:
+        value, law = found.third[i, j, k], 0.0
+        # an intercept of delta 1/2 has a q of 1
+        q_alpha = memory_to_q(found.alpha_memory[j]) if alpha_prior else float("fixed" in case)
+        f = 1 + (q_alpha + np.sqrt(q_alpha**2 + 4 * q_alpha)) / 2
+        q = 0.0 if i == 0 else f * memory_to_q(found.beta_memory[i])
+        noise: dict[str, Any] = {}
+        if third == "forecast_sd":
+            obs_scale = value / np.sqrt(f)
+            law += noise_law(pair, obs_scale, 1.5)
+        elif third == "obs_scale":
+            obs_scale = value
+            assert value == 0.004
+        else:
+            obs_scale = guess(pair)
+            noise = {"variance_discount": 1 - 1 / value, "variance_dof": 5.0}
+            width = np.log((VARIANCE.high - 4) / (VARIANCE.low - 4)) / (2 * stats.norm.ppf(0.95))
+            law += stats.norm(np.log(16), width).logpdf(np.log(value - 4))
+        exact = by_hand(pair, model, [q] if shared else [q, q_alpha], obs_scale**2, **noise)
         assert found.log_likelihood[i, j, k] == pytest.approx(exact, rel=1e-7, abs=1e-4)
         if i > 0:
-            law = log_q_law(BETA, beta) + log_q_law(ALPHA, alpha)
-            law += noise_law(pair, np.sqrt(obs_var), 1.5)
-            gap = found.log_posterior[i, j, k] - found.log_likelihood[i, j, k]
-            assert gap == pytest.approx(law, rel=1e-6)
-    assert (found.log_posterior[0] == -np.inf).all()
-
-
-@pytest.mark.variants
-@pytest.mark.parametrize("intercept", ["none", "static"])
-def test_without_a_moving_intercept_its_axis_has_one_spot(pair, intercept):
-    model = hedge_ratio_model(delta={"beta": BETA}, intercept=intercept)
-    found = surface_of(pair, model, points=SMALL)
-    assert found.log_likelihood.shape == (7, 1, 4)
-    assert_array_equal(found.alpha_memory, [np.nan])
-    for i, k in ((0, 2), (2, 0), (6, 3)):
-        q = [0.0 if i == 0 else memory_to_q(found.beta_memory[i]), 0.0]
-        exact = by_hand(pair, model, q, found.third[i, 0, k] ** 2)
-        assert found.log_likelihood[i, 0, k] == pytest.approx(exact, rel=1e-7, abs=1e-4)
-
-
-def test_a_learnt_variance_has_its_memory_for_a_third_axis(pair):
-    model = hedge_ratio_model(
-        delta={"beta": BETA, "alpha": ALPHA}, noise=Discounted(Memory(20, low=6, high=130), dof=5.0)
-    )
-    found = surface_of(pair, model, points=SMALL)
-    assert found.third_name == "variance_memory"
-    assert_allclose(found.third[2, 1, [0, -1]], [5.0, 304.0], rtol=1e-12)
-    dy, dx = np.diff(pair.y), np.diff(pair.x, axis=0)
-    left = dy - dx @ np.linalg.lstsq(dx, dy, rcond=None)[0]
-    obs_var = (0.5 * np.sqrt((left**2).mean())) ** 2
-    prior = Memory(20, low=6, high=130)
-    width = np.log((prior.high - 4) / (prior.low - 4)) / (2 * stats.norm.ppf(0.95))
-    for i, j, k in CELLS:
-        beta = 0.0 if i == 0 else wider(found.alpha_memory[j]) * memory_to_q(found.beta_memory[i])
-        alpha, memory = memory_to_q(found.alpha_memory[j]), found.third[i, j, k]
-        exact = by_hand(
-            pair,
-            model,
-            [beta, alpha],
-            obs_var,
-            variance_discount=1 - 1 / memory,
-            variance_dof=5.0,
-        )
-        assert found.log_likelihood[i, j, k] == pytest.approx(exact, rel=1e-7, abs=1e-4)
-        if i > 0:
-            law = log_q_law(BETA, beta) + log_q_law(ALPHA, alpha)
-            law += stats.norm(np.log(16), width).logpdf(np.log(memory - 4))
+            law += log_q_law(BETA, q) + (log_q_law(ALPHA, q_alpha) if alpha_prior else 0.0)
             gap = found.log_posterior[i, j, k] - found.log_likelihood[i, j, k]
             assert gap == pytest.approx(law, rel=1e-5)
-
-
-def test_one_discount_is_scanned_for_all_that_moves(pair):
-    model = hedge_ratio_model(delta={"beta": BETA}, drift=StateDiscount())
-    found = surface_of(pair, model, points=SMALL, memories=(2.0, 500.0))
-    assert found.log_likelihood.shape == (7, 1, 4)
-    for i, k in ((0, 1), (3, 2), (6, 0)):
-        q = 0.0 if i == 0 else memory_to_q(found.beta_memory[i])
-        exact = by_hand(pair, model, [q], found.third[i, 0, k] ** 2)
-        assert found.log_likelihood[i, 0, k] == pytest.approx(exact, rel=1e-7, abs=1e-4)
+    assert (found.log_posterior[0] == -np.inf).all()
+    if third == "variance_memory":
+        assert_allclose(found.third[2, 1, [0, -1]], [5.0, 304.0], rtol=1e-12)
 
 
 @pytest.mark.slow
@@ -187,19 +179,6 @@ def test_of_two_hedges_the_named_one_is_scanned_and_the_other_held_at_its_median
             spread = [height(log_q, place, surface.third[i, j, k]) for log_q in near]
             value = surface.log_likelihood[i, j, k]
             assert min(spread) - 1e-3 <= value <= max(spread) + 1e-3
-
-
-def test_what_is_fixed_is_no_axis(pair):
-    model = hedge_ratio_model(delta={"beta": BETA, "alpha": 0.5}, obs_scale=0.004)
-    found = surface_of(pair, model, points=SMALL)
-    assert found.log_likelihood.shape == (7, 1, 1)
-    assert (found.third_name, np.unique(found.third).tolist()) == ("obs_scale", [0.004])
-    golden = (1 + np.sqrt(5)) / 2  # p of a level whose q is 1
-    q = (1 + golden) * memory_to_q(found.beta_memory[3])
-    exact = by_hand(pair, model, [q, 1.0], 0.004**2)
-    assert found.log_likelihood[3, 0, 0] == pytest.approx(exact, rel=1e-7, abs=1e-4)
-    law = log_q_law(BETA, q)
-    assert found.log_posterior[3, 0, 0] - exact == pytest.approx(law, rel=1e-4)
 
 
 def test_a_profile_is_the_best_along_an_axis(pair):
@@ -228,12 +207,6 @@ def test_a_static_ratio_is_profiled_over_its_own_noise(pair, intercept):
     assert found.log_likelihood.max() - heights.max() > 20  # so its own sd matters
 
 
-def test_an_absolute_delta_has_no_memory_to_scan(pair):
-    model = hedge_ratio_model(delta={"beta": Absolute(Memory(60, low=5, high=700)), "alpha": 0.5})
-    with pytest.raises(ValueError, match="an Absolute delta has no memory of its own to scan"):
-        surface_of(pair, model, points=SMALL)
-
-
 def test_the_masses_are_shares_and_the_peaks_are_cells(pair):
     found = surface_of(pair, points=(20, 12, 10))
     modes = found.modes
@@ -258,7 +231,7 @@ def hills(*parts: tuple[float, float, float]) -> np.ndarray:
 
 def test_two_hills_far_apart_are_two_peaks_with_their_masses():
     height = hills((15, 3, 0.7), (42, 3, 0.3))
-    peaks, basin = np.unique(_summits(height), return_inverse=True)
+    peaks, basin = np.unique(find_summits(height), return_inverse=True)
     assert [np.unravel_index(peak, height.shape) for peak in peaks] == [(15, 4, 3), (42, 4, 3)]
     mass = np.exp(height).ravel()
     share = np.bincount(basin.ravel(), mass / mass.sum())
@@ -271,7 +244,7 @@ def test_a_valley_counts_once_it_is_deep_enough(depth: float, count: int):
     ridge = np.interp(np.arange(41.0), [0, 10, 20, 30, 40], [-8, 0, -0.3 - depth, -0.3, -8])
     y, z = np.meshgrid(np.arange(-2.0, 3), np.arange(-2.0, 3), indexing="ij")
     height = ridge[:, None, None] - (y**2 + z**2)[None]
-    assert len(np.unique(_summits(height))) == count
+    assert len(np.unique(find_summits(height))) == count
 
 
 def test_a_way_around_the_corner_joins_two_peaks():
@@ -279,14 +252,14 @@ def test_a_way_around_the_corner_joins_two_peaks():
     height = np.full((5, 5, 1), -10.0)
     height[0, 0], height[0, 4] = 0.0, -0.1
     height[[1, 2, 2, 2, 1], [0, 1, 2, 3, 4]] = -0.3
-    assert len(np.unique(_summits(height))) == 1
+    assert len(np.unique(find_summits(height))) == 1
     height[2, 2] = -5.0
-    assert len(np.unique(_summits(height))) == 2
+    assert len(np.unique(find_summits(height))) == 2
 
 
 def test_one_cell_and_a_plain_are_one_peak():
-    assert _summits(np.zeros((1, 1, 1))).tolist() == [[[0]]]
-    assert len(np.unique(_summits(np.zeros((4, 3, 2))))) == 1
+    assert find_summits(np.zeros((1, 1, 1))).tolist() == [[[0]]]
+    assert len(np.unique(find_summits(np.zeros((4, 3, 2))))) == 1
 
 
 # -- in words --------------------------------------------------------------------------------------
@@ -318,14 +291,14 @@ def table(*rows: tuple[float, float]) -> pd.DataFrame:
 
 def test_the_notes_say_what_an_average_would_hide():
     flat = np.zeros((3, 1, 1))
-    two = _notes("SPY", 300, flat, table((5.0, 0.6), (700.0, 0.4)))
+    two = write_notes("SPY", 300, flat, table((5.0, 0.6), (700.0, 0.4)))
     assert two == (
         "No ratio to SPY that moves fits better than a static one: these rows cannot tell it from "
         "static, and the prior decides how fast it may be",
         "The posterior has 2 peaks, at effective memories of SPY of 5 bars (60%); 700 bars (40%): an "
         "average lies between them and is neither",
     )
-    slow = _notes("SPY", 300, np.array([0.0, 30.0]).reshape(2, 1, 1), table((700.0, 1.0)))
+    slow = write_notes("SPY", 300, np.array([0.0, 30.0]).reshape(2, 1, 1), table((700.0, 1.0)))
     assert slow == (
         "A static ratio to SPY is 30.0 nats below the best that moves",
         "The peak with most mass forgets in 700 bars, more than the 300 rows there are: in effect "
@@ -343,16 +316,3 @@ def test_ewc_on_ewa_has_the_top_of_the_oracle():
     assert isinstance(found, Surface)
     top = found.log_likelihood.max()
     assert -172.2906 - 0.15 < top < -172.2906 + 1e-3  # a grid is below the top, by its spacing
-
-
-def test_what_cannot_be_scanned_is_refused(pair):
-    fixed = hedge_ratio_model(delta={"beta": 1e-3, "alpha": ALPHA})
-    with pytest.raises(
-        ValueError, match="speed of the ratio is fixed in this model.*delta a prior"
-    ):
-        surface_of(pair, fixed)
-    with pytest.raises(ValueError, match="SPX is not among the hedges: PEP"):
-        surface_of(pair, hedge="SPX")
-    for ends in ((1.0, 50.0), (50.0, 5.0), (2.0, np.inf), (np.nan, 5.0)):
-        with pytest.raises(ValueError, match=r"memories are bars, 1 < low < high, not"):
-            surface_of(pair, memories=ends)

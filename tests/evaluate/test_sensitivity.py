@@ -1,4 +1,4 @@
-"""Sensitivity, what-if and static or not: against integrals on grids, refits and known answers."""
+"""Sensitivity to the prior, and another prior without a refit: against ArviZ, refits and a loop."""
 
 import warnings
 from typing import Any
@@ -10,7 +10,6 @@ from arviz_stats.base import array_stats
 from arviz_stats.psense import psense
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
-from scipy.special import gammaln, logit, logsumexp
 from xarray import Dataset, DataTree
 
 from kfmodels import (
@@ -20,16 +19,15 @@ from kfmodels import (
     HedgeFit,
     Memory,
     StateDiscount,
+    datasets,
     fit,
     hedge_ratio_model,
     load,
 )
-from kfmodels.data import datasets
-from kfmodels.evaluate import prior_sensitivity, static_probability, what_if
+from kfmodels.evaluate import prior_sensitivity, what_if
 from kfmodels.evaluate import sensitivity as evidence
-from kfmodels.evaluate import static as bayes
 from kfmodels.model import Known
-from kfmodels.sampling.marginal import DRAWS, log_marginal, log_mean, smoothed
+from kfmodels.sampling.psis import smooth
 from tests.problems import unsampled
 from tests.reference import loop
 
@@ -48,323 +46,41 @@ def year() -> HedgeData:
 
 @pytest.fixture(scope="module")
 def fitted(year: HedgeData) -> HedgeFit:
-    """The default model: three parameters, few and rough draws of which an integral only starts."""
+    """The default model, few and rough draws of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return fit(year, method=QUICK, progress=False)
-
-
-# -- the integral ----------------------------------------------------------------------------------
-
-
-def gaussian(d: int) -> Any:
-    spread = np.diag(np.arange(1.0, d + 1)) + 0.5
-    return stats.multivariate_normal(np.arange(d), spread)
-
-
-def student(d: int) -> Any:
-    """Heavier in the tail than the proposals, whose weights then have k = 2 / 5."""
-    spread = np.diag(np.arange(1.0, d + 1)) + 0.5
-    return stats.multivariate_t(np.arange(d), spread, df=3)
-
-
-def assert_integrates_to(found: Any, exact: float):
-    assert found.effective_draws > ENOUGH
-    error = np.sqrt(1 / found.effective_draws - 1 / DRAWS)
-    assert abs(found.log_marginal - exact) < 4 * error
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("d", [1, 2, 4])
-@pytest.mark.parametrize("law", [gaussian, student])
-def test_a_known_integral_is_found_within_its_error(law, d: int, seed: int):
-    target, exact = law(d), 700.0  # a size at which exp overflows
-    near = target.rvs(200, random_state=seed).reshape(200, d)
-
-    def log_joint(u):
-        assert u.shape == (512, d)
-        return target.logpdf(u).ravel() + exact
-
-    assert_integrates_to(log_marginal(log_joint, near, seed=seed), exact)
-
-
-def log_gammas(u: np.ndarray) -> np.ndarray:
-    """Logarithms of gammas of shape 0.5 and 2, sheared: slow on one side, sudden on the other."""
-    u = np.column_stack([u[:, 0], u[:, 1] - 0.5 * u[:, 0]])
-    return u @ [0.5, 2.0] - np.exp(u).sum(1)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_skewed_integral_is_found_within_its_error(seed: int):
-    random = np.random.default_rng(seed)
-    near = np.log(random.gamma([0.5, 2.0], size=(200, 2)))
-    near[:, 1] += 0.5 * near[:, 0]
-    found = log_marginal(log_gammas, near, seed=seed)
-    assert_integrates_to(found, float(gammaln(0.5) + gammaln(2.0)))
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_start_far_off_is_left_behind(seed: int):
-    target = gaussian(2)
-    near = target.rvs(200, random_state=seed) * 0.5 + 8 * np.sqrt(np.diag(target.cov))
-    found = log_marginal(lambda u: target.logpdf(u) - 3.0, near, seed=seed)
-    assert_integrates_to(found, -3.0)
-
-
-def test_the_seed_decides_the_integral():
-    target = gaussian(2)
-    near = target.rvs(50, random_state=0)
-    one, again, other = (log_marginal(target.logpdf, near, seed=seed) for seed in (0, 0, 1))
-    assert one == again
-    assert one.log_marginal != other.log_marginal
-
-
-def test_light_tailed_weights_stay_what_they_are():
-    ratio = np.random.default_rng(0).uniform(-2.0, 0.0, 4000) + 500.0
-    weights, k = smoothed(ratio)
-    plain = np.exp(ratio - logsumexp(ratio))
-    assert weights.sum() == pytest.approx(1.0, rel=1e-12)
-    assert k < 0.0  # weights that end have a negative k
-    tail = int(np.ceil(min(0.2 * 4000, 3 * np.sqrt(4000))))  # all that may be smoothed
-    body = np.argsort(ratio)[:-tail]
-    inside = weights[body] / plain[body]
-    assert_allclose(inside, inside[0], rtol=1e-10)
-    # the tail is the top 5 % of a flat law, where the expected order statistics are within a
-    # share 1 / sqrt(190) of its own width (0.1) of the drawn ones
-    assert_allclose(weights, plain, rtol=0.05)
-    assert log_mean(ratio, weights) == pytest.approx(logsumexp(ratio) - np.log(4000), abs=2e-3)
-
-
-def test_a_tail_too_heavy_for_a_mean_has_a_high_k():
-    draws = np.random.default_rng(0).standard_normal(4000)
-    ratio = stats.cauchy.logpdf(draws) - stats.norm.logpdf(draws)
-    assert smoothed(ratio)[1] > 0.7
-    # and the other way about the ratio is bounded
-    draws = np.random.default_rng(0).standard_cauchy(4000)
-    assert smoothed(stats.norm.logpdf(draws) - stats.cauchy.logpdf(draws))[1] < 0.5
-
-
-def test_where_nothing_is_smoothed_the_mean_is_the_plain_one():
-    flat = np.full(300, 1234.5)
-    weights, k = smoothed(flat)
-    assert (k, weights.tolist()) == (0.0, [1 / 300] * 300)
-    assert log_mean(flat, weights) == pytest.approx(1234.5, rel=1e-14)
-
-
-def test_a_point_without_a_density_weighs_nothing():
-    ratio = np.random.default_rng(0).uniform(-1.0, 0.0, 1000)
-    ratio[[3, 5]] = np.nan, -np.inf
-    weights, _ = smoothed(ratio)
-    assert_array_equal(weights[[3, 5]], 0.0)
-    exact = logsumexp(np.delete(ratio, [3, 5])) - np.log(1000)
-    assert log_mean(ratio, weights) == pytest.approx(exact, abs=3e-3)  # but for the smoothed tail
-
-
-# -- static or not ---------------------------------------------------------------------------------
-
-
-def on_grid(data: HedgeData, model: Any, axes: dict[str, np.ndarray], still: tuple = ()) -> float:
-    """Log marginal likelihood by the rectangle rule, all of it inside the grid.
-
-    Where the intercept moves, the last axis is log obs_scale + log(q_alpha) / 2, which the rows know:
-    along it the ridge of the posterior is straight. Axes named delta_beta0, delta_beta1 are hedges.
-    """
-    inputs = model.inputs(data)
-    mesh = np.stack(np.meshgrid(*axes.values(), indexing="ij"), -1).reshape(-1, len(axes))
-    u = dict(zip(axes, mesh.T, strict=True))
-    hedges = range(len(data.hedges))
-    beta = [u.pop(f"delta_beta{j}", np.zeros(len(mesh))) for j in hedges]
-    shared = isinstance(model.drift, StateDiscount)
-    u = {"delta_beta": beta[0] if shared else np.column_stack(beta), **u}
-    if "delta_alpha" in u and "obs_scale" in u:
-        u["obs_scale"] = u["obs_scale"] - u["delta_alpha"] / 2
-    found = []
-    with jax.enable_x64(True):
-        for first in range(0, len(mesh), 8192):
-            part = {name: np.resize(v[first:], (8192, *v.shape[1:])) for name, v in u.items()}
-            values = bayes._joint(part, inputs, model=model, still=still)
-            found.append(np.asarray(values)[: len(mesh) - first])
-    # a discount that forgets all at each bar overflows: no mass there, as the edges show
-    height = np.nan_to_num(np.concatenate(found), nan=-np.inf).reshape(
-        [len(axis) for axis in axes.values()]
-    )
-    total = float(logsumexp(height))
-    for number in range(len(axes)):
-        for end in (0, -1):
-            assert logsumexp(np.take(height, end, number)) < total - 9, (list(axes)[number], end)
-    return total + float(np.log([axis[1] - axis[0] for axis in axes.values()]).sum())
-
-
-def stable(data: HedgeData, model: Any, spans: dict[str, tuple], count: int, **options) -> float:
-    """The integral, where a grid two thirds as fine agrees to 0.01."""
-    coarse, fine = (
-        on_grid(data, model, {k: np.linspace(*span, n) for k, span in spans.items()}, **options)
-        for n in (2 * count // 3, count)
-    )
-    assert abs(coarse - fine) < 0.01
-    return fine
-
-
-def moving_level(data: HedgeData) -> dict[str, tuple]:
-    move = float(np.log(np.diff(data.y).std()))
-    return {"delta_alpha": (-4.0, 16.0), "obs_scale": (move - 1.2, move + 1.2)}
-
-
-@pytest.fixture(scope="module")
-def exact_factor(year: HedgeData) -> float:
-    model = hedge_ratio_model()
-    moving = stable(year, model, {"delta_beta0": (-22.0, 8.0)} | moving_level(year), 49)
-    static = stable(year, model, moving_level(year), 81, still=(0,))
-    return static - moving
-
-
-@pytest.mark.slow
-def test_the_bayes_factor_is_that_of_a_fine_grid_and_its_error_is_honest(fitted, exact_factor):
-    tables = [static_probability(fitted, seed=seed).loc["PEP"] for seed in range(8)]
-    for row in tables:
-        assert row["pareto_k"] <= 0.7
-        assert abs(row["log_bayes_factor"] - exact_factor) < 4 * row["mcse"] + 0.01
-    z = [(row["log_bayes_factor"] - exact_factor) / row["mcse"] for row in tables]
-    chance = stats.chi2(len(z)).cdf(np.square(z).sum())
-    assert 1e-3 < chance < 1 - 1e-3  # neither too proud nor too shy
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("still", [(), (0,)], ids=["moving", "static"])
-def test_the_error_of_an_evidence_is_the_spread_of_evidences(fitted, still):
-    found = [bayes._marginal(fitted, still, seed) for seed in range(30)]
-    ratio = np.var([e.log_marginal for e in found], ddof=1) / np.mean(
-        [bayes._error(e) ** 2 for e in found]
-    )
-    assert 1e-3 < stats.chi2(29).cdf(29 * ratio) < 1 - 1e-3
-
-
-@pytest.mark.slow
-def test_the_prior_shifts_the_odds_and_nothing_else(fitted):
-    even = static_probability(fitted).loc["PEP"]
-    assert logit(even["probability"]) == pytest.approx(even["log_bayes_factor"], rel=1e-9)
-    for prior in (0.01, 0.9):
-        row = static_probability(fitted, prior=prior).loc["PEP"]
-        odds = logit(row["probability"]) - logit(prior)
-        assert odds == pytest.approx(even["log_bayes_factor"], rel=1e-9)
-        assert_array_equal(row.iloc[1:], even.iloc[1:])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_a_simulated_truth_is_recognised(seed: int):
-    """From the draws of the prior: the integral finds its way, hundreds of nats if need be."""
-    for memory, (low, high) in ((np.inf, (0.5, 1.0)), (2.0, (0.0, 0.01))):
-        truth = datasets.simulate(500, memory=memory, intercept_memory=np.inf, seed=seed)
-        data = HedgeData.from_prices(truth.prices, target="Y", hedges=["X1"])
-        row = static_probability(unsampled(data, intercept="static")).loc["X1"]
-        assert low <= row["probability"] <= high
-
-
-@pytest.mark.slow
-def test_rows_far_from_static_are_called_so_whatever_draws_it_starts_from():
-    """The mass of the static model is far from the draws of the moving one, and from the prior's."""
-    data = HedgeData.from_prices(datasets.stocks(), target="XOM", hedges=["CVX"])
-    data = data.after("2017-01-01").before("2018-01-01")
-    sampled = fit(data, hedge_ratio_model(intercept="static"), method=QUICK, progress=False)
-    one, two = (
-        static_probability(found).loc["CVX"]
-        for found in (sampled, unsampled(data, intercept="static"))
-    )
-    assert max(one["probability"], two["probability"]) < 0.01
-    gap = abs(one["log_bayes_factor"] - two["log_bayes_factor"])
-    assert gap < 4 * np.hypot(one["mcse"], two["mcse"])
-
-
-@pytest.mark.slow
-def test_two_hedges_are_asked_one_by_one_and_together():
-    data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP", "SPX"])
-    data = data.after("2019-01-01").before("2019-07-01")
-    model = hedge_ratio_model()
-    table = static_probability(unsampled(data))
-    assert table.index.tolist() == ["PEP", "SPX", "all"]
-    assert table.index.name == "hedge"
-    assert list(table) == ["probability", "log_bayes_factor", "mcse", "pareto_k"]
-    assert (table["pareto_k"] <= 0.7).all()
-    # differences of factors leave integrals of at most three parameters, which a grid can do
-    level = moving_level(data)
-    none = stable(data, model, level, 81, still=(0, 1))
-    without = {
-        name: stable(data, model, {f"delta_beta{1 - j}": (-22.0, 8.0)} | level, 41, still=(j,))
-        for j, name in enumerate(data.hedges)
-    }
-    for name, one in without.items():
-        gap = table.loc["all", "log_bayes_factor"] - table.loc[name, "log_bayes_factor"]
-        error = np.hypot(table.loc["all", "mcse"], table.loc[name, "mcse"])
-        assert abs(gap - (none - one)) < 4 * error + 0.02
-
-
-@pytest.mark.slow
-def test_one_discount_for_all_that_moves_is_asked_once(year):
-    model = hedge_ratio_model(drift=StateDiscount())
-    table = static_probability(unsampled(year, drift=StateDiscount()))
-    assert table.index.tolist() == ["all"]
-    move = float(np.log(np.diff(year.y).std()))
-    noise = {"obs_scale": (move - 4.0, move + 5.0)}
-    exact = stable(year, model, noise, 201, still=(0,)) - stable(
-        year, model, {"delta_beta0": (-16.0, 6.0)} | noise, 121
-    )
-    row = table.loc["all"]
-    assert abs(row["log_bayes_factor"] - exact) < 4 * row["mcse"] + 0.02
-
-
-@pytest.mark.slow
-def test_a_variance_that_is_learnt_is_integrated_out_as_well(year):
-    model = hedge_ratio_model(noise=Discounted(), intercept="static")
-    table = static_probability(unsampled(year, noise=Discounted(), intercept="static"))
-    memory = {"variance_memory": (-8.0, 14.0)}
-    exact = stable(year, model, memory, 121, still=(0,)) - stable(
-        year, model, {"delta_beta0": (-24.0, 8.0)} | memory, 121
-    )
-    row = table.loc["PEP"]
-    assert abs(row["log_bayes_factor"] - exact) < 4 * row["mcse"] + 0.02
-
-
-@pytest.mark.slow
-def test_what_has_no_answer_about_static_is_refused(year, fitted):
-    for prior in (0.0, 1.0, -0.2, np.nan):
-        with pytest.raises(ValueError, match="prior is a probability between 0 and 1, not"):
-            static_probability(fitted, prior=prior)
-    slow = unsampled(year, delta={"beta": 1e-4, "alpha": Memory(2, low=1.5, high=40)})
-    with pytest.raises(ValueError, match="speed of the ratio of KO was fixed.*give delta a prior"):
-        static_probability(slow)
-    certain = fit(year, hedge_ratio_model(delta=1e-4, obs_scale=0.01), progress=False)
-    for ask in (static_probability, prior_sensitivity):
-        with pytest.raises(ValueError, match="all noise of KO on PEP was fixed: there is no prior"):
-            ask(certain)
-    only = unsampled(year, obs_scale=0.01, intercept="static")
-    with pytest.raises(ValueError, match="nothing is left to infer once the ratio stands still"):
-        static_probability(only)
 
 
 # -- the prior's or the data's ---------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_a_tight_prior_far_from_the_data_is_found_out():
-    truth = datasets.simulate(60, memory=2.0, intercept_memory=np.inf, seed=1)
+@pytest.mark.parametrize(
+    ("rows", "true", "prior", "verdicts"),
+    [
+        (
+            60,
+            2.0,
+            Memory(40, low=25, high=64),
+            ("the prior's: the data say little", "both: see that they agree"),
+        ),
+        (1000, 8.0, Memory(10, low=1.5, high=500), ("the data's",)),
+    ],
+    ids=["a tight prior far from few data", "a vague prior on many"],
+)
+def test_who_decides_is_told(rows: int, true: float, prior: Memory, verdicts: tuple):
+    truth = datasets.simulate(rows, memory=true, intercept_memory=np.inf, seed=1)
     data = HedgeData.from_prices(truth.prices, target="Y", hedges=["X1"])
-    tight = hedge_ratio_model(delta={"beta": Memory(40, low=25, high=64)}, intercept="static")
-    table = prior_sensitivity(fit(data, tight, method=LONG, progress=False))
+    model = hedge_ratio_model(delta={"beta": prior}, intercept="static")
+    table = prior_sensitivity(fit(data, model, method=LONG, progress=False))
     row = table.loc["log q of X1"]
-    assert row["prior"] > evidence.SENSITIVE
-    assert row["verdict"] in ("the prior's: the data say little", "both: see that they agree")
-
-
-@pytest.mark.slow
-def test_a_long_series_under_a_vague_prior_speaks_for_itself():
-    truth = datasets.simulate(1000, memory=8.0, intercept_memory=np.inf, seed=1)
-    data = HedgeData.from_prices(truth.prices, target="Y", hedges=["X1"])
-    vague = hedge_ratio_model(delta={"beta": Memory(10, low=1.5, high=500)}, intercept="static")
-    table = prior_sensitivity(fit(data, vague, method=LONG, progress=False))
-    assert set(table["verdict"]) <= {"the data's", "hardly moved by either"}
-    assert table.loc["log q of X1", "verdict"] == "the data's"
-    assert table.loc["log q of X1", "likelihood"] > evidence.SENSITIVE
+    assert row["verdict"] in verdicts
+    if rows == 60:
+        assert row["prior"] > evidence.SENSITIVE
+    else:
+        assert row["likelihood"] > evidence.SENSITIVE
+        assert set(table["verdict"]) <= {"the data's", "hardly moved by either"}
 
 
 @pytest.mark.slow
@@ -389,7 +105,7 @@ def test_it_is_the_sensitivity_of_arviz(fitted):
 
 @pytest.mark.slow
 def test_the_ratio_that_is_asked_about_is_the_one_after_the_last_row(fitted):
-    drawn = evidence._ratio_draws(fitted, 0)["ratio to PEP"]
+    drawn = evidence.draw_ratios(fitted, 0)["ratio to PEP"]
     last = fitted.hedge_ratio().iloc[-1]
     # the table mixes 64 of the draws: its mean and sd are as uncertain as those of 64
     assert drawn.shape == (2, 500)
@@ -422,11 +138,17 @@ def test_what_is_inferred_is_asked_about(options: dict, names: list[str]):
     assert list(table) == ["prior", "likelihood", "verdict"]
 
 
-def test_a_verdict_follows_from_both_sensitivities():
-    assert evidence._verdict(0.04, 0.06) == "the data's"
-    assert evidence._verdict(0.04, 0.04) == "hardly moved by either"
-    assert evidence._verdict(0.06, 0.04) == "the prior's: the data say little"
-    assert evidence._verdict(0.06, 0.06) == "both: see that they agree"
+@pytest.mark.parametrize(
+    ("prior", "likelihood", "verdict"),
+    [
+        (0.04, 0.06, "the data's"),
+        (0.04, 0.04, "hardly moved by either"),
+        (0.06, 0.04, "the prior's: the data say little"),
+        (0.06, 0.06, "both: see that they agree"),
+    ],
+)
+def test_a_verdict_follows_from_both_sensitivities(prior: float, likelihood: float, verdict: str):
+    assert evidence.judge(prior, likelihood) == verdict
 
 
 # -- another prior ---------------------------------------------------------------------------------
@@ -536,23 +258,19 @@ def test_the_weights_are_new_over_old_by_an_independent_filter(year):
         ]
         gained = np.nansum(known.log_density) - np.nansum(weak.log_density)
         ratios.append(laws[1] - laws[0] + gained)
-    weights, k = smoothed(np.array(ratios))
+    with jax.enable_x64(True):
+        log_weights, k = jax.device_get(smooth(np.array(ratios)))
+    weights = np.exp(log_weights)
     assert np.ptp(ratios) > 0.5
-    if k > 0.7:
-        with pytest.raises(ValueError, match=f"Pareto k-hat {k:.2f}"):
-            what_if(old, model)
-        pytest.fail(f"the case was meant to be answered, but k-hat is {k:.2f}")
     found = what_if(old, model)
     # the two filters agree to 1e-4 nats here: the start is a million times as wide as the noise
     assert found.pareto_k == pytest.approx(k, abs=1e-3)
     assert found.effective_draws == pytest.approx(1 / (weights**2).sum(), rel=1e-3)
-    # systematic resampling: each draw as often as its share, up or down to a whole number
+    # each draw as often as its share, up or down to a whole number
     drawn = found.fit.tree["posterior"]["obs_scale"].values.ravel()
-    count = len(drawn)
     times = np.array([(drawn == scale).sum() for (scale,) in flat["obs_scale"]])
-    assert count == int(found.effective_draws)
-    assert times.sum() == count
-    assert (np.abs(times - count * weights) < 1 + 1e-2).all()
+    assert times.sum() == len(drawn) == int(found.effective_draws)
+    assert (np.abs(times - len(drawn) * weights) < 1 + 1e-2).all()
 
 
 @pytest.mark.slow
@@ -601,27 +319,3 @@ def test_a_model_too_far_away_is_to_be_refitted(both):
     far = hedge_ratio_model(delta={"beta": Memory(1.2, low=1.19, high=1.21)}, **options)
     with pytest.raises(ValueError, match=r"too far from.*k-hat.*up to 0.7\): refit with fit\(data"):
         what_if(fitted, far)
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({}, "the new model also infers delta_alpha: "),
-        ({"intercept": "static", "obs_scale": 0.01}, "the new model does not infer obs_scale: "),
-        (
-            {"drift": StateDiscount(), "intercept": "static"},
-            "the new model has another number of delta_beta: ",
-        ),
-        (
-            {"intercept": "static", "noise": Discounted()},
-            "the new model also infers variance_memory: ",
-        ),
-    ],
-)
-def test_a_model_of_other_parameters_is_refused(year, options: dict, text: str):
-    fitted = unsampled(year, intercept="static")
-    with pytest.raises(ValueError, match=text + "the stored draws cannot answer for it, refit"):
-        what_if(fitted, hedge_ratio_model(**options))
-    certain = fit(year, hedge_ratio_model(delta=1e-4, obs_scale=0.01), progress=False)
-    with pytest.raises(ValueError, match="all noise of KO on PEP was fixed"):
-        what_if(certain, hedge_ratio_model())

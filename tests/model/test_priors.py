@@ -409,7 +409,7 @@ def unbent(free: np.ndarray) -> dict[str, Any]:
 def test_bending_what_was_straightened_gives_it_back(bent: frozenset[str]):
     random = np.random.default_rng(0)
     for free in np.vstack([random.normal(0, 8, (200, 4)), np.full((2, 4), [[200.0], [-200.0]])]):
-        there = ridge.straight(unbent(jnp.asarray(free)), bent)
+        there = ridge.straighten(unbent(jnp.asarray(free)), bent)
         back = ridge.bend(there, bent)
         for name, value in unbent(free).items():
             assert_allclose(back[name], value, rtol=1e-12, atol=1e-12)
@@ -419,7 +419,7 @@ def test_bending_what_was_straightened_gives_it_back(bent: frozenset[str]):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("bent", SUBSETS, ids=lambda bent: "+".join(sorted(bent)) or "none")
-@pytest.mark.parametrize("way", [ridge.straight, ridge.bend])
+@pytest.mark.parametrize("way", [ridge.straighten, ridge.bend])
 def test_straightening_keeps_every_volume(way, bent: frozenset[str]):
     def flat(free):
         moved = way(unbent(free), bent)
@@ -441,7 +441,7 @@ def test_the_straight_scale_is_the_forecast_sd_of_a_level(q: float):
         predicted = predicted / (predicted + 1) + q
     forecast = predicted + 1
     free = {"delta_beta": np.log([0.01, 0.2]), "delta_alpha": np.log(q), "obs_scale": np.log(0.03)}
-    there = ridge.straight({name: jnp.asarray(v) for name, v in free.items()}, BOTH)
+    there = ridge.straighten({name: jnp.asarray(v) for name, v in free.items()}, BOTH)
     assert_allclose(np.exp(2 * there["obs_scale"]), 0.03**2 * forecast, rtol=1e-12)
     assert_allclose(np.exp(there["delta_beta"]), np.array([0.01, 0.2]) / forecast, rtol=1e-12)
     assert there["delta_alpha"] == free["delta_alpha"]

@@ -167,7 +167,7 @@ def test_where_the_ratio_stands_still_only_its_prior_is_left():
     still = hedge_ratio_model(delta={"beta": 0.0})
     inputs = inputs_of(model)
     free = draws_of(model, inputs)
-    which = np.array([1.0, 0.0, 1.0])
+    which = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])  # the ratio, not the intercept
     found = jax.jit(partial(posterior.log_density, model=model))(free, inputs, still=which)
     plain = run(free, inputs, model=model)
     rest = {name: free[name] for name in ("delta_alpha", "obs_scale")}

@@ -1,0 +1,30 @@
+"""What the functions of this room are given, checked once."""
+
+from kfmodels.data.hedge_data import HedgeData
+from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.model.hedge_ratio import HedgeRatioModel
+
+
+def check_data_and_model(data: object, model: object) -> None:
+    """Raise unless these are data and a model, in this order."""
+    if not (isinstance(data, HedgeData) and isinstance(model, HedgeRatioModel)):
+        raise ValueError(
+            f"give HedgeData, then what hedge_ratio_model made; not {type(data)} and {type(model)}"
+        )
+
+
+def check_fit(fitted: object, name: str = "") -> None:
+    """Raise unless this is a fit; `name` is what the caller knows it by."""
+    if not isinstance(fitted, HedgeFit):
+        what = f"{name} is" if name else "what was given is"
+        raise ValueError(f"{what} no HedgeFit, made by fit(data, model), but {type(fitted)}")
+
+
+def check_inferred(fitted: HedgeFit) -> None:
+    """Raise unless this is a fit with something to infer in it."""
+    check_fit(fitted)
+    if "log_prior" not in fitted.tree:
+        raise ValueError(
+            f"all noise of {fitted.target} on {', '.join(fitted.hedges)} was fixed, so there is no "
+            "prior to ask about: give delta or obs_scale one"
+        )
