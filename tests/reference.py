@@ -1,8 +1,8 @@
 """Two references that share no code with kfmodels, and random models to compare on.
 
 `loop` is the textbook filter, one series and one row at a time; `dense` is the joint Gaussian of
-all coefficients and all observations at once. Both take the arguments of `KalmanRegression`, in
-the units of y, without batch axes.
+all coefficients and all observations at once. Both take a model by name, in the units of y, without
+batch axes; `made_models.regression` is the same model as a `KalmanRegression`.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 Case = dict[str, Any]
-"""Arguments of `KalmanRegression` by name."""
+"""A model by name: what `made_models.regression` takes."""
 
 
 class Pass(NamedTuple):

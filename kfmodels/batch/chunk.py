@@ -12,9 +12,8 @@ from jax.sharding import AxisType, PartitionSpec
 from kfmodels.data.arrays import Inputs, PairArrays, pair_arrays
 from kfmodels.data.hedge_data import day
 from kfmodels.data.hedge_pairs import HedgePairs
-from kfmodels.fitting.passes import student_tail
 from kfmodels.kalman import scan
-from kfmodels.model.assumptions import RandomWalk
+from kfmodels.kalman.density import student_variance
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling import posterior
 from kfmodels.sampling import prior as priors
@@ -34,6 +33,9 @@ Arrays = dict[str, np.ndarray]
 
 STALE = 20
 """Rows without a change at the end from which a price is taken to have died."""
+
+CARRIED = {"var": "last_obs_var"}
+"""What a noise carries after the last row, as the arrays call it; the others have their own names."""
 
 _SETTLED = 30
 """First rows that a half-life is not taken from."""
@@ -173,7 +175,7 @@ def _explored(
 ) -> tuple[Weighted, Array, Array]:
     """Weighted draws, and by how many nats a ratio that stands still does better."""
     quick = inputs
-    if isinstance(model.drift, RandomWalk):
+    if not model.drift.overflows:
         # rows past the end are not observed: time passing there changes no density
         quick = inputs._replace(dt=None)
     run = _by_device(_weighted, (model, method))
@@ -217,8 +219,8 @@ def _ended(found: Weighted, inputs: Inputs, *, settings: tuple[Any]) -> dict[str
     each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)
     law = model.regression(each, **mixed)
     rows, start, drift, noise = law.recursion(each.y)
-    state, scale, seen, errors = scan.ending(rows, start, drift, noise)
-    error, var = seen.error[:, :-1], (seen.var * student_tail(seen.dof))[:, :-1]
+    state, carried, seen, errors = scan.ending(rows, start, drift, noise)
+    error, var = seen.error[:, :-1], (seen.var * student_variance(seen.dof, jnp))[:, :-1]
     ended = {
         "mean": jnp.moveaxis(state.mean, 0, -1),
         "cov": jnp.moveaxis(state.cov, (0, 1), (-2, -1)),
@@ -227,8 +229,8 @@ def _ended(found: Weighted, inputs: Inputs, *, settings: tuple[Any]) -> dict[str
         "error": jnp.moveaxis(errors[..., -1], 0, -1),
         "log_prior": _log_prior(found.points, inputs, model=model),
     }
-    if scale is not None:
-        ended |= {"dof": scale.dof, "last_obs_var": scale.var}
+    if carried is not None:
+        ended |= {CARRIED.get(name, name): leaf for name, leaf in carried._asdict().items()}
     return mixed | ended
 
 

@@ -11,7 +11,6 @@ from scipy.special import expit, logit
 from kfmodels.evaluate.sensitivity import check_inferred
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
-from kfmodels.model.assumptions import StateDiscount
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.marginal import DRAWS, Evidence, log_marginal
 from kfmodels.sampling.nuts import MAX_PARETO_K
@@ -83,7 +82,7 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
 
 def _shared(fitted: HedgeFit) -> bool:
     """Whether one delta drives all that moves."""
-    return "state_discount" in fitted.tree["plug_in"]
+    return trees.assumed(fitted.tree).drift.shared
 
 
 def _marginal(fitted: HedgeFit, still: tuple[int, ...], seed: int) -> Evidence:
@@ -121,7 +120,7 @@ def _joint(free: dict[str, Any], inputs: Any, *, model: Any, still: tuple[int, .
     """Log prior of the real-valued parameters plus log likelihood, by draw."""
     sites = {name: priors.from_free(name, value) for name, value in free.items()}
     every = priors.complete(sites, inputs, model=model)
-    shared = isinstance(model.drift, StateDiscount)
+    shared = model.drift.shared
     columns = list(range(every["q"].shape[1])) if shared and still else list(still)
     stays = np.ones(every["q"].shape[1])
     stays[columns] = 0.0

@@ -3,7 +3,7 @@
 One file: one class, the object that users hold; each method is a view of its tree.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import NormalDist
@@ -25,7 +25,7 @@ from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import Quarantine, Shocks
 from kfmodels.sampling.importance import MIXTURE_DRAWS
 from kfmodels.sampling.nuts import MAX_DIVERGING, MAX_PARETO_K, MAX_RHAT, MIN_ESS, MIN_WEIGHTED
-from kfmodels.sampling.posterior import Draws
+from kfmodels.sampling.posterior import Draws, of_recursion
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -48,6 +48,8 @@ class HedgeFit:
     """
 
     tree: "DataTree"
+    given: HedgeRatioModel | None = field(default=None, repr=False)
+    """The model as it was given, also where a file could not hold it."""
 
     @classmethod
     def from_draws(
@@ -59,35 +61,33 @@ class HedgeFit:
     ) -> "HedgeFit":
         """Assemble the result of an inference."""
         sites = drawn.sites
+        chosen = drawn.mixed or passes.choose(of_recursion(trees.flat(sites)), MIXTURE_DRAWS)
+        chosen = of_recursion(chosen)
         with jax.enable_x64(True):
-            rows = passes.series(inputs.y, inputs.design, inputs.observed, inputs.dt, inputs.gaps)
-            chosen = drawn.mixed or passes.chosen(trees.flat(sites), MIXTURE_DRAWS)
-            draws = trees.noise_draws(model, inputs, chosen)
             densities = jax.device_get(trees.densities(model, inputs, trees.flat(sites)))
-            passed = passes.forward(rows, draws)
-            if draws.variance_discount is not None or draws.q is None:
+            law = trees.regression(model, inputs, chosen)
+            passed = jax.device_get(passes.forward(law, inputs.y))
+            if model.noise.moves or model.drift.shared:
                 # what moves with the filter is reported as it stands after the last row
-                every = trees.noise_draws(model, inputs, trees.flat(sites))
-                obs_var, state_var = jax.device_get(passes.last_variances(rows, every))
+                every = trees.regression(model, inputs, trees.flat(sites))
+                last = passes.last_variances(every, inputs.y, assumed=model.drift)
+                obs_var, state_var = jax.device_get(last)
                 moved = {"obs_var": obs_var, "state_var": state_var / inputs.scales**2}
                 sites = sites | {k: np.reshape(v, sites[k].shape) for k, v in moved.items()}
-            by_chain = sites["obs_scale"].shape[:2]
-            groups = {
-                "posterior": sites,
-                "prior": {name: np.asarray(v)[None] for name, v in drawn.prior.items()},
-                "sample_stats": drawn.stats,
-            } | {
-                name: {site: v.reshape(by_chain) for site, v in group.items()}
-                for name, group in densities.items()
-                if group
-            }
-            draws, passed = jax.device_get((draws, passed))
+        by_chain = sites["obs_scale"].shape[:2]
+        groups = {
+            "posterior": sites,
+            "prior": {name: np.asarray(v)[None] for name, v in drawn.prior.items()},
+            "sample_stats": drawn.stats,
+        } | {
+            name: {site: v.reshape(by_chain) for site, v in group.items()}
+            for name, group in densities.items()
+            if group
+        }
         kinds = closed.kinds(model.gaps, data)
-        tree = trees.build(data, kinds, model.coordinates(data), groups, draws, passed)
+        tree = trees.build(data, kinds, model.coordinates(data), groups, chosen, passed)
         tree.attrs |= {"model": saved.to_json(model), **drawn.about}
-        made = cls(tree)
-        made.__dict__["model"] = model  # as it is, also where a file could not hold it
-        return made
+        return cls(tree, model)
 
     @property
     def target(self) -> str:
@@ -116,7 +116,7 @@ class HedgeFit:
         Raises:
             ValueError: the fit comes from a file, which could not hold one of its priors.
         """
-        return saved.from_json(self.tree.attrs["model"])
+        return self.given or saved.from_json(self.tree.attrs["model"])
 
     @cached_property
     def index(self) -> pd.Index:
@@ -389,8 +389,8 @@ class HedgeFit:
     @cached_property
     def _smoothed(self) -> Any:
         with jax.enable_x64(True):
-            rows = trees.rows(self.tree, self.data)
-            belief = jax.device_get(passes.backward(rows, trees.stored_draws(self.tree)))
+            law, y = trees.posed(self.tree, self.data, trees.stored_sites(self.tree))
+            belief = jax.device_get(passes.backward(law, y))
         return trees.in_units(self.tree, belief)
 
 

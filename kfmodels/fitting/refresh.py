@@ -11,10 +11,10 @@ from kfmodels.clock.clock import Clock
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.density import student_variance
 from kfmodels.kalman.step import State
 from kfmodels.live.feed import LiveFilter
 from kfmodels.model.hedge_ratio import HedgeRatioModel
-from kfmodels.online.draws import inflation
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
@@ -103,7 +103,7 @@ def carried_over(
     now, held = engine.state(), new.arguments()
     mean, cov = new.coordinates.from_original(now["mean"], now["cov"])
     scale, noise = held["scale"], held["noise"]
-    var = noise.var if scale is None else scale.var * inflation(scale.dof)
+    var = noise.unit(scale) * student_variance(noise.dof(scale), np)
     cov = (cov + cov.T) / 2
     state = State(np.repeat(mean[:, None], new.draws, 1), cov[..., None] / var)
     return OnlineFilter(

@@ -9,6 +9,7 @@ import numpy as np
 from numpyro import handlers
 from numpyro.infer.util import constrain_fn, potential_energy
 
+from kfmodels.model.assumptions import parameters
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
 
@@ -16,9 +17,6 @@ Array = Any
 
 Model = Any
 """A NumPyro model called with its inputs; hashable."""
-
-RECURSION = ("q", "obs_scale", "variance_memory", "gap_bars", "gap_noise")
-"""Sites that the filter reads."""
 
 _LIKELIHOOD = ["y", "diffuse"]
 
@@ -42,7 +40,8 @@ class Draws(NamedTuple):
 
 def of_recursion(sites: dict[str, Array]) -> dict[str, Array]:
     """What the filter reads of some sites."""
-    return {name: sites[name] for name in RECURSION if name in sites}
+    read = {"q", "obs_scale", *parameters(), "gap_bars", "gap_noise"}
+    return {name: value for name, value in sites.items() if name in read}
 
 
 def from_prior(model: Model, inputs: Any, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -31,6 +31,7 @@ from kfmodels.model import Known
 from kfmodels.model import gaps as closed
 from kfmodels.sampling import posterior
 from tests import reference
+from tests.made_models import regression
 from tests.reference import Case, random_case, slope, stacked
 
 DRIFTS = ("state_var", "state_cov", "state_discount")
@@ -65,7 +66,7 @@ def within_standard_errors(errors) -> None:
 @pytest.mark.usefixtures("x64")
 def test_the_filter_is_the_textbook_loop(drift: str, learnt: bool):
     y, batch = stacked([case_of(seed, drift, learnt) for seed in (1, 2)])
-    model = KalmanRegression(**batch)
+    model = regression(**batch)
     passed, total = run_filter(model, y), log_prob(model, y)
     for i in range(2):
         case = {name: a if name == "moving" else a[i] for name, a in batch.items()}
@@ -85,7 +86,7 @@ def test_the_filter_is_the_textbook_loop(drift: str, learnt: bool):
 @pytest.mark.usefixtures("x64")
 def test_likelihood_and_smoother_are_the_dense_gaussian(drift: str):
     y, case = case_of(3, drift)
-    model, dense = KalmanRegression(**case), dense_of(case)
+    model, dense = regression(**case), dense_of(case)
     assert_allclose(log_prob(model, y), dense.log_prob(y), rtol=1e-8)
     mean, cov = dense.given(y)
     rows = np.arange(TIME)
@@ -117,7 +118,7 @@ def test_a_night_of_m_bars_is_m_rows_without_an_observation(drift: str):
     stretched = np.zeros(total)
     stretched[at] = y
     case["gap_time"] = night.astype(float)
-    short, wide = KalmanRegression(**case), KalmanRegression(**long)
+    short, wide = regression(**case), regression(**long)
     assert_allclose(log_prob(short, y), log_prob(wide, stretched), rtol=1e-12)
     for run in (run_filter, run_smooth):
         one, other = run(short, y), run(wide, stretched)
@@ -131,10 +132,10 @@ def test_closed_time_fades_no_variance_and_open_time_does(learnt: bool):
     y, case = case_of(5, "state_var", learnt)
     case["dt"] = np.full(TIME, 0.5)
     longer = case | {"gap_time": case["gap_time"] + 4.0}
-    first, other = (run_filter(KalmanRegression(**one), y) for one in (case, longer))
+    first, other = (run_filter(regression(**one), y) for one in (case, longer))
     if learnt:
         assert_array_equal(first.dof, other.dof)
-        later = run_filter(KalmanRegression(**(case | {"dt": case["dt"] + 4.0})), y)
+        later = run_filter(regression(**(case | {"dt": case["dt"] + 4.0})), y)
         assert (later.dof < first.dof).any()
     assert (other.forecast_var > first.forecast_var)[1:].all() or learnt
 
@@ -149,7 +150,7 @@ def test_gradients_are_finite_differences(learnt: bool):
     @jax.jit
     def score(logs):
         time, factor = jnp.exp(logs[:TIME]), jnp.exp(logs[TIME:])
-        model = KalmanRegression(**(case | {"gap_time": time, "obs_factor": factor}))
+        model = regression(**(case | {"gap_time": time, "obs_factor": factor}))
         return model.log_prob(y)
 
     found = jax.jit(jax.grad(score))(here)
@@ -162,7 +163,7 @@ def test_gradients_are_finite_differences(learnt: bool):
 def test_draws_and_moments_of_the_series_are_the_dense_gaussian():
     _, case = case_of(7, "state_var", time=5)
     case.pop("observed")
-    model, dense = KalmanRegression(**case), dense_of(case)
+    model, dense = regression(**case), dense_of(case)
     assert_allclose(model.mean, dense.mean, rtol=1e-8)
     assert_allclose(model.variance, np.diagonal(dense.cov), rtol=1e-8)
     count = 20_000
@@ -177,7 +178,7 @@ def test_draws_and_moments_of_the_series_are_the_dense_gaussian():
 @pytest.mark.usefixtures("x64")
 def test_paths_are_drawn_from_the_dense_posterior():
     y, case = case_of(8, "state_var", time=6)
-    model = KalmanRegression(**case)
+    model = regression(**case)
     mean, cov = dense_of(case).given(y)
     count = 8_000
     keys = jax.random.split(jax.random.key(1), count)
@@ -197,13 +198,13 @@ def test_no_gaps_leave_the_same_program(learnt: bool):
     y, case = random_case(9, 2, "state_var", learnt=learnt)
     zeros = case | {"gap_time": np.zeros(len(y)), "obs_factor": np.ones(len(y))}
     programs = [
-        str(jax.make_jaxpr(KalmanRegression.log_prob)(KalmanRegression(**one), y))
+        str(jax.make_jaxpr(KalmanRegression.log_prob)(regression(**one), y))
         for one in (case, zeros)
     ]
     assert len(programs[0]) < len(programs[1])
-    rows = KalmanRegression(**case).recursion(jnp.asarray(y))[0]
+    rows = regression(**case).recursion(jnp.asarray(y))[0]
     assert (rows.extra, rows.noise) == (None, None)
-    plain, other = (log_prob(KalmanRegression(**one), y) for one in (case, zeros))
+    plain, other = (log_prob(regression(**one), y) for one in (case, zeros))
     assert_allclose(plain, other, rtol=1e-14)
 
 
@@ -211,20 +212,20 @@ def test_no_gaps_leave_the_same_program(learnt: bool):
 def test_the_distribution_keeps_its_contract():
     y, case = case_of(10, "state_var")
     three = case | {"gap_time": case["gap_time"] * np.array([[0.0], [1.0], [3.0]])}
-    model = KalmanRegression(**three)
+    model = regression(**three)
     assert (model.batch_shape, model.event_shape) == ((3,), (TIME,))
     found = log_prob(model, y)
     for i in range(3):
-        alone = KalmanRegression(**(three | {"gap_time": three["gap_time"][i]}))
+        alone = regression(**(three | {"gap_time": three["gap_time"][i]}))
         assert_allclose(found[i], log_prob(alone, y), rtol=1e-12)
     leaves, kind = jax.tree.flatten(model)
     assert_allclose(log_prob(jax.tree.unflatten(kind, leaves), y), found, rtol=0)
-    wide = KalmanRegression(**case).expand((2, 3))
+    wide = regression(**case).expand((2, 3))
     assert wide.log_prob(y).shape == (2, 3)
     with pytest.raises(ValueError, match=r"gap_time has shape \(3,\).* must end in \(11,\)"):
         KalmanRegression.infer_shapes(design=(TIME, 2), gap_time=(3,))
     with pytest.raises(ValueError, match="invalid obs_factor"):
-        KalmanRegression(**(case | {"obs_factor": np.zeros(TIME)}), validate_args=True)
+        regression(**(case | {"obs_factor": np.zeros(TIME)}), validate_args=True)
 
 
 # --- data with a clock ------------------------------------------------------------------------
