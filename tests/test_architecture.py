@@ -13,6 +13,7 @@ import pytest
 import xarray
 
 import kfmodels
+from kfmodels.model.assumptions import REGISTERED
 
 PACKAGE = Path(kfmodels.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -161,6 +162,7 @@ def test_importing_the_package_is_silent_quick_and_loads_nothing():
 import sys, time
 start = time.process_time()
 import kfmodels
+from kfmodels.model.assumptions import REGISTERED
 took = time.process_time() - start
 heavy = {"jax", "numpyro", "pandas", "numpy", "arviz", "xarray", "matplotlib"} & set(sys.modules)
 assert not heavy, heavy
@@ -222,7 +224,8 @@ def test_types_in_public_signatures_can_be_imported():
     later |= {"HedgePairs": kfmodels.HedgePairs}
     missing = set()
     inner = {kfmodels.KalmanRegression, kfmodels.NUTS, kfmodels.ImportanceSampling}
-    inner |= {kfmodels.model.HedgeRatioModel}  # their methods are called by `fit`, not by users
+    # their methods are called by `fit`, not by users
+    inner |= {kfmodels.model.HedgeRatioModel, *REGISTERED.values()}
     for thing in shown - inner:
         for call in calls(thing):
             hint = typing.get_type_hints(call, localns=later).get("return")

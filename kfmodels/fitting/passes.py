@@ -119,7 +119,7 @@ def backward(law: KalmanRegression, y: Array) -> Belief:
     widest = jnp.abs(start.cov).max((0, 1))
     width = jnp.where(widest > 1e8, widest / 1e6, 1)
     passed = scan.filter(rows, State(start.mean, start.cov / width), drift, noise)
-    state, unit = scan.smooth(rows, passed, drift)
+    state, unit = scan.smooth(rows, passed, drift, noise)
     last = None if passed.filtered_dof is None else passed.filtered_dof[-1]
     return mix(state.mean, state.cov * (unit * student_variance(last, jnp))[:, None, None])
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 from numpyro.distributions import Distribution, constraints
 
@@ -269,7 +270,7 @@ class KalmanRegression(Distribution):
     def smooth(self, value: Float[ArrayLike, "*#batch time"]) -> Coefficients:
         """Coefficients at every row given all rows: for looking back, never for a strategy."""
         rows, start, drift, noise = self.recursion(jnp.asarray(value))
-        return _absolute(*scan.smooth(rows, scan.filter(rows, start, drift, noise), drift))
+        return _absolute(*scan.smooth(rows, scan.filter(rows, start, drift, noise), drift, noise))
 
     def sample_path(
         self, key: Array, value: Float[ArrayLike, "*#batch time"]
@@ -289,7 +290,7 @@ def batch_last[Law: (Motion, Noise)](law: Law, rank: int) -> Law:
     return type(law)(*(_last(leaf, axes, rank) for leaf, axes in parts))
 
 
-def _last(a: Array, event_dim: int, rank: int) -> Array:
+def _last(a: Array | np.ndarray, event_dim: int, rank: int) -> Any:
     a = a.reshape((1,) * (rank + event_dim - a.ndim) + a.shape)
     return a.transpose(*range(rank, a.ndim), *range(rank))
 

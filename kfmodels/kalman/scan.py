@@ -227,7 +227,7 @@ def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:
     )
 
 
-def smooth(rows: Series, passed: Filtered, drift: Motion) -> tuple[State, Array]:
+def smooth(rows: Series, passed: Filtered, drift: Motion, noise: Noise) -> tuple[State, Array]:
     """Coefficients given all rows, by the backward recursion that needs no inverse.
 
     Durbin, J. and Koopman, S. J. (2012), Time Series Analysis by State Space Methods, 2nd ed.,
@@ -252,28 +252,26 @@ def smooth(rows: Series, passed: Filtered, drift: Motion) -> tuple[State, Array]
             r, info = factor * r, factor[:, None] * factor * info
         return (r, info), State(mean, cov)
 
+    rows = timed(rows)
     zero = jnp.zeros_like(passed.filtered.mean[0]), jnp.zeros_like(passed.filtered.cov[0])
-    steps = passed.predicted, passed.filtered, passed.error, passed.var, timed(rows)
+    steps = passed.predicted, passed.filtered, passed.error, passed.var, rows
     _, state = lax.scan(body, zero, steps, reverse=True)
-    return state, _smooth_unit(passed)
+    return state, _smooth_unit(rows, passed, noise)
 
 
-def _smooth_unit(passed: Filtered) -> Array:
-    """`1/v_t = (1 - kept) / v_t|t + kept / v_t+1`, `kept` what fading leaves of the weight.
-
-    West and Harrison (1997), section 10.8. What is known without degrees of freedom stays as it is.
-    """
-    if passed.dof is None or passed.filtered_dof is None:
-        return passed.filtered_unit
+def _smooth_unit(rows: Series, passed: Filtered, noise: Noise) -> Array:
+    """`1/v_t = (1 - kept) / v_t|t + kept / v_t+1`: West and Harrison (1997), section 10.8."""
     precision = 1 / passed.filtered_unit
+    kept = jax.vmap(noise.keep)(jnp.concatenate([rows.dt[1:], jnp.zeros_like(rows.dt[:1])]))
+    if kept is None:
+        return passed.filtered_unit
 
     def body(later: Array, at: tuple[Array, Array]):
         here, kept = at
         now = (1 - kept) * here + kept * later
         return now, now
 
-    kept = passed.dof[1:] / passed.filtered_dof[:-1]
-    kept = jnp.concatenate([kept, jnp.ones_like(precision[:1])])
+    kept = jnp.broadcast_to(kept, precision.shape)
     _, smoothed = lax.scan(body, precision[-1], (precision, kept), reverse=True)
     return 1 / smoothed
 
@@ -358,7 +356,7 @@ def sample_path(key: Array, rows: Series, start: State, drift: Motion, noise: No
     """
     rows = timed(rows)
     passed = filter(rows, start, drift, noise)
-    smoothed, unit = smooth(rows, passed, drift)
+    smoothed, unit = smooth(rows, passed, drift, noise)
     key_state, key_noise = jax.random.split(key)
     shocks = jax.random.normal(key_state, passed.filtered.mean.shape, passed.error.dtype)
     drawn = _drawn_path(shocks, rows, passed, drift)
@@ -368,7 +366,7 @@ def sample_path(key: Array, rows: Series, start: State, drift: Motion, noise: No
     drawn_rows = rows._replace(y=drawn_y, noise=relative)
     centre = State(jnp.zeros_like(start.mean), start.cov)
     one = ConstantVariance(jnp.ones_like(passed.error[0]))
-    learnt, _ = smooth(drawn_rows, filter(drawn_rows, centre, drift, one), drift)
+    learnt, _ = smooth(drawn_rows, filter(drawn_rows, centre, drift, one), drift, one)
     return smoothed.mean + (drawn - learnt.mean) * jnp.sqrt(unit)[:, None]
 
 

@@ -3,6 +3,8 @@
 To add a noise or a drift, subclass `Noise` or `Drift` as a frozen dataclass and `register` it: fits,
 files and filters ask the class for all they need. It makes an object of `kalman.noise` or of
 `kalman.motion`, which may be a class of your own too.
+
+One file: all that a user may assume, and the interface that they share.
 """
 
 from abc import ABC, abstractmethod
@@ -94,10 +96,11 @@ class Drift(ABC):
         return {}
 
     @abstractmethod
-    def law(self, q: Array, moving: np.ndarray, **parameters: Array) -> Motion:
-        """The law of motion under draws of `q (*draws, coef)`, on NumPy or JAX, batch axes first.
+    def law(self, q: Array, obs_var: Array, moving: np.ndarray, **parameters: Array) -> Motion:
+        """The law of motion under draws, on NumPy or JAX, batch axes first.
 
-        `moving (coef)` is False for an intercept that stands still.
+        `q (*draws, coef)` is the state variance over `obs_var (*draws)`; `moving (coef)` is False for
+        an intercept that stands still.
         """
 
     def added(self, law: Any, cov: Array) -> Array:
@@ -169,7 +172,9 @@ class RandomWalk(Drift):
 
     makes = Walk
 
-    def law(self, q: Array, moving: np.ndarray) -> Walk:
+    def law(self, q: Array, obs_var: Array, moving: np.ndarray) -> Walk:
+        # by way of the units of y: samplers enlarge the last bit, and so fits stay what they were
+        q = q * obs_var[..., None] / obs_var[..., None]
         return Walk(q[..., None] * np.eye(len(moving)))
 
     def added(self, law: Walk, cov: Array) -> Array:
@@ -200,7 +205,7 @@ class StateDiscount(Drift):
                 "Moves(...)"
             )
 
-    def law(self, q: Array, moving: np.ndarray) -> Discount:
+    def law(self, q: Array, obs_var: Array, moving: np.ndarray) -> Discount:
         return Discount(1 - q_to_gain(q[..., 0]), np.outer(moving, moving).astype(float))
 
     def added(self, law: Discount, cov: Array) -> Array:

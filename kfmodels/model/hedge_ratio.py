@@ -189,8 +189,9 @@ class HedgeRatioModel:
         moving = np.arange(n) < n - (self.intercept == "static")
         of_drift = {name: sites[name] for name in self.drift.parameters}
         of_noise = {name: sites[name] for name in self.noise.parameters}
-        drift = self.drift.law(q, moving, **of_drift)
-        return drift, self.noise.noise(obs_scale**2, **of_noise)
+        obs_var = obs_scale**2
+        drift = self.drift.law(q, obs_var, moving, **of_drift)
+        return drift, self.noise.noise(obs_var, **of_noise)
 
     def regression(
         self,
@@ -204,6 +205,7 @@ class HedgeRatioModel:
 
         `sites` are those of `parameters`, `(*draws)` or `(*draws, gap)`.
         """
+        obs_scale = jnp.asarray(obs_scale)
         n = inputs.design.shape[-1]
         start_cov = inputs.start_cov
         if self.initial.flat:
@@ -312,28 +314,23 @@ def hedge_ratio_model(
     both sides of a split.
 
     Args:
-        delta: prior or value of how fast each coefficient moves: a `Memory`, `Moves` (hedge ratios
-            only), `Horseshoe`, a NumPyro distribution on (0, 1), a number (fixed), `Absolute(...)`
-            for the units of published code, or a dict with "beta" and "alpha" for one each ("beta"
-            may list a number per hedge). Default: for hedges a memory of about 6 bars (90 %: 1.1 to
-            100) beside an intercept that moves and of 60 (5 to 700) otherwise; for the intercept 2
-            (up to 40).
-        obs_scale: prior or value of the sd of the observation noise, in units of the transformed
-            target. Default: log-normal around half the sd of the one-bar hedged move. With
-            `Discounted` noise it is where the sd starts.
+        delta: how fast each coefficient moves: a `Memory`, `Moves` (hedge ratios only), `Horseshoe`,
+            NumPyro distribution on (0, 1), number, or `Absolute(...)`; a dict gives "beta" and
+            "alpha" one each ("beta" may list a number per hedge). Default: a memory of 60 bars (90 %:
+            5 to 700), beside an intercept that moves of 6 (1.1 to 100), of which the intercept's own
+            is 2 (up to 40).
+        obs_scale: prior or value of the sd of the observation noise, or of where it starts, in units
+            of the transformed target. Default: log-normal around half the sd of the one-bar hedged
+            move; fixed there where the noise moves.
         noise: `Constant()` or `Discounted(memory)`.
         drift: `RandomWalk()` or `StateDiscount()`.
         initial: `Weak()`, `Known(mean, cov)`, `Diffuse()` or `Zero()`.
         intercept: "random_walk", "static" or "none".
-        pivot: where the regressors are centred; default their training mean. 0 is the raw model of
-            the literature.
-        gaps: `Gaps(bars, noise)`: what nights and weekends are worth, by kind, of data that have a
-            clock. Default: nothing beside the open bars between two rows.
+        pivot: where the regressors are centred; default their training mean.
+        gaps: `Gaps(bars, noise)`: what closed periods are worth, of data that have a clock.
 
     Returns:
-        A model to be passed to `fit`, or called with `HedgeData` inside NumPyro. Its posterior holds
-        `delta`, `memory`, `state_var` (dim `coef`), `obs_scale`, `obs_var`; with gaps `gap_bars` and
-        `gap_noise` (dim `gap`).
+        A model to be passed to `fit`, or called with `HedgeData` inside NumPyro.
 
     Raises:
         ValueError: an argument is not what it may be; the message says what is allowed.

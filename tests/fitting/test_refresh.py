@@ -63,10 +63,8 @@ def test_an_explorer_stands_where_the_filter_of_its_noise_ends(kind: Any, prices
 
     data, where = fitted.data, wide.coordinates
     design = where.design(data.x)
-    start = fitted.tree["plug_in"]["start_mean"].values[0]
-    cov = (
-        fitted.tree["plug_in"]["start_cov"].values[0] * fitted.tree["plug_in"]["obs_var"].values[0]
-    )
+    inputs = fitted.model.inputs(data)
+    start, cov = inputs.start_mean, inputs.start_cov
     with jax.enable_x64(True):
         for number in range(-5, 0):
             take = lambda leaf, number=number: np.asarray(

@@ -566,7 +566,7 @@ def test_the_tables_of_a_fit_are_those_of_the_distribution(nights, fitted):
     law = model.regression(
         inputs,
         q=mixture["q"].values,
-        obs_scale=np.sqrt(mixture["obs_var"].values),
+        obs_scale=mixture["obs_scale"].values,
         gap_bars=mixture["gap_bars"].values,
     )
     passed = law.filter(inputs.y)
