@@ -1,6 +1,6 @@
 """Noise draws beside the posterior's, so that a live mixture can follow where no history has been."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -11,13 +11,16 @@ from kfmodels.fitting import tree as trees
 from kfmodels.kalman.regression import batch_last
 from kfmodels.online.filter import OnlineFilter
 
-Tree = Any
+if TYPE_CHECKING:
+    from xarray import DataTree
 
 SHARE = 0.05
 """Weight of all explorers together when the filter starts; forgetting keeps them from dying out."""
 
 
-def with_explorers(live: OnlineFilter, tree: Tree, data: HedgeData, count: int) -> OnlineFilter:
+def add_explorers(
+    live: OnlineFilter, tree: "DataTree", data: HedgeData, count: int
+) -> OnlineFilter:
     r"""The same filter with draws added whose speeds are spread evenly over the prior.
 
     Each has run over the training rows, with the observation variance that makes its own innovations
@@ -34,7 +37,7 @@ def with_explorers(live: OnlineFilter, tree: Tree, data: HedgeData, count: int) 
 
     Source: the grid of models of Raftery, Karny and Ettler (2010), Technometrics 52.
     """
-    every = trees.flat({"q": tree["prior"]["q"].values})["q"]
+    every = trees.flat({"q": trees.group_of(tree, "prior")["q"].values})["q"]
     order = np.argsort(every[:, 0], kind="stable")
     q = every[order[((np.arange(count) + 0.5) * len(order) / count).astype(int)]]
     if np.ptp(q[:, 0]) == 0:

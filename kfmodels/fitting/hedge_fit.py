@@ -16,7 +16,7 @@ import pandas as pd
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
-from kfmodels.fitting.explorers import with_explorers
+from kfmodels.fitting.explorers import add_explorers
 from kfmodels.live.feed import LiveFilter
 from kfmodels.model import gaps as closed
 from kfmodels.model import saved
@@ -41,7 +41,7 @@ class HedgeFit:
 
     `tree` is an ArviZ `DataTree` with the groups posterior, sample_stats, prior, log_prior (by
     inferred site, of logit delta and of logarithms), log_likelihood (one number a draw, of all rows
-    together: bars are not exchangeable, so it is no food for `az.loo`), observed_data, constant_data,
+    together: bars are not exchangeable, so do not pass it to `az.loo`), observed_data, constant_data,
     filtered, predicted, mixture (the thinned noise draws with the state each ended in) and plug_in
     (the same for the posterior mean), over the dims chain, draw, time, coef, hedge, ticker,
     noise_draw.
@@ -95,13 +95,13 @@ class HedgeFit:
 
     @property
     def hedges(self) -> tuple[str, ...]:
-        constant: Any = self.tree["constant_data"]
+        constant = trees.group_of(self.tree, "constant_data")
         return tuple(str(name) for name in constant["hedge"].values)
 
     @property
     def coef(self) -> tuple[str, ...]:
         """Names of the coefficients: the hedges, then "alpha"."""
-        posterior: Any = self.tree["posterior"]
+        posterior = trees.group_of(self.tree, "posterior")
         return tuple(str(name) for name in posterior["coef"].values)
 
     @property
@@ -136,7 +136,7 @@ class HedgeFit:
         if "ess" in self.tree.attrs:
             return {k: self.tree.attrs[k] for k in ("pareto_k", "ess") if k in self.tree.attrs}
         table: Any = pd.concat([part[["rhat", "ess"]] for part in (self._summary, self._gaps)])
-        stats: Any = self.tree["sample_stats"]
+        stats = trees.group_of(self.tree, "sample_stats")
         return {
             "rhat": float(table["rhat"].max()),
             "ess": float(table["ess"].min()),
@@ -181,7 +181,7 @@ class HedgeFit:
 
     @cached_property
     def _summary(self) -> pd.DataFrame:
-        posterior = self.tree["posterior"].to_dataset()
+        posterior = trees.group_of(self.tree, "posterior")
         effective = trees.effective_memory(self.tree)
         rows = {}
         for name in self.coef:
@@ -209,13 +209,13 @@ class HedgeFit:
 
     @cached_property
     def _gaps(self) -> pd.DataFrame:
-        tree: trees.Tree = self.tree
+        constant, posterior = (trees.group_of(self.tree, k) for k in ("constant_data", "posterior"))
         rows = {}
-        for kind in trees.gap_names(tree):
-            row = {"crossed": float(tree["constant_data"]["gaps"].sel(gap=kind).sum())}
+        for kind in trees.gap_names(self.tree):
+            row = {"crossed": float(constant["gaps"].sel(gap=kind).sum())}
             mixing = []
             for word in ("bars", "noise"):
-                values = tree["posterior"][f"gap_{word}"].sel(gap=kind).values
+                values = posterior[f"gap_{word}"].sel(gap=kind).values
                 lower, middle, upper = np.quantile(values, [0.05, 0.5, 0.95], method="nearest")
                 row |= {word: middle, f"{word}_lower": lower, f"{word}_upper": upper}
                 mixing.append(_described(values))
@@ -259,9 +259,8 @@ class HedgeFit:
         that the forecast allowed it) and `z = mean / sd`; NaN where nothing was observed. Positive
         means the target is rich.
         """
-        tree: trees.Tree = self.tree
-        group = tree["predicted"]
-        seen = tree["constant_data"]["observed"].values.astype(bool)
+        group = trees.group_of(self.tree, "predicted")
+        seen = trees.group_of(self.tree, "constant_data")["observed"].values.astype(bool)
         mean = np.where(seen, group["spread"].values, np.nan)
         sd = np.where(seen, group["spread_sd"].values, np.nan)
         width = _width(level) * sd
@@ -300,7 +299,7 @@ class HedgeFit:
         Args:
             draws: number of noise draws it mixes over, by default all that are kept (64); 1 is the
                 plug-in filter at the posterior mean (of log q and log obs_scale).
-            explorers: draws added whose speeds are spread over the prior; see `with_explorers`.
+            explorers: draws added whose speeds are spread over the prior; see `add_explorers`.
             forgetting, shocks: see `OnlineFilter`.
 
         Raises:
@@ -323,7 +322,7 @@ class HedgeFit:
             raise ValueError(f"draws must lie between 1 (plug-in) and {most}, not {draws}")
         live = trees.online(self.tree, self.data, draws)
         if explorers:
-            live = with_explorers(live, self.tree, self.data, explorers)
+            live = add_explorers(live, self.tree, self.data, explorers)
         if forgetting == 1 and shocks is None:
             return live
         return OnlineFilter(**live.arguments() | {"forgetting": forgetting, "shocks": shocks})
@@ -362,7 +361,7 @@ class HedgeFit:
             ('accepted', 'ok', 80)
         """
         if explorers is None:
-            prior: Any = self.tree["prior"]["q"]
+            prior = trees.group_of(self.tree, "prior")["q"]
             fixed = np.ptp(prior.values[..., 0]) == 0
             explorers = 0 if fixed or draws == 1 else 16
         own, clock = self.data.clock, settings.setdefault("clock", self.data.clock)

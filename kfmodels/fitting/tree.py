@@ -32,10 +32,8 @@ from kfmodels.sampling.posterior import of_recursion
 if TYPE_CHECKING:
     from xarray import Dataset, DataTree
 
-Array = Any
-
 Tree = Any
-"""An xarray `DataTree`, whose type says too little about what a path in it holds."""
+"""An xarray `DataTree` for those who read paths in it, of which its type says too little."""
 
 FORMAT_VERSION = 3
 FORMAT = Format(
@@ -49,13 +47,20 @@ _BY_COEF = ("delta", "q", "memory", "state_var")
 _BY_GAP = ("gap_bars", "gap_noise")
 
 
+def group_of(tree: "DataTree", name: str) -> "Dataset":
+    """A group of the tree."""
+    return tree[name].to_dataset()
+
+
 def flat(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Chains joined: (chain, draw, ...) to (chain * draw, ...)."""
     return {name: np.reshape(v, (-1, *np.shape(v)[2:])) for name, v in sites.items()}
 
 
 @partial(jax.jit, static_argnames=("model",))
-def regression(model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Array]) -> KalmanRegression:
+def regression(
+    model: HedgeRatioModel, inputs: Inputs, sites: dict[str, np.ndarray]
+) -> KalmanRegression:
     """The series under each of the given draws; sites are (draw, ...)."""
     return model.regression(inputs, **of_recursion(sites))
 
@@ -70,25 +75,25 @@ def densities(
     return {"log_prior": log_prior, "log_likelihood": {"y": likelihood}}
 
 
-def assumed(tree: Tree) -> HedgeRatioModel:
+def assumed(tree: "DataTree") -> HedgeRatioModel:
     """What the fit assumes; a prior that its file could not hold is known by name only."""
     return saved.assumed(tree.attrs["model"])
 
 
-def posterior_sites(tree: Tree) -> dict[str, np.ndarray]:
+def posterior_sites(tree: "DataTree") -> dict[str, np.ndarray]:
     """Sites that the recursion reads, of all posterior draws (draw, ...)."""
-    posterior = tree["posterior"].to_dataset()
+    posterior = group_of(tree, "posterior")
     return flat({k: posterior[k].values for k in assumed(tree).parameters})
 
 
-def stored_sites(tree: Tree, group: str = "mixture") -> dict[str, np.ndarray]:
+def stored_sites(tree: "DataTree", group: str = "mixture") -> dict[str, np.ndarray]:
     """The same of the draws of a group; the mixture holds a few."""
-    held = tree[group].to_dataset()
+    held = group_of(tree, group)
     return {k: held[k].values for k in assumed(tree).parameters}
 
 
 def posed(
-    tree: Tree, given: HedgeData, sites: dict[str, np.ndarray]
+    tree: "DataTree", given: HedgeData, sites: dict[str, np.ndarray]
 ) -> tuple[KalmanRegression, np.ndarray]:
     """The training series under draws of the sites, and its values."""
     model = assumed(tree)
@@ -178,10 +183,10 @@ def build(
     return tree
 
 
-def in_units(tree: Tree, belief: Belief) -> "Dataset":
+def in_units(tree: "DataTree", belief: Belief) -> "Dataset":
     """A belief in the units of the data, as the groups filtered and predicted have it."""
-    constant = tree["constant_data"]
-    names = tree["posterior"]["coef"].values
+    constant = group_of(tree, "constant_data")
+    names = group_of(tree, "posterior")["coef"].values
     spots = {"time": constant["time"].values, "coef": names, "coef_": names}
     return _in_units(coordinates(tree), belief, spots)
 
@@ -191,9 +196,9 @@ def belief(group: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     return group["mean"].sel(coef=name).values, group["sd"].sel(coef=name).values
 
 
-def coordinates(tree: Tree) -> Coordinates:
+def coordinates(tree: "DataTree") -> Coordinates:
     """The inner coordinates of the fit."""
-    constant = tree["constant_data"]
+    constant = group_of(tree, "constant_data")
     return Coordinates(
         constant["pivot"].values,
         constant["scale"].values,
@@ -202,9 +207,9 @@ def coordinates(tree: Tree) -> Coordinates:
     )
 
 
-def index(tree: Tree) -> pd.Index:
+def index(tree: "DataTree") -> pd.Index:
     """The dates of the training rows, time zone and unit restored."""
-    found = tree["constant_data"]["time"].to_index()
+    found = group_of(tree, "constant_data")["time"].to_index()
     name = tree.attrs["index_name"] or None
     if isinstance(found, pd.DatetimeIndex):
         found = found.as_unit(tree.attrs["index_unit"])
@@ -213,9 +218,9 @@ def index(tree: Tree) -> pd.Index:
     return found.rename(name)
 
 
-def data(tree: Tree) -> HedgeData:
+def data(tree: "DataTree") -> HedgeData:
     """The training rows."""
-    constant = tree["constant_data"]
+    constant = group_of(tree, "constant_data")
     dates, tickers = index(tree), [str(name) for name in constant["ticker"].values]
     prices, values = (
         pd.DataFrame(constant[k].values, dates, tickers) for k in ("prices", "values")
@@ -225,16 +230,16 @@ def data(tree: Tree) -> HedgeData:
     return HedgeData(prices, values, tree.attrs["transform"], clock)
 
 
-def gap_names(tree: Tree) -> tuple[str, ...]:
+def gap_names(tree: "DataTree") -> tuple[str, ...]:
     """The kinds of closed periods that the model tells apart."""
-    posterior = tree["posterior"]
+    posterior = group_of(tree, "posterior")
     return tuple(str(name) for name in posterior["gap"].values) if "gap" in posterior.dims else ()
 
 
-def online(tree: Tree, given: HedgeData, draws: int) -> OnlineFilter:
+def online(tree: "DataTree", given: HedgeData, draws: int) -> OnlineFilter:
     """The filter after the last training row, over evenly chosen stored draws."""
     model = assumed(tree)
-    held = tree["plug_in" if draws == 1 else "mixture"].to_dataset()
+    held = group_of(tree, "plug_in" if draws == 1 else "mixture")
     total = held.sizes["noise_draw"]
     taken = held.isel(noise_draw=((np.arange(draws) + 0.5) * total / draws).astype(int))
     sites = {k: taken[k].values for k in model.parameters}
@@ -266,11 +271,11 @@ def online(tree: Tree, given: HedgeData, draws: int) -> OnlineFilter:
     )
 
 
-def effective_memory(tree: Tree) -> dict[str, float]:
+def effective_memory(tree: "DataTree") -> dict[str, float]:
     """Bars over which each hedge ratio is learnt: 1 + its variance / its state variance, at the end."""
     model, sites = assumed(tree), stored_sites(tree, "plug_in")
-    hedges = [str(name) for name in tree["constant_data"]["hedge"].values]
-    cov = np.moveaxis(tree["plug_in"]["cov"].values, 0, -1)
+    hedges = [str(name) for name in group_of(tree, "constant_data")["hedge"].values]
+    cov = np.moveaxis(group_of(tree, "plug_in")["cov"].values, 0, -1)
     drift, _ = model.laws(**sites)
     added = model.drift.added(batch_last(drift, 1), cov)
     each = np.arange(len(cov))
@@ -279,7 +284,7 @@ def effective_memory(tree: Tree) -> dict[str, float]:
     return dict(zip(hedges, memory.tolist(), strict=False))
 
 
-def save(tree: Tree, path: str | Path) -> None:
+def save(tree: "DataTree", path: str | Path) -> None:
     """Write the tree as one netCDF file, atomically."""
     with replacing(path) as temporary:
         tree.to_netcdf(temporary, engine="h5netcdf")

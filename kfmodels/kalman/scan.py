@@ -262,7 +262,8 @@ def smooth(rows: Series, passed: Filtered, drift: Motion, noise: Noise) -> tuple
 def _smooth_unit(rows: Series, passed: Filtered, noise: Noise) -> Array:
     """`1/v_t = (1 - kept) / v_t|t + kept / v_t+1`: West and Harrison (1997), section 10.8."""
     precision = 1 / passed.filtered_unit
-    kept = jax.vmap(noise.keep)(jnp.concatenate([rows.dt[1:], jnp.zeros_like(rows.dt[:1])]))
+    dt: Array = rows.dt
+    kept = jax.vmap(noise.keep)(jnp.concatenate([dt[1:], jnp.zeros_like(dt[:1])]))
     if kept is None:
         return passed.filtered_unit
 
@@ -373,7 +374,7 @@ def sample_path(key: Array, rows: Series, start: State, drift: Motion, noise: No
 def _drawn_path(shocks: Array, rows: Series, passed: Filtered, drift: Motion) -> Array:
     """A path of the coefficients from a centred start, (T, n, *b), in relative units."""
     kept = passed.filtered.cov[:-1]
-    factors = jax.vmap(drift.transition)(rows.drifting())
+    factors: Any = jax.vmap(drift.transition)(rows.drifting())
     if factors is not None:
         kept = factors[1:, :, None] * factors[1:, None] * kept
     added = passed.predicted.cov.at[1:].add(-kept)
