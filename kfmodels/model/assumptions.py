@@ -174,8 +174,8 @@ class RandomWalk(Drift):
 
     def law(self, q: Array, obs_var: Array, moving: np.ndarray) -> Walk:
         # by way of the units of y: samplers enlarge the last bit, and so fits stay what they were
-        q = q * obs_var[..., None] / obs_var[..., None]
-        return Walk(q[..., None] * np.eye(len(moving)))
+        state_var = q * obs_var[..., None]
+        return Walk(np.eye(len(moving)) * state_var[..., None, :] / obs_var[..., None, None])
 
     def added(self, law: Walk, cov: Array) -> Array:
         return _diagonal(law.noise)  # the difference of two covariances would lose its digits
