@@ -20,6 +20,7 @@ from kfmodels.batch.store import Store
 from kfmodels.data.hedge_data import day, rows_after
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import Z90, student_variance
 from kfmodels.kalman.regression import batch_last
 from kfmodels.kalman.step import State
@@ -402,13 +403,16 @@ def _online(
         targets=[legs[name][0] for name in names],
         hedges=[legs[name][1] for name in names],
         transform=pairs.transform,
-        pivot=arrays["pivot"],
-        scale=arrays["scale"],
-        offset=arrays["offset"],
+        coordinates=Coordinates(
+            arrays["pivot"][:, None],
+            arrays["scale"][:, None],
+            arrays["offset"],
+            model.intercept != "none",
+        ),
         drift=batch_last(drift, 2),
         noise=batch_last(noise, 2),
         state=State(mean, cov),
-        variance=carried,
+        scale=carried,
         log_weights=np.full(mean.shape[1:], -np.log(mean.shape[2])),
         **policy,
         last_prices=np.stack([arrays["last_y"], arrays["last_x"]], 1),

@@ -357,8 +357,8 @@ class HedgeFit:
             >>> fitted = fit(data, method=ImportanceSampling(), progress=False)
             >>> with fitted.go_live() as live:
             ...     signal = live.tick({"AAPL": 75.09, "SPX": 3257.85}, at="2020-01-02")
-            >>> signal.outcome, signal.condition, live.engine.draws
-            ('accepted', 'ok', 80)
+            >>> print(signal.outcome, signal.condition, live.engine.draws)
+            accepted ok 80
         """
         if explorers is None:
             prior = trees.group_of(self.tree, "prior")["q"]

@@ -110,9 +110,9 @@ def carry_over(
         **held
         | {
             "state": state,
-            "forgetting": engine.arguments()["forgetting"],
+            "forgetting": engine.forgetting,
             "shocks": engine.shocks,
-            "streak": engine.streak,
+            "hold": engine.hold,
             "last_prices": engine.last_prices,
             "at": engine.at,
         }

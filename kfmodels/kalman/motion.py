@@ -58,7 +58,3 @@ class Discount(NamedTuple):
         # after 80 rows the gradient is noise
         cov = (cov + cov.swapaxes(0, 1)) / 2
         return cov + cov * (self.moving * (self.factor**-dt - 1))
-
-
-MOTIONS: dict[str, type] = {kind.__name__: kind for kind in (Walk, Discount)}
-"""By name, as documents hold them; `kfmodels.model.assumptions.register` adds to them."""

@@ -123,7 +123,3 @@ class DiscountedVariance(NamedTuple):
         dof = carried.dof + observed
         square = forecast.error * forecast.error / forecast.var
         return Scale(dof, (carried.dof * carried.var + observed * square) / dof)
-
-
-NOISES: dict[str, type] = {kind.__name__: kind for kind in (ConstantVariance, DiscountedVariance)}
-"""By name, as documents hold them; `kfmodels.model.assumptions.register` adds to them."""

@@ -2,7 +2,8 @@
 
 To add a noise or a drift, subclass `Noise` or `Drift` as a frozen dataclass and `register` it: fits,
 files and filters ask the class for all they need. It makes an object of `kalman.noise` or of
-`kalman.motion`, which may be a class of your own too.
+`kalman.motion`, which may be a class of your own too. (What a noise carries from row to row, where
+that is a class of your own, is registered with `kfmodels.files.documents.register`.)
 
 One file: all that a user may assume, and the interface that they share.
 """
@@ -15,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import ArrayLike
 
-from kfmodels.kalman import motion
+from kfmodels.files import documents
 from kfmodels.kalman import noise as noises
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Discount, Motion, Walk
@@ -36,10 +37,8 @@ REGISTERED: dict[str, type] = {}
 def register[Kind: type](kind: Kind) -> Kind:
     """Let fits, files and filters know an assumption, by its name; a decorator."""
     REGISTERED[kind.__name__] = kind
-    if issubclass(kind, Noise):
-        noises.NOISES[kind.makes.__name__] = kind.makes
-    if issubclass(kind, Drift):
-        motion.MOTIONS[kind.makes.__name__] = kind.makes
+    if issubclass(kind, (Noise, Drift)):
+        documents.register(kind.makes)
     return kind
 
 

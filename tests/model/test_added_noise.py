@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels import HedgeData, HedgeFit, ImportanceSampling, OnlineFilter, fit, load
 from kfmodels.fitting import tree as trees
-from kfmodels.kalman.noise import NOISES, DiscountedVariance, Scale
+from kfmodels.kalman.noise import DiscountedVariance, Scale
 from kfmodels.kalman.regression import FilterResult
 from kfmodels.model import saved
 from kfmodels.model.assumptions import REGISTERED, Noise, register
@@ -79,7 +79,7 @@ class Capped(Noise):
 def registered() -> Iterator[None]:
     register(Capped)
     yield
-    del REGISTERED["Capped"], NOISES["CappedVariance"]  # other tests list what there is
+    del REGISTERED["Capped"]  # other tests list what there is
 
 
 @pytest.fixture(scope="module")
