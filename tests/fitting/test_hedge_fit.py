@@ -25,6 +25,7 @@ from kfmodels.model import Absolute, Diffuse, Known, Weak
 from kfmodels.model.assumptions import DIFFUSE
 from kfmodels.model.memory import q_to_memory
 from tests import reference
+from tests.closeness import scaled_close
 from tests.problems import ROWS, stock_prices, unsampled
 
 KINDS = ("filtered", "predicted", "smoothed")
@@ -222,11 +223,6 @@ def mixed(case: Case, means: np.ndarray, covs: np.ndarray) -> tuple[np.ndarray, 
     within = covs.mean(0)
     between = np.mean([[np.outer(m, m) for m in draw] for draw in means - means.mean(0)], axis=0)
     return means.mean(0), within + between, within
-
-
-def scaled_close(actual, desired, rtol: float) -> None:
-    desired = np.asarray(desired)
-    assert_allclose(actual, desired, rtol=rtol, atol=rtol * np.abs(desired).max())
 
 
 def tail(dof: np.ndarray) -> np.ndarray:

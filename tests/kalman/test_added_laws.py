@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
 from scipy import stats
 
 from kfmodels.kalman import scan
@@ -15,6 +14,7 @@ from kfmodels.kalman.noise import DiscountedVariance, Scale
 from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.kalman.step import step
 from tests import reference
+from tests.closeness import gaussian_moments, scaled_close
 from tests.reference import Case, random_case
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -134,35 +134,23 @@ def seasonal(time: int = TIME) -> tuple[KalmanRegression, np.ndarray, list[refer
 run = {name: jax.jit(getattr(KalmanRegression, name)) for name in ("log_prob", "filter", "smooth")}
 
 
-def close(actual, desired, rtol: float = 1e-8) -> None:
-    assert_allclose(actual, desired, rtol=rtol, atol=rtol * np.abs(desired).max())
-
-
-def within_errors(draws: np.ndarray, mean: np.ndarray, cov: np.ndarray) -> None:
-    """Moments of Gaussian draws `(N, k)`, within 4.5 standard errors."""
-    count, var = len(draws), np.diag(cov)
-    assert np.abs((draws.mean(0) - mean) / np.sqrt(var / count)).max() < 4.5
-    gap = (draws - mean).T @ (draws - mean) / count - cov
-    assert np.abs(gap / np.sqrt((np.outer(var, var) + cov**2) / count)).max() < 4.5
-
-
 def test_a_known_noise_and_a_pull_are_the_dense_gaussian():
     model, ys, dense = seasonal()
     score, passed, smoothed = (run[name](model, ys) for name in run)
     mean, variance = jax.jit(lambda m: (m.mean, m.variance))(model)
-    close(score, passed.log_density.sum(-1), 1e-12)
+    scaled_close(score, passed.log_density.sum(-1), 1e-12)
     assert passed.dof is None
     for i, joint in enumerate(dense):
-        close(score[i], joint.log_prob(ys[i]))
+        scaled_close(score[i], joint.log_prob(ys[i]), 1e-8)
         path, cov = joint.given(ys[i])
-        close(smoothed.mean[i], path)
-        close(smoothed.cov[i], np.einsum("titj->tij", cov))
-        close(passed.filtered.mean[i, -1], path[-1])
+        scaled_close(smoothed.mean[i], path, 1e-8)
+        scaled_close(smoothed.cov[i], np.einsum("titj->tij", cov), 1e-8)
+        scaled_close(passed.filtered.mean[i, -1], path[-1], 1e-8)
         seen = joint.seen
-        close(mean[i][seen], joint.mean[seen])
-        close(variance[i][seen], np.diag(joint.cov)[seen])
+        scaled_close(mean[i][seen], joint.mean[seen], 1e-8)
+        scaled_close(variance[i][seen], np.diag(joint.cov)[seen], 1e-8)
         level = 1 + model.noise.size[i] * np.cumsum(model.dt[i]) % 3
-        close(passed.obs_var[i], model.noise.var[i] * level)
+        scaled_close(passed.obs_var[i], model.noise.var[i] * level, 1e-8)
 
 
 def test_draws_of_series_and_paths_have_the_moments_of_the_dense_gaussian():
@@ -172,9 +160,9 @@ def test_draws_of_series_and_paths_have_the_moments_of_the_dense_gaussian():
     paths = np.asarray(jax.jit(jax.vmap(lambda key: model.sample_path(key, ys)))(keys))
     for i, joint in enumerate(dense):
         seen = np.flatnonzero(joint.seen)
-        within_errors(series[:, i, seen], joint.mean[seen], joint.cov[np.ix_(seen, seen)])
+        gaussian_moments(series[:, i, seen], joint.mean[seen], joint.cov[np.ix_(seen, seen)])
         mean, cov = joint.given(ys[i])
-        within_errors(paths[:, i].reshape(DRAWS, -1), mean.ravel(), cov.reshape(8, 8))
+        gaussian_moments(paths[:, i].reshape(DRAWS, -1), mean.ravel(), cov.reshape(8, 8))
 
 
 def test_the_passes_that_keep_less_end_where_the_filter_does():
@@ -185,8 +173,8 @@ def test_the_passes_that_keep_less_end_where_the_filter_does():
         scan.final(rows, start, drift, noise),
         scan.ending(rows, start, drift, noise),
     ):
-        close(state.mean, passed.filtered.mean[-1], 1e-12)
-        close(carried.time, rows.dt.sum(0), 1e-12)
+        scaled_close(state.mean, passed.filtered.mean[-1], 1e-12)
+        scaled_close(carried.time, rows.dt.sum(0), 1e-12)
 
 
 def anchored_loop(y, case: Case, pull, weight: float, factor: float):
@@ -215,11 +203,11 @@ def test_a_learnt_variance_beside_an_absolute_state_noise_is_the_textbook_loop()
     _, made, pull = cases()
     for i, case in enumerate(made):
         mean, cov, var, total = anchored_loop(ys[i], case, pull[i], weight[i], factor[i])
-        close(passed.filtered.mean[i], mean, 1e-10)
-        close(passed.filtered.cov[i], cov, 1e-10)
-        close(passed.obs_var[i, 1:], var[:-1], 1e-10)
+        scaled_close(passed.filtered.mean[i], mean, 1e-10)
+        scaled_close(passed.filtered.cov[i], cov, 1e-10)
+        scaled_close(passed.obs_var[i, 1:], var[:-1], 1e-10)
         assert np.ptp(var) > 0.1
-        close(score[i], total, 1e-10)
+        scaled_close(score[i], total, 1e-10)
 
 
 def test_one_numpy_step_at_a_time_is_the_scan():
@@ -240,8 +228,8 @@ def test_one_numpy_step_at_a_time_is_the_scan():
             noise.relative(carried),
         )
         carried = noise.learn(carried, seen, rows.observed[t])
-        close(state.mean, passed.filtered.mean[t], 1e-12)
-        close(state.cov, passed.filtered.cov[t], 1e-12)
+        scaled_close(state.mean, passed.filtered.mean[t], 1e-12)
+        scaled_close(state.cov, passed.filtered.cov[t], 1e-12)
 
 
 def test_a_walk_is_a_pull_of_one():
@@ -259,4 +247,4 @@ def test_a_walk_is_a_pull_of_one():
         for found, wanted in zip(
             jax.tree.leaves(one(pulled, ys)), jax.tree.leaves(one(plain, ys)), strict=True
         ):
-            close(found, wanted, 1e-12), name
+            scaled_close(found, wanted, 1e-12), name

@@ -31,10 +31,10 @@ from kfmodels.model import Known
 from kfmodels.model import gaps as closed
 from kfmodels.sampling import posterior
 from tests import reference
+from tests.closeness import scaled_close
 from tests.made_models import regression
-from tests.reference import Case, random_case, slope, stacked
+from tests.reference import Case, random_case, slope
 
-DRIFTS = ("state_var", "state_cov", "state_discount")
 NOISES = pytest.mark.parametrize("learnt", [False, True], ids=["constant", "discounted"])
 TIME = 11
 
@@ -47,56 +47,7 @@ def case_of(seed: int, drift: str, learnt: bool = False, time: int = TIME):
     return random_case(seed, 2, drift, learnt=learnt, time=time, closed=True)
 
 
-def scaled_close(actual, desired, rtol: float) -> None:
-    """Close relative to the largest entry: entries that cancel to 0 have no digits of their own."""
-    desired = np.asarray(desired)
-    assert_allclose(actual, desired, rtol=rtol, atol=rtol * np.abs(desired).max())
-
-
-def within_standard_errors(errors) -> None:
-    assert np.max(np.abs(errors)) < 4.5, f"{np.max(np.abs(errors)):.1f} standard errors"
-
-
 # --- the recursion ----------------------------------------------------------------------------
-
-
-@pytest.mark.variants
-@NOISES
-@pytest.mark.parametrize("drift", DRIFTS)
-@pytest.mark.usefixtures("x64")
-def test_the_filter_is_the_textbook_loop(drift: str, learnt: bool):
-    y, batch = stacked([case_of(seed, drift, learnt) for seed in (1, 2)])
-    model = regression(**batch)
-    passed, total = run_filter(model, y), log_prob(model, y)
-    for i in range(2):
-        case = {name: a if name == "moving" else a[i] for name, a in batch.items()}
-        loop, seen = reference.loop(y[i], **case), case["observed"]
-        assert 0 < seen.sum() < TIME
-        assert (case["gap_time"] > 0).any()
-        for name in ("predicted", "filtered"):
-            scaled_close(getattr(passed, name).mean[i], getattr(loop, f"{name}_mean"), 1e-10)
-            scaled_close(getattr(passed, name).cov[i], getattr(loop, f"{name}_cov"), 1e-10)
-        for name in ("error", "forecast_var", "obs_var"):
-            scaled_close(getattr(passed, name)[i][seen], getattr(loop, name)[seen], 1e-10)
-        scaled_close(passed.log_density[i], loop.log_density, 1e-10)
-        assert_allclose(total[i], loop.log_density.sum(), rtol=1e-10)
-
-
-@pytest.mark.parametrize("drift", DRIFTS)
-@pytest.mark.usefixtures("x64")
-def test_likelihood_and_smoother_are_the_dense_gaussian(drift: str):
-    y, case = case_of(3, drift)
-    model, dense = regression(**case), dense_of(case)
-    assert_allclose(log_prob(model, y), dense.log_prob(y), rtol=1e-8)
-    mean, cov = dense.given(y)
-    rows = np.arange(TIME)
-    found = run_smooth(model, y)
-    scaled_close(found.mean, mean, 1e-8)
-    scaled_close(found.cov, cov[rows, :, rows], 1e-8)
-
-
-def dense_of(case: Case) -> reference.Dense:
-    return reference.dense(case, reference.increments(case))
 
 
 @pytest.mark.variants
@@ -157,38 +108,6 @@ def test_gradients_are_finite_differences(learnt: bool):
     scaled_close(found, slope(lambda u: float(score(u)), here), 1e-7)
     assert (np.abs(found[TIME:][case["observed"]]) > 0).all()
     assert_array_equal(found[TIME:][~case["observed"]], 0)
-
-
-@pytest.mark.usefixtures("x64")
-def test_draws_and_moments_of_the_series_are_the_dense_gaussian():
-    _, case = case_of(7, "state_var", time=5)
-    case.pop("observed")
-    model, dense = regression(**case), dense_of(case)
-    assert_allclose(model.mean, dense.mean, rtol=1e-8)
-    assert_allclose(model.variance, np.diagonal(dense.cov), rtol=1e-8)
-    count = 20_000
-    drawn = np.asarray(jax.jit(lambda m: m.sample(jax.random.key(0), (count,)))(model))
-    root = np.linalg.cholesky(dense.cov)
-    white = np.linalg.solve(root, (drawn - dense.mean).T)
-    within_standard_errors(white.mean(1) * np.sqrt(count))
-    spread = (white @ white.T / count - np.eye(5)) * np.sqrt(count / (1 + np.eye(5)))
-    within_standard_errors(spread)
-
-
-@pytest.mark.usefixtures("x64")
-def test_paths_are_drawn_from_the_dense_posterior():
-    y, case = case_of(8, "state_var", time=6)
-    model = regression(**case)
-    mean, cov = dense_of(case).given(y)
-    count = 8_000
-    keys = jax.random.split(jax.random.key(1), count)
-    paths = np.asarray(jax.jit(jax.vmap(lambda key: model.sample_path(key, y)))(keys))
-    away, cov = (paths - mean).reshape(count, -1), cov.reshape(12, 12)
-    white = np.linalg.solve(np.linalg.cholesky(cov), away.T)
-    within_standard_errors(white.mean(1) * np.sqrt(count))
-    within_standard_errors(
-        (white @ white.T / count - np.eye(12)) * np.sqrt(count / (1 + np.eye(12)))
-    )
 
 
 @NOISES
