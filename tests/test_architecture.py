@@ -162,7 +162,6 @@ def test_importing_the_package_is_silent_quick_and_loads_nothing():
 import sys, time
 start = time.process_time()
 import kfmodels
-from kfmodels.model.assumptions import REGISTERED
 took = time.process_time() - start
 heavy = {"jax", "numpyro", "pandas", "numpy", "arviz", "xarray", "matplotlib"} & set(sys.modules)
 assert not heavy, heavy
