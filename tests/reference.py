@@ -1,8 +1,8 @@
 """Two references that share no code with kfmodels, and random models to compare on.
 
 `loop` is the textbook filter, one series and one row at a time; `dense` is the joint Gaussian of
-all coefficients and all observations at once. Both take the arguments of `KalmanRegression`, in
-the units of y, without batch axes.
+all coefficients and all observations at once. Both take a model by name, in the units of y, without
+batch axes; `made_models.regression` is the same model as a `KalmanRegression`.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 Case = dict[str, Any]
-"""Arguments of `KalmanRegression` by name."""
+"""A model by name: what `made_models.regression` takes."""
 
 
 class Pass(NamedTuple):
@@ -127,13 +127,28 @@ class Dense(NamedTuple):
         cov = self.path_cov.reshape(time * n, time * n) - weight @ cross.T
         return mean.reshape(time, n), cov.reshape(time, n, time, n)
 
+    def times(self, factor: np.ndarray) -> "Dense":
+        """The same series as a regression on `factor (T, n)` times the path."""
+        return self._replace(
+            path_mean=self.path_mean * factor,
+            path_cov=factor[:, :, None, None] * self.path_cov * factor,
+            cross=self.cross * factor[:, :, None],
+        )
 
-def dense(case: Case, increment: np.ndarray) -> Dense:
+
+def dense(case: Case, increment: np.ndarray, transition: np.ndarray | None = None) -> Dense:
     """Joint Gaussian when `increment (T, n, n)` is added before each row.
 
     cov(theta_t, theta_s) = P0 + sum of the increments up to min(t, s), and
     cov(y_t, y_s) = h_t' cov(theta_t, theta_s) h_s + [t = s] obs_var factor_t.
+
+    Where `transition (T, n)` multiplies each coefficient before a row, that is the same of
+    theta_t over the product of its factors so far.
     """
+    if transition is not None:
+        grown = np.cumprod(transition, axis=0)
+        increment = increment / (grown[:, :, None] * grown[:, None])
+        return dense(case | {"design": case["design"] * grown}, increment).times(grown)
     h = case["design"]
     time = len(h)
     level = np.asarray(case["initial_cov"]) + np.cumsum(increment, axis=0)

@@ -13,6 +13,7 @@ import pytest
 import xarray
 
 import kfmodels
+from kfmodels.model.assumptions import REGISTERED
 
 PACKAGE = Path(kfmodels.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -222,7 +223,8 @@ def test_types_in_public_signatures_can_be_imported():
     later |= {"HedgePairs": kfmodels.HedgePairs}
     missing = set()
     inner = {kfmodels.KalmanRegression, kfmodels.NUTS, kfmodels.ImportanceSampling}
-    inner |= {kfmodels.model.HedgeRatioModel}  # their methods are called by `fit`, not by users
+    # their methods are called by `fit`, not by users
+    inner |= {kfmodels.model.HedgeRatioModel, *REGISTERED.values()}
     for thing in shown - inner:
         for call in calls(thing):
             hint = typing.get_type_hints(call, localns=later).get("return")

@@ -13,6 +13,7 @@ from kfmodels.kalman.motion import Walk
 from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.kalman.step import State, step
 from tests import reference
+from tests.made_models import regression
 from tests.tables import read_table
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -30,7 +31,7 @@ def legs(prices: pd.DataFrame, target: str, hedge: str) -> tuple[np.ndarray, np.
 
 def zero_start(design: np.ndarray, state_var: float, obs_var: float) -> KalmanRegression:
     """The start of Chan and ArbitrageLab: coefficients 0 and certain of it."""
-    return KalmanRegression(
+    return regression(
         design, np.zeros(2), np.zeros((2, 2)), obs_var, state_var=np.full(2, state_var)
     )
 
@@ -68,7 +69,7 @@ def full(cov: list[float]) -> np.ndarray:
 def test_the_seed_states_of_apple_on_spy(rows: int):
     y, design = legs(read_table("aapl_spy_close_2016_2017.csv"), "AAPL", "SPY")
     mean, cov = SEED_STATES[rows]
-    model = KalmanRegression(design, np.zeros(2), np.eye(2), 1.0, state_var=np.ones(2))
+    model = regression(design, np.zeros(2), np.eye(2), 1.0, state_var=np.ones(2))
     filtered = run_filter(model, y).filtered
     assert_allclose(filtered.mean[rows - 1], mean, rtol=1e-12)
     assert_allclose(filtered.cov[rows - 1], full(cov), rtol=1e-12)
@@ -92,7 +93,7 @@ def test_the_seed_tick(rows: int):
         assert_allclose(state.cov[1, 1], PRINTED_295, atol=1e-7, rtol=0)
 
     one = np.ones(1)
-    model = KalmanRegression(design[None], *start, 1.0, state_var=np.ones(2), dt=one)
+    model = regression(design[None], *start, 1.0, state_var=np.ones(2), dt=one)
     filtered = run_filter(model, y * one).filtered
     assert_allclose(filtered.mean[0], mean, rtol=1e-12)
     assert_allclose(filtered.cov[0], full(cov), rtol=1e-12)
@@ -157,7 +158,7 @@ def diffuse(design: np.ndarray, state_var, obs_var) -> tuple[KalmanRegression, n
     size = (design**2).mean(0) ** 0.5
     n = len(size)
     start = WIDE * obs_var * jnp.eye(n)
-    model = KalmanRegression(
+    model = regression(
         design / size, jnp.zeros(n), start, obs_var, state_var=jnp.asarray(state_var) * size**2
     )
     return model, size, 0.5 * n * jnp.log(WIDE * obs_var) - jnp.log(size).sum()
@@ -250,7 +251,7 @@ def test_float32_agrees_on_whitened_prices(chan, q, learnt):
             "obs_var": obs_var,
             "state_var": obs_var * np.array(q),
         }
-        return KalmanRegression(
+        return regression(
             **{name: np.asarray(a, dtype) for name, a in (arguments | learnt).items()}
         )
 
@@ -294,7 +295,7 @@ def test_the_likelihood_of_the_nile(nile):
     assert_allclose(found, -633.464564, atol=1e-6, rtol=0)
     # some leave log(2 pi) / 2 of the diffuse row out
     assert_allclose(found + 0.5 * np.log(2 * np.pi), -632.5456, atol=5e-5, rtol=0)
-    kept = KalmanRegression(design, np.zeros(1), 1e7 * np.eye(1), NILE[1], state_var=NILE[0])
+    kept = regression(design, np.zeros(1), 1e7 * np.eye(1), NILE[1], state_var=NILE[0])
     assert_allclose(log_prob(kept, y), -641.5856, atol=5e-5, rtol=0)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from kfmodels.batch.chunk import pair_key
+from kfmodels.batch.chunk import CARRIED, pair_key
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.batch.store import Store
 from kfmodels.data.checks import Label
@@ -23,20 +23,17 @@ from kfmodels.data.hedge_data import day, rows_after
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.density import Z90
-from kfmodels.kalman.motion import Discount as Fading
-from kfmodels.kalman.motion import Walk
-from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, Scale
+from kfmodels.kalman.density import Z90, student_variance
+from kfmodels.kalman.regression import batch_last
 from kfmodels.kalman.step import State
 from kfmodels.live.feed import LiveFilter
 from kfmodels.model import saved
-from kfmodels.model.assumptions import StateDiscount
 from kfmodels.model.hedge_ratio import HedgeRatioModel
-from kfmodels.model.memory import q_to_gain, q_to_memory
+from kfmodels.model.memory import q_to_memory
 from kfmodels.online.board import OnlineBoard
 from kfmodels.online.shocks import Quarantine, Shocks
 from kfmodels.sampling import importance
-from kfmodels.sampling.posterior import RECURSION, Draws, draw_prior
+from kfmodels.sampling.posterior import Draws, draw_prior
 
 Arrays = dict[str, np.ndarray]
 
@@ -188,7 +185,7 @@ class HedgeBoard:
         if not row["refitted"]:  # draws of NUTS have no weights whose tail could be heavy
             about["pareto_k"] = float(row["pareto_k"])
         stats = {"diverging": np.zeros(sites["obs_scale"].shape, bool)}
-        mixed = {name: row[name] for name in RECURSION if name in row}
+        mixed = {name: row[name] for name in self.model.parameters}
         return HedgeFit.from_draws(
             data, self.model, inputs, Draws(sites, stats, prior, mixed, about)
         )
@@ -206,9 +203,11 @@ class HedgeBoard:
             targets: only pairs with one of these targets.
             forgetting, shocks: of every pair, as for `OnlineFilter`.
         """
-        names, arrays = self.fitted(_ONLINE, targets)
+        model = self.model
+        keys = (*model.parameters, *_carried_names(model), *_ONLINE)
+        names, arrays = self.fitted(keys, targets)
         policy = {"forgetting": forgetting, "shocks": shocks}
-        return _online(names, arrays, self.pairs, self.model, policy)
+        return _online(names, arrays, self.pairs, model, policy)
 
     def go_live(
         self,
@@ -318,11 +317,8 @@ class HedgeBoard:
         return "\n".join(lines)
 
 
-_ONLINE = (
-    *RECURSION,
-    *("mean", "cov", "dof", "last_obs_var", "pivot", "scale", "offset", "last_y", "last_x"),
-)
-"""Arrays of `fit_chunk` that a filter starts from."""
+_ONLINE = ("mean", "cov", "pivot", "scale", "offset", "last_y", "last_x")
+"""Arrays of `fit_chunk` that a filter starts from, beside those of the noise."""
 
 _COLUMNS = [
     *("beta", "sd", "lower", "upper", "memory", "memory_lower", "memory_upper", "effective_memory"),
@@ -374,8 +370,15 @@ def _variance(arrays: Arrays) -> np.ndarray:
     """Variance of the observation noise under every draw; where it is learnt, that of its t density."""
     if "dof" not in arrays:
         return arrays["obs_scale"] ** 2
-    dof = arrays["dof"]
-    return arrays["last_obs_var"] * dof / (dof - 2)
+    return arrays["last_obs_var"] * student_variance(arrays["dof"], np)
+
+
+def _carried_names(model: HedgeRatioModel) -> tuple[str, ...]:
+    """Arrays of what the noise carries after the last row, in the order of its fields."""
+    one = np.ones(1)
+    carried: Any = model.noise.noise(one, **dict.fromkeys(model.noise.parameters, one)).start()
+    names: tuple[str, ...] = () if carried is None else carried._fields
+    return tuple(CARRIED.get(name, name) for name in names)
 
 
 def _online(
@@ -383,22 +386,12 @@ def _online(
 ) -> OnlineBoard:
     legs = dict(zip(pairs.names, pairs.pairs, strict=True))
     # the plug-in comes last and is not part of the mixture
-    q, mean, cov = (np.moveaxis(arrays[k][:, :-1], (0, 1), (-2, -1)) for k in ("q", "mean", "cov"))
-    obs_var = arrays["obs_scale"][:, :-1] ** 2
-    n = len(mean)
-    if isinstance(model.drift, StateDiscount):
-        moving = np.arange(n) < n - (model.intercept == "static")
-        both = (moving[:, None] & moving).astype(float)[..., None, None]
-        drift: Any = Fading(1 - q_to_gain(q[0]), both)
-    else:
-        drift = Walk(np.eye(n)[..., None, None] * q)
-    noise: Any = ConstantVariance(obs_var)
-    variance = None
-    if "dof" in arrays:
-        start: Any = model.noise
-        factor = 1 - 1 / arrays["variance_memory"][:, :-1]
-        noise = DiscountedVariance(obs_var, np.full_like(obs_var, start.dof), factor)
-        variance = Scale(arrays["dof"][:, :-1], arrays["last_obs_var"][:, :-1])
+    mean, cov = (np.moveaxis(arrays[k][:, :-1], (0, 1), (-2, -1)) for k in ("mean", "cov"))
+    sites = {name: arrays[name][:, :-1] for name in model.parameters}
+    drift, noise = model.laws(**sites)
+    carried = noise.start()
+    if carried is not None:
+        carried = type(carried)(*(arrays[name][:, :-1] for name in _carried_names(model)))
     return OnlineBoard(
         names=names,
         targets=[legs[name][0] for name in names],
@@ -410,11 +403,11 @@ def _online(
             arrays["offset"],
             model.intercept != "none",
         ),
-        drift=drift,
-        noise=noise,
+        drift=batch_last(drift, 2),
+        noise=batch_last(noise, 2),
         state=State(mean, cov),
-        scale=variance,
-        log_weights=np.full(obs_var.shape, -np.log(obs_var.shape[1])),
+        scale=carried,
+        log_weights=np.full(mean.shape[1:], -np.log(mean.shape[2])),
         **policy,
         last_prices=np.stack([arrays["last_y"], arrays["last_x"]], 1),
         at=pairs.index[-1],

@@ -14,9 +14,8 @@ from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data.arrays import Inputs, PairArrays, half_life, pair_arrays
 from kfmodels.data.hedge_data import day
 from kfmodels.data.hedge_pairs import HedgePairs
-from kfmodels.fitting.passes import student_tail
 from kfmodels.kalman import scan
-from kfmodels.model.assumptions import RandomWalk
+from kfmodels.kalman.density import student_variance
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling import posterior
 from kfmodels.sampling import prior as priors
@@ -35,6 +34,9 @@ Arrays = dict[str, np.ndarray]
 
 STALE = 20
 """A price that has not changed for so many rows at the end is taken to have died."""
+
+CARRIED = {"var": "last_obs_var"}
+"""What a noise carries after the last row, as the arrays call it; the others have their own names."""
 
 _SETTLED = 30
 """First rows that a half-life leaves out: the filter is still finding its level there."""
@@ -161,7 +163,7 @@ def _explored(
 ) -> tuple[Weighted, Array, Array]:
     """Weighted draws, by how many nats a ratio that stands still does better, and its error."""
     quick = inputs
-    if isinstance(model.drift, RandomWalk):
+    if not model.drift.overflows:
         # padded rows are not observed, so time that passes there changes no density
         quick = inputs._replace(dt=None)
     run = _by_device(_explore, (model, method))
@@ -211,8 +213,8 @@ def _end(found: Weighted, inputs: Inputs, *, settings: tuple[HedgeRatioModel]) -
     each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)
     law = model.regression(each, **mixed)
     rows, start, drift, noise = law.recursion(each.y)
-    state, scale, seen, errors = scan.ending(rows, start, drift, noise)
-    error, var = seen.error[:, :-1], (seen.var * student_tail(seen.dof))[:, :-1]
+    state, carried, seen, errors = scan.ending(rows, start, drift, noise)
+    error, var = seen.error[:, :-1], (seen.var * student_variance(seen.dof, jnp))[:, :-1]
     ended = {
         "mean": jnp.moveaxis(state.mean, 0, -1),
         "cov": jnp.moveaxis(state.cov, (0, 1), (-2, -1)),
@@ -221,8 +223,8 @@ def _end(found: Weighted, inputs: Inputs, *, settings: tuple[HedgeRatioModel]) -
         "error": jnp.moveaxis(errors[..., -1], 0, -1),
         "log_prior": _log_prior(found.points, inputs, model=model),
     }
-    if scale is not None:
-        ended |= {"dof": scale.dof, "last_obs_var": scale.var}
+    if carried is not None:
+        ended |= {CARRIED.get(name, name): leaf for name, leaf in carried._asdict().items()}
     return mixed | ended
 
 

@@ -1,5 +1,6 @@
 """A fit in plain words: what was inferred, how sure it is, what it means, what to do next."""
 
+from dataclasses import replace
 from textwrap import fill
 
 import jax
@@ -11,7 +12,7 @@ from kfmodels.data.hedge_data import day
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
-from kfmodels.fitting.passes import NoiseDraws
+from kfmodels.model.assumptions import Discounted
 
 VARIANCE_MEMORIES = (5.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0, 60.0, 90.0)
 """Memories of the observation variance that the report tries, in bars."""
@@ -97,18 +98,16 @@ def discounted_gain(fitted: HedgeFit) -> tuple[float, float] | None:
     Both at the plug-in q; the memory is the best of `VARIANCE_MEMORIES`, as obs_scale was the one
     that was inferred. None when the fit's variance is not constant.
     """
-    held = trees.stored_draws(fitted.tree, "plug_in")
-    if held.variance_discount is not None:
+    model = trees.assumed(fitted.tree)
+    if model.noise.moves:
         return None
-    count = len(VARIANCE_MEMORIES)
-    many = NoiseDraws(*(None if v is None else np.repeat(v, count, axis=0) for v in held))
-    many = many._replace(
-        moving=held.moving,
-        variance_discount=1 - 1 / np.array(VARIANCE_MEMORIES),
-        variance_dof=np.full(count, 4.0),
-    )
+    sites, count = trees.stored_sites(fitted.tree, "plug_in"), len(VARIANCE_MEMORIES)
+    many = {name: np.repeat(value, count, 0) for name, value in sites.items()}
+    many["variance_memory"] = np.array(VARIANCE_MEMORIES, float)
+    inputs = model.inputs(fitted.data)
     with jax.enable_x64(True):
-        rows = trees.rows(fitted.tree, fitted.data)
-        constant = float(passes.log_likelihood(rows, held)[0])
-        moving = np.asarray(passes.log_likelihood(rows, many))
+        law = trees.regression(model, inputs, sites)
+        constant = float(passes.log_likelihood(law, inputs.y)[0])
+        law = trees.regression(replace(model, noise=Discounted()), inputs, many)
+        moving = np.asarray(passes.log_likelihood(law, inputs.y))
     return float(moving.max() - constant), VARIANCE_MEMORIES[int(moving.argmax())]

@@ -31,8 +31,9 @@ from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_data_and_model
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
+from kfmodels.kalman.density import student_variance
 from kfmodels.model import gaps as closed
-from kfmodels.model.assumptions import Diffuse, StateDiscount
+from kfmodels.model.assumptions import Diffuse
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
@@ -258,10 +259,9 @@ def _simulate(
         # the truth runs along as the last draw, which `forward` leaves out of its mixture
         needed = of_recursion(drawn)
         both = {name: np.concatenate([drawn[name][evenly], truth[name][None]]) for name in needed}
-        rows = passes.series(inputs.y, inputs.design, inputs.observed, inputs.dt, inputs.gaps)
-        noise = trees.noise_draws(model, inputs, both)
+        law = trees.regression(model, inputs, both)
         ended, fits = jax.device_get(
-            (passes.forward(rows, noise), passes.log_likelihood(rows, noise))
+            (passes.forward(law, inputs.y), passes.log_likelihood(law, inputs.y))
         )
         probability, cover = _place_coefficients(ended, model, data, random)
     named = partial(_quantities, model, data, free)
@@ -289,7 +289,8 @@ def _quantities(
     model: HedgeRatioModel, data: HedgeData, free: Collection[str], sites: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The sampled noise by name, one number per draw (draws first in `sites`)."""
-    found = {name: sites[name] for name in ("obs_scale", "variance_memory") if name in free}
+    names = ("obs_scale", *model.noise.parameters, *model.drift.parameters)
+    found = {name: sites[name] for name in names if name in free}
     for site in ("gap_bars", "gap_noise"):
         for number, kind in enumerate(closed.kinds(model.gaps, data)):
             if site in free or f"{site}_{kind}" in free:
@@ -298,7 +299,7 @@ def _quantities(
         found = {"q alpha": sites["q"][..., -1]} | found
     if "delta_beta" not in free:
         return found
-    shared = isinstance(model.drift, StateDiscount)  # one memory, of all coefficients
+    shared = model.drift.shared  # one memory, of all coefficients
     names = ["q"] if shared else [f"q {hedge}" for hedge in data.hedges]
     return {name: sites["q"][..., number] for number, name in enumerate(names)} | found
 
@@ -308,13 +309,13 @@ def _place_coefficients(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the coefficients at the last row under the true noise, and find them in the mixture."""
     coordinates = model.coordinates(data)
-    scale = ended.cov * ended.obs_var[:, None, None]
+    scale = ended.cov * ended.unit[:, None, None]
     values, vectors = np.linalg.eigh(scale[-1])  # may be singular: a coefficient may be certain
     away = vectors @ (np.sqrt(np.maximum(values, 0)) * random.standard_normal(len(values)))
     tail = 1.0
     if ended.dof is not None:
         away *= np.sqrt(ended.dof[-1] / random.chisquare(ended.dof[-1]))
-        tail = (ended.dof[:-1] / (ended.dof[:-1] - 2))[:, None]
+        tail = student_variance(ended.dof[:-1], np)[:, None]
     truth, _ = coordinates.to_original(ended.mean[-1] + away, scale[-1])
     mean, scale = coordinates.to_original(ended.mean[:-1], scale[:-1])
     var = np.diagonal(scale, axis1=1, axis2=2)

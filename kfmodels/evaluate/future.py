@@ -7,11 +7,10 @@ import numpy as np
 
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.evaluate.arguments import check_inferred
+from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit
-from kfmodels.fitting.passes import NoiseDraws, Rows
-from kfmodels.kalman import scan
 from kfmodels.sampling.nuts import NUTS
 
 if TYPE_CHECKING:
@@ -117,11 +116,9 @@ def _by_bar(fitted: HedgeFit, data: HedgeData) -> "DataArray":
     chains, length = tree["posterior"]["obs_scale"].shape
     kept = np.arange(0, length, max(1, chains * length // _DRAWS))
     picked = (np.arange(chains)[:, None] * length + kept).ravel()
-    draws = trees.every_draw(tree)
-    of_draws = {k: v for k, v in draws._asdict().items() if k != "moving" and v is not None}
-    thinned = draws._replace(**{k: np.asarray(v)[picked] for k, v in of_draws.items()})
+    thinned = {name: site[picked] for name, site in trees.posterior_sites(tree).items()}
     with jax.enable_x64(True):
-        density = np.asarray(_log_density(trees.rows(tree, data), thinned))
+        density = np.asarray(passes.log_densities(*trees.posed(tree, data, thinned)))
     density = density[data.observed]
     shape = (chains, len(kept), len(density))
     return DataArray(
@@ -129,9 +126,3 @@ def _by_bar(fitted: HedgeFit, data: HedgeData) -> "DataArray":
         dims=("chain", "draw", "time"),
         coords={"chain": np.arange(chains), "draw": kept, "time": np.arange(len(density))},
     )
-
-
-@jax.jit
-def _log_density(rows: Rows, draws: NoiseDraws) -> Any:
-    """Log density (time, draw)."""
-    return scan.filter(*draws.over(rows)).log_density

@@ -14,7 +14,6 @@ import pandas as pd
 from jax import Array
 
 from kfmodels.data.hedge_data import HedgeData
-from kfmodels.model.assumptions import RandomWalk, StateDiscount
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs, hedge_ratio_model
 from kfmodels.model.memory import (
     LEAST_VARIANCE_MEMORY,
@@ -157,7 +156,7 @@ def likelihood_surface(
 
 def _q_of_level(drawn: dict[str, np.ndarray], model: HedgeRatioModel) -> float:
     """q of an intercept that moves at a fixed speed; 0 where it does not move or is inferred."""
-    fixed = model.intercept == "random_walk" and isinstance(model.drift, RandomWalk)
+    fixed = model.intercept == "random_walk" and not model.drift.shared
     return float(np.median(drawn["q"][:, -1])) if fixed and "delta_alpha" not in drawn else 0.0
 
 
@@ -237,7 +236,7 @@ def _evaluate(
 ) -> tuple[Array, Array]:
     every = priors.complete(sites, inputs, model=model)
     columns = np.arange(every["q"].shape[1])
-    mine = columns >= 0 if isinstance(model.drift, StateDiscount) else columns == number
+    mine = columns >= 0 if model.drift.shared else columns == number
     noise = of_recursion(every)
     noise["q"] = noise["q"] * jnp.where(mine, stays, 1.0)
     likelihood = model.log_likelihood(inputs, **noise)

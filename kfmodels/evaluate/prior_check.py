@@ -17,7 +17,7 @@ from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.model import gaps as closed
-from kfmodels.model.assumptions import Constant, RandomWalk, Weak
+from kfmodels.model.assumptions import Constant, Weak
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.model.memory import q_to_gain
 from kfmodels.sampling import prior as priors
@@ -212,7 +212,7 @@ def _in_words(sites: Sites, data: HedgeData, model: HedgeRatioModel) -> pd.DataF
     inputs = model.inputs(data)
     size = inputs.typical_ratio
     step_var = sites["state_var"]
-    if isinstance(model.drift, RandomWalk):  # at one variance, before and after the data
+    if not model.drift.shared:  # at one variance, before and after the data
         noise_var = _settled_scale(model, inputs, sites)[:, None] ** 2
         step_var = sites["q"] * noise_var / inputs.scales**2
     for number, name in enumerate(_coefficients(model, data)):
@@ -223,7 +223,7 @@ def _in_words(sites: Sites, data: HedgeData, model: HedgeRatioModel) -> pd.DataF
         if name != "alpha":
             words["monthly_share"] = moved / size[number]
         rows |= {(name, word): value for word, value in words.items()}
-    for word in ("obs_scale", "variance_memory"):
+    for word in ("obs_scale", *model.noise.parameters, *model.drift.parameters):
         if word in sites:
             rows[("noise", word)] = sites[word]
     for number, kind in enumerate(closed.kinds(model.gaps, data)):

@@ -192,13 +192,14 @@ def noise_quantities(tree: trees.Tree) -> dict[str, np.ndarray]:
     posterior, sites = tree["posterior"].to_dataset(), tree["log_prior"].data_vars
     found = {}
     names = [str(name) for name in posterior["coef"].values]
-    shared = "state_discount" in tree["plug_in"]
+    model = trees.assumed(tree)
+    shared = model.drift.shared
     for name in names if not shared else names[:1]:
         if ("delta_alpha" if name == "alpha" else "delta_beta") in sites:
             found[f"log q of {'all' if shared else name}"] = np.log(
                 posterior["q"].sel(coef=name).values
             )
-    for site in ("obs_scale", "variance_memory"):
+    for site in ("obs_scale", *model.noise.parameters, *model.drift.parameters):
         if site in sites:
             found[f"log {site}"] = np.log(posterior[site].values)
     for kind in trees.gap_names(tree):
@@ -213,8 +214,8 @@ def draw_ratios(fitted: HedgeFit, seed: int) -> dict[str, np.ndarray]:
     """Draws of each hedge ratio after the last row, one for each draw of the noise."""
     tree: trees.Tree = fitted.tree
     with jax.enable_x64(True):
-        ended = passes.last_states(trees.rows(tree, fitted.data), trees.every_draw(tree))
-        mean, sd = jax.device_get(ended)
+        law, y = trees.posed(tree, fitted.data, trees.posterior_sites(tree))
+        mean, sd = jax.device_get(passes.last_states(law, y))
     hedges = len(fitted.hedges)
     normal = np.random.default_rng(seed).standard_normal((len(mean), hedges))
     drawn = (mean[:, :hedges] + normal * sd[:, :hedges]) / trees.coordinates(tree).scale

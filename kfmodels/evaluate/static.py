@@ -59,7 +59,7 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
         )
     every = fitted.model.follows(len(fitted.coef)).astype(float)
     cases = {"all": every}
-    if "state_discount" not in fitted.tree["plug_in"]:  # then one delta drives all that moves
+    if not fitted.model.drift.shared:  # or one delta drives all that moves
         alone = dict(zip(fitted.hedges, np.eye(len(every)), strict=False))
         cases = alone | cases if len(alone) > 1 else alone
     still = np.stack([np.zeros_like(every), *cases.values()])

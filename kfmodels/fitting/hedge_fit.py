@@ -3,7 +3,7 @@
 One file: one class, the object that users hold; each method is a view of its tree.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import NormalDist
@@ -16,7 +16,7 @@ import pandas as pd
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
-from kfmodels.fitting.explorers import with_explorers
+from kfmodels.fitting.explorers import add_explorers
 from kfmodels.live.feed import LiveFilter
 from kfmodels.model import gaps as closed
 from kfmodels.model import saved
@@ -25,7 +25,7 @@ from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import Quarantine, Shocks
 from kfmodels.sampling.importance import MIXTURE_DRAWS
 from kfmodels.sampling.nuts import MAX_DIVERGING, MAX_PARETO_K, MAX_RHAT, MIN_ESS, MIN_WEIGHTED
-from kfmodels.sampling.posterior import Draws
+from kfmodels.sampling.posterior import Draws, of_recursion
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -41,13 +41,15 @@ class HedgeFit:
 
     `tree` is an ArviZ `DataTree` with the groups posterior, sample_stats, prior, log_prior (by
     inferred site, of logit delta and of logarithms), log_likelihood (one number a draw, of all rows
-    together: bars are not exchangeable, so it is no food for `az.loo`), observed_data, constant_data,
+    together: bars are not exchangeable, so do not pass it to `az.loo`), observed_data, constant_data,
     filtered, predicted, mixture (the thinned noise draws with the state each ended in) and plug_in
     (the same for the posterior mean), over the dims chain, draw, time, coef, hedge, ticker,
     noise_draw.
     """
 
     tree: "DataTree"
+    given: HedgeRatioModel | None = field(default=None, repr=False)
+    """The model as it was given, also where a file could not hold it."""
 
     @classmethod
     def from_draws(
@@ -59,35 +61,33 @@ class HedgeFit:
     ) -> "HedgeFit":
         """Assemble the result of an inference."""
         sites = drawn.sites
+        chosen = drawn.mixed or passes.choose(of_recursion(trees.flat(sites)), MIXTURE_DRAWS)
+        chosen = of_recursion(chosen)
         with jax.enable_x64(True):
-            rows = passes.series(inputs.y, inputs.design, inputs.observed, inputs.dt, inputs.gaps)
-            chosen = drawn.mixed or passes.chosen(trees.flat(sites), MIXTURE_DRAWS)
-            draws = trees.noise_draws(model, inputs, chosen)
             densities = jax.device_get(trees.densities(model, inputs, trees.flat(sites)))
-            passed = passes.forward(rows, draws)
-            if draws.variance_discount is not None or draws.q is None:
+            law = trees.regression(model, inputs, chosen)
+            passed = jax.device_get(passes.forward(law, inputs.y))
+            if model.noise.moves or model.drift.shared:
                 # what moves with the filter is reported as it stands after the last row
-                every = trees.noise_draws(model, inputs, trees.flat(sites))
-                obs_var, state_var = jax.device_get(passes.last_variances(rows, every))
+                every = trees.regression(model, inputs, trees.flat(sites))
+                last = passes.last_variances(every, inputs.y, assumed=model.drift)
+                obs_var, state_var = jax.device_get(last)
                 moved = {"obs_var": obs_var, "state_var": state_var / inputs.scales**2}
                 sites = sites | {k: np.reshape(v, sites[k].shape) for k, v in moved.items()}
-            by_chain = sites["obs_scale"].shape[:2]
-            groups = {
-                "posterior": sites,
-                "prior": {name: np.asarray(v)[None] for name, v in drawn.prior.items()},
-                "sample_stats": drawn.stats,
-            } | {
-                name: {site: v.reshape(by_chain) for site, v in group.items()}
-                for name, group in densities.items()
-                if group
-            }
-            draws, passed = jax.device_get((draws, passed))
+        by_chain = sites["obs_scale"].shape[:2]
+        groups = {
+            "posterior": sites,
+            "prior": {name: np.asarray(v)[None] for name, v in drawn.prior.items()},
+            "sample_stats": drawn.stats,
+        } | {
+            name: {site: v.reshape(by_chain) for site, v in group.items()}
+            for name, group in densities.items()
+            if group
+        }
         kinds = closed.kinds(model.gaps, data)
-        tree = trees.build(data, kinds, model.coordinates(data), groups, draws, passed)
+        tree = trees.build(data, kinds, model.coordinates(data), groups, chosen, passed)
         tree.attrs |= {"model": saved.to_json(model), **drawn.about}
-        made = cls(tree)
-        made.__dict__["model"] = model  # as it is, also where a file could not hold it
-        return made
+        return cls(tree, model)
 
     @property
     def target(self) -> str:
@@ -95,13 +95,13 @@ class HedgeFit:
 
     @property
     def hedges(self) -> tuple[str, ...]:
-        constant: Any = self.tree["constant_data"]
+        constant = trees.group_of(self.tree, "constant_data")
         return tuple(str(name) for name in constant["hedge"].values)
 
     @property
     def coef(self) -> tuple[str, ...]:
         """Names of the coefficients: the hedges, then "alpha"."""
-        posterior: Any = self.tree["posterior"]
+        posterior = trees.group_of(self.tree, "posterior")
         return tuple(str(name) for name in posterior["coef"].values)
 
     @property
@@ -116,7 +116,7 @@ class HedgeFit:
         Raises:
             ValueError: the fit comes from a file, which could not hold one of its priors.
         """
-        return saved.from_json(self.tree.attrs["model"])
+        return self.given or saved.from_json(self.tree.attrs["model"])
 
     @cached_property
     def index(self) -> pd.Index:
@@ -136,7 +136,7 @@ class HedgeFit:
         if "ess" in self.tree.attrs:
             return {k: self.tree.attrs[k] for k in ("pareto_k", "ess") if k in self.tree.attrs}
         table: Any = pd.concat([part[["rhat", "ess"]] for part in (self._summary, self._gaps)])
-        stats: Any = self.tree["sample_stats"]
+        stats = trees.group_of(self.tree, "sample_stats")
         return {
             "rhat": float(table["rhat"].max()),
             "ess": float(table["ess"].min()),
@@ -181,7 +181,7 @@ class HedgeFit:
 
     @cached_property
     def _summary(self) -> pd.DataFrame:
-        posterior = self.tree["posterior"].to_dataset()
+        posterior = trees.group_of(self.tree, "posterior")
         effective = trees.effective_memory(self.tree)
         rows = {}
         for name in self.coef:
@@ -209,13 +209,13 @@ class HedgeFit:
 
     @cached_property
     def _gaps(self) -> pd.DataFrame:
-        tree: trees.Tree = self.tree
+        constant, posterior = (trees.group_of(self.tree, k) for k in ("constant_data", "posterior"))
         rows = {}
-        for kind in trees.gap_names(tree):
-            row = {"crossed": float(tree["constant_data"]["gaps"].sel(gap=kind).sum())}
+        for kind in trees.gap_names(self.tree):
+            row = {"crossed": float(constant["gaps"].sel(gap=kind).sum())}
             mixing = []
             for word in ("bars", "noise"):
-                values = tree["posterior"][f"gap_{word}"].sel(gap=kind).values
+                values = posterior[f"gap_{word}"].sel(gap=kind).values
                 lower, middle, upper = np.quantile(values, [0.05, 0.5, 0.95], method="nearest")
                 row |= {word: middle, f"{word}_lower": lower, f"{word}_upper": upper}
                 mixing.append(_described(values))
@@ -259,9 +259,8 @@ class HedgeFit:
         that the forecast allowed it) and `z = mean / sd`; NaN where nothing was observed. Positive
         means the target is rich.
         """
-        tree: trees.Tree = self.tree
-        group = tree["predicted"]
-        seen = tree["constant_data"]["observed"].values.astype(bool)
+        group = trees.group_of(self.tree, "predicted")
+        seen = trees.group_of(self.tree, "constant_data")["observed"].values.astype(bool)
         mean = np.where(seen, group["spread"].values, np.nan)
         sd = np.where(seen, group["spread_sd"].values, np.nan)
         width = _width(level) * sd
@@ -300,7 +299,7 @@ class HedgeFit:
         Args:
             draws: number of noise draws it mixes over, by default all that are kept (64); 1 is the
                 plug-in filter at the posterior mean (of log q and log obs_scale).
-            explorers: draws added whose speeds are spread over the prior; see `with_explorers`.
+            explorers: draws added whose speeds are spread over the prior; see `add_explorers`.
             forgetting, shocks: see `OnlineFilter`.
 
         Raises:
@@ -323,7 +322,7 @@ class HedgeFit:
             raise ValueError(f"draws must lie between 1 (plug-in) and {most}, not {draws}")
         live = trees.online(self.tree, self.data, draws)
         if explorers:
-            live = with_explorers(live, self.tree, self.data, explorers)
+            live = add_explorers(live, self.tree, self.data, explorers)
         if forgetting == 1 and shocks is None:
             return live
         return OnlineFilter(**live.arguments() | {"forgetting": forgetting, "shocks": shocks})
@@ -358,11 +357,11 @@ class HedgeFit:
             >>> fitted = fit(data, method=ImportanceSampling(), progress=False)
             >>> with fitted.go_live() as live:
             ...     signal = live.tick({"AAPL": 75.09, "SPX": 3257.85}, at="2020-01-02")
-            >>> signal.outcome, signal.condition, live.engine.draws
-            ('accepted', 'ok', 80)
+            >>> print(signal.outcome, signal.condition, live.engine.draws)
+            accepted ok 80
         """
         if explorers is None:
-            prior: Any = self.tree["prior"]["q"]
+            prior = trees.group_of(self.tree, "prior")["q"]
             fixed = np.ptp(prior.values[..., 0]) == 0
             explorers = 0 if fixed or draws == 1 else 16
         own, clock = self.data.clock, settings.setdefault("clock", self.data.clock)
@@ -389,8 +388,8 @@ class HedgeFit:
     @cached_property
     def _smoothed(self) -> Any:
         with jax.enable_x64(True):
-            rows = trees.rows(self.tree, self.data)
-            belief = jax.device_get(passes.backward(rows, trees.stored_draws(self.tree)))
+            law, y = trees.posed(self.tree, self.data, trees.stored_sites(self.tree))
+            belief = jax.device_get(passes.backward(law, y))
         return trees.in_units(self.tree, belief)
 
 

@@ -11,16 +11,16 @@ from kfmodels.clock.clock import Clock
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.density import student_variance
 from kfmodels.kalman.step import State
 from kfmodels.live.feed import LiveFilter
 from kfmodels.model.hedge_ratio import HedgeRatioModel
-from kfmodels.online.draws import inflation
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
 
 
-def seen(live: LiveFilter, earlier: pd.DataFrame | None = None) -> HedgeData:
+def collect_rows(live: LiveFilter, earlier: pd.DataFrame | None = None) -> HedgeData:
     """The rows a live filter remembers, behind those of an earlier table, as data to fit.
 
     Args:
@@ -72,7 +72,7 @@ def _times(stamps: list[Any], clock: Clock | None, earlier: pd.DataFrame | None)
     return index
 
 
-def carried_over(
+def carry_over(
     engine: OnlineFilter, fitted: HedgeFit, *, explorers: int | None = None
 ) -> OnlineFilter:
     r"""The noise of a new fit with the hedge ratio that a filter believes in now.
@@ -103,16 +103,16 @@ def carried_over(
     now, held = engine.state(), new.arguments()
     mean, cov = new.coordinates.from_original(now["mean"], now["cov"])
     scale, noise = held["scale"], held["noise"]
-    var = noise.var if scale is None else scale.var * inflation(scale.dof)
+    var = noise.unit(scale) * student_variance(noise.dof(scale), np)
     cov = (cov + cov.T) / 2
     state = State(np.repeat(mean[:, None], new.draws, 1), cov[..., None] / var)
     return OnlineFilter(
         **held
         | {
             "state": state,
-            "forgetting": engine.arguments()["forgetting"],
+            "forgetting": engine.forgetting,
             "shocks": engine.shocks,
-            "streak": engine.streak,
+            "hold": engine.hold,
             "last_prices": engine.last_prices,
             "at": engine.at,
         }
@@ -147,7 +147,7 @@ class Refresh:
             raise ValueError("prices were rescaled while the noise was inferred: refresh once more")
         engine = self.live.engine
         assert isinstance(engine, OnlineFilter)  # or there had been nothing to fit
-        self.live.replace(carried_over(engine, fitted, explorers=self.live.explorers))
+        self.live.replace(carry_over(engine, fitted, explorers=self.live.explorers))
         self._taken = True
         return fitted
 
@@ -192,7 +192,7 @@ def refresh(
         >>> bool(np.allclose(live.engine.state()["mean"], before)), str(again.fit_until.date())
         (True, '2020-06-30')
     """
-    data = seen(live, earlier)
+    data = collect_rows(live, earlier)
     if executor is not None:
         return Refresh(live, executor.submit(fit, data, model, method=method, progress=False))
     ready: Future[HedgeFit] = Future()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -19,27 +18,25 @@ from kfmodels.clock.clock import Clock
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.files.atomic import replacing
 from kfmodels.files.documents import Format
-from kfmodels.fitting import passes
-from kfmodels.fitting.passes import Belief, NoiseDraws, Pass
+from kfmodels.fitting.passes import Belief, Pass
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.noise import Scale
+from kfmodels.kalman.regression import KalmanRegression, batch_last
 from kfmodels.kalman.step import State
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.model import gaps as closed
-from kfmodels.model.assumptions import DIFFUSE
+from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
-from kfmodels.model.memory import q_to_gain
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.sampling import prior as priors
-from kfmodels.sampling.posterior import RECURSION, of_recursion
+from kfmodels.sampling.posterior import of_recursion
 
 if TYPE_CHECKING:
     from xarray import Dataset, DataTree
 
 Tree = Any
-"""An xarray `DataTree`, whose type says too little about what a path in it holds."""
+"""An xarray `DataTree` for those who read paths in it, of which its type says too little."""
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FORMAT = Format(
     "kfmodels fit",
     FORMAT_VERSION,
@@ -51,31 +48,22 @@ _BY_COEF = ("delta", "q", "memory", "state_var")
 _BY_GAP = ("gap_bars", "gap_noise")
 
 
+def group_of(tree: "DataTree", name: str) -> "Dataset":
+    """A group of the tree."""
+    return tree[name].to_dataset()
+
+
 def flat(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Chains joined: (chain, draw, ...) to (chain * draw, ...)."""
     return {name: np.reshape(v, (-1, *np.shape(v)[2:])) for name, v in sites.items()}
 
 
 @partial(jax.jit, static_argnames=("model",))
-def noise_draws(model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]) -> NoiseDraws:
-    """What the recursion needs under each of the given draws; sites are (draw, ...)."""
-    q = sites["q"]
-    law: Any = model.regression(inputs, **of_recursion(sites))
-    count, n = q.shape
-    cov = law.initial_cov / law.obs_var[:, None, None]
-    discounted = law.state_discount is not None
-    learnt = law.variance_discount is not None
-    return NoiseDraws(
-        start_mean=jnp.broadcast_to(law.initial_mean, (count, n)),
-        start_cov=jnp.broadcast_to(cov, (count, n, n)),
-        obs_var=law.obs_var,
-        q=None if discounted else q,
-        state_discount=law.state_discount,
-        moving=law.moving.astype(float) if discounted else None,
-        variance_discount=law.variance_discount,
-        variance_dof=jnp.broadcast_to(law.variance_dof, (count,)) if learnt else None,
-        **closed.active(model.gaps, {name: sites.get(name) for name in _BY_GAP}),
-    )
+def regression(
+    model: HedgeRatioModel, inputs: Inputs, sites: dict[str, np.ndarray]
+) -> KalmanRegression:
+    """The series under each of the given draws; sites are (draw, ...)."""
+    return model.regression(inputs, **of_recursion(sites))
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -88,29 +76,30 @@ def densities(
     return {"log_prior": log_prior, "log_likelihood": {"y": likelihood}}
 
 
-def every_draw(tree: Tree) -> NoiseDraws:
-    """All posterior draws of the noise, as the recursion needs them; the mixture holds a few."""
-    posterior = tree["posterior"].to_dataset()
-    sites = flat({k: posterior[k].values for k in RECURSION if k in posterior})
-    q, obs_var, memory = sites["q"], sites["obs_scale"] ** 2, sites.get("variance_memory")
-    held = stored_draws(tree, "plug_in")
-    # a flat start is wide relative to the noise of each draw; any other has its own units
-    flat_start = np.array_equal(held.start_cov[0], DIFFUSE * np.eye(q.shape[1]))
-    units = np.ones(len(q)) if flat_start else held.obs_var / obs_var
-    draws = NoiseDraws(
-        start_mean=np.broadcast_to(held.start_mean[0], q.shape),
-        start_cov=held.start_cov[0] * units[:, None, None],
-        obs_var=obs_var,
-        **{name: sites[name] for name in _BY_GAP if getattr(held, name) is not None},
-    )
-    if held.state_discount is None:
-        draws = draws._replace(q=q)
-    else:
-        draws = draws._replace(state_discount=1 - q_to_gain(q[:, 0]), moving=held.moving)
-    if memory is None:
-        return draws
-    dof = np.broadcast_to(np.asarray(held.variance_dof), obs_var.shape)
-    return draws._replace(variance_discount=1 - 1 / memory, variance_dof=dof)
+def assumed(tree: "DataTree") -> HedgeRatioModel:
+    """What the fit assumes; a prior that its file could not hold is known by name only."""
+    return saved.assumed(tree.attrs["model"])
+
+
+def posterior_sites(tree: "DataTree") -> dict[str, np.ndarray]:
+    """Sites that the recursion reads, of all posterior draws (draw, ...)."""
+    posterior = group_of(tree, "posterior")
+    return flat({k: posterior[k].values for k in assumed(tree).parameters})
+
+
+def stored_sites(tree: "DataTree", group: str = "mixture") -> dict[str, np.ndarray]:
+    """The same of the draws of a group; the mixture holds a few."""
+    held = group_of(tree, group)
+    return {k: held[k].values for k in assumed(tree).parameters}
+
+
+def posed(
+    tree: "DataTree", given: HedgeData, sites: dict[str, np.ndarray]
+) -> tuple[KalmanRegression, np.ndarray]:
+    """The training series under draws of the sites, and its values."""
+    model = assumed(tree)
+    inputs = model.inputs(given)
+    return regression(model, inputs, sites), inputs.y
 
 
 def build(
@@ -118,10 +107,10 @@ def build(
     gaps: tuple[str, ...],
     coordinates: Coordinates,
     groups: dict[str, dict[str, np.ndarray]],
-    draws: NoiseDraws,
+    sites: dict[str, np.ndarray],
     passed: Pass,
 ) -> "DataTree":
-    """All groups of a fit; `passed` is the forward pass of `draws`, the plug-in last.
+    """All groups of a fit; `passed` is the forward pass of the draws of `sites`, the plug-in last.
 
     `gaps` are the kinds of closed periods that the model tells apart.
     """
@@ -130,8 +119,7 @@ def build(
 
     names = [*data.hedges, "alpha"][: coordinates.coefficients]
     dims = {name: ["coef"] for name in _BY_COEF} | {"delta_beta": ["hedge"]}
-    sites = groups["posterior"]
-    several = "delta_beta" in sites and sites["delta_beta"].ndim == 3
+    several = groups["posterior"].get("delta_beta", np.empty(0)).ndim == 3
     if not several:
         dims.pop("delta_beta")
     spots = {"coef": names, "hedge": list(data.hedges)}
@@ -177,7 +165,7 @@ def build(
     }
     tree["filtered"] = DataTree(_in_units(coordinates, passed.filtered, spots))
     tree["predicted"] = DataTree(_in_units(coordinates, passed.predicted, spots).assign(scored))
-    ended = _ended(draws, passed, names, gaps)
+    ended = _ended(sites, passed, names, gaps)
     tree["mixture"] = DataTree(ended.isel(noise_draw=slice(0, -1)))
     tree["plug_in"] = DataTree(ended.isel(noise_draw=slice(-1, None)))
     zone = getattr(data.index, "tz", None)
@@ -196,10 +184,10 @@ def build(
     return tree
 
 
-def in_units(tree: Tree, belief: Belief) -> "Dataset":
+def in_units(tree: "DataTree", belief: Belief) -> "Dataset":
     """A belief in the units of the data, as the groups filtered and predicted have it."""
-    constant = tree["constant_data"]
-    names = tree["posterior"]["coef"].values
+    constant = group_of(tree, "constant_data")
+    names = group_of(tree, "posterior")["coef"].values
     spots = {"time": constant["time"].values, "coef": names, "coef_": names}
     return _in_units(coordinates(tree), belief, spots)
 
@@ -209,9 +197,9 @@ def belief(group: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     return group["mean"].sel(coef=name).values, group["sd"].sel(coef=name).values
 
 
-def coordinates(tree: Tree) -> Coordinates:
+def coordinates(tree: "DataTree") -> Coordinates:
     """The inner coordinates of the fit."""
-    constant = tree["constant_data"]
+    constant = group_of(tree, "constant_data")
     return Coordinates(
         constant["pivot"].values,
         constant["scale"].values,
@@ -220,9 +208,9 @@ def coordinates(tree: Tree) -> Coordinates:
     )
 
 
-def index(tree: Tree) -> pd.Index:
+def index(tree: "DataTree") -> pd.Index:
     """The dates of the training rows, time zone and unit restored."""
-    found = tree["constant_data"]["time"].to_index()
+    found = group_of(tree, "constant_data")["time"].to_index()
     name = tree.attrs["index_name"] or None
     if isinstance(found, pd.DatetimeIndex):
         found = found.as_unit(tree.attrs["index_unit"])
@@ -231,9 +219,9 @@ def index(tree: Tree) -> pd.Index:
     return found.rename(name)
 
 
-def data(tree: Tree) -> HedgeData:
+def data(tree: "DataTree") -> HedgeData:
     """The training rows."""
-    constant = tree["constant_data"]
+    constant = group_of(tree, "constant_data")
     dates, tickers = index(tree), [str(name) for name in constant["ticker"].values]
     prices, values = (
         pd.DataFrame(constant[k].values, dates, tickers) for k in ("prices", "values")
@@ -243,41 +231,25 @@ def data(tree: Tree) -> HedgeData:
     return HedgeData(prices, values, transform_of(tree.attrs["transform"]), clock)
 
 
-def gap_names(tree: Tree) -> tuple[str, ...]:
+def gap_names(tree: "DataTree") -> tuple[str, ...]:
     """The kinds of closed periods that the model tells apart."""
-    posterior = tree["posterior"]
+    posterior = group_of(tree, "posterior")
     return tuple(str(name) for name in posterior["gap"].values) if "gap" in posterior.dims else ()
 
 
-def rows(tree: Tree, given: HedgeData) -> Any:
-    """The training series in inner coordinates."""
-    inner = coordinates(tree)
-    design = np.where(given.observed[:, None], inner.design(given.x), 0.0)
-    y = np.where(given.observed, given.y - inner.offset, 0.0)
-    names = gap_names(tree)
-    gaps = closed.columns(given, names) if names else None
-    return passes.series(y, design, given.observed, given.dt, gaps)
-
-
-def stored_draws(tree: Tree, group: str = "mixture") -> NoiseDraws:
-    """The noise draws of a group."""
-    held = tree[group].to_dataset()
-    return NoiseDraws(**{k: held[k].values for k in NoiseDraws._fields if k in held})
-
-
-def online(tree: Tree, given: HedgeData, draws: int) -> OnlineFilter:
+def online(tree: "DataTree", given: HedgeData, draws: int) -> OnlineFilter:
     """The filter after the last training row, over evenly chosen stored draws."""
-    held = tree["plug_in" if draws == 1 else "mixture"].to_dataset()
+    model = assumed(tree)
+    held = group_of(tree, "plug_in" if draws == 1 else "mixture")
     total = held.sizes["noise_draw"]
     taken = held.isel(noise_draw=((np.arange(draws) + 0.5) * total / draws).astype(int))
-    kept = NoiseDraws(**{k: taken[k].values for k in NoiseDraws._fields if k in taken})
-    with jax.enable_x64(True):  # or the noise would be rounded to single precision
-        _, drift, noise = jax.device_get(kept.recursion())
-    more: dict[str, Any] = {}
-    if kept.gap_bars is not None:
-        noise_of = np.ones_like(kept.gap_bars) if kept.gap_noise is None else kept.gap_noise
-        more = {"gap_bars": np.asarray(kept.gap_bars).T, "gap_noise": np.asarray(noise_of).T}
-        more["gap_names"] = gap_names(tree)
+    sites = {k: taken[k].values for k in model.parameters}
+    drift, noise = model.laws(**sites)
+    names = gap_names(tree)
+    gaps: dict[str, Any] = {"gap_names": names} | {k: sites[k].T for k in _BY_GAP} if names else {}
+    carried = noise.start()
+    if carried is not None:
+        carried = type(carried)(*(taken[f"carried_{k}"].values for k in carried._fields))
     complete = given.prices.dropna()
     last = given.last_date
     return OnlineFilter(
@@ -285,34 +257,35 @@ def online(tree: Tree, given: HedgeData, draws: int) -> OnlineFilter:
         hedges=given.hedges,
         transform=given.transform,
         coordinates=coordinates(tree),
-        drift=_numpy(drift),
-        noise=_numpy(noise),
+        drift=batch_last(drift, 1),
+        noise=batch_last(noise, 1),
         state=State(
             np.moveaxis(taken["mean"].values, 0, -1), np.moveaxis(taken["cov"].values, 0, -1)
         ),
-        scale=Scale(taken["dof"].values, taken["last_obs_var"].values) if "dof" in taken else None,
+        scale=carried,
         log_weights=np.full(draws, -np.log(draws)),
         last_prices=complete.iloc[-1].to_numpy(),
         at=last,
         until=last,
         fit_id=tree.attrs["fit_id"],
-        **more,
+        **gaps,
     )
 
 
-def effective_memory(tree: Tree) -> dict[str, float]:
+def effective_memory(tree: "DataTree") -> dict[str, float]:
     """Bars over which each hedge ratio is learnt: 1 + its variance / its state variance, at the end."""
-    held = tree["plug_in"].to_dataset().isel(noise_draw=0)
-    hedges = [str(name) for name in tree["constant_data"]["hedge"].values]
-    with np.errstate(divide="ignore"):
-        if "q" in held:
-            memory = 1 + np.diagonal(held["cov"].values) / held["q"].values
-        else:
-            memory = np.full(len(hedges), 1 / (1 - float(held["state_discount"])))
+    model, sites = assumed(tree), stored_sites(tree, "plug_in")
+    hedges = [str(name) for name in group_of(tree, "constant_data")["hedge"].values]
+    cov = np.moveaxis(group_of(tree, "plug_in")["cov"].values, 0, -1)
+    drift, _ = model.laws(**sites)
+    added = model.drift.added(batch_last(drift, 1), cov)
+    each = np.arange(len(cov))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        memory = 1 + (cov[each, each] / added)[:, 0]
     return dict(zip(hedges, memory.tolist(), strict=False))
 
 
-def save(tree: Tree, path: str | Path) -> None:
+def save(tree: "DataTree", path: str | Path) -> None:
     """Write the tree as one netCDF file, atomically."""
     with replacing(path) as temporary:
         tree.to_netcdf(temporary, engine="h5netcdf")
@@ -336,10 +309,6 @@ def load(path: str | Path) -> "DataTree":
         raise ValueError(f"{path} is not a saved fit (netCDF): {error}") from error
     FORMAT.check(tree.attrs.get("format"), int(tree.attrs.get("format_version", 0)), path)
     return tree
-
-
-def _numpy(part: Any) -> Any:
-    return type(part)(*(np.asarray(leaf) for leaf in part))
 
 
 def _plain_index(index: pd.Index) -> pd.Index:
@@ -367,23 +336,19 @@ def _in_units(inner: Coordinates, belief: Belief, spots: dict[str, Any]) -> "Dat
     )
 
 
-def _ended(draws: NoiseDraws, done: Pass, names: list[str], gaps: tuple[str, ...]) -> "Dataset":
-    """Noise draws and the state each ended in, in inner coordinates, covariances relative."""
+def _ended(
+    sites: dict[str, np.ndarray], done: Pass, names: list[str], gaps: tuple[str, ...]
+) -> "Dataset":
+    """Noise draws and where the filter ended under each, in inner coordinates, covariances relative."""
     from xarray import Dataset
 
-    one, two = ("noise_draw", "coef"), ("noise_draw", "coef", "coef_")
-    dims = {"start_mean": one, "start_cov": two, "q": one, "moving": ("coef",)}
-    dims |= dict.fromkeys(_BY_GAP, ("noise_draw", "gap"))
-    parts = {
-        name: (dims.get(name, ("noise_draw",)), value)
-        for name, value in draws._asdict().items()
-        if value is not None
-    }
-    parts |= {"mean": (one, done.mean), "cov": (two, done.cov)}
-    if done.dof is not None:
-        parts |= {
-            "dof": (("noise_draw",), done.dof),
-            "last_obs_var": (("noise_draw",), done.obs_var),
-        }
+    draw = ("noise_draw",)
+    parts: dict[str, Any] = {}
+    for name, value in sites.items():
+        last = "gap" if name in _BY_GAP else "coef"
+        parts[name] = ((*draw, last) if value.ndim == 2 else draw, value)
+    parts |= {"mean": ((*draw, "coef"), done.mean), "cov": ((*draw, "coef", "coef_"), done.cov)}
+    carried = {} if done.carried is None else done.carried._asdict()
+    parts |= {f"carried_{name}": (draw, value) for name, value in carried.items()}
     spots = {"coef": names, "coef_": names} | ({"gap": list(gaps)} if gaps else {})
     return Dataset(parts, coords=spots)

@@ -1,8 +1,9 @@
-"""Log densities of an innovation, for any array library (pass its `log` and `lgamma`)."""
+"""Densities of an innovation, for any array library (pass its functions)."""
 
 from collections.abc import Callable
 from math import log as _log
 from math import pi
+from types import ModuleType
 from typing import Any
 
 Array = Any
@@ -31,6 +32,17 @@ def log_student(
     tail = 0.5 * (dof + 1)
     constant = lgamma(tail) - lgamma(0.5 * dof) - 0.5 * log(dof * pi * var)
     return constant - tail * log(1 + error * error / (dof * var))
+
+
+def student_variance(dof: Array | None, of: ModuleType) -> Array:
+    """Variance of a Student-t over its squared scale: infinite with 2 degrees of freedom or fewer.
+
+    1 where `dof` is None, which stands for a normal distribution. `of` is `numpy` or `jax.numpy`.
+    """
+    if dof is None:
+        return 1.0
+    has = dof > 2
+    return of.where(has, dof / of.where(has, dof - 2, 1.0), of.inf)
 
 
 def half_a_step(a: Array) -> tuple[Array, Array]:

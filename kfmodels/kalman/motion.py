@@ -1,7 +1,8 @@
 """Laws of motion of the coefficients: what `kalman.step` asks of one, and the two that there are.
 
 To add one, write a NamedTuple of arrays (batch axes last) with these two methods, here or beside the
-assumption of `kfmodels.model` that makes it.
+assumption of `kfmodels.model` that makes it. Where fields have axes of coefficients before those of the
+batch, `coef_axes` says how many, field by field.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -27,6 +28,8 @@ class Walk(NamedTuple):
 
     noise: Array
 
+    coef_axes = (2,)
+
     def transition(self, dt: Array) -> None:
         return None
 
@@ -43,6 +46,8 @@ class Discount(NamedTuple):
 
     factor: Array
     moving: Array
+
+    coef_axes = (0, 2)
 
     def transition(self, dt: Array) -> None:
         return None

@@ -3,7 +3,7 @@
 A noise carries what it has learnt from row to row. Covariances of the recursion are relative to its
 `unit`, which is the observation variance itself where the state noise is meant relative to that.
 
-To add one, write a NamedTuple of arrays (batch axes last) with these six methods, here or beside the
+To add one, write a NamedTuple of arrays (batch axes last) with these seven methods, here or beside the
 assumption of `kfmodels.model` that makes it.
 """
 
@@ -36,6 +36,10 @@ class Noise(Protocol):
         """What is carried into the first row."""
         ...
 
+    def keep(self, dt: Array) -> Array | None:
+        """Share of what is known of the variance that a time `dt` leaves; None where none is learnt."""
+        ...
+
     def fade(self, carried: Carried, dt: Array) -> Carried:
         """What is left of it after a time `dt`."""
         ...
@@ -63,6 +67,9 @@ class ConstantVariance(NamedTuple):
     var: Array
 
     def start(self) -> None:
+        return None
+
+    def keep(self, dt: Array) -> None:
         return None
 
     def fade(self, carried: Carried, dt: Array) -> None:
@@ -95,8 +102,11 @@ class DiscountedVariance(NamedTuple):
     def start(self) -> Scale:
         return Scale(self.weight, self.var)
 
+    def keep(self, dt: Array) -> Array:
+        return self.factor**dt
+
     def fade(self, carried: Scale, dt: Array) -> Scale:
-        faded = carried.dof * self.factor**dt
+        faded = carried.dof * self.keep(dt)
         least = carried.dof - (carried.dof > LEAST_DOF) * (carried.dof - LEAST_DOF)
         return Scale(faded + (faded < least) * (least - faded), carried.var)
 

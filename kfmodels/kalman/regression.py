@@ -5,21 +5,23 @@ One file: NumPyro's contract (shapes, expand, sample, density, pytree) belongs t
 
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 from numpyro.distributions import Distribution, constraints
 
 from kfmodels.kalman import scan
 from kfmodels.kalman.likelihood import log_likelihood
-from kfmodels.kalman.motion import Discount, Motion, Walk
-from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, Noise
+from kfmodels.kalman.motion import Motion
+from kfmodels.kalman.noise import Noise
 from kfmodels.kalman.step import State
 
 
 class Coefficients(NamedTuple):
     """Mean and covariance of the coefficients at every row.
 
-    With a discounted variance they are Student-t and `cov` is their squared scale: the covariance is
+    Where the variance is learnt they are Student-t and `cov` is their squared scale: the covariance is
     `dof / (dof - 2)` times that, with one degree of freedom more than before an observed row.
     """
 
@@ -45,17 +47,20 @@ class FilterResult(NamedTuple):
     log_density: Float[Array, "*batch time"]
 
 
+class _Covariance(constraints.Constraint):
+    """Finite matrices whose diagonal is not negative; a full check would cost an eigenvalue."""
+
+    event_dim = 2
+
+    def __call__(self, x: Array) -> Array:
+        finite = jnp.isfinite(x).all((-2, -1))
+        return finite & (jnp.diagonal(x, axis1=-2, axis2=-1) >= 0).all(-1)
+
+
 _EVENT_DIM = {
     "design": 2,
     "initial_mean": 1,
     "initial_cov": 2,
-    "obs_var": 0,
-    "state_var": 1,
-    "state_cov": 2,
-    "state_discount": 0,
-    "moving": 1,
-    "variance_discount": 0,
-    "variance_dof": 0,
     "observed": 1,
     "dt": 1,
     "gap_time": 1,
@@ -68,25 +73,22 @@ class KalmanRegression(Distribution):
     r"""Distribution of a series whose regression coefficients move, the coefficients integrated out.
 
     $$y_t = x_t^\top \theta_t + \epsilon_t, \quad \epsilon_t \sim N(0, v_t), \qquad
-    \theta_t = \theta_{t-1} + w_t$$
+    \theta_t = G_t \theta_{t-1} + w_t$$
 
     The event is the whole series, shape `(time,)`; `log_prob` is the sum of the one-step forecast
-    densities of the Kalman filter. The state noise is given by exactly one of
-
-    - `state_var (..., coef)`: $w_t \sim N(0, dt_t \, \mathrm{diag}(\text{state\_var}))$,
-    - `state_cov (..., coef, coef)`: the same with a full matrix,
-    - `state_discount (...)`: the predicted covariance is `cov / state_discount**dt` (on the
-      coefficients marked in `moving`, all by default).
-
-    The observation variance is `obs_var`, constant unless `variance_discount (...)` is given: then
-    `obs_var` is where it starts, worth `variance_dof` observations, it follows the recent squared
-    innovations, all covariances scale with it, and forecasts are Student-t in closed form.
+    densities of the Kalman filter.
 
     Args:
         design: regressors, `(..., time, coef)`.
         initial_mean: mean of the coefficients just before the first row, `(..., coef)`.
         initial_cov: their covariance, `(..., coef, coef)`, in squared units; may be singular or 0.
-        obs_var: observation variance, `(...)`, in squared units of y.
+        drift: how the coefficients move, a law of `kfmodels.kalman.motion`: `Walk(noise)` with
+            `noise (..., coef, coef)` the variance of a step over the observation variance;
+            `Discount(factor, moving)`; or a class of your own. In all its arrays the batch comes first
+            here, as everywhere in NumPyro.
+        noise: the observation variance, of `kfmodels.kalman.noise`: `ConstantVariance(var)`;
+            `DiscountedVariance(var, weight, factor)`, which follows the recent squared innovations, so
+            that forecasts are Student-t; or a class of your own. Arrays `(...)`.
         observed: False where y is missing, `(..., time)`; y is not read there.
         dt: time since the row before, `(..., time)`; `dt[0]` is counted from the start. Default: 0,
             then 1.
@@ -95,20 +97,22 @@ class KalmanRegression(Distribution):
         obs_factor: factor on the observation variance of each row, `(..., time)`. Default: 1.
 
     Raises:
-        ValueError: not exactly one state noise was given, or shapes do not fit.
+        ValueError: shapes do not fit; with `validate_args`, an argument out of range.
 
     Source: West and Harrison (1997), Bayesian Forecasting and Dynamic Models, sections 4.6, 6.3 and
     10.8.
 
     Example:
-        >>> import jax, numpyro
+        >>> import jax.numpy as jnp
         >>> from kfmodels import KalmanRegression
-        >>> design = jax.numpy.stack([jax.numpy.arange(4.0), jax.numpy.ones(4)], axis=-1)
-        >>> series = KalmanRegression(design, jax.numpy.zeros(2), jax.numpy.eye(2), 1.0,
-        ...                           state_var=jax.numpy.array([0.1, 0.0]))
+        >>> from kfmodels.kalman.motion import Walk
+        >>> from kfmodels.kalman.noise import ConstantVariance
+        >>> design = jnp.stack([jnp.arange(4.0), jnp.ones(4)], axis=-1)
+        >>> walk, noise = Walk(jnp.diag(jnp.array([0.1, 0.0]))), ConstantVariance(jnp.array(1.0))
+        >>> series = KalmanRegression(design, jnp.zeros(2), jnp.eye(2), walk, noise)
         >>> series.batch_shape, series.event_shape
         ((), (4,))
-        >>> print(series.log_prob(jax.numpy.array([0.1, 1.2, 1.9, 3.4])).round(3))
+        >>> print(series.log_prob(jnp.array([0.1, 1.2, 1.9, 3.4])).round(3))
         -6.216
     """
 
@@ -116,29 +120,24 @@ class KalmanRegression(Distribution):
         "design": constraints.real_matrix,
         "initial_mean": constraints.real_vector,
         "initial_cov": constraints.real_matrix,
-        "obs_var": constraints.positive,
-        "state_var": constraints.independent(constraints.nonnegative, 1),
-        "state_cov": constraints.real_matrix,
-        "state_discount": constraints.open_interval(0.0, 1.0 + 1e-6),
-        "variance_discount": constraints.open_interval(0.0, 1.0 + 1e-6),
-        "variance_dof": constraints.positive,
         "dt": constraints.independent(constraints.nonnegative, 1),
         "gap_time": constraints.independent(constraints.nonnegative, 1),
         "obs_factor": constraints.independent(constraints.positive, 1),
+        "Walk.noise": _Covariance(),
+        "Discount.factor": constraints.open_interval(0.0, 1.0 + 1e-6),
+        "ConstantVariance.var": constraints.positive,
+        "DiscountedVariance.var": constraints.positive,
+        "DiscountedVariance.weight": constraints.positive,
+        "DiscountedVariance.factor": constraints.open_interval(0.0, 1.0 + 1e-6),
     }
     support: ClassVar[constraints.Constraint] = constraints.real_vector
-    pytree_data_fields = tuple(_EVENT_DIM)
+    pytree_data_fields = (*_EVENT_DIM, "drift", "noise")
 
     design: Array
     initial_mean: Array
     initial_cov: Array
-    obs_var: Array
-    state_var: Array | None
-    state_cov: Array | None
-    state_discount: Array | None
-    moving: Array | None
-    variance_discount: Array | None
-    variance_dof: Array | None
+    drift: Motion
+    noise: Noise
     observed: Array | None
     dt: Array | None
     gap_time: Array | None
@@ -149,67 +148,49 @@ class KalmanRegression(Distribution):
         design: Float[ArrayLike, "*#batch time coef"],
         initial_mean: Float[ArrayLike, "*#batch coef"],
         initial_cov: Float[ArrayLike, "*#batch coef coef"],
-        obs_var: Float[ArrayLike, "*#batch"],
+        drift: Motion,
+        noise: Noise,
         *,
-        state_var: Float[ArrayLike, "*#batch coef"] | None = None,
-        state_cov: Float[ArrayLike, "*#batch coef coef"] | None = None,
-        state_discount: Float[ArrayLike, "*#batch"] | None = None,
-        moving: Bool[ArrayLike, " coef"] | None = None,
-        variance_discount: Float[ArrayLike, "*#batch"] | None = None,
-        variance_dof: Float[ArrayLike, "*#batch"] | None = None,
         observed: Bool[ArrayLike, "*#batch time"] | None = None,
         dt: Float[ArrayLike, "*#batch time"] | None = None,
         gap_time: Float[ArrayLike, "*#batch time"] | None = None,
         obs_factor: Float[ArrayLike, "*#batch time"] | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        given = [name is not None for name in (state_var, state_cov, state_discount)]
-        if sum(given) != 1:
-            raise ValueError(
-                "KalmanRegression needs exactly one of state_var, state_cov, state_discount; "
-                f"{sum(given)} were given"
-            )
-        if (variance_discount is None) != (variance_dof is None):
-            raise ValueError(
-                "KalmanRegression: give variance_discount and variance_dof together (the weight of "
-                "the starting obs_var, in observations), or neither for a constant variance"
-            )
-        arguments = locals()
-        for name in _EVENT_DIM:
-            value = arguments[name]
-            setattr(self, name, None if value is None else jnp.asarray(value))
+        self.design = jnp.asarray(design)
+        self.initial_mean, self.initial_cov = jnp.asarray(initial_mean), jnp.asarray(initial_cov)
+        self.drift, self.noise = jax.tree.map(jnp.asarray, (drift, noise))
+        self.observed, self.dt, self.gap_time, self.obs_factor = (
+            None if rows is None else jnp.asarray(rows)
+            for rows in (observed, dt, gap_time, obs_factor)
+        )
         shapes = {name: value.shape for name, value in self._given().items()}
-        batch_shape, event_shape = self.infer_shapes(**shapes)
+        laws = {"drift": _shapes_of(self.drift), "noise": _shapes_of(self.noise)}
+        batch_shape, event_shape = self.infer_shapes(**shapes, **laws)
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
 
     @classmethod
-    def infer_shapes(cls, *args: tuple[int, ...], **shapes: tuple[int, ...]):
-        """Batch and event shape from the shapes of the arguments."""
-        shapes = dict(zip(_EVENT_DIM, args, strict=False)) | shapes
+    def infer_shapes(cls, **shapes: Any) -> tuple[Any, tuple[int]]:
+        """Batch and event shape from the shapes of the arguments; of a law, that of each field."""
         if len(shapes["design"]) < 2:
             raise ValueError(
                 f"KalmanRegression: design has shape {tuple(shapes['design'])}; it needs a row per "
                 "time and a column per coefficient, (..., time, coef): one regressor is design[:, None]"
             )
         time, coef = shapes["design"][-2:]
-        if len(shapes.get("moving", (coef,))) != 1:
-            raise ValueError(
-                f"KalmanRegression: moving marks coefficients, shape ({coef},), the same for the whole "
-                f"batch, not {tuple(shapes['moving'])}"
-            )
-        want = {1: (coef,), 2: (coef, coef), 0: ()}
-        for name, shape in shapes.items():
-            if name == "design":
-                continue
-            dim = _EVENT_DIM[name]
-            expected = (time,) if name in _BY_TIME else want[dim]
-            if tuple(shape[len(shape) - dim :]) != expected or len(shape) < dim:
+        ends = {name: (coef,) * dim for name, dim in _EVENT_DIM.items()}
+        ends |= dict.fromkeys(_BY_TIME, (time,)) | {"design": (time, coef)}
+        listed = [(name, shape, ends[name]) for name, shape in shapes.items() if name in ends]
+        for law in (shapes[name] for name in ("drift", "noise") if name in shapes):
+            for field, shape, axes in zip(law._fields, law, _coef_axes(law), strict=True):
+                listed.append((f"{type(law).__name__}.{field}", shape, (coef,) * axes))
+        for name, shape, end in listed:
+            if tuple(shape[len(shape) - len(end) :]) != end or len(shape) < len(end):
                 raise ValueError(
                     f"KalmanRegression: {name} has shape {tuple(shape)}, but design has {time} rows "
-                    f"and {coef} coefficients, so it must end in {expected}"
+                    f"and {coef} coefficients, so it must end in {end}"
                 )
-        batches = [shape[: len(shape) - _EVENT_DIM[name]] for name, shape in shapes.items()]
-        return jnp.broadcast_shapes(*batches), (time,)
+        return jnp.broadcast_shapes(*(s[: len(s) - len(end)] for _, s, end in listed)), (time,)
 
     def _given(self) -> dict[str, Array]:
         return {name: getattr(self, name) for name in _EVENT_DIM if getattr(self, name) is not None}
@@ -218,39 +199,28 @@ class KalmanRegression(Distribution):
         given = self._given()
         if "observed" in given:  # a NaN at a missing row is not read, so it is not judged
             given["design"] = jnp.where(given["observed"][..., None], given["design"], 0)
+        for law in (self.drift, self.noise):
+            fields: Any = law
+            given |= {f"{type(law).__name__}.{k}": leaf for k, leaf in fields._asdict().items()}
         return {name: value for name, value in given.items() if name in self.arg_constraints}
 
-    def recursion(
-        self, value: Array, sample_shape: tuple[int, ...] = ()
-    ) -> tuple[scan.Series, State, Motion, Noise]:
+    def recursion(self, value: Array) -> tuple[scan.Series, State, Motion, Noise]:
         """Everything in the layout of the recursion: batch axes last, covariances relative."""
         given = self._given()
-        batch = [a.ndim - _EVENT_DIM[name] for name, a in given.items()]
-        rank = max([value.ndim - 1, len(sample_shape), *batch])
-
-        def last(a: Array, event_dim: int) -> Array:
-            own = a.ndim - event_dim
-            a = a.reshape((1,) * (rank - own) + a.shape)
-            return jnp.moveaxis(a, tuple(range(rank, a.ndim)), tuple(range(event_dim)))
-
-        part = {name: last(a, _EVENT_DIM[name]) for name, a in given.items()}
-        var = part["obs_var"]
-        rows = scan.series(last(value, 1), part["design"], *(part.get(name) for name in _BY_TIME))
-        start = State(part["initial_mean"], part["initial_cov"] / var)
-        if self.state_discount is None:
-            if self.state_cov is None:
-                eye = jnp.eye(self.design.shape[-1], dtype=var.dtype)
-                noise = eye.reshape(eye.shape + (1,) * rank) * part["state_var"]
-            else:
-                noise = part["state_cov"]
-            drift = Walk(noise / var)
-        else:
-            moving = part.get("moving", jnp.ones((self.design.shape[-1],) + (1,) * rank, bool))
-            drift = Discount(part["state_discount"], (moving[:, None] & moving).astype(var.dtype))
-        if self.variance_discount is None:
-            return rows, start, drift, ConstantVariance(var)
-        noise = DiscountedVariance(var, part["variance_dof"], part["variance_discount"])
-        return rows, start, drift, noise
+        # not `batch_shape`: under `vmap` the arrays have lost an axis that it still counts
+        ranks = [a.ndim - _EVENT_DIM[name] for name, a in given.items()]
+        for law in (self.drift, self.noise):
+            fields: Any = law
+            parts = zip(fields, _coef_axes(law), strict=True)
+            ranks += [leaf.ndim - axes for leaf, axes in parts]
+        rank = max(value.ndim - 1, *ranks)
+        part = {name: _last(a, _EVENT_DIM[name], rank) for name, a in given.items()}
+        rows = scan.series(
+            _last(value, 1, rank), part["design"], *(part.get(name) for name in _BY_TIME)
+        )
+        drift, noise = batch_last(self.drift, rank), batch_last(self.noise, rank)
+        unit = noise.unit(noise.start())
+        return rows, State(part["initial_mean"], part["initial_cov"] / unit), drift, noise
 
     def log_prob(
         self, value: Float[ArrayLike, "*#batch time"], intermediates: Any = None
@@ -288,11 +258,11 @@ class KalmanRegression(Distribution):
             return jnp.moveaxis(a, 0, -1)
 
         return FilterResult(
-            predicted=_absolute(passed.predicted, passed.obs_var),
-            filtered=_absolute(passed.filtered, passed.filtered_obs_var),
+            predicted=_absolute(passed.predicted, passed.unit),
+            filtered=_absolute(passed.filtered, passed.filtered_unit),
             error=first(passed.error),
-            forecast_var=first(passed.obs_var * passed.var),
-            obs_var=first(passed.obs_var),
+            forecast_var=first(passed.unit * passed.var),
+            obs_var=first(passed.unit * passed.relative),
             dof=None if passed.dof is None else first(passed.dof),
             log_density=first(passed.log_density),
         )
@@ -300,8 +270,7 @@ class KalmanRegression(Distribution):
     def smooth(self, value: Float[ArrayLike, "*#batch time"]) -> Coefficients:
         """Coefficients at every row given all rows: for looking back, never for a strategy."""
         rows, start, drift, noise = self.recursion(jnp.asarray(value))
-        state, var = scan.smooth(rows, scan.filter(rows, start, drift, noise), noise)
-        return _absolute(state, var)
+        return _absolute(*scan.smooth(rows, scan.filter(rows, start, drift, noise), drift, noise))
 
     def sample_path(
         self, key: Array, value: Float[ArrayLike, "*#batch time"]
@@ -311,9 +280,33 @@ class KalmanRegression(Distribution):
         return jnp.moveaxis(path, (0, 1), (-2, -1))
 
 
-def _absolute(state: State, var: Array) -> Coefficients:
-    """From relative, batch last to units of y, batch first; `var (T, *b)`."""
-    cov = state.cov * var[:, None, None]
+def batch_last[Law: (Motion, Noise)](law: Law, rank: int) -> Law:
+    """A law of motion or a noise with its batch axes last, `rank` of them, as the recursion wants it.
+
+    Works on NumPy and JAX alike.
+    """
+    fields: Any = law
+    parts = zip(fields, _coef_axes(law), strict=True)
+    return type(law)(*(_last(leaf, axes, rank) for leaf, axes in parts))
+
+
+def _last(a: Array | np.ndarray, event_dim: int, rank: int) -> Any:
+    a = a.reshape((1,) * (rank + event_dim - a.ndim) + a.shape)
+    return a.transpose(*range(rank, a.ndim), *range(rank))
+
+
+def _coef_axes(law: Any) -> tuple[int, ...]:
+    """Axes of coefficients of each field, beside those of the batch."""
+    return getattr(law, "coef_axes", (0,) * len(law))
+
+
+def _shapes_of(law: Any) -> Any:
+    return type(law)(*(leaf.shape for leaf in law))
+
+
+def _absolute(state: State, unit: Array) -> Coefficients:
+    """From relative, batch last to units of y, batch first; `unit (T, *b)`."""
+    cov = state.cov * unit[:, None, None]
     return Coefficients(
         jnp.moveaxis(state.mean, (0, 1), (-2, -1)), jnp.moveaxis(cov, (0, 1, 2), (-3, -2, -1))
     )

@@ -3,23 +3,24 @@
 Time comes first, then coefficients, then batch axes: `y (T, *b)`, `design (T, n, *b)`,
 `observed (T, *b)`, `dt (T, *b)`. `dt[0]` is the time between the start and the first row: 0 by
 default, for `start` is the distribution of the coefficients just before the first observation. Over
-`dt + extra (T, *b)` the coefficients move, over `dt` alone a discounted variance fades; `noise (T, *b)`
-is the observation variance of a row, relative. Where the last two are None they cost nothing.
-Every density is summed over time only, so a batch gives one log likelihood per member.
+`dt + extra (T, *b)` the coefficients move, over `dt` alone what is known of the variance fades;
+`noise (T, *b)` is a factor on the observation variance of a row. Where the last two are None they cost
+nothing. Every density is summed over time only, so a batch gives one log likelihood per member.
 
 One file: filter, smoother and sampler share the carry of the scan and its conventions.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import gammaln
 
-from kfmodels.kalman.density import log_normal, log_student
-from kfmodels.kalman.motion import Motion, Walk
-from kfmodels.kalman.noise import ConstantVariance, Noise, Scale
+from kfmodels.kalman.density import log_normal, log_student, student_variance
+from kfmodels.kalman.motion import Motion
+from kfmodels.kalman.noise import Carried, ConstantVariance, Noise
 from kfmodels.kalman.step import Array, Forecast, State, forecast, predict, step, update
 
 
@@ -35,28 +36,34 @@ class Series(NamedTuple):
     extra: Array | None = None
     noise: Array | None = None
 
-    def drifting(self, dt: Array) -> Array:
+    def drifting(self) -> Array:
         """The time in which the coefficients move, of which `dt` is open."""
-        return dt if self.extra is None else dt + self.extra
+        return self.dt if self.extra is None else self.dt + self.extra
 
-    @property
-    def relative(self) -> Array:
-        """Observation variance of the row over that of an ordinary one."""
-        return 1.0 if self.noise is None else self.noise
+    def relative(self, ordinary: Array) -> Array:
+        """Observation variance of the row over the unit, given that of an ordinary one."""
+        return ordinary if self.noise is None else self.noise * ordinary
 
 
 class Filtered(NamedTuple):
-    """All rows of a forward pass; covariances and `var` are relative to `obs_var`."""
+    """All rows of a forward pass, in the units of the noise.
+
+    `predicted.cov` and `var` are relative to `unit`, `filtered.cov` to `filtered_unit`; `relative` is
+    the observation variance of an ordinary row over the unit, before the row was seen.
+    """
 
     predicted: State
     filtered: State
     error: Array
     var: Array
-    obs_var: Array
+    unit: Array
+    relative: Array
     dof: Array | None
-    filtered_obs_var: Array
+    filtered_unit: Array
     filtered_dof: Array | None
     log_density: Array
+    carried: Carried
+    """What the noise carries after the last row."""
 
 
 def series(
@@ -96,60 +103,59 @@ def timed(rows: Series) -> Series:
     return rows._replace(dt=jnp.ones_like(rows.observed).at[0].set(0))
 
 
-def begin(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[State, Scale | None]:
-    """State and scale before the first row in the full batch shape: a scan carry may not grow."""
-    moves = drift.noise.shape[2:] if isinstance(drift, Walk) else jnp.shape(drift.factor)
-    batch = jnp.broadcast_shapes(
-        rows.y.shape[1:],
-        rows.design.shape[2:],
-        rows.observed.shape[1:],
-        *(a.shape[1:] for a in (rows.dt, rows.extra, rows.noise) if a is not None),
-        start.mean.shape[1:],
-        start.cov.shape[2:],
-        moves,
-        *(jnp.shape(leaf) for leaf in noise),
+def advance(
+    state: State, carried: Carried, row: Series, drift: Motion, noise: Noise
+) -> tuple[State, State, Forecast, Carried, Carried]:
+    """One row: the predicted and the filtered state, the forecast between, what is carried likewise."""
+    faded = noise.fade(carried, row.dt)
+    relative = row.relative(noise.relative(faded))
+    predicted, state, seen = step(
+        state, row.design, row.y, drift, row.observed, row.drifting(), relative
     )
+    return predicted, state, seen, faded, noise.learn(faded, seen, row.observed)
+
+
+def begin(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[State, Carried]:
+    """State and what is carried before the first row, in the full batch shape.
+
+    The carry of a scan may not grow, and which arrays of a law or of a noise have batch axes only they
+    know: the shapes that come out of the first row tell.
+    """
+
+    def once(rows: Series, start: State, drift: Motion, noise: Noise):
+        row = jax.tree.map(lambda leaf: leaf[0], timed(rows))
+        _, state, seen, faded, carried = advance(start, noise.start(), row, drift, noise)
+        scaled = noise.unit(faded) * seen.var
+        return state.mean[0], state.cov[0, 0], scaled, carried
+
+    shapes = jax.eval_shape(once, rows, start, drift, noise)
+    batch = jnp.broadcast_shapes(*(leaf.shape for leaf in jax.tree.leaves(shapes)))
     dtype = jnp.result_type(*jax.tree.leaves((rows, start, drift, noise)))
     n = start.mean.shape[0]
     state = State(
         jnp.broadcast_to(start.mean, (n, *batch)).astype(dtype),
         jnp.broadcast_to(start.cov, (n, n, *batch)).astype(dtype),
     )
-    scale = noise.start()
-    if scale is not None:
-        scale = Scale(*(jnp.broadcast_to(leaf, batch).astype(dtype) for leaf in scale))
-    return state, scale
+    carried = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, batch).astype(dtype), noise.start())
+    return state, carried
 
 
-def _log_density(
-    seen: Forecast | Filtered, noise: Noise, scale: Scale | None, observed: Array
-) -> Array:
-    """Log density of each innovation; 0 where nothing was observed."""
-    if isinstance(noise, ConstantVariance):
-        density = log_normal(seen.error, noise.var * seen.var, jnp.log)
-    else:
-        assert scale is not None
-        density = log_student(seen.error, scale.var * seen.var, scale.dof, jnp.log, gammaln)
-    return jnp.where(observed > 0, density, 0)
+def log_density(error: Array, var: Array, dof: Array | None) -> Array:
+    """Log density of an innovation with that squared scale."""
+    if dof is None:
+        return log_normal(error, var, jnp.log)
+    return log_student(error, var, dof, jnp.log, gammaln)
 
 
-def _stepped(state: State, row: Series, drift: Motion) -> tuple[State, State, Forecast]:
-    time = row.drifting(row.dt)
-    return step(state, row.design, row.y, drift, row.observed, time, row.relative)
+def final(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[State, Carried]:
+    """State after the last row and what the noise carries there; keeps nothing on the way."""
 
+    def body(carry: tuple[State, Carried], row: Series):
+        _, state, _, _, carried = advance(*carry, row, drift, noise)
+        return (state, carried), None
 
-def final(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[State, Array]:
-    """State after the last row and the observation variance there; keeps nothing on the way."""
-    rows = timed(rows)
-    first = begin(rows, start, drift, noise)
-
-    def body(carry: tuple[State, Scale | None], row: Series):
-        state, scale = carry
-        _, state, seen = _stepped(state, row, drift)
-        return (state, noise.learn(noise.fade(scale, row.dt), seen, row.observed)), None
-
-    (state, scale), _ = lax.scan(body, first, rows)
-    return state, noise.var if scale is None else scale.var
+    ended, _ = lax.scan(body, begin(rows, start, drift, noise), timed(rows))
+    return ended
 
 
 class Last(NamedTuple):
@@ -162,104 +168,110 @@ class Last(NamedTuple):
 
 def ending(
     rows: Series, start: State, drift: Motion, noise: Noise
-) -> tuple[State, Scale | None, Last, Array]:
-    """State and scale after the last row, the last innovation observed, and all of them (T, *b)."""
-    rows = timed(rows)
+) -> tuple[State, Carried, Last, Array]:
+    """State and carry after the last row, the last innovation observed, and all of them (T, *b)."""
     first = begin(rows, start, drift, noise)
     blank = jnp.zeros(first[0].mean.shape[1:], first[0].mean.dtype)
-    last = Last(blank, blank + 1, None if first[1] is None else blank + 3)
+    last = Last(blank, blank + 1, None if noise.dof(first[1]) is None else blank + 3)
 
-    def body(carry: tuple[State, Scale | None, Last], row: Series):
-        state, scale, last = carry
-        _, state, seen = _stepped(state, row, drift)
-        faded = noise.fade(scale, row.dt)
-        var = noise.var if faded is None else faded.var
-        new = Last(seen.error, seen.var * var, None if faded is None else faded.dof)
+    def body(carry: tuple[State, Carried, Last], row: Series):
+        state, carried, last = carry
+        _, state, seen, faded, carried = advance(state, carried, row, drift, noise)
+        new = Last(seen.error, seen.var * noise.unit(faded), noise.dof(faded))
         last = jax.tree.map(lambda now, was: jnp.where(row.observed > 0, now, was), new, last)
-        return (state, noise.learn(faded, seen, row.observed), last), seen.error
+        return (state, carried, last), seen.error
 
-    (state, scale, last), errors = lax.scan(body, (*first, last), rows)
-    return state, scale, last, errors
+    (state, carried, last), errors = lax.scan(body, (*first, last), timed(rows))
+    return state, carried, last, errors
 
 
 def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:
     """Predicted and filtered coefficients, innovations and their log density at every row."""
     rows = timed(rows)
-    first = begin(rows, start, drift, noise)
 
-    def body(carry: tuple[State, Scale | None], row: Series):
-        state, scale = carry
-        predicted, state, seen = _stepped(state, row, drift)
-        faded = noise.fade(scale, row.dt)
-        scale = noise.learn(faded, seen, row.observed)
-        return (state, scale), (predicted, state, seen, faded, scale)
+    def body(carry: tuple[State, Carried], row: Series):
+        predicted, state, seen, faded, carried = advance(*carry, row, drift, noise)
+        return (state, carried), (predicted, state, seen, faded, carried)
 
-    _, (predicted, filtered, seen, before, after) = lax.scan(body, first, rows)
-    density = _log_density(seen, noise, before, rows.observed)
-    if before is None or after is None:  # of a constant variance both are
-        var = jnp.broadcast_to(noise.var, seen.error.shape)
-        before = after = Scale(None, var)
+    ended, (predicted, filtered, seen, before, after) = lax.scan(
+        body, begin(rows, start, drift, noise), rows
+    )
+
+    def at_each(fact: Callable[[Carried], Any], carried: Carried) -> Any:
+        """A fact of the noise by row; where nothing is carried it is the same in all."""
+
+        def at_one(carried: Carried) -> Any:
+            found = fact(carried)
+            full = jnp.shape(seen.error)[1:]
+            return None if found is None else jnp.broadcast_to(found, full).astype(seen.error.dtype)
+
+        if jax.tree.leaves(carried):
+            return jax.vmap(at_one)(carried)
+        found = at_one(carried)
+        return None if found is None else jnp.broadcast_to(found, seen.error.shape)
+
+    unit, dof = at_each(noise.unit, before), at_each(noise.dof, before)
+    density = log_density(seen.error, unit * seen.var, dof)
     return Filtered(
         predicted=predicted,
         filtered=filtered,
         error=seen.error,
         var=seen.var,
-        obs_var=before.var,
-        dof=before.dof,
-        filtered_obs_var=after.var,
-        filtered_dof=after.dof,
-        log_density=density,
+        unit=unit,
+        relative=at_each(noise.relative, before),
+        dof=dof,
+        filtered_unit=at_each(noise.unit, after),
+        filtered_dof=at_each(noise.dof, after),
+        log_density=jnp.where(rows.observed > 0, density, 0),
+        carried=ended[1],
     )
 
 
-def smooth(rows: Series, passed: Filtered, noise: Noise) -> tuple[State, Array]:
+def smooth(rows: Series, passed: Filtered, drift: Motion, noise: Noise) -> tuple[State, Array]:
     """Coefficients given all rows, by the backward recursion that needs no inverse.
 
     Durbin, J. and Koopman, S. J. (2012), Time Series Analysis by State Space Methods, 2nd ed.,
-    section 4.4. Also returns the observation variance seen from the end (West and Harrison 1997,
-    section 10.8): `1/v_t = (1 - factor) / v_t|t + factor / v_t+1`.
+    section 4.4. Also returns the unit of their covariances seen from the end.
     """
 
-    def body(carry: tuple[Array, Array], at: tuple[State, State, Array, Array, Array, Array]):
+    def body(carry: tuple[Array, Array], at: tuple[State, State, Array, Array, Series]):
         r, info = carry
-        predicted, filtered, error, var, design, observed = at
+        predicted, filtered, error, var, row = at
         mean = filtered.mean + (filtered.cov * r).sum(1)
         spread = (filtered.cov[:, :, None] * info[None]).sum(1)
         cov = filtered.cov - (spread[:, :, None] * filtered.cov[None]).sum(1)
-        weight = observed / var
+        design, weight = row.design, row.observed / var
         gain = (predicted.cov * design).sum(1) * weight
         r = r + design * (error * weight - (gain * r).sum(0))
         u = (info * gain).sum(1)
         cross = design[:, None] * u
         outer = design[:, None] * design
         info = info - cross - cross.swapaxes(0, 1) + outer * (weight + (gain * u).sum(0))
+        factor = drift.transition(row.drifting())
+        if factor is not None:
+            r, info = factor * r, factor[:, None] * factor * info
         return (r, info), State(mean, cov)
 
+    rows = timed(rows)
     zero = jnp.zeros_like(passed.filtered.mean[0]), jnp.zeros_like(passed.filtered.cov[0])
-    steps = (
-        passed.predicted,
-        passed.filtered,
-        passed.error,
-        passed.var,
-        rows.design,
-        rows.observed,
-    )
+    steps = passed.predicted, passed.filtered, passed.error, passed.var, rows
     _, state = lax.scan(body, zero, steps, reverse=True)
-    return state, _smooth_variance(rows, passed, noise)
+    return state, _smooth_unit(rows, passed, noise)
 
 
-def _smooth_variance(rows: Series, passed: Filtered, noise: Noise) -> Array:
-    if isinstance(noise, ConstantVariance):
-        return passed.obs_var
-    precision = 1 / passed.filtered_obs_var
+def _smooth_unit(rows: Series, passed: Filtered, noise: Noise) -> Array:
+    """`1/v_t = (1 - kept) / v_t|t + kept / v_t+1`: West and Harrison (1997), section 10.8."""
+    precision = 1 / passed.filtered_unit
+    dt: Array = rows.dt
+    kept = jax.vmap(noise.keep)(jnp.concatenate([dt[1:], jnp.zeros_like(dt[:1])]))
+    if kept is None:
+        return passed.filtered_unit
 
     def body(later: Array, at: tuple[Array, Array]):
         here, kept = at
         now = (1 - kept) * here + kept * later
         return now, now
 
-    dt: Array = timed(rows).dt
-    kept = noise.factor ** jnp.concatenate([dt[1:], jnp.zeros_like(dt[:1])])
     kept = jnp.broadcast_to(kept, precision.shape)
     _, smoothed = lax.scan(body, precision[-1], (precision, kept), reverse=True)
     return 1 / smoothed
@@ -271,50 +283,56 @@ def sample(key: Array, rows: Series, start: State, drift: Motion, noise: Noise) 
     A row that is not observed gets a draw that the later rows do not see.
     """
     rows = timed(rows)
-    first = begin(rows, start, drift, noise)
 
-    def body(carry: tuple[State, Scale | None], at: tuple[Series, Array]):
-        state, scale = carry
+    def body(carry: tuple[State, Carried], at: tuple[Series, Array]):
+        state, carried = carry
         row, key = at
-        predicted = predict(state, drift, row.drifting(row.dt))
-        blank = forecast(predicted, row.design, jnp.zeros_like(state.mean[0]), row.relative)
-        faded = noise.fade(scale, row.dt)
-        if faded is None:
-            error = jax.random.normal(key, blank.var.shape, blank.var.dtype)
-            error = error * jnp.sqrt(noise.var * blank.var)
-        else:
-            error = jax.random.t(key, faded.dof, blank.var.shape, blank.var.dtype)
-            error = error * jnp.sqrt(faded.var * blank.var)
+        predicted, faded, blank = _ahead(state, carried, row, drift, noise)
+        dof, shape = noise.dof(faded), (blank.var.shape, blank.var.dtype)
+        error = (
+            jax.random.normal(key, *shape) if dof is None else jax.random.t(key, dof, *shape)
+        ) * jnp.sqrt(noise.unit(faded) * blank.var)
         seen = Forecast(error, blank.var, blank.leverage)
         state = update(predicted, seen, row.observed)
         return (state, noise.learn(faded, seen, row.observed)), error - blank.error
 
     keys = jax.random.split(key, rows.y.shape[0])
-    _, y = lax.scan(body, first, (rows, keys))
+    _, y = lax.scan(body, begin(rows, start, drift, noise), (rows, keys))
     return y
+
+
+def _ahead(
+    state: State, carried: Carried, row: Series, drift: Motion, noise: Noise
+) -> tuple[State, Carried, Forecast]:
+    """What is known before a row is seen, and its forecast of zero."""
+    faded = noise.fade(carried, row.dt)
+    predicted = predict(state, drift, row.drifting())
+    relative = row.relative(noise.relative(faded))
+    return predicted, faded, forecast(predicted, row.design, jnp.zeros_like(row.y), relative)
 
 
 def moments(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[Array, Array]:
     """Marginal mean and variance of every `y`, each (T, *b).
 
-    The filtered mean is a sum of uncorrelated innovations, `Var m_t = Var m_t-1 + K K' E[e^2]`,
-    which holds for every drift and noise. The variance is infinite from the first observed row on
-    whose Student-t forecast has 2 degrees of freedom or fewer.
+    The filtered mean is a sum of uncorrelated innovations, `Var m_t = G Var m_t-1 G + K K' E[e^2]`,
+    for every law of motion and every noise whose unit is linear in the squared innovations. The
+    variance is infinite from the first observed row on whose Student-t forecast has 2 degrees of
+    freedom or fewer.
     """
     rows = timed(rows)
     first = begin(rows, start, drift, noise)
 
-    def body(carry: tuple[State, Scale | None, Array, Array], row: Series):
-        state, scale, known, lost = carry
-        predicted = predict(state, drift, row.drifting(row.dt))
-        blank = forecast(predicted, row.design, jnp.zeros_like(state.mean[0]), row.relative)
-        faded = noise.fade(scale, row.dt)
-        if faded is None:
-            square, endless = noise.var * blank.var, lost
-        else:
+    def body(carry: tuple[State, Carried, Array, Array], row: Series):
+        state, carried, known, lost = carry
+        predicted, faded, blank = _ahead(state, carried, row, drift, noise)
+        factor, dof = drift.transition(row.drifting()), noise.dof(faded)
+        if factor is not None:
+            known = factor[:, None] * factor * known
+        square, endless = noise.unit(faded) * blank.var, lost
+        if dof is not None:
             # kept finite in the sums, where infinity times a gain of 0 would be NaN
-            tail = jnp.where(faded.dof > 2, faded.dof / (faded.dof - 2), 1)
-            square, endless = faded.var * blank.var * tail, lost | (faded.dof <= 2)
+            square = square * jnp.where(dof > 2, student_variance(dof, jnp), 1)
+            endless = lost | (dof <= 2)
         variance = ((known * row.design).sum(1) * row.design).sum(0) + square
         variance = jnp.where(endless, jnp.inf, variance)
         lost = lost | (endless & (row.observed > 0))
@@ -322,8 +340,8 @@ def moments(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[Ar
         known = known + gain[:, None] * gain * square
         typical = Forecast(jnp.sqrt(square), blank.var, blank.leverage)
         state = State(predicted.mean, update(predicted, typical, row.observed).cov)
-        scale = noise.learn(faded, typical, row.observed)
-        return (state, scale, known, lost), (-blank.error, variance)
+        carried = noise.learn(faded, typical, row.observed)
+        return (state, carried, known, lost), (-blank.error, variance)
 
     known = jnp.zeros_like(first[0].cov)
     _, (mean, variance) = lax.scan(body, (*first, known, jnp.zeros(known.shape[2:], bool)), rows)
@@ -334,23 +352,42 @@ def sample_path(key: Array, rows: Series, start: State, drift: Motion, noise: No
     """Draw the coefficients of all rows given all rows, shape (T, n, *b).
 
     Mean corrections of Durbin and Koopman (2012), section 4.9: a path and its series are drawn from
-    the model and the smoothed mean of the difference is added. Exact for a constant variance; for
-    a discounted one the deviations are scaled by the variance seen from the end.
+    the model and the smoothed mean of the difference is added. Exact for a variance that is known; for
+    one that is learnt the deviations are scaled by the variance seen from the end.
     """
+    rows = timed(rows)
     passed = filter(rows, start, drift, noise)
-    smoothed, var = smooth(rows, passed, noise)
-    shocks_cov = passed.predicted.cov.at[1:].add(-passed.filtered.cov[:-1])
+    smoothed, unit = smooth(rows, passed, drift, noise)
     key_state, key_noise = jax.random.split(key)
     shocks = jax.random.normal(key_state, passed.filtered.mean.shape, passed.error.dtype)
-    drawn = (_square_root(shocks_cov) * jnp.expand_dims(shocks, 1)).sum(2).cumsum(0)
+    drawn = _drawn_path(shocks, rows, passed, drift)
+    relative = rows.relative(passed.relative)
     shocks = jax.random.normal(key_noise, passed.error.shape, passed.error.dtype)
-    if rows.noise is not None:
-        shocks = shocks * jnp.sqrt(rows.noise)
-    drawn_rows = rows._replace(y=(rows.design * drawn).sum(1) + shocks)
+    drawn_y = (rows.design * drawn).sum(1) + shocks * jnp.sqrt(relative)
+    drawn_rows = rows._replace(y=drawn_y, noise=relative)
     centre = State(jnp.zeros_like(start.mean), start.cov)
-    unit = ConstantVariance(jnp.ones_like(passed.error[0]))
-    learnt, _ = smooth(drawn_rows, filter(drawn_rows, centre, drift, unit), unit)
-    return smoothed.mean + (drawn - learnt.mean) * jnp.sqrt(var)[:, None]
+    one = ConstantVariance(jnp.ones_like(passed.error[0]))
+    learnt, _ = smooth(drawn_rows, filter(drawn_rows, centre, drift, one), drift, one)
+    return smoothed.mean + (drawn - learnt.mean) * jnp.sqrt(unit)[:, None]
+
+
+def _drawn_path(shocks: Array, rows: Series, passed: Filtered, drift: Motion) -> Array:
+    """A path of the coefficients from a centred start, (T, n, *b), in relative units."""
+    kept = passed.filtered.cov[:-1]
+    factors: Any = jax.vmap(drift.transition)(rows.drifting())
+    if factors is not None:
+        kept = factors[1:, :, None] * factors[1:, None] * kept
+    added = passed.predicted.cov.at[1:].add(-kept)
+    moves = (_square_root(added) * jnp.expand_dims(shocks, 1)).sum(2)
+    if factors is None:
+        return moves.cumsum(0)
+
+    def body(place: Array, at: tuple[Array, Array]):
+        factor, move = at
+        return (place := factor * place + move), place
+
+    _, path = lax.scan(body, jnp.zeros_like(moves[0]), (factors, moves))
+    return path
 
 
 def _square_root(cov: Array) -> Array:

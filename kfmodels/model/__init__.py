@@ -1,4 +1,4 @@
-"""Priors in words, assumptions about drift and noise, and the NumPyro model of them."""
+"""Priors on the noise, assumptions about drift, noise and start, and the NumPyro model of them."""
 
 from kfmodels import _attach
 

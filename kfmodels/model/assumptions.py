@@ -1,25 +1,131 @@
-"""What a model may assume of the noise, the drift and the start, as small validated objects."""
+"""What a model may assume of the noise, the drift and the start, as small validated objects.
 
+To add a noise or a drift, subclass `Noise` or `Drift` as a frozen dataclass and `register` it: fits,
+files and filters ask the class for all they need. It makes an object of `kalman.noise` or of
+`kalman.motion`, which may be a class of your own too. (What a noise carries from row to row, where
+that is a class of your own, is registered with `kfmodels.files.documents.register`.)
+
+One file: all that a user may assume, and the interface that they share.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import ArrayLike
 
-from kfmodels.model.memory import LEAST_VARIANCE_MEMORY
-from kfmodels.model.priors import VARIANCE_MEMORY, Memory
+from kfmodels.files import documents
+from kfmodels.kalman import noise as noises
+from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.kalman.motion import Discount, Motion, Walk
+from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
+from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, q_to_gain
+from kfmodels.model.priors import VARIANCE_MEMORY, Memory, Moves
+from kfmodels.model.sites import site
+
+Array = Any
 
 DIFFUSE = 1e10
 """Relative start variance that stands for infinity: float64 keeps six digits of the likelihood."""
 
+REGISTERED: dict[str, type] = {}
+"""What a saved model may be made of, by name."""
 
+
+def register[Kind: type](kind: Kind) -> Kind:
+    """Let fits, files and filters know an assumption, by its name; a decorator."""
+    REGISTERED[kind.__name__] = kind
+    if issubclass(kind, (Noise, Drift)):
+        documents.register(kind.makes)
+    return kind
+
+
+def parameters() -> dict[str, float]:
+    """Sites of all registered noises and drifts, each with what it lies above."""
+    kinds = [kind for kind in REGISTERED.values() if issubclass(kind, (Noise, Drift))]
+    return {name: lowest for kind in kinds for name, lowest in kind.parameters.items()}
+
+
+def least(site: str) -> float:
+    """What a site of the noise lies above; its logarithm is taken from there."""
+    return parameters().get(site, 0.0)
+
+
+class Noise(ABC):
+    """What is assumed of the observation variance.
+
+    `makes` is the class of `kalman.noise` that it comes to; `parameters` are its sites beside
+    `obs_scale`, each with what it lies above; where `moves` is True the variance follows the data, and
+    `obs_scale` is only where it starts.
+    """
+
+    makes: ClassVar[type]
+    parameters: ClassVar[Mapping[str, float]] = {}
+    moves: ClassVar[bool] = False
+
+    def sites(self) -> dict[str, Array]:
+        """Sample the parameters that have a prior, record the others; called inside a model."""
+        return {}
+
+    @abstractmethod
+    def noise(self, obs_var: Array, **parameters: Array) -> noises.Noise:
+        """The noise of the recursion under draws `(*draws)` of the parameters, on NumPy or JAX."""
+
+
+class Drift(ABC):
+    """What is assumed of how the coefficients move.
+
+    `makes` is the class of `kalman.motion` that it comes to; `parameters` are its sites beside `delta`,
+    each with what it lies above. Where `shared` is True one delta drives all that moves. Where
+    `overflows` is True, hundreds of rows without an observation take the covariance beyond all floats.
+    """
+
+    makes: ClassVar[type]
+    parameters: ClassVar[Mapping[str, float]] = {}
+    shared: ClassVar[bool] = False
+    overflows: ClassVar[bool] = False
+
+    def check(self, delta: Mapping[str, Any]) -> None:  # noqa: B027 - most allow all
+        """Raise where a delta, by "beta" and "alpha" as the user gave it, means nothing here."""
+
+    def sites(self) -> dict[str, Array]:
+        """Sample the parameters that have a prior, record the others; called inside a model."""
+        return {}
+
+    @abstractmethod
+    def law(self, q: Array, obs_var: Array, moving: np.ndarray, **parameters: Array) -> Motion:
+        """The law of motion under draws, on NumPy or JAX, batch axes first.
+
+        `q (*draws, coef)` is the state variance over `obs_var (*draws)`; `moving (coef)` is False for
+        an intercept that stands still.
+        """
+
+    def added(self, law: Any, cov: Array) -> Array:
+        """Variance that one bar adds to each coefficient, relative, `(coef, *draws)`."""
+        return _diagonal(law.widen(cov, 1.0)) - _diagonal(cov)
+
+
+def _diagonal(cov: Array) -> Array:
+    each = np.arange(len(cov))
+    return cov[each, each]
+
+
+@register
 @dataclass(frozen=True)
-class Constant:
+class Constant(Noise):
     """Observation noise of one variance, which is inferred (`obs_scale`)."""
 
+    makes = ConstantVariance
 
+    def noise(self, obs_var: Array) -> ConstantVariance:
+        return ConstantVariance(obs_var)
+
+
+@register
 @dataclass(frozen=True)
-class Discounted:
+class Discounted(Noise):
     """Observation variance that follows the recent squared innovations, with inferred memory.
 
     West and Harrison (1997), section 10.8: the weight of a squared innovation fades by
@@ -35,6 +141,10 @@ class Discounted:
     memory: Any = VARIANCE_MEMORY
     dof: float = 4.0
 
+    makes = DiscountedVariance
+    parameters = {"variance_memory": LEAST_VARIANCE_MEMORY}  # noqa: RUF012 - never written to
+    moves = True
+
     def __post_init__(self) -> None:
         if isinstance(self.memory, Memory):
             self.memory.on_bars()
@@ -46,23 +156,76 @@ class Discounted:
         if not self.dof > 0:
             raise ValueError(f"Discounted: dof must be positive, not {self.dof}")
 
+    def sites(self) -> dict[str, Array]:
+        return {"variance_memory": site("variance_memory", self.memory, Memory.on_bars)}
 
+    def noise(self, obs_var: Array, variance_memory: Array) -> DiscountedVariance:
+        weight = np.full(np.shape(obs_var), float(self.dof))
+        return DiscountedVariance(obs_var, weight, 1 - 1 / variance_memory)
+
+
+@register
 @dataclass(frozen=True)
-class RandomWalk:
+class RandomWalk(Drift):
     """Coefficients that take independent Gaussian steps, at the speed `delta` of each."""
 
+    makes = Walk
 
+    def law(self, q: Array, obs_var: Array, moving: np.ndarray) -> Walk:
+        # by way of the units of y: samplers enlarge the last bit, and so fits stay what they were
+        state_var = q * obs_var[..., None]
+        return Walk(np.eye(len(moving)) * state_var[..., None, :] / obs_var[..., None, None])
+
+    def added(self, law: Walk, cov: Array) -> Array:
+        return _diagonal(law.noise)  # the difference of two covariances would lose its digits
+
+
+@register
 @dataclass(frozen=True)
-class StateDiscount:
+class StateDiscount(Drift):
     """Coefficients whose information fades: predicted cov = cov / (1 - 1 / memory)**dt.
 
     One memory for all that moves; `delta["beta"]` is its prior. West and Harrison (1997), section
     6.3.
     """
 
+    makes = Discount
+    shared = True
+    overflows = True
 
+    def check(self, delta: Mapping[str, Any]) -> None:
+        if "alpha" in delta:
+            raise ValueError(
+                'StateDiscount has one memory for all that moves: give delta["beta"] only'
+            )
+        if isinstance(delta.get("beta"), Moves):
+            raise ValueError(
+                "StateDiscount has one memory for all that moves: say it as Memory(...), not as "
+                "Moves(...)"
+            )
+
+    def law(self, q: Array, obs_var: Array, moving: np.ndarray) -> Discount:
+        return Discount(1 - q_to_gain(q[..., 0]), np.outer(moving, moving).astype(float))
+
+    def added(self, law: Discount, cov: Array) -> Array:
+        return _diagonal(cov) * _diagonal(law.moving) * (1 / law.factor - 1)
+
+
+class Start(ABC):
+    """What is assumed of the coefficients before the first row; `flat` where it is nothing at all."""
+
+    flat: ClassVar[bool] = False
+
+    @abstractmethod
+    def moments(
+        self, inner: Coordinates, spread: float, hedges: list[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and covariance in inner coordinates; `spread` is the sd of the target there."""
+
+
+@register
 @dataclass(frozen=True)
-class Weak:
+class Weak(Start):
     """Start that says little: sd of `sds` standard deviations of the target, per coefficient.
 
     Centred on no hedge and on the mean of the target; scale-free.
@@ -76,13 +239,20 @@ class Weak:
                 f"Weak: sds must be positive, not {self.sds}; for certainty use Zero()"
             )
 
+    def moments(
+        self, inner: Coordinates, spread: float, hedges: list[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        n = inner.coefficients
+        return np.zeros(n), np.eye(n) * (self.sds * spread) ** 2
 
+
+@register
 @dataclass(frozen=True, eq=False)
-class Known:
+class Known(Start):
     """Start with a given mean and covariance of [beta..., alpha], in the units of the data."""
 
-    mean: Any
-    cov: Any
+    mean: ArrayLike
+    cov: ArrayLike
 
     def __post_init__(self) -> None:
         mean, cov = np.asarray(self.mean, float), np.asarray(self.cov, float)
@@ -96,17 +266,46 @@ class Known:
                 f"eigenvalues {np.linalg.eigvalsh(cov).round(6).tolist()}"
             )
 
+    def moments(
+        self, inner: Coordinates, spread: float, hedges: list[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        mean = np.asarray(self.mean, float)
+        if mean.shape != (inner.coefficients,):
+            n = inner.coefficients
+            names = ", ".join([*hedges, "alpha"][:n])
+            raise ValueError(
+                f"Known: the start has {mean.size} coefficients, the model {n}: {names}"
+            )
+        return inner.from_original(mean, np.asarray(self.cov, float))
 
+
+@register
 @dataclass(frozen=True)
-class Diffuse:
+class Diffuse(Start):
     """Start that says nothing: flat on the coefficients, with the exact diffuse likelihood."""
 
+    flat = True
 
+    def moments(
+        self, inner: Coordinates, spread: float, hedges: list[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        n = inner.coefficients  # the model widens it, in units of the noise
+        return np.zeros(n), np.zeros((n, n))
+
+
+@register
 @dataclass(frozen=True)
-class Zero:
+class Zero(Start):
     """Start at exactly zero, as Chan's published code has it; anchors the intercept for years."""
 
+    def moments(
+        self, inner: Coordinates, spread: float, hedges: list[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        n = inner.coefficients
+        return inner.from_original(np.zeros(n), np.zeros((n, n)))
 
+
+@register
 @dataclass(frozen=True)
 class Gaps:
     r"""What a closed period between two rows does: one night, one weekend, one break at noon.
@@ -198,8 +397,3 @@ def _check_multiplier(name: str, given: Any, positive: bool) -> None:
             f"Gaps: the prior on {name} has the shape {given.batch_shape + given.event_shape}: state "
             'it for one closed period, or by kind, {"overnight": ..., "weekend": ...}'
         )
-
-
-Noise = Constant | Discounted
-Drift = RandomWalk | StateDiscount
-Start = Weak | Known | Diffuse | Zero

@@ -16,24 +16,23 @@ from numpyro.distributions import constraints
 
 from kfmodels.data.arrays import Inputs, PairArrays, arrays_of, coordinates_of, stack_inputs
 from kfmodels.data.hedge_data import HedgeData
+from kfmodels.kalman import motion
+from kfmodels.kalman import noise as noises
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.model import gaps as closed
 from kfmodels.model.assumptions import (
     DIFFUSE,
+    REGISTERED,
     Constant,
-    Diffuse,
-    Discounted,
     Drift,
     Gaps,
-    Known,
     Noise,
     RandomWalk,
     Start,
-    StateDiscount,
     Weak,
 )
-from kfmodels.model.memory import q_to_delta, q_to_gain, q_to_memory, q_to_state_var
+from kfmodels.model.memory import q_to_delta, q_to_memory, q_to_state_var
 from kfmodels.model.priors import (
     EXPECTED_NOISE_SHARE,
     HEDGE_MEMORY,
@@ -41,10 +40,15 @@ from kfmodels.model.priors import (
     INTERCEPT_MEMORY,
     NOISE_LOG_SD,
     Absolute,
-    Memory,
-    Moves,
 )
-from kfmodels.model.sites import checked_delta, delta_site, on_the_line, relative, site
+from kfmodels.model.sites import (
+    checked_delta,
+    checked_scale,
+    delta_site,
+    on_the_line,
+    relative,
+    site,
+)
 
 Array = Any
 """A NumPy array as it is made, a JAX one inside `jax.jit`."""
@@ -69,11 +73,11 @@ class HedgeRatioModel:
     @property
     def bent(self) -> frozenset[str]:
         """Sites whose posterior bends with the speed of the intercept; see `ridge`."""
-        moving = self.intercept == "random_walk" and isinstance(self.drift, RandomWalk)
+        moving = self.intercept == "random_walk" and not self.drift.shared
         if not moving or not on_the_line(self.alpha_delta, constraints.unit_interval):
             return frozenset()
         found = {"delta_beta"} if on_the_line(self.beta_delta, constraints.unit_interval) else set()
-        by_default = self.obs_scale is None and isinstance(self.noise, Constant)
+        by_default = self.obs_scale is None and not self.noise.moves
         if by_default or on_the_line(self.obs_scale, constraints.positive):
             found.add("obs_scale")
         return frozenset(found)
@@ -81,7 +85,7 @@ class HedgeRatioModel:
     def follows(self, coefficients: int) -> np.ndarray:
         """1 for each coefficient that stands still when the hedge ratio does, else 0."""
         hedges = coefficients - (self.intercept != "none")
-        return (np.arange(coefficients) < hedges) | isinstance(self.drift, StateDiscount)
+        return (np.arange(coefficients) < hedges) | self.drift.shared
 
     def coordinates(self, data: HedgeData | PairArrays) -> Coordinates:
         """Centre and scale of the training rows."""
@@ -123,7 +127,7 @@ class HedgeRatioModel:
         y = np.where(pair.observed, pair.y - coordinates.offset, 0.0)
         # around the offset; without an intercept that is 0, and a ratio near y / x must be likely
         spread = float(np.sqrt((y[pair.observed] ** 2).mean()))
-        mean, cov = start_of(self.initial, coordinates, spread, hedges)
+        mean, cov = self.initial.moments(coordinates, spread, hedges)
         made = Inputs(
             y=y,
             design=np.where(pair.observed[:, None], coordinates.design(pair.x), 0.0),
@@ -150,38 +154,50 @@ class HedgeRatioModel:
                 f"{', '.join(hedges)}"
             )
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the sites that the recursion reads."""
+        gaps = () if self.gaps is None else ("gap_bars", "gap_noise")
+        return ("q", "obs_scale", *self.noise.parameters, *self.drift.parameters, *gaps)
+
+    def laws(
+        self, *, q: Array, obs_scale: Array, **sites: Array
+    ) -> tuple[motion.Motion, noises.Noise]:
+        """Law of motion and noise of the recursion under draws of the sites, batch axes first."""
+        n = q.shape[-1]
+        moving = np.arange(n) < n - (self.intercept == "static")
+        of_drift = {name: sites[name] for name in self.drift.parameters}
+        of_noise = {name: sites[name] for name in self.noise.parameters}
+        obs_var = obs_scale**2
+        drift = self.drift.law(q, obs_var, moving, **of_drift)
+        return drift, self.noise.noise(obs_var, **of_noise)
+
     def regression(
         self,
         inputs: Inputs,
         *,
         q: Float[Array, "*draws coef"],
         obs_scale: Float[ArrayLike, "*draws"],
-        variance_memory: Float[ArrayLike, "*draws"] | None = None,
-        **gaps: Float[Array, "*draws gap"],
+        **sites: Array,
     ) -> KalmanRegression:
-        """The series as a distribution, in inner coordinates, given the noise parameters."""
-        obs_var = jnp.square(obs_scale)
+        """The series as a distribution, in inner coordinates, given the noise parameters.
+
+        `sites` are those of `parameters`, `(*draws)` or `(*draws, gap)`.
+        """
+        obs_scale = jnp.asarray(obs_scale)
         n = inputs.design.shape[-1]
         start_cov = inputs.start_cov
-        if isinstance(self.initial, Diffuse):
-            start_cov = DIFFUSE * obs_var[..., None, None] * jnp.eye(n)
-        options: dict[str, Any] = {"state_var": q * obs_var[..., None]}
-        if isinstance(self.drift, StateDiscount):
-            moving = jnp.arange(n) < n - (self.intercept == "static")
-            options = {"state_discount": 1 - q_to_gain(q[..., 0]), "moving": moving}
-        if isinstance(self.noise, Discounted):
-            assert variance_memory is not None
-            options["variance_discount"] = 1 - 1 / variance_memory
-            options["variance_dof"] = jnp.asarray(self.noise.dof, float)
+        if self.initial.flat:
+            start_cov = DIFFUSE * jnp.square(obs_scale)[..., None, None] * jnp.eye(n)
+        gaps = {name: sites[name] for name in ("gap_bars", "gap_noise") if name in sites}
         return KalmanRegression(
             inputs.design,
             inputs.start_mean,
             start_cov,
-            obs_var,
+            *self.laws(q=q, obs_scale=obs_scale, **sites),
             observed=inputs.observed,
             dt=inputs.dt,
             **closed.by_row(inputs.gaps, **closed.active(self.gaps, gaps)),
-            **options,
         )
 
     def log_likelihood(
@@ -194,42 +210,40 @@ class HedgeRatioModel:
         """Log density of the observed rows given the noise, as `regression` takes it, of all draws."""
         series = self.regression(inputs, obs_scale=obs_scale, **noise)
         density = series.log_prob(inputs.y)
-        if isinstance(self.initial, Diffuse):
+        if self.initial.flat:
             density = density + _flat_width(inputs, jnp.square(obs_scale))
         return density
 
     def __call__(self, data: HedgeData | Inputs) -> None:
         inputs = self.inputs(data) if isinstance(data, HedgeData) else data
         obs_scale = self._obs_scale(inputs)
-        memory = None
-        if isinstance(self.noise, Discounted):
-            memory = site("variance_memory", self.noise.memory, Memory.on_bars)
+        more = self.noise.sites() | self.drift.sites()
         obs_var = numpyro.deterministic("obs_var", jnp.square(obs_scale))
         q = self._q(inputs, obs_var)
         numpyro.deterministic("q", q)
         numpyro.deterministic("delta", q_to_delta(q))
         numpyro.deterministic("memory", q_to_memory(q))
         numpyro.deterministic("state_var", q * obs_var / inputs.scales**2)
-        more = closed.sites(self.gaps, inputs.gaps, inputs.gap_unit)
-        if isinstance(self.initial, Diffuse):
+        more |= closed.sites(self.gaps, inputs.gaps, inputs.gap_unit)
+        if self.initial.flat:
             numpyro.factor("diffuse", _flat_width(inputs, obs_var))
-        series = self.regression(inputs, q=q, obs_scale=obs_scale, variance_memory=memory, **more)
+        series = self.regression(inputs, q=q, obs_scale=obs_scale, **more)
         numpyro.sample("y", series, obs=inputs.y)
 
     def settled_var(self, inputs: Inputs, obs_var: Array, q_alpha: Array) -> Array:
         """The observation variance that a prior on moves is measured against.
 
-        What is inferred where it is constant. Where it is `Discounted`, obs_var is only its start:
-        what a typical one-bar move leaves beside an intercept of that speed.
+        What is inferred where it stays. Where it moves, obs_var is only its start: what a typical
+        one-bar move leaves beside an intercept of that speed.
         """
-        if isinstance(self.noise, Constant):
+        if not self.noise.moves:
             return obs_var
         return jnp.square(inputs.typical_move) / (1 + q_to_state_var(q_alpha))
 
     def _q(self, inputs: Inputs, obs_var: Array) -> Array:
         """Signal-to-noise ratio per coefficient; samples what has a prior."""
         hedges = inputs.design.shape[-1] - (self.intercept != "none")
-        shared = isinstance(self.drift, StateDiscount)
+        shared = self.drift.shared
         none = jnp.zeros(hedges)
         moving = self.intercept == "random_walk" and not shared
         level = delta_site("delta_alpha", self.alpha_delta, (), none) if moving else jnp.zeros(())
@@ -251,7 +265,7 @@ class HedgeRatioModel:
         guess = EXPECTED_NOISE_SHARE * inputs.typical_move
         if self.obs_scale is not None:
             return site("obs_scale", self.obs_scale)
-        if isinstance(self.noise, Discounted):
+        if self.noise.moves:
             return numpyro.deterministic("obs_scale", jnp.asarray(guess))
         return numpyro.sample("obs_scale", dist.LogNormal(jnp.log(guess), NOISE_LOG_SD))
 
@@ -278,28 +292,23 @@ def hedge_ratio_model(
     both sides of a split.
 
     Args:
-        delta: prior or value of how fast each coefficient moves: a `Memory`, `Moves` (hedge ratios
-            only), `Horseshoe`, a NumPyro distribution on (0, 1), a number (fixed), `Absolute(...)`
-            for the units of published code, or a dict with "beta" and "alpha" for one each ("beta"
-            may list a number per hedge). Default: for hedges a memory of about 6 bars (90 %: 1.1 to
-            100) beside an intercept that moves and of 60 (5 to 700) otherwise; for the intercept 2
-            (up to 40).
-        obs_scale: prior or value of the sd of the observation noise, in units of the transformed
-            target. Default: log-normal around half the sd of the one-bar hedged move. With
-            `Discounted` noise it is where the sd starts.
+        delta: how fast each coefficient moves: a `Memory`, `Moves` (hedge ratios only), `Horseshoe`,
+            NumPyro distribution on (0, 1), number, or `Absolute(...)`; a dict gives "beta" and
+            "alpha" one each ("beta" may list a number per hedge). Default: a memory of 60 bars (90 %:
+            5 to 700), beside an intercept that moves of 6 (1.1 to 100), of which the intercept's own
+            is 2 (up to 40).
+        obs_scale: prior or value of the sd of the observation noise, or of where it starts, in units
+            of the transformed target. Default: log-normal around half the sd of the one-bar hedged
+            move; fixed there where the noise moves.
         noise: `Constant()` or `Discounted(memory)`.
         drift: `RandomWalk()` or `StateDiscount()`.
         initial: `Weak()`, `Known(mean, cov)`, `Diffuse()` or `Zero()`.
         intercept: "random_walk", "static" or "none".
-        pivot: where the regressors are centred; default their training mean. 0 is the raw model of
-            the literature.
-        gaps: `Gaps(bars, noise)`: what nights and weekends are worth, by kind, of data that have a
-            clock. Default: nothing beside the open bars between two rows.
+        pivot: where the regressors are centred; default their training mean.
+        gaps: `Gaps(bars, noise)`: what closed periods are worth, of data that have a clock.
 
     Returns:
-        A model to be passed to `fit`, or called with `HedgeData` inside NumPyro. Its posterior holds
-        `delta`, `memory`, `state_var` (dim `coef`), `obs_scale`, `obs_var`; with gaps `gap_bars` and
-        `gap_noise` (dim `gap`).
+        A model to be passed to `fit`, or called with `HedgeData` inside NumPyro.
 
     Raises:
         ValueError: an argument is not what it may be; the message says what is allowed.
@@ -313,20 +322,8 @@ def hedge_ratio_model(
         >>> model.noise.memory.bars
         20
     """
-    # one delta for all that moves, or one for each; an intercept that stands still takes none
-    both = ("beta", "alpha") if intercept == "random_walk" else ("beta",)
-    parts = dict(delta) if isinstance(delta, Mapping) else dict.fromkeys(both, delta)
-    unknown = set(parts) - {"beta", "alpha"}
-    if unknown:
-        raise ValueError(f'delta has the keys "beta" and "alpha", not {sorted(unknown)}')
     if intercept not in ("random_walk", "static", "none"):
         raise ValueError(f'intercept must be "random_walk", "static" or "none", not {intercept!r}')
-    if intercept != "random_walk" and isinstance(delta, Mapping) and "alpha" in delta:
-        raise ValueError(
-            f'delta["alpha"] has no meaning with intercept="{intercept}": leave it out'
-        )
-    if isinstance(drift, StateDiscount) and isinstance(delta, Mapping) and "alpha" in delta:
-        raise ValueError('StateDiscount has one memory for all that moves: give delta["beta"] only')
     if intercept == "none" and pivot not in (None, 0):
         raise ValueError("without an intercept the regressors cannot be centred: use pivot=0")
     for value, kind, name in (
@@ -335,33 +332,23 @@ def hedge_ratio_model(
         (initial, Start, "initial"),
     ):
         if not isinstance(value, kind):
-            allowed = ", ".join(f"{option.__name__}(...)" for option in kind.__args__)
-            raise ValueError(f"{name} must be one of {allowed}, not {value!r}")
-    beta, alpha = parts.get("beta"), parts.get("alpha")
-    if isinstance(beta, Moves) and isinstance(drift, StateDiscount):
-        raise ValueError(
-            "StateDiscount has one memory for all that moves: say it as Memory(...), not as Moves(...)"
-        )
-    if not (obs_scale is None or isinstance(obs_scale, dist.Distribution)) and (
-        isinstance(obs_scale, Memory) or not 0 < float(obs_scale) < np.inf
-    ):
-        raise ValueError(
-            f"obs_scale is a sd: a NumPyro distribution or a positive number, not {obs_scale!r}"
-        )
+            allowed = [f"{k}(...)" for k, one in REGISTERED.items() if issubclass(one, kind)]
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
     if not (gaps is None or isinstance(gaps, Gaps)):
         raise ValueError(f"gaps must be Gaps(bars=..., noise=...) or None, not {gaps!r}")
-    alone = intercept != "random_walk" or isinstance(drift, StateDiscount)
-    usual = HEDGE_MEMORY if alone else HEDGE_MEMORY_BESIDE_MOVING_LEVEL
+    beta, alpha = _deltas(delta, intercept, drift)
     absolute = isinstance(beta, Absolute) or isinstance(alpha, Absolute)
-    if absolute and (isinstance(noise, Discounted) or isinstance(drift, StateDiscount)):
+    if absolute and (noise.moves or drift.shared):
         raise ValueError(
             "an Absolute delta needs Constant noise and RandomWalk drift: "
             "the others know the state noise only relative to the observation noise"
         )
+    alone = intercept != "random_walk" or drift.shared
+    usual = HEDGE_MEMORY if alone else HEDGE_MEMORY_BESIDE_MOVING_LEVEL
     return HedgeRatioModel(
         beta_delta=usual if beta is None else checked_delta(beta, "beta"),
         alpha_delta=INTERCEPT_MEMORY if alpha is None else checked_delta(alpha, "alpha"),
-        obs_scale=obs_scale,
+        obs_scale=checked_scale(obs_scale),
         noise=noise,
         drift=drift,
         initial=initial,
@@ -371,28 +358,24 @@ def hedge_ratio_model(
     )
 
 
+def _deltas(delta: Any, intercept: Intercept, drift: Drift) -> tuple[Any, Any]:
+    """The deltas of beta and alpha as they were given; None where a default is meant."""
+    moves = intercept == "random_walk"
+    if not isinstance(delta, Mapping):
+        drift.check({"beta": delta})
+        return delta, delta if moves else None
+    unknown = set(delta) - {"beta", "alpha"}
+    if unknown:
+        raise ValueError(f'delta has the keys "beta" and "alpha", not {sorted(unknown)}')
+    if not moves and "alpha" in delta:
+        raise ValueError(
+            f'delta["alpha"] has no meaning with intercept="{intercept}": leave it out'
+        )
+    drift.check(delta)
+    return delta.get("beta"), delta.get("alpha")
+
+
 def _flat_width(inputs: Inputs, obs_var: Array) -> Array:
     """What a flat start must not pay for its width, measured in the units of the data."""
     n = inputs.design.shape[-1]
     return 0.5 * n * jnp.log(DIFFUSE * obs_var) - jnp.log(inputs.scales).sum(-1)
-
-
-def start_of(
-    initial: Start, coordinates: Coordinates, spread: float, hedges: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of the inner coefficients; zeros stand for a flat start."""
-    n = coordinates.coefficients
-    mean, cov = np.zeros(n), np.zeros((n, n))
-    if isinstance(initial, Weak):
-        cov = np.eye(n) * (initial.sds * spread) ** 2
-    elif isinstance(initial, Known):
-        given = np.asarray(initial.mean, float)
-        if given.shape != (n,):
-            names = ", ".join([*hedges, "alpha"][:n])
-            raise ValueError(
-                f"Known: the start has {given.size} coefficients, the model {n}: {names}"
-            )
-        mean, cov = coordinates.from_original(given, np.asarray(initial.cov, float))
-    elif not isinstance(initial, Diffuse):
-        mean, cov = coordinates.from_original(np.zeros(n), cov)
-    return mean, cov

@@ -77,11 +77,10 @@ def _log_scaled_e1(log_x: Array) -> Array:
 
 @dataclass(frozen=True)
 class Memory:
-    """A prior in the desk's words: the ratio forgets in about `bars`, surely between low and high.
+    """A prior on how long something is remembered: about `bars`, 90 % between `low` and `high`.
 
-    `bars` is the median; 90 % of the prior lies between `low` and `high`, as far as a normal
-    distribution on `log q` allows with that median (on `log(bars - 4)` for a variance, which is
-    never forgotten faster).
+    `bars` is the median; `low` and `high` hold as far as a normal distribution on `log q` allows with
+    that median (on `log(bars - 4)` for the memory of a variance, which is never shorter than 4).
 
     Raises:
         ValueError: unless `1 < low < bars < high`.
@@ -142,7 +141,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Moves:
-    r"""A prior in the words of a trader: the ratio moves about `share` of itself in `bars` bars.
+    r"""A prior on how far a hedge ratio moves: about `share` of itself in `bars` bars.
 
     $$\log q \sim N\big(2 \log(\mathrm{share} \cdot |\beta| \, s) - \log(\mathrm{bars} \cdot v), \;
     (2 \log(\mathrm{high} / \mathrm{low}) / 3.29)^2\big)$$

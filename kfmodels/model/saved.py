@@ -2,37 +2,28 @@
 
 import json
 from dataclasses import fields
+from functools import lru_cache
 from inspect import signature
 from typing import Any
 
 import numpy as np
 import numpyro.distributions as dist
 
-from kfmodels.model import assumptions, priors
+from kfmodels.model import priors
+from kfmodels.model.assumptions import REGISTERED
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 
-_STATEMENTS = {
-    kind.__name__: kind
-    for kind in (
-        priors.Absolute,
-        priors.Horseshoe,
-        priors.Memory,
-        priors.Moves,
-        assumptions.Constant,
-        assumptions.Diffuse,
-        assumptions.Discounted,
-        assumptions.Gaps,
-        assumptions.Known,
-        assumptions.RandomWalk,
-        assumptions.StateDiscount,
-        assumptions.Weak,
-        assumptions.Zero,
-    )
+_PRIORS = {
+    kind.__name__: kind for kind in (priors.Absolute, priors.Horseshoe, priors.Memory, priors.Moves)
 }
 
 
 def to_json(model: HedgeRatioModel) -> str:
-    """The model as JSON; a distribution that is more than its parameters is kept by its name only."""
+    """The model as JSON; a distribution that is more than its parameters is kept by its name only.
+
+    Raises:
+        ValueError: it has an assumption that is not registered.
+    """
     parts = {field.name: _written(getattr(model, field.name)) for field in fields(model)}
     return json.dumps(parts)
 
@@ -41,15 +32,37 @@ def from_json(text: str) -> HedgeRatioModel:
     """The model that `to_json` wrote.
 
     Raises:
-        ValueError: it has a prior that could not be written.
+        ValueError: it has a prior that could not be written, or an assumption that is not registered
+            here.
     """
+    lost = _lost(json.loads(text))
+    if lost is not None:
+        raise ValueError(
+            f"the fit was made with the prior {lost}, which a file cannot hold: "
+            "use the fit before it is saved, or priors that are Memory, Moves, Horseshoe or a plain "
+            "NumPyro distribution"
+        )
+    return assumed(text)
+
+
+@lru_cache(maxsize=32)
+def assumed(text: str) -> HedgeRatioModel:
+    """The same model where nothing is sampled any more: a prior that was lost stands by its name."""
     return HedgeRatioModel(**{name: _read(part) for name, part in json.loads(text).items()})
+
+
+def _lost(part: Any) -> str | None:
+    """The first prior that could not be written."""
+    if isinstance(part, dict) and "lost" in part:
+        return part["lost"]
+    inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    return next((found for one in inner if (found := _lost(one)) is not None), None)
 
 
 def _written(part: Any) -> Any:
     if isinstance(part, dist.Distribution):
         return _written_distribution(part)
-    if type(part).__name__ in _STATEMENTS:
+    if type(part) in (REGISTERED | _PRIORS).values():
         return {
             "kind": type(part).__name__,
             "with": {field.name: _written(getattr(part, field.name)) for field in fields(part)},
@@ -58,6 +71,10 @@ def _written(part: Any) -> Any:
         return [_written(inner) for inner in part]
     if isinstance(part, (np.floating, np.integer)):
         return part.item()
+    if not (part is None or isinstance(part, (str, int, float))):
+        raise ValueError(
+            f"a file cannot hold {part!r}: register its class, kfmodels.model.assumptions.register"
+        )
     return part
 
 
@@ -79,12 +96,14 @@ def _read(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
     if "lost" in part:
-        raise ValueError(
-            f"the fit was made with the prior {part['lost']}, which a file cannot hold: "
-            "use the fit before it is saved, or priors that are Memory, Moves, Horseshoe or a plain "
-            "NumPyro distribution"
-        )
+        return part["lost"]
     given = {key: _read(inner) for key, inner in part["with"].items()}
     if "distribution" in part:
         return getattr(dist, part["distribution"])(**given)
-    return _STATEMENTS[part["kind"]](**given)
+    kinds = REGISTERED | _PRIORS
+    if part["kind"] not in kinds:
+        raise ValueError(
+            f"the model assumes {part['kind']}, which is not known here: import the module that "
+            "registers it"
+        )
+    return kinds[part["kind"]](**given)

@@ -34,6 +34,21 @@ def checked_delta(delta: Any, name: str) -> Any:
     return Absolute(plain) if isinstance(delta, Absolute) else plain
 
 
+def checked_scale(scale: Any) -> Any:
+    """A sd of the observation noise, or its prior, or None for the default.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if scale is None or isinstance(scale, dist.Distribution):
+        return scale
+    if isinstance(scale, Memory) or not 0 < float(scale) < np.inf:
+        raise ValueError(
+            f"obs_scale is a sd: a NumPyro distribution or a positive number, not {scale!r}"
+        )
+    return scale
+
+
 def delta_site(name: str, delta: Any, shape: tuple[int, ...], unit: Array) -> Array:
     """Sample a delta that has a prior, broadcast one that has a number.
 

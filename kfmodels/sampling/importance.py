@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from kfmodels.model.memory import LEAST_VARIANCE_MEMORY
+from kfmodels.model.assumptions import least
 from kfmodels.sampling import amis, posterior
 from kfmodels.sampling.amis import Weighted
 from kfmodels.sampling.posterior import (
@@ -167,10 +167,10 @@ def thin_draws(noise: dict[str, Array], log_weights: Array) -> dict[str, Array]:
     picked = jnp.take_along_axis(order, jnp.minimum(picked, weights.shape[1] - 1), 1)
     found = {}
     for name, values in noise.items():
-        least = LEAST_VARIANCE_MEMORY if name == "variance_memory" else 0.0
+        lowest = least(name)
         wide = (...,) + (None,) * (values.ndim - 2)
-        above = jnp.where(weights[wide] > 0, jnp.log(values - least), 0)
-        middle = least + jnp.exp((weights[wide] * above).sum(1, keepdims=True))
+        above = jnp.where(weights[wide] > 0, jnp.log(values - lowest), 0)
+        middle = lowest + jnp.exp((weights[wide] * above).sum(1, keepdims=True))
         taken = jnp.take_along_axis(values, picked[wide], 1)
         found[name] = jnp.concatenate([taken, middle], 1)
     return found

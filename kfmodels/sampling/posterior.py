@@ -12,12 +12,10 @@ from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.infer.util import constrain_fn, potential_energy
 
+from kfmodels.model.assumptions import parameters
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
 from kfmodels.sampling.prior import Model
-
-RECURSION = ("q", "obs_scale", "variance_memory", "gap_bars", "gap_noise")
-"""Sites that the filter reads."""
 
 _LIKELIHOOD = ["y", "diffuse"]
 """Sites of the model that hold the likelihood, and so are no prior."""
@@ -41,7 +39,8 @@ class Draws(NamedTuple):
 
 def of_recursion[Values](sites: Mapping[str, Values]) -> dict[str, Values]:
     """The sites that the filter reads."""
-    return {name: sites[name] for name in RECURSION if name in sites}
+    read = {"q", "obs_scale", *parameters(), "gap_bars", "gap_noise"}
+    return {name: value for name, value in sites.items() if name in read}
 
 
 def draw_prior(model: Model, inputs: object, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:

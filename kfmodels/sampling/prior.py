@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
-from kfmodels.model.memory import LEAST_VARIANCE_MEMORY
+from kfmodels.model.assumptions import least
 
 Model = Any
 """A NumPyro model called with its inputs; hashable."""
@@ -71,18 +71,18 @@ def log_density(
 
 
 def to_free(name: str, value: ArrayLike) -> Array:
-    """A noise parameter on the real line: logit(delta), log(variance_memory - 4) or log(obs_scale)."""
+    """A noise parameter on the real line: logit(delta), or the logarithm above what it cannot reach."""
     value = jnp.asarray(value)
     if name.startswith("delta"):
         return jnp.log(value) - jnp.log1p(-value)
-    return jnp.log(value - (LEAST_VARIANCE_MEMORY if name == "variance_memory" else 0))
+    return jnp.log(value - least(name))
 
 
 def from_free(name: str, value: ArrayLike) -> Array:
     """The inverse of `to_free`."""
     if name.startswith("delta"):
         return jax.nn.sigmoid(value)
-    return jnp.exp(value) + (LEAST_VARIANCE_MEMORY if name == "variance_memory" else 0)
+    return jnp.exp(value) + least(name)
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -112,4 +112,4 @@ def _log_jacobian(name: str, value: Array) -> Array:
     """log |dx / du| of every element, u as `to_free` has it."""
     if name.startswith("delta"):
         return jnp.log(value) + jnp.log1p(-value)
-    return jnp.log(value - (LEAST_VARIANCE_MEMORY if name == "variance_memory" else 0))
+    return jnp.log(value - least(name))

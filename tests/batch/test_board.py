@@ -12,7 +12,6 @@ from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data import datasets
 from kfmodels.evaluate.health import spread_health
 from kfmodels.fitting import tree as trees
-from kfmodels.kalman import scan
 from kfmodels.kalman.density import Z90
 from kfmodels.model.memory import q_to_memory
 
@@ -117,9 +116,9 @@ def test_each_number_is_that_of_the_pair_alone(board, fits, name):
 def plug_in_spread(fitted: HedgeFit) -> np.ndarray:
     """Innovations of the filter at the posterior mean."""
     with jax.enable_x64(True):
-        rows = trees.rows(fitted.tree, fitted.data)
-        plug_in = trees.stored_draws(fitted.tree, "plug_in")
-        return np.asarray(scan.filter(*plug_in.over(rows)).error).squeeze()
+        plug_in = trees.stored_sites(fitted.tree, "plug_in")
+        law, y = trees.posed(fitted.tree, fitted.data, plug_in)
+        return np.asarray(law.filter(y).error).squeeze()
 
 
 def half_life(spread: np.ndarray) -> float:

@@ -45,8 +45,9 @@ def test_what_a_moving_variance_would_gain_is_a_difference_of_two_log_likelihood
     nats, memory = discounted_gain(constant)
     assert memory in VARIANCE_MEMORIES
     assert f"scores {nats:+.1f} nats" in " ".join(report(constant).split())
-    rows = trees.rows(constant.tree, constant.data).series
-    start, drift, noise = trees.stored_draws(constant.tree, "plug_in").recursion()
+    sites = trees.stored_sites(constant.tree, "plug_in")
+    law, y = trees.posed(constant.tree, constant.data, sites)
+    rows, start, drift, noise = law.recursion(y)
     moving = DiscountedVariance(noise.var, np.array([4.0]), np.array([1 - 1 / memory]))
     here = likelihood.log_likelihood(rows, start, drift, moving)
     there = likelihood.log_likelihood(rows, start, drift, noise)

@@ -22,7 +22,10 @@ from kfmodels import (
 )
 from kfmodels.data import datasets
 from kfmodels.model import Absolute, Diffuse, Known, Weak
+from kfmodels.model.assumptions import DIFFUSE
+from kfmodels.model.memory import q_to_memory
 from tests import reference
+from tests.closeness import scaled_close
 from tests.problems import ROWS, stock_prices, unsampled
 
 KINDS = ("filtered", "predicted", "smoothed")
@@ -136,9 +139,9 @@ def test_the_tree_holds_the_data(case: Case):
 def test_the_mixture_is_made_of_posterior_draws(plain: Case):
     posterior, mixture = plain.fit.tree["posterior"], plain.fit.tree["mixture"]
     drawn = np.column_stack(
-        [posterior["q"].values.reshape(64, 3), posterior["obs_var"].values.ravel()]
+        [posterior["q"].values.reshape(64, 3), posterior["obs_scale"].values.ravel()]
     )
-    held = np.column_stack([mixture["q"], mixture["obs_var"]])
+    held = np.column_stack([mixture["q"], mixture["obs_scale"]])
     assert_allclose(drawn[np.lexsort(drawn.T)], held[np.lexsort(held.T)], rtol=1e-12)
 
 
@@ -155,15 +158,12 @@ def test_many_draws_are_thinned_to_64_that_stand_for_all(plain: Case):
 
 def test_the_plug_in_sits_at_the_posterior_mean_of_the_logarithms(case: Case):
     posterior, plug_in = case.fit.tree["posterior"], case.fit.tree["plug_in"]
-    if "q" in plug_in:
-        expected = np.exp(np.log(posterior["q"]).mean(("chain", "draw")))
-        assert_allclose(plug_in["q"][0], expected, rtol=1e-12)
-    if "variance_discount" in plug_in:
+    for name in ("q", "obs_scale"):
+        expected = np.exp(np.log(posterior[name]).mean(("chain", "draw")))
+        assert_allclose(plug_in[name][0], expected, rtol=1e-12)
+    if "variance_memory" in plug_in:
         memory = 4 + np.exp(np.log(posterior["variance_memory"] - 4).mean())
-        assert_allclose(plug_in["variance_discount"][0], 1 - 1 / memory, rtol=1e-12)
-    else:
-        expected = np.exp(2 * np.log(posterior["obs_scale"]).mean())
-        assert_allclose(plug_in["obs_var"][0], expected, rtol=1e-12)
+        assert_allclose(plug_in["variance_memory"][0], memory, rtol=1e-12)
 
 
 # -- an independent mixture ------------------------------------------------------------------------
@@ -171,31 +171,32 @@ def test_the_plug_in_sits_at_the_posterior_mean_of_the_logarithms(case: Case):
 
 def loops(case: Case, group: str = "mixture") -> list[tuple[dict, reference.Pass]]:
     """The textbook loop of every stored draw, in the coordinates that the tree states."""
-    tree, data = case.fit.tree, case.data
-    constant, held = tree["constant_data"], tree[group].to_dataset()
+    tree, data, model = case.fit.tree, case.data, case.fit.model
+    constant, held, inputs = tree["constant_data"], tree[group].to_dataset(), model.inputs(data)
     x = (data.x - constant["pivot"].values) / constant["scale"].values
     if int(constant["intercept"]):
         x = np.column_stack([x, np.ones(len(x))])
     found = []
     for k in range(held.sizes["noise_draw"]):
         draw = {name: values.values for name, values in held.isel(noise_draw=k).items()}
-        var = float(draw["obs_var"])
+        var, n = float(draw["obs_scale"]) ** 2, x.shape[1]
+        flat = DIFFUSE * var * np.eye(n)
         arguments = {
             "design": x,
-            "initial_mean": draw["start_mean"],
-            "initial_cov": draw["start_cov"] * var,
+            "initial_mean": inputs.start_mean,
+            "initial_cov": flat if isinstance(model.initial, Diffuse) else inputs.start_cov,
             "obs_var": var,
             "observed": data.observed,
             "dt": data.dt,
         }
-        if "q" in draw:
-            arguments["state_var"] = draw["q"] * var
+        if isinstance(model.drift, StateDiscount):
+            arguments["state_discount"] = float(1 - 1 / q_to_memory(draw["q"][0]))
+            arguments["moving"] = np.arange(n) < n - (model.intercept == "static")
         else:
-            arguments["state_discount"] = float(draw["state_discount"])
-            arguments["moving"] = draw["moving"].astype(bool)
-        if "variance_discount" in draw:
-            for name in ("variance_discount", "variance_dof"):
-                arguments[name] = float(draw[name])
+            arguments["state_var"] = draw["q"] * var
+        if isinstance(model.noise, Discounted):
+            arguments["variance_discount"] = float(1 - 1 / draw["variance_memory"])
+            arguments["variance_dof"] = model.noise.dof
         y = data.y - float(constant["offset"])
         found.append((arguments, reference.loop(y, **arguments)))
     return found
@@ -222,11 +223,6 @@ def mixed(case: Case, means: np.ndarray, covs: np.ndarray) -> tuple[np.ndarray, 
     within = covs.mean(0)
     between = np.mean([[np.outer(m, m) for m in draw] for draw in means - means.mean(0)], axis=0)
     return means.mean(0), within + between, within
-
-
-def scaled_close(actual, desired, rtol: float) -> None:
-    desired = np.asarray(desired)
-    assert_allclose(actual, desired, rtol=rtol, atol=rtol * np.abs(desired).max())
 
 
 def tail(dof: np.ndarray) -> np.ndarray:
@@ -431,12 +427,12 @@ def test_what_moves_with_the_filter_is_reported_as_it_stands_at_the_end(case: Ca
 
 def test_the_effective_memory_weighs_what_is_unknown_against_what_moves(case: Case):
     """1 + var(ratio) / state variance after the last row, of the plug-in."""
-    plug_in, table = case.fit.tree["plug_in"].to_dataset().isel(noise_draw=0), case.fit.summary()
-    if "state_discount" in plug_in:
-        memory = 1 / (1 - float(plug_in["state_discount"]))
+    table = case.fit.summary()
+    ((arguments, found),) = loops(case, "plug_in")
+    if "state_discount" in arguments:
+        memory = 1 / (1 - arguments["state_discount"])
         assert_allclose(table.loc[list(case.data.hedges), "effective_memory"], memory, rtol=1e-9)
     else:
-        ((arguments, found),) = loops(case, "plug_in")
         var = found.filtered_cov[-1].diagonal() / found.filtered_obs_var[-1]
         moves = arguments["state_var"] / arguments["obs_var"]
         for i, hedge in enumerate(case.data.hedges):

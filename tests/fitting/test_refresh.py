@@ -15,7 +15,7 @@ from kfmodels.clock.clock import Clock
 from kfmodels.data import datasets
 from kfmodels.fitting.explorers import SHARE
 from kfmodels.fitting.fit import fit
-from kfmodels.fitting.refresh import carried_over, refresh, seen
+from kfmodels.fitting.refresh import carry_over, collect_rows, refresh
 from kfmodels.kalman import scan
 from kfmodels.live.feed import LiveFilter
 from kfmodels.live.monitor import Monitor
@@ -63,10 +63,8 @@ def test_an_explorer_stands_where_the_filter_of_its_noise_ends(kind: Any, prices
 
     data, where = fitted.data, wide.coordinates
     design = where.design(data.x)
-    start = fitted.tree["plug_in"]["start_mean"].values[0]
-    cov = (
-        fitted.tree["plug_in"]["start_cov"].values[0] * fitted.tree["plug_in"]["obs_var"].values[0]
-    )
+    inputs = fitted.model.inputs(data)
+    start, cov = inputs.start_mean, inputs.start_cov
     with jax.enable_x64(True):
         for number in range(-5, 0):
             take = lambda leaf, number=number: np.asarray(
@@ -124,7 +122,7 @@ def test_the_noise_is_refreshed_and_the_ratio_carried_over(prices: pd.DataFrame,
     live = fitted.go_live(explorers=0, shocks=Robust(), **settings)
     for at, row in prices.iloc[TRAIN:200].iterrows():
         live.tick(row.to_dict(), at=at)
-    data = seen(live, prices.iloc[:TRAIN])
+    data = collect_rows(live, prices.iloc[:TRAIN])
     assert_array_equal(data.prices.to_numpy(), prices.iloc[:200].to_numpy())
     assert_array_equal(data.index, prices.index[:200])
     before, old = live.engine.state(), live.engine.arguments()
@@ -151,7 +149,7 @@ def test_new_noise_has_as_many_draws_and_explorers(
     for _ in range(2):  # the journal keeps the number
         live = fitted.go_live(draws=draws, explorers=explorers, **settings)
         live.close()
-    again = carried_over(live.engine, fitted, explorers=live.explorers)
+    again = carry_over(live.engine, fitted, explorers=live.explorers)
     expected = fitted.online(draws=draws, explorers=explorers)
     assert again.draws == expected.draws
     assert_allclose(again.weights, expected.weights, rtol=1e-12)
@@ -164,10 +162,10 @@ def test_rows_seen_keep_the_dates_of_their_stamps(prices: pd.DataFrame):
     live = LiveFilter(trained(local).online(), clock=Clock.daily(), monitor=None)
     for at, row in zip(days, prices.iloc[TRAIN:].to_dict("records"), strict=False):
         live.tick(row, at=at)
-    data = seen(live, None)
+    data = collect_rows(live, None)
     assert_array_equal(data.index.normalize(), pd.date_range("2020-10-01", periods=40))
     assert_array_equal(data.dt[1:], np.ones(39))
-    assert_array_equal(seen(live, local).index[TRAIN:], days)
+    assert_array_equal(collect_rows(live, local).index[TRAIN:], days)
 
 
 @pytest.mark.slow
@@ -188,7 +186,7 @@ def test_a_refresh_may_take_its_time(prices: pd.DataFrame):
     other = HedgeData.from_prices(prices.iloc[:TRAIN], target="PEP", hedges=["KO"])
     assert isinstance(live.engine, OnlineFilter)
     with pytest.raises(ValueError, match="the fit is of PEP, KO"):
-        carried_over(live.engine, unsampled(other))
+        carry_over(live.engine, unsampled(other))
 
 
 def test_few_draws_are_told_once(prices: pd.DataFrame):

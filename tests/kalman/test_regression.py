@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,12 @@ from numpyro.infer.autoguide import AutoDelta
 from numpyro.infer.util import log_density
 from scipy import stats
 
+from kfmodels.kalman.motion import Discount, Walk
+from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
 from kfmodels.kalman.regression import KalmanRegression
 from tests import reference
+from tests.closeness import gaussian_moments, within_standard_errors
+from tests.made_models import regression
 from tests.reference import Case, random_case
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -58,10 +63,6 @@ def batch_of_three(case: Case) -> Case:
     return case | {"obs_var": case["obs_var"] * np.array([1.0, 2.0, 5.0])}
 
 
-def within_standard_errors(errors) -> None:
-    assert np.max(np.abs(errors)) < 4.5, f"{np.max(np.abs(errors)):.1f} standard errors"
-
-
 # --- shapes ---------------------------------------------------------------------------------
 
 
@@ -73,7 +74,7 @@ def shape_of(model: KalmanRegression, read) -> tuple[int, ...]:
 def test_one_series_is_one_event(plain, batch_shape):
     y, case = plain
     case = batch_of_three(case) if batch_shape else case
-    model = KalmanRegression(**case)
+    model = regression(**case)
     assert (model.batch_shape, model.event_shape) == (batch_shape, (TIME,))
     key = jax.random.key(0)
     assert shape_of(model, lambda m: m.sample(key)) == (*batch_shape, TIME)
@@ -88,7 +89,7 @@ def test_one_series_is_one_event(plain, batch_shape):
 
 def test_log_prob_sums_over_time_only(plain):
     y, case = plain
-    found = log_prob(KalmanRegression(**batch_of_three(case)), y)
+    found = log_prob(regression(**batch_of_three(case)), y)
     assert found.shape == (3,)
     for i, var in enumerate(batch_of_three(case)["obs_var"]):
         assert_allclose(found[i], reference_log_prob(y, case | {"obs_var": var}), rtol=1e-8)
@@ -101,15 +102,15 @@ def reference_log_prob(y: np.ndarray, case: Case) -> float:
 def test_sample_axes_of_the_value_come_before_the_batch(plain):
     y, case = plain
     values = y + np.arange(4)[:, None, None]
-    found = log_prob(KalmanRegression(**batch_of_three(case)), values)
+    found = log_prob(regression(**batch_of_three(case)), values)
     assert found.shape == (4, 3)
-    alone = KalmanRegression(**case)
+    alone = regression(**case)
     assert_allclose(found[:, 0], [log_prob(alone, value[0]) for value in values], rtol=1e-12)
 
 
 def test_expand_repeats_the_same_series(plain):
     y, case = plain
-    model = KalmanRegression(**case)
+    model = regression(**case)
     wide = model.expand((3,))
     assert (wide.batch_shape, wide.event_shape) == ((3,), (TIME,))
     assert_allclose(score_of(wide, y), np.full(3, log_prob(model, y)), rtol=1e-12)
@@ -121,7 +122,7 @@ def test_expand_repeats_the_same_series(plain):
 
 def test_to_event_sums_the_batch(plain):
     y, case = plain
-    model = KalmanRegression(**batch_of_three(case))
+    model = regression(**batch_of_three(case))
     joined = model.to_event(1)
     assert (joined.batch_shape, joined.event_shape) == ((), (3, TIME))
     values = np.stack([y, y + 1, y + 2])
@@ -130,7 +131,7 @@ def test_to_event_sums_the_batch(plain):
 
 def test_mask_drops_whole_series(plain):
     y, case = plain
-    model = KalmanRegression(**batch_of_three(case))
+    model = regression(**batch_of_three(case))
     keep = np.array([True, False, True])
     assert_array_equal(score_of(model.mask(keep), y), log_prob(model, y) * keep)
 
@@ -139,16 +140,17 @@ def test_mask_drops_whole_series(plain):
 @pytest.mark.parametrize("drift", ["state_var", "state_cov", "state_discount"])
 def test_it_passes_through_jit_as_an_argument(drift: str, learnt: bool):
     y, case = random_case(3, 2, drift, time=TIME, learnt=learnt)
-    model = KalmanRegression(**case)
+    model = regression(**case)
     leaves, tree = jax.tree.flatten(model)
-    assert len(leaves) == len(case)
     rebuilt = jax.tree.unflatten(tree, leaves)
     through = jax.jit(lambda x: x)(model)
     for other in (rebuilt, through):
         assert type(other) is KalmanRegression
         assert (other.batch_shape, other.event_shape) == (model.batch_shape, model.event_shape)
-        for name in case:
-            assert_array_equal(getattr(other, name), case[name])
+        assert type(other.drift) is type(model.drift)
+        assert type(other.noise) is type(model.noise)
+        for found, wanted in zip(jax.tree.leaves(other), leaves, strict=True):
+            assert_array_equal(found, wanted)
         assert log_prob(other, y) == log_prob(model, y)
 
 
@@ -161,8 +163,8 @@ def test_a_second_series_of_the_same_shape_is_not_traced_again(plain):
         traces.append(model)
         return model.log_prob(y)
 
-    first = counted(KalmanRegression(**case), y)
-    second = counted(KalmanRegression(**case | {"obs_var": 2 * case["obs_var"]}), y + 1)
+    first = counted(regression(**case), y)
+    second = counted(regression(**case | {"obs_var": 2 * case["obs_var"]}), y + 1)
     assert first != second
     assert len(traces) == 1
 
@@ -171,7 +173,7 @@ def test_vmap_over_parameters_inside_a_function(plain):
     y, case = plain
 
     def score(obs_var, state_var):
-        inner = KalmanRegression(**case | {"obs_var": obs_var, "state_var": state_var})
+        inner = regression(**case | {"obs_var": obs_var, "state_var": state_var})
         assert inner.batch_shape == ()
         return inner.log_prob(y)
 
@@ -179,14 +181,14 @@ def test_vmap_over_parameters_inside_a_function(plain):
     state = case["state_var"] * np.array([[1.0], [0.1], [0.0]])
     found = jax.jit(jax.vmap(score))(var, state)
     for i in range(3):
-        alone = KalmanRegression(**case | {"obs_var": var[i], "state_var": state[i]})
+        alone = regression(**case | {"obs_var": var[i], "state_var": state[i]})
         assert_allclose(found[i], log_prob(alone, y), rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_it_follows_the_dtype_it_is_given(plain, dtype):
     y, case = random_case(1, 2, "state_var", time=TIME, learnt=True, gaps=False)
-    model = KalmanRegression(**{name: np.asarray(a, dtype) for name, a in case.items()})
+    model = regression(**{name: np.asarray(a, dtype) for name, a in case.items()})
     y, key = y.astype(dtype), jax.random.key(0)
 
     def everything(m: KalmanRegression):
@@ -199,9 +201,9 @@ def test_it_follows_the_dtype_it_is_given(plain, dtype):
 
 def test_float32_is_the_default_without_x64_and_agrees(plain):
     y, case = plain
-    exact = log_prob(KalmanRegression(**case), y)
+    exact = log_prob(regression(**case), y)
     with jax.enable_x64(False):
-        single = log_prob(KalmanRegression(**case), y)
+        single = log_prob(regression(**case), y)
         assert single.dtype == np.float32
     assert_allclose(single, exact, rtol=1e-5)
 
@@ -213,7 +215,7 @@ def test_float32_is_the_default_without_x64_and_agrees(plain):
 @jax.value_and_grad
 def score(log_noise, case, y, validate_args):
     noise = case["state_var"] * jnp.exp(log_noise)
-    model = KalmanRegression(**case | {"state_var": noise}, validate_args=validate_args)
+    model = regression(**case | {"state_var": noise}, validate_args=validate_args)
     return model.log_prob(y)
 
 
@@ -237,7 +239,7 @@ def test_nan_in_a_row_that_is_not_observed_raises_and_warns_nothing(gappy):
     left = case | {"design": np.where(gap[:, None], np.nan, case["design"])}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = KalmanRegression(**left, validate_args=True)
+        model = regression(**left, validate_args=True)
         assert np.isfinite(model.log_prob(np.where(gap, np.nan, y)))
 
 
@@ -256,7 +258,7 @@ def test_nan_in_an_observed_row_is_nan_and_not_a_number(gappy, where: str, valid
 
 def test_nothing_observed_is_log_density_zero(plain):
     _, case = plain
-    model = KalmanRegression(**case, observed=np.zeros(TIME, bool))
+    model = regression(**case, observed=np.zeros(TIME, bool))
     assert model.log_prob(np.full(TIME, np.nan)) == 0
 
 
@@ -272,51 +274,32 @@ def shapes_unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", before)
 
 
-def test_state_noise_is_given_exactly_once(plain):
-    _, case = plain
-    text = "exactly one of state_var, state_cov, state_discount; 2 were given"
-    with pytest.raises(ValueError, match=text):
-        KalmanRegression(**case, state_discount=0.9)
-    del case["state_var"]
-    with pytest.raises(ValueError, match="; 0 were given"):
-        KalmanRegression(**case)
-
-
-@pytest.mark.parametrize("given", [{"variance_discount": 0.9}, {"variance_dof": 5.0}])
-def test_a_learnt_variance_needs_both_its_numbers(plain, given):
-    with pytest.raises(ValueError, match="give variance_discount and variance_dof together"):
-        KalmanRegression(**plain[1], **given)
+def arguments(case: Case) -> dict[str, Any]:
+    """What `KalmanRegression` takes for a case, by name."""
+    model = regression(**case)
+    names = ("design", "initial_mean", "initial_cov", "drift", "noise", "observed", "dt")
+    return {name: getattr(model, name) for name in names}
 
 
 @pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize(
-    ("name", "value", "expected"),
+    ("name", "value", "text"),
     [
-        ("initial_mean", np.zeros(3), r"\(2,\)"),
-        ("initial_cov", np.eye(3), r"\(2, 2\)"),
-        ("state_var", 1.0, r"\(2,\)"),
-        ("state_var", np.ones((2, 1)), r"\(2,\)"),
-        ("observed", np.ones(TIME - 1, bool), rf"\({TIME},\)"),
-        ("dt", np.ones(1), rf"\({TIME},\)"),
+        ("initial_mean", np.zeros(3), r"initial_mean has shape .* must end in \(2,\)"),
+        ("initial_cov", np.eye(3), r"initial_cov has shape .* must end in \(2, 2\)"),
+        ("drift", Walk(np.float64(1.0)), r"Walk.noise has shape \(\), .* must end in \(2, 2\)"),
+        ("drift", Walk(np.ones((3, 2, 1))), r"Walk.noise has shape .* must end in \(2, 2\)"),
+        ("drift", Discount(np.ones(3), np.ones(2)), r"Discount.moving .* must end in \(2, 2\)"),
+        ("observed", np.ones(TIME - 1, bool), rf"observed .* {TIME} rows .* end in \({TIME},\)"),
+        ("dt", np.ones(1), rf"dt has shape .* must end in \({TIME},\)"),
+        ("design", np.ones(TIME), r"design has shape .* one regressor is design\[:, None\]"),
+        ("noise", ConstantVariance(np.ones(3)), r"Incompatible shapes.*\(4,\).*\(3,\)"),
     ],
 )
-def test_a_wrong_shape_is_named(plain, name: str, value, expected: str):
-    text = rf"KalmanRegression: {name} has shape .* {TIME} rows and 2 .* must end in {expected}"
+def test_a_wrong_shape_is_named(plain, name: str, value, text: str):
+    given = arguments(plain[1]) | {"initial_mean": np.zeros((4, 2))} | {name: value}
     with pytest.raises(ValueError, match=text):
-        KalmanRegression(**plain[1] | {name: value})
-
-
-@pytest.mark.usefixtures("shapes_unchecked")
-def test_a_design_without_a_coefficient_axis_is_named(plain):
-    with pytest.raises(ValueError, match="KalmanRegression: design"):
-        KalmanRegression(**plain[1] | {"design": np.ones(TIME)})
-
-
-@pytest.mark.usefixtures("shapes_unchecked")
-def test_batches_that_do_not_fit_are_refused(plain):
-    _, case = plain
-    with pytest.raises(ValueError, match=r"Incompatible shapes.*\(3,\).*\(2,\)"):
-        KalmanRegression(**case | {"obs_var": np.ones(3), "state_var": np.ones((2, 2))})
+        KalmanRegression(**given)
 
 
 @pytest.mark.usefixtures("shapes_unchecked")
@@ -327,36 +310,32 @@ def test_a_series_of_another_length_is_refused(plain, length: int, gaps: bool):
     if gaps:
         case["observed"] = np.ones(TIME, bool)
     with pytest.raises((ValueError, TypeError)):
-        KalmanRegression(**case).log_prob(y[:length])
+        regression(**case).log_prob(y[:length])
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "told"),
     [
-        ("obs_var", 0.0),
-        ("obs_var", -1.0),
-        ("obs_var", np.nan),
-        ("state_var", np.array([1.0, -1.0])),
-        ("state_cov", np.full((2, 2), np.nan)),
-        ("state_discount", 1.2),
-        ("state_discount", 0.0),
-        ("variance_discount", 1.2),
-        ("variance_dof", 0.0),
-        ("initial_mean", np.array([np.inf, 0.0])),
-        ("initial_cov", np.full((2, 2), np.nan)),
-        ("dt", np.full(TIME, -1.0)),
-        ("design", np.full((TIME, 2), np.nan)),
+        ("noise", ConstantVariance(0.0), "ConstantVariance.var"),
+        ("noise", ConstantVariance(np.nan), "ConstantVariance.var"),
+        ("noise", DiscountedVariance(-1.0, 5.0, 0.9), "DiscountedVariance.var"),
+        ("noise", DiscountedVariance(1.0, 0.0, 0.9), "DiscountedVariance.weight"),
+        ("noise", DiscountedVariance(1.0, 5.0, 1.2), "DiscountedVariance.factor"),
+        ("drift", Walk(np.diag([1.0, -1.0])), "Walk.noise"),
+        ("drift", Walk(np.full((2, 2), np.nan)), "Walk.noise"),
+        ("drift", Discount(1.2, np.ones((2, 2))), "Discount.factor"),
+        ("drift", Discount(0.0, np.ones((2, 2))), "Discount.factor"),
+        ("initial_mean", np.array([np.inf, 0.0]), "initial_mean"),
+        ("initial_cov", np.full((2, 2), np.nan), "initial_cov"),
+        ("dt", np.full(TIME, -1.0), "dt"),
+        ("design", np.full((TIME, 2), np.nan), "design"),
     ],
 )
-def test_validation_names_the_argument_that_is_out_of_range(plain, name: str, value):
-    _, case = plain
-    if name in ("state_cov", "state_discount"):
-        del case["state_var"]
-    if name.startswith("variance"):
-        case |= {"variance_discount": 0.9, "variance_dof": 5.0}
-    with pytest.raises(ValueError, match=f"KalmanRegression .* got invalid {name} parameter"):
-        KalmanRegression(**case | {name: value}, validate_args=True)
-    KalmanRegression(**case | {name: value}, validate_args=False)
+def test_validation_names_the_argument_that_is_out_of_range(plain, name: str, value, told: str):
+    given = arguments(plain[1]) | {name: value}
+    with pytest.raises(ValueError, match=f"KalmanRegression .* got invalid {told} parameter"):
+        KalmanRegression(**given, validate_args=True)
+    KalmanRegression(**given, validate_args=False)
 
 
 def test_a_discount_of_one_is_allowed_in_float32(plain):
@@ -364,7 +343,7 @@ def test_a_discount_of_one_is_allowed_in_float32(plain):
     del case["state_var"]
     with jax.enable_x64(False):
         static = {"state_discount": 1.0, "variance_discount": 1.0, "variance_dof": 5.0}
-        found = log_prob(KalmanRegression(**case, **static, validate_args=True), y)
+        found = log_prob(regression(**case, **static, validate_args=True), y)
     dense = reference.dense(case, np.zeros((TIME, 2, 2)))
     assert_allclose(found, dense.student_log_prob(y, 5.0), rtol=1e-5)
 
@@ -378,31 +357,26 @@ def seen_rows(case: Case) -> np.ndarray:
 
 @pytest.mark.parametrize("drift", ["state_var", "state_cov", "state_discount"])
 def test_mean_and_variance_are_the_dense_ones(drift: str):
-    _, case = random_case(4, 2, drift, time=TIME)
+    _, case = random_case(4, 2, drift, time=TIME, closed=True)
     rows = seen_rows(case)
     assert 0 < len(rows) < TIME
     dense = reference.dense(case, reference.increments(case))
-    mean, variance = moments(KalmanRegression(**case))
+    mean, variance = moments(regression(**case))
     assert_allclose(mean[rows], dense.mean[rows], rtol=1e-10)
     assert_allclose(variance[rows], np.diag(dense.cov)[rows], rtol=1e-10)
     # a t with a variance that never fades has its dense scale times dof / (dof - 2)
-    mean, variance = moments(KalmanRegression(**case, variance_discount=1.0, variance_dof=5.0))
+    mean, variance = moments(regression(**case, variance_discount=1.0, variance_dof=5.0))
     assert_allclose(mean[rows], dense.mean[rows], rtol=1e-10)
     assert_allclose(variance[rows], np.diag(dense.cov)[rows] * 5 / 3, rtol=1e-10)
 
 
 @pytest.mark.parametrize("drift", ["state_var", "state_discount"])
 def test_draws_have_the_dense_mean_and_covariance(drift: str):
-    _, case = random_case(5, 2, drift, time=TIME)
+    _, case = random_case(5, 2, drift, time=TIME, closed=True)
     rows = seen_rows(case)
     dense = reference.dense(case, reference.increments(case))
-    draws = np.asarray(draws_of(KalmanRegression(**case)))[:, rows]
-    assert draws.shape == (DRAWS, len(rows)) == np.unique(draws, axis=0).shape
-    mean, cov = dense.mean[rows], dense.cov[np.ix_(rows, rows)]
-    var = np.diag(cov)
-    within_standard_errors((draws.mean(0) - mean) / np.sqrt(var / DRAWS))
-    gap = (draws - mean).T @ (draws - mean) / DRAWS - cov
-    within_standard_errors(gap / np.sqrt((np.outer(var, var) + cov**2) / DRAWS))
+    draws = np.asarray(draws_of(regression(**case)))[:, rows]
+    gaussian_moments(draws, dense.mean[rows], dense.cov[np.ix_(rows, rows)])
 
 
 @pytest.mark.variants
@@ -412,7 +386,7 @@ def test_draws_with_a_learnt_variance_have_the_stated_mean_and_variance(drift: s
     case |= {"dt": np.ones(TIME), "variance_discount": 0.95, "variance_dof": 20.0}
     # the standard error of a variance needs a fourth moment, which a t has above 4
     assert reference.loop(np.zeros(TIME), **case).dof.min() > 12
-    rows, model = seen_rows(case), KalmanRegression(**case)
+    rows, model = seen_rows(case), regression(**case)
     mean, variance = (np.asarray(a)[rows] for a in moments(model))
     draws = np.asarray(draws_of(model))[:, rows]
     assert draws.shape == (DRAWS, len(rows)) == np.unique(draws, axis=0).shape
@@ -426,7 +400,7 @@ def test_draws_with_a_learnt_variance_follow_the_forecasts_of_the_loop():
     _, case = random_case(7, 2, "state_var", time=TIME, learnt=True)
     case["observed"] = np.arange(TIME) != 2
     rows, levels = seen_rows(case), []
-    for draw in np.asarray(draws_of(KalmanRegression(**case)))[:1000]:
+    for draw in np.asarray(draws_of(regression(**case)))[:1000]:
         passed = reference.loop(draw, **case)
         z = (passed.error / np.sqrt(passed.forecast_var))[rows]
         levels.append(stats.t.cdf(z, passed.dof[rows]))
@@ -439,7 +413,7 @@ def test_draws_with_a_learnt_variance_follow_the_forecasts_of_the_loop():
 
 def test_a_draw_at_a_missing_row_is_not_seen_by_later_rows(gappy):
     _, case = gappy
-    model = KalmanRegression(**case)
+    model = regression(**case)
     draws = np.asarray(draws_of(model))
     # y is not read at a gap, so the error there is minus the forecast from the rows before
     surprise = draws + np.asarray(model.filter(draws).error)
@@ -452,20 +426,18 @@ def test_a_draw_at_a_missing_row_is_not_seen_by_later_rows(gappy):
 def test_a_missing_row_with_a_known_design_is_forecast_from_it(gappy):
     """The forecast of a gap is what it would be, had the row been observed."""
     _, case = gappy
-    y = np.asarray(draws_of(KalmanRegression(**case)))[0]
+    y = np.asarray(draws_of(regression(**case)))[0]
     for gap in np.flatnonzero(~case["observed"]):
         seen = case["observed"].copy()
         seen[gap] = True
-        passed = [
-            KalmanRegression(**case | {"observed": o}).filter(y) for o in (case["observed"], seen)
-        ]
+        passed = [regression(**case | {"observed": o}).filter(y) for o in (case["observed"], seen)]
         forecasts = [-passed[0].error[gap], y[gap] - passed[1].error[gap]]
         assert_allclose(*forecasts, rtol=1e-9)
         assert_allclose(passed[0].forecast_var[gap], passed[1].forecast_var[gap], rtol=1e-12)
 
 
 def test_variance_is_infinite_where_the_forecast_has_two_degrees_of_freedom_or_fewer(plain):
-    model = KalmanRegression(**plain[1], variance_discount=1.0, variance_dof=1.5)
+    model = regression(**plain[1], variance_discount=1.0, variance_dof=1.5)
     # the first squared innovation has no mean, so no later scale has one
     assert_array_equal(moments(model)[1], np.full(TIME, np.inf))
 
@@ -488,7 +460,7 @@ def hedge(x, y=None):
     with numpyro.plate("pair", PAIRS):
         log_q = numpyro.sample("log_q", dist.Normal(-2.0, 2.0))
         state_var = jnp.exp(log_q)[..., None]
-        law = KalmanRegression(x, jnp.zeros(1), jnp.eye(1), 1.0, state_var=state_var)
+        law = regression(x, jnp.zeros(1), jnp.eye(1), 1.0, state_var=state_var)
         return numpyro.sample("y", law, obs=y)
 
 
@@ -499,9 +471,7 @@ def test_independent_plates_add_up(pairs):
     by_hand = 0.0
     for i in range(PAIRS):
         by_hand += dist.Normal(-2.0, 2.0).log_prob(log_q[i])
-        law = KalmanRegression(
-            x[i], np.zeros(1), np.eye(1), 1.0, state_var=np.exp(log_q[i : i + 1])
-        )
+        law = regression(x[i], np.zeros(1), np.eye(1), 1.0, state_var=np.exp(log_q[i : i + 1]))
         by_hand += log_prob(law, y[i])
     assert_allclose(joint, by_hand, rtol=1e-12)
 
@@ -511,11 +481,11 @@ def test_a_plate_expands_a_series_without_a_batch(plain):
 
     def model(y=None):
         with numpyro.plate("copies", 3):
-            return numpyro.sample("y", KalmanRegression(**case), obs=y)
+            return numpyro.sample("y", regression(**case), obs=y)
 
     copies = np.stack([y, y + 1, y + 2])
     joint, trace = log_density(model, (copies,), {}, {})
-    alone = KalmanRegression(**case)
+    alone = regression(**case)
     assert trace["y"]["fn"].batch_shape == (3,)
     assert_allclose(joint, sum(log_prob(alone, copy) for copy in copies), rtol=1e-12)
 
@@ -524,7 +494,7 @@ def grid_posterior(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """Mean and sd of log_q of each pair on a fine grid."""
     grid = np.linspace(-12, 6, 721)
     batch = jnp.exp(grid)[:, None, None]
-    law = KalmanRegression(x, jnp.zeros(1), jnp.eye(1), 1.0, state_var=batch)
+    law = regression(x, jnp.zeros(1), jnp.eye(1), 1.0, state_var=batch)
     weight = log_prob(law, y) + dist.Normal(-2.0, 2.0).log_prob(grid)[:, None]
     weight = np.exp(weight - weight.max(0))
     assert max(weight[0].max(), weight[-1].max()) < 1e-3
@@ -571,7 +541,7 @@ def test_predictive_draws_series_from_each_parameter_draw(pairs):
     log_q = np.linspace(-8.0, 4.0, 400)[:, None] * np.ones(PAIRS)
     drawn = Predictive(hedge, {"log_q": log_q})(jax.random.key(4), x)["y"]
     state_var = np.exp(log_q)[..., None]
-    law = KalmanRegression(x, np.zeros(1), np.eye(1), 1.0, state_var=state_var)
+    law = regression(x, np.zeros(1), np.eye(1), 1.0, state_var=state_var)
     # each draw is a draw under its own parameter: y' inverse(cov) y is chi-square with LONG
     # degrees of freedom, and so is minus twice the log density up to its value at y = 0
     square = -2 * (log_prob(law, drawn) - log_prob(law, jnp.zeros_like(drawn)))

@@ -31,9 +31,10 @@ from kfmodels.model import Known
 from kfmodels.model import gaps as closed
 from kfmodels.sampling import posterior
 from tests import reference
-from tests.reference import Case, random_case, slope, stacked
+from tests.closeness import scaled_close
+from tests.made_models import regression
+from tests.reference import Case, random_case, slope
 
-DRIFTS = ("state_var", "state_cov", "state_discount")
 NOISES = pytest.mark.parametrize("learnt", [False, True], ids=["constant", "discounted"])
 TIME = 11
 
@@ -46,56 +47,7 @@ def case_of(seed: int, drift: str, learnt: bool = False, time: int = TIME):
     return random_case(seed, 2, drift, learnt=learnt, time=time, closed=True)
 
 
-def scaled_close(actual, desired, rtol: float) -> None:
-    """Close relative to the largest entry: entries that cancel to 0 have no digits of their own."""
-    desired = np.asarray(desired)
-    assert_allclose(actual, desired, rtol=rtol, atol=rtol * np.abs(desired).max())
-
-
-def within_standard_errors(errors) -> None:
-    assert np.max(np.abs(errors)) < 4.5, f"{np.max(np.abs(errors)):.1f} standard errors"
-
-
 # --- the recursion ----------------------------------------------------------------------------
-
-
-@pytest.mark.variants
-@NOISES
-@pytest.mark.parametrize("drift", DRIFTS)
-@pytest.mark.usefixtures("x64")
-def test_the_filter_is_the_textbook_loop(drift: str, learnt: bool):
-    y, batch = stacked([case_of(seed, drift, learnt) for seed in (1, 2)])
-    model = KalmanRegression(**batch)
-    passed, total = run_filter(model, y), log_prob(model, y)
-    for i in range(2):
-        case = {name: a if name == "moving" else a[i] for name, a in batch.items()}
-        loop, seen = reference.loop(y[i], **case), case["observed"]
-        assert 0 < seen.sum() < TIME
-        assert (case["gap_time"] > 0).any()
-        for name in ("predicted", "filtered"):
-            scaled_close(getattr(passed, name).mean[i], getattr(loop, f"{name}_mean"), 1e-10)
-            scaled_close(getattr(passed, name).cov[i], getattr(loop, f"{name}_cov"), 1e-10)
-        for name in ("error", "forecast_var", "obs_var"):
-            scaled_close(getattr(passed, name)[i][seen], getattr(loop, name)[seen], 1e-10)
-        scaled_close(passed.log_density[i], loop.log_density, 1e-10)
-        assert_allclose(total[i], loop.log_density.sum(), rtol=1e-10)
-
-
-@pytest.mark.parametrize("drift", DRIFTS)
-@pytest.mark.usefixtures("x64")
-def test_likelihood_and_smoother_are_the_dense_gaussian(drift: str):
-    y, case = case_of(3, drift)
-    model, dense = KalmanRegression(**case), dense_of(case)
-    assert_allclose(log_prob(model, y), dense.log_prob(y), rtol=1e-8)
-    mean, cov = dense.given(y)
-    rows = np.arange(TIME)
-    found = run_smooth(model, y)
-    scaled_close(found.mean, mean, 1e-8)
-    scaled_close(found.cov, cov[rows, :, rows], 1e-8)
-
-
-def dense_of(case: Case) -> reference.Dense:
-    return reference.dense(case, reference.increments(case))
 
 
 @pytest.mark.variants
@@ -117,7 +69,7 @@ def test_a_night_of_m_bars_is_m_rows_without_an_observation(drift: str):
     stretched = np.zeros(total)
     stretched[at] = y
     case["gap_time"] = night.astype(float)
-    short, wide = KalmanRegression(**case), KalmanRegression(**long)
+    short, wide = regression(**case), regression(**long)
     assert_allclose(log_prob(short, y), log_prob(wide, stretched), rtol=1e-12)
     for run in (run_filter, run_smooth):
         one, other = run(short, y), run(wide, stretched)
@@ -131,10 +83,10 @@ def test_closed_time_fades_no_variance_and_open_time_does(learnt: bool):
     y, case = case_of(5, "state_var", learnt)
     case["dt"] = np.full(TIME, 0.5)
     longer = case | {"gap_time": case["gap_time"] + 4.0}
-    first, other = (run_filter(KalmanRegression(**one), y) for one in (case, longer))
+    first, other = (run_filter(regression(**one), y) for one in (case, longer))
     if learnt:
         assert_array_equal(first.dof, other.dof)
-        later = run_filter(KalmanRegression(**(case | {"dt": case["dt"] + 4.0})), y)
+        later = run_filter(regression(**(case | {"dt": case["dt"] + 4.0})), y)
         assert (later.dof < first.dof).any()
     assert (other.forecast_var > first.forecast_var)[1:].all() or learnt
 
@@ -149,45 +101,13 @@ def test_gradients_are_finite_differences(learnt: bool):
     @jax.jit
     def score(logs):
         time, factor = jnp.exp(logs[:TIME]), jnp.exp(logs[TIME:])
-        model = KalmanRegression(**(case | {"gap_time": time, "obs_factor": factor}))
+        model = regression(**(case | {"gap_time": time, "obs_factor": factor}))
         return model.log_prob(y)
 
     found = jax.jit(jax.grad(score))(here)
     scaled_close(found, slope(lambda u: float(score(u)), here), 1e-7)
     assert (np.abs(found[TIME:][case["observed"]]) > 0).all()
     assert_array_equal(found[TIME:][~case["observed"]], 0)
-
-
-@pytest.mark.usefixtures("x64")
-def test_draws_and_moments_of_the_series_are_the_dense_gaussian():
-    _, case = case_of(7, "state_var", time=5)
-    case.pop("observed")
-    model, dense = KalmanRegression(**case), dense_of(case)
-    assert_allclose(model.mean, dense.mean, rtol=1e-8)
-    assert_allclose(model.variance, np.diagonal(dense.cov), rtol=1e-8)
-    count = 20_000
-    drawn = np.asarray(jax.jit(lambda m: m.sample(jax.random.key(0), (count,)))(model))
-    root = np.linalg.cholesky(dense.cov)
-    white = np.linalg.solve(root, (drawn - dense.mean).T)
-    within_standard_errors(white.mean(1) * np.sqrt(count))
-    spread = (white @ white.T / count - np.eye(5)) * np.sqrt(count / (1 + np.eye(5)))
-    within_standard_errors(spread)
-
-
-@pytest.mark.usefixtures("x64")
-def test_paths_are_drawn_from_the_dense_posterior():
-    y, case = case_of(8, "state_var", time=6)
-    model = KalmanRegression(**case)
-    mean, cov = dense_of(case).given(y)
-    count = 8_000
-    keys = jax.random.split(jax.random.key(1), count)
-    paths = np.asarray(jax.jit(jax.vmap(lambda key: model.sample_path(key, y)))(keys))
-    away, cov = (paths - mean).reshape(count, -1), cov.reshape(12, 12)
-    white = np.linalg.solve(np.linalg.cholesky(cov), away.T)
-    within_standard_errors(white.mean(1) * np.sqrt(count))
-    within_standard_errors(
-        (white @ white.T / count - np.eye(12)) * np.sqrt(count / (1 + np.eye(12)))
-    )
 
 
 @NOISES
@@ -197,13 +117,13 @@ def test_no_gaps_leave_the_same_program(learnt: bool):
     y, case = random_case(9, 2, "state_var", learnt=learnt)
     zeros = case | {"gap_time": np.zeros(len(y)), "obs_factor": np.ones(len(y))}
     programs = [
-        str(jax.make_jaxpr(KalmanRegression.log_prob)(KalmanRegression(**one), y))
+        str(jax.make_jaxpr(KalmanRegression.log_prob)(regression(**one), y))
         for one in (case, zeros)
     ]
     assert len(programs[0]) < len(programs[1])
-    rows = KalmanRegression(**case).recursion(jnp.asarray(y))[0]
+    rows = regression(**case).recursion(jnp.asarray(y))[0]
     assert (rows.extra, rows.noise) == (None, None)
-    plain, other = (log_prob(KalmanRegression(**one), y) for one in (case, zeros))
+    plain, other = (log_prob(regression(**one), y) for one in (case, zeros))
     assert_allclose(plain, other, rtol=1e-14)
 
 
@@ -211,20 +131,20 @@ def test_no_gaps_leave_the_same_program(learnt: bool):
 def test_the_distribution_keeps_its_contract():
     y, case = case_of(10, "state_var")
     three = case | {"gap_time": case["gap_time"] * np.array([[0.0], [1.0], [3.0]])}
-    model = KalmanRegression(**three)
+    model = regression(**three)
     assert (model.batch_shape, model.event_shape) == ((3,), (TIME,))
     found = log_prob(model, y)
     for i in range(3):
-        alone = KalmanRegression(**(three | {"gap_time": three["gap_time"][i]}))
+        alone = regression(**(three | {"gap_time": three["gap_time"][i]}))
         assert_allclose(found[i], log_prob(alone, y), rtol=1e-12)
     leaves, kind = jax.tree.flatten(model)
     assert_allclose(log_prob(jax.tree.unflatten(kind, leaves), y), found, rtol=0)
-    wide = KalmanRegression(**case).expand((2, 3))
+    wide = regression(**case).expand((2, 3))
     assert wide.log_prob(y).shape == (2, 3)
     with pytest.raises(ValueError, match=r"gap_time has shape \(3,\).* must end in \(11,\)"):
         KalmanRegression.infer_shapes(design=(TIME, 2), gap_time=(3,))
     with pytest.raises(ValueError, match="invalid obs_factor"):
-        KalmanRegression(**(case | {"obs_factor": np.zeros(TIME)}), validate_args=True)
+        regression(**(case | {"obs_factor": np.zeros(TIME)}), validate_args=True)
 
 
 # --- data with a clock ------------------------------------------------------------------------
@@ -565,7 +485,7 @@ def test_the_tables_of_a_fit_are_those_of_the_distribution(nights, fitted):
     law = model.regression(
         inputs,
         q=mixture["q"].values,
-        obs_scale=np.sqrt(mixture["obs_var"].values),
+        obs_scale=mixture["obs_scale"].values,
         gap_bars=mixture["gap_bars"].values,
     )
     passed = law.filter(inputs.y)

@@ -570,8 +570,8 @@ def test_the_stored_draws_give_their_densities_back(options: dict, others: set[s
         inferred -= {"delta_alpha"}
     total = total_density(fitted, inferred).ravel()
     with jax.enable_x64(True):
-        rows = trees.rows(tree, fitted.data)
-        found = np.asarray(passes.log_likelihood(rows, trees.every_draw(tree)))
+        law, y = trees.posed(tree, fitted.data, trees.posterior_sites(tree))
+        found = np.asarray(passes.log_likelihood(law, y))
         values = {k: posterior[k].values.reshape(40, *posterior[k].shape[2:]) for k in inferred}
         z = {name: priors.to_free(name, jnp.asarray(value)) for name, value in values.items()}
         inputs = fitted.model.inputs(fitted.data)

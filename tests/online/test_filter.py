@@ -30,11 +30,11 @@ from kfmodels import (
     hedge_ratio_model,
 )
 from kfmodels.data import datasets
-from kfmodels.fitting.passes import NoiseDraws, series
 from kfmodels.kalman import scan
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Walk
 from kfmodels.kalman.noise import DiscountedVariance, Scale
+from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.kalman.step import State, predict
 from kfmodels.online.filter import Tick
 from tests.problems import ROWS, stock_prices, unsampled
@@ -82,8 +82,8 @@ def later(data: HedgeData, rows: int = TRAIN) -> pd.DataFrame:
 
 
 @jax.jit
-def offline(rows: scan.Series, draws: NoiseDraws) -> scan.Filtered:
-    return scan.filter(*draws.over(rows))
+def offline(law: KalmanRegression, y: Any) -> scan.Filtered:
+    return scan.filter(*law.recursion(y))
 
 
 def tables_of(ticks: list[Tick]) -> dict[str, np.ndarray]:
@@ -104,11 +104,20 @@ def expected_of(fitted: HedgeFit, data: HedgeData, group: str, chosen: Any, rows
     pivot, scale = constant["pivot"].values, constant["scale"].values
     x = np.column_stack([(data.x - pivot) / scale, np.ones(len(data))])
     y = np.where(data.observed, data.y - float(constant["offset"]), 0.0)
+    x = np.where(data.observed[:, None], x, 0.0)
     held = fitted.tree[group].to_dataset().isel(noise_draw=chosen)
-    draws = NoiseDraws(**{k: held[k].values for k in NoiseDraws._fields if k in held})
+    sites = {name: held[name].values for name in fitted.model.parameters}
+    start = fitted.model.inputs(fitted.data)
     with jax.enable_x64(True):
-        inputs = series(y, np.where(data.observed[:, None], x, 0.0), data.observed, data.dt)
-        passed = jax.device_get(offline(inputs, draws))
+        law = KalmanRegression(
+            x,
+            start.start_mean,
+            start.start_cov,
+            *fitted.model.laws(**sites),
+            observed=data.observed,
+            dt=data.dt,
+        )
+        passed = jax.device_get(offline(law, y))
 
     density = passed.log_density[rows:]
     sums = np.cumsum(density, axis=0)
@@ -120,8 +129,8 @@ def expected_of(fitted: HedgeFit, data: HedgeData, group: str, chosen: Any, rows
     turn[-1, :-1] = -pivot / scale
     mean = np.einsum("ij,tjk->tik", turn, passed.filtered.mean[rows:])
     mean[:, -1] += float(constant["offset"])
-    cov = passed.filtered.cov[rows:] * passed.filtered_obs_var[rows:, None, None]
-    error, var = passed.error[rows:], (passed.var * passed.obs_var)[rows:]
+    cov = passed.filtered.cov[rows:] * passed.filtered_unit[rows:, None, None]
+    error, var = passed.error[rows:], (passed.var * passed.unit)[rows:]
     if passed.dof is not None:  # the variance of a Student-t, not its squared scale
         var = var * (1 + 2 / (passed.dof[rows:] - 2))
         cov = cov * (1 + 2 / (passed.filtered_dof[rows:] - 2))[:, None, None]
