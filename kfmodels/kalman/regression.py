@@ -204,7 +204,7 @@ class KalmanRegression(Distribution):
             given |= {f"{type(law).__name__}.{k}": leaf for k, leaf in fields._asdict().items()}
         return {name: value for name, value in given.items() if name in self.arg_constraints}
 
-    def recursion(self, value: Array) -> tuple[scan.Series, State, Motion, Noise]:
+    def recursion(self, value: Array | np.ndarray) -> tuple[scan.Series, State, Motion, Noise]:
         """Everything in the layout of the recursion: batch axes last, covariances relative."""
         given = self._given()
         # not `batch_shape`: under `vmap` the arrays have lost an axis that it still counts
