@@ -6,6 +6,7 @@ from textwrap import fill
 import numpy as np
 import pandas as pd
 
+from kfmodels.data.arrays import half_life
 from kfmodels.data.hedge_data import day
 from kfmodels.evaluate.arguments import check_fit
 from kfmodels.evaluate.baselines import bars_per_year, static_spread
@@ -103,9 +104,9 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
         lines[name] = {
             "sd": np.nanstd(values, ddof=1),
             "crossings": _crossings(values) * years,
-            "half_life": _half_life(rho),
-            "half_life_lower": _half_life(rho - Z90 * error),
-            "half_life_upper": _half_life(rho + Z90 * error),
+            "half_life": float(half_life(rho)),
+            "half_life_lower": float(half_life(rho - Z90 * error)),
+            "half_life_upper": float(half_life(rho + Z90 * error)),
             "rows": int(np.isfinite(values).sum()),
         }
     static, innovation = lines["static OLS"], lines["innovation"]
@@ -142,12 +143,6 @@ def _autoregression(values: np.ndarray, fitted: HedgeFit) -> tuple[float, float]
     rho = (x @ y) / (x @ x)
     left = y - rho * x
     return float(rho), float(np.sqrt(left @ left / (pairs - 2) / (x @ x)))
-
-
-def _half_life(rho: float) -> float:
-    if rho <= 0:
-        return 0.0
-    return np.inf if rho >= 1 else float(-np.log(2) / np.log(rho))
 
 
 def _crossings(values: np.ndarray) -> float:
