@@ -59,7 +59,8 @@ def forecast(state: State, design: Array, y: Array, noise: Array = 1.0) -> Forec
 
     `noise` is the observation variance of this row, relative like all others.
     """
-    if design.ndim == 1:  # the same for the whole batch: products of matrices cost NumPy a third
+    # one design for the whole batch: NumPy takes a third of the time for products of matrices
+    if design.ndim == 1 and state.mean.ndim > 1:
         n, batch = len(design), state.mean.shape[1:]
         leverage = design.dot(state.cov.reshape(n, -1)).reshape(state.mean.shape)
         mean = design.dot(state.mean.reshape(n, -1)).reshape(batch)

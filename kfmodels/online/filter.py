@@ -1,4 +1,7 @@
-"""The fitted filter of one pair, tick by tick: a board of one."""
+"""The fitted filter of one pair, tick by tick: a board of one.
+
+One file: one public class, which says of one pair what `OnlineBoard` says of many.
+"""
 
 import math
 from collections.abc import Mapping, Sequence

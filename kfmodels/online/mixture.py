@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kfmodels.kalman.density import LOG_PI, half_a_step, log_normal
+from kfmodels.kalman.density import LOG_PI, half_a_step, log_normal, student_variance
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Noise
 from kfmodels.kalman.step import Forecast, State, forecast, predict, update
@@ -101,7 +101,7 @@ class Mixture:
         error, var = look.seen.error, look.squared
         dof = self.noise.dof(ahead.carried)
         if dof is not None:
-            var = var * inflate(dof)
+            var = var * student_variance(dof, np)
         if error.shape[-1] == 1:
             return error[..., 0], var[..., 0]
         mean = np.vecdot(error, ahead.weights)
@@ -157,7 +157,7 @@ class Mixture:
     def variance(self, draws: Draws) -> np.ndarray:
         """What turns relative covariances of the draws into covariances, `(pair, draw)`."""
         unit, dof = self.noise.unit(draws.carried), self.noise.dof(draws.carried)
-        return unit if dof is None else unit * inflate(dof)
+        return unit if dof is None else unit * student_variance(dof, np)
 
     def _of_dof(self, dof: np.ndarray) -> np.ndarray:
         """What of a Student-t log density depends on its degrees of freedom alone.
@@ -183,11 +183,6 @@ def weigh(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         whole = top + np.log(_add(np.exp(joint - top[..., None]), -1))
     log_weights = joint - whole[..., None]
     return log_weights, np.exp(log_weights), whole
-
-
-def inflate(dof: np.ndarray) -> np.ndarray:
-    """Variance of a Student-t over its squared scale: what is not known of the variance itself."""
-    return np.where(dof > 2, dof / np.maximum(dof - 2, 1e-300), np.inf)
 
 
 def _cap(ahead: State, before: State) -> State:

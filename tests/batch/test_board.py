@@ -96,7 +96,7 @@ def test_each_number_is_that_of_the_pair_alone(board, fits, name):
         "memory_upper": high,
         "effective_memory": fitted.summary().loc[fitted.hedges[0], "effective_memory"],
         "intercept_memory": np.median(memory[:, 1]),
-        "obs_scale": float(plug_in["obs_var"].squeeze()) ** 0.5,
+        "obs_scale": float(plug_in["obs_scale"].squeeze()),
         "z": spread["z"].iloc[-1],
         "half_life": half_life(plug_in_spread(fitted)),
         "static_half_life": spread_health(fitted).table.loc["static OLS", "half_life"],
