@@ -1,4 +1,5 @@
 from kfmodels.online.shocks import Hold as Hold
+from kfmodels.online.shocks import Shocks as Shocks
 from kfmodels.online.shocks import Verdict as Verdict
 from kfmodels.online.ticks import BoardTick as BoardTick
 from kfmodels.online.ticks import FairValue as FairValue
