@@ -45,10 +45,10 @@ def made_filter(
         drift = Discount(1 - np.exp(rng.normal(-4, 0.5, draws)), np.ones((n, n, 1)))
     var = (size * 0.3) ** 2 * np.exp(0.2 * rng.normal(size=draws))
     noise: Any = ConstantVariance(var)
-    scale = None
+    carried = None
     if discounted:
         noise = DiscountedVariance(var, 4 * each, 1 - 1 / (20 + 5 * rng.random(draws)))
-        scale = Scale(15 * each, var.copy())
+        carried = Scale(15 * each, var.copy())
     weights = rng.dirichlet(5 * each)
     return OnlineFilter(
         target="XLE",
@@ -63,7 +63,7 @@ def made_filter(
         drift=drift,
         noise=noise,
         state=State(mean, cov),
-        scale=scale,
+        carried=carried,
         log_weights=np.log(weights),
         gap_names=gaps,
         gap_bars=np.exp(rng.normal(2, 1, (len(gaps), draws))) if gaps else None,
@@ -116,7 +116,7 @@ def made_board(pairs: tuple[tuple[str, str], ...], **options: Any) -> OnlineBoar
         drift=every(one["drift"]),
         noise=every(one["noise"]),
         state=every(one["state"]),
-        scale=every(one["scale"]),
+        carried=every(one["carried"]),
         log_weights=np.tile(one["log_weights"], (each, 1)),
         forgetting=one["forgetting"],
         shocks=one["shocks"],

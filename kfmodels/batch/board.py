@@ -406,7 +406,7 @@ def _online(
         drift=batch_last(drift, 2),
         noise=batch_last(noise, 2),
         state=State(mean, cov),
-        scale=carried,
+        carried=carried,
         log_weights=np.full(mean.shape[1:], -np.log(mean.shape[2])),
         **policy,
         last_prices=np.stack([arrays["last_y"], arrays["last_x"]], 1),

@@ -48,7 +48,7 @@ def add_explorers(
         law, y = trees.posed(tree, data, sites)
         sites["obs_scale"] = np.sqrt(jax.device_get(passes.right_variance(law, y)))
         law, y = trees.posed(tree, data, sites)
-        state, carried = jax.device_get(passes.end(law, y))
+        state, learnt = jax.device_get(passes.end(law, y))
     drift, noise = trees.assumed(tree).laws(**sites)
     held = live.arguments()
 
@@ -61,9 +61,9 @@ def add_explorers(
             )
         )
 
-    scale = held["scale"]
-    if scale is not None:
-        scale = joined(scale, carried)
+    carried = held["carried"]
+    if carried is not None:
+        carried = joined(carried, learnt)
     weights = np.concatenate(
         [held["log_weights"] + np.log1p(-SHARE), np.full(count, np.log(SHARE / count))]
     )
@@ -79,7 +79,7 @@ def add_explorers(
             "drift": joined(held["drift"], batch_last(drift, 1)),
             "noise": joined(held["noise"], batch_last(noise, 1)),
             "state": joined(held["state"], state),
-            "scale": scale,
+            "carried": carried,
             "log_weights": weights,
         }
     )

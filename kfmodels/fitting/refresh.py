@@ -102,8 +102,8 @@ def carry_over(
         )
     now, held = engine.state(), new.arguments()
     mean, cov = new.coordinates.from_original(now["mean"], now["cov"])
-    scale, noise = held["scale"], held["noise"]
-    var = noise.unit(scale) * student_variance(noise.dof(scale), np)
+    carried, noise = held["carried"], held["noise"]
+    var = noise.unit(carried) * student_variance(noise.dof(carried), np)
     cov = (cov + cov.T) / 2
     state = State(np.repeat(mean[:, None], new.draws, 1), cov[..., None] / var)
     return OnlineFilter(

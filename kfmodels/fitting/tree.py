@@ -262,7 +262,7 @@ def online(tree: "DataTree", given: HedgeData, draws: int) -> OnlineFilter:
         state=State(
             np.moveaxis(taken["mean"].values, 0, -1), np.moveaxis(taken["cov"].values, 0, -1)
         ),
-        scale=carried,
+        carried=carried,
         log_weights=np.full(draws, -np.log(draws)),
         last_prices=complete.iloc[-1].to_numpy(),
         at=last,

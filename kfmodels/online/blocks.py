@@ -59,7 +59,7 @@ class Blocks:
     """The draws of all pairs, a `Mixture` for each block of them.
 
     Args:
-        drift, noise, state, scale, log_weights: as for `OnlineBoard`.
+        drift, noise, state, carried, log_weights: as for `OnlineBoard`.
         forgetting, gap_names, gap_bars, gap_noise: as for `Mixture`.
     """
 
@@ -68,7 +68,7 @@ class Blocks:
         drift: Motion,
         noise: Noise,
         state: State,
-        scale: Any,
+        carried: Any,
         log_weights: np.ndarray,
         *,
         forgetting: float,
@@ -82,7 +82,7 @@ class Blocks:
         if pairs > 1:
             self._parts = [slice(i, min(i + size, pairs)) for i in range(0, pairs, size)]
         self.shape, self.mixtures, self.draws = (pairs, draws), [], []
-        drift, noise, state, scale = (own(part) for part in (drift, noise, state, scale))
+        drift, noise, state, carried = (own(part) for part in (drift, noise, state, carried))
         for part in self._parts:
             how = {"gap_bars": gap_bars[:, part], "gap_noise": gap_noise[:, part]}
             self.mixtures.append(
@@ -95,7 +95,7 @@ class Blocks:
                 )
             )
             weights = log_weights[part]
-            self.draws.append(Draws(cut(state, part), cut(scale, part), weights, np.exp(weights)))
+            self.draws.append(Draws(cut(state, part), cut(carried, part), weights, np.exp(weights)))
 
     def advance(
         self,
@@ -214,7 +214,7 @@ class Blocks:
             "drift": join([each.drift for each in mixtures], alone=alone),
             "noise": join([each.noise for each in mixtures], alone=alone),
             "state": join([each.state for each in draws], alone=alone),
-            "scale": join([each.carried for each in draws], alone=alone),
+            "carried": join([each.carried for each in draws], alone=alone),
             "log_weights": join_leaves([each.log_weights for each in draws], alone=alone),
             "gap_bars": join_leaves([each.gap_bars for each in mixtures], alone=alone),
             "gap_noise": join_leaves([each.gap_noise for each in mixtures], alone=alone),

@@ -47,7 +47,7 @@ class OnlineBoard:
         coordinates: the inner coordinates, with an axis of pairs in front.
         drift, noise: of the recursion, batch axes (pair, draw) last.
         state: where each draw stands, `mean (n, pair, draw)`, `cov (n, n, pair, draw)`.
-        scale: what the noise has learnt, as its `start` gives it, `(pair, draw)`; None if nothing.
+        carried: what the noise has learnt, as its `start` gives it, `(pair, draw)`; None if nothing.
         log_weights: of the draws, `(pair, draw)`; those of a pair sum to one.
         forgetting: f, a bar, in (0, 1], see `OnlineFilter`.
         shocks: `Quarantine`, `Robust`, or None to learn from every row alike.
@@ -78,7 +78,7 @@ class OnlineBoard:
         drift: Motion,
         noise: Noise,
         state: State,
-        scale: Any,
+        carried: Any,
         log_weights: np.ndarray,
         forgetting: float = 1.0,
         shocks: Shocks | None = None,
@@ -102,14 +102,14 @@ class OnlineBoard:
         pairs, draws = log_weights.shape
         none = np.full((pairs, len(several[0]) + 1 if several else 1), np.nan)
         self.last_prices = none if last_prices is None else np.array(last_prices, float)
-        check_shapes(self, coordinates, (state, scale or (), noise), log_weights)
+        check_shapes(self, coordinates, (state, carried or (), noise), log_weights)
         closed = gap_arrays(gap_bars, gap_noise, (len(self.gap_names), pairs, draws))
         self._holds = {number_of(name, self.names): hold for name, hold in (holds or {}).items()}
         self._blocks = Blocks(
             drift,
             noise,
             state,
-            scale,
+            carried,
             log_weights,
             forgetting=forgetting,
             gap_names=self.gap_names,
@@ -288,7 +288,7 @@ class OnlineBoard:
 
         number = number_of(name, self.names)
         held, where = self.arguments(), self.coordinates
-        each = {part: one_of(held[part], number) for part in ("drift", "noise", "state", "scale")}
+        each = {part: one_of(held[part], number) for part in ("drift", "noise", "state", "carried")}
         gaps = {part: held[part][:, number] for part in ("gap_bars", "gap_noise")}
         same = ("transform", "forgetting", "shocks", "gap_names", "at", "until", "fit_id")
         last = self.last_prices[number]

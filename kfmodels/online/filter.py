@@ -44,7 +44,7 @@ class OnlineFilter:
         coordinates: the inner coordinates of the recursion.
         drift, noise: of the recursion, batch axis (draws) last.
         state: where each draw stands.
-        scale: what the noise has learnt, as its `start` gives it; None if nothing.
+        carried: what the noise has learnt, as its `start` gives it; None if nothing.
         log_weights: of the draws; the weights sum to one.
         forgetting: f, a bar, in (0, 1]: 1 forgets nothing and ends with one draw, 0.99 remembers about
             a hundred bars.
@@ -77,7 +77,7 @@ class OnlineFilter:
         drift: Motion,
         noise: Noise,
         state: State,
-        scale: Any,
+        carried: Any,
         log_weights: np.ndarray,
         forgetting: float = 1.0,
         shocks: Shocks | None = None,
@@ -100,7 +100,7 @@ class OnlineFilter:
             drift=_with_pair(drift),
             noise=_with_pair(noise),
             state=_with_pair(state),
-            scale=_with_pair(scale),
+            carried=_with_pair(carried),
             log_weights=np.asarray(log_weights)[None],
             forgetting=forgetting,
             shocks=shocks,
@@ -347,7 +347,7 @@ class OnlineFilter:
     def arguments(self) -> dict[str, Any]:
         """What `__init__` takes to make this filter again."""
         held = self.board.arguments()
-        parts = ("drift", "noise", "state", "scale")
+        parts = ("drift", "noise", "state", "carried")
         return (
             {name: getattr(self, name) for name in ("target", "hedges", "coordinates", "hold")}
             | {name: held[name] for name in _MINE}

@@ -71,7 +71,7 @@ class KalmanOLS:
             state=State(
                 np.array([[init_beta], [init_alpha]], float), init_cov[..., None] / obs_cov
             ),
-            scale=None,
+            carried=None,
             log_weights=np.zeros(1),
         )
         self._means: list[np.ndarray] = []

@@ -78,7 +78,7 @@ def densities(engine: OnlineFilter, prices: pd.DataFrame) -> np.ndarray:
 def explorers(
     x: np.ndarray, y: np.ndarray, coordinates: Coordinates, fading: float | None
 ) -> dict[str, Any]:
-    """Drift, noise, state and scale of the grid after the training rows `(row, 1)` and `(row,)`.
+    """Drift, noise, state and `carried` of the grid after the training rows `(row, 1)` and `(row,)`.
 
     Each setting's observation variance is the mean square of its own standardized innovations. With
     `fading`, a factor a bar, it is where a discounted variance starts.
@@ -94,20 +94,20 @@ def explorers(
     late = looks[BURN_IN:]
     variance = sum(seen.error**2 / seen.var for seen in late) / len(late)
     noise: Any = noises.ConstantVariance(variance)
-    scale = None
+    carried = None
     if fading is not None:
         each = np.ones(draws)
         noise = noises.DiscountedVariance(variance, each / (1 - fading), each * fading)
-        scale = noise.start()
+        carried = noise.start()
         for seen in late:
-            scale = noise.learn(noise.fade(scale, 1.0), seen, 1.0)
-    return {"drift": drift, "noise": noise, "state": state, "scale": scale}
+            carried = noise.learn(noise.fade(carried, 1.0), seen, 1.0)
+    return {"drift": drift, "noise": noise, "state": state, "carried": carried}
 
 
 def with_explorers(engine: OnlineFilter, data: HedgeData) -> OnlineFilter:
     """The same filter with the grid beside its own draws, half of the weight each."""
     own = engine.arguments()
-    fading = None if own["scale"] is None else float(np.median(own["noise"].factor))
+    fading = None if own["carried"] is None else float(np.median(own["noise"].factor))
     grid = explorers(data.x, data.y, engine.coordinates, fading)
     extra = len(grid["state"].mean[0])
     weights = np.r_[own["log_weights"] + np.log(0.5), np.full(extra, -np.log(2 * extra))]

@@ -73,7 +73,7 @@ def online_filter(problem: Problem, count: int) -> Run:
             drift=Walk(np.eye(2)[..., None] * q),
             noise=ConstantVariance(obs_var),
             state=State(mean, cov),
-            scale=None,
+            carried=None,
             log_weights=np.full(count, -np.log(count)),
         )
         for y, x, dt in rows:

@@ -77,7 +77,7 @@ def test_an_explorer_stands_where_the_filter_of_its_noise_ends(kind: Any, prices
             passed = scan.filter(rows, scan.State(start, cov / var), drift, noise)
             assert_allclose(held["state"].mean[:, number], passed.filtered.mean[-1], rtol=1e-8)
             assert_allclose(held["state"].cov[..., number], passed.filtered.cov[-1], rtol=1e-7)
-            if held["scale"] is None:
+            if held["carried"] is None:
                 right = float((passed.error**2 / passed.var)[data.observed].mean())
                 assert_allclose(right, var, rtol=0.25)  # its own start is relative to what it was
     speeds = held["drift"][0].reshape(-1, wide.draws)[0][-5:]

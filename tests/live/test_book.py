@@ -546,7 +546,7 @@ def live(transform: str, table: pd.DataFrame) -> OnlineFilter:
         drift=Walk(np.diag(speed)[..., None] * np.ones(2)),
         noise=ConstantVariance(var),
         state=State(np.zeros((n, 2)), np.eye(n)[..., None] * np.full(2, 100.0)),
-        scale=None,
+        carried=None,
         log_weights=np.log([0.5, 0.5]),
     )
 

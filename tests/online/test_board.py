@@ -104,7 +104,7 @@ def trained(kind: str, transform: str) -> dict[str, dict[str, Any]]:
             if noise is ConstantVariance
             else noise(var, np.full(DRAWS, 4.0), random.uniform(0.76, 0.99, DRAWS)),
             state=State(np.zeros((n, DRAWS)), eye * np.ones(DRAWS) * 100),
-            scale=None if noise is ConstantVariance else Scale(np.full(DRAWS, 4.0), var),
+            carried=None if noise is ConstantVariance else Scale(np.full(DRAWS, 4.0), var),
             log_weights=np.full(DRAWS, -np.log(DRAWS)),
             until=train.index[-1],
         )
@@ -141,7 +141,7 @@ def board_of(singles: dict[str, OnlineFilter]) -> OnlineBoard:
         drift=stacked("drift"),
         noise=stacked("noise"),
         state=stacked("state"),
-        scale=stacked("scale"),
+        carried=stacked("carried"),
         log_weights=np.stack([one["log_weights"] for one in held]),
         forgetting=held[0]["forgetting"],
         shocks=held[0]["shocks"],
@@ -314,7 +314,7 @@ def test_a_filter_taken_from_the_board_is_the_one_put_in(kind, tmp_path):
     for name, one in singles.items():
         taken = board.filter(name)
         mine, its = taken.arguments(), one.arguments()
-        for part in ("state", "scale", "noise"):
+        for part in ("state", "carried", "noise"):
             for a, b in zip(mine[part] or (), its[part] or (), strict=True):
                 assert_array_equal(a, b)
         assert (mine["target"], mine["hedges"]) == (its["target"], its["hedges"])
@@ -397,7 +397,7 @@ def test_one_draw_a_pair_is_a_single_filter():
 
 def first_draw(one: OnlineFilter) -> dict[str, Any]:
     held = one.arguments()
-    parts = ("drift", "noise", "state", "scale")
+    parts = ("drift", "noise", "state", "carried")
     return {part: type(held[part])(*(leaf[..., :1] for leaf in held[part])) for part in parts} | {
         "log_weights": np.zeros(1)
     }

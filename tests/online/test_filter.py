@@ -276,7 +276,7 @@ def test_after_a_long_silence_a_forecast_still_has_a_variance(fitted, live):
     assert np.isfinite(live.forecast(x=x, dt=1000.0).sd)
     for _ in range(40):
         live.update(y=math.nan, x=x)
-    assert live.arguments()["scale"].dof.min() == 3.0
+    assert live.arguments()["carried"].dof.min() == 3.0
     tick = live.update(y=y, x=x, at=at)
     assert np.isfinite(tick.spread_sd)
     assert tick.z != 0
@@ -714,7 +714,7 @@ def test_the_learnt_variance_is_part_of_what_is_not_known():
         drift=Walk(np.zeros((1, 1, 1))),
         noise=DiscountedVariance(np.ones(1), np.full(1, 6.0), np.ones(1)),
         state=State(np.zeros((1, 1)), np.ones((1, 1, 1))),
-        scale=Scale(np.full(1, 6.0), np.ones(1)),
+        carried=Scale(np.full(1, 6.0), np.ones(1)),
         log_weights=np.zeros(1),
     )
     start = live._stand

@@ -26,7 +26,7 @@ def alone(live: OnlineFilter, draw: int) -> OnlineFilter:
         )
 
     held: dict[str, Any] = live.arguments() | {"log_weights": np.zeros(1)}
-    for name in ("drift", "noise", "state", "scale"):
+    for name in ("drift", "noise", "state", "carried"):
         held[name] = part(held[name])
     return OnlineFilter(**held)
 
@@ -95,7 +95,7 @@ def test_two_bars_at_once_are_two_bars_without_a_price(kind: dict[str, Any]):
         b.update(y=math.nan, x=x, dt=2.0)
         b = b.update(y=y, x=x)
         assert_allclose([a.log_score, a.spread_sd], [b.log_score, b.spread_sd], rtol=1e-9)
-    for part in ("state", "scale"):
+    for part in ("state", "carried"):
         for first, second in zip(
             one.arguments()[part] or (), two.arguments()[part] or (), strict=True
         ):
@@ -149,7 +149,7 @@ def test_an_explorer_has_the_variance_that_makes_its_innovations_right():
     where = made_filter().coordinates._replace(pivot=x.mean(0), scale=x.std(0), offset=y.mean())
     grid = bench.explorers(x, y, where, None)
     assert len(grid["noise"].var) == len(bench.BETA_MEMORY) * len(bench.ALPHA_MEMORY)
-    assert grid["scale"] is None
+    assert grid["carried"] is None
     for draw in (0, 17, 38):
         state = step.State(np.zeros(2), 1e4 * np.eye(2))
         squares = []

@@ -53,7 +53,7 @@ def at_z(live: OnlineFilter, z: float) -> float:
 def numbers(live: OnlineFilter) -> np.ndarray:
     """Everything that moves in a filter, flat."""
     held = live.arguments()
-    parts = [*held["state"], *(held["scale"] or ()), held["log_weights"], held["last_prices"]]
+    parts = [*held["state"], *(held["carried"] or ()), held["log_weights"], held["last_prices"]]
     return np.concatenate([np.ravel(part) for part in parts])
 
 
@@ -187,12 +187,12 @@ def test_a_discounted_variance_takes_a_bounded_part_of_a_robust_row():
     """The observation adds e^2 / v to the sum of squares; doubted, L^2 times the old one at most."""
     live, limit = warm(draws=4, discounted=True), 4.0
     now = live.arguments()
-    faded = now["noise"].fade(now["scale"], 1.0)
+    faded = now["noise"].fade(now["carried"], 1.0)
     seen = live.predictive(x=X)
     for z in (10.0, 100.0, 1000.0):
         other = again(live, Robust(limit))
         other.update(y=math.exp(min(live.forecast(x=X).mean + z * seen.scale[0], 700)), x=X)
-        after = other.arguments()["scale"]
+        after = other.arguments()["carried"]
         relative = seen.scale**2 / faded.var
         most = (faded.dof * faded.var + limit**2 * faded.var * relative) / (faded.dof + 1)
         assert (after.var <= most * (1 + 1e-9)).all()
