@@ -56,7 +56,7 @@ def rank_hedges(
     now = board.table().loc[list(live.names), "beta"].to_numpy()
     held, scores = [], []
     ended = None
-    for at, row in later.iterrows():
+    for at, (_, row) in zip(later.index, later.iterrows(), strict=True):
         held.append(now)
         ended = live.update(row, at=at)
         now = ended.beta

@@ -26,6 +26,12 @@ class Coordinates(NamedTuple):
     intercept: bool
     unit: Array = 1.0
 
+    def of_pair(self, number: int) -> "Coordinates":
+        """Those of one of several pairs."""
+        unit = np.broadcast_to(self.unit, np.shape(self.offset))[number]
+        place = self.pivot[number], self.scale[number], float(self.offset[number])
+        return Coordinates(*place, self.intercept, float(unit))
+
     @property
     def coefficients(self) -> int:
         return self.pivot.shape[-1] + self.intercept

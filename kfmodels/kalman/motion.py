@@ -8,6 +8,7 @@ batch, `coef_axes` says how many, field by field.
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 Array = Any
+"""A NumPy or a JAX array: the recursion imports neither."""
 
 
 @runtime_checkable

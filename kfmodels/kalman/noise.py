@@ -9,10 +9,10 @@ assumption of `kfmodels.model` that makes it.
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+from kfmodels.kalman.motion import Array
+
 if TYPE_CHECKING:
     from kfmodels.kalman.step import Forecast
-
-Array = Any
 
 Carried = Any
 """What a noise carries from row to row: a NamedTuple of arrays `(*b)`, or None."""

@@ -12,13 +12,9 @@ West, M. and Harrison, J. (1997), Bayesian Forecasting and Dynamic Models, 2nd e
 and 10.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-Array = Any
-"""A NumPy or a JAX array: this module imports neither."""
-
-Motion = Any
-"""A law of `kalman.motion`."""
+from kfmodels.kalman.motion import Array, Motion
 
 
 class State(NamedTuple):

@@ -9,4 +9,5 @@ from kfmodels.live.costs import Saving as Saving
 from kfmodels.live.monitor import Alarm as Alarm
 from kfmodels.live.monitor import Monitor as Monitor
 from kfmodels.live.monitor import Watch as Watch
+from kfmodels.live.quotes import Row as Row
 from kfmodels.live.signals import Signal as Signal

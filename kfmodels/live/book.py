@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from kfmodels.clock.instants import Stamp
-from kfmodels.files.documents import Format
+from kfmodels.files.documents import Format, Json
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.costs import Band, Cost, Saving
 from kfmodels.online.splits import check_factors
@@ -285,7 +285,7 @@ class HedgeBook:
         self.turnover_shares = {n: done / factors[n] for n, done in self.turnover_shares.items()}
         self.moves = {name: was.rescale(factors[name]) for name, was in self.moves.items()}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Everything needed to go on, as plain numbers, strings, lists and dicts, exact to the bit."""
         return {
             "format": FORMAT.name,

@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 
 from kfmodels.clock.clock import Clock, Elapsed
-from kfmodels.clock.instants import Moment, shown
-from kfmodels.files.documents import Format, built, encode, plain, register
-from kfmodels.files.log import Journal
+from kfmodels.clock.instants import Moment, Stamp
+from kfmodels.files.documents import Format, Json, built, encode, plain, register
+from kfmodels.files.log import Journal, Message
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.arrivals import MONTH, Ahead, Limit, check_kind, span
 from kfmodels.live.monitor import Monitor, Watch
-from kfmodels.live.quotes import KEPT, Bars, Quotes, rescale_rows, sent_before
-from kfmodels.live.signals import Signal, set_off, worst
+from kfmodels.live.quotes import KEPT, Bars, Quotes, Row, rescale_rows, sent_before
+from kfmodels.live.settings import check_same, follows, identify, overruled, settings
+from kfmodels.live.signals import Alarms, Signal, set_off, worst
 from kfmodels.online.engine import AnyTick, Engine
 from kfmodels.online.splits import check_factors
 from kfmodels.online.ticks import Outcome
@@ -148,7 +149,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 self.journal.compact(self.to_json())
             self.overruled = overruled(given, self._settings())
 
-    def tick(self, prices: Mapping[str, Any], *, at: Any) -> Signal:
+    def tick(self, prices: Mapping[str, float | None], *, at: Stamp) -> Signal:
         """Take the prices that came at one time, of one leg or of many.
 
         Args:
@@ -174,7 +175,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 reason = f"{', '.join(known)} at this time"
                 return self._signal(now.kept, Outcome.DUPLICATE, reason)
             return self._signal(now.kept, Outcome.SKIPPED, "no price of any leg")
-        message = {"at": now.kept, "prices": good}
+        message: dict[str, Any] = {"at": now.kept, "prices": good}
         self._record(message)
         self._ahead.taken()
         signal = self._apply(message)
@@ -186,7 +187,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             return replace(signal, reason=reason)
         return signal
 
-    def rescale(self, factors: Mapping[str, float], *, at: Any = None) -> Signal:
+    def rescale(self, factors: Mapping[str, float], *, at: Stamp | None = None) -> Signal:
         """A leg is quoted otherwise from now on: a split, a multiplier, another currency.
 
         Args:
@@ -208,12 +209,12 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         trial = built(plain(self.engine))  # or raise, before anything is written
         trial.requote(factors)
         encode(plain(trial), "the rescaled filter")
-        since = None if at is None else Moment.of(at)
+        since = _moment(at)
         if since:
             check_kind("rescale", at, since, self._now or self._row, self._now is not None)
         if sent_before(factors, since, self._rescaled):
             return self.standing(Outcome.DUPLICATE, "rescaled already at this time")
-        message = {"rescale": factors, "at": since and since.kept}
+        message: dict[str, Any] = {"rescale": factors, "at": since and since.kept}
         self._record(message)
         signal = self._apply(message)
         self._settle()
@@ -234,7 +235,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         """
         check_same(engine, self.engine)
         before = self.engine, self._row, self.watch, self._few
-        self.engine, self._row = engine, engine.at and Moment.of(engine.at)
+        self.engine, self._row = engine, _moment(engine.at)
         self.watch = self.watch and self.watch.monitor.board(len(self.watch))
         self._few = np.zeros_like(self._few)
         try:
@@ -244,13 +245,13 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             self.engine, self._row, self.watch, self._few = before
             raise
 
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> list[Row]:
         """The last rows made: `at`, `prices`, and `dt` and `gaps` since the row before."""
         return list(self._history)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """All it needs to go on, as plain numbers, text, lists and dicts."""
-        content: dict[str, Any] = {
+        content: dict[str, object] = {
             "engine": self.engine,
             "clock": self.clock,
             "max_staleness": self._stale,
@@ -278,26 +279,28 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _begin(self, engine: Engine, held: dict[str, Any], clock: Clock | None, watch: Any) -> None:
+    def _begin(
+        self, engine: Engine, held: dict[str, Any], clock: Clock | None, watch: Watch | None
+    ) -> None:
         self.engine, self.clock, self.explorers = engine, clock, held.get("explorers")
-        self.watch: Watch | None = watch
+        self.watch = watch
         self._stale, self._ahead = held["max_staleness"], Ahead(held["max_ahead"])
         self._bars, self.seq = Bars(held["bars"], held["come"]), held["seq"]
         self._rescaled = deque(held["rescaled"], maxlen=KEPT)
         self.factors = dict(held["factors"])
-        self._few_draws, self._few = held["few_draws"], np.array(held["few"], bool)
+        self._few_draws = held["few_draws"]
+        self._few: np.ndarray = np.array(held["few"], bool)
         least = transform_of(engine.transform).least
         self._quotes = Quotes(engine.tickers, engine.pairs, least, held["quotes"])
-        self._now = None if held["now"] is None else Moment.of(held["now"])
-        self._row = None if engine.at is None else Moment.of(engine.at)
-        self._history: deque[dict[str, Any]] = deque(held["history"], maxlen=held["keep"])
+        self._now, self._row = _moment(held["now"]), _moment(engine.at)
+        self._history: deque[Row] = deque(held["history"], maxlen=held["keep"])
 
-    def _restore(self, document: dict[str, Any], where: object = "this") -> None:
+    def _restore(self, document: Message, where: object = "this") -> None:
         """Stand where a document says."""
         held = FORMAT.content(document, where)
         self._begin(held["engine"], held, held["clock"], held["watch"])
 
-    def _time(self, at: Any) -> Moment:
+    def _time(self, at: Stamp) -> Moment:
         """When it is, if that is not before the last row."""
         now, row = Moment.of(at), self._row
         check_kind("tick", at, now, self._now or row, self._now is not None)
@@ -309,7 +312,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self._ahead.check(now, self._now)
         return now
 
-    def _record(self, message: dict[str, Any]) -> None:
+    def _record(self, message: Message) -> None:
         self.seq = self.seq + 1 if self.journal is None else self.journal.append(message)
 
     def _settle(self) -> None:
@@ -320,16 +323,21 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def _apply(self, message: dict[str, Any]) -> Signal:
         """What a message does; the same again when it is replayed."""
-        if "rescale" in message:
-            self.engine.requote(message["rescale"])
-            if message["at"] is not None:
-                self._rescaled.append(message)
-            factors, at = message["rescale"], message["at"]
-            before = None if at is None else Moment.of(at)
-            self._quotes.rescale(factors, before)
-            rescale_rows(self._history, factors, before)
-            self.factors |= {n: self.factors.get(n, 1.0) * f for n, f in factors.items()}
-            return self._signal(self.engine.at if at is None else at, Outcome.RESCALED)
+        return self._requote(message) if "rescale" in message else self._take(message)
+
+    def _requote(self, message: dict[str, Any]) -> Signal:
+        factors, at = message["rescale"], message["at"]
+        self.engine.requote(factors)
+        if at is not None:
+            self._rescaled.append(message)
+        before = _moment(at)
+        self._quotes.rescale(factors, before)
+        rescale_rows(self._history, factors, before)
+        self.factors |= {n: self.factors.get(n, 1.0) * f for n, f in factors.items()}
+        return self._signal(self.engine.at if at is None else at, Outcome.RESCALED)
+
+    def _take(self, message: dict[str, Any]) -> Signal:
+        """Keep the prices, and make a row of them if every leg has one."""
         now = Moment.of(message["at"])
         if self._row is not None and now.number == self._row.number:
             self._quotes.take(message["prices"], now)
@@ -361,7 +369,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             reason = "; ".join(filter(None, [reason, f"with {aged} old"]))
         return self._signal(now.kept, outcome, reason, self._watched(tick), tick)
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, object]:
         """What rules, as it is shown to the user."""
         own = {"few_draws": self._few_draws, "keep": self._history.maxlen}
         own |= {"max_staleness": self._stale.given, "max_ahead": self._ahead.limit.given}
@@ -373,22 +381,22 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             return Elapsed(float(self._bars.count), {})
         return self.clock.between(self._row.kept, now.kept)
 
-    def _watched(self, tick: AnyTick) -> tuple[Any, ...]:
+    def _watched(self, tick: AnyTick) -> Alarms:
         few = np.atleast_1d(tick.effective_draws) < self._few_draws * self.engine.draws
         fewer, self._few = np.flatnonzero(few & ~self._few).tolist(), few
         return set_off(tick, self.watch, fewer, self.engine.draws)
 
-    def _refused(self, at: Any, why: str) -> Signal:
+    def _refused(self, at: Stamp, why: str) -> Signal:
         if self.strict:
             raise ValueError(f"rejected: {why}; nothing was changed")
         return self._signal(at, Outcome.REJECTED, why)
 
     def _signal(
         self,
-        at: Any,
+        at: Stamp | None,
         outcome: Outcome,
         reason: str = "",
-        alarms: tuple[Any, ...] = (),
+        alarms: Alarms = (),
         tick: AnyTick | None = None,
     ) -> Signal:
         tick = self.engine.standing() if tick is None else tick
@@ -396,19 +404,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         return Signal(self.seq, at, outcome, reason, tick, alarms, condition)
 
 
-def check_same(new: Engine, old: Engine) -> None:
-    """Raise unless one engine may take the place of another: same pairs and transform."""
-    if type(new) is not type(old) or new.pairs != old.pairs or new.transform != old.transform:
-        raise ValueError(
-            f"the new filter is of {', '.join(new.tickers[:4])} ({new.transform}), this one of "
-            f"{', '.join(old.tickers[:4])} ({old.transform})"
-        )
-
-
-def identify(engine: Engine) -> str:
-    """What a journal belongs to: the fit, or at least the legs."""
-    made = engine.fit_id or f"noise until {engine.until}"
-    return f"{made}; {', '.join(engine.tickers)}; {engine.transform}"
+def _moment(at: Stamp | None) -> Moment | None:
+    return None if at is None else Moment.of(at)
 
 
 def check_amounts(keep: int, few_draws: float) -> None:
@@ -417,50 +414,3 @@ def check_amounts(keep: int, few_draws: float) -> None:
         raise ValueError(f"keep is a number of rows, 0 or more, not {keep}")
     if not 0 <= few_draws < 1:
         raise ValueError(f"few_draws is a share of the draws, from 0 to below 1, not {few_draws}")
-
-
-def settings(
-    engine: Engine,
-    clock: Clock | None,
-    watch: Watch | None,
-    **others: Any,
-) -> dict[str, Any]:
-    """What rules a live filter, by name."""
-    return {
-        "clock": clock,
-        "monitor": None if watch is None else watch.monitor,
-        "shocks": engine.shocks,
-        "forgetting": engine.forgetting,
-        "draws": engine.draws,
-    } | others
-
-
-def overruled(given: Mapping[str, Any], kept: Mapping[str, Any]) -> tuple[str, ...]:
-    """A sentence for each setting that differs from the one that a journal keeps."""
-    return tuple(
-        f"{name} is {_told(kept[name])} as the journal keeps it, not {_told(value)} as given now"
-        for name, value in given.items()
-        if kept[name] != value
-    )
-
-
-def follows(given: Clock | None, kept: Clock | None, row: Any) -> bool:
-    """Whether a clock is the one kept with later sessions, which knows the last `row` as well."""
-    if given is None or kept is None or given.sessions is None or kept.sessions is None:
-        return False
-    new, old = given.sessions, kept.sessions
-    if (given.bar, given.zone, new.name, new.zone) != (kept.bar, kept.zone, old.name, old.zone):
-        return False
-    try:
-        if row is not None:
-            given.between(row, row)
-    except ValueError:
-        return False
-    return new.closes[-1] > old.closes[-1]
-
-
-def _told(value: Any) -> str:
-    if not isinstance(value, Clock) or value.sessions is None:
-        return repr(value) if not isinstance(value, timedelta) else str(value)
-    first, last = shown(value.sessions.opens[0]), shown(value.sessions.closes[-1])
-    return f"a clock in bars of {value.bar} of {value.sessions.name} from {first} to {last} UTC"

@@ -25,12 +25,13 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from itertools import repeat
 from operator import gt
+from types import ModuleType
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kfmodels.files.documents import register
+from kfmodels.files.documents import Json, register
 
 Action = Literal["widen", "refresh noise", "fall back to static", "stop"]
 Condition = Literal["ok", "watch", "broken"]
@@ -100,7 +101,7 @@ def normal_score(z: ArrayLike, dof: ArrayLike) -> NDArray[np.float64]:
     return _wallace(np.asarray(z, float), np.minimum(dof, _NORMAL_FROM), np)
 
 
-def _wallace(z: Any, dof: Any, of: Any) -> Any:
+def _wallace(z: Value, dof: Value, of: ModuleType) -> Value:
     """`of` is `numpy`, or `math` for one number, on which NumPy is many times slower."""
     size = (8 * dof + 1) / (8 * dof + 3) * of.sqrt(dof * of.log1p(z * z / (dof - 2)))
     return of.copysign(size, z)
@@ -258,6 +259,12 @@ def _copy(values: Value, kind: type[float], *shape: int) -> Value:
     return held if shape[-1] != 1 else held[..., 0].tolist()
 
 
+def _plain(values: Value, *shape: int) -> Json:
+    """The same as lists, of one pair as well."""
+    held: NDArray[np.float64] = np.asarray(values).reshape(shape)
+    return held.tolist()
+
+
 def _add(
     level: Value, total: Value, bars: Value, ratio: Value, more: Value, seen: Value, top: Value
 ) -> tuple[Value, ...]:
@@ -359,16 +366,16 @@ class Watch:
         """That of the worst pair."""
         return _WORDS[max(self._ranks(), default=0)]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """All it needs to go on, in plain numbers and lists; JSON keeps them to the last bit."""
         pairs = len(self)
         return {
             "monitor": asdict(self.monitor),
-            "evidence": np.reshape(self.evidence, (-1, pairs)).tolist(),
-            "sums": np.reshape(self.sums, (-1, pairs)).tolist(),
-            "bars": np.reshape(self.bars, (-1, pairs)).tolist(),
-            "last": np.reshape(self.last, pairs).tolist(),
-            "broken_left": np.reshape(self.broken_left, pairs).tolist(),
+            "evidence": _plain(self.evidence, -1, pairs),
+            "sums": _plain(self.sums, -1, pairs),
+            "bars": _plain(self.bars, -1, pairs),
+            "last": _plain(self.last, pairs),
+            "broken_left": _plain(self.broken_left, pairs),
         }
 
     @classmethod

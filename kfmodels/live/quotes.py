@@ -7,13 +7,22 @@ Also the pairs that wait after a quarantine (`Doubts`), the bars counted where t
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from kfmodels.clock.instants import Moment
 from kfmodels.live.arrivals import span
 
 KEPT = 100
 """Changes of units that a live filter remembers, to recognise one that is sent again."""
+
+
+class Row(TypedDict):
+    """A row as it is remembered: its time, its prices, and the time since the row before."""
+
+    at: int | str
+    prices: dict[str, float | None]
+    dt: float
+    gaps: dict[str, float]
 
 
 class Doubts:
@@ -95,7 +104,7 @@ class Quotes:
             self.prices[ticker], self.times[ticker] = price, Moment.of(at)
 
     def sort(
-        self, given: Mapping[str, Any], now: Moment
+        self, given: Mapping[str, float | None], now: Moment
     ) -> tuple[dict[str, float], list[str], list[str]]:
         """The prices to take, what is wrong with others, and the tickers whose price is known already.
 
@@ -177,7 +186,7 @@ class Quotes:
             if at is not None and (before is None or at.number < before.number):
                 self.prices[ticker] *= factor
 
-    def to_json(self) -> dict[str, list[Any]]:
+    def to_json(self) -> dict[str, object]:
         """What is held, as plain lists."""
         return {
             ticker: [self.prices[ticker], at.kept, self.doubts.of(ticker)]
@@ -201,7 +210,7 @@ class Bars:
         self.count += again
         self.come = set(legs) if again else self.come | set(legs)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """What `__init__` takes, by the names that a live filter's document has for it."""
         return {"bars": self.count, "come": sorted(self.come)}
 
@@ -217,9 +226,7 @@ def sent_before(
     )
 
 
-def rescale_rows(
-    rows: Iterable[dict[str, Any]], factors: Mapping[str, float], before: Moment | None
-) -> None:
+def rescale_rows(rows: Iterable[Row], factors: Mapping[str, float], before: Moment | None) -> None:
     """Convert the prices of rows before a moment to new units, or all if there is none."""
     for row in rows:
         if before is None or Moment.of(row["at"]).number < before.number:

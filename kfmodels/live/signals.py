@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kfmodels.clock.instants import Stamp
 from kfmodels.live.monitor import Alarm, Watch
 from kfmodels.online.engine import AnyTick
 from kfmodels.online.shocks import Hold
@@ -14,6 +15,9 @@ from kfmodels.online.ticks import Outcome
 
 SCHEMA = 2
 """Version of `Signal.record`: a field is only ever added under the same number."""
+
+type Alarms = tuple[Alarm, ...] | tuple[tuple[str, Alarm], ...]
+"""Of one pair the alarms alone, of a board each with the name of its pair."""
 
 _FARTHEST = 1e99
 """A z beyond is as odd as one at it."""
@@ -33,11 +37,11 @@ class Signal:
     """
 
     seq: int
-    at: Any
+    at: Stamp | None
     outcome: Outcome
     reason: str
     tick: Any
-    alarms: tuple[Any, ...]
+    alarms: Alarms
     condition: str
 
     @property
@@ -50,7 +54,7 @@ class Signal:
         """The outcome with its reason."""
         return self.outcome.with_reason(self.reason)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """All of it as a plain dict of the published schema."""
         tick = self.tick.record()
         own = {"at": self.at, "outcome": str(self.outcome), "reason": self.reason}
@@ -60,16 +64,14 @@ class Signal:
         return {"schema": SCHEMA, "seq": self.seq} | tick | own | {"condition": self.condition}
 
 
-def _alarm(alarm: Any) -> dict[str, Any]:
+def _alarm(alarm: Alarm | tuple[str, Alarm]) -> dict[str, object]:
     if isinstance(alarm, Alarm):
         return asdict(alarm)
     name, alone = alarm
-    return {"pair": name} | asdict(alone)
+    return {"pair": name, **asdict(alone)}
 
 
-def set_off(
-    tick: AnyTick, watch: Watch | None, fewer: list[int], draws: int
-) -> tuple[Alarm | tuple[str, Alarm], ...]:
+def set_off(tick: AnyTick, watch: Watch | None, fewer: list[int], draws: int) -> Alarms:
     """Alarms of a row that was learnt from; a shock in quarantine is one already.
 
     Args:
@@ -80,7 +82,9 @@ def set_off(
     found = [(pair, few_draws(effective[pair], draws)) for pair in fewer]
     if watch is not None:
         z, dof = tick.learnt()
-        if isinstance(z, float):  # of one pair plain numbers, for which NumPy is slow
+        if isinstance(z, float) and isinstance(
+            dof, float
+        ):  # of one pair plain numbers, for which NumPy is slow
             z = min(max(z, -_FARTHEST), _FARTHEST) if z == z else z
             found += watch.update(z, dof if dof < math.inf else None)
         else:

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kfmodels.kalman.motion import Motion
-from kfmodels.kalman.noise import Noise
+from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
-from kfmodels.online.checks import own
-from kfmodels.online.mixture import Draws, Mixture, cut, join, join_leaves, weigh
+from kfmodels.online.arrays import cut, join, join_arrays, own
+from kfmodels.online.mixture import Draws, Mixture, weigh
 from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict
-from kfmodels.online.ticks import Look
+from kfmodels.online.ticks import DrawForecasts
 
 _BLOCK = 8192
 """Draws of a block, 128 pairs of 64: fewer cost calls, more leave the cache.
@@ -36,7 +36,7 @@ class Passed(NamedTuple):
     """Where a row leads, and what it tells of each pair, `(pair,)`; of one pair alone scalars."""
 
     draws: list[Draws]
-    looks: list[Look]
+    forecasts: list[DrawForecasts]
     spread: np.ndarray
     sd: np.ndarray
     score: np.ndarray
@@ -68,7 +68,7 @@ class Blocks:
         drift: Motion,
         noise: Noise,
         state: State,
-        carried: Any,
+        carried: Carried,
         log_weights: np.ndarray,
         *,
         forgetting: float,
@@ -81,8 +81,10 @@ class Blocks:
         self._parts: list[slice | int] = [0]
         if pairs > 1:
             self._parts = [slice(i, min(i + size, pairs)) for i in range(0, pairs, size)]
-        self.shape, self.mixtures, self.draws = (pairs, draws), [], []
-        drift, noise, state, carried = (own(part) for part in (drift, noise, state, carried))
+        self.shape = pairs, draws
+        self.mixtures: list[Mixture] = []
+        self.draws: list[Draws] = []
+        drift, noise, state, carried = own(drift), own(noise), own(state), own(carried)
         for part in self._parts:
             how = {"gap_bars": gap_bars[:, part], "gap_noise": gap_noise[:, part]}
             self.mixtures.append(
@@ -113,7 +115,9 @@ class Blocks:
             dt, gaps: time since the last row.
             policy: how it is judged.
         """
-        draws, looks, numbers = [], [], []
+        draws: list[Draws] = []
+        forecasts: list[DrawForecasts] = []
+        numbers: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
         verdicts: dict[int, Verdict] = {}
         certain = seen is None and dt <= 1 and not gaps
         for part, mixture, now in zip(self._parts, self.mixtures, self.draws, strict=True):
@@ -142,14 +146,14 @@ class Blocks:
                         log_weights = np.where(wide[..., None], ahead.log_weights, log_weights)
                         weights = np.where(wide[..., None], ahead.weights, weights)
             dof = mixture.noise.dof(ahead.carried)
-            looks.append(Look(dof, ahead.weights, look.noise, look.seen.var))
+            forecasts.append(DrawForecasts(dof, ahead.weights, look.noise, look.seen.var))
             draws.append(mixture.learn(ahead, look, (log_weights, weights), taught))
             numbers.append((spread, sd, score, z))
         if len(numbers) == 1:
             spread, sd, score, z = numbers[0]
         else:
             spread, sd, score, z = map(np.concatenate, zip(*numbers, strict=True))
-        return Passed(draws, looks, spread, sd, score, z, verdicts)
+        return Passed(draws, forecasts, spread, sd, score, z, verdicts)
 
     def _judge(
         self, part: slice | int, z: np.ndarray, seen: np.ndarray | None, policy: Policy
@@ -205,7 +209,7 @@ class Blocks:
     @property
     def weights(self) -> np.ndarray:
         """Of the draws, `(pair, draw)`."""
-        return join_leaves([now.weights for now in self.draws], alone=self.shape[0] == 1)
+        return join_arrays([now.weights for now in self.draws], alone=self.shape[0] == 1)
 
     def arguments(self) -> dict[str, Any]:
         """The arrays that `__init__` takes to make these blocks again."""
@@ -215,13 +219,13 @@ class Blocks:
             "noise": join([each.noise for each in mixtures], alone=alone),
             "state": join([each.state for each in draws], alone=alone),
             "carried": join([each.carried for each in draws], alone=alone),
-            "log_weights": join_leaves([each.log_weights for each in draws], alone=alone),
-            "gap_bars": join_leaves([each.gap_bars for each in mixtures], alone=alone),
-            "gap_noise": join_leaves([each.gap_noise for each in mixtures], alone=alone),
+            "log_weights": join_arrays([each.log_weights for each in draws], alone=alone),
+            "gap_bars": join_arrays([each.gap_bars for each in mixtures], alone=alone),
+            "gap_noise": join_arrays([each.gap_noise for each in mixtures], alone=alone),
         }
 
 
-def _of_block(values: np.ndarray, part: slice | int) -> tuple[Any, np.ndarray]:
+def _of_block(values: np.ndarray, part: slice | int) -> tuple[np.ndarray, np.ndarray]:
     """Target and design of the pairs of a block; of one pair alone a number and `(n,)`."""
     if isinstance(part, int):
         return values[0, part], values[1:, part]

@@ -10,30 +10,32 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from kfmodels.clock.instants import check_dt, check_later
+from kfmodels.clock.instants import Stamp, check_dt, check_later
 from kfmodels.files.documents import register
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Motion
-from kfmodels.kalman.noise import Noise
+from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
+from kfmodels.online.arrays import one_of
+from kfmodels.online.belief import Belief, Frame
 from kfmodels.online.blocks import Blocks, Foreseen, Passed, Policy
-from kfmodels.online.checks import check_shapes, gap_arrays, listed, one_of
-from kfmodels.online.document import BOARD, as_text
-from kfmodels.online.legs import Legs
-from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict, release
+from kfmodels.online.checks import check_shapes, gap_arrays, listed
+from kfmodels.online.document import BOARD, Documented
+from kfmodels.online.legs import ByTicker, Legs
+from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict, release, with_hold
 from kfmodels.online.splits import moved, name_split, watch_scale
-from kfmodels.online.ticks import Belief, BoardTick, Frame, Outcome, number_of
+from kfmodels.online.ticks import BoardTick, Outcome, number_of
 
 if TYPE_CHECKING:
     from kfmodels.online.filter import OnlineFilter
 
 
-class OnlineBoard:
+class OnlineBoard(Documented):
     r"""The filters of P pairs with as many hedges each, K noise draws a pair, one tick at a time.
 
     Each pair is a mixture of its own draws, `w_k <- w_k^(f^dt) p(y_t | y_<t, draw k)`, normalised, and
@@ -67,6 +69,8 @@ class OnlineBoard:
     Source: West and Harrison (1997), section 12.2 (multi-process models, class I).
     """
 
+    FORMAT = BOARD
+
     def __init__(
         self,
         *,
@@ -78,16 +82,16 @@ class OnlineBoard:
         drift: Motion,
         noise: Noise,
         state: State,
-        carried: Any,
+        carried: Carried,
         log_weights: np.ndarray,
         forgetting: float = 1.0,
         shocks: Shocks | None = None,
         gap_names: Sequence[str] = (),
-        gap_bars: Any = None,
-        gap_noise: Any = None,
-        last_prices: Any = None,
-        at: Any = None,
-        until: Any = None,
+        gap_bars: ArrayLike | None = None,
+        gap_noise: ArrayLike | None = None,
+        last_prices: ArrayLike | None = None,
+        at: Stamp | None = None,
+        until: Stamp | None = None,
         fit_id: str | None = None,
         holds: Mapping[str, Hold] | None = None,
     ) -> None:
@@ -95,7 +99,9 @@ class OnlineBoard:
             raise ValueError(f"forgetting is a factor a bar, above 0 and up to 1, not {forgetting}")
         self.names = tuple(names)
         several = [(each,) if isinstance(each, str) else each for each in hedges]
-        self.legs = Legs(targets, several, transform)
+        self.legs = legs = Legs(targets, several, transform)
+        self.targets, self.hedges, self.pairs = legs.targets, legs.hedges, legs.pairs
+        self.tickers, self.transform = legs.tickers, legs.transform
         self.at, self.until, self.fit_id, self.shocks = at, until, fit_id, shocks
         self.forgetting, self.gap_names = forgetting, tuple(gap_names)
         log_weights = np.array(log_weights, float)
@@ -121,36 +127,13 @@ class OnlineBoard:
     def _place(self, coordinates: Coordinates) -> None:
         """Take prices in these coordinates from now on."""
         self.coordinates = coordinates
-        self._frame = Frame(self.legs.pairs, coordinates)
+        self._frame = Frame(self.pairs, coordinates)
         legs = [np.asarray(coordinates.offset)[None], coordinates.pivot.T]
         units = [np.broadcast_to(coordinates.unit, legs[0].shape), coordinates.scale.T]
         self._centre, self._unit = np.concatenate(legs), np.concatenate(units)
         self._requoted = bool((self._unit[0] != 1).any())
         self._all = np.ones(len(self), bool)
         self._design = np.ones((len(self._centre) + coordinates.intercept, len(self)))
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        return self.legs.targets
-
-    @property
-    def hedges(self) -> tuple[tuple[str, ...], ...]:
-        """The hedges of every pair."""
-        return self.legs.hedges
-
-    @property
-    def pairs(self) -> tuple[tuple[str, ...], ...]:
-        """The tickers of every pair, the target first."""
-        return self.legs.pairs
-
-    @property
-    def transform(self) -> str:
-        return self.legs.transform
-
-    @property
-    def tickers(self) -> tuple[str, ...]:
-        """All that are target or hedge of a pair, each once."""
-        return self.legs.tickers
 
     @property
     def draws(self) -> int:
@@ -172,9 +155,9 @@ class OnlineBoard:
 
     def update(
         self,
-        prices: Any,
+        prices: ByTicker,
         *,
-        at: Any = None,
+        at: Stamp | None = None,
         dt: float = 1.0,
         gaps: Mapping[str, float] | None = None,
     ) -> BoardTick:
@@ -207,7 +190,7 @@ class OnlineBoard:
     def advance(
         self,
         given: np.ndarray,
-        at: Any,
+        at: Stamp | None,
         dt: float,
         gaps: Mapping[str, float] | None,
         *,
@@ -237,7 +220,7 @@ class OnlineBoard:
         return tick
 
     def _policy(self, holds: Mapping[int, Hold]) -> Policy:
-        returns = self.legs.transform.needs_last
+        returns = self.transform.needs_last
         return Policy(self.shocks, holds, self.coordinates.intercept, returns)
 
     def standing(self) -> BoardTick:
@@ -252,7 +235,7 @@ class OnlineBoard:
             taught=none,
             said=said,
             numbers=(nothing, nothing, nothing, nothing),
-            looks=(),
+            forecasts=(),
             belief=self.belief(),
         )
 
@@ -270,11 +253,11 @@ class OnlineBoard:
                 an intercept. All filters are then as they were before.
         """
         by = self.legs.factors(factors)
-        self._place(self.coordinates.requote(self.legs.transform, by))
+        self._place(self.coordinates.requote(self.transform, by))
         self.last_prices = self.last_prices * by
         for number, hold in self._holds.items():
             if named := [factors[name] for name in self.pairs[number] if name in factors]:
-                self._holds = self._holds | {number: release(hold, named)}
+                self._holds = with_hold(self._holds, number, release(hold, named))
 
     requote = rescale
 
@@ -286,56 +269,7 @@ class OnlineBoard:
         """
         from kfmodels.online.filter import OnlineFilter
 
-        number = number_of(name, self.names)
-        held, where = self.arguments(), self.coordinates
-        each = {part: one_of(held[part], number) for part in ("drift", "noise", "state", "carried")}
-        gaps = {part: held[part][:, number] for part in ("gap_bars", "gap_noise")}
-        same = ("transform", "forgetting", "shocks", "gap_names", "at", "until", "fit_id")
-        last = self.last_prices[number]
-        unit = np.broadcast_to(where.unit, len(self))[number]
-        return OnlineFilter(
-            target=self.targets[number],
-            hedges=self.hedges[number],
-            coordinates=Coordinates(
-                where.pivot[number],
-                where.scale[number],
-                float(where.offset[number]),
-                where.intercept,
-                float(unit),
-            ),
-            log_weights=held["log_weights"][number],
-            last_prices=None if np.isnan(last).any() else last.copy(),
-            hold=self._holds.get(number, NONE),
-            **each,
-            **gaps,
-            **{part: held[part] for part in same},
-        )
-
-    def save(self, path: str | Path) -> None:
-        """Write everything needed to go on, as one JSON file, atomically and to the last bit."""
-        BOARD.save(path, as_text(self.arguments()))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a board written by `save`; goes on exactly where that one stood.
-
-        Raises:
-            ValueError: the file is not one, or comes from a newer version of kfmodels.
-        """
-        return cls(**BOARD.load(path))
-
-    def to_json(self) -> dict[str, Any]:
-        """What `save` writes, as plain numbers, strings, lists and dicts."""
-        return BOARD.document(as_text(self.arguments()))
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Self:
-        """The board of a document made by `to_json`.
-
-        Raises:
-            ValueError: the document is not one, or comes from a newer version of kfmodels.
-        """
-        return cls(**BOARD.content(content))
+        return OnlineFilter(**self.arguments_of(number_of(name, self.names)))
 
     def arguments(self) -> dict[str, Any]:
         """What `__init__` takes to make this board again."""
@@ -343,12 +277,29 @@ class OnlineBoard:
         mine += ("gap_names", "last_prices", "at", "until", "fit_id", "holds")
         return {name: getattr(self, name) for name in mine} | self._blocks.arguments()
 
+    def arguments_of(self, number: int) -> dict[str, Any]:
+        """What `OnlineFilter` takes to make the filter of one pair."""
+        held, last = self.arguments(), self.last_prices[number]
+        parts = ("drift", "noise", "state", "carried")
+        same = ("transform", "forgetting", "shocks", "gap_names", "at", "until", "fit_id")
+        return {
+            "target": self.targets[number],
+            "hedges": self.hedges[number],
+            "coordinates": self.coordinates.of_pair(number),
+            **{name: one_of(held[name], number) for name in parts},
+            "log_weights": held["log_weights"][number],
+            **{name: held[name][:, number] for name in ("gap_bars", "gap_noise")},
+            "last_prices": None if np.isnan(last).any() else last.copy(),
+            "hold": self._holds.get(number, NONE),
+            **{name: held[name] for name in same},
+        }
+
     def _values(self, given: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Inner values `(1 + n, pair)`, the target first, 0 where not observed; and which are.
 
         None says that all pairs are: the ordinary case, in which nothing needs to be masked.
         """
-        transform = self.legs.transform
+        transform = self.transform
         values = transform.values(given, self.last_prices)
         legs = len(self._centre)
         found = self._design.copy()
@@ -363,7 +314,7 @@ class OnlineBoard:
     def _commit(
         self,
         given: np.ndarray,
-        at: Any,
+        at: Stamp | None,
         seen: np.ndarray | None,
         wild: np.ndarray,
         holds: dict[int, Hold],
@@ -377,10 +328,8 @@ class OnlineBoard:
             taught, taken = observed.copy(), observed.copy()
         for number, verdict in passed.verdicts.items():
             taken[number] = verdict.teaches(False)
-            taught[number] = verdict.teaches(self.legs.transform.needs_last)
-            holds = {n: hold for n, hold in holds.items() if n != number}
-            if verdict.hold != NONE:
-                holds[number] = verdict.hold
+            taught[number] = verdict.teaches(self.transform.needs_last)
+            holds = with_hold(holds, number, verdict.hold)
             said[number] = verdict.outcome, verdict.reason
         if seen is not None:
             for number in np.flatnonzero(~seen).tolist():
@@ -408,7 +357,7 @@ class OnlineBoard:
             taught=taught,
             said=said,
             numbers=(spread, sd, z, score),
-            looks=passed.looks,
+            forecasts=passed.forecasts,
             belief=Belief(self._frame, self._blocks.mixtures, passed.draws),
         )
 
@@ -434,10 +383,7 @@ class OnlineBoard:
             if known and not any(price != price for price in last):
                 before = holds.get(number, NONE)
                 beyond = partial(self._beyond, number, row, dt, gaps)
-                hold = watch_scale(before, row, last, beyond)
-                holds = {n: h for n, h in holds.items() if n != number}
-                if hold != NONE:
-                    holds[number] = hold
+                holds = with_hold(holds, number, watch_scale(before, row, last, beyond))
         return holds
 
     def _beyond(
@@ -455,7 +401,7 @@ class OnlineBoard:
 
         Without a price of the target the innovation is from the centre of its coordinates.
         """
-        values = self.legs.transform.values(np.array([prices]), self.last_prices).T
+        values = self.transform.values(np.array([prices]), self.last_prices).T
         inner = self._design.copy()
         inner[: len(values)] = (values - self._centre) / self._unit
         return self._blocks.foresee(np.nan_to_num(inner[:, 0]), dt, gaps)
@@ -463,7 +409,7 @@ class OnlineBoard:
     def _name_splits(
         self,
         given: np.ndarray,
-        at: Any,
+        at: Stamp | None,
         taken: np.ndarray,
         verdicts: dict[int, Verdict],
         said: dict[int, tuple[Outcome, str]],

@@ -1,27 +1,20 @@
-"""The arrays that a board is made of: checked, owned, and taken out again for one pair."""
+"""What a board is made of, checked: a place for each pair and draw, numbers that are finite."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kfmodels.kalman.coordinates import Coordinates
 
-
-def own(part: Any) -> Any:
-    """The same arrays in C order: with another layout a sum may round otherwise after a reload."""
-    if part is None:
-        return None
-    return type(part)(*(np.ascontiguousarray(leaf, float) for leaf in part))
+if TYPE_CHECKING:
+    from kfmodels.online.board import OnlineBoard
 
 
-def one_of(part: Any, number: int) -> Any:
-    """The arrays of one pair, without the axis of pairs."""
-    if part is None:
-        return None
-    return type(part)(*(leaf[..., number if leaf.shape[-2] > 1 else 0, :].copy() for leaf in part))
-
-
-def gap_arrays(bars: Any, noise: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def gap_arrays(
+    bars: ArrayLike | None, noise: ArrayLike | None, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """What closed periods are worth; raises unless both have that shape, gap, pair and draw."""
     if not shape[0]:  # no gap, whatever an empty list has become in a file
         return np.ones(shape), np.ones(shape)
@@ -34,7 +27,9 @@ def gap_arrays(bars: Any, noise: Any, shape: tuple[int, ...]) -> tuple[np.ndarra
     return found
 
 
-def check_shapes(board: Any, coordinates: Coordinates, parts: Any, log_weights: np.ndarray) -> None:
+def check_shapes(
+    board: "OnlineBoard", coordinates: Coordinates, parts: Sequence[Any], log_weights: np.ndarray
+) -> None:
     """Raise unless all arrays of a board have a place for each pair and draw, all finite."""
     count, hedges = len(board.names), len(board.hedges[0]) if board.hedges else 0
     if len(set(board.names)) < max(count, 1):

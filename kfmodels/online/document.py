@@ -1,8 +1,10 @@
-"""Which classes the document of an online filter or board may hold, and how arrays are written."""
+"""How an online filter or board becomes a document, and which classes one may hold."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import date
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -24,10 +26,51 @@ BOARD = Format(
     "kfmodels online board", 2, "a saved board", "make one with board.online().save(path)", oldest=2
 )
 
+_TIMES: tuple[type[object], ...] = (date, np.datetime64)
 
-def as_text(arguments: Mapping[str, Any]) -> dict[str, Any]:
+
+class Documented(ABC):
+    """What can be written and made again: to a file, or as a part of another document."""
+
+    FORMAT: ClassVar[Format]
+
+    @abstractmethod
+    def arguments(self) -> dict[str, Any]:
+        """What `__init__` takes to make it again."""
+
+    def save(self, path: str | Path) -> None:
+        """Write everything needed to go on, as one JSON file, atomically.
+
+        Floats are written so that they read back to the last bit; nothing is pickled.
+        """
+        self.FORMAT.save(path, as_text(self.arguments()))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote; goes on exactly where that one stood.
+
+        Raises:
+            ValueError: the file is not one, or comes from a newer version of kfmodels.
+        """
+        return cls(**cls.FORMAT.load(path))
+
+    def to_json(self) -> dict[str, Json]:
+        """What `save` writes, as plain numbers, strings, lists and dicts."""
+        return self.FORMAT.document(as_text(self.arguments()))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Json]) -> Self:
+        """What `to_json` made a document of.
+
+        Raises:
+            ValueError: the document is not one, or comes from a newer version of kfmodels.
+        """
+        return cls(**cls.FORMAT.content(content))
+
+
+def as_text(arguments: Mapping[str, object]) -> dict[str, object]:
     """The same with times as text, which every reader of a document takes."""
-    texts = {n: str(at) for n, at in arguments.items() if isinstance(at, (date, np.datetime64))}
+    texts = {name: str(at) for name, at in arguments.items() if isinstance(at, _TIMES)}
     return {**arguments, **texts}
 
 

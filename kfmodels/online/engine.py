@@ -5,8 +5,12 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
+import numpy as np
+
+from kfmodels.clock.instants import Stamp
+from kfmodels.files.documents import Json
 from kfmodels.online.shocks import Hold, Shocks
 from kfmodels.online.ticks import Outcome
 
@@ -15,7 +19,7 @@ class AnyTick(Protocol):
     """What an engine answers to a row."""
 
     @property
-    def at(self) -> Any:
+    def at(self) -> Stamp | None:
         """Time of the row."""
         ...
 
@@ -25,7 +29,7 @@ class AnyTick(Protocol):
         ...
 
     @property
-    def effective_draws(self) -> Any:
+    def effective_draws(self) -> float | np.ndarray:
         """Effective number of noise draws of every pair."""
         ...
 
@@ -37,12 +41,12 @@ class AnyTick(Protocol):
         """Numbers of the pairs whose row went into quarantine."""
         ...
 
-    def learnt(self) -> tuple[Any, Any]:
+    def learnt(self) -> tuple[float, float] | tuple[np.ndarray, np.ndarray]:
         """`z` and `dof` of the pairs that learnt from their row, NaN and inf of the others; numbers
         where there is one pair."""
         ...
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """All of it as a plain dict."""
         ...
 
@@ -66,7 +70,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def transform(self) -> Any:
+    def transform(self) -> str:
         """What is done to the prices."""
         ...
 
@@ -86,12 +90,12 @@ class Engine(Protocol):
         ...
 
     @property
-    def at(self) -> Any:
+    def at(self) -> Stamp | None:
         """Time of the last row."""
         ...
 
     @property
-    def until(self) -> Any:
+    def until(self) -> Stamp | None:
         """Last date whose prices the noise was inferred from."""
         ...
 
@@ -104,10 +108,10 @@ class Engine(Protocol):
         self,
         prices: Mapping[str, float],
         *,
-        at: Any = None,
+        at: Stamp | None = None,
         dt: float = 1.0,
         gaps: Mapping[str, float] | None = None,
-    ) -> Any:
+    ) -> AnyTick:
         """The tick of a row of prices by ticker, NaN where there is none; if it raises it stays."""
         ...
 
@@ -115,10 +119,10 @@ class Engine(Protocol):
         """New price over old by ticker, from now on."""
         ...
 
-    def standing(self) -> Any:
+    def standing(self) -> AnyTick:
         """What is believed now, as a tick that observed nothing."""
         ...
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """A document of all that it needs to go on."""
         ...

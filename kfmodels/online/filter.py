@@ -5,29 +5,29 @@ One file: one public class, which says of one pair what `OnlineBoard` says of ma
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from kfmodels.clock.instants import check_dt, check_later
+from kfmodels.clock.instants import Stamp, check_dt, check_later
 from kfmodels.files.documents import register
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.motion import Motion
-from kfmodels.kalman.noise import Noise
+from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
+from kfmodels.online.arrays import with_pair
 from kfmodels.online.blocks import Foreseen
 from kfmodels.online.board import OnlineBoard
-from kfmodels.online.document import FILTER, as_text
+from kfmodels.online.document import FILTER, Documented
+from kfmodels.online.legs import HedgePrices
 from kfmodels.online.shocks import NONE, Hold, Shocks
 from kfmodels.online.splits import check_factors
 from kfmodels.online.ticks import FairValue, Predictive, Tick
 
-_MINE = ("transform", "forgetting", "shocks", "gap_names", "at", "until", "fit_id")
 
-
-class OnlineFilter:
+class OnlineFilter(Documented):
     r"""A fitted filter that takes prices and answers with a hedge ratio and its uncertainty.
 
     Comes from `HedgeFit.online()` or `OnlineFilter.load(path)`. K noise draws, each with its own
@@ -67,6 +67,8 @@ class OnlineFilter:
     Technometrics 52.
     """
 
+    FORMAT = FILTER
+
     def __init__(
         self,
         *,
@@ -77,16 +79,16 @@ class OnlineFilter:
         drift: Motion,
         noise: Noise,
         state: State,
-        carried: Any,
+        carried: Carried,
         log_weights: np.ndarray,
         forgetting: float = 1.0,
         shocks: Shocks | None = None,
         gap_names: Sequence[str] = (),
-        gap_bars: Any = None,
-        gap_noise: Any = None,
-        last_prices: Any = None,
-        at: Any = None,
-        until: Any = None,
+        gap_bars: ArrayLike | None = None,
+        gap_noise: ArrayLike | None = None,
+        last_prices: ArrayLike | None = None,
+        at: Stamp | None = None,
+        until: Stamp | None = None,
         fit_id: str | None = None,
         hold: Hold = NONE,
     ) -> None:
@@ -97,10 +99,10 @@ class OnlineFilter:
             hedges=(tuple(hedges),),
             transform=transform,
             coordinates=_as_board(coordinates),
-            drift=_with_pair(drift),
-            noise=_with_pair(noise),
-            state=_with_pair(state),
-            carried=_with_pair(carried),
+            drift=with_pair(drift),
+            noise=with_pair(noise),
+            state=with_pair(state),
+            carried=with_pair(carried),
             log_weights=np.asarray(log_weights)[None],
             forgetting=forgetting,
             shocks=shocks,
@@ -113,54 +115,20 @@ class OnlineFilter:
             fit_id=fit_id,
             holds={target: hold},
         )
-
-    @property
-    def target(self) -> str:
-        return self.board.targets[0]
-
-    @property
-    def hedges(self) -> tuple[str, ...]:
-        return self.board.hedges[0]
-
-    @property
-    def pairs(self) -> tuple[tuple[str, ...], ...]:
-        """The tickers of the only pair, the target first."""
-        return self.board.pairs
-
-    @property
-    def tickers(self) -> tuple[str, ...]:
-        """Target, then hedges."""
-        return self.board.pairs[0]
-
-    @property
-    def transform(self) -> str:
-        return self.board.transform
+        self.target, self.hedges, self.pairs = target, tuple(hedges), self.board.pairs
+        self.tickers, self.transform = self.board.pairs[0], self.board.transform
+        self.draws, self.forgetting = self.board.draws, forgetting
+        self.until, self.fit_id = until, fit_id
 
     @property
     def coordinates(self) -> Coordinates:
         """The inner coordinates of the recursion."""
-        where = self.board.coordinates
-        return Coordinates(
-            where.pivot[0],
-            where.scale[0],
-            float(where.offset[0]),
-            where.intercept,
-            float(np.ravel(where.unit)[0]),
-        )
-
-    @property
-    def draws(self) -> int:
-        """Number of noise draws."""
-        return self.board.draws
+        return self.board.coordinates.of_pair(0)
 
     @property
     def weights(self) -> np.ndarray:
         """Of the draws; they sum to one."""
         return self.board.weights[0]
-
-    @property
-    def forgetting(self) -> float:
-        return self.board.forgetting
 
     @property
     def shocks(self) -> Shocks | None:
@@ -188,22 +156,12 @@ class OnlineFilter:
         return None if np.isnan(last).any() else last
 
     @property
-    def at(self) -> Any:
+    def at(self) -> Stamp | None:
         """Time of the last tick."""
         return self.board.at
 
-    @property
-    def until(self) -> Any:
-        """Last date whose prices the noise was inferred from."""
-        return self.board.until
-
-    @property
-    def fit_id(self) -> str | None:
-        """Of the fit it comes from."""
-        return self.board.fit_id
-
     def forecast(
-        self, *, x: Any, dt: float = 1.0, gaps: Mapping[str, float] | None = None
+        self, *, x: HedgePrices, dt: float = 1.0, gaps: Mapping[str, float] | None = None
     ) -> FairValue:
         """Fair value of the target at the hedge prices `x`, before its own price is known.
 
@@ -215,14 +173,14 @@ class OnlineFilter:
             ValueError: a price that cannot be transformed.
         """
         seen, last = self._foresee(x, dt, gaps), self.board.last_prices[0, 0]
-        where, transform = self.coordinates, self.board.legs.transform
+        where, transform = self.coordinates, self.board.transform
         mean, sd = where.offset - where.unit * seen.spread, where.unit * math.sqrt(seen.var)
         band = (mean - Z90 * sd, mean, mean + Z90 * sd)
         lower, price, upper = (float(transform.price(value, last)) for value in band)
         return FairValue(price=price, lower=lower, upper=upper, mean=mean, sd=sd)
 
     def predictive(
-        self, *, x: Any, dt: float = 1.0, gaps: Mapping[str, float] | None = None
+        self, *, x: HedgePrices, dt: float = 1.0, gaps: Mapping[str, float] | None = None
     ) -> Predictive:
         """Distribution of the transformed target at the hedge prices `x`, before its price is known.
 
@@ -240,8 +198,8 @@ class OnlineFilter:
         self,
         *,
         y: float,
-        x: Any,
-        at: Any = None,
+        x: HedgePrices,
+        at: Stamp | None = None,
         dt: float = 1.0,
         gaps: Mapping[str, float] | None = None,
     ) -> Tick:
@@ -294,7 +252,7 @@ class OnlineFilter:
         self,
         prices: Mapping[str, float],
         *,
-        at: Any = None,
+        at: Stamp | None = None,
         dt: float = 1.0,
         gaps: Mapping[str, float] | None = None,
     ) -> Tick:
@@ -319,44 +277,11 @@ class OnlineFilter:
         given, total = now.covs[:, 0]
         return {"mean": now.mean[0], "cov": total, "cov_given_noise": given}
 
-    def save(self, path: str | Path) -> None:
-        """Write everything needed to go on, as one JSON file, atomically.
-
-        Floats are written so that they read back to the last bit; nothing is pickled.
-        """
-        FILTER.save(path, as_text(self.arguments()))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a filter written by `save`; goes on exactly where that one stood.
-
-        Raises:
-            ValueError: the file is not one, or comes from a newer version of kfmodels.
-        """
-        return cls(**FILTER.load(path))
-
-    def to_json(self) -> dict[str, Any]:
-        """What `save` writes, as plain numbers, strings, lists and dicts."""
-        return FILTER.document(as_text(self.arguments()))
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Self:
-        """The filter of a document made by `to_json`."""
-        return cls(**FILTER.content(content))
-
     def arguments(self) -> dict[str, Any]:
         """What `__init__` takes to make this filter again."""
-        held = self.board.arguments()
-        parts = ("drift", "noise", "state", "carried")
-        return (
-            {name: getattr(self, name) for name in ("target", "hedges", "coordinates", "hold")}
-            | {name: held[name] for name in _MINE}
-            | {name: _without_pair(held[name]) for name in parts}
-            | {name: held[name][:, 0] for name in ("gap_bars", "gap_noise")}
-            | {"log_weights": held["log_weights"][0], "last_prices": self.last_prices}
-        )
+        return self.board.arguments_of(0)
 
-    def _foresee(self, x: Any, dt: float, gaps: Mapping[str, float] | None) -> Foreseen:
+    def _foresee(self, x: HedgePrices, dt: float, gaps: Mapping[str, float] | None) -> Foreseen:
         """What the draws say of a target at the centre of its coordinates, at these hedge prices."""
         check_dt(dt)
         legs = self.board.legs
@@ -364,7 +289,7 @@ class OnlineFilter:
         if any(price != price for price in hedges):
             raise ValueError(f"forecast needs a price of every hedge: {', '.join(self.hedges)}")
         legs.check(self.hedges, hedges)
-        if self.last_prices is None and legs.transform.needs_last:
+        if self.last_prices is None and self.board.transform.needs_last:
             raise ValueError("forecast of a return needs an earlier complete row of prices")
         return self.board.foresee([math.nan, *hedges], dt, gaps)
 
@@ -381,12 +306,3 @@ def _as_board(where: Coordinates) -> Coordinates:
         where.intercept,
         np.array([float(where.unit)]),
     )
-
-
-def _with_pair(part: Any) -> Any:
-    """The same arrays with an axis of one pair before that of draws."""
-    return part and type(part)(*(np.asarray(leaf)[..., None, :] for leaf in part))
-
-
-def _without_pair(part: Any) -> Any:
-    return part and type(part)(*(leaf[..., 0, :] for leaf in part))

@@ -1,7 +1,10 @@
 """Running an online filter over a table of prices, row by row, as it would have run live."""
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (pandas has no complete types of its own)
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kfmodels.clock.clock import Clock, Elapsed
 from kfmodels.online.filter import OnlineFilter
@@ -16,7 +19,7 @@ def follow(
     prices: "pd.DataFrame",
     *,
     clock: Clock | None = None,
-    seen: Callable[[Tick], Any] | None = None,
+    seen: Callable[[Tick], object] | None = None,
 ) -> "pd.DataFrame":
     """Feed every row of prices to the filter and tabulate what it says after each.
 
@@ -53,7 +56,7 @@ def follow(
             f"the prices have no column {', '.join(missing)}; the filter needs {', '.join(names)}"
         )
     rows = prices[names].to_numpy(float)
-    records = []
+    records: list[dict[str, float]] = []
     for at, row in zip(prices.index, rows, strict=True):
         passed = Elapsed(1.0, {})
         if clock is not None and live.at is not None:

@@ -1,8 +1,7 @@
 """`KalmanOLS`: a regression of one target on one hedge with the noise given, row by row."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Walk
@@ -42,13 +41,13 @@ class KalmanOLS:
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: ArrayLike,
         *,
         init_alpha: float = 0.0,
         init_beta: float = 0.0,
-        trans_cov: Any = None,
+        trans_cov: ArrayLike | None = None,
         obs_cov: float = 1.0,
-        init_cov: Any = None,
+        init_cov: ArrayLike | None = None,
     ) -> None:
         rows = np.asarray(dataset, float)
         if rows.ndim != 2 or rows.shape[1] != 2:
@@ -107,7 +106,7 @@ class KalmanOLS:
         self._covs.append(now["cov"])
 
 
-def _covariance(name: str, given: Any) -> np.ndarray:
+def _covariance(name: str, given: ArrayLike | None) -> np.ndarray:
     cov = np.eye(2) if given is None else np.asarray(given, float)
     if cov.shape != (2, 2):
         raise ValueError(f"KalmanOLS: {name} must be (2, 2), over [beta, alpha], not {cov.shape}")

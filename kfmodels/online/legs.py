@@ -1,13 +1,27 @@
 """The prices of pairs: which ticker is which leg of which pair, and what a price must be."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.online.splits import check_factors
+
+
+class ByTicker(Protocol):
+    """Prices by ticker: a dict, or a Series or a row of pandas."""
+
+    def keys(self) -> Iterable[object]: ...
+
+    def __getitem__(self, ticker: str, /) -> object: ...
+
+    def __len__(self) -> int: ...
+
+
+type HedgePrices = float | Sequence[float] | np.ndarray | ByTicker
+"""Prices of the hedges of one pair: of the only one, in their order, or by ticker."""
 
 
 class Legs:
@@ -40,13 +54,15 @@ class Legs:
         self._spots = np.array([[spot[name] for name in names] for names in self.pairs])
         self._least = self.transform.least
 
-    def of_all(self, prices: Any) -> np.ndarray:
+    def of_all(self, prices: ByTicker) -> np.ndarray:
         """[target, hedges...] of every pair out of prices by ticker, `(pair, leg)`; NaN where none."""
         if not hasattr(prices, "keys"):
             raise ValueError(
                 f"prices go by ticker, in a dict or a pandas Series, not in a {type(prices).__name__}"
             )
-        held = prices.to_dict() if hasattr(prices, "to_dict") else prices  # a Series is slow to ask
+        held: Any = prices
+        if hasattr(held, "to_dict"):  # a Series is slow to ask
+            held = held.to_dict()
         if len(held) != len(prices):
             raise ValueError("the prices name a ticker twice: give each once")
         known = [ticker for ticker in self.tickers if ticker in held]
@@ -68,23 +84,22 @@ class Legs:
         self.check(self.tickers, found.tolist())
         return found[self._spots]
 
-    def of_one(self, y: float, x: Any) -> list[float]:
+    def of_one(self, y: float, x: HedgePrices) -> list[float]:
         """The same of the only pair; `x` is a number, a list in order of the hedges, or by ticker."""
         prices = [float(y), *self.of_hedges(x)]
         self.check(self.pairs[0], prices)
         return prices
 
-    def of_hedges(self, x: Any) -> list[float]:
+    def of_hedges(self, x: HedgePrices) -> list[float]:
         """Hedge prices of the only pair, in their order."""
-        if isinstance(x, (int, float)):
-            x = [x]
+        given: Any = [x] if isinstance(x, (int, float)) else x
         hedges = self.hedges[0]
-        if hasattr(x, "keys"):  # a dict or a row of a DataFrame goes by ticker, not by position
-            missing = [name for name in hedges if name not in x]
+        if hasattr(given, "keys"):  # a dict or a row of a DataFrame goes by ticker, not by position
+            missing = [name for name in hedges if name not in given]
             if missing:
                 raise ValueError(f"no price of {', '.join(missing)} in x (NaN means not observed)")
-            x = [x[name] for name in hedges]
-        prices = [float(price) for price in x]
+            given = [given[name] for name in hedges]
+        prices = [float(price) for price in given]
         if len(prices) != len(hedges):
             raise ValueError(
                 f"x has {len(prices)} prices, but there are {len(hedges)} hedges: {', '.join(hedges)}"

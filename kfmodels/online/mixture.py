@@ -7,13 +7,13 @@ be worked out later, and a row that turns out too wild leaves no trace.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from kfmodels.kalman.density import LOG_PI, half_a_step, log_normal, student_variance
 from kfmodels.kalman.motion import Motion
-from kfmodels.kalman.noise import Noise
+from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import Forecast, State, forecast, predict, update
 
 _WIDEST = 1e10
@@ -26,7 +26,7 @@ class Draws(NamedTuple):
     """Where the draws stand: state, what the noise carries, and the weights, which sum to one."""
 
     state: State
-    carried: Any
+    carried: Carried
     log_weights: np.ndarray
     weights: np.ndarray
 
@@ -39,7 +39,7 @@ class Look(NamedTuple):
     """
 
     seen: Forecast
-    noise: Any
+    noise: float | np.ndarray
     squared: np.ndarray
 
 
@@ -68,13 +68,13 @@ class Mixture:
 
     def predict(
         self, draws: Draws, dt: float, gaps: Mapping[str, float] | None, *, certain: bool
-    ) -> tuple[Draws, Any]:
+    ) -> tuple[Draws, float | np.ndarray]:
         """The draws `dt` bars and some closed periods later, and the factor on the row's variance.
 
         `certain` says that every pair observes this row, one bar after the last.
         """
-        time: Any = dt
-        factor: Any = 1.0
+        time: float | np.ndarray = dt
+        factor: float | np.ndarray = 1.0
         for name, count in (gaps or {}).items():
             if name in self.gap_names and count:
                 number = self.gap_names.index(name)
@@ -90,7 +90,9 @@ class Mixture:
             log_weights, weights, _ = weigh(log_weights * self.forgetting**dt)
         return Draws(state, self.noise.fade(carried, dt), log_weights, weights), factor
 
-    def look(self, ahead: Draws, factor: Any, design: np.ndarray, y: Any) -> Look:
+    def look(
+        self, ahead: Draws, factor: float | np.ndarray, design: np.ndarray, y: np.ndarray
+    ) -> Look:
         """What every draw says of `y (pair, 1)`, given its `design (n, pair, 1)`."""
         noise = self.noise.relative(ahead.carried) * factor
         seen = forecast(ahead.state, design, y, noise)
@@ -196,36 +198,11 @@ def _cap(ahead: State, before: State) -> State:
     if (ahead.cov[each, each] <= _WIDEST).all():
         return ahead
     lost = ~np.isfinite(ahead.cov).all((0, 1))
-    cov = np.where(lost, before.cov, ahead.cov)
-    wide = np.where(lost & ~(ahead.cov[each, each] <= _WIDEST), np.inf, cov[each, each])
+    grown: np.ndarray = ahead.cov
+    stood: np.ndarray = before.cov
+    cov = np.where(lost, stood, grown)
+    wide = np.where(lost & ~(grown[each, each] <= _WIDEST), np.inf, cov[each, each])
     with np.errstate(divide="ignore"):
         shrink = np.where(wide > _WIDEST, np.sqrt(_WIDEST / cov[each, each]), 1.0)
     shrink = np.where(np.isfinite(shrink), shrink, 1.0)  # what is known for sure stays so
     return State(ahead.mean, cov * shrink[:, None] * shrink)
-
-
-def cut(part: Any, pairs: slice | int) -> Any:
-    """The arrays of some of the pairs, or of one without the axis; those that all pairs share stay."""
-    return part and type(part)(*(_cut_leaf(leaf, pairs) for leaf in part))
-
-
-def _cut_leaf(leaf: np.ndarray, pairs: slice | int) -> np.ndarray:
-    if leaf.shape[-2] > 1:
-        return np.ascontiguousarray(leaf[..., pairs, :])
-    return leaf[..., 0, :] if isinstance(pairs, int) else leaf
-
-
-def join(parts: Sequence[Any], *, alone: bool) -> Any:
-    """The arrays of all blocks, with an axis of pairs; what all pairs share stands once."""
-    return parts[0] and type(parts[0])(
-        *(join_leaves(leaves, alone=alone) for leaves in zip(*parts, strict=True))
-    )
-
-
-def join_leaves(leaves: Sequence[np.ndarray], *, alone: bool) -> np.ndarray:
-    """One array of all blocks; `alone` says that there is one pair, without an axis."""
-    if alone:
-        return leaves[0][..., None, :].copy()
-    if len(leaves) > 1 and all(leaf.shape[-2] == 1 for leaf in leaves):
-        return leaves[0].copy()
-    return np.concatenate(leaves, -2)

@@ -5,9 +5,11 @@ To add a policy, write a frozen dataclass with the members of `Shocks` and regis
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
 
 from kfmodels.online.ticks import Outcome
 
@@ -59,7 +61,7 @@ class Shocks(Protocol):
         """Whether rows are held where a leg seems to be quoted in other units."""
         ...
 
-    def doubt(self, square: Any) -> Any:
+    def doubt(self, square: np.ndarray) -> np.ndarray | None:
         """Factor on the observation variance of a row, by its squared innovation in predictive sds in
         each draw; None where it is 1."""
         ...
@@ -104,11 +106,11 @@ class Quarantine:
 
     def __post_init__(self) -> None:
         _check_limit(self)
-        if not (self.hold is None or (isinstance(self.hold, int) and self.hold >= 0)):
+        if not (self.hold is None or _counts(self.hold, 0)):
             raise ValueError(
                 f"Quarantine: hold is a number of rows, 0 or more, or None, not {self.hold}"
             )
-        if not (isinstance(self.confirm, int) and self.confirm >= 1):
+        if not _counts(self.confirm, 1):
             raise ValueError(
                 f"Quarantine: confirm is a number of rows, 1 or more, not {self.confirm}"
             )
@@ -118,7 +120,7 @@ class Quarantine:
         """Whether rows are held where a leg seems to be quoted in other units."""
         return self.hold != 0
 
-    def doubt(self, square: Any) -> None:
+    def doubt(self, square: np.ndarray) -> None:
         """A row counts in full, or not at all."""
         return
 
@@ -130,9 +132,8 @@ class Quarantine:
         ):
             taken = Hold("shock", self.confirm, sign)
             return Verdict(Outcome.ACCEPTED, f"{said}, no change of scale", taken, True)
-        if (
-            hold.cause == "scale"
-        ):  # by now z may be small: the longer it waits, the wider the forecast
+        # z may be small by now: the longer a change of scale waits, the wider the forecast
+        if hold.cause == "scale":
             rows = hold.rows + 1
             of = "" if self.hold is None else f" of {self.hold}"
             return Verdict(
@@ -176,7 +177,7 @@ class Robust:
         """No row is held: one in other units counts next to nothing."""
         return False
 
-    def doubt(self, square: Any) -> Any:
+    def doubt(self, square: np.ndarray) -> np.ndarray:
         """Inverse multi-quadric weights: the variance grows with the squared innovation."""
         return 1 + square / self.limit**2
 
@@ -188,13 +189,24 @@ class Robust:
         return Verdict(Outcome.ACCEPTED, f"z {z:+.1f}, learnt from with the weight {weight:.2f}")
 
 
+def with_hold(holds: Mapping[int, Hold], number: int, hold: Hold) -> dict[int, Hold]:
+    """The holds by number of the pair, with that of one pair replaced, or taken out if it is none."""
+    others = {n: other for n, other in holds.items() if n != number}
+    return others if hold == NONE else others | {number: hold}
+
+
 def release(hold: Hold, factors: Iterable[float]) -> Hold:
     """The hold after a call of `rescale`: with 1 throughout the move was real, and is taken up."""
     real = hold.cause in ("scale", "released") and all(factor == 1 for factor in factors)
     return Hold("released", hold.rows, hold.sign) if real else hold
 
 
-def _check_limit(policy: Any) -> None:
+def _counts(given: object, least: int) -> bool:
+    """Whether it is a number of rows, as one that comes from a file may not be."""
+    return isinstance(given, int) and given >= least
+
+
+def _check_limit(policy: Shocks) -> None:
     if not 0 < policy.limit < math.inf:
         raise ValueError(
             f"{type(policy).__name__}: limit is a number of predictive sds above 0, not {policy.limit}"

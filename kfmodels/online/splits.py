@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from numbers import Real
-from typing import Any
 
 import numpy as np
 
+from kfmodels.clock.instants import Stamp
 from kfmodels.online.shocks import NONE, Hold, Verdict
 
 _SPLITS = sorted(
@@ -121,7 +121,7 @@ def name_split(
     prices: Sequence[float],
     last: Sequence[float],
     *,
-    at: Any,
+    at: Stamp | None,
     verdict: Verdict,
 ) -> str:
     """Which leg went by a factor that is usual for splits, when, and what to call; empty if none."""

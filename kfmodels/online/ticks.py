@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.online.mixture import Draws, Mixture
+from kfmodels.clock.instants import Stamp
+from kfmodels.online.belief import Belief, joined
 
 
 class Outcome(StrEnum):
@@ -31,90 +31,7 @@ class Outcome(StrEnum):
         return f"{self}: {reason}" if reason else str(self)
 
 
-class Frame:
-    """From the inner coordinates of some pairs to the units of their data.
-
-    Args:
-        pairs: the tickers of each, the target first.
-        coordinates: with an axis of pairs in front.
-    """
-
-    def __init__(self, pairs: Sequence[tuple[str, ...]], coordinates: Coordinates) -> None:
-        self.pairs, self.intercept = tuple(pairs), coordinates.intercept
-        self.matrix, self.shift = coordinates.matrix(), coordinates.shift()
-        a, n = self.matrix, self.matrix.shape[-1]
-        # rows of the matrix against themselves, which makes variances of a covariance
-        self.squares = (a[..., :, None] * a[..., None, :]).reshape(len(a), n, n * n)
-
-    def names(self, number: int) -> tuple[str, ...]:
-        """Of the coefficients of a pair."""
-        hedges = self.pairs[number][1:]
-        return (*hedges, "alpha") if self.intercept else hedges
-
-
-class Belief:
-    """Moments of the coefficients over the draws of every pair; worked out when first asked."""
-
-    def __init__(self, frame: Frame, blocks: Sequence[Mixture], draws: Sequence[Draws]) -> None:
-        self.frame, self._blocks, self._draws = frame, blocks, draws
-
-    @cached_property
-    def effective_draws(self) -> np.ndarray:
-        """Effective number of draws, `(pair,)`."""
-        return 1 / _joined([np.vecdot(now.weights, now.weights) for now in self._draws])
-
-    @cached_property
-    def inner(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean `(pair, n)`, and covariances given the noise and in all, `(2, pair, n * n)`."""
-        found = [
-            _moments(*now.state, block.variance(now), now.weights)
-            for block, now in zip(self._blocks, self._draws, strict=True)
-        ]
-        if len(found) == 1:
-            return found[0]
-        means, covs = zip(*found, strict=True)
-        return np.concatenate(means), np.concatenate(covs, 1)
-
-    @cached_property
-    def mean(self) -> np.ndarray:
-        """[beta..., alpha] in the units of the data, `(pair, n)`."""
-        return _times(self.frame.matrix, self.inner[0]) + self.frame.shift
-
-    @cached_property
-    def covs(self) -> np.ndarray:
-        """Covariances given the noise and in all, in the units of the data, `(2, pair, n, n)`."""
-        a = self.frame.matrix
-        return a @ self.inner[1].reshape(2, *a.shape) @ a.mT
-
-    @cached_property
-    def sds(self) -> np.ndarray:
-        """Sds given the noise and in all, of [beta..., alpha] in the data's units, `(2, pair, n)`."""
-        return np.sqrt(_times(self.frame.squares, self.inner[1]))
-
-
-def _moments(
-    mean: np.ndarray, cov: np.ndarray, var: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    n = len(mean)
-    centre = np.vecdot(mean, weights)
-    covs = np.empty((2, n, n, *centre.shape[1:]))
-    np.vecdot(cov, weights * var, out=covs[0])
-    away = mean - centre[..., None]
-    np.vecdot(away[:, None] * weights, away, out=covs[1])
-    covs[1] += covs[0]
-    return centre.reshape(n, -1).T, covs.reshape(2, n * n, -1).swapaxes(1, 2)
-
-
-def _joined(parts: Sequence[Any]) -> np.ndarray:
-    """The numbers of all blocks, `(pair,)`; of one pair alone there comes a scalar."""
-    return np.reshape(parts[0], -1) if len(parts) == 1 else np.concatenate(parts)
-
-
-def _times(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    return (matrix @ vector[..., None])[..., 0]
-
-
-class Look(NamedTuple):
+class DrawForecasts(NamedTuple):
     """What the draws of some pairs said of a row, `(pair, draw)`: for the numbers that few ask for.
 
     `dof` is None where the forecasts are normal; `noise` is the relative observation variance of the
@@ -123,7 +40,7 @@ class Look(NamedTuple):
 
     dof: np.ndarray | None
     weights: np.ndarray
-    noise: Any
+    noise: float | np.ndarray
     var: np.ndarray
 
 
@@ -147,26 +64,26 @@ class BoardTick:
         taught: which pairs learnt from it.
         said: what became of a row where that is not plain acceptance, by the number of the pair.
         numbers: spread, its sd, z and the log score.
-        looks: what the draws of each block said of the row.
+        forecasts: what the draws of each block said of the row.
         belief: what they believe after it.
     """
 
     def __init__(
         self,
         names: tuple[str, ...],
-        at: Any,
+        at: Stamp | None,
         *,
         observed: np.ndarray,
         taught: np.ndarray,
         said: Mapping[int, tuple[Outcome, str]],
-        numbers: tuple[Any, Any, Any, Any],
-        looks: Sequence[Look],
-        belief: "Belief",
+        numbers: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+        forecasts: Sequence[DrawForecasts],
+        belief: Belief,
     ) -> None:
         self.names, self.at, self.observed, self.taught = names, at, observed, taught
         self._said = said
         self._numbers = numbers
-        self.belief, self._looks = belief, looks
+        self.belief, self._forecasts = belief, forecasts
 
     @cached_property
     def outcome(self) -> tuple[Outcome, ...]:
@@ -210,16 +127,16 @@ class BoardTick:
     @cached_property
     def dof(self) -> np.ndarray:
         """Degrees of freedom of the forecasts, averaged over the draws; inf where they are normal."""
-        learnt = [(look.dof, look.weights) for look in self._looks if look.dof is not None]
-        found = _joined([np.vecdot(*each) for each in learnt]) if learnt else math.inf
+        learnt = [(one.dof, one.weights) for one in self._forecasts if one.dof is not None]
+        found = joined([np.vecdot(*each) for each in learnt]) if learnt else math.inf
         return np.where(self.observed, found, math.nan)
 
     @cached_property
     def gain(self) -> np.ndarray:
         """Share of the spread that was taken to be permanent; 0 where nothing was learnt."""
-        if not self._looks:
+        if not self._forecasts:
             return np.zeros(len(self.names))
-        share = _joined([np.vecdot(look.noise / look.var, look.weights) for look in self._looks])
+        share = joined([np.vecdot(one.noise / one.var, one.weights) for one in self._forecasts])
         return np.where(self.taught, 1 - share, 0.0)
 
     @property
@@ -279,14 +196,16 @@ class BoardTick:
         """Numbers of the pairs whose row went into quarantine."""
         return [n for n, (outcome, _) in self._said.items() if outcome is Outcome.QUARANTINED]
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """All of it as a plain dict of lists, which a `pandas.DataFrame` takes as it is."""
-        said = {"outcome": list(self.outcome), "reason": list(self.reason)}
-        return (
-            {"pair": list(self.names), "at": self.at}
-            | said
-            | {name: getattr(self, name).tolist() for name in ("observed", *_BELIEFS, *_NUMBERS)}
-        )
+        numbers = ("observed", *_BELIEFS, *_NUMBERS)
+        return {
+            "pair": list(self.names),
+            "at": self.at,
+            "outcome": list(self.outcome),
+            "reason": list(self.reason),
+            **{name: getattr(self, name).tolist() for name in numbers},
+        }
 
 
 class Tick:
@@ -308,7 +227,7 @@ class Tick:
         self._all, self._number = board, number
 
     @property
-    def at(self) -> Any:
+    def at(self) -> Stamp | None:
         return self._all.at
 
     @property
@@ -398,7 +317,7 @@ class Tick:
         taught = self._all.taught[self._number]
         return (self.z, self.dof) if taught else (math.nan, math.inf)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """All of it as a plain dict, in the order of the published record."""
         names = ("at", "outcome", "reason", "observed", *_BELIEFS[:4], *_NUMBERS)
         return {name: getattr(self, name) for name in names}
@@ -435,10 +354,10 @@ class Predictive:
     normal where `dof` is None.
     """
 
-    weights: Any
-    mean: Any
-    scale: Any
-    dof: Any
+    weights: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    dof: np.ndarray | None
 
 
 def number_of(name: str, names: tuple[str, ...]) -> int:

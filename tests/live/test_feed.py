@@ -294,6 +294,14 @@ def test_how_far_ahead_a_time_may_be_is_in_the_units_of_the_times():
             made_live(max_ahead=wrong)  # pyright: ignore[reportArgumentType]
 
 
+def test_the_time_0_is_a_time():
+    live = made_live(made_filter(at=None, until=None))
+    assert live.tick(ROW, at=0).accepted
+    live.replace(OnlineFilter.from_json(live.engine.to_json()))
+    assert live.tick(ROW, at=-1).reason == "out of order, 1 before the last row"
+    assert live.tick(ROW, at=1).accepted
+
+
 def test_times_of_another_kind_than_the_fit_are_told_what_to_do():
     naive = made_live(made_filter(at="2024-02-29", until="2024-02-29"))
     for at, kind in ((START, "a time with a time zone"), (12, "a number")):

@@ -1,0 +1,92 @@
+"""What is believed of the coefficients: moments over the noise draws, in the units of the data."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.online.mixture import Draws, Mixture
+
+
+class Frame:
+    """From the inner coordinates of some pairs to the units of their data.
+
+    Args:
+        pairs: the tickers of each, the target first.
+        coordinates: with an axis of pairs in front.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[str, ...]], coordinates: Coordinates) -> None:
+        self.pairs, self.intercept = tuple(pairs), coordinates.intercept
+        self.matrix, self.shift = coordinates.matrix(), coordinates.shift()
+        a, n = self.matrix, self.matrix.shape[-1]
+        # rows of the matrix against themselves, which makes variances of a covariance
+        self.squares = (a[..., :, None] * a[..., None, :]).reshape(len(a), n, n * n)
+
+    def names(self, number: int) -> tuple[str, ...]:
+        """Of the coefficients of a pair."""
+        hedges = self.pairs[number][1:]
+        return (*hedges, "alpha") if self.intercept else hedges
+
+
+class Belief:
+    """Moments of the coefficients over the draws of every pair; worked out when first asked."""
+
+    def __init__(self, frame: Frame, blocks: Sequence[Mixture], draws: Sequence[Draws]) -> None:
+        self.frame, self._blocks, self._draws = frame, blocks, draws
+
+    @cached_property
+    def effective_draws(self) -> np.ndarray:
+        """Effective number of draws, `(pair,)`."""
+        return 1 / joined([np.vecdot(now.weights, now.weights) for now in self._draws])
+
+    @cached_property
+    def inner(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean `(pair, n)`, and covariances given the noise and in all, `(2, pair, n * n)`."""
+        found = [
+            _moments(*now.state, block.variance(now), now.weights)
+            for block, now in zip(self._blocks, self._draws, strict=True)
+        ]
+        if len(found) == 1:
+            return found[0]
+        means, covs = zip(*found, strict=True)
+        return np.concatenate(means), np.concatenate(covs, 1)
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """[beta..., alpha] in the units of the data, `(pair, n)`."""
+        return _times(self.frame.matrix, self.inner[0]) + self.frame.shift
+
+    @cached_property
+    def covs(self) -> np.ndarray:
+        """Covariances given the noise and in all, in the units of the data, `(2, pair, n, n)`."""
+        a = self.frame.matrix
+        return a @ self.inner[1].reshape(2, *a.shape) @ a.mT
+
+    @cached_property
+    def sds(self) -> np.ndarray:
+        """Sds given the noise and in all, of [beta..., alpha] in the data's units, `(2, pair, n)`."""
+        return np.sqrt(_times(self.frame.squares, self.inner[1]))
+
+
+def _moments(
+    mean: np.ndarray, cov: np.ndarray, var: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    n = len(mean)
+    centre = np.vecdot(mean, weights)
+    covs = np.empty((2, n, n, *centre.shape[1:]))
+    np.vecdot(cov, weights * var, out=covs[0])
+    away = mean - centre[..., None]
+    np.vecdot(away[:, None] * weights, away, out=covs[1])
+    covs[1] += covs[0]
+    return centre.reshape(n, -1).T, covs.reshape(2, n * n, -1).swapaxes(1, 2)
+
+
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The numbers of all blocks, `(pair,)`; of one pair alone there comes a scalar."""
+    return np.reshape(parts[0], -1) if len(parts) == 1 else np.concatenate(parts)
+
+
+def _times(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    return (matrix @ vector[..., None])[..., 0]
