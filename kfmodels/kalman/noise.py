@@ -91,7 +91,7 @@ class ConstantVariance(NamedTuple):
 class DiscountedVariance(NamedTuple):
     """Observation variance learnt from squared innovations that fade by `factor` per unit of time.
 
-    Starts at `var` with the weight of `dof` observations. Fading stops at 3: a forecast with 2 or
+    Starts at `var`, which counts as `weight` observations. Fading stops at 3: a forecast with 2 or
     fewer degrees of freedom has no variance, and after a long gap every tick would pass for ordinary.
     """
 

@@ -25,7 +25,7 @@ class State(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """What one step learnt before it looked: innovation, its relative variance, and P h."""
+    """How far a row is from what was expected: innovation, its relative variance, and P h."""
 
     error: Array
     var: Array

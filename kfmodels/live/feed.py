@@ -1,7 +1,5 @@
 """A filter that may be left alone with a feed: uneven time, missing legs, bad ticks, a crash.
 
-NumPy and the standard library only, as all that trades.
-
 One file: one class; a message passes through all of it before it is answered.
 """
 
@@ -23,7 +21,7 @@ from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.arrivals import MONTH, Ahead, Limit, check_kind, span
 from kfmodels.live.monitor import Monitor, Watch
 from kfmodels.live.quotes import KEPT, Bars, Quotes, Row, rescale_rows, sent_before
-from kfmodels.live.settings import check_same, follows, identify, overruled, settings
+from kfmodels.live.settings import check_amounts, check_same, follows, identify, overruled, settings
 from kfmodels.live.signals import Alarms, Signal, set_off, worst
 from kfmodels.online.engine import AnyTick, Engine
 from kfmodels.online.splits import check_factors
@@ -406,11 +404,3 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
 def _moment(at: Stamp | None) -> Moment | None:
     return None if at is None else Moment.of(at)
-
-
-def check_amounts(keep: int, few_draws: float) -> None:
-    """Raise unless these are a number of rows and a share of the draws."""
-    if keep < 0:
-        raise ValueError(f"keep is a number of rows, 0 or more, not {keep}")
-    if not 0 <= few_draws < 1:
-        raise ValueError(f"few_draws is a share of the draws, from 0 to below 1, not {few_draws}")

@@ -9,6 +9,14 @@ from kfmodels.live.monitor import Watch
 from kfmodels.online.engine import Engine
 
 
+def check_amounts(keep: int, few_draws: float) -> None:
+    """Raise unless these are a number of rows and a share of the draws."""
+    if keep < 0:
+        raise ValueError(f"keep is a number of rows, 0 or more, not {keep}")
+    if not 0 <= few_draws < 1:
+        raise ValueError(f"few_draws is a share of the draws, from 0 to below 1, not {few_draws}")
+
+
 def check_same(new: Engine, old: Engine) -> None:
     """Raise unless one engine may take the place of another: same pairs and transform."""
     if type(new) is not type(old) or new.pairs != old.pairs or new.transform != old.transform:

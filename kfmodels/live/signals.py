@@ -40,7 +40,7 @@ class Signal:
     at: Stamp | None
     outcome: Outcome
     reason: str
-    tick: Any
+    tick: Any  # the `Tick` or `BoardTick` of the engine, whose numbers are for the user to take
     alarms: Alarms
     condition: str
 

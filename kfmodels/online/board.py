@@ -200,7 +200,8 @@ class OnlineBoard(Documented):
         values, seen = self._values(given)
         holds = self._watch_scales(given, seen, dt, gaps)
         wild = np.zeros(len(self), bool)
-        # NumPy warns of what overflows; of one pair an error says it, and setting this up would cost it
+        # a row that overflows is rejected below, so no warning is needed; where it is an error instead,
+        # as with one pair, setting up `errstate` would only cost time
         with nullcontext() if strict else np.errstate(all="ignore"):
             passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds))
             while not math.isfinite(np.dot(passed.sd, passed.score)):
@@ -320,7 +321,7 @@ class OnlineBoard(Documented):
         holds: dict[int, Hold],
         passed: Passed,
     ) -> BoardTick:
-        """Take over the prices, the time and the holds, and tell."""
+        """Take over the prices, the time and the holds; the tick of the row."""
         said: dict[int, tuple[Outcome, str]] = {}
         observed = taught = taken = self._all
         if seen is not None or passed.verdicts:

@@ -3,7 +3,7 @@
 Arrays have the axes (coefficient, pair, draw), that of pairs left out where there is one: an axis of
 one makes NumPy half as slow again. A block of pairs is one `Mixture`: small enough that what
 a tick touches stays in the cache of the processor. Nothing is changed in place, so what a tick says may
-be worked out later, and a row that turns out too wild leaves no trace.
+be worked out later, and a row that is rejected leaves no trace.
 """
 
 from collections.abc import Mapping, Sequence

@@ -15,7 +15,10 @@ _SPLITS = sorted(
     | {Fraction(3, 2), Fraction(4, 3), Fraction(5, 4)}
 )
 BREAK = 1.75
-"""Factor of a price, up or down, that is a change of scale: 2 on a day when the market moves too."""
+"""A price that goes up or down by this factor may be quoted in another unit.
+
+So does a split of 2 on a day on which the market moves the other way.
+"""
 
 _STILL = 1.4
 """How far a price in a new scale stays from its last one in the old, whatever the market does."""

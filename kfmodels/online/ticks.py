@@ -1,4 +1,4 @@
-"""What the online filters answer: a tick's outcome, what is believed after it, and a fair value.
+"""What the online filters answer to a row, and what they forecast before it.
 
 One file: the record of one pair and that of many say the same things by the same names.
 """
@@ -32,7 +32,7 @@ class Outcome(StrEnum):
 
 
 class DrawForecasts(NamedTuple):
-    """What the draws of some pairs said of a row, `(pair, draw)`: for the numbers that few ask for.
+    """What the draws of a block of pairs said of a row, `(pair, draw)`; `dof` and `gain` come of it.
 
     `dof` is None where the forecasts are normal; `noise` is the relative observation variance of the
     row and `var` that of its innovation.
@@ -103,11 +103,6 @@ class BoardTick:
         """Outcome and reason of one pair."""
         return self._said.get(number, _PLAIN)
 
-    @property
-    def pairs(self) -> tuple[tuple[str, ...], ...]:
-        """The tickers of every pair, the target first."""
-        return self.belief.frame.pairs
-
     @cached_property
     def spread(self) -> np.ndarray:
         return np.reshape(self._numbers[0], -1)
@@ -169,7 +164,7 @@ class BoardTick:
         return self._levels(self.belief.sds[1])
 
     def _ratios(self, values: np.ndarray) -> np.ndarray:
-        hedges = len(self.pairs[0]) - 1
+        hedges = len(self.belief.frame.pairs[0]) - 1
         return values[:, 0] if hedges == 1 else values[:, :hedges]
 
     def _levels(self, values: np.ndarray) -> np.ndarray:
