@@ -14,8 +14,7 @@ import pandas as pd
 
 from tests.benchmarks.timing import Outcome
 
-PACKAGES = ("kfmodels", "jax", "jaxlib", "numpy", "statsmodels", "dynamax", "pykalman")
-PACKAGES += ("simdkalman", "filterpy")
+PACKAGES = ("kfmodels", "jax", "jaxlib", "numpy", "statsmodels", "dynamax", "pykalman", "filterpy")
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
