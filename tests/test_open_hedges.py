@@ -14,7 +14,6 @@ from kfmodels.model.assumptions import Gaps
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from tests.benchmarks.open_hedges import (
     CHANGES,
-    LEVELS,
     NO_HEDGE,
     PERIODS,
     KnownRatios,
@@ -171,23 +170,6 @@ def test_the_table_against_a_loop_by_hand():
     assert (table.xs(NO_HEDGE, level="method")["removed"] == 0).all()
 
 
-def test_static_ratios_are_least_squares_on_the_days_before():
-    truth = days_of(200.0, days=9)
-    found = known(truth).ratio
-    table = truth.prices
-    dates = table.index.normalize()
-    for number in range(TRAIN, 9):
-        day = dates.unique()[number]
-        past = table[(dates < day) & (dates >= dates.unique()[number - TRAIN])]
-        returns = (past / past.shift() - 1)[
-            past.index.normalize() == past.index.to_series().shift().dt.normalize()
-        ]
-        changes, levels = (np.polyfit(t["X1"], t["Y"], 1)[0] for t in (returns, np.log(past)))
-        today = found[found.index.normalize() == day]
-        assert_allclose(today[CHANGES], changes, rtol=1e-9)
-        assert_allclose(today[LEVELS], levels, rtol=1e-7)
-
-
 def test_no_ratio_looks_ahead():
     truth = days_of(200.0, days=10)
     whole = known(truth)
@@ -201,19 +183,6 @@ def test_no_ratio_looks_ahead():
         assert len(before) > BARS
         assert_array_equal(before, after)
     assert (whole.ratio != changed.ratio)["live"].any()  # the future did change
-
-
-def test_a_missing_leg_is_no_move_and_keeps_the_ratio():
-    truth = days_of(200.0, days=10)
-    prices = truth.prices.copy()
-    gap = prices.index[TRAIN * BARS + 20]
-    prices.loc[gap, "Y"] = np.nan
-    found = known(truth, prices)
-    whole = opening_table(known(truth))["moves"].groupby("method").sum()
-    assert_array_equal(opening_table(found)["moves"].groupby("method").sum(), whole - 2)
-    before = prices.index[TRAIN * BARS + 19]
-    assert found.ratio.loc[gap, "live"] == pytest.approx(found.ratio.loc[before, "live"], rel=1e-12)
-    assert np.isnan(found.z.loc[gap, "live"])
 
 
 def test_what_cannot_be_judged_is_refused():
