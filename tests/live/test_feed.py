@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +21,7 @@ from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import Quarantine, Robust
 from kfmodels.online.ticks import Outcome
 from tests.made_filters import MINUTE, START, feed, made_board, made_filter
+from tests.processes import python
 
 
 def made_live(engine: OnlineFilter | None = None, **options: Any) -> LiveFilter:
@@ -308,27 +306,6 @@ def test_times_of_another_kind_than_the_fit_are_told_what_to_do():
 # -- shocks, splits, alarms ------------------------------------------------------------------------
 
 
-def test_a_bad_print_is_quarantined_and_a_real_move_taken_up():
-    live = made_live(made_filter(shocks=Quarantine(6.0, confirm=3)), monitor=None)
-    rows = feed(40)
-    for prices, at in rows[:20]:
-        assert live.tick(prices, at=at).sentence == "accepted"
-    beta = live.tick(*rows[20][:1], at=rows[20][1]).tick.beta["SPY"]
-    bad = rows[21][0] | {"XLE": rows[21][0]["XLE"] * 1.11}
-    held = live.tick(bad, at=rows[21][1])
-    assert held.sentence.startswith("quarantined: z +")
-    assert held.tick.gain == 0
-    assert held.tick.beta["SPY"] == beta
-    assert live.tick(*rows[22][:1], at=rows[22][1]).sentence == "accepted"
-    outcomes = []
-    for prices, at in rows[23:]:  # the target is worth 11 % more from now on
-        signal = live.tick(prices | {"XLE": prices["XLE"] * 1.11}, at=at)
-        outcomes.append(signal.sentence.split(":")[0])
-    assert outcomes == ["quarantined", "quarantined"] + ["accepted"] * 15
-    assert abs(signal.tick.beta["SPY"] - beta) < 0.1  # the level took it, not the ratio
-    assert abs(signal.tick.z) < 4
-
-
 @pytest.mark.parametrize("policy", [Quarantine(), Robust(), None])
 def test_a_split_is_named_and_a_rescale_makes_it_as_if_it_never_was(policy: Any):
     split, plain = (made_live(made_filter(shocks=policy)) for _ in range(2))
@@ -356,16 +333,16 @@ def test_a_split_is_named_and_a_rescale_makes_it_as_if_it_never_was(policy: Any)
 
 
 @pytest.mark.parametrize("transform", ["log", "level", "return"])
-@pytest.mark.parametrize("discounted", [False, True])
-def test_rescaling_is_exact_in_every_draw(transform: str, discounted: bool):
-    """Against the filter that was fed the other units from its first row on."""
+@pytest.mark.parametrize("options", [{}, {"discounted": True}, {"shocks": Robust(2.0)}], ids=str)
+def test_rescaling_is_exact_in_every_draw(transform: str, options: dict[str, Any]):
+    """Against the filter that was fed the other units from its first row on, through wild rows."""
     factors = {"XLE": 3.0, "SPY": 0.25, "USO": 7.0}
     names = ("XLE", "SPY", "USO")
-    kind: Any = {"transform": transform, "discounted": discounted, "hedges": names[1:]}
-    one = made_filter(**kind)
+    one = made_filter(transform=transform, hedges=names[1:], **options)
     other = OnlineFilter.from_json(one.to_json())
     other.rescale(target=3.0, hedges={"SPY": 0.25, "USO": 7.0})
-    for prices, at in feed(25, names[1:]):
+    for number, (prices, at) in enumerate(feed(25, names[1:])):
+        prices["XLE"] *= 1.05 if number % 9 == 4 else 1.0
         a = one.update(y=prices["XLE"], x=prices, at=at)
         turned = {name: price * factors[name] for name, price in prices.items()}
         b = other.update(y=turned["XLE"], x=turned, at=at)
@@ -423,11 +400,33 @@ def test_a_rescale_leaves_what_came_in_the_new_units():
     assert live.history()[-1]["prices"]["SPY"] == rows[2][0]["SPY"] / 4
     for same in (split, split.astimezone(UTC)):
         assert live.rescale({"SPY": 0.25}, at=same).sentence.startswith("duplicate")
+
+
+FACTORS: list[tuple[Any, Any, str]] = [
+    ({}, None, "no factor is given: name the ticker, with 1 where"),
+    ({"GLD": 2.0}, None, "GLD is not among the tickers"),
+    *(
+        ({"SPY": wrong}, None, f"the factor of SPY is .* a number above 0, not {wrong!r:.9}")
+        for wrong in (True, -1.0, 10**400, "half")
+    ),
+    *(
+        ({"SPY": 0.25}, at, f"rescale at {at} is a .*: send times with their offset")
+        for at in (5, "2024-03-01")
+    ),
+]
+
+
+@pytest.mark.parametrize("board", [False, True])
+def test_a_rescale_that_cannot_be_changes_and_releases_nothing(board: bool):
+    made = made_board(PAIRS, shocks=Quarantine()) if board else made_filter(shocks=Quarantine())
+    live = LiveFilter(made)
+    live.tick(ROW, at=START)
+    live.tick(ROW | {"SPY": 125.0}, at=START + MINUTE)
     before = document(live)
-    for wrong in ({"SPY": -1.0}, {"GLD": 2.0}, {"SPY": 10**400}, {"XLE": "a"}):
-        with pytest.raises(ValueError, match="factor|tickers"):
-            live.rescale(wrong)
-    assert document(live) == before
+    for factors, at, text in FACTORS:
+        with pytest.raises(ValueError, match=text):
+            live.rescale(factors, at=at)
+        assert document(live) == before
 
 
 def test_changes_of_units_that_are_sent_again_are_taken_once(tmp_path: Path):
@@ -443,41 +442,6 @@ def test_changes_of_units_that_are_sent_again_are_taken_once(tmp_path: Path):
     live = LiveFilter(made_board(PAIRS))
     for _ in range(2):  # without a time nobody can tell
         assert live.rescale({"SPY": 0.5}).sentence == "rescaled"
-
-
-@pytest.mark.parametrize("at", [5, "2024-03-01"])
-def test_a_change_of_units_has_a_time_of_the_kind_of_the_ticks(at: Any):
-    live = made_live()
-    live.tick(ROW, at=START)
-    before = document(live)
-    with pytest.raises(ValueError, match=f"rescale at {at} is a .*: send times with their offset"):
-        live.rescale({"SPY": 0.25}, at=at)
-    assert document(live) == before
-
-
-@pytest.mark.parametrize("board", [False, True])
-def test_no_factor_and_a_yes_release_nothing(board: bool):
-    made = made_board(PAIRS, shocks=Quarantine()) if board else made_filter(shocks=Quarantine())
-    live = LiveFilter(made)
-    live.tick(ROW, at=START)
-    live.tick(ROW | {"SPY": 125.0}, at=START + MINUTE)
-    before = document(live)
-    with pytest.raises(ValueError, match="no factor is given: name the ticker, with 1 where"):
-        live.rescale({})
-    with pytest.raises(ValueError, match="the factor of SPY is .* a number above 0, not True"):
-        live.rescale({"SPY": True})
-    assert document(live) == before
-
-
-def test_robust_weights_do_not_depend_on_the_unit_of_the_price():
-    one = made_filter(transform="level", shocks=Robust(2.0))
-    other = OnlineFilter.from_json(one.to_json())
-    other.rescale(target=100.0)
-    for number, (prices, _) in enumerate(feed(40)):
-        y = prices["XLE"] * (1.05 if number % 9 == 4 else 1.0)
-        one.update(y=y, x=prices["SPY"])
-        other.update(y=100 * y, x=prices["SPY"])
-    assert_allclose(other.weights, one.weights, rtol=1e-9)
 
 
 @pytest.mark.parametrize("board", [False, True])
@@ -661,18 +625,12 @@ for prices, at in feed(4000)[done:]:
 
 
 def test_a_killed_filter_has_lost_nothing_it_answered(tmp_path: Path):
-    path, root = tmp_path / "xle.journal", Path(__file__).parents[2]
+    path = tmp_path / "xle.journal"
     whole = made_live(made_filter(discounted=True))
     expected = [whole.tick(p, at=at).tick.spread.hex() for p, at in feed(4000)]
     rng, answered = np.random.default_rng(), 0
     for _ in range(4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(path)],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=root,
-            env=os.environ | {"PYTHONPATH": str(root)},
-        )
+        process = python("-c", SCRIPT, path)
         assert process.stdout is not None
         for _ in range(rng.integers(1, 200)):
             seq, spread = process.stdout.readline().split()
@@ -837,7 +795,9 @@ def test_nothing_that_comes_breaks_the_invariants(
     for prices, time in messages:
         if isinstance(time, timedelta):
             time = now = max(now + time, START)
+        before = document(live)
         signal = live.tick(prices, at=time)
+        assert (signal.seq == seq) == (document(live) == before)
         words = ("accepted", "skipped", "quarantined", "duplicate", "rejected")
         assert signal.sentence.startswith(words)
         assert signal.seq in (seq, seq + 1)
