@@ -28,6 +28,11 @@ def made_live(engine: OnlineFilter | None = None, **options: Any) -> LiveFilter:
     return LiveFilter(made_filter() if engine is None else engine, **options)
 
 
+def numbered(**options: Any) -> LiveFilter:
+    """One whose times are numbers, or as the first tick has them."""
+    return made_live(made_filter(at=None, until=None), **options)
+
+
 def document(live: LiveFilter) -> str:
     return json.dumps(live.to_json(), sort_keys=True)
 
@@ -141,21 +146,14 @@ def test_legs_of_one_time_that_come_one_by_one(stale: timedelta, tmp_path: Path)
 
 
 def test_a_staleness_is_in_the_units_of_the_times():
-    numbers: Any = {"at": None, "until": None}
-    live = made_live(made_filter(**numbers), max_staleness=timedelta(seconds=3))
+    of_dates, of_numbers = (numbered(max_staleness=old) for old in (timedelta(seconds=3), 3))
     with pytest.raises(ValueError, match=r"timedelta 0:00:03, but the times are numbers: give a w"):
-        live.tick(ROW, at=7)
-    assert live.tick(ROW, at=START).accepted
-    live = made_live(made_filter(**numbers), max_staleness=3)
+        of_dates.tick(ROW, at=7)
+    assert of_dates.tick(ROW, at=START).accepted
     with pytest.raises(ValueError, match="the number 3, but the times are dates: give a timedelta"):
-        live.tick(ROW, at=START)
-    live.tick({"XLE": 90.0}, at=7)
-    assert live.tick({"SPY": 500.0}, at=10).sentence == "accepted: with XLE 3 old"
-    with pytest.raises(ValueError, match="give a timedelta"):
-        made_live(max_staleness=3)  # this one has seen a date
-    for wrong in (-1, 1.5, timedelta(-1)):
-        with pytest.raises(ValueError, match="max_staleness is a timedelta or a whole number"):
-            made_live(max_staleness=wrong)
+        of_numbers.tick(ROW, at=START)
+    of_numbers.tick({"XLE": 90.0}, at=7)
+    assert of_numbers.tick({"SPY": 500.0}, at=10).sentence == "accepted: with XLE 3 old"
 
 
 def test_a_leg_that_comes_too_late_is_named():
@@ -278,18 +276,10 @@ def test_rows_that_are_always_far_apart_take_a_longer_limit(tmp_path: Path):
 
 
 def test_how_far_ahead_a_time_may_be_is_in_the_units_of_the_times():
-    numbers: Any = {"at": None, "until": None}
-    free, live = made_live(made_filter(**numbers)), made_live(made_filter(**numbers), max_ahead=9)
+    free, live = numbered(), numbered(max_ahead=9)
     assert [free.tick(ROW, at=at).accepted for at in (1, 10**15)] == [True, True]
     found = [live.tick(ROW, at=at).accepted for at in (1, 10**15, 2, 11, 12, 30, 40, 42)]
     assert found == [True, False, True, True, True, False, False, True]
-    with pytest.raises(ValueError, match="max_ahead is the number 9, but the times are dates"):
-        made_live(max_ahead=9)
-    with pytest.raises(ValueError, match="max_ahead is the number 9, but the times are dates"):
-        made_live(made_filter(**numbers), max_ahead=9).tick(ROW, at=START)
-    for wrong in (0, -1, 1.5, True, timedelta(0)):
-        with pytest.raises(ValueError, match="max_ahead is a timedelta or a whole number above 0"):
-            made_live(max_ahead=wrong)  # pyright: ignore[reportArgumentType]
 
 
 def test_times_of_another_kind_than_the_fit_are_told_what_to_do():
@@ -486,17 +476,38 @@ def test_times_that_cannot_be_kept_are_refused(tmp_path: Path):
     assert early.tick(ROW, at=START + timedelta(days=4)).accepted
 
 
-def test_another_engine_must_be_of_the_same_pairs(tmp_path: Path):
-    live = LiveFilter(made_board(PAIRS))
-    for other in (made_board(PAIRS[:2]), made_board(PAIRS[::-1]), made_filter()):
-        with pytest.raises(ValueError, match="the new filter is of"):
-            live.replace(other)
+def test_another_thread_puts_no_engine_in_its_place(tmp_path: Path):
     single = LiveFilter(made_filter(), journal=tmp_path / "a", durable=False)
     before = document(single)
     with ThreadPoolExecutor(1) as threads, pytest.raises(ValueError, match="belongs to the thread"):
         threads.submit(single.replace, made_filter(draws=4)).result()
     assert document(single) == before
     single.close()
+
+
+REFUSED = [
+    *(
+        (lambda w=w: made_live(max_staleness=w), "max_staleness is a timedelta or a whole number")
+        for w in (-1, 1.5, timedelta(-1))
+    ),
+    *(
+        (lambda w=w: made_live(max_ahead=w), "max_ahead is a timedelta or a whole number above 0")
+        for w in (0, -1, 1.5, True, timedelta(0))
+    ),
+    (lambda: made_live(max_staleness=3), "give a timedelta"),  # this one has seen a date
+    (lambda: made_live(max_ahead=9), "max_ahead is the number 9, but the times are dates"),
+    (lambda: numbered(max_ahead=9).tick(ROW, at=START), "max_ahead is the number 9, but the times"),
+    *(
+        (lambda other=other: LiveFilter(made_board(PAIRS)).replace(other()), "new filter is of")
+        for other in (lambda: made_board(PAIRS[:2]), lambda: made_board(PAIRS[::-1]), made_filter)
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "text"), REFUSED)
+def test_what_cannot_be_is_refused(call: Any, text: str):
+    with pytest.raises(ValueError, match=text):
+        call()
 
 
 # -- the journal -----------------------------------------------------------------------------------
