@@ -14,7 +14,8 @@ import numpyro.distributions as dist
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpyro.diagnostics import effective_sample_size
-from numpyro.infer import MCMC, NUTS, Predictive
+from numpyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO
+from numpyro.infer.autoguide import AutoDelta
 from numpyro.infer.util import log_density
 from scipy import stats
 
@@ -22,7 +23,7 @@ from kfmodels.kalman.motion import Discount, Walk
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
 from kfmodels.kalman.regression import KalmanRegression
 from tests import reference
-from tests.closeness import within_standard_errors
+from tests.closeness import gaussian_moments, within_standard_errors
 from tests.made_models import regression
 from tests.reference import Case, random_case
 
@@ -84,6 +85,14 @@ def test_one_series_is_one_event(plain, batch_shape):
     assert shape_of(model, lambda m: m.sample_path(key, y)) == (*batch_shape, TIME, 2)
     assert shape_of(model, lambda m: m.smooth(y).cov) == (*batch_shape, TIME, 2, 2)
     assert shape_of(model, lambda m: m.filter(y).error) == (*batch_shape, TIME)
+
+
+def test_log_prob_sums_over_time_only(plain):
+    y, case = plain
+    found = log_prob(regression(**batch_of_three(case)), y)
+    assert found.shape == (3,)
+    for i, var in enumerate(batch_of_three(case)["obs_var"]):
+        assert_allclose(found[i], reference_log_prob(y, case | {"obs_var": var}), rtol=1e-8)
 
 
 def reference_log_prob(y: np.ndarray, case: Case) -> float:
@@ -190,6 +199,15 @@ def test_it_follows_the_dtype_it_is_given(plain, dtype):
     assert {leaf.dtype for leaf in leaves} == {np.dtype(dtype)}
 
 
+def test_float32_is_the_default_without_x64_and_agrees(plain):
+    y, case = plain
+    exact = log_prob(regression(**case), y)
+    with jax.enable_x64(False):
+        single = log_prob(regression(**case), y)
+        assert single.dtype == np.float32
+    assert_allclose(single, exact, rtol=1e-5)
+
+
 # --- missing rows ---------------------------------------------------------------------------
 
 
@@ -213,9 +231,16 @@ def test_nan_in_a_row_that_is_not_observed_changes_nothing(gappy, validate_args:
     again = score(np.zeros(2), left, y, validate_args)
     assert again[0] == value
     assert_array_equal(again[1], gradient)
+
+
+def test_nan_in_a_row_that_is_not_observed_raises_and_warns_nothing(gappy):
+    y, case = gappy
+    gap = ~case["observed"]
+    left = case | {"design": np.where(gap[:, None], np.nan, case["design"])}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert np.isfinite(regression(**left, validate_args=validate_args).log_prob(y))
+        model = regression(**left, validate_args=True)
+        assert np.isfinite(model.log_prob(np.where(gap, np.nan, y)))
 
 
 @pytest.mark.parametrize("validate_args", [True, False])
@@ -345,6 +370,15 @@ def test_mean_and_variance_are_the_dense_ones(drift: str):
     assert_allclose(variance[rows], np.diag(dense.cov)[rows] * 5 / 3, rtol=1e-10)
 
 
+@pytest.mark.parametrize("drift", ["state_var", "state_discount"])
+def test_draws_have_the_dense_mean_and_covariance(drift: str):
+    _, case = random_case(5, 2, drift, time=TIME, closed=True)
+    rows = seen_rows(case)
+    dense = reference.dense(case, reference.increments(case))
+    draws = np.asarray(draws_of(regression(**case)))[:, rows]
+    gaussian_moments(draws, dense.mean[rows], dense.cov[np.ix_(rows, rows)])
+
+
 @pytest.mark.variants
 @pytest.mark.parametrize("drift", ["state_var", "state_discount"])
 def test_draws_with_a_learnt_variance_have_the_stated_mean_and_variance(drift: str):
@@ -430,6 +464,18 @@ def hedge(x, y=None):
         return numpyro.sample("y", law, obs=y)
 
 
+def test_independent_plates_add_up(pairs):
+    y, x = pairs
+    log_q = np.array([-1.0, -3.0])
+    joint = jax.jit(lambda p: log_density(hedge, (x, y), {}, p)[0])({"log_q": log_q})
+    by_hand = 0.0
+    for i in range(PAIRS):
+        by_hand += dist.Normal(-2.0, 2.0).log_prob(log_q[i])
+        law = regression(x[i], np.zeros(1), np.eye(1), 1.0, state_var=np.exp(log_q[i : i + 1]))
+        by_hand += log_prob(law, y[i])
+    assert_allclose(joint, by_hand, rtol=1e-12)
+
+
 def test_a_plate_expands_a_series_without_a_batch(plain):
     y, case = plain
 
@@ -469,6 +515,21 @@ def test_nuts_finds_the_posterior_of_a_fine_grid(pairs):
     assert (effective > 40).all()
     within_standard_errors((log_q.mean(0) - mean) / (sd / np.sqrt(effective)))
     assert ((log_q.std(0) > 0.7 * sd) & (log_q.std(0) < 1.4 * sd)).all()
+
+
+@pytest.mark.slow
+def test_svi_climbs_to_the_mode(pairs):
+    y, x = pairs
+    guide = AutoDelta(hedge)
+    svi = SVI(hedge, guide, numpyro.optim.Adam(0.1), Trace_ELBO())
+    result = svi.run(jax.random.key(2), 150, x, y, progress_bar=False)
+    losses = np.asarray(result.losses)
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0] - 0.1
+    mode = guide.median(result.params)
+    slope = jax.grad(lambda p: log_density(hedge, (x, y), {}, p)[0])({"log_q": mode["log_q"]})
+    start = jax.grad(lambda p: log_density(hedge, (x, y), {}, p)[0])({"log_q": np.full(2, -2.0)})
+    assert np.abs(slope["log_q"]).max() < 0.05 < np.abs(start["log_q"]).max()
 
 
 def test_predictive_draws_series_from_each_parameter_draw(pairs):

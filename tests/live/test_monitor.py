@@ -11,6 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
+from kfmodels.data import datasets
 from kfmodels.live.monitor import BOUND, KINDS, Alarm, Monitor, Watch, normal_score
 from tests import reference
 from tests.tables import read_table
@@ -394,3 +395,18 @@ def test_ewa_ewc_breaks_in_2008():
     assert years[2010, "variance down"] >= 3  # sd of z 0.68
     early = [at for at, alarm in alarms if alarm.kind == "variance up" and at.year == 2008]
     assert early[0] < pd.Timestamp("2008-04-01")
+
+
+def test_real_pairs_break_in_2008_and_less_with_a_forecast_that_follows():
+    moves = np.log(datasets.stocks()).diff().dropna()
+    for target, hedge in (("KO", "PEP"), ("XOM", "CVX"), ("AAPL", "SPX")):
+        train = moves.loc["2003":"2006"]
+        ratio = (train[target] @ train[hedge]) / (train[hedge] @ train[hedge])
+        spread = moves[target] - ratio * moves[hedge]
+        fixed = alarms_of((spread / spread.loc["2003":"2006"].std()).loc["2007":"2010"])
+        assert Counter(alarm.kind for at, alarm in fixed if at.year == 2008)["variance up"] >= 5
+        var = (spread**2).ewm(com=19).mean().shift(1)
+        watch, count = Monitor().start(), 0
+        for z in (spread / np.sqrt(var)).loc["2007":"2010"]:
+            count += len(watch.update(z, 5.0))
+        assert count <= len(fixed) / 4
