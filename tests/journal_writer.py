@@ -6,6 +6,7 @@ died, the program prints "end". It imports before it forks, so that a fork costs
 
 import math
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -117,6 +118,17 @@ def acknowledged(server: subprocess.Popen, order: str, seconds: float) -> list[i
     *lines, last = read.decode().splitlines()
     assert last == f"end {-signal.SIGKILL}"
     return [int(line) for line in lines[1:]]
+
+
+@contextmanager
+def file_limit(size: int) -> Generator[None]:
+    """In this process no file grows beyond so many bytes: as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 if __name__ == "__main__":

@@ -93,34 +93,64 @@ def feed(rows: int, hedges: tuple[str, ...] = ("SPY",)) -> list[tuple[dict[str, 
 def made_board(pairs: tuple[tuple[str, str], ...], **options: Any) -> OnlineBoard:
     """A board of pairs, all of which begin as `made_filter` does."""
     one = made_filter(**options).arguments()
-    each = len(pairs)
-
-    def every(part: Any) -> Any:
-        """The axis of pairs, before that of draws."""
-        if part is None:
-            return None
-        return type(part)(*(np.repeat(leaf[..., None, :], each, -2) for leaf in part))
-
-    where = one["coordinates"]
-    return OnlineBoard(
-        names=[f"{target}/{hedge}" for target, hedge in pairs],
-        targets=[target for target, _ in pairs],
-        hedges=[hedge for _, hedge in pairs],
-        transform=one["transform"],
-        coordinates=Coordinates(
-            np.tile(where.pivot, (each, 1)),
-            np.tile(where.scale, (each, 1)),
-            np.repeat(where.offset, each),
-            where.intercept,
-        ),
-        drift=every(one["drift"]),
-        noise=every(one["noise"]),
-        state=every(one["state"]),
-        carried=every(one["carried"]),
-        log_weights=np.tile(one["log_weights"], (each, 1)),
-        forgetting=one["forgetting"],
-        shocks=one["shocks"],
-        last_prices=np.tile(one["last_prices"], (each, 1)),
-        at=one["at"],
-        until=one["until"],
+    return board_of(
+        {
+            f"{target}/{hedge}": OnlineFilter(**one | {"target": target, "hedges": (hedge,)})
+            for target, hedge in pairs
+        }
     )
+
+
+def board_of(singles: dict[str, OnlineFilter]) -> OnlineBoard:
+    """The board of some filters that stand at the same time."""
+    held = [one.arguments() for one in singles.values()]
+
+    def stacked(part: str) -> Any:
+        leaves = [one[part] for one in held]
+        if leaves[0] is None:
+            return None
+        # what the draws of a pair share keeps an axis of one
+        return type(leaves[0])(*(np.stack(leaf, -2) for leaf in zip(*leaves, strict=True)))
+
+    where = [one["coordinates"] for one in held]
+    return OnlineBoard(
+        names=list(singles),
+        targets=[one["target"] for one in held],
+        hedges=[one["hedges"] for one in held],
+        transform=held[0]["transform"],
+        coordinates=Coordinates(
+            np.array([inner.pivot for inner in where]),
+            np.array([inner.scale for inner in where]),
+            np.array([inner.offset for inner in where]),
+            where[0].intercept,
+            np.array([inner.unit for inner in where]),
+        ),
+        drift=stacked("drift"),
+        noise=stacked("noise"),
+        state=stacked("state"),
+        carried=stacked("carried"),
+        log_weights=np.stack([one["log_weights"] for one in held]),
+        forgetting=held[0]["forgetting"],
+        shocks=held[0]["shocks"],
+        gap_names=held[0]["gap_names"],
+        gap_bars=np.stack([one["gap_bars"] for one in held], 1),
+        gap_noise=np.stack([one["gap_noise"] for one in held], 1),
+        last_prices=np.stack([one["last_prices"] for one in held]),
+        holds={name: one["hold"] for name, one in zip(singles, held, strict=True)},
+        at=held[0]["at"],
+        until=held[0]["until"],
+    )
+
+
+def one_draw(live: OnlineFilter, draw: int) -> OnlineFilter:
+    """The filter of one of the draws; what all draws share stays shared."""
+
+    def part(whole: Any) -> Any:
+        return whole and type(whole)(
+            *(leaf[..., draw : draw + 1] if leaf.shape[-1] > 1 else leaf for leaf in whole)
+        )
+
+    held: dict[str, Any] = live.arguments() | {"log_weights": np.zeros(1)}
+    for name in ("drift", "noise", "state", "carried"):
+        held[name] = part(held[name])
+    return OnlineFilter(**held)

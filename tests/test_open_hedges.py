@@ -8,20 +8,17 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from kfmodels.clock.clock import Clock
 from kfmodels.data.simulated_days import SimulatedDays, simulate_days
 from kfmodels.model.assumptions import Gaps
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from tests.benchmarks.open_hedges import (
     CHANGES,
-    LEVELS,
     NO_HEDGE,
     PERIODS,
     KnownRatios,
     known_ratios,
     opening_table,
 )
-from tests.tables import read_table
 
 TRAIN, BARS = 6, 39
 NAMES = {"target": "Y", "hedge": "X1", "train_days": TRAIN}
@@ -129,15 +126,6 @@ def test_after_large_jumps_the_ratio_of_the_night_before_leaves_more_variance_at
     assert np.sum(gains) > 4 * np.sqrt(np.sum(np.square(errors)))  # three pairs, independent
 
 
-@pytest.mark.slow
-def test_without_a_jump_and_with_a_ratio_that_stands_still_both_hedge_alike():
-    truth = days_of(0.0, days=60, memory=np.inf)
-    table = opening_table(known(truth))
-    for period in PERIODS:
-        live = table.loc[(period, "live")]
-        assert abs(live["gain"]) < 4 * live["gain_se"], period
-
-
 def test_the_band_of_the_true_filter_covers_nine_in_ten():
     truth = days_of(300.0, days=60)
     table = opening_table(known(truth))
@@ -171,23 +159,6 @@ def test_the_table_against_a_loop_by_hand():
     assert (table.xs(NO_HEDGE, level="method")["removed"] == 0).all()
 
 
-def test_static_ratios_are_least_squares_on_the_days_before():
-    truth = days_of(200.0, days=9)
-    found = known(truth).ratio
-    table = truth.prices
-    dates = table.index.normalize()
-    for number in range(TRAIN, 9):
-        day = dates.unique()[number]
-        past = table[(dates < day) & (dates >= dates.unique()[number - TRAIN])]
-        returns = (past / past.shift() - 1)[
-            past.index.normalize() == past.index.to_series().shift().dt.normalize()
-        ]
-        changes, levels = (np.polyfit(t["X1"], t["Y"], 1)[0] for t in (returns, np.log(past)))
-        today = found[found.index.normalize() == day]
-        assert_allclose(today[CHANGES], changes, rtol=1e-9)
-        assert_allclose(today[LEVELS], levels, rtol=1e-7)
-
-
 def test_no_ratio_looks_ahead():
     truth = days_of(200.0, days=10)
     whole = known(truth)
@@ -201,40 +172,3 @@ def test_no_ratio_looks_ahead():
         assert len(before) > BARS
         assert_array_equal(before, after)
     assert (whole.ratio != changed.ratio)["live"].any()  # the future did change
-
-
-def test_a_missing_leg_is_no_move_and_keeps_the_ratio():
-    truth = days_of(200.0, days=10)
-    prices = truth.prices.copy()
-    gap = prices.index[TRAIN * BARS + 20]
-    prices.loc[gap, "Y"] = np.nan
-    found = known(truth, prices)
-    whole = opening_table(known(truth))["moves"].groupby("method").sum()
-    assert_array_equal(opening_table(found)["moves"].groupby("method").sum(), whole - 2)
-    before = prices.index[TRAIN * BARS + 19]
-    assert found.ratio.loc[gap, "live"] == pytest.approx(found.ratio.loc[before, "live"], rel=1e-12)
-    assert np.isnan(found.z.loc[gap, "live"])
-
-
-def test_what_cannot_be_judged_is_refused():
-    truth = days_of(200.0, days=8)
-    with pytest.raises(ValueError, match="from 1 to below the 8 of Y, not 8"):
-        known_ratios(truth.prices, truth.clock, **NAMES | {"train_days": 8})
-    with pytest.raises(ValueError, match="have no trading days"):
-        known_ratios(truth.prices, Clock("10min"), **NAMES)
-    with pytest.raises(ValueError, match="close to open: 0 moves of Y on 0 days"):
-        opening_table(known(truth, truth.prices.iloc[: (TRAIN + 1) * BARS]))
-
-
-def test_on_real_prices():
-    prices = read_table("intraday_us_1min_2019-02.csv.gz").tz_localize("America/New_York")
-    clock = Clock.hours("09:30", "16:00", zone="America/New_York", bar="1min")
-    model = hedge_ratio_model(delta=0.05, obs_scale=2e-4, gaps=Gaps(bars=60.0))
-    named: Any = {"target": "QQQ", "hedge": "SPY", "train_days": 2, "models": {"live": model}}
-    table = opening_table(known_ratios(prices, clock, **named))
-    both = prices[["QQQ", "SPY"]].notna().all(axis=1).to_numpy()
-    judged = (both[1:] & both[:-1])[2 * 390 :]
-    assert table["moves"].groupby("period").first().sum() == judged.sum()
-    assert table.loc[PERIODS[0], "moves"].to_list() == [2] * 4
-    later = table.loc["rest of the day", "removed"]
-    assert later[["live", CHANGES]].between(0.5, 1).all()

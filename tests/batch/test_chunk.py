@@ -1,9 +1,6 @@
 """A pair's numbers are its own: whatever the chunk, its size, the devices, and who stands beside it."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +13,7 @@ from kfmodels.batch.chunk import STALE, fit_chunk
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data import datasets
 from kfmodels.sampling import nuts
+from tests.processes import python
 
 QUICK = ImportanceSampling()
 MODEL = hedge_ratio_model()
@@ -161,7 +159,7 @@ np.savez(sys.argv[1], **arrays)
 @pytest.mark.slow
 def test_four_devices_share_a_chunk(four, tmp_path):
     where = tmp_path / "shared.npz"
-    root = Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-c", SHARED, str(where)], check=True, cwd=root, timeout=300)
+    with python("-c", SHARED, where) as process:
+        assert process.wait(300) == 0
     with np.load(where) as found:
         assert_same(dict(found), four)

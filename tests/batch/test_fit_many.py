@@ -7,10 +7,8 @@ import gc
 import json
 import multiprocessing
 import os
-import resource
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -30,8 +28,9 @@ from kfmodels.data import datasets
 from kfmodels.sampling.importance import ImportanceSampling
 from tests import batch_script
 from tests.batch_script import prices
+from tests.journal_writer import file_limit
+from tests.processes import python
 
-ROOT = Path(__file__).parents[2]
 REAL = batch.fit_chunk
 DIED = "the worker died 1 time on this chunk; it is not stored, run again to retry it"
 
@@ -111,13 +110,7 @@ def kept(store: Path) -> str:
 
 def began(how: str, store: Path, **environment: str) -> subprocess.Popen:
     """The program of `batch_script`, with the stand-in told what is to go wrong."""
-    return subprocess.Popen(
-        [sys.executable, ROOT / "tests" / "batch_script.py", how, store],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-    )
+    return python(batch_script.__file__, how, store, **environment)
 
 
 def wait_for(store: Path, count: int) -> None:
@@ -140,18 +133,6 @@ def test_the_same_call_again_redoes_nothing(store, calls, whole):
     batch_script.run(store, chunk_size=None)
     assert not calls()
     assert Store.open(store).records() == records
-
-
-def test_verdicts_are_kept(store):
-    batch_script.run(store)
-    found = {}
-    for record in Store.open(store).records().values():
-        found |= {
-            name: tuple(told) for name, told in zip(record.names, record.statuses, strict=True)
-        }
-    assert set(found) == set(HedgeData.all_pairs(prices()).names)
-    assert found["E/A"] == ("unusable", "no price")
-    assert found["A/E"] == ("ok", "")
 
 
 def test_without_a_store_the_folder_lives_as_long_as_the_board():
@@ -228,13 +209,9 @@ def test_the_bar_starts_where_the_store_stands(store, monkeypatch):
 
 def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(store, monkeypatch, goes_on):
     monkeypatch.setenv("FAKE_LARGE", "5")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="no space left to write to") as caught:
-            batch_script.run(store)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    says = "no space left to write to"
+    with file_limit(400_000), pytest.raises(OSError, match=says) as caught:
+        batch_script.run(store)
     done = listed(store)
     assert kept(store) in str(caught.value)
     assert 5 not in done

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import resource
 import time
 import warnings
 from datetime import timedelta, timezone
@@ -22,7 +21,6 @@ from kfmodels.batch.store import (
     Record,
     Store,
     described,
-    differences,
     held,
     pack,
     read_pairs,
@@ -32,7 +30,7 @@ from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.files.log import Journal
 from tests.batch_script import prices
-from tests.journal_writer import acknowledged, store_chunk, store_job, writers
+from tests.journal_writer import acknowledged, file_limit, store_chunk, store_job, writers
 
 SETTINGS = {"seed": 1, "chunk_size": 3, "versions": {"jax": "1"}}
 
@@ -205,18 +203,6 @@ def test_another_job_is_refused_and_nothing_changes(tmp_path):
     assert content(tmp_path) == before
 
 
-def test_differences_are_named():
-    was = {"a": {"b": 1, "sha256": "0123456789"}, "c": [1, 2], "d": None}
-    assert differences(was, was) == []
-    now = {"a": {"b": 2, "sha256": "abcdef01234"}, "c": [1, 3], "d": {"e": 1}}
-    assert differences(was, now) == [
-        "a.b was 1, is now 2",
-        "a (digest) was 01234567, is now abcdef01",
-        "c was [1, 2], is now [1, 3]",
-        'd was null, is now {"e": 1}',
-    ]
-
-
 def of_newer(path: Path) -> Path:
     made(path)
     (path / JOB).write_text(json.dumps(json.loads((path / JOB).read_text()) | {"version": 3}))
@@ -276,15 +262,11 @@ def test_two_writers_are_refused_and_a_forked_worker_holds_nothing(tmp_path):
 def test_a_chunk_for_whose_line_there_is_no_room_is_not_there(tmp_path):
     made(tmp_path)
     size = (tmp_path / FINISHED).stat().st_size
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with held(tmp_path, job(pairs()), pairs()) as writer:
         record = Record(5, "x", "y", ["a"] * 999, ["ok"] * 999)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-        try:
-            with pytest.raises(OSError, match="message 3 is not in .*finished, which stands at"):
-                writer.add(record)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        says = "message 3 is not in .*finished, which stands at"
+        with file_limit(size), pytest.raises(OSError, match=says):
+            writer.add(record)
         assert list(writer.store.records()) == [0, 1]
         writer.add(record)
     assert list(Store.open(tmp_path).records()) == [0, 1, 5]

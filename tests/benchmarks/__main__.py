@@ -1,4 +1,4 @@
-"""Run every contest, print the table, write the JSON; ends with 1 if a peer's numbers differ.
+"""Run every contest and print the table; ends with 1 if a peer's numbers differ.
 
 `batch`, `latency`, `opening`, `variety`, `shocks` or `forgetting` as the first word runs that module of
 `tests.benchmarks` instead.
@@ -8,7 +8,6 @@ import argparse
 import importlib
 import sys
 import warnings
-from pathlib import Path
 
 OTHERS = ("batch", "latency", "opening", "variety", "shocks", "forgetting")
 
@@ -18,7 +17,6 @@ def main() -> int:
         # imported here: some need price tables, some pytest, and most no peer
         return importlib.import_module(f"tests.benchmarks.{sys.argv[1]}").main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures here")
     parser.add_argument(
         "--only", default="", metavar="WORD", help="contests with this in their name"
     )
@@ -42,8 +40,6 @@ def main() -> int:
         parser.error(f"no contest has {options.only!r} in its name")
     print(report.table(outcomes))
     print(report.machine_in_words())
-    if options.out:
-        report.write(options.out, [report.line(outcome) for outcome in outcomes])
     errors = [found for outcome in outcomes for found in outcome.peers.values()]
     return int(any(isinstance(found, MismatchError) for found in errors))
 

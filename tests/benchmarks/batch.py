@@ -1,6 +1,6 @@
 """The whole job: what noise a universe of pairs has, found by us and as others would find it.
 
-`uv run --group bench python -m tests.benchmarks batch [--pairs N] [--days T] [--out FILE.json]`
+`uv run --group bench python -m tests.benchmarks batch [--pairs N] [--days T]`
 
 Seconds per pair, and how far the answers lie from a grid over the posterior. A method that takes
 minutes does the first few pairs only; the table says how many.
@@ -83,7 +83,6 @@ def main(arguments: list[str]) -> int:
         ("--few", 4, "pairs of the loop of NUTS fits"),
     ):
         parser.add_argument(name, type=int, default=usual, help=what)
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures here")
     options = parser.parse_args(arguments)
     parts = options.grid, options.some, options.few
     if min(parts) < 1 or max(parts) > options.pairs:
@@ -105,8 +104,6 @@ def main(arguments: list[str]) -> int:
     print(_table(lines, options.days))
     remarks = _remarks(first, again, memory, larger, went, doubt)
     print(*remarks, report.machine_in_words(), sep="\n")
-    if options.out:
-        report.write(options.out, lines, remarks=remarks)
     return 0
 
 

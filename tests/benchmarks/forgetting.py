@@ -28,17 +28,13 @@ TRAINING, BURN_IN = 500, 20
 BETA_MEMORY, ALPHA_MEMORY = np.geomspace(3, 400, 13), np.array([1.1, 3.0, 20.0])
 """Bars; the grid of the explorers is their product, 39 settings."""
 
-EUROPE = ["EWG/EWQ", "EWU/EWG", "EWQ/EWU", "EWG/VGK", "EWQ/VGK", "EWU/VGK", "VGK/EFA"]
-
-ASIA = ["EWJ/EFA", "EWJ/VPL", "EPP/VPL", "VPL/EFA", "EPP/EEM", "FXI/EEM"]
-
-MARKETS = ["EEM/EFA", "EFA/SPY", "EEM/SPY", "DIA/SPY"]
-
-SECTORS = ["XLE/XLB", "XLB/SPY", "XLE/SPY", "XLF/SPY", "XLK/SPY", "XLU/SPY", "XLK/DIA"]
-
-BONDS = ["TLT/IEF", "LQD/IEF", "TIP/IEF", "BND/IEF"]
-
-PAIRS = [*EUROPE, *ASIA, *MARKETS, *SECTORS, *BONDS]
+PAIRS = [
+    *("EWG/EWQ", "EWU/EWG", "EWQ/EWU", "EWG/VGK", "EWQ/VGK", "EWU/VGK", "VGK/EFA"),
+    *("EWJ/EFA", "EWJ/VPL", "EPP/VPL", "VPL/EFA", "EPP/EEM", "FXI/EEM"),
+    *("EEM/EFA", "EFA/SPY", "EEM/SPY", "DIA/SPY"),
+    *("XLE/XLB", "XLB/SPY", "XLE/SPY", "XLF/SPY", "XLK/SPY", "XLU/SPY", "XLK/DIA"),
+    *("TLT/IEF", "LQD/IEF", "TIP/IEF", "BND/IEF"),
+]
 """Target/hedge: funds beside their neighbours, their region, the market, or bonds of another length."""
 
 

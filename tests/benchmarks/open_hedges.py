@@ -58,21 +58,8 @@ def known_ratios(
 
     The noise of the live filters is inferred once, on the training days; the filters then run on row
     by row (`HedgeFit.go_live` with its defaults). The static ratios are estimated every night on the
-    `train_days` days before, on moves within the days or on log prices, and kept for a day.
-
-    Args:
-        prices: bars of trading days, with the time zone of the market; NaN is a gap.
-        clock: when it is open.
-        target, hedge: their columns.
-        train_days: days for the noise, and of the window of the static ratios.
-        models: the live filters by name; with `gaps` time runs by the clock, without every row is
-            one bar. Default: the default model without and with `Gaps()`, and with `Gaps()` and
-            `Discounted()` noise.
-        method: of `fit`.
-
-    Raises:
-        ValueError: no day before or after the end of training, an index without times, and what
-            `HedgeData.from_prices` and `fit` refuse.
+    `train_days` days before, on moves within the days or on log prices, and kept for a day. In a live
+    model with `gaps` time runs by the clock, in others every row is one bar.
     """
     legs: dict[str, Any] = {"target": target, "hedges": [hedge]}
     data = HedgeData.from_prices(prices, **legs, clock=clock)
@@ -115,21 +102,10 @@ def opening_table(
     are judged by the moves that have both prices and a ratio of each method. Standard errors are those
     of 2000 resamples of whole days.
 
-    Args:
-        known: from `known_ratios`.
-        minutes: length of the open.
-        truth: the true ratio by time, where it is known.
-        seed: of the bootstrap.
-
-    Returns:
-        By period and method: `moves`; `left_bp`, the sd of the hedged move in basis points of the
-        target; `removed` and its standard error `se`; `gain`, the lead over the static ratio on
-        changes, and `gain_se`; `covered`, the share of the prices inside the 90 % band
-        of the live filters' forecasts, and `covered_se`; with `truth`, `ratio_error`, the root mean
-        squared error of the ratio held, and `ratio_error_se`.
-
-    Raises:
-        ValueError: a period that less than two days have moves in, or a clock without sessions.
+    By period and method: `moves`; `left_bp`, the sd of the hedged move in basis points of the target;
+    `removed`; `gain`, the lead over the static ratio on changes; `covered`, the share of prices inside
+    the 90 % band of the live filters; with `truth`, the true ratio by time, `ratio_error`, the root
+    mean squared error of the ratio held.
 
     Source: Ederington (1979), The hedging performance of the new futures markets, Journal of Finance
     34; resampling of blocks: Kunsch (1989), The jackknife and the bootstrap for general stationary

@@ -1,7 +1,6 @@
 """Contestants that take turns, after they have shown that they compute the same."""
 
 import gc
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,34 +45,24 @@ class Contest:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Seconds per unit of work: the best round, and the median as a measure of the noise."""
-
-    best: float
-    median: float
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """What a contest showed; a peer has a timing or the error that kept it from one."""
+    """Seconds per unit of work, of the best round; a peer may have an error instead."""
 
     contest: Contest
-    ours: dict[str, Timing]
-    peers: dict[str, Timing | Exception]
-    differences: dict[str, float]
-    """Largest difference to our numbers, relative to the largest element of each array."""
+    ours: dict[str, float]
+    peers: dict[str, float | Exception]
 
     @property
     def winner(self) -> str:
         """Our fastest way."""
-        return min(self.ours, key=lambda name: self.ours[name].best)
+        return min(self.ours, key=lambda name: self.ours[name])
 
     def ratio(self, peer: str) -> float | None:
         """How many times longer the peer takes than our fastest way."""
         timing = self.peers[peer]
         if isinstance(timing, Exception):
             return None
-        return timing.best / self.ours[self.winner].best
+        return timing / self.ours[self.winner]
 
 
 def jitted(function: Callable[..., Any], *args: Any) -> Run:
@@ -91,11 +80,10 @@ def race(contest: Contest, rounds: int) -> Outcome:
         _check(run(), expected, contest.rtol)
     peers: dict[str, Run] = {}
     failed: dict[str, Exception] = {}
-    differences: dict[str, float] = {}
     for name, setup in contest.peers.items():
         try:
             run = setup()
-            differences[name] = _check(run(), expected, contest.rtol)
+            _check(run(), expected, contest.rtol)
             peers[name] = run
         except Exception as error:  # a peer that is missing or broken is a line of the table
             failed[name] = error
@@ -104,13 +92,11 @@ def race(contest: Contest, rounds: int) -> Outcome:
         contest,
         ours={name: timed[name] for name in ours},
         peers={name: failed.get(name) or timed[name] for name in contest.peers},
-        differences=differences,
     )
 
 
-def _check(found: Any, expected: Any, rtol: float) -> float:
-    """The largest difference; one that is too large is an error."""
-    largest = 0.0
+def _check(found: Any, expected: Any, rtol: float) -> None:
+    """Raise if they differ, relative to the largest element of each array."""
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         if a.shape != b.shape:
@@ -118,11 +104,9 @@ def _check(found: Any, expected: Any, rtol: float) -> float:
         difference = float(np.abs(a - b).max() / np.abs(b).max())
         if not difference <= rtol:  # a NaN differs too
             raise MismatchError(f"{difference:.1e} of the largest element, allowed are {rtol:.0e}")
-        largest = max(largest, difference)
-    return largest
 
 
-def _take_turns(runs: dict[str, Run], count: int, rounds: int) -> dict[str, Timing]:
+def _take_turns(runs: dict[str, Run], count: int, rounds: int) -> dict[str, float]:
     for run in runs.values():
         run()  # setting up the later ones may have made the earlier ones compile again
     calls = {name: max(1, round(BLOCK_SECONDS / _block(run, 1))) for name, run in runs.items()}
@@ -133,7 +117,7 @@ def _take_turns(runs: dict[str, Run], count: int, rounds: int) -> dict[str, Timi
             break
         for name, run in runs.items():
             seconds[name].append(_block(run, calls[name]) / count)
-    return {name: Timing(min(each), statistics.median(each)) for name, each in seconds.items()}
+    return {name: min(each) for name, each in seconds.items()}
 
 
 def _block(run: Run, calls: int) -> float:

@@ -5,7 +5,6 @@ from tests.sampling.test_importance import compared, universe
 
 
 def main(_: list[str]) -> int:
-    """Print the table."""
     """Print the worst errors of means and sds; ends with 1 if a pair is off and does not say so."""
     pairs, missed = universe(10), 0
     for name, model in (

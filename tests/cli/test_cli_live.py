@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,8 +17,7 @@ from kfmodels.files.log import Journal
 from kfmodels.live.feed import LiveFilter
 from tests.command import kfmodels
 from tests.made_filters import feed, made_filter
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import python, trade
 
 
 @pytest.fixture
@@ -42,15 +40,7 @@ def live(saved: Path, given: str, *options: str) -> list[dict[str, Any]]:
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "kfmodels", "live", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+    return python("-m", "kfmodels", "live", *arguments)
 
 
 def test_every_line_is_answered_with_a_record_of_the_schema(saved: Path):
@@ -193,24 +183,8 @@ def test_a_reader_that_goes_away_ends_it(saved: Path):
 
 
 def test_a_saved_filter_needs_no_jax(saved: Path, tmp_path: Path):
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import sys\n"
-        "class Blocked:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in {'jax', 'jaxlib', 'numpyro', 'pandas', 'arviz', 'xarray'}:\n"
-        "            raise ImportError(f'{name} is not installed in a trading process')\n"
-        "sys.meta_path.insert(0, Blocked())\n"
-        "from kfmodels.cli.cli import app\n"
-        "app()\n"
+    program = "from kfmodels.cli.cli import app\napp()\n"
+    printed = trade(
+        program, "live", saved, "--journal", tmp_path / "a.journal", given="".join(lines(2))
     )
-    done = subprocess.run(
-        [sys.executable, str(script), "live", str(saved), "--journal", str(tmp_path / "a.journal")],
-        input="".join(lines(2)),
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=120,
-    )
-    assert done.stderr == ""
-    assert [record["outcome"] for record in answers(done.stdout)] == ["accepted"] * 2
+    assert [record["outcome"] for record in answers(printed)] == ["accepted"] * 2

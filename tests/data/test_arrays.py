@@ -57,15 +57,6 @@ def test_each_pair_among_many_is_what_it_is_alone(model, transform):
         assert_same(coordinates[number], model.coordinates(data))
 
 
-def test_a_pair_is_the_same_whatever_stands_beside_it():
-    pairs = HedgeData.all_pairs(stocks_with_gaps())
-    arrays, model = arrays_of(pairs), MODELS["default"]
-    order = [7, 2, 19]
-    few, _ = model.inputs_of_pairs([arrays[number] for number in order])
-    many, _ = model.inputs_of_pairs(arrays)
-    assert_same(few, Inputs(*(None if part is None else part[order] for part in many)))
-
-
 def test_shorter_pairs_are_padded_with_rows_that_are_not_there():
     arrays = arrays_of(HedgeData.all_pairs(stocks_with_gaps()))[:2]
     cut = {name: getattr(arrays[1], name)[:70] for name in ("y", "x", "observed", "dt")}

@@ -1,7 +1,5 @@
 """The shipped prices are the source's, and `simulate` draws what its docstring says."""
 
-import subprocess
-import sys
 from importlib import resources
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 
 from kfmodels.data import datasets
 from kfmodels.model import memory as noise
+from tests.processes import python
 from tests.tables import read_table
 
 FACTORS = ["MTUM", "QUAL", "SIZE", "USMV", "VLUE"]
@@ -124,11 +123,7 @@ def test_import_is_silent_and_free_of_jax():
         "import sys; import kfmodels.data.datasets; "
         "print([m for m in ('jax', 'numpyro', 'arviz', 'matplotlib') if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
-    assert done.stderr == ""
+    assert python("-W", "error", "-c", code).communicate() == ("[]\n", "")
 
 
 # -- simulate -----------------------------------------------------------------------------------

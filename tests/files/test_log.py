@@ -1,15 +1,12 @@
 """`Journal`: what is acknowledged is there, to the bit, whatever is killed, full, flipped or locked."""
 
-import json
 import math
 import os
 import random
-import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Generator
@@ -24,7 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kfmodels.files.log import FORMAT, Journal, Recorded
-from tests.journal_writer import IDENTITY, ROOT, START, acknowledged, message, moved, writers
+from tests.journal_writer import (
+    IDENTITY,
+    START,
+    acknowledged,
+    file_limit,
+    message,
+    moved,
+    writers,
+)
+from tests.processes import python
 
 TICK = {"at": "2024-03-01 15:30", "y": 0.1 + 0.2, "x": [-0.0, 5e-324, 1.7976931348623157e308]}
 
@@ -56,13 +62,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def program(code: str, *arguments: object) -> subprocess.Popen:
     """Another process that has `Journal` at hand."""
-    return subprocess.Popen(
-        [sys.executable, "-c", f"from kfmodels.files.log import Journal\n{code}"]
-        + [str(argument) for argument in arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+    return python("-c", f"from kfmodels.files.log import Journal\n{code}", *arguments)
 
 
 HOT = """
@@ -178,11 +178,11 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(path, tmp_path, network)
             ):
                 opened(name)
         writer = program("import sys\nJournal.open(sys.argv[1], {}, identity='fit 12')", path)
-        noted = writer.communicate(timeout=60)[1].decode()
+        noted = writer.communicate(timeout=60)[1]
         assert f"ValueError: {path} is in use by process {os.getpid()} on" in noted
         assert "wait until it is closed there" in noted
         reader = program("import sys\nprint(Journal.read(sys.argv[1]).messages)", path)
-        assert reader.communicate(timeout=60)[0].decode() == f"{[(1, TICK)]}\n"
+        assert reader.communicate(timeout=60)[0] == f"{[(1, TICK)]}\n"
         assert journal.append({}) == 2  # neither has disturbed the writer, or its lock
         with pytest.raises(ValueError, match="already open"):
             opened(path)
@@ -281,7 +281,7 @@ os.kill(os.getpid(), 9)
 def test_a_forked_process_neither_writes_nor_harms_nor_keeps_the_lock(path):
     run = program(FORKED, path)
     assert run.stdout is not None
-    said, orphan = run.stdout.readline().decode(), int(run.stdout.readline())
+    said, orphan = run.stdout.readline(), int(run.stdout.readline())
     try:
         assert run.wait(60) == -signal.SIGKILL
         assert f"belongs to the thread that opened it, in process {run.pid}: write" in said
@@ -290,7 +290,7 @@ def test_a_forked_process_neither_writes_nor_harms_nor_keeps_the_lock(path):
     finally:
         os.kill(orphan, signal.SIGKILL)
         _, noted = run.communicate()
-    assert noted == b""  # the child's close did nothing
+    assert noted == ""  # the child's close did nothing
 
 
 def test_another_program_that_writes_is_told_apart(path):
@@ -506,16 +506,6 @@ def test_power_lost_without_sync_loses_the_last_messages_and_no_more(path):
 # -- a full disk -----------------------------------------------------------------------------------
 
 
-@contextmanager
-def file_limit(size: int) -> Generator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def fill(journal: Journal) -> OSError:
     """Append until the disk is full."""
     large = {"y": "0123456789" * 1000}
@@ -625,11 +615,3 @@ def test_after_sigkill_at_any_moment_all_that_was_acknowledged_is_there(tmp_path
                 assert repr(state) == repr(reference[last]), where
     assert min(hot, compacted) > 50, (hot, compacted)
     assert not list(tmp_path.glob("*.journal-journal"))
-
-
-def test_the_journal_needs_neither_jax_nor_pandas():
-    code = """
-import json, sys
-print(json.dumps([name for name in ("jax", "pandas", "numpy", "scipy") if name in sys.modules]))
-"""
-    assert json.loads(program(code).communicate(timeout=60)[0]) == []

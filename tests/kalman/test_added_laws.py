@@ -9,7 +9,6 @@ import pytest
 from scipy import stats
 
 from kfmodels.kalman import scan
-from kfmodels.kalman.motion import Walk
 from kfmodels.kalman.noise import DiscountedVariance, Scale
 from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.kalman.step import step
@@ -230,21 +229,3 @@ def test_one_numpy_step_at_a_time_is_the_scan():
         carried = noise.learn(carried, seen, rows.observed[t])
         scaled_close(state.mean, passed.filtered.mean[t], 1e-12)
         scaled_close(state.cov, passed.filtered.cov[t], 1e-12)
-
-
-def test_a_walk_is_a_pull_of_one():
-    model, ys = posed(lambda var: Seasonal(var, np.ones(MEMBERS)))
-    drift = model.drift
-    assert isinstance(drift, Reverting)
-    names = ("design", "initial_mean", "initial_cov")
-    start = [getattr(model, name) for name in names]
-    rows = {"observed": model.observed, "dt": model.dt}
-    still = drift._replace(factor=jnp.ones_like(drift.factor))
-    pulled, plain = (
-        KalmanRegression(*start, law, model.noise, **rows) for law in (still, Walk(drift.noise))
-    )
-    for name, one in run.items():
-        for found, wanted in zip(
-            jax.tree.leaves(one(pulled, ys)), jax.tree.leaves(one(plain, ys)), strict=True
-        ):
-            scaled_close(found, wanted, 1e-12), name

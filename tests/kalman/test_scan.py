@@ -8,9 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kfmodels.kalman import scan
-from kfmodels.kalman.motion import Discount, Walk
-from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, Scale
+from kfmodels.kalman.motion import Walk
+from kfmodels.kalman.noise import DiscountedVariance
 from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.kalman.step import State, forecast, step
 from tests import reference
@@ -76,16 +75,6 @@ def test_filter_is_the_textbook_loop(n: int, drift: str, learnt: bool):
             assert passed.dof is None
         scaled_close(passed.log_density[i], loop.log_density, 1e-10)
         assert_array_equal(passed.log_density[i][~seen], 0)
-
-
-@pytest.mark.parametrize("learnt", [False, True], ids=["constant", "discounted"])
-@pytest.mark.parametrize("drift", DRIFTS)
-def test_log_prob_is_the_sum_of_the_filter_over_time_only(drift: str, learnt: bool):
-    y, batch = stacked([random_case(20 + i, 2, drift, learnt=learnt) for i in range(3)])
-    model = regression(**batch)
-    found = log_prob(model, y)
-    assert found.shape == (3,)
-    assert_allclose(found, run_filter(model, y).log_density.sum(-1), rtol=1e-12)
 
 
 @pytest.mark.parametrize(("n", "drift"), SIZES)
@@ -366,56 +355,6 @@ def test_units_of_target_and_hedge_change_only_the_units(seed: int, a: float, b:
     assert_allclose(new.log_density, old.log_density - jacobian, rtol=1e-10, atol=1e-10)
 
 
-def test_powers_of_two_are_exact_units():
-    y, case = random_case(51, 2, "state_var")
-    split = case | {
-        "design": case["design"] * np.array([0.5, 1.0]),
-        "initial_mean": case["initial_mean"] * np.array([2.0, 1.0]),
-        "initial_cov": case["initial_cov"] * np.outer([2.0, 1.0], [2.0, 1.0]),
-        "state_var": case["state_var"] * np.array([4.0, 1.0]),
-    }
-    old, new = (run_filter(regression(**c), y) for c in (case, split))
-    assert_array_equal(new.filtered.mean, old.filtered.mean * np.array([2.0, 1.0]))
-    assert_array_equal(new.log_density, old.log_density)
-
-
-@pytest.mark.parametrize("drift", DRIFTS)
-def test_a_gap_only_diffuses(drift: str):
-    y, case = random_case(61, 2, drift)
-    case["observed"] = np.ones(TIME, bool)
-    case["observed"][4:7] = False
-    passed = run_filter(regression(**case), y)
-    before = np.asarray(passed.filtered.cov[3])
-    for t in range(4, 7):
-        dt = case["dt"][t]
-        if drift == "state_discount":
-            block = np.outer(case["moving"], case["moving"])
-            grown = np.where(block, before / case["state_discount"] ** dt, before)
-        else:
-            grown = before + dt * case.get("state_cov", np.diag(case.get("state_var", [0, 0])))
-        scaled_close(passed.predicted.cov[t], grown, 1e-14)
-        assert_array_equal(passed.filtered.cov[t], passed.predicted.cov[t])
-        assert_array_equal(passed.filtered.mean[t], passed.filtered.mean[3])
-        assert passed.log_density[t] == 0
-        before = grown
-
-
-@pytest.mark.parametrize("learnt", [False, True], ids=["constant", "discounted"])
-@pytest.mark.parametrize("drift", ["state_var", "state_discount"])
-def test_missing_rows_can_be_dropped_if_their_time_is_kept(drift: str, learnt: bool):
-    y, case = random_case(62, 2, drift, learnt=learnt)
-    case["observed"] = np.arange(TIME) % 3 != 1
-    seen = case["observed"]
-    elapsed = np.diff(np.cumsum(case["dt"])[seen], prepend=0.0)
-    short = case | {"design": case["design"][seen], "observed": seen[seen], "dt": elapsed}
-    y, case["design"] = np.where(seen, y, np.nan), np.where(seen[:, None], case["design"], np.nan)
-    full = run_filter(regression(**case), y)
-    kept = run_filter(regression(**short), y[seen])
-    assert_allclose(full.log_density[seen], kept.log_density, rtol=1e-10)
-    scaled_close(full.filtered.mean[seen], kept.filtered.mean, 1e-10)
-    scaled_close(full.predicted.cov[seen], kept.predicted.cov, 1e-10)
-
-
 def test_without_state_noise_every_row_is_recursive_least_squares():
     y, case = random_case(71, 3, "state_var")
     case["state_var"] = np.zeros(3)
@@ -427,20 +366,6 @@ def test_without_state_noise_every_row_is_recursive_least_squares():
         right = prior @ case["initial_mean"] + x.T @ target / case["obs_var"]
         scaled_close(filtered.mean[t], np.linalg.solve(precision, right), 1e-10)
         scaled_close(filtered.cov[t], np.linalg.inv(precision), 1e-10)
-
-
-def test_without_state_noise_a_wide_start_ends_at_least_squares():
-    y, case = random_case(72, 3, "state_var", gaps=False)
-    x, wide = case["design"], 1e8
-    case |= {"state_var": np.zeros(3), "initial_cov": wide * case["obs_var"] * np.eye(3)}
-    filtered = run_filter(regression(**case), y).filtered
-    least_squares = np.linalg.lstsq(x, y)[0]
-    inverse = np.linalg.inv(x.T @ x)
-    # a prior of relative precision 1/wide moves the answer by that times its leverage
-    slack = 10 / wide * np.linalg.norm(inverse, 2)
-    assert slack < 1e-6
-    assert_allclose(filtered.mean[-1], least_squares, atol=slack * np.abs(least_squares).max() * 10)
-    scaled_close(filtered.cov[-1], case["obs_var"] * inverse, 1e-6)
 
 
 def test_state_discounting_is_exponentially_weighted_least_squares():
@@ -478,59 +403,6 @@ def test_the_future_changes_no_earlier_bit(drift: str, learnt: bool):
         assert (getattr(now, name).mean[-1] != getattr(then, name).mean[-1]).any()
     smoothed = [run_smooth(regression(**c), z) for c, z in ((case, y), (other, 1e6 * y))]
     assert (smoothed[0].mean[0] != smoothed[1].mean[0]).any()
-
-
-@pytest.mark.parametrize(
-    ("learnt", "closed"),
-    [(False, False), (True, False), (True, True)],
-    ids=["constant", "discounted", "closed"],
-)
-@pytest.mark.parametrize("drift", DRIFTS)
-def test_one_numpy_step_at_a_time_is_the_scan(drift: str, learnt: bool, closed: bool):
-    cases = [random_case(90 + i, 2, drift, learnt=learnt, closed=closed) for i in range(3)]
-    y, batch = stacked(cases)
-    last = {name: a if name == "moving" else np.moveaxis(a, 0, -1) for name, a in batch.items()}
-    var = last["obs_var"]
-    if drift == "state_var":
-        move = Walk(np.eye(2)[:, :, None] * last["state_var"] / var)
-    elif drift == "state_cov":
-        move = Walk(last["state_cov"] / var)
-    else:
-        block = np.outer(last["moving"], last["moving"]).astype(float)[:, :, None]
-        move = Discount(last["state_discount"], block)
-    noise = ConstantVariance(var)
-    if learnt:
-        noise = DiscountedVariance(var, last["variance_dof"], last["variance_discount"])
-    start = State(last["initial_mean"], last["initial_cov"] / var)
-    given = (last.get(name) for name in ("observed", "dt", "gap_time", "obs_factor"))
-    rows = scan.series(y.T, last["design"], *given)
-    passed = jax.jit(scan.filter)(rows, start, move, noise)
-
-    state, scale = start, noise.start()
-    ys, designs, seens, dts, extras, noises = (a if a is None else np.asarray(a) for a in rows)
-    for t in range(TIME):
-        observed, dt = seens[t], dts[t]
-        time, factor = (dt + extras[t], noises[t]) if closed else (dt, 1.0)
-        predicted, state, seen = step(state, designs[t], ys[t], move, observed, time, factor)
-        scale = noise.fade(scale, dt)
-        pairs = [
-            (predicted.mean, passed.predicted.mean),
-            (predicted.cov, passed.predicted.cov),
-            (state.mean, passed.filtered.mean),
-            (state.cov, passed.filtered.cov),
-            (seen.error, passed.error),
-            (seen.var, passed.var),
-        ]
-        if learnt:
-            assert isinstance(scale, Scale)
-            pairs += [(scale.var, passed.unit), (scale.dof, passed.dof)]
-        scale = noise.learn(scale, seen, observed)
-        if learnt:
-            pairs += [(scale.var, passed.filtered_unit), (scale.dof, passed.filtered_dof)]
-        for online, offline in pairs:
-            assert type(online) is np.ndarray
-            assert online.dtype == np.float64
-            scaled_close(online, offline[t], 1e-12)
 
 
 def test_a_numpy_step_learns_nothing_from_a_row_that_is_not_observed():
@@ -590,25 +462,3 @@ def test_the_filter_minimises_flexible_least_squares(delta: float):
     slack = 1.01 * np.linalg.norm(np.linalg.inv(normal), 2) * np.linalg.norm(path[0]) / wide
     assert slack < 1e-4
     assert_allclose(filtered[-1], path[-1], rtol=1e-7, atol=slack)
-
-
-@pytest.mark.parametrize("s", [2.0, 3.0, 0.1])
-def test_a_split_in_mid_series_is_a_linear_map_of_the_state(s: float):
-    y, case = random_case(96, 2, "state_var", gaps=False)
-    drift = Walk(np.diag(case["state_var"]))
-    unit, map_ = np.array([s, 1.0]), np.diag([s, 1.0])
-    split_drift = Walk(map_ @ drift.noise @ map_)
-    whole = split = State(case["initial_mean"], case["initial_cov"])
-    for t in range(TIME):
-        if t == 5:
-            split = State(map_ @ split.mean, map_ @ split.cov @ map_)
-        x = case["design"][t]
-        _, whole, seen = step(whole, x, y[t], drift)
-        if t < 5:
-            _, split, other = step(split, x, y[t], drift)
-        else:
-            _, split, other = step(split, x / unit, y[t], split_drift)
-        assert_allclose(other.error, seen.error, rtol=1e-10)
-        assert_allclose(other.var, seen.var, rtol=1e-10)
-    scaled_close(split.mean, map_ @ whole.mean, 1e-10)
-    scaled_close(split.cov, map_ @ whole.cov @ map_, 1e-10)

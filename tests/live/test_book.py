@@ -12,15 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from kfmodels import OnlineFilter
-from kfmodels.data import datasets
-from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.motion import Walk
-from kfmodels.kalman.noise import ConstantVariance
-from kfmodels.kalman.step import State
 from kfmodels.live.account import COLUMNS, Attribution
 from kfmodels.live.book import Band, Cost, HedgeBook, Orders, Saving, hedge_shares
-from tests.test_architecture import run
+from tests.made_filters import made_filter, made_prices
 
 TRANSFORMS = ("log", "level", "return")
 FREE = Cost(bp=0.0, per_share=0.0)
@@ -250,6 +244,10 @@ def test_a_factor_that_cannot_be_is_refused(of, told, text):
             "the stored hedge book is damaged",
         ),
         (lambda: Attribution(a_book()).variance_shares(), "no variance to divide yet: 0 rows of Y"),
+        (
+            lambda: follow(a_book(), *ONE)[0].by_day(),
+            r"rows of Y are labelled \[0\], not with dates",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(make, text):
@@ -509,61 +507,28 @@ def test_a_position_may_not_change_where_it_cannot_be_priced():
     assert len(account.table()) == 2
 
 
-def test_before_there_is_variance_the_reading_says_so():
-    account = Attribution(a_book())
-    assert account.reading().startswith("no variance to divide yet: 0 rows of Y")
-    assert account.table()["pnl"].to_list() == [0.0]
+# -- many rows -------------------------------------------------------------------------------------
 
-
-# -- real prices -----------------------------------------------------------------------------------
-
-HEDGES = ("PEP", "SPX")
+HEDGES = ("SPY", "USO")
 POSITION = 10_000.0
 
 
-def real_prices() -> pd.DataFrame:
-    """Three years of closes, with gaps in every leg."""
-    table = datasets.stocks()[["KO", *HEDGES]].loc["2017":"2019"].copy()
-    table.iloc[[150, 151], 0] = np.nan
-    table.iloc[[300, 301, 500], 1] = np.nan
-    table.iloc[400] = np.nan
-    return table
-
-
-def live(transform: str, table: pd.DataFrame) -> OnlineFilter:
-    """Two noise draws around what the first 100 rows suggest."""
-    values = {"log": np.log(table), "level": table, "return": table.pct_change()}[transform]
-    values = values.iloc[1:100]
-    x, y = values[list(HEDGES)].to_numpy(), values["KO"].to_numpy()
-    n = len(HEDGES) + 1
-    var = np.array([0.5, 2.0]) * (y.var() if transform == "return" else np.diff(y).var())
-    speed = [1e-3, 1e-3, 1e-6 if transform == "return" else 0.2]
-    return OnlineFilter(
-        target="KO",
-        hedges=HEDGES,
-        transform=transform,
-        coordinates=Coordinates(x.mean(0), x.std(0), y.mean(), True),
-        drift=Walk(np.diag(speed)[..., None] * np.ones(2)),
-        noise=ConstantVariance(var),
-        state=State(np.zeros((n, 2)), np.eye(n)[..., None] * np.full(2, 100.0)),
-        carried=None,
-        log_weights=np.log([0.5, 0.5]),
-    )
-
-
 class Day:
-    """One filter's ticks on real prices after 100 rows, for any number of books."""
+    """One filter's ticks on prices with gaps in every leg, for any number of books."""
 
     def __init__(self, transform: str) -> None:
-        table, self.transform = real_prices(), transform
-        one, self.prices = live(transform, table), table.to_dict("records")[100:]
-        ticks = [
-            one.update(y=now["KO"], x=now[list(HEDGES)], at=at) for at, now in table.iterrows()
+        self.transform, table = transform, made_prices(500, HEDGES)
+        table[[50, 51], 0] = table[[200, 201, 401], 1] = table[300] = np.nan
+        self.prices = [dict(zip(("XLE", *HEDGES), now, strict=True)) for now in table.tolist()]
+        live = made_filter(hedges=HEDGES, transform=transform)
+        dates = pd.bdate_range("2024-03-04 16:00", periods=500, tz="America/New_York")
+        self.ticks = [
+            live.update(y=now["XLE"], x=now, at=at)
+            for at, now in zip(dates, self.prices, strict=True)
         ]
-        self.ticks = ticks[100:]
 
     def hedged(self, **options: Any) -> tuple[HedgeBook, Attribution, list[Orders]]:
-        named = {"target": "KO", "hedges": HEDGES, "position": POSITION}
+        named = {"target": "XLE", "hedges": HEDGES, "position": POSITION}
         book = HedgeBook(transform=self.transform, **(named | options))
         account, done = follow(book, self.ticks, self.prices)
         return book, account, done
@@ -572,28 +537,6 @@ class Day:
 @pytest.fixture(scope="module", params=TRANSFORMS)
 def day(request: pytest.FixtureRequest) -> Day:
     return Day(request.param)
-
-
-def test_on_real_prices_the_account_is_the_money_of_the_shares_held(day):
-    book, account, done = day.hedged(band=Band(1.0, Saving(1e-5)))
-    renamed = [{"Y": now["KO"], **{k: now[k] for k in HEDGES}} for now in day.prices]
-    expected = np.array(plain_pnl(renamed, done, {"Y": 1.0, **dict.fromkeys(HEDGES, 1.0)}))
-    table = account.table()
-    rows, total = table.iloc[:-1], table.loc["total"]
-    assert np.abs(expected).max() > 100
-    assert_allclose(rows["pnl"], expected, rtol=1e-9, atol=1e-9 * POSITION)
-    assert_allclose(rows[list(COLUMNS)].sum(axis=1), expected, rtol=1e-9, atol=1e-9 * POSITION)
-    assert_allclose(total[list(COLUMNS)].sum(), expected.sum(), rtol=1e-9)
-    assert (table["convexity"] == 0).all() == (day.transform != "log")
-    gaps = sum(math.isnan(sum(now.values())) for now in day.prices)
-    assert gaps == 6
-    assert (rows["bars"] == 0).sum() == gaps + 1
-    assert total["bars"] == len(day.prices) - 1
-    assert_allclose(sum(book.turnover.values()), sum(one.turnover for one in done), rtol=1e-12)
-    assert_allclose(-total["cost"], book.costs, rtol=1e-12)
-    days = account.by_day()
-    assert len(days) == len(day.prices)
-    assert_allclose(days.sum(), total.astype(float), rtol=1e-9, atol=1e-9)
 
 
 def test_the_hedge_removes_variance_and_its_shares_sum_to_one(day):
@@ -609,7 +552,7 @@ def test_the_hedge_removes_variance_and_its_shares_sum_to_one(day):
         share = np.cov(rows[name], rows["pnl"])[0, 1] / np.var(rows["pnl"], ddof=1)
         assert_allclose(shares[name], share, atol=1e-12)
     said = account.reading()
-    assert f"KO hedged with PEP, SPX: {removed:.1%} of the variance removed" in said
+    assert f"XLE hedged with SPY, USO: {removed:.1%} of the variance removed" in said
     assert f"{shares.abs().idxmax().replace('_', ' ')} {shares[shares.abs().idxmax()]:.1%}" in said
 
 
@@ -635,18 +578,12 @@ def test_hours_are_summed_by_the_day_of_their_own_time_zone(as_text):
     assert str(days.index[1]) == "2024-03-09 00:00:00" + ("" if as_text else "-05:00")
 
 
-def test_rows_without_dates_have_no_days():
-    numbered, _ = follow(a_book(), *ONE)
-    with pytest.raises(ValueError, match=r"rows of Y are labelled \[0\], not with dates"):
-        numbered.by_day()
-
-
 @pytest.mark.parametrize("cut", [0, 1, 137, 400])
 def test_a_stored_book_goes_on_to_the_last_bit(day, cut):
     options: Any = {"band": Band(0.7, Saving(3e-5, memory=33.3)), "cost": Cost(0.7, 0.003)}
-    options |= {"lots": {"PEP": 3.0}, "multiplier": {"SPX": 0.1, "KO": 1.7}, "held": {"SPX": 12.5}}
+    options |= {"lots": {"SPY": 3.0}, "multiplier": {"USO": 0.1, "XLE": 1.7}, "held": {"USO": 12.5}}
     whole, _, done = day.hedged(**options)
-    named = {"target": "KO", "hedges": HEDGES, "position": POSITION}
+    named = {"target": "XLE", "hedges": HEDGES, "position": POSITION}
     first = HedgeBook(transform=day.transform, **named, **options)
     steps = list(zip(day.ticks, day.prices, strict=True))
     for tick, now in steps[:cut]:
@@ -659,12 +596,3 @@ def test_a_stored_book_goes_on_to_the_last_bit(day, cut):
     assert repr(after) == repr(done[cut:])
     assert second.to_json() == whole.to_json()
     assert stored == first.to_json()
-
-
-def test_the_book_loads_numpy_only():
-    code = """
-import sys
-import kfmodels.live.book
-assert not {"jax", "pandas", "scipy", "numpyro"} & set(sys.modules)
-"""
-    assert run(code) == ""

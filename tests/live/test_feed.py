@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,10 +21,16 @@ from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import Quarantine, Robust
 from kfmodels.online.ticks import Outcome
 from tests.made_filters import MINUTE, START, feed, made_board, made_filter
+from tests.processes import python
 
 
 def made_live(engine: OnlineFilter | None = None, **options: Any) -> LiveFilter:
     return LiveFilter(made_filter() if engine is None else engine, **options)
+
+
+def numbered(**options: Any) -> LiveFilter:
+    """One whose times are numbers, or as the first tick has them."""
+    return made_live(made_filter(at=None, until=None), **options)
 
 
 def document(live: LiveFilter) -> str:
@@ -143,21 +146,14 @@ def test_legs_of_one_time_that_come_one_by_one(stale: timedelta, tmp_path: Path)
 
 
 def test_a_staleness_is_in_the_units_of_the_times():
-    numbers: Any = {"at": None, "until": None}
-    live = made_live(made_filter(**numbers), max_staleness=timedelta(seconds=3))
+    of_dates, of_numbers = (numbered(max_staleness=old) for old in (timedelta(seconds=3), 3))
     with pytest.raises(ValueError, match=r"timedelta 0:00:03, but the times are numbers: give a w"):
-        live.tick(ROW, at=7)
-    assert live.tick(ROW, at=START).accepted
-    live = made_live(made_filter(**numbers), max_staleness=3)
+        of_dates.tick(ROW, at=7)
+    assert of_dates.tick(ROW, at=START).accepted
     with pytest.raises(ValueError, match="the number 3, but the times are dates: give a timedelta"):
-        live.tick(ROW, at=START)
-    live.tick({"XLE": 90.0}, at=7)
-    assert live.tick({"SPY": 500.0}, at=10).sentence == "accepted: with XLE 3 old"
-    with pytest.raises(ValueError, match="give a timedelta"):
-        made_live(max_staleness=3)  # this one has seen a date
-    for wrong in (-1, 1.5, timedelta(-1)):
-        with pytest.raises(ValueError, match="max_staleness is a timedelta or a whole number"):
-            made_live(max_staleness=wrong)
+        of_numbers.tick(ROW, at=START)
+    of_numbers.tick({"XLE": 90.0}, at=7)
+    assert of_numbers.tick({"SPY": 500.0}, at=10).sentence == "accepted: with XLE 3 old"
 
 
 def test_a_leg_that_comes_too_late_is_named():
@@ -280,18 +276,10 @@ def test_rows_that_are_always_far_apart_take_a_longer_limit(tmp_path: Path):
 
 
 def test_how_far_ahead_a_time_may_be_is_in_the_units_of_the_times():
-    numbers: Any = {"at": None, "until": None}
-    free, live = made_live(made_filter(**numbers)), made_live(made_filter(**numbers), max_ahead=9)
+    free, live = numbered(), numbered(max_ahead=9)
     assert [free.tick(ROW, at=at).accepted for at in (1, 10**15)] == [True, True]
     found = [live.tick(ROW, at=at).accepted for at in (1, 10**15, 2, 11, 12, 30, 40, 42)]
     assert found == [True, False, True, True, True, False, False, True]
-    with pytest.raises(ValueError, match="max_ahead is the number 9, but the times are dates"):
-        made_live(max_ahead=9)
-    with pytest.raises(ValueError, match="max_ahead is the number 9, but the times are dates"):
-        made_live(made_filter(**numbers), max_ahead=9).tick(ROW, at=START)
-    for wrong in (0, -1, 1.5, True, timedelta(0)):
-        with pytest.raises(ValueError, match="max_ahead is a timedelta or a whole number above 0"):
-            made_live(max_ahead=wrong)  # pyright: ignore[reportArgumentType]
 
 
 def test_the_time_0_is_a_time():
@@ -314,27 +302,6 @@ def test_times_of_another_kind_than_the_fit_are_told_what_to_do():
 
 
 # -- shocks, splits, alarms ------------------------------------------------------------------------
-
-
-def test_a_bad_print_is_quarantined_and_a_real_move_taken_up():
-    live = made_live(made_filter(shocks=Quarantine(6.0, confirm=3)), monitor=None)
-    rows = feed(40)
-    for prices, at in rows[:20]:
-        assert live.tick(prices, at=at).sentence == "accepted"
-    beta = live.tick(*rows[20][:1], at=rows[20][1]).tick.beta["SPY"]
-    bad = rows[21][0] | {"XLE": rows[21][0]["XLE"] * 1.11}
-    held = live.tick(bad, at=rows[21][1])
-    assert held.sentence.startswith("quarantined: z +")
-    assert held.tick.gain == 0
-    assert held.tick.beta["SPY"] == beta
-    assert live.tick(*rows[22][:1], at=rows[22][1]).sentence == "accepted"
-    outcomes = []
-    for prices, at in rows[23:]:  # the target is worth 11 % more from now on
-        signal = live.tick(prices | {"XLE": prices["XLE"] * 1.11}, at=at)
-        outcomes.append(signal.sentence.split(":")[0])
-    assert outcomes == ["quarantined", "quarantined"] + ["accepted"] * 15
-    assert abs(signal.tick.beta["SPY"] - beta) < 0.1  # the level took it, not the ratio
-    assert abs(signal.tick.z) < 4
 
 
 @pytest.mark.parametrize("policy", [Quarantine(), Robust(), None])
@@ -364,16 +331,16 @@ def test_a_split_is_named_and_a_rescale_makes_it_as_if_it_never_was(policy: Any)
 
 
 @pytest.mark.parametrize("transform", ["log", "level", "return"])
-@pytest.mark.parametrize("discounted", [False, True])
-def test_rescaling_is_exact_in_every_draw(transform: str, discounted: bool):
-    """Against the filter that was fed the other units from its first row on."""
+@pytest.mark.parametrize("options", [{}, {"discounted": True}, {"shocks": Robust(2.0)}], ids=str)
+def test_rescaling_is_exact_in_every_draw(transform: str, options: dict[str, Any]):
+    """Against the filter that was fed the other units from its first row on, through wild rows."""
     factors = {"XLE": 3.0, "SPY": 0.25, "USO": 7.0}
     names = ("XLE", "SPY", "USO")
-    kind: Any = {"transform": transform, "discounted": discounted, "hedges": names[1:]}
-    one = made_filter(**kind)
+    one = made_filter(transform=transform, hedges=names[1:], **options)
     other = OnlineFilter.from_json(one.to_json())
     other.rescale(target=3.0, hedges={"SPY": 0.25, "USO": 7.0})
-    for prices, at in feed(25, names[1:]):
+    for number, (prices, at) in enumerate(feed(25, names[1:])):
+        prices["XLE"] *= 1.05 if number % 9 == 4 else 1.0
         a = one.update(y=prices["XLE"], x=prices, at=at)
         turned = {name: price * factors[name] for name, price in prices.items()}
         b = other.update(y=turned["XLE"], x=turned, at=at)
@@ -431,11 +398,33 @@ def test_a_rescale_leaves_what_came_in_the_new_units():
     assert live.history()[-1]["prices"]["SPY"] == rows[2][0]["SPY"] / 4
     for same in (split, split.astimezone(UTC)):
         assert live.rescale({"SPY": 0.25}, at=same).sentence.startswith("duplicate")
+
+
+FACTORS: list[tuple[Any, Any, str]] = [
+    ({}, None, "no factor is given: name the ticker, with 1 where"),
+    ({"GLD": 2.0}, None, "GLD is not among the tickers"),
+    *(
+        ({"SPY": wrong}, None, f"the factor of SPY is .* a number above 0, not {wrong!r:.9}")
+        for wrong in (True, -1.0, 10**400, "half")
+    ),
+    *(
+        ({"SPY": 0.25}, at, f"rescale at {at} is a .*: send times with their offset")
+        for at in (5, "2024-03-01")
+    ),
+]
+
+
+@pytest.mark.parametrize("board", [False, True])
+def test_a_rescale_that_cannot_be_changes_and_releases_nothing(board: bool):
+    made = made_board(PAIRS, shocks=Quarantine()) if board else made_filter(shocks=Quarantine())
+    live = LiveFilter(made)
+    live.tick(ROW, at=START)
+    live.tick(ROW | {"SPY": 125.0}, at=START + MINUTE)
     before = document(live)
-    for wrong in ({"SPY": -1.0}, {"GLD": 2.0}, {"SPY": 10**400}, {"XLE": "a"}):
-        with pytest.raises(ValueError, match="factor|tickers"):
-            live.rescale(wrong)
-    assert document(live) == before
+    for factors, at, text in FACTORS:
+        with pytest.raises(ValueError, match=text):
+            live.rescale(factors, at=at)
+        assert document(live) == before
 
 
 def test_changes_of_units_that_are_sent_again_are_taken_once(tmp_path: Path):
@@ -451,41 +440,6 @@ def test_changes_of_units_that_are_sent_again_are_taken_once(tmp_path: Path):
     live = LiveFilter(made_board(PAIRS))
     for _ in range(2):  # without a time nobody can tell
         assert live.rescale({"SPY": 0.5}).sentence == "rescaled"
-
-
-@pytest.mark.parametrize("at", [5, "2024-03-01"])
-def test_a_change_of_units_has_a_time_of_the_kind_of_the_ticks(at: Any):
-    live = made_live()
-    live.tick(ROW, at=START)
-    before = document(live)
-    with pytest.raises(ValueError, match=f"rescale at {at} is a .*: send times with their offset"):
-        live.rescale({"SPY": 0.25}, at=at)
-    assert document(live) == before
-
-
-@pytest.mark.parametrize("board", [False, True])
-def test_no_factor_and_a_yes_release_nothing(board: bool):
-    made = made_board(PAIRS, shocks=Quarantine()) if board else made_filter(shocks=Quarantine())
-    live = LiveFilter(made)
-    live.tick(ROW, at=START)
-    live.tick(ROW | {"SPY": 125.0}, at=START + MINUTE)
-    before = document(live)
-    with pytest.raises(ValueError, match="no factor is given: name the ticker, with 1 where"):
-        live.rescale({})
-    with pytest.raises(ValueError, match="the factor of SPY is .* a number above 0, not True"):
-        live.rescale({"SPY": True})
-    assert document(live) == before
-
-
-def test_robust_weights_do_not_depend_on_the_unit_of_the_price():
-    one = made_filter(transform="level", shocks=Robust(2.0))
-    other = OnlineFilter.from_json(one.to_json())
-    other.rescale(target=100.0)
-    for number, (prices, _) in enumerate(feed(40)):
-        y = prices["XLE"] * (1.05 if number % 9 == 4 else 1.0)
-        one.update(y=y, x=prices["SPY"])
-        other.update(y=100 * y, x=prices["SPY"])
-    assert_allclose(other.weights, one.weights, rtol=1e-9)
 
 
 @pytest.mark.parametrize("board", [False, True])
@@ -530,17 +484,38 @@ def test_times_that_cannot_be_kept_are_refused(tmp_path: Path):
     assert early.tick(ROW, at=START + timedelta(days=4)).accepted
 
 
-def test_another_engine_must_be_of_the_same_pairs(tmp_path: Path):
-    live = LiveFilter(made_board(PAIRS))
-    for other in (made_board(PAIRS[:2]), made_board(PAIRS[::-1]), made_filter()):
-        with pytest.raises(ValueError, match="the new filter is of"):
-            live.replace(other)
+def test_another_thread_puts_no_engine_in_its_place(tmp_path: Path):
     single = LiveFilter(made_filter(), journal=tmp_path / "a", durable=False)
     before = document(single)
     with ThreadPoolExecutor(1) as threads, pytest.raises(ValueError, match="belongs to the thread"):
         threads.submit(single.replace, made_filter(draws=4)).result()
     assert document(single) == before
     single.close()
+
+
+REFUSED = [
+    *(
+        (lambda w=w: made_live(max_staleness=w), "max_staleness is a timedelta or a whole number")
+        for w in (-1, 1.5, timedelta(-1))
+    ),
+    *(
+        (lambda w=w: made_live(max_ahead=w), "max_ahead is a timedelta or a whole number above 0")
+        for w in (0, -1, 1.5, True, timedelta(0))
+    ),
+    (lambda: made_live(max_staleness=3), "give a timedelta"),  # this one has seen a date
+    (lambda: made_live(max_ahead=9), "max_ahead is the number 9, but the times are dates"),
+    (lambda: numbered(max_ahead=9).tick(ROW, at=START), "max_ahead is the number 9, but the times"),
+    *(
+        (lambda other=other: LiveFilter(made_board(PAIRS)).replace(other()), "new filter is of")
+        for other in (lambda: made_board(PAIRS[:2]), lambda: made_board(PAIRS[::-1]), made_filter)
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "text"), REFUSED)
+def test_what_cannot_be_is_refused(call: Any, text: str):
+    with pytest.raises(ValueError, match=text):
+        call()
 
 
 # -- the journal -----------------------------------------------------------------------------------
@@ -669,18 +644,12 @@ for prices, at in feed(4000)[done:]:
 
 
 def test_a_killed_filter_has_lost_nothing_it_answered(tmp_path: Path):
-    path, root = tmp_path / "xle.journal", Path(__file__).parents[2]
+    path = tmp_path / "xle.journal"
     whole = made_live(made_filter(discounted=True))
     expected = [whole.tick(p, at=at).tick.spread.hex() for p, at in feed(4000)]
     rng, answered = np.random.default_rng(), 0
     for _ in range(4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(path)],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=root,
-            env=os.environ | {"PYTHONPATH": str(root)},
-        )
+        process = python("-c", SCRIPT, path)
         assert process.stdout is not None
         for _ in range(rng.integers(1, 200)):
             seq, spread = process.stdout.readline().split()
@@ -845,7 +814,9 @@ def test_nothing_that_comes_breaks_the_invariants(
     for prices, time in messages:
         if isinstance(time, timedelta):
             time = now = max(now + time, START)
+        before = document(live)
         signal = live.tick(prices, at=time)
+        assert (signal.seq == seq) == (document(live) == before)
         words = ("accepted", "skipped", "quarantined", "duplicate", "rejected")
         assert signal.sentence.startswith(words)
         assert signal.seq in (seq, seq + 1)

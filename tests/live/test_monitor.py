@@ -13,6 +13,7 @@ from scipy import stats
 
 from kfmodels.data import datasets
 from kfmodels.live.monitor import BOUND, KINDS, Alarm, Monitor, Watch, normal_score
+from tests import reference
 from tests.tables import read_table
 
 FIELDS = {"variance up": "variance_up", "variance down": "variance_down", "mean up": "mean"}
@@ -377,15 +378,15 @@ def test_what_cannot_be_is_refused(make, message):
 def test_ewa_ewc_breaks_in_2008():
     """The filter with the noise that fits the whole file best: sd of z by year 0.82 to 1.54."""
     prices = read_table("chan_ewa_ewc_close.csv")
-    mean, cov, found = np.zeros(2), np.eye(2) * 1e4, []
-    for x, y in prices[["EWA", "EWC"]].to_numpy():
-        cov = cov + np.diag([1.680e-5, 5.029e-2])
-        row = np.array([x, 1.0])
-        var, error = row @ cov @ row + 8.211e-3, y - row @ mean
-        gain = cov @ row / var
-        mean, cov = mean + gain * error, cov - np.outer(gain, gain) * var
-        found.append(error / math.sqrt(var))
-    z = pd.Series(found, prices.index).iloc[20:]
+    passed = reference.loop(
+        prices["EWC"].to_numpy(),
+        design=np.column_stack([prices["EWA"], np.ones(len(prices))]),
+        initial_mean=np.zeros(2),
+        initial_cov=np.eye(2) * 1e4,
+        obs_var=8.211e-3,
+        state_var=np.array([1.680e-5, 5.029e-2]),
+    )
+    z = pd.Series(passed.error / np.sqrt(passed.forecast_var), prices.index).iloc[20:]
     assert z.groupby(z.index.year).std().loc[2007:2009].round(2).to_list() == [0.95, 1.54, 1.0]
     alarms = alarms_of(z)
     years = Counter((at.year, alarm.kind) for at, alarm in alarms)

@@ -4,9 +4,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +11,26 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 
 from kfmodels import (
-    NUTS,
     Discounted,
     HedgeData,
     HedgeFit,
     OnlineFilter,
     StateDiscount,
-    fit,
-    hedge_ratio_model,
 )
-from kfmodels.data import datasets
 from kfmodels.kalman import scan
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Walk
 from kfmodels.kalman.noise import DiscountedVariance, Scale
 from kfmodels.kalman.regression import KalmanRegression
-from kfmodels.kalman.step import State, predict
+from kfmodels.kalman.step import State
 from kfmodels.online.filter import Tick
+from tests.made_filters import made_filter, made_prices
 from tests.problems import ROWS, stock_prices, unsampled
+from tests.processes import trade
 
 TRAIN = 40
 HEDGES = ("SPX", "PEP")
@@ -209,20 +202,6 @@ def test_before_the_first_tick_it_stands_where_the_tables_end():
     )
 
 
-def test_a_longer_gap_is_several_bars_at_once():
-    """dt = 3 is two missing rows and then this one."""
-    data = pair()
-    one, two = (trained(data, noise=Discounted(), drift=StateDiscount()).online() for _ in range(2))
-    row = later(data).iloc[0]
-    for _ in range(2):
-        two.update(y=math.nan, x=[math.nan] * 2)
-    a = one.update(y=row["KO"], x=row[list(HEDGES)], dt=3.0)
-    b = two.update(y=row["KO"], x=row[list(HEDGES)])
-    for name in ("spread", "spread_sd", "gain", "log_score", "alpha"):
-        assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-12)
-    assert_allclose(one.state()["cov"], two.state()["cov"], rtol=1e-12)
-
-
 # -- one tick --------------------------------------------------------------------------------------
 
 
@@ -262,24 +241,9 @@ def test_the_forecast_before_a_tick_is_what_the_tick_is_judged_by(fitted, live):
     assert_allclose(to(fair.upper) - fair.mean, 1.6448536269514722 * fair.sd, rtol=1e-9)
     assert_allclose(to(fair.lower) - fair.mean, -1.6448536269514722 * fair.sd, rtol=1e-9)
     assert (tick.spread > 0) == (y > fair.price)
-
-
-def test_a_forecast_further_ahead_is_wider(live, fitted):
-    _, _, x = next_row(fitted)
-    assert live.forecast(x=x, dt=5.0).sd > live.forecast(x=x).sd
-    assert live.forecast(x=x, dt=5.0).price == pytest.approx(live.forecast(x=x).price)
-
-
-def test_after_a_long_silence_a_forecast_still_has_a_variance(fitted, live):
-    """Fading stops at three degrees of freedom: with none left every tick would pass for ordinary."""
-    at, y, x = next_row(fitted)
-    assert np.isfinite(live.forecast(x=x, dt=1000.0).sd)
-    for _ in range(40):
-        live.update(y=math.nan, x=x)
-    assert live.arguments()["carried"].dof.min() == 3.0
-    tick = live.update(y=y, x=x, at=at)
-    assert np.isfinite(tick.spread_sd)
-    assert tick.z != 0
+    ahead, now = (live.forecast(x=x, dt=dt) for dt in (5.0, 1.0))
+    assert ahead.sd > now.sd
+    assert ahead.price == pytest.approx(now.price)
 
 
 def test_prices_may_come_by_name_in_any_order(fitted):
@@ -294,57 +258,6 @@ def test_prices_may_come_by_name_in_any_order(fitted):
     ):
         assert fitted.online().update(y=y, x=other, at=at) == one
     assert fitted.online().forecast(x={"PEP": pep, "SPX": spx}) == fitted.online().forecast(x=x)
-
-
-@pytest.mark.parametrize("missing", ["target", "one hedge", "both"])
-def test_nan_is_not_observed(fitted, live, missing: str):
-    at, y, x = next_row(fitted)
-    y = y if missing == "one hedge" else math.nan
-    x = x if missing == "target" else [math.nan, x[1]]
-    before = live.state()
-    tick = live.update(y=y, x=x, at=at)
-    assert not tick.observed
-    for value in (tick.spread, tick.spread_sd, tick.z, tick.log_score):
-        assert math.isnan(value)
-    assert tick.gain == 0
-    after = live.state()
-    assert_array_equal(after["mean"], before["mean"])
-    assert (after["cov_given_noise"].diagonal() > before["cov_given_noise"].diagonal()).all()
-    assert live.at == at
-    assert_allclose(live.weights, 1 / 64, rtol=1e-12)
-
-
-def test_returns_reach_back_over_a_gap_to_the_last_complete_row():
-    data = pair("return")
-    live, table = trained(data).online(), later(data)
-    last = data.prices.iloc[TRAIN - 1]
-    live.update(y=math.nan, x=[1.0, 1.0])  # a print of the hedges alone is no row
-    row = table.iloc[0]
-    fair = live.forecast(x=row[list(HEDGES)])
-    tick = live.update(y=row["KO"], x=row[list(HEDGES)])
-    assert_allclose(fair.mean + tick.spread, row["KO"] / last["KO"] - 1, rtol=1e-9)
-    assert_allclose(fair.price, last["KO"] * (1 + fair.mean), rtol=1e-12)
-
-
-def test_the_weights_are_the_posterior_of_the_draws(fitted, live):
-    data = pair(fitted.data.transform)
-    ticks = run(live, later(data))
-    assert_allclose(live.weights.sum(), 1.0, rtol=1e-12)
-    assert_allclose(np.exp(live.arguments()["log_weights"]), live.weights, rtol=1e-15)
-    effective = [tick.effective_draws for tick in ticks]
-    assert all(1 <= draws <= 64 * (1 + 1e-12) for draws in effective)
-    assert effective[-1] < effective[0] < 64  # the prior's draws are soon told apart
-    assert_allclose(effective[-1], 1 / (live.weights**2).sum(), rtol=1e-12)
-    assert all(t.sd_total[h] >= t.sd_given_noise[h] for t in ticks for h in HEDGES)
-
-
-def test_a_plug_in_has_one_draw_and_no_doubt_about_the_noise(fitted):
-    live = fitted.online(draws=1)
-    at, y, x = next_row(fitted)
-    tick = live.update(y=y, x=x, at=at)
-    assert tick.effective_draws == 1
-    assert tick.sd_total == tick.sd_given_noise
-    assert_array_equal(live.weights, [1.0])
 
 
 # -- errors leave no trace -------------------------------------------------------------------------
@@ -412,7 +325,8 @@ def plain_filter() -> OnlineFilter:
 
 
 @pytest.mark.parametrize(("first", "second"), TIMES.values(), ids=TIMES)
-def test_time_goes_forward(first: Any, second: Any):
+def test_time_goes_forward(first: Any, second: Any, tmp_path: Path):
+    """After a reload too."""
     live = plain_filter()
     live.update(y=1.0, x=[1.0], at=second)
     for early in (first, second):
@@ -420,18 +334,12 @@ def test_time_goes_forward(first: Any, second: Any):
             live.update(y=1.0, x=[1.0], at=early)
     live = plain_filter()
     live.update(y=1.0, x=[1.0], at=first)
-    assert live.update(y=1.0, x=[1.0], at=second).at == second
-
-
-@pytest.mark.parametrize(("first", "second"), TIMES.values(), ids=TIMES)
-def test_time_goes_forward_after_a_reload_too(first: Any, second: Any, tmp_path: Path):
-    live = plain_filter()
-    live.update(y=1.0, x=[1.0], at=first)
     live.save(tmp_path / "live.json")
-    live = OnlineFilter.load(tmp_path / "live.json")
-    live.update(y=1.0, x=[1.0], at=second)
+    again = OnlineFilter.load(tmp_path / "live.json")
+    assert live.update(y=1.0, x=[1.0], at=second).at == second
+    again.update(y=1.0, x=[1.0], at=second)
     with pytest.raises(ValueError, match="is not later than the last one"):
-        live.update(y=1.0, x=[1.0], at=first)
+        again.update(y=1.0, x=[1.0], at=first)
 
 
 @pytest.mark.parametrize("second", [NEW_YORK, NEW_YORK.isoformat(), 5])
@@ -457,69 +365,33 @@ def test_ticks_without_a_time_are_taken_as_they_come():
 # -- the file --------------------------------------------------------------------------------------
 
 
-def test_saving_and_loading_at_every_tick_changes_not_a_bit(fitted, tmp_path: Path):
-    data = pair(fitted.data.transform)
-    straight, broken = fitted.online(), fitted.online()
-    path = tmp_path / "live.json"
-    for at, row in later(data).iterrows():
-        broken.save(path)
-        broken = OnlineFilter.load(path)
-        arguments = {"y": row["KO"], "x": row[list(HEDGES)], "at": at}
-        one, two = straight.update(**arguments), broken.update(**arguments)
-        assert repr(one) == repr(two)  # repr writes every bit, and NaN like NaN
-    assert snapshot(straight) == snapshot(broken)
-    assert [p.name for p in tmp_path.iterdir()] == ["live.json"]
-
-
 CONTINUE = """
 import json, os, signal, sys
-
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"jax", "jaxlib", "numpyro", "pandas", "xarray", "arviz", "scipy"}:
-            raise ImportError(f"{name} is not installed in a trading process")
-
-sys.meta_path.insert(0, Blocked())
 from kfmodels import OnlineFilter
 
-
-path, ticks, die = sys.argv[1], json.load(open(sys.argv[2])), sys.argv[3] == "die"
+path, ticks, die = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3] == "True"
 live = OnlineFilter.load(path)
 for at, y, x in ticks:
-    tick = live.update(y=y, x=x, at=at)
-    print(repr(tick), flush=True)
+    print(repr(live.update(y=y, x=x, at=at)), flush=True)
 live.save(path)
-assert not {"jax", "numpyro", "pandas"} & set(sys.modules)
 if die:
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def test_a_killed_process_goes_on_in_another_that_has_no_jax(fitted, tmp_path: Path):
-    data, path, script = pair(fitted.data.transform), tmp_path / "live.json", tmp_path / "go_on.py"
-    script.write_text(CONTINUE)
-    live = fitted.online()
+    path, live = tmp_path / "live.json", fitted.online()
     live.save(path)
     # a process without pandas dates its ticks with text
     rows = [
         (str(at), float(row["KO"]), row[list(HEDGES)].tolist())
-        for at, row in later(data).iterrows()
+        for at, row in later(pair(fitted.data.transform)).iterrows()
     ]
-    printed = []
-    for number, (part, how) in enumerate(((rows[:30], "die"), (rows[30:], "live"))):
-        ticks = tmp_path / f"ticks{number}.json"
-        ticks.write_text(json.dumps(part))
-        done = subprocess.run(
-            [sys.executable, str(script), str(path), str(ticks), how],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        )
-        assert done.stderr == ""
-        assert done.returncode == (-signal.SIGKILL if how == "die" else 0)
-        printed += done.stdout.splitlines()
+    printed = ""
+    for part, code in ((rows[:30], -signal.SIGKILL), (rows[30:], 0)):
+        printed += trade(CONTINUE, path, json.dumps(part), code != 0, code_at_end=code)
     expected = [repr(live.update(y=y, x=x, at=at)) for at, y, x in rows]
-    assert printed == expected
+    assert printed.splitlines() == expected
     assert snapshot(OnlineFilter.load(path)) == snapshot(live)
 
 
@@ -542,27 +414,6 @@ def test_a_file_is_replaced_whole_or_not_at_all(fitted, tmp_path: Path, monkeypa
     assert [p.name for p in tmp_path.iterdir()] == ["live.json"]
 
 
-def test_other_files_are_refused(fitted, tmp_path: Path):
-    path = tmp_path / "live.json"
-    for content in ("hello", "[1, 2]", '{"format": "something else"}', "\x00\x01"):
-        path.write_text(content)
-        with pytest.raises(ValueError, match="live.json is not a saved online filter"):
-            OnlineFilter.load(path)
-    path.write_bytes(b"\x89HDF\r\n\x1a\n\xff\xfe")
-    with pytest.raises(ValueError, match="is not a saved online filter"):
-        OnlineFilter.load(path)
-    fitted.online().save(path)
-    whole = path.read_text()
-    path.write_text(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="is not a saved online filter"):
-        OnlineFilter.load(path)
-    path.write_text(json.dumps(json.loads(whole) | {"version": 99}))
-    with pytest.raises(ValueError, match=r"newer kfmodels \(format 99, this one reads up to 2\)"):
-        OnlineFilter.load(path)
-    with pytest.raises((ValueError, FileNotFoundError)):
-        OnlineFilter.load(tmp_path / "nothing.json")
-
-
 def test_a_tick_is_a_record_that_nobody_changes(fitted, live):
     at, y, x = next_row(fitted)
     tick = live.update(y=y, x=x, at=at)
@@ -581,121 +432,21 @@ def test_two_filters_of_one_fit_do_not_share_a_state(fitted):
     assert snapshot(fitted.online()) == before
 
 
-# -- anything that is a number ---------------------------------------------------------------------
+# -- what is not known, and what is far off ---------------------------------------------------------
 
 
-class Start:
-    """A filter to be made anew for each example."""
-
-    def __init__(self, transform: str, noise: str) -> None:
-        options = {"noise": Discounted()} if noise == "discounted" else {}
-        self.name, self.fitted = f"{transform}, {noise}", trained(pair(transform), **options)
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-@pytest.fixture(scope="module")
-def starts() -> dict[tuple[str, str], Start]:
-    return {(t, n): Start(t, n) for t in TRANSFORMS for n in ("constant", "discounted")}
-
-
-def held(live: OnlineFilter) -> list[Any]:
-    scale = () if live._stand.scale is None else live._stand.scale
-    return [
-        *live._mixture.state(live._stand),
-        *scale,
-        live.arguments()["log_weights"],
-        live.weights,
-        live.last_prices,
-    ]
-
-
-def digits_at_stake(live: OnlineFilter, row: np.ndarray, dt: float) -> np.ndarray:
-    """Forward error bound of one update of each draw's covariance, in the 2-norm.
-
-    P' = P - (P h)(P h)' / S: P h is known to n eps |P| |h| and S to n eps |P| |h|^2, so that P' is
-    known to a few n eps |P| (1 + |P| |h|^2 / S). At a print 1e7 times too high that is not nothing.
-    """
-    wide = predict(live._mixture.state(live._stand), live._mixture.drift, dt).cov
-    values = live._legs.values(row.tolist(), live.last_prices) if usable(live, row) else None
-    if values is None:
-        return np.zeros(live.draws)
-    design = live.coordinates.design(np.array(values[1:]))
-    size = np.linalg.norm(np.moveaxis(wide, -1, 0), 2, axis=(1, 2))
-    var = np.einsum("i,ijk,j->k", design, wide, design) + 1
-    share = size * (design @ design) / np.maximum(var, 1)
-    return 8 * len(design) * np.finfo(float).eps * size * (1 + share)
-
-
-def usable(live: OnlineFilter, row: np.ndarray) -> bool:
-    return bool(np.isfinite(row).all()) and (live.transform == "level" or bool((row > 0).all()))
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy says when a price overflows; so do we
-@pytest.mark.parametrize("noise", ["constant", "discounted"])
-@pytest.mark.parametrize("transform", TRANSFORMS)
-@settings(
-    deadline=None,
-    max_examples=10,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(
-    odd=st.lists(st.floats(allow_infinity=False), min_size=1, max_size=20),
-    share=st.floats(0.01, 1.0),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_no_price_breaks_the_state(
-    starts, transform: str, noise: str, odd, share: float, seed: int
-):
-    """300 ticks of prices, some of them anything that is a number: refused, or survived."""
-    random = np.random.default_rng(seed)
-    live = starts[transform, noise].fitted.online()
-    taken, lost = 0, 0.0
-    for _ in range(300):
-        row = np.array([40.0, 2000.0, 100.0]) * np.exp(random.normal(0, 0.01, 3))
-        strange = random.random(3) < share * (random.random() < 0.3)
-        row[strange] = random.choice(odd, 3)[strange]
-        if random.random() < 0.5:
-            row = np.abs(row)
-        before = [np.copy(array) for array in held(live)]
-        dt = float(random.integers(0, 4))
-        rounding = digits_at_stake(live, row, dt)
-        try:
-            live.update(y=row[0], x=row[1:], dt=dt)
-        except ValueError:
-            for array, copy in zip(held(live), before, strict=True):
-                assert_array_equal(array, copy)
-            continue
-        taken += 1
-        assert all(np.isfinite(moment).all() for moment in live.state().values())
-        cov = live._mixture.state(live._stand).cov
-        assert_array_equal(cov, cov.swapaxes(0, 1))
-        lost += rounding
-        assert (np.linalg.eigvalsh(np.moveaxis(cov, -1, 0))[:, 0] >= -lost).all()
-        assert abs(live.weights.sum() - 1) < 1e-12
-        assert 1 - 1e-12 <= 1 / (live.weights @ live.weights) <= 64 * (1 + 1e-12)
-    assert taken > 0
-
-
-@pytest.mark.slow
-def test_a_long_gap_does_not_make_every_surprise_ordinary():
-    """Ten bars without prices, then a jump of 10 %: still far outside the band."""
-    data = HedgeData.from_prices(datasets.stocks().loc["2018":"2019"], target="KO", hedges=["PEP"])
-    quick = NUTS(warmup=300, draws=200, chains=2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = fit(data, hedge_ratio_model(noise=Discounted()), method=quick, progress=False)
-    live = found.online()
-    for _ in range(10):
-        live.update(y=np.nan, x=[np.nan])
-    last = data.prices.iloc[-1]
-    band = live.forecast(x=last["PEP"])
-    assert 0 < band.lower < last["KO"] < band.upper < np.inf
-    tick = live.update(y=1.1 * last["KO"], x=last[["PEP"]])
-    assert tick.z > 3
+def test_after_a_long_silence_a_surprise_is_still_one():
+    """Fading stops at three degrees of freedom: with none left every tick would pass for ordinary."""
+    live = made_filter(discounted=True)
+    for y, x in made_prices(30):
+        live.update(y=y, x=x)
+    assert np.isfinite(live.forecast(x=x, dt=1000.0).sd)
+    for _ in range(40):
+        live.update(y=math.nan, x=x)
+    assert live.arguments()["carried"].dof.min() == 3.0
+    band = live.forecast(x=x)
+    assert 0 < band.lower < y < band.upper < np.inf
+    assert 3 < live.update(y=1.1 * y, x=x).z < np.inf
 
 
 @pytest.mark.slow

@@ -11,24 +11,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from kfmodels.kalman import motion, step
 from kfmodels.online.filter import OnlineFilter
 from tests.benchmarks import forgetting as bench
-from tests.made_filters import made_filter, made_prices
+from tests.made_filters import made_filter, made_prices, one_draw
 
 ROWS = 60
 KINDS: dict[str, dict[str, Any]] = {"constant": {}, "discounted": {"discounted": True}}
-
-
-def alone(live: OnlineFilter, draw: int) -> OnlineFilter:
-    """The filter of one of the draws; what all draws share stays shared."""
-
-    def part(whole: Any) -> Any:
-        return whole and type(whole)(
-            *(leaf[..., draw : draw + 1] if leaf.shape[-1] > 1 else leaf for leaf in whole)
-        )
-
-    held: dict[str, Any] = live.arguments() | {"log_weights": np.zeros(1)}
-    for name in ("drift", "noise", "state", "carried"):
-        held[name] = part(held[name])
-    return OnlineFilter(**held)
 
 
 def one_by_one(live: OnlineFilter, rows: np.ndarray) -> np.ndarray:
@@ -36,7 +22,7 @@ def one_by_one(live: OnlineFilter, rows: np.ndarray) -> np.ndarray:
     return np.array(
         [
             [one.update(y=y, x=x).log_score for y, *x in rows]
-            for one in (alone(live, draw) for draw in range(live.draws))
+            for one in (one_draw(live, draw) for draw in range(live.draws))
         ]
     ).T
 
@@ -83,7 +69,7 @@ def test_a_factor_near_0_leaves_all_draws_alike_before_every_row():
         assert_allclose(now(live), normalised(density), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("kind", [*KINDS.values(), {"walks": False, "discounted": True}])
 def test_two_bars_at_once_are_two_bars_without_a_price(kind: dict[str, Any]):
     one, two = (made_filter(forgetting=0.9, **kind) for _ in range(2))
     for y, *x in made_prices(ROWS):

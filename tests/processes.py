@@ -1,0 +1,43 @@
+"""Other processes of Python that tests start, with this checkout on their path."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+NUMPY_ONLY = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        night = "jax jaxlib numpyro pandas scipy xarray arviz exchange_calendars"
+        if name.split(".")[0] in night.split():
+            raise ImportError(f"{name} is not installed in a trading process")
+
+sys.meta_path.insert(0, Refuse())
+"""
+"""What a program begins with that is to run as in a trading process."""
+
+
+def python(*arguments: Any, **environment: str) -> subprocess.Popen[str]:
+    """A process whose streams are pipes."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+    )
+
+
+def trade(code: str, *arguments: Any, given: str = "", code_at_end: int = 0) -> str:
+    """What a program prints where only NumPy is installed; it must say nothing on stderr."""
+    process = python("-c", NUMPY_ONLY + code, *arguments)
+    printed, noted = process.communicate(given, timeout=120)
+    assert (noted, process.returncode) == ("", code_at_end)
+    return printed
