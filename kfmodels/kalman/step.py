@@ -12,9 +12,13 @@ West, M. and Harrison, J. (1997), Bayesian Forecasting and Dynamic Models, 2nd e
 and 10.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from kfmodels.kalman.motion import Array, Motion
+Array = Any
+"""A NumPy or a JAX array: this module imports neither, and nothing of the package."""
+
+Motion = Any
+"""A law of `kalman.motion`."""
 
 
 class State(NamedTuple):
@@ -55,12 +59,10 @@ def forecast(state: State, design: Array, y: Array, noise: Array = 1.0) -> Forec
 
     `noise` is the observation variance of this row, relative like all others.
     """
-    # one design for the whole batch: NumPy takes a third of the time for products of matrices
-    if design.ndim == 1 and state.mean.ndim > 1:
-        n, batch = len(design), state.mean.shape[1:]
-        leverage = design.dot(state.cov.reshape(n, -1)).reshape(state.mean.shape)
-        mean = design.dot(state.mean.reshape(n, -1)).reshape(batch)
-        spread = design.dot(leverage.reshape(n, -1)).reshape(batch)
+    # one design for all draws: NumPy takes a third of the time for products of matrices
+    if design.ndim == 1 and state.mean.ndim == 2:
+        leverage = design.dot(state.cov.reshape(len(design), -1)).reshape(state.mean.shape)
+        mean, spread = design.dot(state.mean), design.dot(leverage)
     else:
         leverage = (state.cov * design).sum(1)
         mean, spread = (design * state.mean).sum(0), (design * leverage).sum(0)

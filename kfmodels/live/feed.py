@@ -380,8 +380,9 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         return self.clock.between(self._row.kept, now.kept)
 
     def _watched(self, tick: AnyTick) -> Alarms:
-        few = np.atleast_1d(tick.effective_draws) < self._few_draws * self.engine.draws
-        fewer, self._few = np.flatnonzero(few & ~self._few).tolist(), few
+        few = np.atleast_1d(tick.effective_draws < self._few_draws * self.engine.draws)
+        fewer = np.flatnonzero(few & ~self._few).tolist() if few.any() else []
+        self._few = few
         return set_off(tick, self.watch, fewer, self.engine.draws)
 
     def _refused(self, at: Stamp, why: str) -> Signal:

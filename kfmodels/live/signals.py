@@ -78,13 +78,14 @@ def set_off(tick: AnyTick, watch: Watch | None, fewer: list[int], draws: int) ->
         tick: of the row, seen by the `watch` here.
         fewer: numbers of the pairs that have few of their `draws` left since this row.
     """
-    effective = np.atleast_1d(tick.effective_draws)
-    found = [(pair, few_draws(effective[pair], draws)) for pair in fewer]
+    found: list[tuple[int, Alarm]] = []
+    if fewer:
+        effective = np.atleast_1d(tick.effective_draws)
+        found = [(pair, few_draws(effective[pair], draws)) for pair in fewer]
     if watch is not None:
         z, dof = tick.learnt()
-        if isinstance(z, float) and isinstance(
-            dof, float
-        ):  # of one pair plain numbers, for which NumPy is slow
+        # of one pair these are plain numbers, for which NumPy is slow
+        if isinstance(z, float) and isinstance(dof, float):
             z = min(max(z, -_FARTHEST), _FARTHEST) if z == z else z
             found += watch.update(z, dof if dof < math.inf else None)
         else:

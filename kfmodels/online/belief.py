@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.online.mixture import Draws, Mixture
+from kfmodels.online.mixture import Draws, Mixture, average
 
 
 class Frame:
@@ -39,7 +39,7 @@ class Belief:
     @cached_property
     def effective_draws(self) -> np.ndarray:
         """Effective number of draws, `(pair,)`."""
-        return 1 / joined([np.vecdot(now.weights, now.weights) for now in self._draws])
+        return 1 / joined([average(now.weights, now.weights) for now in self._draws])
 
     @cached_property
     def inner(self) -> tuple[np.ndarray, np.ndarray]:
@@ -74,19 +74,27 @@ def _moments(
     mean: np.ndarray, cov: np.ndarray, var: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     n = len(mean)
+    if mean.ndim == 2:  # of one pair products of matrices, which cost NumPy a third of the time
+        centre, both = mean.dot(weights), np.empty((2, 1, n * n))
+        away = mean - centre[:, None]
+        both[0, 0] = cov.reshape(n * n, -1).dot(weights * var)
+        both[1, 0] = both[0, 0] + (away * weights).dot(away.T).reshape(-1)
+        return centre[None], both
     centre = np.vecdot(mean, weights)
-    covs = np.empty((2, n, n, *centre.shape[1:]))
+    covs = np.empty((2, n, n, centre.shape[1]))
     np.vecdot(cov, weights * var, out=covs[0])
     away = mean - centre[..., None]
     np.vecdot(away[:, None] * weights, away, out=covs[1])
     covs[1] += covs[0]
-    return centre.reshape(n, -1).T, covs.reshape(2, n * n, -1).swapaxes(1, 2)
+    return centre.T, covs.reshape(2, n * n, -1).swapaxes(1, 2)
 
 
 def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     """The numbers of all blocks, `(pair,)`; of one pair alone there comes a scalar."""
-    return np.reshape(parts[0], -1) if len(parts) == 1 else np.concatenate(parts)
+    return parts[0].reshape(-1) if len(parts) == 1 else np.concatenate(parts)
 
 
 def _times(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    if len(matrix) == 1:
+        return vector.dot(matrix[0].T)
     return (matrix @ vector[..., None])[..., 0]

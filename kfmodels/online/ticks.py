@@ -14,6 +14,7 @@ import numpy as np
 
 from kfmodels.clock.instants import Stamp
 from kfmodels.online.belief import Belief, joined
+from kfmodels.online.mixture import average
 
 
 class Outcome(StrEnum):
@@ -105,25 +106,25 @@ class BoardTick:
 
     @cached_property
     def spread(self) -> np.ndarray:
-        return np.reshape(self._numbers[0], -1)
+        return self._numbers[0].reshape(-1)
 
     @cached_property
     def spread_sd(self) -> np.ndarray:
-        return np.reshape(self._numbers[1], -1)
+        return self._numbers[1].reshape(-1)
 
     @cached_property
     def z(self) -> np.ndarray:
-        return np.reshape(self._numbers[2], -1)
+        return self._numbers[2].reshape(-1)
 
     @cached_property
     def log_score(self) -> np.ndarray:
-        return np.reshape(self._numbers[3], -1)
+        return self._numbers[3].reshape(-1)
 
     @cached_property
     def dof(self) -> np.ndarray:
         """Degrees of freedom of the forecasts, averaged over the draws; inf where they are normal."""
         learnt = [(one.dof, one.weights) for one in self._forecasts if one.dof is not None]
-        found = joined([np.vecdot(*each) for each in learnt]) if learnt else math.inf
+        found = joined([average(*each) for each in learnt]) if learnt else math.inf
         return np.where(self.observed, found, math.nan)
 
     @cached_property
@@ -131,7 +132,7 @@ class BoardTick:
         """Share of the spread that was taken to be permanent; 0 where nothing was learnt."""
         if not self._forecasts:
             return np.zeros(len(self.names))
-        share = joined([np.vecdot(one.noise / one.var, one.weights) for one in self._forecasts])
+        share = joined([average(one.noise / one.var, one.weights) for one in self._forecasts])
         return np.where(self.taught, 1 - share, 0.0)
 
     @property
