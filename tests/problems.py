@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpyro import handlers
 
 from kfmodels import NUTS, HedgeData, HedgeFit, datasets, fit, hedge_ratio_model
@@ -65,3 +66,29 @@ def unsampled(data: HedgeData, *, draws: int = 32, seed: int = 0, **options: Any
         warnings.simplefilter("ignore", UserWarning)  # they have not converged, and need not
         model = hedge_ratio_model(**options)
         return fit(data, model, method=FromPrior(draws=draws), seed=seed, progress=False)
+
+
+def least_squares_on_changes(data: HedgeData) -> tuple[np.ndarray, float]:
+    """Size of every ratio, its standard error added in squares, and the sd of what is left over."""
+    y, x = data.y[data.observed], data.x[data.observed]
+    if data.transform == "return":
+        y, x = y - y.mean(), x - x.mean(0)
+    else:
+        y, x = np.diff(y), np.diff(x, axis=0)
+    squares = np.linalg.inv(x.T @ x)
+    ratio = squares @ x.T @ y
+    left = ((y - x @ ratio) ** 2).mean()
+    return np.sqrt(ratio**2 + left * np.diagonal(squares)), float(np.sqrt(left))
+
+
+def assert_same_fit(one: HedgeFit, two: HedgeFit) -> None:
+    """The same tree, and the same tables and filters made of it."""
+    xr.testing.assert_identical(one.tree, two.tree)
+    tables = [partial(HedgeFit.hedge_ratio, kind=kind) for kind in ("filtered", "smoothed")]
+    for table in [*tables, HedgeFit.spread, HedgeFit.hedge_shares, HedgeFit.summary]:
+        pd.testing.assert_frame_equal(table(one), table(two), check_exact=True, check_freq=False)
+    assert (one.target, one.hedges, one.coef) == (two.target, two.hedges, two.coef)
+    assert one.fit_until == two.fit_until
+    assert type(one.fit_until) is type(two.fit_until)
+    for draws in {1, one.tree["mixture"].sizes["noise_draw"]}:
+        assert one.online(draws=draws).to_json() == two.online(draws=draws).to_json()

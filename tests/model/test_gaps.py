@@ -19,7 +19,6 @@ from kfmodels import (
     ImportanceSampling,
     StateDiscount,
     fit,
-    fit_many,
     hedge_ratio_model,
     load,
 )
@@ -33,6 +32,7 @@ from kfmodels.sampling import posterior
 from tests import reference
 from tests.closeness import scaled_close
 from tests.made_models import regression
+from tests.problems import assert_same_fit
 from tests.reference import Case, random_case, slope
 
 NOISES = pytest.mark.parametrize("learnt", [False, True], ids=["constant", "discounted"])
@@ -134,13 +134,11 @@ def test_the_distribution_keeps_its_contract():
     model = regression(**three)
     assert (model.batch_shape, model.event_shape) == ((3,), (TIME,))
     found = log_prob(model, y)
-    for i in range(3):
-        alone = regression(**(three | {"gap_time": three["gap_time"][i]}))
-        assert_allclose(found[i], log_prob(alone, y), rtol=1e-12)
+    alone = [regression(**(three | {"gap_time": time})) for time in three["gap_time"]]
+    assert_allclose(found, [log_prob(one, y) for one in alone], rtol=1e-12)
     leaves, kind = jax.tree.flatten(model)
     assert_allclose(log_prob(jax.tree.unflatten(kind, leaves), y), found, rtol=0)
-    wide = regression(**case).expand((2, 3))
-    assert wide.log_prob(y).shape == (2, 3)
+    assert regression(**case).expand((2, 3)).log_prob(y).shape == (2, 3)
     with pytest.raises(ValueError, match=r"gap_time has shape \(3,\).* must end in \(11,\)"):
         KalmanRegression.infer_shapes(design=(TIME, 2), gap_time=(3,))
     with pytest.raises(ValueError, match="invalid obs_factor"):
@@ -219,13 +217,6 @@ def test_the_clock_counts_nights_and_a_cut_keeps_them_right():
     assert dropped.dt[70] == 3.0
 
 
-def test_without_a_clock_there_are_no_gaps():
-    data = data_of(prices(0, 0.0, days=2), None)
-    assert data.gaps.shape == (120, 0)
-    assert data.gap_names == ()
-    assert_array_equal(data.dt, np.r_[0.0, np.ones(119)])
-
-
 def test_a_model_without_gaps_takes_a_whole_table_as_if_there_were_no_clock():
     frame, model = prices(0, 30.0, days=2), hedge_ratio_model(obs_scale=1e-3)
     with_clock, without = (model.inputs(data_of(frame, clock)) for clock in (CLOCK, None))
@@ -242,47 +233,6 @@ def test_the_typical_move_is_that_of_one_bar():
     assert_allclose(far, near, rtol=0.05)
     without = float(model.inputs(data_of(prices(0, 10_000.0), None)).typical_move)
     assert without > 3 * near
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"bars": -1.0}, "bars is a NumPyro distribution or a number, 0 or more, not -1.0"),
-        ({"bars": dist.Normal(3.0, 1.0)}, "the prior on bars reaches below 0"),
-        ({"bars": dist.LogNormal(np.zeros(2), 1.0)}, r"has the shape \(2,\): state it for one"),
-        ({"noise": 0.0}, "noise is a NumPyro distribution or a number, positive, not 0.0"),
-        ({"noise": None}, "noise is a NumPyro distribution or a number, positive, not None"),
-        ({"bars": {}}, "the dict of bars names no kind"),
-        (
-            {"bars": {"overnight": "long"}},
-            "bars of overnight is a NumPyro distribution or a number",
-        ),
-        (
-            {"bars": {"night": 3}, "noise": {"weekend": 2}},
-            "night, noise for weekend: name the same",
-        ),
-    ],
-)
-def test_what_a_gap_cannot_be(given: dict[str, Any], message: str):
-    with pytest.raises(ValueError, match=message):
-        Gaps(**given)
-
-
-def test_a_model_and_its_data_must_know_the_same_gaps():
-    frame = prices(0, 0.0, days=2)
-    data = data_of(frame)
-    with pytest.raises(ValueError, match=r"data of Y has no clock.*from_prices\(\.\.\., clock="):
-        model_of().inputs(data_of(frame, None))
-    with pytest.raises(ValueError, match="has a clock without closed periods"):
-        model_of().inputs(data_of(frame, Clock("1min")))
-    with pytest.raises(ValueError, match="Gaps names night, but the clock of the data knows overn"):
-        model_of(Gaps(bars={"night": 3.0})).inputs(data)
-    with pytest.raises(ValueError, match=r"gaps must be Gaps\(bars=\.\.\., noise=\.\.\.\) or None"):
-        model_of(3.0)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="clock must be a Clock"):
-        data_of(frame, "XNYS")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="fit_many has no clock"):
-        fit_many(HedgeData.all_pairs(frame), model_of(), progress=False)
 
 
 # --- the model --------------------------------------------------------------------------------
@@ -472,77 +422,46 @@ def test_the_noise_of_the_first_bar_is_found_under_a_learnt_variance():
 @pytest.mark.usefixtures("x64")
 def test_the_tables_of_a_fit_are_those_of_the_distribution(nights, fitted):
     tree, model = fitted.tree, fitted.model
-    held = tree["plug_in"].to_dataset().isel(noise_draw=0)
-    every = tree["posterior"].to_dataset()
-    for name in ("gap_bars",):
-        logs = np.log(fitted.tree["posterior"][name].values)
-        # the plug-in is the mean of the logarithm over all weighted draws, these are resampled ones
-        error = logs.std((0, 1)) / np.sqrt(fitted.convergence()["ess"])
-        assert (np.abs(np.log(held[name].values) - logs.mean((0, 1))) < 6 * error).all()
-    assert every["gap_bars"].dims == ("chain", "draw", "gap")
-    mixture = tree["mixture"].to_dataset()
-    inputs = model.inputs(nights)
-    law = model.regression(
-        inputs,
-        q=mixture["q"].values,
-        obs_scale=mixture["obs_scale"].values,
-        gap_bars=mixture["gap_bars"].values,
-    )
-    passed = law.filter(inputs.y)
-    assert_allclose(passed.error.mean(0), fitted.spread()["mean"].to_numpy(), rtol=1e-8, atol=1e-12)
+    bars = tree["posterior"]["gap_bars"]
+    assert bars.dims == ("chain", "draw", "gap")
+    # the plug-in is the mean of the logarithm over all weighted draws, these are resampled ones
+    error = np.log(bars.values).std((0, 1)) / np.sqrt(fitted.convergence()["ess"])
+    away = np.log(tree["plug_in"]["gap_bars"].values[0]) - np.log(bars.values).mean((0, 1))
+    assert (np.abs(away) < 6 * error).all()
+    inputs, mixture = model.inputs(nights), tree["mixture"].to_dataset()
+    noise = {name: mixture[name].values for name in ("q", "obs_scale", "gap_bars")}
+    law = model.regression(inputs, **noise)
+    passed, spread = law.filter(inputs.y), fitted.spread()
+    assert_allclose(passed.error.mean(0), spread["mean"].to_numpy(), rtol=1e-8, atol=1e-12)
     var = passed.forecast_var.mean(0) + np.asarray(passed.error).var(0)
-    assert_allclose(np.sqrt(var), fitted.spread()["sd"].to_numpy(), rtol=1e-8)
-    scale = float(tree["constant_data"]["scale"][0])
-    smoothed = law.smooth(inputs.y).mean[..., 0].mean(0) / scale
+    sds = spread["sd"].to_numpy()
+    assert_allclose(np.sqrt(var), sds, rtol=1e-8)
+    smoothed = law.smooth(inputs.y).mean[..., 0].mean(0) / float(tree["constant_data"]["scale"][0])
     assert_allclose(smoothed, fitted.hedge_ratio("smoothed")["mean"].to_numpy(), rtol=1e-8)
-    sds = fitted.spread()["sd"].to_numpy()
     first = nights.gaps[:, 0] > 0
     assert sds[first].min() > 2 * np.median(sds[~first])
 
 
 @pytest.mark.slow
 def test_a_fit_is_saved_and_read_whole(fitted, tmp_path):
-    path = tmp_path / "pair.nc"
-    fitted.save(path)
-    found = load(path)
-    assert found.data.clock == CLOCK
-    assert_array_equal(found.data.dt, fitted.data.dt)
-    assert_array_equal(found.data.gaps, fitted.data.gaps)
+    fitted.save(tmp_path / "pair.nc")
+    found = load(tmp_path / "pair.nc")
+    assert_same_fit(found, fitted)
     pd.testing.assert_frame_equal(found.gaps(), fitted.gaps())
-    pd.testing.assert_frame_equal(found.summary(), fitted.summary())
-    for kind in ("filtered", "smoothed"):
-        pd.testing.assert_frame_equal(found.hedge_ratio(kind), fitted.hedge_ratio(kind))
-    assert found.model.gaps == Gaps()
+    assert (found.data.clock, found.model.gaps) == (CLOCK, Gaps())
+    assert_array_equal(found.data.dt, fitted.data.dt)
     assert_array_equal(found.model.inputs(found.data).gaps, fitted.data.gaps)
 
 
-def test_a_model_with_gaps_is_written_and_read():
-    from kfmodels.model import saved
-
-    gaps = Gaps(bars={"weekend": 9, "overnight": dist.LogNormal(3.0, 1.0)}, noise=2.5)
-    read = saved.from_json(saved.to_json(model_of(gaps))).gaps
-    assert read is not None
-    assert (read.kinds, read.noise) == (("weekend", "overnight"), 2.5)
-    (_, fixed), (_, prior) = read.bars
-    assert fixed == 9
-    assert (float(prior.loc), float(prior.scale)) == (3.0, 1.0)
-
-
 @pytest.mark.slow
-def test_the_online_filter_is_told_what_gaps_are_worth(fitted, monkeypatch):
-    given: dict[str, Any] = {}
-    monkeypatch.setattr("kfmodels.fitting.tree.OnlineFilter", lambda **named: given.update(named))
-    fitted.online()
-    held = fitted.tree["mixture"]["gap_bars"].values
-    assert given["gap_names"] == ("overnight", "weekend")
-    assert_array_equal(given["gap_bars"], held.T)
-    assert_array_equal(given["gap_noise"], np.ones((2, 64)))
-    fitted.online(draws=1)
-    assert_array_equal(given["gap_bars"], fitted.tree["plug_in"]["gap_bars"].values.T)
-    given.clear()
-    fixed = {"obs_scale": 1e-3, "delta": 0.1}
-    fit(fitted.data, hedge_ratio_model(**fixed), progress=False).online()
-    assert not given.keys() & {"gap_names", "gap_bars", "gap_noise"}
+def test_the_online_filter_is_told_what_gaps_are_worth(fitted):
+    for draws, group in ((64, "mixture"), (1, "plug_in")):
+        given = fitted.online(draws=draws).arguments()
+        assert given["gap_names"] == ("overnight", "weekend")
+        assert_array_equal(given["gap_bars"], fitted.tree[group]["gap_bars"].values.T)
+        assert_array_equal(given["gap_noise"], np.ones((2, draws)))
+    fixed = hedge_ratio_model(obs_scale=1e-3, delta=0.1)
+    assert fit(fitted.data, fixed, progress=False).online().arguments()["gap_names"] == ()
 
 
 def test_the_online_filter_goes_over_a_night_as_the_textbook_loop_does(nights):
