@@ -6,6 +6,7 @@ each other, which is what a test of mixing wants.
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +21,8 @@ from kfmodels import NUTS, HedgeData, HedgeFit, datasets, fit, hedge_ratio_model
 from kfmodels.sampling.posterior import Draws
 
 ROWS = 120
+
+type Sites = dict[str, np.ndarray]
 
 
 def stock_prices(rows: int = ROWS) -> pd.DataFrame:
@@ -92,3 +95,36 @@ def assert_same_fit(one: HedgeFit, two: HedgeFit) -> None:
     assert type(one.fit_until) is type(two.fit_until)
     for draws in {1, one.tree["mixture"].sizes["noise_draw"]}:
         assert one.online(draws=draws).to_json() == two.online(draws=draws).to_json()
+
+
+def hedge_case(
+    data: HedgeData, q: Any, obs_scale: float, *, pivot: Any = None, intercept: str = "random_walk"
+) -> dict[str, Any]:
+    """What `hedge_ratio_model` documents, for `reference.loop`: columns [hedges - pivot..., 1]."""
+    x, y = data.x[data.observed], data.y[data.observed]
+    n = x.shape[1] + (intercept != "none")
+    if intercept == "none":
+        pivot = 0.0
+    pivot = x.mean(0) if pivot is None else np.broadcast_to(pivot, x.shape[1])
+    square = np.append(((x - pivot) ** 2).mean(0), 1.0)[:n]
+    level = y.mean() if n > x.shape[1] else 0.0
+    return {
+        "design": np.column_stack([data.x - pivot, np.ones(len(data))])[:, :n],
+        "initial_mean": np.append(np.zeros(x.shape[1]), level)[:n],
+        "initial_cov": np.diag(9 * ((y - level) ** 2).mean() / square),
+        "obs_var": obs_scale**2,
+        "state_var": np.asarray(q)[:n] * obs_scale**2 / square,
+        "observed": data.observed,
+        "dt": data.dt,
+    }
+
+
+def altered(method: type[NUTS], change: Callable[[Sites], Sites]) -> type[NUTS]:
+    """The method with draws of some sites replaced by what `change` makes of all."""
+
+    class Altered(method):
+        def run(self, model: Any, inputs: Any, seed: int, progress: bool) -> Draws:
+            draws = super().run(model, inputs, seed, progress)
+            return draws._replace(sites=draws.sites | change(draws.sites))
+
+    return Altered

@@ -16,6 +16,7 @@ from kfmodels import (
     StateDiscount,
     compare,
     fit,
+    follow,
     hedge_effectiveness,
     hedge_ratio_model,
 )
@@ -224,6 +225,10 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
         (
             lambda: worth(target="PEP", hedges=["KO"], models={"ours": certain()}),
             "ours hedges KO with PEP, not PEP with KO",
+        ),
+        (
+            lambda: follow(certain().online(), PRICES[["KO"]]),
+            "no column PEP; the filter needs KO, PEP",
         ),
         (lambda: worth(train=len(PRICES) - 5), "leaves too few on one side"),
         (lambda: worth(prices=holed(2)), "too many gaps"),

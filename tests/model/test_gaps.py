@@ -26,13 +26,11 @@ from kfmodels.cli import report
 from kfmodels.clock.clock import Clock
 from kfmodels.evaluate import prior_and_posterior
 from kfmodels.kalman.regression import KalmanRegression
-from kfmodels.model import Known
 from kfmodels.model import gaps as closed
-from kfmodels.sampling import posterior
 from tests import reference
 from tests.closeness import scaled_close
 from tests.made_models import regression
-from tests.problems import assert_same_fit
+from tests.problems import assert_same_fit, hedge_case
 from tests.reference import Case, random_case, slope
 
 NOISES = pytest.mark.parametrize("learnt", [False, True], ids=["constant", "discounted"])
@@ -282,46 +280,32 @@ def test_kinds_go_by_name_whatever_their_order():
 @pytest.mark.usefixtures("x64")
 def test_the_models_likelihood_is_the_textbook_loop(drift: str, noise: str):
     data = data_of(prices(1, 20.0, days=3, missing=0.2))
-    how: dict[str, Any] = {"initial": Known([1.0, 0.0], np.diag([0.1, 1e-4]))}
-    if noise == "discounted":
-        how["noise"] = Discounted()
+    how: dict[str, Any] = {"noise": Discounted()} if noise == "discounted" else {}
     if drift == "discount":
         how["drift"] = StateDiscount()
     gaps = Gaps(noise=dist.LogNormal(0.0, 0.5))
     model = hedge_ratio_model(gaps=gaps, obs_scale=1e-3, **how)
-    inputs = model.inputs(data)
-    draws = posterior.of_recursion(
-        {
-            "q": np.array([[0.01, 0.3], [0.05, 0.05]]),
-            "obs_scale": np.array([1e-3, 2e-3]),
-            "gap_bars": np.array([[25.0, 3.0], [4.0, 1.0]]),
-            "gap_noise": np.array([[1.7, 0.9], [0.6, 1.0]]),
-        }
-        | ({"variance_memory": np.array([15.0, 40.0])} if noise == "discounted" else {})
-    )
-    found = model.log_likelihood(inputs, **draws)
+    draws = {
+        "q": np.array([[0.01, 0.3], [0.05, 0.05]]),
+        "obs_scale": np.array([1e-3, 2e-3]),
+        "gap_bars": np.array([[25.0, 3.0], [4.0, 1.0]]),
+        "gap_noise": np.array([[1.7, 0.9], [0.6, 1.0]]),
+    }
+    if noise == "discounted":
+        draws["variance_memory"] = np.array([15.0, 40.0])
+    found = model.log_likelihood(model.inputs(data), **draws)
     for i in range(2):
         one = {name: value[i] for name, value in draws.items()}
-        case: Case = {"obs_var": one["obs_scale"] ** 2}
-        if drift == "walk":
-            case["state_var"] = one["q"] * case["obs_var"]
-        else:
+        case: Case = hedge_case(data, one["q"], one["obs_scale"])
+        if drift == "discount":
+            case.pop("state_var")
             p = (one["q"][0] + np.sqrt(one["q"][0] ** 2 + 4 * one["q"][0])) / 2
             case["state_discount"] = 1 - p / (1 + p)
         if noise == "discounted":
             case |= {"variance_discount": 1 - 1 / one["variance_memory"], "variance_dof": 4.0}
-        loop = reference.loop(
-            inputs.y,
-            design=inputs.design,
-            initial_mean=inputs.start_mean,
-            initial_cov=inputs.start_cov,
-            observed=data.observed,
-            dt=data.dt,
-            gap_time=data.gaps @ one["gap_bars"],
-            obs_factor=np.prod(one["gap_noise"] ** data.gaps, axis=1),
-            **case,
-        )
-        assert_allclose(found[i], loop.log_density.sum(), rtol=1e-9)
+        case["gap_time"] = data.gaps @ one["gap_bars"]
+        case["obs_factor"] = np.prod(one["gap_noise"] ** data.gaps, axis=1)
+        assert_allclose(found[i], reference.loop(data.y, **case).log_density.sum(), rtol=1e-9)
 
 
 # --- what is inferred -------------------------------------------------------------------------
@@ -470,27 +454,17 @@ def test_the_online_filter_goes_over_a_night_as_the_textbook_loop_does(nights):
         delta={"beta": 1e-4, "alpha": 0.2},
         obs_scale=1e-3,
         noise=Discounted(memory),
-        initial=Known([1.0, 0.0], np.diag([0.1, 1e-4])),
         gaps=Gaps(bars=40, noise=2.0),
     )
-    early = nights.before(nights.index[cut])
+    early, late = nights.before(nights.index[cut]), nights.before(nights.index[200])
     live = fit(early, model, progress=False).online()
-    where, inputs = model.coordinates(early), model.inputs(early)
-    crossed = nights.gaps.sum(1)
-    loop = reference.loop(
-        nights.y - where.offset,
-        design=where.design(nights.x),
-        initial_mean=inputs.start_mean,
-        initial_cov=inputs.start_cov,
-        obs_var=1e-6,
-        state_var=np.array([1e-4 / (1 - 1e-4), 0.25]) * 1e-6,
-        variance_discount=1 - 1 / memory,
-        variance_dof=4.0,
-        dt=nights.dt,
-        gap_time=40 * crossed,
-        obs_factor=2.0**crossed,
-    )
-    assert crossed[cut:200].any()
+    crossed = late.gaps.sum(1)
+    case = hedge_case(early, [1e-4 / (1 - 1e-4), 0.25], 1e-3)
+    case |= {"variance_discount": 1 - 1 / memory, "variance_dof": 4.0, "dt": late.dt}
+    case |= {"gap_time": 40 * crossed, "obs_factor": 2.0**crossed, "observed": late.observed}
+    case["design"] = np.column_stack([late.x - early.x.mean(0), np.ones(len(late))])
+    loop = reference.loop(late.y, **case)
+    assert crossed[cut:].any()
     for t in range(cut, 200):
         y, x = nights.prices.iloc[t]
         gaps = dict(zip(nights.gap_names, nights.gaps[t].tolist(), strict=True))

@@ -29,7 +29,7 @@ from kfmodels import (
 )
 from kfmodels.model import Absolute, Diffuse, Known, Zero
 from tests import reference
-from tests.problems import ROWS, least_squares_on_changes, stock_prices
+from tests.problems import ROWS, hedge_case, least_squares_on_changes, stock_prices
 from tests.tables import read_table
 
 DEFAULT = hedge_ratio_model()
@@ -63,27 +63,6 @@ def trace(model, data: HedgeData) -> dict[str, Any]:
 
 
 # -- the likelihood, by the textbook loop ----------------------------------------------------------
-
-
-def loop_case(data: HedgeData, q, obs_scale, *, pivot=None, intercept="random_walk"):
-    """Arguments of `reference.loop`: columns [hedges - pivot..., 1], not scaled."""
-    x, y = data.x[data.observed], data.y[data.observed]
-    n = x.shape[1] + (intercept != "none")
-    if intercept == "none":
-        pivot = 0.0
-    pivot = x.mean(0) if pivot is None else np.broadcast_to(pivot, x.shape[1])
-    square = np.append(((x - pivot) ** 2).mean(0), 1.0)[:n]
-    level = y.mean() if n > x.shape[1] else 0.0
-    mean = np.append(np.zeros(x.shape[1]), level)[:n]
-    return {
-        "design": np.column_stack([data.x - pivot, np.ones(len(data))])[:, :n],
-        "initial_mean": mean,
-        "initial_cov": np.diag(9 * ((y - level) ** 2).mean() / square),
-        "obs_var": obs_scale**2,
-        "state_var": np.asarray(q) * obs_scale**2 / square,
-        "observed": data.observed,
-        "dt": data.dt,
-    }
 
 
 def as_it_is(data: HedgeData, case, pivot=None):
@@ -154,7 +133,7 @@ def test_the_density_is_prior_times_the_textbook_likelihood(options, transform, 
         q = np.append(q[:-1], 0.0) if options["intercept"] == "static" else q[:-1]
     else:
         expected += log_prior_of_delta(alpha, ALPHA)
-    expected += loop_log_likelihood(data, loop_case(data, q, obs_scale, **options))
+    expected += loop_log_likelihood(data, hedge_case(data, q, obs_scale, **options))
     assert_allclose(joint(hedge_ratio_model(**options), data, **sites), expected, rtol=1e-10)
 
 
@@ -183,7 +162,7 @@ START = np.array([0.7, -0.1]), np.array([[0.04, -0.1], [-0.1, 0.5]])
 def test_a_start_is_in_the_units_of_the_data_wherever_the_pivot_is(initial, start, pivot):
     data = pair()
     model = hedge_ratio_model(delta=0.05, obs_scale=0.01, initial=initial, pivot=pivot)
-    case = as_it_is(data, loop_case(data, [0.05 / 0.95] * 2, 0.01, pivot=pivot), pivot)
+    case = as_it_is(data, hedge_case(data, [0.05 / 0.95] * 2, 0.01, pivot=pivot), pivot)
     case |= {"initial_mean": start[0], "initial_cov": start[1]}
     assert_allclose(joint(model, data), loop_log_likelihood(data, case), rtol=1e-10)
 
@@ -197,7 +176,7 @@ def test_state_discounting_divides_the_covariance_of_all_that_moves(options: dic
     data, delta = pair(hedges=("SPX", "PEP")), 2e-3
     model = hedge_ratio_model(drift=StateDiscount(), **options)
     n = 2 if options.get("intercept") == "none" else 3
-    case = loop_case(data, np.zeros(n), obs_scale, **options)
+    case = hedge_case(data, np.zeros(n), obs_scale, **options)
     case.pop("state_var")
     q = delta / (1 - delta)
     p = (q + np.sqrt(q**2 + 4 * q)) / 2
@@ -216,7 +195,7 @@ def test_a_discounted_variance_starts_at_obs_scale_and_learns():
     model = hedge_ratio_model(noise=Discounted(dof=6.0))
     obs_scale = 0.5 * least_squares_on_changes(data)[1]
     q = np.array([delta / (1 - delta), alpha / (1 - alpha)])
-    case = loop_case(data, q, obs_scale) | {"variance_discount": 1 - 1 / 12, "variance_dof": 6.0}
+    case = hedge_case(data, q, obs_scale) | {"variance_discount": 1 - 1 / 12, "variance_dof": 6.0}
     width = np.log(126 / 2) / (stats.norm.ppf(0.95) - stats.norm.ppf(0.05))  # Memory(20, 6, 130)
     prior = stats.norm.logpdf(np.log(memory - 4), np.log(16), width) - np.log(memory - 4)
     prior += log_prior_of_delta(delta, BETA) + log_prior_of_delta(alpha, ALPHA)
@@ -260,7 +239,7 @@ def test_the_diffuse_start_is_as_exact_under_priors_and_a_pivot(chan):
         + log_prior_of_delta(0.9, ALPHA)
         + log_prior_of_scale(chan, 0.12)
     )
-    case = as_it_is(chan, loop_case(chan, [2e-3 / (1 - 2e-3), 9.0], 0.12))
+    case = as_it_is(chan, hedge_case(chan, [2e-3 / (1 - 2e-3), 9.0], 0.12))
     oracle = KalmanFilter(
         k_endog=1, k_states=2, k_posdef=2, transition=np.eye(2), selection=np.eye(2)
     )
@@ -479,7 +458,7 @@ def test_the_predictive_has_the_moments_of_the_dense_gaussian():
     data = pair(frame(40))
     model = hedge_ratio_model(delta=0.1, obs_scale=0.01)
     draws = Predictive(handlers.uncondition(model), num_samples=4000)(jax.random.key(1), data)["y"]
-    case = loop_case(data, [1 / 9, 1 / 9], 0.01)
+    case = hedge_case(data, [1 / 9, 1 / 9], 0.01)
     design = np.where(data.observed[:, None], case["design"], 0.0)
     dense = reference.dense(case | {"design": design}, reference.increments(case))
     y = (
