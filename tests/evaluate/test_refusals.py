@@ -134,18 +134,20 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
         (lambda: prior_predictive(first(21), MODEL), "21 rows are no more than a month of 21"),
         (lambda: prior_sensitivity(certain()), NO_PRIOR),
         (lambda: what_if(certain(), MODEL), NO_PRIOR),
-        (lambda: what_if(vague(), MODEL), f"the new model also infers delta_alpha: {REFIT}"),
-        (
-            lambda: what_if(vague(), hedge_ratio_model(intercept="static", obs_scale=0.01)),
-            f"the new model does not infer obs_scale: {REFIT}",
-        ),
-        (
-            lambda: what_if(vague(), hedge_ratio_model(drift=StateDiscount(), intercept="static")),
-            f"the new model has another number of delta_beta: {REFIT}",
-        ),
-        (
-            lambda: what_if(vague(), hedge_ratio_model(noise=Discounted(), intercept="static")),
-            f"the new model also infers variance_memory: {REFIT}",
+        *(
+            (lambda o=o: what_if(vague(), hedge_ratio_model(**o)), f"the new model {text}: {REFIT}")
+            for o, text in (
+                ({}, "also infers delta_alpha"),
+                ({"intercept": "static", "obs_scale": 0.01}, "does not infer obs_scale"),
+                (
+                    {"intercept": "static", "drift": StateDiscount()},
+                    "has another number of delta_beta",
+                ),
+                (
+                    {"intercept": "static", "noise": Discounted()},
+                    "also infers variance_memory",
+                ),
+            )
         ),
         (
             lambda: what_if(unsampled(data(), draws=8), MODEL),

@@ -33,6 +33,8 @@ from tests.made_models import regression
 from tests.problems import assert_same_fit, hedge_case
 from tests.reference import Case, random_case, slope
 
+pytestmark = pytest.mark.usefixtures("x64")
+
 NOISES = pytest.mark.parametrize("learnt", [False, True], ids=["constant", "discounted"])
 TIME = 11
 
@@ -50,7 +52,6 @@ def case_of(seed: int, drift: str, learnt: bool = False, time: int = TIME):
 
 @pytest.mark.variants
 @pytest.mark.parametrize("drift", ["state_var", "state_discount"])
-@pytest.mark.usefixtures("x64")
 def test_a_night_of_m_bars_is_m_rows_without_an_observation(drift: str):
     y, case = case_of(4, drift)
     night = np.array([0, 3, 0, 0, 1, 0, 7, 0, 0, 2, 0])
@@ -76,7 +77,6 @@ def test_a_night_of_m_bars_is_m_rows_without_an_observation(drift: str):
 
 
 @NOISES
-@pytest.mark.usefixtures("x64")
 def test_closed_time_fades_no_variance_and_open_time_does(learnt: bool):
     y, case = case_of(5, "state_var", learnt)
     case["dt"] = np.full(TIME, 0.5)
@@ -91,7 +91,6 @@ def test_closed_time_fades_no_variance_and_open_time_does(learnt: bool):
 
 @pytest.mark.variants
 @NOISES
-@pytest.mark.usefixtures("x64")
 def test_gradients_are_finite_differences(learnt: bool):
     y, case = case_of(6, "state_var", learnt)
     here = np.log(np.concatenate([case["gap_time"] + 0.5, case["obs_factor"]]))
@@ -109,7 +108,6 @@ def test_gradients_are_finite_differences(learnt: bool):
 
 
 @NOISES
-@pytest.mark.usefixtures("x64")
 def test_no_gaps_leave_the_same_program(learnt: bool):
     """None costs nothing: nothing in the traced program stands for it."""
     y, case = random_case(9, 2, "state_var", learnt=learnt)
@@ -125,7 +123,6 @@ def test_no_gaps_leave_the_same_program(learnt: bool):
     assert_allclose(plain, other, rtol=1e-14)
 
 
-@pytest.mark.usefixtures("x64")
 def test_the_distribution_keeps_its_contract():
     y, case = case_of(10, "state_var")
     three = case | {"gap_time": case["gap_time"] * np.array([[0.0], [1.0], [3.0]])}
@@ -241,7 +238,6 @@ def sites_of(model: Any, data: HedgeData) -> dict[str, Any]:
     return handlers.trace(seeded).get_trace(model.inputs(data))
 
 
-@pytest.mark.usefixtures("x64")
 def test_sites_are_sampled_where_there_is_a_prior_and_recorded_where_not():
     data = data_of(prices(0, 0.0, days=3))
     found = sites_of(model_of(Gaps(noise=dist.LogNormal(0.0, 0.5))), data)
@@ -259,7 +255,6 @@ def test_sites_are_sampled_where_there_is_a_prior_and_recorded_where_not():
         assert_array_equal(fixed[name]["value"], [value, value])
 
 
-@pytest.mark.usefixtures("x64")
 def test_kinds_go_by_name_whatever_their_order():
     data = data_of(prices(0, 0.0, days=3))
     given = {"weekend": 7.0, "overnight": dist.LogNormal(3.0, 1.0)}
@@ -277,7 +272,6 @@ def test_kinds_go_by_name_whatever_their_order():
 @pytest.mark.variants
 @pytest.mark.parametrize("noise", ["constant", "discounted"])
 @pytest.mark.parametrize("drift", ["walk", "discount"])
-@pytest.mark.usefixtures("x64")
 def test_the_models_likelihood_is_the_textbook_loop(drift: str, noise: str):
     data = data_of(prices(1, 20.0, days=3, missing=0.2))
     how: dict[str, Any] = {"noise": Discounted()} if noise == "discounted" else {}
@@ -403,7 +397,6 @@ def test_the_noise_of_the_first_bar_is_found_under_a_learnt_variance():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("x64")
 def test_the_tables_of_a_fit_are_those_of_the_distribution(nights, fitted):
     tree, model = fitted.tree, fitted.model
     bars = tree["posterior"]["gap_bars"]

@@ -32,6 +32,8 @@ from tests import reference
 from tests.problems import ROWS, hedge_case, least_squares_on_changes, stock_prices
 from tests.tables import read_table
 
+pytestmark = pytest.mark.usefixtures("x64")
+
 DEFAULT = hedge_ratio_model()
 
 
@@ -118,7 +120,6 @@ SETTINGS = {
 }
 
 
-@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("hedges", [("PEP",), ("SPX", "PEP")], ids=["one hedge", "two hedges"])
 @pytest.mark.parametrize(("options", "transform", "obs_scale"), SETTINGS.values(), ids=SETTINGS)
 def test_the_density_is_prior_times_the_textbook_likelihood(options, transform, obs_scale, hedges):
@@ -137,7 +138,6 @@ def test_the_density_is_prior_times_the_textbook_likelihood(options, transform, 
     assert_allclose(joint(hedge_ratio_model(**options), data, **sites), expected, rtol=1e-10)
 
 
-@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("transform", ["log", "level", "return"])
 @pytest.mark.parametrize("intercept", ["random_walk", "static", "none"])
 def test_the_weak_start_allows_what_least_squares_finds(intercept: str, transform: str):
@@ -152,7 +152,6 @@ def test_the_weak_start_allows_what_least_squares_finds(intercept: str, transfor
 START = np.array([0.7, -0.1]), np.array([[0.04, -0.1], [-0.1, 0.5]])
 
 
-@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("pivot", [None, 0])
 @pytest.mark.parametrize(
     ("initial", "start"),
@@ -167,7 +166,6 @@ def test_a_start_is_in_the_units_of_the_data_wherever_the_pivot_is(initial, star
     assert_allclose(joint(model, data), loop_log_likelihood(data, case), rtol=1e-10)
 
 
-@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("options", "obs_scale"),
     [({}, 0.004), ({"intercept": "static"}, 0.004), ({"intercept": "none"}, 0.4)],
@@ -188,7 +186,6 @@ def test_state_discounting_divides_the_covariance_of_all_that_moves(options: dic
     assert_allclose(found, prior + loop_log_likelihood(data, case), rtol=1e-10)
 
 
-@pytest.mark.usefixtures("x64")
 def test_a_discounted_variance_starts_at_obs_scale_and_learns():
     data = pair()
     delta, alpha, memory = 3e-3, 0.4, 12.0
@@ -212,7 +209,6 @@ def chan() -> HedgeData:
     return HedgeData.from_prices(prices, target="EWC", hedges="EWA", transform="level")
 
 
-@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("state_var", "obs_var", "initial", "expected"),
     [
@@ -229,7 +225,6 @@ def test_published_noise_has_its_published_likelihood(chan, state_var, obs_var, 
     assert_allclose(joint(model, chan), expected, atol=within, rtol=0)
 
 
-@pytest.mark.usefixtures("x64")
 def test_the_diffuse_start_is_as_exact_under_priors_and_a_pivot(chan):
     """Against statsmodels, where the moves of slope and intercept are correlated by the pivot."""
     model = hedge_ratio_model(initial=Diffuse())
@@ -270,7 +265,6 @@ UNIT_FREE = {
 }
 
 
-@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("options", UNIT_FREE.values(), ids=UNIT_FREE)
 @pytest.mark.parametrize(("a", "b"), [(100.0, 1.0), (1.0, 0.25), (0.013, 7.0)])
 def test_units_of_target_and_hedge_do_not_matter(options: dict, a: float, b: float):
@@ -285,7 +279,6 @@ def test_units_of_target_and_hedge_do_not_matter(options: dict, a: float, b: flo
     assert_allclose(found, joint(model, data, **here) - jacobian, rtol=1e-10)
 
 
-@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("transform", ["log", "return"])
 def test_currency_and_splits_do_not_matter_in_logs_and_returns(transform: str):
     """Log prices move by a constant: by nothing, to the model that is centred."""
@@ -294,7 +287,6 @@ def test_currency_and_splits_do_not_matter_in_logs_and_returns(transform: str):
     assert_allclose(split, joint(DEFAULT, data, **VALUES), rtol=1e-10)
 
 
-@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("pivot", [None, 0])
 def test_the_order_of_the_hedges_does_not_matter(pivot):
     model = hedge_ratio_model(pivot=pivot)
@@ -305,7 +297,6 @@ def test_the_order_of_the_hedges_does_not_matter(pivot):
     assert abs(swapped - one) > 1e-4  # and the deltas belong to their hedges
 
 
-@pytest.mark.usefixtures("x64")
 def test_the_recorded_sites_are_one_number_from_several_sides():
     data = pair(hedges=("SPX", "PEP"))
     sites = {name: site["value"] for name, site in trace(DEFAULT, data).items()}
@@ -318,7 +309,6 @@ def test_the_recorded_sites_are_one_number_from_several_sides():
     assert_allclose(sites["state_var"], sites["q"] * sites["obs_var"] / square, rtol=1e-12)
 
 
-@pytest.mark.usefixtures("x64")
 def test_an_absolute_delta_means_the_same_state_var_whatever_the_data():
     for data in (pair(), pair(transform="level")):
         model = hedge_ratio_model(delta=Absolute(1e-4), obs_scale=0.1)
@@ -362,7 +352,6 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("options", "free"), ARGUMENTS.values(), ids=ARGUMENTS)
 def test_a_distribution_is_sampled_and_a_number_stays(options: dict, free: set[str]):
     model, data = hedge_ratio_model(**options), pair(hedges=("SPX", "PEP"))
@@ -377,7 +366,6 @@ def test_a_distribution_is_sampled_and_a_number_stays(options: dict, free: set[s
         assert not np.isnan(sites[name]["value"]).any()
 
 
-@pytest.mark.usefixtures("x64")
 def test_numbers_arrive_where_they_belong():
     data = pair(hedges=("SPX", "PEP"))
     options = {"delta": {"beta": [1e-3, 1e-2], "alpha": 0.25}, "obs_scale": 0.01}
@@ -390,7 +378,6 @@ def test_numbers_arrive_where_they_belong():
     assert_allclose(static["memory"]["value"], [2.0, 2.0, np.inf], rtol=1e-15)
 
 
-@pytest.mark.usefixtures("x64")
 def test_a_prior_arrives_where_it_belongs():
     data, prior = pair(), Memory(30, low=10, high=100)
     model = hedge_ratio_model(delta={"beta": prior}, obs_scale=dist.Exponential(50.0))
@@ -407,10 +394,11 @@ def test_a_prior_arrives_where_it_belongs():
 @pytest.mark.slow
 def test_it_samples_under_numpyro_s_own_mcmc():
     """Single precision, as NumPyro comes, and prices rather than arrays."""
-    kernel = NUTS(DEFAULT, forward_mode_differentiation=True)
-    sampler = MCMC(kernel, num_warmup=200, num_samples=200, progress_bar=False)
-    sampler.run(jax.random.key(0), pair())
-    draws = sampler.get_samples()
+    with jax.enable_x64(False):
+        kernel = NUTS(DEFAULT, forward_mode_differentiation=True)
+        sampler = MCMC(kernel, num_warmup=200, num_samples=200, progress_bar=False)
+        sampler.run(jax.random.key(0), pair())
+        draws = sampler.get_samples()
     assert {"delta", "obs_var", "obs_scale", "state_var", "memory"} <= set(draws)
     assert draws["delta"].shape == (200, 2)
     assert draws["delta"].dtype == jnp.float32
@@ -419,15 +407,14 @@ def test_it_samples_under_numpyro_s_own_mcmc():
 
 
 def test_single_precision_is_within_a_hundredth_of_a_nat():
-    data, prices = pair(), pair(transform="level")
-    for given, scale in ((data, 0.004), (prices, 0.2)):
-        with jax.enable_x64(True):
-            double = joint(DEFAULT, given, **VALUES | {"obs_scale": scale})
-        single = joint(DEFAULT, given, **VALUES | {"obs_scale": scale})
-        assert 0 < abs(single - double) < 0.01  # and they are not the same number twice
+    for transform, scale in (("log", 0.004), ("level", 0.2)):
+        given, values = pair(transform=transform), VALUES | {"obs_scale": scale}
+        with jax.enable_x64(False):
+            single = joint(DEFAULT, given, **values)
+        # and they are not the same number twice
+        assert 0 < abs(single - joint(DEFAULT, given, **values)) < 0.01
 
 
-@pytest.mark.usefixtures("x64")
 def test_it_is_a_part_of_a_larger_model():
     """Two pairs that share one belief about their speed."""
     data = {"first": pair(), "second": pair(transform="return")}
@@ -453,7 +440,6 @@ def test_it_is_a_part_of_a_larger_model():
     assert_allclose(log_density(desk, (data,), {}, sites)[0], expected, rtol=1e-10)
 
 
-@pytest.mark.usefixtures("x64")
 def test_the_predictive_has_the_moments_of_the_dense_gaussian():
     data = pair(frame(40))
     model = hedge_ratio_model(delta=0.1, obs_scale=0.01)
