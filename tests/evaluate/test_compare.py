@@ -60,7 +60,10 @@ def test_the_predictive_has_the_moments_of_the_forecast_and_the_score_of_the_tic
     for at, row in LATER.iloc[:15].iterrows():
         prices = row[["KO", "PEP"]].to_numpy(float)
         value = TO_VALUE[transform](prices[0], before[0])
+        kept = live.to_json()
         ahead, foreseen = (ask(x=prices[1]) for ask in (live.predictive, live.forecast))
+        assert (live.predictive(x=prices[1], dt=5.0).scale > ahead.scale).all()
+        assert live.to_json() == kept  # asking changes nothing
         assert ahead.weights.sum() == pytest.approx(1.0, rel=1e-12)
         mean = ahead.mean @ ahead.weights
         tail = 1.0 if ahead.dof is None else ahead.dof / (ahead.dof - 2)

@@ -229,6 +229,10 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
             "ours hedges KO with PEP, not PEP with KO",
         ),
         (
+            lambda: certain().online().predictive(x=np.nan),
+            "forecast needs a price of every hedge: PEP",
+        ),
+        (
             lambda: follow(certain().online(), PRICES[["KO"]]),
             "no column PEP; the filter needs KO, PEP",
         ),

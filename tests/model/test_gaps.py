@@ -214,7 +214,10 @@ def test_the_clock_counts_nights_and_a_cut_keeps_them_right():
 
 def test_a_model_without_gaps_takes_a_whole_table_as_if_there_were_no_clock():
     frame, model = prices(0, 30.0, days=2), hedge_ratio_model(obs_scale=1e-3)
-    with_clock, without = (model.inputs(data_of(frame, clock)) for clock in (CLOCK, None))
+    bare = data_of(frame, None)
+    assert (bare.gaps.shape, bare.gap_names) == ((120, 0), ())
+    assert_array_equal(bare.dt, np.r_[0.0, np.ones(119)])
+    with_clock, without = (model.inputs(data) for data in (data_of(frame), bare))
     assert with_clock.dt is None
     assert with_clock.gaps is None
     for one, other in zip(with_clock[:5], without[:5], strict=True):
