@@ -14,6 +14,7 @@ keep_programs(optimised=False)
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from jax import monitoring  # noqa: E402
 
 from tests.tables import MissingTableError  # noqa: E402
 
@@ -99,3 +100,17 @@ def x64() -> Iterator[None]:
     """Double precision for one test; `jax.config` is never touched."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def compiled() -> Iterator[list[str]]:
+    """Every program that XLA compiles while the test runs, in any thread."""
+    seen: list[str] = []
+
+    def note(event: str, _: float, **__: object) -> None:
+        if "backend_compile" in event:
+            seen.append(event)
+
+    monitoring.register_event_duration_secs_listener(note)
+    yield seen
+    monitoring.unregister_event_duration_listener(note)

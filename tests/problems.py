@@ -6,6 +6,7 @@ each other, which is what a test of mixing wants.
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,12 +14,15 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpyro import handlers
 
 from kfmodels import NUTS, HedgeData, HedgeFit, datasets, fit, hedge_ratio_model
 from kfmodels.sampling.posterior import Draws
 
 ROWS = 120
+
+type Sites = dict[str, np.ndarray]
 
 
 def stock_prices(rows: int = ROWS) -> pd.DataFrame:
@@ -65,3 +69,62 @@ def unsampled(data: HedgeData, *, draws: int = 32, seed: int = 0, **options: Any
         warnings.simplefilter("ignore", UserWarning)  # they have not converged, and need not
         model = hedge_ratio_model(**options)
         return fit(data, model, method=FromPrior(draws=draws), seed=seed, progress=False)
+
+
+def least_squares_on_changes(data: HedgeData) -> tuple[np.ndarray, float]:
+    """Size of every ratio, its standard error added in squares, and the sd of what is left over."""
+    y, x = data.y[data.observed], data.x[data.observed]
+    if data.transform == "return":
+        y, x = y - y.mean(), x - x.mean(0)
+    else:
+        y, x = np.diff(y), np.diff(x, axis=0)
+    squares = np.linalg.inv(x.T @ x)
+    ratio = squares @ x.T @ y
+    left = ((y - x @ ratio) ** 2).mean()
+    return np.sqrt(ratio**2 + left * np.diagonal(squares)), float(np.sqrt(left))
+
+
+def assert_same_fit(one: HedgeFit, two: HedgeFit) -> None:
+    """The same tree, and the same tables and filters made of it."""
+    xr.testing.assert_identical(one.tree, two.tree)
+    tables = [partial(HedgeFit.hedge_ratio, kind=kind) for kind in ("filtered", "smoothed")]
+    for table in [*tables, HedgeFit.spread, HedgeFit.hedge_shares, HedgeFit.summary]:
+        pd.testing.assert_frame_equal(table(one), table(two), check_exact=True, check_freq=False)
+    assert (one.target, one.hedges, one.coef) == (two.target, two.hedges, two.coef)
+    assert one.fit_until == two.fit_until
+    assert type(one.fit_until) is type(two.fit_until)
+    for draws in {1, one.tree["mixture"].sizes["noise_draw"]}:
+        assert one.online(draws=draws).to_json() == two.online(draws=draws).to_json()
+
+
+def hedge_case(
+    data: HedgeData, q: Any, obs_scale: float, *, pivot: Any = None, intercept: str = "random_walk"
+) -> dict[str, Any]:
+    """What `hedge_ratio_model` documents, for `reference.loop`: columns [hedges - pivot..., 1]."""
+    x, y = data.x[data.observed], data.y[data.observed]
+    n = x.shape[1] + (intercept != "none")
+    if intercept == "none":
+        pivot = 0.0
+    pivot = x.mean(0) if pivot is None else np.broadcast_to(pivot, x.shape[1])
+    square = np.append(((x - pivot) ** 2).mean(0), 1.0)[:n]
+    level = y.mean() if n > x.shape[1] else 0.0
+    return {
+        "design": np.column_stack([data.x - pivot, np.ones(len(data))])[:, :n],
+        "initial_mean": np.append(np.zeros(x.shape[1]), level)[:n],
+        "initial_cov": np.diag(9 * ((y - level) ** 2).mean() / square),
+        "obs_var": obs_scale**2,
+        "state_var": np.asarray(q)[:n] * obs_scale**2 / square,
+        "observed": data.observed,
+        "dt": data.dt,
+    }
+
+
+def altered(method: type[NUTS], change: Callable[[Sites], Sites]) -> type[NUTS]:
+    """The method with draws of some sites replaced by what `change` makes of all."""
+
+    class Altered(method):
+        def run(self, model: Any, inputs: Any, seed: int, progress: bool) -> Draws:
+            draws = super().run(model, inputs, seed, progress)
+            return draws._replace(sites=draws.sites | change(draws.sites))
+
+    return Altered

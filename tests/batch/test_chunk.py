@@ -1,11 +1,8 @@
 """A pair's numbers are its own: whatever the chunk, its size, the devices, and who stands beside it."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 import pytest
-from jax import monitoring
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels import Discounted, HedgeData, HedgePairs, ImportanceSampling, fit, hedge_ratio_model
@@ -32,20 +29,6 @@ def table() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def pairs() -> HedgePairs:
     return HedgeData.all_pairs(table())
-
-
-@pytest.fixture
-def compiled() -> Iterator[list[str]]:
-    """Events of compiling."""
-    seen: list[str] = []
-
-    def note(event: str, _: float, **__: object) -> None:
-        if "backend_compile" in event:
-            seen.append(event)
-
-    monitoring.register_event_duration_secs_listener(note)
-    yield seen
-    monitoring.unregister_event_duration_listener(note)
 
 
 @pytest.fixture(scope="module")

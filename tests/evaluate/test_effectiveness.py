@@ -126,17 +126,6 @@ def test_least_squares_agrees_with_numpy(pair):
     assert rolled.iloc[59:].notna().all()
 
 
-def test_a_hedged_move_is_the_profit_of_held_shares(pair):
-    """Ratio known at the close before, in shares, times the dollars that the hedge then moved."""
-    data = on_levels(pair)
-    ratio = rolling_ols(moves(data), 60)
-    at = 200
-    shares = ratio["QUAL"].iloc[at - 1]
-    y, x = pair["MTUM"].to_numpy(), pair["QUAL"].to_numpy()
-    profit = (y[at] - y[at - 1]) - shares * (x[at] - x[at - 1])
-    assert hedged_moves(data, ratio).iloc[at] == pytest.approx(profit, rel=1e-12)
-
-
 @pytest.mark.parametrize("method", [partial(rolling_ols, window=60), partial(ewma_ols, decay=0.98)])
 def test_no_ratio_sees_the_move_it_is_held_over(pair, method):
     """Later prices change later ratios only, and the move over which an older one is held."""
@@ -189,11 +178,6 @@ def test_the_bootstrap_interval_covers_the_spread_of_a_known_law():
     width = (row["upper"] - row["lower"]) / (2 * 1.645)
     assert width == pytest.approx(sd, rel=0.25)
     assert abs(row["variance_removed"] - rho**2) < 4 * sd
-
-
-def test_follow_names_a_missing_column(fitted, pair):
-    with pytest.raises(ValueError, match="no column QUAL; the filter needs MTUM, QUAL"):
-        follow(fitted.online(), pair[["MTUM"]])
 
 
 def test_follow_tabulates_what_update_says(fitted, pair):

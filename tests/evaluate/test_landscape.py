@@ -15,6 +15,7 @@ from kfmodels.evaluate import likelihood_surface as surface_of
 from kfmodels.evaluate.landscape import NEAR_THE_TOP, VALLEY, Surface, find_summits, write_notes
 from kfmodels.model import Diffuse
 from kfmodels.model.memory import memory_to_q
+from tests.problems import hedge_case, least_squares_on_changes
 from tests.reference import loop
 from tests.tables import read_table
 
@@ -40,50 +41,25 @@ def wider(alpha_memory: float) -> float:
 
 def by_hand(data: HedgeData, model: Any, q: list[float], obs_var: float, **noise: Any) -> float:
     """Log likelihood of the textbook loop, from the data and the documented coordinates alone."""
-    y, x = data.y, data.x
-    pivot = x.mean(0) if model.intercept != "none" else np.zeros(x.shape[1])
-    scale = np.sqrt(((x - pivot) ** 2).mean(0))
-    offset = y.mean() if model.intercept != "none" else 0.0
-    design = (x - pivot) / scale
-    if model.intercept != "none":
-        design = np.column_stack([design, np.ones(len(y))])
-    n = design.shape[1]
-    spread = np.sqrt(((y - offset) ** 2).mean())
+    case = hedge_case(data, q, np.sqrt(obs_var), intercept=model.intercept) | noise
+    n = len(case["initial_mean"])
     if isinstance(model.drift, StateDiscount):
-        g = (
-            1 / (0.5 + np.sqrt(0.25 + 1 / q[0])) if q[0] > 0 else 0.0
-        )  # memory solves m (m - 1) q = 1
-        noise |= {
-            "state_discount": 1 - g,
-            "moving": np.arange(n) < n - (model.intercept == "static"),
-        }
-    else:
-        noise |= {"state_var": np.array(q[:n]) * obs_var}
-    passed = loop(
-        y - offset,
-        design=design,
-        initial_mean=np.zeros(n),
-        initial_cov=np.eye(n) * (3 * spread) ** 2,
-        obs_var=obs_var,
-        **noise,
-    )
-    return float(passed.log_density.sum())
+        case.pop("state_var")
+        # memory solves m (m - 1) q = 1
+        gain = 1 / (0.5 + np.sqrt(0.25 + 1 / q[0])) if q[0] > 0 else 0.0
+        case["state_discount"] = 1 - gain
+        case["moving"] = np.arange(n) < n - (model.intercept == "static")
+    return float(loop(data.y, **case).log_density.sum())
 
 
 def log_q_law(prior: Memory, q: float) -> float:
     return float(stats.norm(np.log(memory_to_q(prior.bars)), prior.log_q_sd).logpdf(np.log(q)))
 
 
-def guess(data: HedgeData) -> float:
-    """Half the sd of what least squares on changes leaves over."""
-    dy, dx = np.diff(data.y), np.diff(data.x, axis=0)
-    left = dy - dx @ np.linalg.lstsq(dx, dy, rcond=None)[0]
-    return 0.5 * float(np.sqrt((left**2).mean()))
-
-
 def noise_law(data: HedgeData, obs_scale: float, log_sd: float) -> float:
-    """Log-normal around that guess, of its log."""
-    return float(stats.norm(np.log(guess(data)), log_sd).logpdf(np.log(obs_scale)))
+    """Log-normal around half the sd of what least squares on changes leaves over, of its log."""
+    guess = 0.5 * least_squares_on_changes(data)[1]
+    return float(stats.norm(np.log(guess), log_sd).logpdf(np.log(obs_scale)))
 
 
 BETA, ALPHA = Memory(8, low=1.5, high=90), Memory(3, low=1.2, high=30)
@@ -141,7 +117,7 @@ def test_every_cell_is_the_likelihood_of_a_textbook_filter(pair, case: str):
             obs_scale = value
             assert value == 0.004
         else:
-            obs_scale = guess(pair)
+            obs_scale = 0.5 * least_squares_on_changes(pair)[1]
             noise = {"variance_discount": 1 - 1 / value, "variance_dof": 5.0}
             width = np.log((VARIANCE.high - 4) / (VARIANCE.low - 4)) / (2 * stats.norm.ppf(0.95))
             law += stats.norm(np.log(16), width).logpdf(np.log(value - 4))

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy import stats
 from scipy.special import logsumexp
 
 from kfmodels import (
@@ -15,7 +14,6 @@ from kfmodels import (
     HedgeData,
     HedgeFit,
     Horseshoe,
-    Memory,
     Moves,
     StateDiscount,
     hedge_ratio_model,
@@ -28,13 +26,18 @@ from kfmodels.evaluate import (
     prior_summary,
 )
 from kfmodels.model import Diffuse
-from kfmodels.model.memory import memory_to_q
 from kfmodels.sampling import prior as priors
-from tests.problems import ROWS, stock_prices, unsampled
+from tests.problems import (
+    ROWS,
+    hedge_case,
+    least_squares_on_changes,
+    stock_prices,
+    unsampled,
+)
+from tests.reference import loop
 
 ENDS = np.array([0.05, 0.5, 0.95])
 NAMES = ["lower", "median", "upper"]
-STANDARD_ERRORS = 4.5
 TWO = ("PEP", "SPX")
 
 
@@ -54,40 +57,7 @@ def changes(data: HedgeData) -> np.ndarray:
     return np.diff(np.column_stack([data.y, data.x])[data.observed], axis=0)
 
 
-def size_of_ratio(data: HedgeData) -> np.ndarray:
-    """Least squares on changes, its standard error added in squares."""
-    y, x = np.split(changes(data), [1], axis=1)
-    squares = np.linalg.inv(x.T @ x)
-    ratio = squares @ x.T @ y
-    left = ((y - x @ ratio) ** 2).mean()
-    return np.sqrt(ratio[:, 0] ** 2 + left * np.diagonal(squares))
-
-
 # -- shown back ------------------------------------------------------------------------------------
-
-
-def assert_is_normal(found: pd.Series, centre: float, sd: float, slack: float = 0.0):
-    """5, 50 and 95 % of 1000 normal draws, within the standard errors of sample quantiles."""
-    z = stats.norm.ppf(ENDS)
-    error = sd * np.sqrt(ENDS * (1 - ENDS) / 1000) / stats.norm.pdf(z)
-    assert (np.abs(found.to_numpy() - centre - sd * z) < STANDARD_ERRORS * error + slack).all()
-
-
-def test_what_was_said_is_shown_back():
-    beta = Memory(60, low=15, high=250)
-    table = prior_summary(pair(), hedge_ratio_model(delta={"beta": beta}))
-    assert list(table.columns) == NAMES
-    found = -np.log(memory_to_q(table.loc[("PEP", "memory")]))  # longer is larger
-    low, middle, high = -np.log(memory_to_q(np.array([15.0, 60.0, 250.0])))
-    lopsided = abs(high + low - 2 * middle) / 2  # the ends are round, and share one width
-    assert lopsided < 0.03
-    assert_is_normal(found, middle, (high - low) / (2 * stats.norm.ppf(0.95)), lopsided)
-    moves = hedge_ratio_model(delta={"beta": Moves(0.05, low=0.0125, high=0.2)})
-    for hedges in (("PEP",), TWO):
-        table = prior_summary(pair(hedges), moves)
-        for name in hedges:
-            found = np.log(table.loc[(name, "monthly_share")])
-            assert_is_normal(found, np.log(0.05), np.log(4) / stats.norm.ppf(0.95))
 
 
 @pytest.mark.parametrize("hedges", [("PEP",), TWO])
@@ -110,7 +80,7 @@ def test_the_words_are_one_number_from_several_sides(hedges: tuple[str, ...]):
         if name == "alpha":
             assert "monthly_share" not in words.index
         else:
-            share = move / size_of_ratio(data)[number]
+            share = move / least_squares_on_changes(data)[0][number]
             assert_allclose(words.loc["monthly_share"], share, rtol=1e-9)
     assert (table.loc[("noise", "obs_scale")] == 0.3).all()
 
@@ -124,10 +94,9 @@ def test_the_words_are_quantiles_of_draws_of_the_prior():
     table = prior_summary(data, model, seed=7)
     expected = {("noise", "variance_memory"): sites["variance_memory"]}
     # moves are told at the variance that a typical one-bar move leaves beside the intercept
-    dy, dx = np.diff(data.y), np.diff(data.x, axis=0)
-    left = dy - dx @ np.linalg.lstsq(dx, dy, rcond=None)[0]
+    _, left = least_squares_on_changes(data)
     q_alpha = sites["q"][:, -1]
-    settled = (left**2).mean() / (1 + (q_alpha + np.sqrt(q_alpha**2 + 4 * q_alpha)) / 2)
+    settled = left**2 / (1 + (q_alpha + np.sqrt(q_alpha**2 + 4 * q_alpha)) / 2)
     scales = np.append(data.x.std(0), 1.0)
     for number, name in enumerate((*TWO, "alpha")):
         q = sites["q"][:, number]
@@ -257,16 +226,11 @@ def test_a_ratio_moves_in_a_month_as_far_as_its_state_variance_says(drawn):
 def test_the_spread_is_as_wide_as_the_forecast(drawn):
     """Forecast variances by the textbook recursion, and in the end by the steady state of a level."""
     data = pair(TWO)
-    inner = (data.x - data.x.mean(0)) / data.x.std(0)
-    moves = changes(data)
-    left = np.linalg.lstsq(moves[:, 1:], moves[:, 0])[1][0] / len(moves)
-    cov, noise = np.eye(3) * left / 60, SD**2 * np.diag([Q_BETA, Q_BETA, Q_ALPHA])
-    var = []
-    for row, h in enumerate(np.column_stack([inner, np.ones(len(inner))])):
-        cov = cov + noise * (row > 0)
-        var.append(h @ cov @ h + SD**2)
-        cov = cov - np.outer(cov @ h, cov @ h) / var[-1]
-    assert_variance(drawn.paths["spread"].values, np.array(var))
+    _, left = least_squares_on_changes(data)
+    start = left**2 / 60 / np.append(data.x.var(0), 1.0)
+    case = hedge_case(data, [Q_BETA, Q_BETA, Q_ALPHA], SD) | {"initial_cov": np.diag(start)}
+    var = loop(data.y, **case).forecast_var
+    assert_variance(drawn.paths["spread"].values, var)
     late = drawn.paths["spread"].values[:, 60:].std(1)
     expected = np.sqrt(np.mean(var[60:]))
     assert_allclose(drawn.table.loc["sd of the spread", "median"], np.median(late), rtol=1e-9)
@@ -366,7 +330,6 @@ MODELS = {
     "moves": {"delta": {"beta": Moves(0.05, low=0.01, high=0.25)}},
     "horseshoe, discounted": {"delta": {"beta": Horseshoe(60)}, "noise": Discounted()},
 }
-UNITS = {"y": (100.0, 1.0), "x": (1.0, 1 / 7), "a split of x": (1.0, 0.5), "both": (0.03, 1e4)}
 
 
 def in_units(prices: pd.DataFrame, y: float, x: float, transform: Any = "level") -> HedgeData:
@@ -386,24 +349,16 @@ def simulated(volatility: float = 0.01) -> pd.DataFrame:
     return datasets.simulate(150, **options, seed=2).prices
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param(options, id=name, marks=[] if name == "defaults" else [pytest.mark.slow])
-        for name, options in MODELS.items()
-    ],
-)
-def test_units_say_nothing_about_memories(options: dict):
-    prices, model = simulated(), hedge_ratio_model(**options)
+def test_units_say_nothing_about_memories():
+    prices, model = simulated(), hedge_ratio_model()
     expected, surface = memories(in_units(prices, 1, 1), model)
     assert np.ptp(expected) > 10  # these data know something
-    for y, x in UNITS.values():
+    for y, x in ((100.0, 1.0), (1.0, 1 / 7), (1.0, 0.5), (0.03, 1e4)):
         found, other = memories(in_units(prices, y, x), model)
         assert_array_equal(other.beta_memory, surface.beta_memory)
         # 1e-8, and relative where the density has fallen by hundreds of nats
         assert_allclose(found, expected, rtol=1e-9, atol=1e-8)
-        if surface.third_name == "forecast_sd":
-            assert_allclose(other.third, y * surface.third, rtol=1e-10)
+        assert_allclose(other.third, y * surface.third, rtol=1e-10)
 
 
 @pytest.mark.variants

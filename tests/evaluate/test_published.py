@@ -24,6 +24,7 @@ from kfmodels.model import Absolute, Diffuse
 from kfmodels.model.assumptions import Known, Zero
 from kfmodels.model.memory import q_to_delta
 from tests.problems import unsampled
+from tests.reference import loop
 from tests.tables import read_table
 
 SETTINGS = [chan, arbitragelab, quantstart, quantopian_lecture, pykalman_defaults, palomar]
@@ -98,31 +99,30 @@ def test_what_chan_and_the_maximum_of_the_likelihood_imply_on_ewc():
 
 
 def test_the_columns_are_those_of_the_filter():
-    """Against a filter in plain NumPy, whose innovations are z, and their density."""
-    data = ewg()
-    mean, cov, z, density, gain = np.zeros(2), np.ones((2, 2)), [], [], []
-    state_var = 1e-5 / (1 - 1e-5)
-    for t, (y, x) in enumerate(data.prices.to_numpy()):
-        cov = cov + state_var * np.eye(2) * (t > 0)
-        row = np.array([x, 1.0])
-        var = row @ cov @ row + 1
-        error, leverage = y - row @ mean, cov @ row
-        mean, cov = mean + leverage * error / var, cov - np.outer(leverage, leverage) / var
-        z.append(error / var**0.5)
-        density.append(-0.5 * (np.log(2 * np.pi * var) + error**2 / var))
-        gain.append(1 - 1 / var)
-    z, density, gain = (np.array(column)[20:] for column in (z, density, gain))
+    """Against the textbook loop, whose innovations are z, and their density."""
+    data, state_var = ewg(), 1e-5 / (1 - 1e-5)
+    passed = loop(
+        data.y,
+        design=np.column_stack([data.x, np.ones(len(data))]),
+        initial_mean=np.zeros(2),
+        initial_cov=np.ones((2, 2)),
+        obs_var=1.0,
+        state_var=np.full(2, state_var),
+    )
+    late = slice(20, None)
+    z = (passed.error / np.sqrt(passed.forecast_var))[late]
+    var = passed.filtered_cov[-1, 0, 0]
     found = quantstart().implies(data)
     assert found.name == "QuantStart"
     expected = {
-        "gain": gain.mean(),
+        "gain": (1 - 1 / passed.forecast_var)[late].mean(),
         "z_sd": z.std(ddof=1),
         "inside_68": (abs(z) < 1).mean(),
         "inside_90": (abs(z) < 1.6448536269514722).mean(),
-        "log_score": density.mean(),
-        "beta": mean[0],
-        "beta_sd": cov[0, 0] ** 0.5,
-        "effective_memory": 1 + cov[0, 0] / state_var,
+        "log_score": passed.log_density[late].mean(),
+        "beta": passed.filtered_mean[-1, 0],
+        "beta_sd": var**0.5,
+        "effective_memory": 1 + var / state_var,
     }
     assert_allclose(found[list(expected)], list(expected.values()), rtol=1e-7)
 

@@ -16,6 +16,7 @@ from kfmodels import (
     StateDiscount,
     compare,
     fit,
+    follow,
     hedge_effectiveness,
     hedge_ratio_model,
 )
@@ -133,18 +134,20 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
         (lambda: prior_predictive(first(21), MODEL), "21 rows are no more than a month of 21"),
         (lambda: prior_sensitivity(certain()), NO_PRIOR),
         (lambda: what_if(certain(), MODEL), NO_PRIOR),
-        (lambda: what_if(vague(), MODEL), f"the new model also infers delta_alpha: {REFIT}"),
-        (
-            lambda: what_if(vague(), hedge_ratio_model(intercept="static", obs_scale=0.01)),
-            f"the new model does not infer obs_scale: {REFIT}",
-        ),
-        (
-            lambda: what_if(vague(), hedge_ratio_model(drift=StateDiscount(), intercept="static")),
-            f"the new model has another number of delta_beta: {REFIT}",
-        ),
-        (
-            lambda: what_if(vague(), hedge_ratio_model(noise=Discounted(), intercept="static")),
-            f"the new model also infers variance_memory: {REFIT}",
+        *(
+            (lambda o=o: what_if(vague(), hedge_ratio_model(**o)), f"the new model {text}: {REFIT}")
+            for o, text in (
+                ({}, "also infers delta_alpha"),
+                ({"intercept": "static", "obs_scale": 0.01}, "does not infer obs_scale"),
+                (
+                    {"intercept": "static", "drift": StateDiscount()},
+                    "has another number of delta_beta",
+                ),
+                (
+                    {"intercept": "static", "noise": Discounted()},
+                    "also infers variance_memory",
+                ),
+            )
         ),
         (
             lambda: what_if(unsampled(data(), draws=8), MODEL),
@@ -224,6 +227,14 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
         (
             lambda: worth(target="PEP", hedges=["KO"], models={"ours": certain()}),
             "ours hedges KO with PEP, not PEP with KO",
+        ),
+        (
+            lambda: certain().online().predictive(x=np.nan),
+            "forecast needs a price of every hedge: PEP",
+        ),
+        (
+            lambda: follow(certain().online(), PRICES[["KO"]]),
+            "no column PEP; the filter needs KO, PEP",
         ),
         (lambda: worth(train=len(PRICES) - 5), "leaves too few on one side"),
         (lambda: worth(prices=holed(2)), "too many gaps"),

@@ -6,9 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from arviz_stats.base import array_stats
 from arviz_stats.psense import psense
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 from scipy import stats
 from xarray import Dataset, DataTree
 
@@ -28,11 +27,9 @@ from kfmodels.evaluate import prior_sensitivity, what_if
 from kfmodels.evaluate import sensitivity as evidence
 from kfmodels.model import Known
 from kfmodels.sampling.psis import smooth
-from tests.problems import unsampled
+from tests.grids import ENOUGH, effective_draws
+from tests.problems import assert_same_fit, hedge_case, unsampled
 from tests.reference import loop
-
-ENOUGH = 400
-"""Effective draws below which a Monte-Carlo standard error is itself too uncertain."""
 
 QUICK = NUTS(warmup=500, draws=500, chains=2)
 LONG = NUTS(warmup=500, draws=1500, chains=2)
@@ -162,10 +159,6 @@ def noise_draws(fitted: HedgeFit) -> dict[str, np.ndarray]:
     return found | {"log obs_scale": np.log(posterior["obs_scale"].values)}
 
 
-def effective(draws: np.ndarray) -> float:
-    return float(array_stats.ess(draws, chain_axis=0, draw_axis=1))
-
-
 @pytest.fixture(scope="module", params=["constant", "discounted"])
 def both(request, year) -> tuple[HedgeFit, dict[str, Any]]:
     """A fit of two parameters, and the options of its model."""
@@ -188,8 +181,8 @@ def test_reweighting_is_a_refit(both, year):
     for name, refitted in noise_draws(again).items():
         drawn = noise_draws(found.fit)[name]
         # what the weights leave of draws that were not independent to start with
-        left = found.effective_draws * min(1.0, effective(before[name]) / found.draws)
-        there = effective(refitted)
+        left = found.effective_draws * min(1.0, effective_draws(before[name]) / found.draws)
+        there = effective_draws(refitted)
         assert min(left, there) > ENOUGH
         error = refitted.std() * np.sqrt(1 / left + 1 / there)
         assert abs(drawn.mean() - refitted.mean()) < 4 * error
@@ -197,7 +190,9 @@ def test_reweighting_is_a_refit(both, year):
         share = np.sqrt((stats.kurtosis(refitted, None, fisher=False) - 1) / 4)
         assert abs(drawn.std() - refitted.std()) < 4 * share * error
     moved = abs(noise_draws(again)["log q"].mean() - before["log q"].mean())
-    assert moved > 8 * before["log q"].std() / np.sqrt(effective(before["log q"]))  # it did move
+    assert moved > 8 * before["log q"].std() / np.sqrt(
+        effective_draws(before["log q"])
+    )  # it did move
 
 
 @pytest.mark.slow
@@ -226,38 +221,20 @@ def test_the_weights_are_new_over_old_by_an_independent_filter(year):
     model = hedge_ratio_model(
         delta={"beta": prior}, intercept="static", initial=Known(mean, cov), obs_scale=None
     )
-    posterior, x, y = old.tree["posterior"], year.x[:, 0], year.y
-    flat = {k: posterior[k].values.reshape(64, -1) for k in ("q", "obs_scale", "state_var")}
-    spread = np.sqrt(((y - y.mean()) ** 2).mean())
-    inner = old.model.coordinates(year)
+    posterior = old.tree["posterior"]
+    draws = posterior["q"].values.reshape(64, 2), posterior["obs_scale"].values.ravel()
+    # at the pivot: ratio, and level = intercept + pivot * ratio; only the ratio moves there
+    to_pivot = np.array([[1.0, 0.0], [float(year.x.mean()), 1.0]])
+    known = {"initial_mean": to_pivot @ mean, "initial_cov": to_pivot @ np.array(cov) @ to_pivot.T}
     ratios = []
-    for q, (scale,), state_var in zip(*flat.values(), strict=True):
-        shared = {"obs_var": scale**2}
-        centred = np.column_stack([(x - inner.pivot) / inner.scale, np.ones(len(x))])
-        weak = loop(
-            y - inner.offset,
-            design=centred,
-            initial_mean=np.zeros(2),
-            initial_cov=np.eye(2) * (3 * spread) ** 2,
-            state_var=np.array([q[0] * scale**2, 0.0]),
-            **shared,
-        )
-        # at the pivot: ratio, and level = intercept + pivot * ratio; only the ratio moves there
-        to_pivot = np.array([[1.0, 0.0], [float(inner.pivot[0]), 1.0]])
-        known = loop(
-            y,
-            design=np.column_stack([x - inner.pivot, np.ones(len(x))]),
-            initial_mean=to_pivot @ mean,
-            initial_cov=to_pivot @ np.array(cov) @ to_pivot.T,
-            state_var=np.array([state_var[0], 0.0]),
-            **shared,
-        )
+    for q, scale in zip(*draws, strict=True):
+        case = hedge_case(year, q, scale, intercept="static")
+        weak, informed = (loop(year.y, **c).log_density.sum() for c in (case, case | known))
         laws = [
             stats.norm(-np.log(m.bars * (m.bars - 1)), m.log_q_sd).logpdf(np.log(q[0]))
             for m in (old.model.beta_delta, prior)
         ]
-        gained = np.nansum(known.log_density) - np.nansum(weak.log_density)
-        ratios.append(laws[1] - laws[0] + gained)
+        ratios.append(laws[1] - laws[0] + informed - weak)
     with jax.enable_x64(True):
         log_weights, k = jax.device_get(smooth(np.array(ratios)))
     weights = np.exp(log_weights)
@@ -268,7 +245,7 @@ def test_the_weights_are_new_over_old_by_an_independent_filter(year):
     assert found.effective_draws == pytest.approx(1 / (weights**2).sum(), rel=1e-3)
     # each draw as often as its share, up or down to a whole number
     drawn = found.fit.tree["posterior"]["obs_scale"].values.ravel()
-    times = np.array([(drawn == scale).sum() for (scale,) in flat["obs_scale"]])
+    times = np.array([(drawn == scale).sum() for scale in draws[1]])
     assert times.sum() == len(drawn) == int(found.effective_draws)
     assert (np.abs(times - len(drawn) * weights) < 1 + 1e-2).all()
 
@@ -295,20 +272,17 @@ def test_the_table_has_the_quantiles_of_both_fits(both):
 
 
 @pytest.mark.slow
-def test_what_was_resampled_is_a_fit_like_any_other(both, year, tmp_path):
+def test_what_was_resampled_is_a_fit_like_any_other(both, tmp_path):
     fitted, options = both
     model = hedge_ratio_model(delta=Memory(50, low=5, high=500), **options)
     found = what_if(fitted, model).fit
     later = datasets.stocks().loc["2020-01-02"]
     tick = found.online().update(y=later["KO"], x=later, at=later.name)
-    assert tick.observed
     assert np.isfinite([tick.z, tick.log_score, tick.beta["PEP"]]).all()
     found.save(tmp_path / "fit.nc")
     back = load(tmp_path / "fit.nc")
     assert back.model == model
-    assert_array_equal(back.hedge_ratio(), found.hedge_ratio())
-    assert back.online().update(y=later["KO"], x=later, at=later.name) == tick
-    assert {"log_prior", "log_likelihood", "prior"} <= set(back.tree.children)
+    assert_same_fit(back, found)
     # and can be asked in turn
     assert what_if(back, model).pareto_k == pytest.approx(0.0, abs=1e-12)
 

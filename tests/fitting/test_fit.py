@@ -3,14 +3,12 @@
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from arviz_stats.base import array_stats
-from jax import monitoring
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
@@ -28,11 +26,9 @@ from kfmodels.data import datasets
 from kfmodels.model.memory import memory_to_q
 from kfmodels.model.priors import HEDGE_MEMORY, INTERCEPT_MEMORY, VARIANCE_MEMORY
 from kfmodels.model.priors import HEDGE_MEMORY_BESIDE_MOVING_LEVEL as BESIDE_MOVING_LEVEL
-from tests.problems import FromPrior
+from tests.grids import Grid, assert_is_the_posterior, effective_draws
+from tests.problems import FromPrior, altered
 from tests.tables import read_table
-
-ENOUGH = 400
-"""Effective draws below which a Monte-Carlo standard error is itself too uncertain."""
 
 STATIC = hedge_ratio_model(intercept="static")
 SHORT = NUTS(warmup=500, draws=1000, chains=4)
@@ -53,36 +49,6 @@ def static(apple: HedgeData) -> HedgeFit:
 # -- the posterior, by a grid ----------------------------------------------------------------------
 
 
-class Grid:
-    """A posterior density on a rectangular grid over unconstrained parameters `u`."""
-
-    def __init__(self, density: Callable, axes: list[np.ndarray], shear: Callable = np.asarray):
-        mesh = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
-        self.u = shear(mesh)
-        blocks = -(-len(self.u) // 4096)
-        padded = np.resize(self.u, (blocks, 4096, self.u.shape[1]))
-        with jax.enable_x64(True):
-            log_p = np.asarray(jax.jit(lambda u: jax.lax.map(density, u))(padded))
-        log_p = log_p.ravel()[: len(self.u)]
-        weights = np.exp(log_p - log_p.max())
-        self.weights = weights / weights.sum()
-        shape = [len(axis) for axis in axes]
-        on_coarse = np.zeros(shape, bool)
-        on_coarse[(slice(None, None, 2),) * len(axes)] = True
-        self.on_coarse = on_coarse.ravel()
-        cube = self.weights.reshape(shape)
-        sides = [np.take(cube, end, i).sum() for i in range(len(axes)) for end in (0, -1)]
-        self.mass_at_the_edges = float(max(sides))
-
-    def expect(self, g: Callable) -> float:
-        return float(self.weights @ g(self.u))
-
-    def expect_on_every_other_point(self, g: Callable) -> float:
-        """The answer of a grid of twice the spacing."""
-        weights = self.weights * self.on_coarse
-        return float(weights @ g(self.u) / weights.sum())
-
-
 def normal(u, prior: Memory):
     """log q of the prior: logit(delta) is normal around the median memory."""
     return stats_normal(u, np.log(memory_to_q(prior.bars)), prior.log_q_sd)
@@ -90,32 +56,6 @@ def normal(u, prior: Memory):
 
 def stats_normal(u, centre, sd):
     return -0.5 * ((u - centre) / sd) ** 2
-
-
-def assert_is_the_posterior(fitted: HedgeFit, draws: list[np.ndarray], grid: Grid):
-    """First and second moments of all parameters, within four Monte-Carlo standard errors."""
-    assert grid.mass_at_the_edges < 1e-6
-    centre = [grid.expect(lambda u, i=i: u[:, i]) for i in range(len(draws))]
-    sd = np.sqrt(
-        [grid.expect(lambda u, i=i: (u[:, i] - centre[i]) ** 2) for i in range(len(draws))]
-    )
-    drawn = np.stack(draws, -1)
-    pairs = [(i, j) for i in range(len(centre)) for j in range(i + 1)]
-    questions = [lambda u, i=i: (u[..., i] - centre[i]) / sd[i] for i in range(len(centre))]
-    questions += [
-        lambda u, i=i, j=j: (u[..., i] - centre[i]) * (u[..., j] - centre[j]) / (sd[i] * sd[j])
-        for i, j in pairs
-    ]
-    for question in questions:
-        exact = grid.expect(question)
-        coarse = grid.expect_on_every_other_point(question)
-        answers = question(drawn)
-        effective = float(array_stats.ess(answers, chain_axis=0, draw_axis=1))
-        assert effective > ENOUGH
-        error = answers.std() / np.sqrt(effective)
-        assert abs(answers.mean() - exact) < 4 * error
-        assert abs(coarse - exact) < 0.1 * error  # the spacing does not matter
-    assert not fitted.tree["sample_stats"]["diverging"].values.all()
 
 
 @pytest.mark.slow
@@ -132,7 +72,7 @@ def test_two_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple, stati
     grid = Grid(density, [np.linspace(-3.5, 1, 61), np.linspace(-3.9, -2.9, 61)])
     posterior = static.tree["posterior"]
     draws = [np.log(posterior["q"].values[..., 0]), np.log(posterior["obs_scale"].values)]
-    assert_is_the_posterior(static, draws, grid)
+    assert_is_the_posterior(draws, grid)
 
 
 @pytest.mark.slow
@@ -156,7 +96,7 @@ def test_three_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple: Hed
     posterior = fitted.tree["posterior"]
     q = np.log(posterior["q"].values)
     draws = [q[..., 0], q[..., 1], np.log(posterior["obs_scale"].values)]
-    assert_is_the_posterior(fitted, draws, grid)
+    assert_is_the_posterior(draws, grid)
 
 
 @pytest.mark.slow
@@ -184,7 +124,7 @@ def test_the_memory_of_a_moving_variance_is_drawn_from_the_posterior_of_a_fine_g
     grid = Grid(density, [np.linspace(-12, 4, 121), np.linspace(-6, 10, 121)])
     posterior = fitted.tree["posterior"]
     draws = [np.log(posterior["q"].values[..., 0]), np.log(posterior["variance_memory"].values - 4)]
-    assert_is_the_posterior(fitted, draws, grid)
+    assert_is_the_posterior(draws, grid)
 
 
 # -- the same again --------------------------------------------------------------------------------
@@ -201,24 +141,9 @@ def test_the_seed_decides(apple: HedgeData, static: HedgeFit):
     assert (one != two).all()
     # chains go their own ways: independent, not merely different
     chains = np.log(static.tree["posterior"]["obs_scale"].values)
-    effective = float(array_stats.ess(chains, chain_axis=0, draw_axis=1)) / SHORT.chains
+    effective = effective_draws(chains) / SHORT.chains
     together = np.corrcoef(chains)[np.triu_indices(SHORT.chains, 1)]
     assert np.abs(together).max() < 4 / np.sqrt(effective)
-
-
-@pytest.fixture
-def compiled() -> Iterator[list[str]]:
-    """Every program that XLA compiles while the test runs, in any thread."""
-    seen: list[str] = []
-    listening = True
-
-    def listen(event: str, _: float, **__: object) -> None:
-        if listening and "backend_compile" in event:
-            seen.append(event)
-
-    monitoring.register_event_duration_secs_listener(listen)
-    yield seen
-    listening = False
 
 
 @pytest.mark.slow
@@ -276,14 +201,9 @@ def test_too_few_draws_give_one_warning_with_a_remedy(apple: HedgeData):
 
 
 def test_chains_that_disagree_are_reported(apple: HedgeData):
-    class Apart(FromPrior):
-        def run(self, *arguments):
-            draws = FromPrior.run(self, *arguments)
-            far = np.array([1.0, 1000.0])[:, None, None]
-            moved = {name: draws.sites[name] * far for name in ("q", "state_var")}
-            return draws._replace(sites=draws.sites | moved)
-
-    text = only_warning(apple, Apart(draws=500))
+    far = np.array([1.0, 1000.0])[:, None, None]
+    apart = altered(FromPrior, lambda sites: {k: sites[k] * far for k in ("q", "state_var")})
+    text = only_warning(apple, apart(draws=500))
     rhat = re.search(r"R-hat (\d+\.\d+) \(should be below 1.01\)", text)
     assert float(rhat.group(1)) > 1.1
     assert "method=NUTS(warmup=2000, draws=4000)" in text
@@ -328,31 +248,29 @@ def test_the_prior_is_drawn_beside_the_posterior(static: HedgeFit):
     assert stats.kstest(log_q, stats.norm(centre, HEDGE_MEMORY.log_q_sd).cdf).pvalue > 1e-4
 
 
-def test_what_is_no_data_and_no_seed_is_refused(apple: HedgeData):
-    with pytest.raises(ValueError, match=r"fit takes HedgeData, made by HedgeData.from_prices"):
-        fit(apple.prices)
-    for seed in (-1, 2**32):
-        with pytest.raises(ValueError, match=f"seed is a whole number.*not {seed}"):
-            fit(apple, seed=seed)
-
-
-def test_data_that_allow_no_fit_are_refused(apple: HedgeData):
-    with pytest.raises(ValueError, match="only 20 common rows of AAPL and SPY"):
-        fit(apple.before(apple.index[20]), method=SHORT, progress=False)
-    prices = apple.prices.copy()
+def constant_hedge(data: HedgeData) -> HedgeData:
+    prices = data.prices.copy()
     prices.iloc[:60, 1] = 200.0
-    data = HedgeData.from_prices(prices, target="AAPL", hedges=["SPY"])
-    with pytest.raises(ValueError, match="hedge SPY is constant"):
-        fit(data.before(apple.index[50]), method=SHORT, progress=False)
+    return HedgeData.from_prices(prices, target="AAPL", hedges=["SPY"]).before(data.index[50])
 
 
-@pytest.mark.parametrize("name", ["warmup", "draws", "chains"])
-def test_counts_must_be_positive(name: str):
-    with pytest.raises(ValueError, match=f"NUTS: {name} must be at least 1, not 0"):
-        NUTS(**{name: 0})
-
-
-@pytest.mark.parametrize("target", [0.0, 1.0, np.nan])
-def test_target_accept_is_a_probability(target: float):
-    with pytest.raises(ValueError, match=r"NUTS: target_accept lies in \(0, 1\)"):
-        NUTS(target_accept=target)
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda data: fit(data.prices), r"fit takes HedgeData, made by HedgeData.from_prices"),
+        (lambda data: fit(data, seed=-1), "seed is a whole number.*not -1"),
+        (lambda data: fit(data, seed=2**32), "seed is a whole number.*not 4294967296"),
+        (lambda data: fit(data.before(data.index[20])), "only 20 common rows of AAPL and SPY"),
+        (lambda data: fit(constant_hedge(data)), "hedge SPY is constant"),
+        (lambda _: NUTS(warmup=0), "NUTS: warmup must be at least 1, not 0"),
+        (lambda _: NUTS(draws=0), "NUTS: draws must be at least 1, not 0"),
+        (lambda _: NUTS(chains=0), "NUTS: chains must be at least 1, not 0"),
+        *(
+            (lambda _, p=p: NUTS(target_accept=p), r"NUTS: target_accept lies in \(0, 1\)")
+            for p in (0.0, 1.0, np.nan)
+        ),
+    ],
+)
+def test_it_is_refused_in_words(apple: HedgeData, call: Callable, text: str):
+    with pytest.raises(ValueError, match=text):
+        call(apple)

@@ -1,8 +1,10 @@
 """`HedgeFit`: tables that an independent mixture of textbook loops finds too; and the file."""
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import arviz
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,13 +24,10 @@ from kfmodels import (
 )
 from kfmodels.data import datasets
 from kfmodels.model import Absolute, Diffuse, Known, Weak
-from kfmodels.model.assumptions import DIFFUSE
 from kfmodels.model.memory import q_to_memory
 from tests import reference
 from tests.closeness import scaled_close
-from tests.problems import ROWS, stock_prices, unsampled
-
-KINDS = ("filtered", "predicted", "smoothed")
+from tests.problems import ROWS, assert_same_fit, hedge_case, stock_prices, unsampled
 
 
 def prices(rows: int = ROWS, index: pd.Index | None = None) -> pd.DataFrame:
@@ -85,40 +84,27 @@ def plain() -> Case:
 @pytest.mark.variants
 def test_the_tree_has_the_groups_dims_and_coordinates_it_promises(case: Case):
     tree, data = case.fit.tree, case.data
-    assert set(tree.children) == {
-        "log_prior",
-        "log_likelihood",
-        "posterior",
-        "sample_stats",
-        "prior",
-        "observed_data",
-        "constant_data",
-        "filtered",
-        "predicted",
-        "mixture",
-        "plug_in",
-    }
+    groups = "log_prior log_likelihood posterior sample_stats prior observed_data constant_data"
+    assert set(tree.children) == {*groups.split(), "filtered", "predicted", "mixture", "plug_in"}
     coef = [*data.hedges, "alpha"][: len(case.fit.coef)]
-    assert list(case.fit.coef) == coef
-    posterior = tree["posterior"]
-    for name in ("delta", "q", "memory", "state_var"):
-        assert posterior[name].dims == ("chain", "draw", "coef")
-        assert posterior[name].shape == (2, 32, len(coef))
-    for name in ("obs_scale", "obs_var"):
-        assert posterior[name].dims == ("chain", "draw")
-    assert tree["prior"]["delta"].dims == ("chain", "draw", "coef")
-    assert tree["sample_stats"]["diverging"].dims == ("chain", "draw")
-    assert list(posterior["coef"].values) == coef
-    for group in ("filtered", "predicted"):
-        assert tree[group]["mean"].dims == ("time", "coef")
-        assert tree[group]["cov"].dims == ("time", "coef", "coef_")
-    assert tree["predicted"]["spread"].dims == ("time",)
+    assert list(case.fit.coef) == list(tree["posterior"]["coef"].values) == coef
+    one = ("chain", "draw")
+    dims = {
+        "posterior": dict.fromkeys(("delta", "q", "memory", "state_var"), (*one, "coef")),
+        "prior": {"delta": (*one, "coef")},
+        "sample_stats": {"diverging": one},
+        "filtered": {"mean": ("time", "coef"), "cov": ("time", "coef", "coef_")},
+        "predicted": {"mean": ("time", "coef"), "spread": ("time",)},
+    }
+    dims["posterior"] |= {"obs_scale": one, "obs_var": one}
+    for group, each in dims.items():
+        assert {name: tree[group][name].dims for name in each} == each
+    assert tree["posterior"]["delta"].shape == (2, 32, len(coef))
     assert tree["mixture"].sizes["noise_draw"] == 64
     for group in ("observed_data", "constant_data", "filtered", "predicted"):
         assert_array_equal(tree[group].indexes["time"], data.index)
         assert "date" not in tree[group].sizes  # the name of the index is not a dimension
-    day = data.index[20]
-    table = case.fit.hedge_ratio()
+    day, table = data.index[20], case.fit.hedge_ratio()
     table = table["PEP"] if len(data.hedges) > 1 else table
     assert tree["filtered"]["mean"].sel(time=day, coef="PEP") == table.loc[day, "mean"]
 
@@ -170,35 +156,23 @@ def test_the_plug_in_sits_at_the_posterior_mean_of_the_logarithms(case: Case):
 
 
 def loops(case: Case, group: str = "mixture") -> list[tuple[dict, reference.Pass]]:
-    """The textbook loop of every stored draw, in the coordinates that the tree states."""
-    tree, data, model = case.fit.tree, case.data, case.fit.model
-    constant, held, inputs = tree["constant_data"], tree[group].to_dataset(), model.inputs(data)
-    x = (data.x - constant["pivot"].values) / constant["scale"].values
-    if int(constant["intercept"]):
-        x = np.column_stack([x, np.ones(len(x))])
+    """The textbook loop of every stored draw, of [ratios..., level at the pivot]."""
+    data, model, held = case.data, case.fit.model, case.fit.tree[group].to_dataset()
     found = []
     for k in range(held.sizes["noise_draw"]):
         draw = {name: values.values for name, values in held.isel(noise_draw=k).items()}
-        var, n = float(draw["obs_scale"]) ** 2, x.shape[1]
-        flat = DIFFUSE * var * np.eye(n)
-        arguments = {
-            "design": x,
-            "initial_mean": inputs.start_mean,
-            "initial_cov": flat if isinstance(model.initial, Diffuse) else inputs.start_cov,
-            "obs_var": var,
-            "observed": data.observed,
-            "dt": data.dt,
-        }
+        obs_scale = float(draw["obs_scale"])
+        arguments = hedge_case(data, draw["q"], obs_scale, intercept=model.intercept)
+        if isinstance(model.initial, Known):  # only where there is no pivot
+            arguments |= {"initial_mean": model.initial.mean, "initial_cov": model.initial.cov}
         if isinstance(model.drift, StateDiscount):
+            n = len(arguments.pop("state_var"))
             arguments["state_discount"] = float(1 - 1 / q_to_memory(draw["q"][0]))
             arguments["moving"] = np.arange(n) < n - (model.intercept == "static")
-        else:
-            arguments["state_var"] = draw["q"] * var
         if isinstance(model.noise, Discounted):
             arguments["variance_discount"] = float(1 - 1 / draw["variance_memory"])
             arguments["variance_dof"] = model.noise.dof
-        y = data.y - float(constant["offset"])
-        found.append((arguments, reference.loop(y, **arguments)))
+        found.append((arguments, reference.loop(data.y, **arguments)))
     return found
 
 
@@ -208,18 +182,11 @@ def passes(case: Case) -> list[tuple[dict, reference.Pass]]:
 
 
 def mixed(case: Case, means: np.ndarray, covs: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Moments over draws (first axis) in the data's units: theta = [b / scale, level - p'beta]."""
-    constant = case.fit.tree["constant_data"]
-    pivot, scale = constant["pivot"].values, constant["scale"].values
-    means, covs = means.copy(), covs.copy()
-    means[..., : len(scale)] /= scale
-    covs[..., : len(scale), :] /= scale[:, None]
-    covs[..., : len(scale)] /= scale
-    if int(constant["intercept"]):
-        means[..., -1] += float(constant["offset"]) - means[..., :-1] @ pivot
-        turn = np.eye(len(pivot) + 1)
-        turn[-1, :-1] = -pivot
-        covs = turn @ covs @ turn.T
+    """Moments over draws (first axis) of the data's own [ratios..., intercept at zero]."""
+    turn = np.eye(means.shape[-1])
+    if "alpha" in case.fit.coef:
+        turn[-1, :-1] = -case.data.x[case.data.observed].mean(0)
+    means, covs = means @ turn.T, turn @ covs @ turn.T
     within = covs.mean(0)
     between = np.mean([[np.outer(m, m) for m in draw] for draw in means - means.mean(0)], axis=0)
     return means.mean(0), within + between, within
@@ -267,12 +234,13 @@ def test_smoothed_beliefs_are_the_mixture_of_dense_gaussians(plain: Case):
     means, covs = [], []
     for arguments, found in loops(plain):
         dense = reference.dense(arguments, found.increment)
-        y = plain.data.y - float(plain.fit.tree["constant_data"]["offset"])
-        mean, cov = dense.given(y)
+        mean, cov = dense.given(plain.data.y)
         means.append(mean)
         covs.append(np.array([cov[t, :, t] for t in range(len(mean))]))
     mean, cov, _ = mixed(plain, np.array(means), np.array(covs))
     table = plain.fit.hedge_ratio("smoothed")
+    words = ["mean", "sd", "lower", "upper"]
+    assert list(table.columns) == [(hedge, word) for hedge in HEDGES for word in words]
     for i, hedge in enumerate(HEDGES):
         scaled_close(table[hedge]["mean"], mean[:, i], 1e-6)
         assert_allclose(table[hedge]["sd"], np.sqrt(cov[:, i, i]), rtol=1e-6)
@@ -305,22 +273,6 @@ def test_the_spread_is_the_innovation_of_the_mixture(case: Case, passes):
 # -- time labels -----------------------------------------------------------------------------------
 
 
-def test_a_random_walk_is_predicted_to_stay_where_it_was_filtered(case: Case):
-    filtered, predicted = (case.fit.tree[kind]["mean"].values for kind in ("filtered", "predicted"))
-    assert_allclose(predicted[1:], filtered[:-1], rtol=1e-12)
-    filtered, predicted = (case.fit.tree[kind]["sd"].values for kind in ("filtered", "predicted"))
-    assert (predicted[1:] >= filtered[:-1] * (1 - 1e-12)).all()
-
-
-def test_a_gap_teaches_nothing_but_widens(case: Case):
-    gaps = np.flatnonzero(~case.data.observed)
-    assert len(gaps) >= 3
-    filtered, predicted = case.fit.tree["filtered"], case.fit.tree["predicted"]
-    for name in ("mean", "sd", "cov"):
-        assert_allclose(filtered[name][gaps], predicted[name][gaps], rtol=1e-12)
-    assert (filtered["sd"].values[gaps, 0] > filtered["sd"].values[gaps - 1, 0]).all()
-
-
 def test_with_the_noise_fixed_the_future_changes_nothing_printed_earlier():
     """Everything that is learnt from the whole table (noise, pivot, start) is given here."""
     given = {
@@ -343,21 +295,6 @@ def test_with_the_noise_fixed_the_future_changes_nothing_printed_earlier():
     assert (earlier != two.hedge_ratio("smoothed")["mean"].iloc[:cut]).all()  # it does look ahead
 
 
-def test_units_change_the_ratio_and_nothing_else():
-    """y -> a y, x -> b x, the same draws of delta: the same memory and z, the ratio times a / b."""
-    table = prices()
-    moved = table * [8.0, 0.5, 0.5]
-    one, two = (unsampled(pair(t, transform="level")) for t in (table, moved))
-    for name in ("delta", "memory"):
-        assert_allclose(two.tree["posterior"][name], one.tree["posterior"][name], rtol=1e-12)
-    assert_allclose(two.spread()["z"], one.spread()["z"], rtol=1e-9)
-    for kind in KINDS:
-        assert_allclose(two.hedge_ratio(kind), 16 * one.hedge_ratio(kind), rtol=1e-9)
-    same = ["delta", "q", "gain", "memory", "memory_lower", "memory_upper"]
-    assert_allclose(two.summary()[same], one.summary()[same], rtol=1e-12)
-    assert_allclose(two.summary()["var"], one.summary()["var"] * [256, 256, 64, 64], rtol=1e-9)
-
-
 # -- tables ----------------------------------------------------------------------------------------
 
 
@@ -365,61 +302,47 @@ def test_the_summary_is_recomputed_from_the_posterior(case: Case):
     table, posterior = case.fit.summary(), case.fit.tree["posterior"].to_dataset()
     assert list(table.index) == [*case.fit.coef, "noise"]
     assert list(table.columns[:3]) == ["delta", "q", "gain"]
+
+    def assert_sampled(row: pd.Series, var: xr.DataArray) -> None:
+        log_var = np.log(var).rename("x").to_dataset()
+        expected = [float(ask(log_var)["x"]) for ask in (arviz.rhat, arviz.ess)]
+        assert_allclose(row[["rhat", "ess"]].to_numpy(float), expected, rtol=1e-9)
+
     for name in case.fit.coef:
         mine, row = posterior.sel(coef=name), table.loc[name]
-        assert_allclose(row["delta"], mine["delta"].median(), rtol=1e-12)
-        assert_allclose(row["q"], mine["q"].median(), rtol=1e-12)
-        assert_allclose(row["var"], mine["state_var"].median(), rtol=1e-12)
+        for word, site in (("delta", "delta"), ("q", "q"), ("var", "state_var")):
+            assert_allclose(row[word], mine[site].median(), rtol=1e-12)
         memory = np.sort(mine["memory"].values.ravel())
         for word, p in (("memory_lower", 0.05), ("memory", 0.5), ("memory_upper", 0.95)):
             rank = p * (len(memory) - 1)
             assert memory[int(np.floor(rank))] <= row[word] <= memory[int(np.ceil(rank))]
         assert_allclose(row["gain"], 1 / row["memory"], rtol=1e-12)
         if row["q"] > 0:
-            log_var = np.log(mine["state_var"]).rename("x").to_dataset()
-            assert_allclose(row["ess"], ess(log_var), rtol=1e-9)
-            assert_allclose(row["rhat"], rhat(log_var), rtol=1e-9)
+            assert_sampled(row, mine["state_var"])
         else:
             assert np.isnan(row["ess"])
             assert row["memory"] == np.inf
     row = table.loc["noise"]
     assert_allclose(row["var"], posterior["obs_var"].median(), rtol=1e-12)
+    assert_sampled(row, posterior["obs_var"])
     if "variance_memory" in posterior:
-        assert_allclose(1 / row["gain"] if row["gain"] > 0 else row["memory"], row["memory"])
         below = (posterior["variance_memory"] <= row["memory"]).mean()
         assert 0.49 <= float(below) <= 0.52
     else:
         assert row["memory"] == np.inf
-    if len(posterior["obs_var"].values) > 1:
-        log_var = np.log(posterior["obs_var"]).rename("x").to_dataset()
-        assert_allclose([row["rhat"], row["ess"]], [rhat(log_var), ess(log_var)], rtol=1e-9)
-
-
-def ess(data: xr.Dataset) -> float:
-    import arviz
-
-    return float(arviz.ess(data)["x"])
-
-
-def rhat(data: xr.Dataset) -> float:
-    import arviz
-
-    return float(arviz.rhat(data)["x"])
 
 
 def test_what_moves_with_the_filter_is_reported_as_it_stands_at_the_end(case: Case, passes):
     """The observation variance, and the state noise that goes with it into the next bar."""
     posterior = case.fit.tree["posterior"]
-    scale = np.append(case.fit.tree["constant_data"]["scale"].values, 1.0)[: len(case.fit.coef)]
     obs_var, state_var = [], []
     for arguments, found in passes:
         obs_var.append(found.filtered_obs_var[-1])
         if "state_discount" in arguments:
             grown = found.filtered_cov[-1].diagonal() * (1 / arguments["state_discount"] - 1)
-            state_var.append(np.where(arguments["moving"], grown, 0.0) / scale**2)
+            state_var.append(np.where(arguments["moving"], grown, 0.0))
         else:
-            moves = arguments["state_var"] / arguments["obs_var"] * obs_var[-1]
-            state_var.append(moves / scale**2)
+            state_var.append(arguments["state_var"] / arguments["obs_var"] * obs_var[-1])
     assert_allclose(np.sort(posterior["obs_var"].values.ravel()), np.sort(obs_var), rtol=1e-9)
     drawn = np.sort(posterior["state_var"].values.reshape(64, -1), axis=0)
     assert_allclose(drawn, np.sort(state_var, axis=0), rtol=1e-9)
@@ -456,17 +379,6 @@ def test_convergence_is_the_worst_of_the_summary(case: Case):
     assert found["diverging"] == 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_several_hedges_stand_side_by_side(case: Case, kind: str):
-    table, words = case.fit.hedge_ratio(kind), ["mean", "sd", "lower", "upper"]
-    pd.testing.assert_index_equal(table.index, case.data.index)
-    if len(case.data.hedges) == 1:
-        assert list(table.columns) == words
-    else:
-        assert list(table.columns) == [(hedge, word) for hedge in HEDGES for word in words]
-        assert not np.allclose(table["SPX"], table["PEP"])
-
-
 @pytest.mark.parametrize("transform", ["log", "level", "return"])
 def test_shares_hold_the_ratio_of_money_or_of_units(transform: str):
     """For each share of the target: -beta shares on levels, -beta of its money otherwise."""
@@ -488,44 +400,35 @@ def test_shares_hold_the_ratio_of_money_or_of_units(transform: str):
         assert_allclose(shares * -0.002, fitted.hedge_shares(-2.0, kind), rtol=1e-12)
 
 
-def test_what_cannot_be_asked_is_refused(case: Case):
-    for ask in (case.fit.hedge_ratio, case.fit.spread):
-        for level in (0.0, 1.0, -0.5, 90):
-            with pytest.raises(ValueError, match=f"probability of the interval.*not {level}"):
-                ask(level=level)
-    with pytest.raises(ValueError, match="not 'smooth'"):
-        case.fit.hedge_ratio("smooth")
-    for draws in (0, 65):
-        with pytest.raises(ValueError, match=rf"between 1 \(plug-in\) and 64, not {draws}"):
-            case.fit.online(draws=draws)
-    if "alpha" not in case.fit.coef:
-        with pytest.raises(ValueError, match="KO has no intercept"):
-            case.fit.intercept()
+def test_what_cannot_be_asked_is_refused(plain: Case):
+    fitted = plain.fit
+    refused = [
+        (partial(ask, level=level), f"probability of the interval.*not {level}")
+        for ask in (fitted.hedge_ratio, fitted.spread)
+        for level in (0.0, 1.0, -0.5, 90)
+    ]
+    refused += [(partial(fitted.hedge_ratio, "smooth"), "not 'smooth'")]
+    refused += [
+        (partial(fitted.online, draws=draws), rf"between 1 \(plug-in\) and 64, not {draws}")
+        for draws in (0, 65)
+    ]
+    none = unsampled(pair(prices(), hedges=["PEP"]), intercept="none")
+    for ask, text in [*refused, (none.intercept, "KO has no intercept")]:
+        with pytest.raises(ValueError, match=text):
+            ask()
 
 
 # -- the file --------------------------------------------------------------------------------------
 
 
-def assert_same_fit(one: HedgeFit, two: HedgeFit) -> None:
-    xr.testing.assert_identical(one.tree, two.tree)
-    tables = [lambda fitted, kind=kind: fitted.hedge_ratio(kind) for kind in KINDS]
-    tables += [HedgeFit.spread, HedgeFit.hedge_shares, HedgeFit.summary]
-    for table in tables:
-        pd.testing.assert_frame_equal(table(one), table(two), check_exact=True, check_freq=False)
-    assert (one.target, one.hedges, one.coef) == (two.target, two.hedges, two.coef)
-    assert one.fit_until == two.fit_until
-    assert isinstance(one.fit_until, pd.Timestamp) == isinstance(two.fit_until, pd.Timestamp)
-
-
 @pytest.mark.variants
-def test_a_fit_reads_back_as_it_was(case: Case, tmp_path: Path):
-    case.fit.save(tmp_path / "pair.nc")
-    again = load(tmp_path / "pair.nc")
+def test_a_fit_reads_back_as_it_was_also_from_the_file_it_is_saved_over(case: Case, tmp_path: Path):
+    path = tmp_path / "pair.nc"
+    case.fit.save(path)
+    again = load(path)
     assert_same_fit(case.fit, again)
-    row = case.data.prices.iloc[-1]
-    for draws in (1, 64):
-        one, two = (fitted.online(draws=draws) for fitted in (case.fit, again))
-        assert one.update(y=row["KO"], x=row.iloc[1:]) == two.update(y=row["KO"], x=row.iloc[1:])
+    again.save(path)
+    assert_same_fit(case.fit, load(path))
 
 
 DAYS = pd.date_range("2019-10-01 16:00", periods=ROWS + 1).delete(4)
@@ -570,50 +473,49 @@ def test_a_file_is_replaced_whole_or_not_at_all(plain: Case, tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["pair.nc"]
 
 
-def test_a_folder_that_is_not_there_is_named(plain: Case, tmp_path: Path):
-    with pytest.raises(ValueError, match="there is no folder .*nowhere to write pair.nc to"):
-        plain.fit.save(tmp_path / "nowhere" / "pair.nc")
+def versioned(fitted: HedgeFit, path: Path, version: int) -> None:
+    tree = fitted.tree.copy()
+    tree.attrs |= {"format_version": version}
+    HedgeFit(tree).save(path)
 
 
-def test_a_fit_may_be_saved_over_the_file_it_came_from(plain: Case, tmp_path: Path):
+def half(fitted: HedgeFit, path: Path) -> None:
+    fitted.save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def other(_: HedgeFit, path: Path) -> None:
+    xr.Dataset({"a": ("t", [1.0])}).to_netcdf(path, engine="h5netcdf")
+
+
+NOT_SAVED = "pair.nc is not a saved fit"
+
+
+@pytest.mark.parametrize(
+    ("write", "text"),
+    [
+        (lambda *_: None, "there is no file .*pair.nc: fit the prices and write one"),
+        (lambda _, path: path.write_text("hello"), NOT_SAVED),
+        (lambda _, path: path.touch(), NOT_SAVED),
+        (other, f"{NOT_SAVED}: fit the prices and write"),
+        (half, NOT_SAVED),
+        (partial(versioned, version=99), r"newer kfmodels \(format 99, .*\): upgrade kfmodels"),
+        (
+            partial(versioned, version=1),
+            r"pair.nc was written by an older kfmodels \(format 1, .*\): fit the prices and write one",
+        ),
+        (
+            lambda fitted, path: fitted.save(path.parent / "nowhere" / "pair.nc"),
+            "there is no folder .*nowhere to write pair.nc to",
+        ),
+    ],
+)
+def test_other_files_and_folders_are_refused(plain: Case, tmp_path: Path, write, text: str):
     path = tmp_path / "pair.nc"
-    plain.fit.save(path)
-    loaded = load(path)
-    loaded.save(path)
-    assert_same_fit(load(path), plain.fit)
-
-
-def test_a_file_of_a_newer_kfmodels_is_refused(plain: Case, tmp_path: Path):
-    tree = plain.fit.tree.copy()
-    tree.attrs |= {"format_version": 99}
-    HedgeFit(tree).save(tmp_path / "pair.nc")
-    with pytest.raises(ValueError, match=r"newer kfmodels \(format 99, .*\): upgrade kfmodels"):
-        load(tmp_path / "pair.nc")
-
-
-def test_other_files_are_refused(tmp_path: Path):
-    with pytest.raises(
-        ValueError, match="there is no file .*pair.nc: fit the prices and write one"
-    ):
-        load(tmp_path / "pair.nc")
-    text = tmp_path / "text.nc"
-    text.write_text("hello")
-    with pytest.raises(ValueError, match="text.nc is not a saved fit"):
-        load(text)
-    (tmp_path / "empty.nc").touch()
-    with pytest.raises(ValueError, match="empty.nc is not a saved fit"):
-        load(tmp_path / "empty.nc")
-    xr.Dataset({"a": ("t", [1.0])}).to_netcdf(tmp_path / "other.nc", engine="h5netcdf")
-    with pytest.raises(ValueError, match="other.nc is not a saved fit: fit the prices and write"):
-        load(tmp_path / "other.nc")
-
-
-def test_half_a_file_is_refused(plain: Case, tmp_path: Path):
-    plain.fit.save(tmp_path / "whole.nc")
-    content = (tmp_path / "whole.nc").read_bytes()
-    (tmp_path / "half.nc").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match="half.nc is not a saved fit"):
-        load(tmp_path / "half.nc")
+    with pytest.raises(ValueError, match=text):  # noqa: PT012
+        write(plain.fit, path)
+        load(path)
 
 
 @pytest.mark.slow
@@ -629,12 +531,3 @@ def test_a_flat_start_smooths_its_first_row_like_a_very_wide_one(intercept: str)
         tables.append(fit(data, model, progress=False).hedge_ratio("smoothed").iloc[:3])
     assert_allclose(tables[0]["sd"], tables[1]["sd"], rtol=1e-3)
     assert_allclose(tables[0]["mean"], tables[1]["mean"], atol=1e-3)
-
-
-def test_predicted_shares_are_counted_at_the_prices_before(plain: Case):
-    predicted = plain.fit.hedge_shares(10.0, kind="predicted")
-    ratio = plain.fit.hedge_ratio("predicted")
-    prices = plain.data.prices.ffill().shift(1)
-    for hedge in HEDGES:
-        expected = -10 * ratio[hedge]["mean"] * prices.iloc[:, 0] / prices[hedge]
-        assert_allclose(predicted[hedge].iloc[1:], expected.iloc[1:], rtol=1e-12)

@@ -19,7 +19,6 @@ from kfmodels import (
     ImportanceSampling,
     StateDiscount,
     fit,
-    fit_many,
     hedge_ratio_model,
     load,
 )
@@ -27,13 +26,14 @@ from kfmodels.cli import report
 from kfmodels.clock.clock import Clock
 from kfmodels.evaluate import prior_and_posterior
 from kfmodels.kalman.regression import KalmanRegression
-from kfmodels.model import Known
 from kfmodels.model import gaps as closed
-from kfmodels.sampling import posterior
 from tests import reference
 from tests.closeness import scaled_close
 from tests.made_models import regression
+from tests.problems import assert_same_fit, hedge_case
 from tests.reference import Case, random_case, slope
+
+pytestmark = pytest.mark.usefixtures("x64")
 
 NOISES = pytest.mark.parametrize("learnt", [False, True], ids=["constant", "discounted"])
 TIME = 11
@@ -52,7 +52,6 @@ def case_of(seed: int, drift: str, learnt: bool = False, time: int = TIME):
 
 @pytest.mark.variants
 @pytest.mark.parametrize("drift", ["state_var", "state_discount"])
-@pytest.mark.usefixtures("x64")
 def test_a_night_of_m_bars_is_m_rows_without_an_observation(drift: str):
     y, case = case_of(4, drift)
     night = np.array([0, 3, 0, 0, 1, 0, 7, 0, 0, 2, 0])
@@ -78,7 +77,6 @@ def test_a_night_of_m_bars_is_m_rows_without_an_observation(drift: str):
 
 
 @NOISES
-@pytest.mark.usefixtures("x64")
 def test_closed_time_fades_no_variance_and_open_time_does(learnt: bool):
     y, case = case_of(5, "state_var", learnt)
     case["dt"] = np.full(TIME, 0.5)
@@ -93,7 +91,6 @@ def test_closed_time_fades_no_variance_and_open_time_does(learnt: bool):
 
 @pytest.mark.variants
 @NOISES
-@pytest.mark.usefixtures("x64")
 def test_gradients_are_finite_differences(learnt: bool):
     y, case = case_of(6, "state_var", learnt)
     here = np.log(np.concatenate([case["gap_time"] + 0.5, case["obs_factor"]]))
@@ -111,7 +108,6 @@ def test_gradients_are_finite_differences(learnt: bool):
 
 
 @NOISES
-@pytest.mark.usefixtures("x64")
 def test_no_gaps_leave_the_same_program(learnt: bool):
     """None costs nothing: nothing in the traced program stands for it."""
     y, case = random_case(9, 2, "state_var", learnt=learnt)
@@ -127,20 +123,17 @@ def test_no_gaps_leave_the_same_program(learnt: bool):
     assert_allclose(plain, other, rtol=1e-14)
 
 
-@pytest.mark.usefixtures("x64")
 def test_the_distribution_keeps_its_contract():
     y, case = case_of(10, "state_var")
     three = case | {"gap_time": case["gap_time"] * np.array([[0.0], [1.0], [3.0]])}
     model = regression(**three)
     assert (model.batch_shape, model.event_shape) == ((3,), (TIME,))
     found = log_prob(model, y)
-    for i in range(3):
-        alone = regression(**(three | {"gap_time": three["gap_time"][i]}))
-        assert_allclose(found[i], log_prob(alone, y), rtol=1e-12)
+    alone = [regression(**(three | {"gap_time": time})) for time in three["gap_time"]]
+    assert_allclose(found, [log_prob(one, y) for one in alone], rtol=1e-12)
     leaves, kind = jax.tree.flatten(model)
     assert_allclose(log_prob(jax.tree.unflatten(kind, leaves), y), found, rtol=0)
-    wide = regression(**case).expand((2, 3))
-    assert wide.log_prob(y).shape == (2, 3)
+    assert regression(**case).expand((2, 3)).log_prob(y).shape == (2, 3)
     with pytest.raises(ValueError, match=r"gap_time has shape \(3,\).* must end in \(11,\)"):
         KalmanRegression.infer_shapes(design=(TIME, 2), gap_time=(3,))
     with pytest.raises(ValueError, match="invalid obs_factor"):
@@ -219,16 +212,12 @@ def test_the_clock_counts_nights_and_a_cut_keeps_them_right():
     assert dropped.dt[70] == 3.0
 
 
-def test_without_a_clock_there_are_no_gaps():
-    data = data_of(prices(0, 0.0, days=2), None)
-    assert data.gaps.shape == (120, 0)
-    assert data.gap_names == ()
-    assert_array_equal(data.dt, np.r_[0.0, np.ones(119)])
-
-
 def test_a_model_without_gaps_takes_a_whole_table_as_if_there_were_no_clock():
     frame, model = prices(0, 30.0, days=2), hedge_ratio_model(obs_scale=1e-3)
-    with_clock, without = (model.inputs(data_of(frame, clock)) for clock in (CLOCK, None))
+    bare = data_of(frame, None)
+    assert (bare.gaps.shape, bare.gap_names) == ((120, 0), ())
+    assert_array_equal(bare.dt, np.r_[0.0, np.ones(119)])
+    with_clock, without = (model.inputs(data) for data in (data_of(frame), bare))
     assert with_clock.dt is None
     assert with_clock.gaps is None
     for one, other in zip(with_clock[:5], without[:5], strict=True):
@@ -244,47 +233,6 @@ def test_the_typical_move_is_that_of_one_bar():
     assert without > 3 * near
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"bars": -1.0}, "bars is a NumPyro distribution or a number, 0 or more, not -1.0"),
-        ({"bars": dist.Normal(3.0, 1.0)}, "the prior on bars reaches below 0"),
-        ({"bars": dist.LogNormal(np.zeros(2), 1.0)}, r"has the shape \(2,\): state it for one"),
-        ({"noise": 0.0}, "noise is a NumPyro distribution or a number, positive, not 0.0"),
-        ({"noise": None}, "noise is a NumPyro distribution or a number, positive, not None"),
-        ({"bars": {}}, "the dict of bars names no kind"),
-        (
-            {"bars": {"overnight": "long"}},
-            "bars of overnight is a NumPyro distribution or a number",
-        ),
-        (
-            {"bars": {"night": 3}, "noise": {"weekend": 2}},
-            "night, noise for weekend: name the same",
-        ),
-    ],
-)
-def test_what_a_gap_cannot_be(given: dict[str, Any], message: str):
-    with pytest.raises(ValueError, match=message):
-        Gaps(**given)
-
-
-def test_a_model_and_its_data_must_know_the_same_gaps():
-    frame = prices(0, 0.0, days=2)
-    data = data_of(frame)
-    with pytest.raises(ValueError, match=r"data of Y has no clock.*from_prices\(\.\.\., clock="):
-        model_of().inputs(data_of(frame, None))
-    with pytest.raises(ValueError, match="has a clock without closed periods"):
-        model_of().inputs(data_of(frame, Clock("1min")))
-    with pytest.raises(ValueError, match="Gaps names night, but the clock of the data knows overn"):
-        model_of(Gaps(bars={"night": 3.0})).inputs(data)
-    with pytest.raises(ValueError, match=r"gaps must be Gaps\(bars=\.\.\., noise=\.\.\.\) or None"):
-        model_of(3.0)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="clock must be a Clock"):
-        data_of(frame, "XNYS")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="fit_many has no clock"):
-        fit_many(HedgeData.all_pairs(frame), model_of(), progress=False)
-
-
 # --- the model --------------------------------------------------------------------------------
 
 
@@ -293,7 +241,6 @@ def sites_of(model: Any, data: HedgeData) -> dict[str, Any]:
     return handlers.trace(seeded).get_trace(model.inputs(data))
 
 
-@pytest.mark.usefixtures("x64")
 def test_sites_are_sampled_where_there_is_a_prior_and_recorded_where_not():
     data = data_of(prices(0, 0.0, days=3))
     found = sites_of(model_of(Gaps(noise=dist.LogNormal(0.0, 0.5))), data)
@@ -311,7 +258,6 @@ def test_sites_are_sampled_where_there_is_a_prior_and_recorded_where_not():
         assert_array_equal(fixed[name]["value"], [value, value])
 
 
-@pytest.mark.usefixtures("x64")
 def test_kinds_go_by_name_whatever_their_order():
     data = data_of(prices(0, 0.0, days=3))
     given = {"weekend": 7.0, "overnight": dist.LogNormal(3.0, 1.0)}
@@ -329,49 +275,34 @@ def test_kinds_go_by_name_whatever_their_order():
 @pytest.mark.variants
 @pytest.mark.parametrize("noise", ["constant", "discounted"])
 @pytest.mark.parametrize("drift", ["walk", "discount"])
-@pytest.mark.usefixtures("x64")
 def test_the_models_likelihood_is_the_textbook_loop(drift: str, noise: str):
     data = data_of(prices(1, 20.0, days=3, missing=0.2))
-    how: dict[str, Any] = {"initial": Known([1.0, 0.0], np.diag([0.1, 1e-4]))}
-    if noise == "discounted":
-        how["noise"] = Discounted()
+    how: dict[str, Any] = {"noise": Discounted()} if noise == "discounted" else {}
     if drift == "discount":
         how["drift"] = StateDiscount()
     gaps = Gaps(noise=dist.LogNormal(0.0, 0.5))
     model = hedge_ratio_model(gaps=gaps, obs_scale=1e-3, **how)
-    inputs = model.inputs(data)
-    draws = posterior.of_recursion(
-        {
-            "q": np.array([[0.01, 0.3], [0.05, 0.05]]),
-            "obs_scale": np.array([1e-3, 2e-3]),
-            "gap_bars": np.array([[25.0, 3.0], [4.0, 1.0]]),
-            "gap_noise": np.array([[1.7, 0.9], [0.6, 1.0]]),
-        }
-        | ({"variance_memory": np.array([15.0, 40.0])} if noise == "discounted" else {})
-    )
-    found = model.log_likelihood(inputs, **draws)
+    draws = {
+        "q": np.array([[0.01, 0.3], [0.05, 0.05]]),
+        "obs_scale": np.array([1e-3, 2e-3]),
+        "gap_bars": np.array([[25.0, 3.0], [4.0, 1.0]]),
+        "gap_noise": np.array([[1.7, 0.9], [0.6, 1.0]]),
+    }
+    if noise == "discounted":
+        draws["variance_memory"] = np.array([15.0, 40.0])
+    found = model.log_likelihood(model.inputs(data), **draws)
     for i in range(2):
         one = {name: value[i] for name, value in draws.items()}
-        case: Case = {"obs_var": one["obs_scale"] ** 2}
-        if drift == "walk":
-            case["state_var"] = one["q"] * case["obs_var"]
-        else:
+        case: Case = hedge_case(data, one["q"], one["obs_scale"])
+        if drift == "discount":
+            case.pop("state_var")
             p = (one["q"][0] + np.sqrt(one["q"][0] ** 2 + 4 * one["q"][0])) / 2
             case["state_discount"] = 1 - p / (1 + p)
         if noise == "discounted":
             case |= {"variance_discount": 1 - 1 / one["variance_memory"], "variance_dof": 4.0}
-        loop = reference.loop(
-            inputs.y,
-            design=inputs.design,
-            initial_mean=inputs.start_mean,
-            initial_cov=inputs.start_cov,
-            observed=data.observed,
-            dt=data.dt,
-            gap_time=data.gaps @ one["gap_bars"],
-            obs_factor=np.prod(one["gap_noise"] ** data.gaps, axis=1),
-            **case,
-        )
-        assert_allclose(found[i], loop.log_density.sum(), rtol=1e-9)
+        case["gap_time"] = data.gaps @ one["gap_bars"]
+        case["obs_factor"] = np.prod(one["gap_noise"] ** data.gaps, axis=1)
+        assert_allclose(found[i], reference.loop(data.y, **case).log_density.sum(), rtol=1e-9)
 
 
 # --- what is inferred -------------------------------------------------------------------------
@@ -469,80 +400,48 @@ def test_the_noise_of_the_first_bar_is_found_under_a_learnt_variance():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("x64")
 def test_the_tables_of_a_fit_are_those_of_the_distribution(nights, fitted):
     tree, model = fitted.tree, fitted.model
-    held = tree["plug_in"].to_dataset().isel(noise_draw=0)
-    every = tree["posterior"].to_dataset()
-    for name in ("gap_bars",):
-        logs = np.log(fitted.tree["posterior"][name].values)
-        # the plug-in is the mean of the logarithm over all weighted draws, these are resampled ones
-        error = logs.std((0, 1)) / np.sqrt(fitted.convergence()["ess"])
-        assert (np.abs(np.log(held[name].values) - logs.mean((0, 1))) < 6 * error).all()
-    assert every["gap_bars"].dims == ("chain", "draw", "gap")
-    mixture = tree["mixture"].to_dataset()
-    inputs = model.inputs(nights)
-    law = model.regression(
-        inputs,
-        q=mixture["q"].values,
-        obs_scale=mixture["obs_scale"].values,
-        gap_bars=mixture["gap_bars"].values,
-    )
-    passed = law.filter(inputs.y)
-    assert_allclose(passed.error.mean(0), fitted.spread()["mean"].to_numpy(), rtol=1e-8, atol=1e-12)
+    bars = tree["posterior"]["gap_bars"]
+    assert bars.dims == ("chain", "draw", "gap")
+    # the plug-in is the mean of the logarithm over all weighted draws, these are resampled ones
+    error = np.log(bars.values).std((0, 1)) / np.sqrt(fitted.convergence()["ess"])
+    away = np.log(tree["plug_in"]["gap_bars"].values[0]) - np.log(bars.values).mean((0, 1))
+    assert (np.abs(away) < 6 * error).all()
+    inputs, mixture = model.inputs(nights), tree["mixture"].to_dataset()
+    noise = {name: mixture[name].values for name in ("q", "obs_scale", "gap_bars")}
+    law = model.regression(inputs, **noise)
+    passed, spread = law.filter(inputs.y), fitted.spread()
+    assert_allclose(passed.error.mean(0), spread["mean"].to_numpy(), rtol=1e-8, atol=1e-12)
     var = passed.forecast_var.mean(0) + np.asarray(passed.error).var(0)
-    assert_allclose(np.sqrt(var), fitted.spread()["sd"].to_numpy(), rtol=1e-8)
-    scale = float(tree["constant_data"]["scale"][0])
-    smoothed = law.smooth(inputs.y).mean[..., 0].mean(0) / scale
+    sds = spread["sd"].to_numpy()
+    assert_allclose(np.sqrt(var), sds, rtol=1e-8)
+    smoothed = law.smooth(inputs.y).mean[..., 0].mean(0) / float(tree["constant_data"]["scale"][0])
     assert_allclose(smoothed, fitted.hedge_ratio("smoothed")["mean"].to_numpy(), rtol=1e-8)
-    sds = fitted.spread()["sd"].to_numpy()
     first = nights.gaps[:, 0] > 0
     assert sds[first].min() > 2 * np.median(sds[~first])
 
 
 @pytest.mark.slow
 def test_a_fit_is_saved_and_read_whole(fitted, tmp_path):
-    path = tmp_path / "pair.nc"
-    fitted.save(path)
-    found = load(path)
-    assert found.data.clock == CLOCK
-    assert_array_equal(found.data.dt, fitted.data.dt)
-    assert_array_equal(found.data.gaps, fitted.data.gaps)
+    fitted.save(tmp_path / "pair.nc")
+    found = load(tmp_path / "pair.nc")
+    assert_same_fit(found, fitted)
     pd.testing.assert_frame_equal(found.gaps(), fitted.gaps())
-    pd.testing.assert_frame_equal(found.summary(), fitted.summary())
-    for kind in ("filtered", "smoothed"):
-        pd.testing.assert_frame_equal(found.hedge_ratio(kind), fitted.hedge_ratio(kind))
-    assert found.model.gaps == Gaps()
+    assert (found.data.clock, found.model.gaps) == (CLOCK, Gaps())
+    assert_array_equal(found.data.dt, fitted.data.dt)
     assert_array_equal(found.model.inputs(found.data).gaps, fitted.data.gaps)
 
 
-def test_a_model_with_gaps_is_written_and_read():
-    from kfmodels.model import saved
-
-    gaps = Gaps(bars={"weekend": 9, "overnight": dist.LogNormal(3.0, 1.0)}, noise=2.5)
-    read = saved.from_json(saved.to_json(model_of(gaps))).gaps
-    assert read is not None
-    assert (read.kinds, read.noise) == (("weekend", "overnight"), 2.5)
-    (_, fixed), (_, prior) = read.bars
-    assert fixed == 9
-    assert (float(prior.loc), float(prior.scale)) == (3.0, 1.0)
-
-
 @pytest.mark.slow
-def test_the_online_filter_is_told_what_gaps_are_worth(fitted, monkeypatch):
-    given: dict[str, Any] = {}
-    monkeypatch.setattr("kfmodels.fitting.tree.OnlineFilter", lambda **named: given.update(named))
-    fitted.online()
-    held = fitted.tree["mixture"]["gap_bars"].values
-    assert given["gap_names"] == ("overnight", "weekend")
-    assert_array_equal(given["gap_bars"], held.T)
-    assert_array_equal(given["gap_noise"], np.ones((2, 64)))
-    fitted.online(draws=1)
-    assert_array_equal(given["gap_bars"], fitted.tree["plug_in"]["gap_bars"].values.T)
-    given.clear()
-    fixed = {"obs_scale": 1e-3, "delta": 0.1}
-    fit(fitted.data, hedge_ratio_model(**fixed), progress=False).online()
-    assert not given.keys() & {"gap_names", "gap_bars", "gap_noise"}
+def test_the_online_filter_is_told_what_gaps_are_worth(fitted):
+    for draws, group in ((64, "mixture"), (1, "plug_in")):
+        given = fitted.online(draws=draws).arguments()
+        assert given["gap_names"] == ("overnight", "weekend")
+        assert_array_equal(given["gap_bars"], fitted.tree[group]["gap_bars"].values.T)
+        assert_array_equal(given["gap_noise"], np.ones((2, draws)))
+    fixed = hedge_ratio_model(obs_scale=1e-3, delta=0.1)
+    assert fit(fitted.data, fixed, progress=False).online().arguments()["gap_names"] == ()
 
 
 def test_the_online_filter_goes_over_a_night_as_the_textbook_loop_does(nights):
@@ -551,27 +450,17 @@ def test_the_online_filter_goes_over_a_night_as_the_textbook_loop_does(nights):
         delta={"beta": 1e-4, "alpha": 0.2},
         obs_scale=1e-3,
         noise=Discounted(memory),
-        initial=Known([1.0, 0.0], np.diag([0.1, 1e-4])),
         gaps=Gaps(bars=40, noise=2.0),
     )
-    early = nights.before(nights.index[cut])
+    early, late = nights.before(nights.index[cut]), nights.before(nights.index[200])
     live = fit(early, model, progress=False).online()
-    where, inputs = model.coordinates(early), model.inputs(early)
-    crossed = nights.gaps.sum(1)
-    loop = reference.loop(
-        nights.y - where.offset,
-        design=where.design(nights.x),
-        initial_mean=inputs.start_mean,
-        initial_cov=inputs.start_cov,
-        obs_var=1e-6,
-        state_var=np.array([1e-4 / (1 - 1e-4), 0.25]) * 1e-6,
-        variance_discount=1 - 1 / memory,
-        variance_dof=4.0,
-        dt=nights.dt,
-        gap_time=40 * crossed,
-        obs_factor=2.0**crossed,
-    )
-    assert crossed[cut:200].any()
+    crossed = late.gaps.sum(1)
+    case = hedge_case(early, [1e-4 / (1 - 1e-4), 0.25], 1e-3)
+    case |= {"variance_discount": 1 - 1 / memory, "variance_dof": 4.0, "dt": late.dt}
+    case |= {"gap_time": 40 * crossed, "obs_factor": 2.0**crossed, "observed": late.observed}
+    case["design"] = np.column_stack([late.x - early.x.mean(0), np.ones(len(late))])
+    loop = reference.loop(late.y, **case)
+    assert crossed[cut:].any()
     for t in range(cut, 200):
         y, x = nights.prices.iloc[t]
         gaps = dict(zip(nights.gap_names, nights.gaps[t].tolist(), strict=True))
