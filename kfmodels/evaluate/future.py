@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from kfmodels.data.arrays import Inputs
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.evaluate.arguments import check_inferred
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.model import gaps as closed
 from kfmodels.sampling.nuts import NUTS
 
 if TYPE_CHECKING:
@@ -118,11 +120,25 @@ def _by_bar(fitted: HedgeFit, data: HedgeData) -> "DataArray":
     picked = (np.arange(chains)[:, None] * length + kept).ravel()
     thinned = {name: site[picked] for name, site in trees.posterior_sites(tree).items()}
     with jax.enable_x64(True):
-        density = np.asarray(passes.log_densities(*trees.posed(tree, data, thinned)))
+        inputs = _in_coordinates_of(fitted, data)
+        law = trees.regression(fitted.model, inputs, thinned)
+        density = np.asarray(passes.log_densities(law, inputs.y))
     density = density[data.observed]
     shape = (chains, len(kept), len(density))
     return DataArray(
         density.T.reshape(shape),
         dims=("chain", "draw", "time"),
         coords={"chain": np.arange(chains), "draw": kept, "time": np.arange(len(density))},
+    )
+
+
+def _in_coordinates_of(fitted: HedgeFit, data: HedgeData) -> Inputs:
+    """All rows as the fit would see them: centre, scale and start are of its own rows alone."""
+    where, names = trees.coordinates(fitted.tree), trees.gap_names(fitted.tree)
+    return fitted.model.inputs(fitted.data)._replace(
+        y=np.where(data.observed, data.y - where.offset, 0.0),
+        design=np.where(data.observed[:, None], where.design(data.x), 0.0),
+        observed=data.observed,
+        dt=data.dt,
+        gaps=closed.columns(data, names) if names else None,
     )
