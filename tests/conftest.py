@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests import checking  # noqa: F401 - named in pyproject.toml
 from tests.programs import keep_programs
 
 keep_programs(optimised=False)
 
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
@@ -99,3 +101,12 @@ def x64() -> Iterator[None]:
     """Double precision for one test; `jax.config` is never touched."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """What a user sees of an argument of the wrong kind: the check of types would speak first."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

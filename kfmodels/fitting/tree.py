@@ -99,7 +99,7 @@ def posed(
     """The training series under draws of the sites, and its values."""
     model = assumed(tree)
     inputs = model.inputs(given)
-    return regression(model, inputs, sites), inputs.y
+    return regression(model, inputs, sites), np.asarray(inputs.y)
 
 
 def build(

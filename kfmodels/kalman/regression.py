@@ -8,9 +8,10 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
 from numpyro.distributions import Distribution, constraints
 
+from kfmodels._types import ArrayLike, Bool, Float
+from kfmodels._types import JaxArray as Array
 from kfmodels.kalman import scan
 from kfmodels.kalman.likelihood import log_likelihood
 from kfmodels.kalman.motion import Motion

@@ -244,6 +244,7 @@ def test_the_typical_move_is_that_of_one_bar():
     assert without > 3 * near
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -268,6 +269,7 @@ def test_what_a_gap_cannot_be(given: dict[str, Any], message: str):
         Gaps(**given)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_model_and_its_data_must_know_the_same_gaps():
     frame = prices(0, 0.0, days=2)
     data = data_of(frame)

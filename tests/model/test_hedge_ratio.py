@@ -652,6 +652,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(("options", "text"), WRONG)
 def test_an_argument_that_cannot_be_is_refused(options: dict, text: str):
     with pytest.raises(ValueError, match=re.escape(text)):
@@ -699,6 +700,7 @@ def test_a_list_is_as_long_as_there_are_hedges(options: dict, text: str):
         hedge_ratio_model(**options).inputs(pair(hedges=("SPX", "PEP")))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("obs_scale", [0.0, -1.0, np.inf, Memory(60, low=5, high=700)])
 def test_a_scale_is_a_positive_number(obs_scale):
     with pytest.raises(ValueError, match="obs_scale is a sd: a NumPyro distribution or a positive"):

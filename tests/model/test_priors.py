@@ -364,6 +364,7 @@ ORDER = (
 )
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("make", "text"),
     [
