@@ -14,7 +14,7 @@ from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.sampling.nuts import NUTS
 
 if TYPE_CHECKING:
-    from xarray import DataArray
+    from xarray import DataArray, Dataset
 
 _DRAWS = 1000
 """Draws per refit that are weighed; each needs the density of every row."""
@@ -86,7 +86,7 @@ def leave_future_out(
             self.last = fit(rows, model, method=method, seed=seed, progress=False)
             return self.last
 
-        def get_inference_data(self, fitted_model: Any) -> Any:
+        def get_inference_data(self, fitted_model: HedgeFit) -> Any:
             return DataTree.from_dict(_inferred(fitted_model))
 
         def log_likelihood__i(self, excluded_obs: Any, idata__i: Any) -> Any:
@@ -102,7 +102,7 @@ def leave_future_out(
     )
 
 
-def _inferred(fitted: HedgeFit) -> dict[str, Any]:
+def _inferred(fitted: HedgeFit) -> "dict[str, Dataset]":
     """The posterior of what was inferred, without what follows from it (a memory may be infinite)."""
     tree: trees.Tree = fitted.tree
     return {"posterior": tree["posterior"].to_dataset()[list(tree["log_prior"].data_vars)]}
