@@ -372,7 +372,7 @@ def _join(held: Proposal) -> Proposal:
 
 
 def _draw(
-    proposal: Proposal, u: Float[Array, "pair draw site+3"]
+    proposal: Proposal, u: Float[Array, "pair draw uniform"]
 ) -> Float[Array, "pair draw site"]:
     """Points of the mixture from uniform numbers: three for the part and the radius of each."""
     edges = jnp.cumsum(jnp.exp(proposal.log_share), -1)

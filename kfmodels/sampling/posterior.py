@@ -80,7 +80,9 @@ class Layout:
         ]
         return jnp.concatenate(parts, -1)
 
-    def unpack(self, points: Float[Array, "*draws site"]) -> dict[str, Float[Array, "..."]]:
+    def unpack(
+        self, points: Float[Array | np.ndarray, "*draws site"]
+    ) -> dict[str, Float[Array, "..."]]:
         """The inverse of `pack`."""
         parts = jnp.split(points, self._cuts, -1)
         return {
