@@ -78,18 +78,18 @@ def leave_future_out(
     class Refit(SamplingWrapper):
         """What ArviZ asks for a refit on the rows up to a date."""
 
-        def sel_observations(self, idx: Any) -> tuple[Any, Any]:
+        def sel_observations(self, idx: np.ndarray) -> tuple[int, np.ndarray]:
             return int(np.min(idx)), idx
 
-        def sample(self, modified_observed_data: Any) -> Any:
+        def sample(self, modified_observed_data: int) -> HedgeFit:
             rows = data.before(data.index[seen[modified_observed_data]])
             self.last = fit(rows, model, method=method, seed=seed, progress=False)
             return self.last
 
-        def get_inference_data(self, fitted_model: HedgeFit) -> Any:
+        def get_inference_data(self, fitted_model: HedgeFit) -> DataTree:
             return DataTree.from_dict(_inferred(fitted_model))
 
-        def log_likelihood__i(self, excluded_obs: Any, idata__i: Any) -> Any:
+        def log_likelihood__i(self, excluded_obs: np.ndarray, idata__i: object) -> "DataArray":
             return _by_bar(self.last, data).isel(time=excluded_obs)
 
     whole = _inferred(fitted) | {"log_likelihood": Dataset({"y": _by_bar(fitted, data)})}
