@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests import checking  # noqa: F401 - named in pyproject.toml
 from tests.programs import keep_programs
 
 keep_programs(optimised=False)
