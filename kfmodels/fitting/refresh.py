@@ -55,7 +55,7 @@ def collect_rows(live: LiveFilter, earlier: pd.DataFrame | None = None) -> Hedge
     )
 
 
-def _times(stamps: list[str], clock: Clock | None, earlier: pd.DataFrame | None) -> Any:
+def _times(stamps: list[Any], clock: Clock | None, earlier: pd.DataFrame | None) -> Any:
     """The index of rows seen: in the zone of the earlier ones, or in UTC; dates stay what they were."""
     if not stamps or isinstance(stamps[0], int):
         return pd.to_datetime(stamps)
