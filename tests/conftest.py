@@ -12,6 +12,7 @@ from tests.programs import keep_programs
 keep_programs(optimised=False)
 
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from jax import monitoring  # noqa: E402
@@ -114,3 +115,12 @@ def compiled() -> Iterator[list[str]]:
     monitoring.register_event_duration_secs_listener(note)
     yield seen
     monitoring.unregister_event_duration_listener(note)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """What a user sees of an argument of the wrong kind: the check of types would speak first."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

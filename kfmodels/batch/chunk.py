@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from functools import lru_cache, partial
 from hashlib import sha256
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
+from kfmodels._types import Bool, Float, Shaped, UInt32
+from kfmodels._types import JaxArray as Array
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data.arrays import Inputs, PairArrays, half_life, pair_arrays
 from kfmodels.data.hedge_data import day
@@ -29,8 +30,7 @@ from kfmodels.sampling.importance import (
 )
 from kfmodels.sampling.nuts import MAX_PARETO_K, refit_failed
 
-Array = Any
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Shaped[np.ndarray, "pair ..."]]
 
 STALE = 20
 """A price that has not changed for so many rows at the end is taken to have died."""
@@ -144,7 +144,7 @@ def _judge(pairs: HedgePairs, number: int, model: HedgeRatioModel, usable: bool)
     return Verdict(Status.UNUSABLE, "the prices leave nothing to infer")
 
 
-def _unchanged_since(values: np.ndarray) -> int | None:
+def _unchanged_since(values: Float[np.ndarray, "time"]) -> int | None:
     """The row from which a price keeps one value, if these are at least its last 20 rows."""
     there = np.flatnonzero(np.isfinite(values))
     moved = np.flatnonzero(values[there] != values[there[-1]]) if len(there) else there
@@ -152,15 +152,19 @@ def _unchanged_since(values: np.ndarray) -> int | None:
     return int(there[since]) if len(there) - since >= STALE else None
 
 
-def pair_key(name: str, seed: int) -> np.ndarray:
+def pair_key(name: str, seed: int) -> UInt32[np.ndarray, "2"]:
     """Random key of a pair: from its name, so that it has the same draws in any chunk."""
     one, two = np.frombuffer(sha256(name.encode()).digest()[:8], np.uint32)
     return np.array([one ^ np.uint32(seed), two], np.uint32)
 
 
 def _explored(
-    inputs: Inputs, keys: np.ndarray, seed: int, model: HedgeRatioModel, method: ImportanceSampling
-) -> tuple[Weighted, Array, Array]:
+    inputs: Inputs,
+    keys: UInt32[np.ndarray, "pair 2"],
+    seed: int,
+    model: HedgeRatioModel,
+    method: ImportanceSampling,
+) -> tuple[Weighted, Float[Array, "pair"], Float[Array, "pair"]]:
     """Weighted draws, by how many nats a ratio that stands still does better, and its error."""
     quick = inputs
     if not model.drift.overflows:
@@ -196,9 +200,9 @@ def _by_device(function: Callable, settings: tuple) -> Callable:
 
 def _explore(
     inputs: Inputs,
-    keys: Array,
-    seeds: Array,
-    still: Array,
+    keys: UInt32[Array, "pair 2"],
+    seeds: UInt32[Array, "pair"],
+    still: Float[Array, "pair coef"],
     *,
     settings: tuple[HedgeRatioModel, ImportanceSampling],
 ) -> Weighted:
@@ -206,7 +210,9 @@ def _explore(
     return explore(inputs, keys, still, seeds[0], model=model, method=method)
 
 
-def _end(found: Weighted, inputs: Inputs, *, settings: tuple[HedgeRatioModel]) -> dict[str, Array]:
+def _end(
+    found: Weighted, inputs: Inputs, *, settings: tuple[HedgeRatioModel]
+) -> dict[str, Float[Array, "pair ..."]]:
     """The mixture of every pair after its last row, and the innovations at the posterior mean."""
     (model,) = settings
     mixed = thin_draws(noise_at(found.points, inputs, model=model), found.log_weights)
@@ -228,11 +234,13 @@ def _end(found: Weighted, inputs: Inputs, *, settings: tuple[HedgeRatioModel]) -
     return mixed | ended
 
 
-def _log_prior(points: Array, inputs: Inputs, *, model: HedgeRatioModel) -> Array:
-    """Log prior density of each parameter, `(pair, draw, d)`."""
+def _log_prior(
+    points: Float[Array, "pair draw site"], inputs: Inputs, *, model: HedgeRatioModel
+) -> Float[Array, "pair draw site"]:
+    """Log prior density of each parameter."""
     layout = layout_of(inputs, model)
 
-    def one(some: Array, pair: Inputs) -> dict[str, Array]:
+    def one(some: Float[Array, "draw site"], pair: Inputs) -> dict[str, Float[Array, "draw"]]:
         free = layout.unpack(some)
         values = jax.vmap(partial(posterior.constrain, inputs=pair, model=model))(free)
         sites = {name: values[name] for name in layout.shapes}
@@ -242,7 +250,7 @@ def _log_prior(points: Array, inputs: Inputs, *, model: HedgeRatioModel) -> Arra
     return jnp.stack([each[name] for name in layout.shapes], -1)
 
 
-def _half_lives(error: np.ndarray, inputs: Inputs) -> Arrays:
+def _half_lives(error: Float[np.ndarray, "pair time"], inputs: Inputs) -> Arrays:
     """Bars in which half of the spread is gone, of the filter and of a static ratio."""
     seen = np.asarray(inputs.observed)
     target, hedge = (np.where(seen, a, 0.0) for a in (inputs.y, np.asarray(inputs.design)[..., 0]))
@@ -255,8 +263,10 @@ def _half_lives(error: np.ndarray, inputs: Inputs) -> Arrays:
     }
 
 
-def _persistence(series: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Slope of each series `(pair, time)` on its own last bar, by least squares with an intercept."""
+def _persistence(
+    series: Float[np.ndarray, "pair time"], seen: Bool[np.ndarray, "pair time"]
+) -> Float[np.ndarray, "pair"]:
+    """Slope of each series on its own last bar, by least squares with an intercept."""
     settled = np.minimum(_SETTLED, seen.sum(1) // 5)
     late = np.cumsum(seen, 1) > settled[:, None]
     both = seen[:, 1:] & seen[:, :-1] & late[:, :-1]
@@ -277,7 +287,9 @@ def _last_prices(pairs: HedgePairs, numbers: list[int]) -> Arrays:
     return {"last_y": last_y, "last_x": last_x}
 
 
-def _place(values: np.ndarray, good: list[int], count: int) -> np.ndarray:
+def _place(
+    values: Shaped[np.ndarray, "fitted ..."], good: list[int], count: int
+) -> Shaped[np.ndarray, "{count} ..."]:
     """The values of fitted pairs at their places among `count`, NaN elsewhere."""
     values = np.asarray(values)
     empty = False if values.dtype == bool else np.nan

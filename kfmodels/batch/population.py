@@ -10,7 +10,7 @@ $$p(y_i \mid \mu, \tau) = p(y_i) \sum_k w_{ik} \prod_j \frac{N(u_{ikj} \mid \mu_
 Source: Hogg, Myers and Bovy (2010), Inferring the eccentricity distribution, ApJ 725, 2166.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,8 @@ import numpyro.distributions as dist
 from jax import lax
 from jax.scipy.special import logsumexp
 
+from kfmodels._types import Array
 from kfmodels.sampling.psis import smooth
-
-Array = Any
 
 POPULATION_SD = 2.0
 """Scale of the half-normal prior on the sd of the pairs about their mean: a factor exp(2) in q."""
@@ -63,7 +62,7 @@ def population(universe: Universe) -> None:
     count = universe.spread.shape[-1]
     mean = numpyro.sample("mean", dist.Normal(0.0, 3 * universe.spread).to_event(1))
     sd = numpyro.sample("sd", dist.HalfNormal(POPULATION_SD).expand((count,)).to_event(1))
-    numpyro.factor("pairs", log_evidence(universe, mean, sd).sum())
+    numpyro.factor("pairs", log_evidence(universe, jnp.asarray(mean), jnp.asarray(sd)).sum())
 
 
 # -- importance weights ----------------------------------------------------------------------------

@@ -182,7 +182,7 @@ def is_store(path: Path) -> bool:
 
 
 @contextmanager
-def held(path: str | Path, job: dict[str, Any], pairs: HedgePairs) -> Generator[Writer]:
+def held(path: str | Path, job: dict[str, object], pairs: HedgePairs) -> Generator[Writer]:
     """Make the folder, or go on with it, while no one else does.
 
     Raises:
@@ -259,7 +259,7 @@ def _remove_unfinished(path: Path) -> None:
             left.unlink(missing_ok=True)
 
 
-def differences(was: Any, now: Any, name: str = "") -> list[str]:
+def differences(was: object, now: object, name: str = "") -> list[str]:
     """What two jobs differ in, a phrase each."""
     if isinstance(was, dict) and isinstance(now, dict):
         inner = [

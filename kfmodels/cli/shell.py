@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -40,7 +40,7 @@ class PlainErrors(TyperGroup):
     An error ends with exit code 2, Ctrl-C with 130; what was interrupted says the rest.
     """
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: typer.Context) -> object:
         """Run the command that was typed."""
         with _plain_warnings():
             try:
@@ -127,12 +127,12 @@ def _rows_until(table: "pd.DataFrame", until: str) -> "pd.DataFrame":
     return kept
 
 
-def as_json(values: dict[str, Any]) -> str:
+def as_json(values: Mapping[str, object]) -> str:
     """A record in one line: no NaN, no infinity, dates as text."""
     return json.dumps(_plain(values), allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):

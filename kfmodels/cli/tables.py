@@ -1,7 +1,6 @@
 """Tables of text, as reports print them."""
 
 from textwrap import indent
-from typing import Any
 
 import pandas as pd
 
@@ -23,6 +22,6 @@ def align(texts: pd.DataFrame, corner: str = "") -> str:
     return indent(listed.to_string(col_space=[len(str(head)) + 1 for head in texts]), "  ")
 
 
-def _cell(form: str, row: dict[Any, Any]) -> str:
+def _cell(form: str, row: dict[str, object]) -> str:
     text = form.format(**row)
     return "" if "nan" in text else text

@@ -5,16 +5,14 @@ cache.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from kfmodels._types import Array, ArrayLike, Bool, Float
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.transforms import Transform
-
-Array = Any
-"""A NumPy array as it is made, a JAX one inside `jax.jit`."""
 
 _EXACT = 1e-10
 """Share of the largest move below which what a hedge leaves over is rounding."""
@@ -27,24 +25,25 @@ _PROPORTIONAL = (
 
 
 class Inputs(NamedTuple):
-    """All that the model reads of a pair; many pairs have one axis more, in front.
+    """All that the model reads of a pair, in NumPy or, inside `jax.jit`, in JAX.
 
+    Many pairs have one axis more, in front.
     `dt` is None where it is 0 and then 1, which costs less than the same written out. `gaps
     (time, gap)` are the closed periods before each row, and `gap_unit` the open bars between two of
     them, where the model has `Gaps`.
     """
 
-    y: Array
-    design: Array
-    observed: Array
-    dt: Array
-    scales: Array
-    typical_move: Array
-    typical_ratio: Array
-    start_mean: Array
-    start_cov: Array
-    gaps: Array | None = None
-    gap_unit: Array | None = None
+    y: Float[Array, "*pair time"]
+    design: Float[Array, "*pair time coef"]
+    observed: Bool[Array, "*pair time"]
+    dt: Float[Array, "*pair time"] | None
+    scales: Float[Array, "*pair coef"]
+    typical_move: Float[Array, "*pair"]
+    typical_ratio: Float[Array, "*pair hedge"]
+    start_mean: Float[Array, "*pair coef"]
+    start_cov: Float[Array, "*pair coef coef"]
+    gaps: Float[Array, "time gap"] | None = None
+    gap_unit: Float[Array, ""] | None = None
 
 
 class PairArrays(NamedTuple):
@@ -55,12 +54,12 @@ class PairArrays(NamedTuple):
     each hedge ratio: that of least squares on moves, its standard error added in squares.
     """
 
-    y: np.ndarray
-    x: np.ndarray
-    observed: np.ndarray
-    dt: np.ndarray
+    y: Float[np.ndarray, "time"]
+    x: Float[np.ndarray, "time hedge"]
+    observed: Bool[np.ndarray, "time"]
+    dt: Float[np.ndarray, "time"]
     move: float
-    ratio: np.ndarray
+    ratio: Float[np.ndarray, "hedge"]
     usable: bool
     """False where there are too few rows, a leg that never moves, or legs in exact proportion."""
 
@@ -200,7 +199,7 @@ def _centre(values: np.ndarray, where: np.ndarray) -> np.ndarray:
     return np.where(where, values - values.sum(0) / np.maximum(where.sum(0), 1), 0.0)
 
 
-def half_life(rho: Array) -> np.ndarray:
+def half_life(rho: Float[ArrayLike, "*any"]) -> Float[np.ndarray, "*any"]:
     """Bars in which half of a deviation is gone, `-ln 2 / ln rho`; inf from 1 on, 0 from 0 down."""
     with np.errstate(divide="ignore", invalid="ignore"):
         life = -np.log(2) / np.log(np.clip(rho, 0, 1))

@@ -16,7 +16,7 @@ from kfmodels.model import gaps as closed
 from kfmodels.sampling.nuts import NUTS
 
 if TYPE_CHECKING:
-    from xarray import DataArray
+    from xarray import DataArray, Dataset
 
 _DRAWS = 1000
 """Draws per refit that are weighed; each needs the density of every row."""
@@ -80,18 +80,18 @@ def leave_future_out(
     class Refit(SamplingWrapper):
         """What ArviZ asks for a refit on the rows up to a date."""
 
-        def sel_observations(self, idx: Any) -> tuple[Any, Any]:
+        def sel_observations(self, idx: np.ndarray) -> tuple[int, np.ndarray]:
             return int(np.min(idx)), idx
 
-        def sample(self, modified_observed_data: Any) -> Any:
+        def sample(self, modified_observed_data: int) -> HedgeFit:
             rows = data.before(data.index[seen[modified_observed_data]])
             self.last = fit(rows, model, method=method, seed=seed, progress=False)
             return self.last
 
-        def get_inference_data(self, fitted_model: Any) -> Any:
+        def get_inference_data(self, fitted_model: HedgeFit) -> DataTree:
             return DataTree.from_dict(_inferred(fitted_model))
 
-        def log_likelihood__i(self, excluded_obs: Any, idata__i: Any) -> Any:
+        def log_likelihood__i(self, excluded_obs: np.ndarray, idata__i: object) -> "DataArray":
             return _by_bar(self.last, data).isel(time=excluded_obs)
 
     whole = _inferred(fitted) | {"log_likelihood": Dataset({"y": _by_bar(fitted, data)})}
@@ -104,7 +104,7 @@ def leave_future_out(
     )
 
 
-def _inferred(fitted: HedgeFit) -> dict[str, Any]:
+def _inferred(fitted: HedgeFit) -> "dict[str, Dataset]":
     """The posterior of what was inferred, without what follows from it (a memory may be infinite)."""
     tree: trees.Tree = fitted.tree
     return {"posterior": tree["posterior"].to_dataset()[list(tree["log_prior"].data_vars)]}

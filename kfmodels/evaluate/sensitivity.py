@@ -1,8 +1,7 @@
 """Whether the answer is the data's or the prior's: power scaling, and another prior without a refit."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -232,7 +231,7 @@ def judge(prior: float, likelihood: float) -> str:
     return "both: see that they agree"
 
 
-def _log_joint(groups: Mapping[str, Mapping[Any, object]]) -> np.ndarray:
+def _log_joint(groups: Mapping[str, Mapping[Hashable, object]]) -> np.ndarray:
     parts = [np.ravel(np.asarray(v)) for group in groups.values() for v in group.values()]
     return np.sum(parts, axis=0)
 

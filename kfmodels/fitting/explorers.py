@@ -85,6 +85,6 @@ def add_explorers(
     )
 
 
-def _side_by_side(a: Any, b: Any, count: int) -> np.ndarray:
+def _side_by_side(a: np.ndarray, b: np.ndarray, count: int) -> np.ndarray:
     b = np.asarray(b)[..., :count]
     return np.concatenate([a, np.broadcast_to(b, (*b.shape[:-1], count))], -1)

@@ -4,13 +4,14 @@ The draws are a `KalmanRegression` with one batch axis over one series.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
+from kfmodels._types import Array, Float
 from kfmodels.kalman import scan
 from kfmodels.kalman.density import student_variance
 from kfmodels.kalman.noise import Carried
@@ -18,10 +19,14 @@ from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.kalman.step import State
 from kfmodels.model.assumptions import Drift, least
 
-Array = Any
+Sites = dict[str, Float[np.ndarray, "draw ..."]]
+"""Parameters of the noise by name, at draws."""
+
+Chosen = dict[str, Float[np.ndarray, "chosen ..."]]
+"""The same at fewer of them."""
 
 
-def choose(every: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+def choose(every: Sites, count: int) -> Chosen:
     """The draws a filter runs on: at most `count` that stand for all, and the plug-in as the last.
 
     `every` are the sites that the recursion reads, (draw, ...).
@@ -30,7 +35,7 @@ def choose(every: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
     return {name: np.concatenate([spread[name], v]) for name, v in middle.items()}
 
 
-def _thin(every: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+def _thin(every: Sites, count: int) -> Chosen:
     """Draws evenly spaced in the order of the first memory."""
     total = len(every["obs_scale"])
     order = np.lexsort((every["obs_scale"], every["q"][:, 0]))
@@ -39,7 +44,7 @@ def _thin(every: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
     return {name: v[evenly] for name, v in every.items()}
 
 
-def _centre(every: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _centre(every: Sites) -> Chosen:
     """One draw at the posterior mean of the logarithms, of what each parameter lies above its least."""
     with np.errstate(divide="ignore"):
         return {
@@ -51,9 +56,9 @@ def _centre(every: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 class Belief(NamedTuple):
     """Mixture mean, total covariance, and covariance given the noise, at every row."""
 
-    mean: Array
-    cov: Array
-    cov_given_noise: Array
+    mean: Float[Array, "time coef"]
+    cov: Float[Array, "time coef coef"]
+    cov_given_noise: Float[Array, "time coef coef"]
 
 
 class Pass(NamedTuple):
@@ -64,17 +69,17 @@ class Pass(NamedTuple):
 
     predicted: Belief
     filtered: Belief
-    spread: Array
-    spread_var: Array
-    log_density: Array
-    mean: Array
-    cov: Array
-    unit: Array
-    dof: Array | None
+    spread: Float[Array, "time"]
+    spread_var: Float[Array, "time"]
+    log_density: Float[Array, "time"]
+    mean: Float[Array, "draw coef"]
+    cov: Float[Array, "draw coef coef"]
+    unit: Float[Array, "draw"]
+    dof: Float[Array, "draw"] | None
     carried: Carried
 
 
-def mix(mean: Array, cov: Array) -> Belief:
+def mix(mean: Float[Array, "time coef draw"], cov: Float[Array, "time coef coef draw"]) -> Belief:
     """Moments of an equal mixture over the last axis: `mean (T, n, K)`, `cov (T, n, n, K)`."""
     centre = mean.mean(-1)
     away = mean - centre[..., None]
@@ -83,7 +88,7 @@ def mix(mean: Array, cov: Array) -> Belief:
 
 
 @jax.jit
-def forward(law: KalmanRegression, y: Array) -> Pass:
+def forward(law: KalmanRegression, y: Float[Array, "time"]) -> Pass:
     """Filter the series under every draw."""
     passed = scan.filter(*law.recursion(y))
     unit, after = passed.unit, passed.filtered_unit
@@ -91,7 +96,7 @@ def forward(law: KalmanRegression, y: Array) -> Pass:
     forecast_var = passed.var * unit * tail
     error, density = passed.error[..., :-1], passed.log_density[..., :-1]
 
-    def mixed(state: State, var: Array) -> Belief:
+    def mixed(state: State, var: Float[Array, "time draw"]) -> Belief:
         return mix(state.mean[..., :-1], (state.cov * var[:, None, None])[..., :-1])
 
     return Pass(
@@ -109,7 +114,7 @@ def forward(law: KalmanRegression, y: Array) -> Pass:
 
 
 @jax.jit
-def backward(law: KalmanRegression, y: Array) -> Belief:
+def backward(law: KalmanRegression, y: Float[Array, "time"]) -> Belief:
     """Smooth the series under every draw.
 
     A flat start is narrowed to 1e6 times the noise: it says as little, and what is left of it in the
@@ -125,19 +130,19 @@ def backward(law: KalmanRegression, y: Array) -> Belief:
 
 
 @jax.jit
-def log_likelihood(law: KalmanRegression, y: Array) -> Array:
+def log_likelihood(law: KalmanRegression, y: Float[Array, "time"]) -> Float[Array, "draw"]:
     """Log likelihood under every draw, shape (draw,)."""
     return law.log_prob(y)
 
 
 @jax.jit
-def log_densities(law: KalmanRegression, y: Array) -> Array:
+def log_densities(law: KalmanRegression, y: Float[Array, "time"]) -> Float[Array, "time draw"]:
     """Log density of every row given those before, (time, draw)."""
     return scan.filter(*law.recursion(y)).log_density
 
 
 @jax.jit
-def right_variance(law: KalmanRegression, y: Array) -> Array:
+def right_variance(law: KalmanRegression, y: Float[Array, "time"]) -> Float[Array, "draw"]:
     """Observation variance that makes the innovations of each draw as large as it forecast, (draw,)."""
     rows, start, drift, noise = law.recursion(y)
     passed = scan.filter(rows, start, drift, noise)
@@ -145,13 +150,15 @@ def right_variance(law: KalmanRegression, y: Array) -> Array:
 
 
 @jax.jit
-def end(law: KalmanRegression, y: Array) -> tuple[State, Carried]:
+def end(law: KalmanRegression, y: Float[Array, "time"]) -> tuple[State, Carried]:
     """Where every draw stands after the last row, batch axis last, and what its noise carries."""
     return scan.final(*law.recursion(y))
 
 
 @jax.jit
-def last_states(law: KalmanRegression, y: Array) -> tuple[Array, Array]:
+def last_states(
+    law: KalmanRegression, y: Float[Array, "time"]
+) -> tuple[Float[Array, "draw coef"], Float[Array, "draw coef"]]:
     """After the last row: mean and sd of the coefficients under every draw, (draw, coef) each."""
     rows, start, drift, noise = law.recursion(y)
     state, carried = scan.final(rows, start, drift, noise)
@@ -160,7 +167,9 @@ def last_states(law: KalmanRegression, y: Array) -> tuple[Array, Array]:
 
 
 @partial(jax.jit, static_argnames=("assumed",))
-def last_variances(law: KalmanRegression, y: Array, *, assumed: Drift) -> tuple[Array, Array]:
+def last_variances(
+    law: KalmanRegression, y: Float[Array, "time"], *, assumed: Drift
+) -> tuple[Float[Array, "draw"], Float[Array, "draw coef"]]:
     """After the last row: observation variance (draw,) and state variance per bar (draw, coef)."""
     rows, start, drift, noise = law.recursion(y)
     state, carried = scan.final(rows, start, drift, noise)

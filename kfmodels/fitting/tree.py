@@ -68,8 +68,8 @@ def regression(
 
 @partial(jax.jit, static_argnames=("model",))
 def densities(
-    model: HedgeRatioModel, inputs: Inputs, sites: dict[str, Any]
-) -> dict[str, dict[str, Any]]:
+    model: HedgeRatioModel, inputs: Inputs, sites: dict[str, np.ndarray]
+) -> dict[str, dict[str, object]]:
     """Log prior by inferred site, and log likelihood of all rows, at draws (draw, ...)."""
     likelihood = model.log_likelihood(inputs, **of_recursion(sites))
     log_prior = priors.log_density(sites, inputs, model=model)
@@ -99,7 +99,7 @@ def posed(
     """The training series under draws of the sites, and its values."""
     model = assumed(tree)
     inputs = model.inputs(given)
-    return regression(model, inputs, sites), inputs.y
+    return regression(model, inputs, sites), np.asarray(inputs.y)
 
 
 def build(
@@ -131,7 +131,7 @@ def build(
     # apart, for there a site of several hedges is one number a draw
     for name, group in from_dict({k: groups[k] for k in groups.keys() - sited}).children.items():
         tree[name] = group
-    timing: dict[str, Any] = {"dt": ("time", data.dt)}
+    timing: dict[str, object] = {"dt": ("time", data.dt)}
     if data.clock is not None:  # no attribute, for those may not exceed 64 kB
         timing["clock"] = json.dumps(data.clock.to_json())
     if gaps:
@@ -319,7 +319,7 @@ def _plain_index(index: pd.Index) -> pd.Index:
     return index.rename("time")
 
 
-def _in_units(inner: Coordinates, belief: Belief, spots: dict[str, Any]) -> "Dataset":
+def _in_units(inner: Coordinates, belief: Belief, spots: dict[str, np.ndarray]) -> "Dataset":
     from xarray import Dataset
 
     mean, cov = inner.to_original(belief.mean, belief.cov)
@@ -343,7 +343,7 @@ def _ended(
     from xarray import Dataset
 
     draw = ("noise_draw",)
-    parts: dict[str, Any] = {}
+    parts: dict[str, object] = {}
     for name, value in sites.items():
         last = "gap" if name in _BY_GAP else "coef"
         parts[name] = ((*draw, last) if value.ndim == 2 else draw, value)

@@ -5,13 +5,12 @@ coefficients are the moves of y per typical move of x, and the level of y at the
 random walks at the pivot fit better than independent ones at x = 0, and stay accurate in float32.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from kfmodels.kalman.motion import Array
 from kfmodels.kalman.transforms import LEVEL, LOG, Transform
-
-Array = Any
 
 
 class Coordinates(NamedTuple):

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from math import log as _log
 from math import pi
 from types import ModuleType
-from typing import Any
 
-Array = Any
+from kfmodels.kalman.motion import Array
 
 LOG_2PI = _log(2 * pi)
 

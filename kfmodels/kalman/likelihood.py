@@ -8,20 +8,25 @@ any other class is scored by the plain densities.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from kfmodels._types import ArrayLike, Float
+from kfmodels._types import JaxArray as Array
 from kfmodels.kalman.density import LOG_2PI, LOG_PI, half_a_step
 from kfmodels.kalman.motion import Motion
-from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, Noise
+from kfmodels.kalman.noise import Carried, ConstantVariance, DiscountedVariance, Noise, Scale
 from kfmodels.kalman.scan import Series, advance, begin, log_density
-from kfmodels.kalman.step import Array, Forecast, State
+from kfmodels.kalman.step import Forecast, State
 
 _AT_ONCE = 4
 """Rows whose variances are multiplied before the logarithm; more would compile longer for nothing."""
+
+
+Scores = tuple[Float[ArrayLike, "*#batch"], Float[Array, "*batch"]]
 
 
 class Road(NamedTuple):
@@ -30,16 +35,20 @@ class Road(NamedTuple):
     `score` gives factor and term of a row, `rest` what is the same for all rows.
     """
 
-    score: Callable[[Forecast, Any, Any], tuple[Array, Array]]
-    rest: Callable[[Any], Array]
+    score: Callable[..., Scores]
+    rest: Callable[..., Float[ArrayLike, "*#batch"]]
 
 
-def log_likelihood(rows: Series, start: State, drift: Motion, noise: Noise) -> Array:
+def log_likelihood(
+    rows: Series, start: State, drift: Motion, noise: Noise
+) -> Float[Array, "*batch"]:
     """Log density of all observed rows with the coefficients integrated out, shape (*b)."""
     state, carried = begin(rows, start, drift, noise)
     road = _ROADS.get(type(noise), _PLAIN)
 
-    def group(carry: tuple[State, Any, Array], block: Series, dt: float | None = None):
+    def group(
+        carry: tuple[State, Carried, Float[Array, "*batch"]], block: Series, dt: float | None = None
+    ):
         state, carried, total = carry
         product, rest = 1.0, 0.0
         for number in range(block.y.shape[0]):
@@ -66,18 +75,18 @@ def log_likelihood(rows: Series, start: State, drift: Motion, noise: Noise) -> A
     return total - 0.5 * count * road.rest(noise)
 
 
-def _constant(seen: Forecast, noise: ConstantVariance, faded: None) -> tuple[Array, Array]:
+def _constant(seen: Forecast, noise: ConstantVariance, faded: None) -> Scores:
     return seen.var, seen.error * seen.error / (noise.var * seen.var)
 
 
-def _discounted(seen: Forecast, noise: DiscountedVariance, faded: Any) -> tuple[Array, Array]:
+def _discounted(seen: Forecast, noise: DiscountedVariance, faded: Scale) -> Scores:
     width = faded.dof * (faded.var / noise.var) * seen.var
     ratio, rest = half_a_step(faded.dof / 2)
     tail = jnp.log1p(seen.error * seen.error / (noise.var * width))
     return width / (ratio * ratio), (faded.dof + 1) * tail - 2 * rest
 
 
-def _plain(seen: Forecast, noise: Noise, faded: Any) -> tuple[float, Array]:
+def _plain(seen: Forecast, noise: Noise, faded: Carried) -> Scores:
     return 1.0, -2 * log_density(seen.error, noise.unit(faded) * seen.var, noise.dof(faded))
 
 
@@ -88,7 +97,9 @@ _ROADS = {
 _PLAIN = Road(_plain, lambda noise: 0.0)
 
 
-def _in_blocks(leaf: Array, size: int, fill: float = 0.0) -> Array:
+def _in_blocks(
+    leaf: Float[Array, "time *axes"], size: int, fill: float = 0.0
+) -> Float[Array, "block row *axes"]:
     """(T, ...) to (T / size, size, ...); the rows added at the end are not observed."""
     added = -leaf.shape[0] % size
     filled = jnp.concatenate([leaf, jnp.full((added, *leaf.shape[1:]), fill, leaf.dtype)])

@@ -7,12 +7,10 @@ To add one, write a NamedTuple of arrays (batch axes last) with these seven meth
 assumption of `kfmodels.model` that makes it.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from kfmodels.kalman.motion import Array
-
-if TYPE_CHECKING:
-    from kfmodels.kalman.step import Forecast
+from kfmodels.kalman.step import Forecast
 
 Carried = Any
 """What a noise carries from row to row: a NamedTuple of arrays `(*b)`, or None."""
@@ -56,7 +54,7 @@ class Noise(Protocol):
         """Degrees of freedom of a forecast; None where it is normal."""
         ...
 
-    def learn(self, carried: Carried, forecast: "Forecast", observed: Array) -> Carried:
+    def learn(self, carried: Carried, forecast: Forecast, observed: Array) -> Carried:
         """What is carried on after an innovation; unchanged where `observed` is 0."""
         ...
 
@@ -84,7 +82,7 @@ class ConstantVariance(NamedTuple):
     def dof(self, carried: Carried) -> None:
         return None
 
-    def learn(self, carried: Carried, forecast: "Forecast", observed: Array) -> None:
+    def learn(self, carried: Carried, forecast: Forecast, observed: Array) -> None:
         return None
 
 
@@ -119,7 +117,7 @@ class DiscountedVariance(NamedTuple):
     def dof(self, carried: Scale) -> Array:
         return carried.dof
 
-    def learn(self, carried: Scale, forecast: "Forecast", observed: Array) -> Scale:
+    def learn(self, carried: Scale, forecast: Forecast, observed: Array) -> Scale:
         dof = carried.dof + observed
         square = forecast.error * forecast.error / forecast.var
         return Scale(dof, (carried.dof * carried.var + observed * square) / dof)

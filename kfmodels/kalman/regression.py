@@ -8,9 +8,10 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
 from numpyro.distributions import Distribution, constraints
 
+from kfmodels._types import ArrayLike, Bool, Float
+from kfmodels._types import JaxArray as Array
 from kfmodels.kalman import scan
 from kfmodels.kalman.likelihood import log_likelihood
 from kfmodels.kalman.motion import Motion
@@ -116,7 +117,7 @@ class KalmanRegression(Distribution):
         -6.216
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
         "design": constraints.real_matrix,
         "initial_mean": constraints.real_vector,
         "initial_cov": constraints.real_matrix,
@@ -195,7 +196,7 @@ class KalmanRegression(Distribution):
     def _given(self) -> dict[str, Array]:
         return {name: getattr(self, name) for name in _EVENT_DIM if getattr(self, name) is not None}
 
-    def get_args(self) -> dict[str, Any]:
+    def get_args(self) -> dict[str, Array]:
         given = self._given()
         if "observed" in given:  # a NaN at a missing row is not read, so it is not judged
             given["design"] = jnp.where(given["observed"][..., None], given["design"], 0)
@@ -223,7 +224,7 @@ class KalmanRegression(Distribution):
         return rows, State(part["initial_mean"], part["initial_cov"] / unit), drift, noise
 
     def log_prob(
-        self, value: Float[ArrayLike, "*#batch time"], intermediates: Any = None
+        self, value: Float[ArrayLike, "*#batch time"], intermediates: object = None
     ) -> Float[Array, "*batch"]:
         """Log density of the series, one number per batch member."""
         # not under NumPyro's validate_sample: it makes -inf, gradient 0, of a NaN in any row

@@ -11,36 +11,45 @@ One file: filter, smoother and sampler share the carry of the scan and its conve
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import gammaln
 
+from kfmodels._types import ArrayLike, Bool, Float, Shaped
+from kfmodels._types import JaxArray as Array
 from kfmodels.kalman.density import log_normal, log_student, student_variance
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, ConstantVariance, Noise
-from kfmodels.kalman.step import Array, Forecast, State, forecast, predict, step, update
+from kfmodels.kalman.step import Forecast, State, forecast, predict, step, update
 
 
 class Series(NamedTuple):
     """What the recursion reads at each row."""
 
-    y: Array
-    design: Array
-    observed: Array
-    dt: Array | None
+    y: Float[Array, "time *batch"]
+    design: Float[Array, "time coef *#batch"]
+    observed: Float[Array, "time *#batch"]
+    dt: Float[Array, "time *#batch"] | float | None
     """None, where only `likelihood` reads it: 0, then 1."""
 
-    extra: Array | None = None
-    noise: Array | None = None
+    extra: Float[Array, "time *#batch"] | None = None
+    noise: Float[Array, "time *#batch"] | None = None
 
-    def drifting(self) -> Array:
+    @property
+    def open_time(self) -> Float[Array, "*#batch"] | float:
+        """`dt`, once it is written out; see `timed`."""
+        assert self.dt is not None
+        return self.dt
+
+    def drifting(self) -> Float[Array, "*#batch"] | float:
         """The time in which the coefficients move, of which `dt` is open."""
-        return self.dt if self.extra is None else self.dt + self.extra
+        return self.open_time if self.extra is None else self.open_time + self.extra
 
-    def relative(self, ordinary: Array) -> Array:
+    def relative(self, ordinary: Float[ArrayLike, "*#batch"]) -> Float[ArrayLike, "*#batch"]:
         """Observation variance of the row over the unit, given that of an ordinary one."""
         return ordinary if self.noise is None else self.noise * ordinary
 
@@ -54,25 +63,25 @@ class Filtered(NamedTuple):
 
     predicted: State
     filtered: State
-    error: Array
-    var: Array
-    unit: Array
-    relative: Array
-    dof: Array | None
-    filtered_unit: Array
-    filtered_dof: Array | None
-    log_density: Array
+    error: Float[Array, "time *batch"]
+    var: Float[Array, "time *batch"]
+    unit: Float[Array, "time *batch"]
+    relative: Float[Array, "time *batch"]
+    dof: Float[Array, "time *batch"] | None
+    filtered_unit: Float[Array, "time *batch"]
+    filtered_dof: Float[Array, "time *batch"] | None
+    log_density: Float[Array, "time *batch"]
     carried: Carried
     """What the noise carries after the last row."""
 
 
 def series(
-    y: Array,
-    design: Array,
-    observed: Array | None = None,
-    dt: Array | None = None,
-    extra: Array | None = None,
-    noise: Array | None = None,
+    y: Shaped[ArrayLike, "_ *#batch"],
+    design: Shaped[ArrayLike, "_ coef *#batch"],
+    observed: Shaped[ArrayLike, "_ *#batch"] | None = None,
+    dt: Shaped[ArrayLike, "_ *#batch"] | None = None,
+    extra: Shaped[ArrayLike, "_ *#batch"] | None = None,
+    noise: Shaped[ArrayLike, "_ *#batch"] | None = None,
 ) -> Series:
     """Complete a series: everything observed, one unit of time between rows.
 
@@ -107,7 +116,7 @@ def advance(
     state: State, carried: Carried, row: Series, drift: Motion, noise: Noise
 ) -> tuple[State, State, Forecast, Carried, Carried]:
     """One row: the predicted and the filtered state, the forecast between, what is carried likewise."""
-    faded = noise.fade(carried, row.dt)
+    faded = noise.fade(carried, row.open_time)
     relative = row.relative(noise.relative(faded))
     predicted, state, seen = step(
         state, row.design, row.y, drift, row.observed, row.drifting(), relative
@@ -140,7 +149,11 @@ def begin(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[Stat
     return state, carried
 
 
-def log_density(error: Array, var: Array, dof: Array | None) -> Array:
+def log_density(
+    error: Float[Array, "*#batch"],
+    var: Float[Array, "*#batch"],
+    dof: Float[Array, "*#batch"] | None,
+) -> Float[Array, "*batch"]:
     """Log density of an innovation with that squared scale."""
     if dof is None:
         return log_normal(error, var, jnp.log)
@@ -161,14 +174,14 @@ def final(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[Stat
 class Last(NamedTuple):
     """The innovation of the last observed row, its variance scale, and the degrees of freedom."""
 
-    error: Array
-    var: Array
-    dof: Array | None
+    error: Float[Array, "*batch"]
+    var: Float[Array, "*batch"]
+    dof: Float[Array, "*batch"] | None
 
 
 def ending(
     rows: Series, start: State, drift: Motion, noise: Noise
-) -> tuple[State, Carried, Last, Array]:
+) -> tuple[State, Carried, Last, Float[Array, "time *batch"]]:
     """State and carry after the last row, the last innovation observed, and all of them (T, *b)."""
     first = begin(rows, start, drift, noise)
     blank = jnp.zeros(first[0].mean.shape[1:], first[0].mean.dtype)
@@ -197,18 +210,20 @@ def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:
         body, begin(rows, start, drift, noise), rows
     )
 
-    def at_each(fact: Callable[[Carried], Any], carried: Carried) -> Any:
+    def at_each[Fact](fact: Callable[[Carried], Fact], carried: Carried) -> Fact:
         """A fact of the noise by row; where nothing is carried it is the same in all."""
 
-        def at_one(carried: Carried) -> Any:
-            found = fact(carried)
-            full = jnp.shape(seen.error)[1:]
-            return None if found is None else jnp.broadcast_to(found, full).astype(seen.error.dtype)
+        def at_one(carried: Carried) -> Fact:
+            return full(fact(carried), seen.error.shape[1:])
 
         if jax.tree.leaves(carried):
             return jax.vmap(at_one)(carried)
-        found = at_one(carried)
-        return None if found is None else jnp.broadcast_to(found, seen.error.shape)
+        return full(at_one(carried), seen.error.shape)
+
+    def full[Fact](found: Fact, shape: tuple[int, ...]) -> Fact:
+        """In that shape, if there is anything."""
+        as_row = partial(jnp.broadcast_to, shape=shape)
+        return jax.tree.map(lambda leaf: as_row(leaf).astype(seen.error.dtype), found)
 
     unit, dof = at_each(noise.unit, before), at_each(noise.dof, before)
     density = log_density(seen.error, unit * seen.var, dof)
@@ -227,14 +242,19 @@ def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:
     )
 
 
-def smooth(rows: Series, passed: Filtered, drift: Motion, noise: Noise) -> tuple[State, Array]:
+def smooth(
+    rows: Series, passed: Filtered, drift: Motion, noise: Noise
+) -> tuple[State, Float[Array, "time *batch"]]:
     """Coefficients given all rows, by the backward recursion that needs no inverse.
 
     Durbin, J. and Koopman, S. J. (2012), Time Series Analysis by State Space Methods, 2nd ed.,
     section 4.4. Also returns the unit of their covariances seen from the end.
     """
 
-    def body(carry: tuple[Array, Array], at: tuple[State, State, Array, Array, Series]):
+    def body(
+        carry: tuple[Float[Array, "coef *batch"], Float[Array, "coef coef *batch"]],
+        at: tuple[State, State, Float[Array, "*batch"], Float[Array, "*batch"], Series],
+    ):
         r, info = carry
         predicted, filtered, error, var, row = at
         mean = filtered.mean + (filtered.cov * r).sum(1)
@@ -259,15 +279,17 @@ def smooth(rows: Series, passed: Filtered, drift: Motion, noise: Noise) -> tuple
     return state, _smooth_unit(rows, passed, noise)
 
 
-def _smooth_unit(rows: Series, passed: Filtered, noise: Noise) -> Array:
+def _smooth_unit(rows: Series, passed: Filtered, noise: Noise) -> Float[Array, "time *batch"]:
     """`1/v_t = (1 - kept) / v_t|t + kept / v_t+1`: West and Harrison (1997), section 10.8."""
     precision = 1 / passed.filtered_unit
-    dt: Array = rows.dt
+    dt = jnp.asarray(rows.open_time)
     kept = jax.vmap(noise.keep)(jnp.concatenate([dt[1:], jnp.zeros_like(dt[:1])]))
     if kept is None:
         return passed.filtered_unit
 
-    def body(later: Array, at: tuple[Array, Array]):
+    def body(
+        later: Float[Array, "*batch"], at: tuple[Float[Array, "*batch"], Float[Array, "*batch"]]
+    ):
         here, kept = at
         now = (1 - kept) * here + kept * later
         return now, now
@@ -277,7 +299,9 @@ def _smooth_unit(rows: Series, passed: Filtered, noise: Noise) -> Array:
     return 1 / smoothed
 
 
-def sample(key: Array, rows: Series, start: State, drift: Motion, noise: Noise) -> Array:
+def sample(
+    key: Array, rows: Series, start: State, drift: Motion, noise: Noise
+) -> Float[Array, "time *batch"]:
     """Draw `y (T, *b)` row by row from its one-step forecasts, which is a draw of the whole.
 
     A row that is not observed gets a draw that the later rows do not see.
@@ -305,13 +329,15 @@ def _ahead(
     state: State, carried: Carried, row: Series, drift: Motion, noise: Noise
 ) -> tuple[State, Carried, Forecast]:
     """What is known before a row is seen, and its forecast of zero."""
-    faded = noise.fade(carried, row.dt)
+    faded = noise.fade(carried, row.open_time)
     predicted = predict(state, drift, row.drifting())
     relative = row.relative(noise.relative(faded))
     return predicted, faded, forecast(predicted, row.design, jnp.zeros_like(row.y), relative)
 
 
-def moments(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[Array, Array]:
+def moments(
+    rows: Series, start: State, drift: Motion, noise: Noise
+) -> tuple[Float[Array, "time *batch"], Float[Array, "time *batch"]]:
     """Marginal mean and variance of every `y`, each (T, *b).
 
     The filtered mean is a sum of uncorrelated innovations, `Var m_t = G Var m_t-1 G + K K' E[e^2]`,
@@ -322,7 +348,10 @@ def moments(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[Ar
     rows = timed(rows)
     first = begin(rows, start, drift, noise)
 
-    def body(carry: tuple[State, Carried, Array, Array], row: Series):
+    def body(
+        carry: tuple[State, Carried, Float[Array, "coef coef *batch"], Bool[Array, "*batch"]],
+        row: Series,
+    ):
         state, carried, known, lost = carry
         predicted, faded, blank = _ahead(state, carried, row, drift, noise)
         factor, dof = drift.transition(row.drifting()), noise.dof(faded)
@@ -348,7 +377,9 @@ def moments(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[Ar
     return mean, variance
 
 
-def sample_path(key: Array, rows: Series, start: State, drift: Motion, noise: Noise) -> Array:
+def sample_path(
+    key: Array, rows: Series, start: State, drift: Motion, noise: Noise
+) -> Float[Array, "time coef *batch"]:
     """Draw the coefficients of all rows given all rows, shape (T, n, *b).
 
     Mean corrections of Durbin and Koopman (2012), section 4.9: a path and its series are drawn from
@@ -371,10 +402,12 @@ def sample_path(key: Array, rows: Series, start: State, drift: Motion, noise: No
     return smoothed.mean + (drawn - learnt.mean) * jnp.sqrt(unit)[:, None]
 
 
-def _drawn_path(shocks: Array, rows: Series, passed: Filtered, drift: Motion) -> Array:
+def _drawn_path(
+    shocks: Float[Array, "time coef *batch"], rows: Series, passed: Filtered, drift: Motion
+) -> Float[Array, "time coef *batch"]:
     """A path of the coefficients from a centred start, (T, n, *b), in relative units."""
     kept = passed.filtered.cov[:-1]
-    factors: Any = jax.vmap(drift.transition)(rows.drifting())
+    factors = jax.vmap(drift.transition)(rows.drifting())
     if factors is not None:
         kept = factors[1:, :, None] * factors[1:, None] * kept
     added = passed.predicted.cov.at[1:].add(-kept)
@@ -382,7 +415,10 @@ def _drawn_path(shocks: Array, rows: Series, passed: Filtered, drift: Motion) ->
     if factors is None:
         return moves.cumsum(0)
 
-    def body(place: Array, at: tuple[Array, Array]):
+    def body(
+        place: Float[Array, "coef *batch"],
+        at: tuple[Float[Array, "coef *#batch"], Float[Array, "coef *batch"]],
+    ):
         factor, move = at
         return (place := factor * place + move), place
 
@@ -390,7 +426,9 @@ def _drawn_path(shocks: Array, rows: Series, passed: Filtered, drift: Motion) ->
     return path
 
 
-def _square_root(cov: Array) -> Array:
+def _square_root(
+    cov: Float[Array, "time coef coef *batch"],
+) -> Float[Array, "time coef coef *batch"]:
     """Symmetric square root of (T, n, n, *b) matrices that may be singular."""
     batch_first = jnp.moveaxis(cov, (1, 2), (-2, -1))
     values, vectors = jnp.linalg.eigh(batch_first)

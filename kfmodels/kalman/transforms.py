@@ -5,11 +5,10 @@ as "log", "level" or "return". Prices may be numbers, arrays or tables of pandas
 """
 
 import math
-from typing import Any
 
 import numpy as np
 
-Array = Any
+from kfmodels.kalman.motion import Array
 
 
 class Transform(str):
@@ -99,7 +98,7 @@ class _Return(_Money):
 LOG, LEVEL, RETURN = _Log("log"), Transform("level"), _Return("return")
 
 
-def transform_of(word: Any) -> Transform:
+def transform_of(word: object) -> Transform:
     """The transform of a word.
 
     Raises:

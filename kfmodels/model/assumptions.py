@@ -9,23 +9,23 @@ One file: all that a user may assume, and the interface that they share.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from jaxtyping import ArrayLike
+import numpy.typing as npt
+import numpyro.distributions as dist
 
+from kfmodels._types import Array, ArrayLike, Bool, Float
 from kfmodels.files import documents
 from kfmodels.kalman import noise as noises
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Discount, Motion, Walk
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, q_to_gain
-from kfmodels.model.priors import VARIANCE_MEMORY, Memory, Moves
+from kfmodels.model.priors import VARIANCE_MEMORY, Memory, Moves, Scale
 from kfmodels.model.sites import site
-
-Array = Any
 
 DIFFUSE = 1e10
 """Relative start variance that stands for infinity: float64 keeps six digits of the likelihood."""
@@ -65,12 +65,14 @@ class Noise(ABC):
     parameters: ClassVar[Mapping[str, float]] = {}
     moves: ClassVar[bool] = False
 
-    def sites(self) -> dict[str, Array]:
+    def sites(self) -> dict[str, Float[Array, ""]]:
         """Sample the parameters that have a prior, record the others; called inside a model."""
         return {}
 
     @abstractmethod
-    def noise(self, obs_var: Array, **parameters: Array) -> noises.Noise:
+    def noise(
+        self, obs_var: Float[ArrayLike, "*draws"], **parameters: Float[ArrayLike, "*draws"]
+    ) -> noises.Noise:
         """The noise of the recursion under draws `(*draws)` of the parameters, on NumPy or JAX."""
 
 
@@ -87,27 +89,35 @@ class Drift(ABC):
     shared: ClassVar[bool] = False
     overflows: ClassVar[bool] = False
 
-    def check(self, delta: Mapping[str, Any]) -> None:  # noqa: B027 - most allow all
+    def check(self, delta: Mapping[str, object]) -> None:  # noqa: B027 - most allow all
         """Raise where a delta, by "beta" and "alpha" as the user gave it, means nothing here."""
 
-    def sites(self) -> dict[str, Array]:
+    def sites(self) -> dict[str, Float[Array, ""]]:
         """Sample the parameters that have a prior, record the others; called inside a model."""
         return {}
 
     @abstractmethod
-    def law(self, q: Array, obs_var: Array, moving: np.ndarray, **parameters: Array) -> Motion:
+    def law(
+        self,
+        q: Float[Array, "*draws coef"],
+        obs_var: Float[Array, "*draws"],
+        moving: Bool[np.ndarray, "coef"],
+        **parameters: Float[Array, "*draws"],
+    ) -> Motion:
         """The law of motion under draws, on NumPy or JAX, batch axes first.
 
         `q (*draws, coef)` is the state variance over `obs_var (*draws)`; `moving (coef)` is False for
         an intercept that stands still.
         """
 
-    def added(self, law: Any, cov: Array) -> Array:
+    def added(
+        self, law: Motion, cov: Float[Array, "coef coef *draws"]
+    ) -> Float[Array, "coef *draws"]:
         """Variance that one bar adds to each coefficient, relative, `(coef, *draws)`."""
         return _diagonal(law.widen(cov, 1.0)) - _diagonal(cov)
 
 
-def _diagonal(cov: Array) -> Array:
+def _diagonal(cov: Float[Array, "coef coef *draws"]) -> Float[Array, "coef *draws"]:
     each = np.arange(len(cov))
     return cov[each, each]
 
@@ -119,7 +129,7 @@ class Constant(Noise):
 
     makes = ConstantVariance
 
-    def noise(self, obs_var: Array) -> ConstantVariance:
+    def noise(self, obs_var: Float[ArrayLike, "*draws"]) -> ConstantVariance:
         return ConstantVariance(obs_var)
 
 
@@ -138,7 +148,7 @@ class Discounted(Noise):
         dof: weight of the start, in observations.
     """
 
-    memory: Any = VARIANCE_MEMORY
+    memory: Memory | Scale = VARIANCE_MEMORY
     dof: float = 4.0
 
     makes = DiscountedVariance
@@ -156,10 +166,12 @@ class Discounted(Noise):
         if not self.dof > 0:
             raise ValueError(f"Discounted: dof must be positive, not {self.dof}")
 
-    def sites(self) -> dict[str, Array]:
+    def sites(self) -> dict[str, Float[Array, ""]]:
         return {"variance_memory": site("variance_memory", self.memory, Memory.on_bars)}
 
-    def noise(self, obs_var: Array, variance_memory: Array) -> DiscountedVariance:
+    def noise(
+        self, obs_var: Float[ArrayLike, "*draws"], variance_memory: Float[ArrayLike, "*draws"]
+    ) -> DiscountedVariance:
         weight = np.full(np.shape(obs_var), float(self.dof))
         return DiscountedVariance(obs_var, weight, 1 - 1 / variance_memory)
 
@@ -171,12 +183,19 @@ class RandomWalk(Drift):
 
     makes = Walk
 
-    def law(self, q: Array, obs_var: Array, moving: np.ndarray) -> Walk:
+    def law(
+        self,
+        q: Float[Array, "*draws coef"],
+        obs_var: Float[Array, "*draws"],
+        moving: Bool[np.ndarray, "coef"],
+    ) -> Walk:
         # by way of the units of y: samplers enlarge the last bit, and so fits stay what they were
         state_var = q * obs_var[..., None]
         return Walk(np.eye(len(moving)) * state_var[..., None, :] / obs_var[..., None, None])
 
-    def added(self, law: Walk, cov: Array) -> Array:
+    def added(
+        self, law: Walk, cov: Float[Array, "coef coef *draws"]
+    ) -> Float[Array, "coef *#draws"]:
         return _diagonal(law.noise)  # the difference of two covariances would lose its digits
 
 
@@ -193,7 +212,7 @@ class StateDiscount(Drift):
     shared = True
     overflows = True
 
-    def check(self, delta: Mapping[str, Any]) -> None:
+    def check(self, delta: Mapping[str, object]) -> None:
         if "alpha" in delta:
             raise ValueError(
                 'StateDiscount has one memory for all that moves: give delta["beta"] only'
@@ -204,10 +223,17 @@ class StateDiscount(Drift):
                 "Moves(...)"
             )
 
-    def law(self, q: Array, obs_var: Array, moving: np.ndarray) -> Discount:
+    def law(
+        self,
+        q: Float[Array, "*draws coef"],
+        obs_var: Float[Array, "*draws"],
+        moving: Bool[np.ndarray, "coef"],
+    ) -> Discount:
         return Discount(1 - q_to_gain(q[..., 0]), np.outer(moving, moving).astype(float))
 
-    def added(self, law: Discount, cov: Array) -> Array:
+    def added(
+        self, law: Discount, cov: Float[Array, "coef coef *draws"]
+    ) -> Float[Array, "coef *draws"]:
         return _diagonal(cov) * _diagonal(law.moving) * (1 / law.factor - 1)
 
 
@@ -251,8 +277,8 @@ class Weak(Start):
 class Known(Start):
     """Start with a given mean and covariance of [beta..., alpha], in the units of the data."""
 
-    mean: ArrayLike
-    cov: ArrayLike
+    mean: npt.ArrayLike | Sequence[float]
+    cov: npt.ArrayLike | Sequence[Sequence[float]]
 
     def __post_init__(self) -> None:
         mean, cov = np.asarray(self.mean, float), np.asarray(self.cov, float)
@@ -305,6 +331,15 @@ class Zero(Start):
         return inner.from_original(np.zeros(n), np.zeros((n, n)))
 
 
+Multiplier = (
+    dist.Distribution
+    | float
+    | Mapping[str, dist.Distribution | float]
+    | tuple[tuple[str, dist.Distribution | float], ...]
+)
+"""What one closed period is worth, of all kinds alike or by kind."""
+
+
 @register
 @dataclass(frozen=True)
 class Gaps:
@@ -340,8 +375,8 @@ class Gaps:
         ('overnight', 'weekend')
     """
 
-    bars: Any = None
-    noise: Any = 1.0
+    bars: Multiplier | None = None
+    noise: Multiplier = 1.0
 
     def __post_init__(self) -> None:
         for name in ("bars", "noise"):
@@ -373,21 +408,17 @@ class Gaps:
         return None
 
 
-def _check_multiplier(name: str, given: Any, positive: bool) -> None:
+def _check_multiplier(name: str, given: object, positive: bool) -> None:
     """Raise unless it is a prior on positive numbers, or such a number."""
     least = "positive" if positive else "0 or more"
-    support = getattr(given, "support", None)
-    if support is None:
-        try:
-            fine = 0 < float(given) < np.inf or (not positive and float(given) == 0)
-        except (TypeError, ValueError):
-            fine = False
-        if not fine:
+    if not isinstance(given, dist.Distribution):
+        number = isinstance(given, (int, float, np.number))
+        if not number or not (0 < given < np.inf or (not positive and given == 0)):
             raise ValueError(
                 f"Gaps: {name} is a NumPyro distribution or a number, {least}, not {given!r}"
             )
         return
-    if not np.all(np.asarray(getattr(support, "lower_bound", -np.inf)) >= 0):
+    if not np.all(np.asarray(getattr(given.support, "lower_bound", -np.inf)) >= 0):
         raise ValueError(
             f"Gaps: the prior on {name} reaches below 0 ({given!r}): use one on positive numbers, "
             "such as dist.LogNormal(3.0, 1.5)"

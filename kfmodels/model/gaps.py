@@ -1,16 +1,15 @@
 """Closed periods between rows: what each kind is worth, and what that makes of every row."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
+from kfmodels._types import Array, Float
 from kfmodels.data.hedge_data import HedgeData
-from kfmodels.model.assumptions import Gaps
-
-Array = Any
+from kfmodels.model.assumptions import Gaps, Multiplier
 
 GAP_SHARE = 0.3
 """Prior median of a closed period, as a share of the open time between two of them.
@@ -61,12 +60,12 @@ def check_none(gaps: Gaps | None) -> None:
         )
 
 
-def counts(gaps: Gaps | None, data: HedgeData) -> np.ndarray | None:
+def counts(gaps: Gaps | None, data: HedgeData) -> Float[np.ndarray, "time gap"] | None:
     """Closed periods crossed before each row, `(time, gap)`, in the order of `kinds`."""
     return columns(data, kinds(gaps, data)) if gaps is not None else None
 
 
-def columns(data: HedgeData, names: tuple[str, ...]) -> np.ndarray:
+def columns(data: HedgeData, names: tuple[str, ...]) -> Float[np.ndarray, "time gap"]:
     """The columns of `data.gaps` with these names."""
     return data.gaps[:, [data.gap_names.index(name) for name in names]]
 
@@ -76,9 +75,11 @@ def between(data: HedgeData) -> float:
     return float(data.dt.sum() / max(data.gaps.sum(), 1.0))
 
 
-def sites(gaps: Gaps | None, counts: Array, unit: Array) -> dict[str, Array]:
+def sites(
+    gaps: Gaps | None, counts: Float[Array, "time gap"] | None, unit: Float[Array, ""] | None
+) -> dict[str, Float[Array, "gap"]]:
     """Sample `gap_bars` and `gap_noise`, `(gap,)`, or record them where they are fixed."""
-    if gaps is None:
+    if gaps is None or counts is None or unit is None:
         return {}
     bars = gaps.bars
     if bars is None:
@@ -90,34 +91,39 @@ def sites(gaps: Gaps | None, counts: Array, unit: Array) -> dict[str, Array]:
     }
 
 
-def _site(name: str, given: Any, number: int) -> Array:
+def _site(name: str, given: Multiplier, number: int) -> Float[Array, "gap"]:
     if isinstance(given, dist.Distribution):
-        return numpyro.sample(name, given.expand((number,)).to_event(1))
-    if not isinstance(given, tuple):
-        return numpyro.deterministic(name, jnp.full(number, given, float))
+        return jnp.asarray(numpyro.sample(name, given.expand((number,)).to_event(1)))
+    if not isinstance(given, (tuple, Mapping)):
+        return jnp.asarray(numpyro.deterministic(name, jnp.full(number, given, float)))
     parts = [
         numpyro.sample(f"{name}_{kind}", one)
         if isinstance(one, dist.Distribution)
         else jnp.asarray(one, float)
-        for kind, one in given
+        for kind, one in dict(given).items()
     ]
-    return numpyro.deterministic(name, jnp.stack(parts))
+    return jnp.asarray(numpyro.deterministic(name, jnp.stack(parts)))
 
 
-def active(gaps: Gaps | None, given: dict[str, Array]) -> dict[str, Array]:
+def active(
+    gaps: Gaps | None, given: dict[str, Float[Array, "*draws gap"]]
+) -> dict[str, Float[Array, "*draws gap"]]:
     """Of `gap_bars` and `gap_noise`, what can change a row: not a factor that is 1."""
     plain = gaps is None or (np.isscalar(gaps.noise) and gaps.noise == 1)
     return {k: v for k, v in given.items() if v is not None and not (plain and k == "gap_noise")}
 
 
 def by_row(
-    counts: Array | None, *, gap_bars: Array | None = None, gap_noise: Array | None = None
-) -> dict[str, Array]:
+    counts: Float[Array, "*#draws time gap"] | None,
+    *,
+    gap_bars: Float[Array, "*#draws gap"] | None = None,
+    gap_noise: Float[Array, "*#draws gap"] | None = None,
+) -> dict[str, Float[Array, "*draws time"]]:
     """`gap_time` and `obs_factor` of `KalmanRegression`, `(*draws, time)`, from `(*draws, gap)`.
 
     What the closed periods before each row are worth in bars, and the factor on its variance.
     """
-    found: dict[str, Array] = {}
+    found: dict[str, Float[Array, "*draws time"]] = {}
     if counts is None:
         return found
     if gap_bars is not None:

@@ -5,15 +5,15 @@ One file: the arguments, their checks, the defaults they imply and the model are
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jaxtyping import ArrayLike, Float
 from numpyro.distributions import constraints
 
+from kfmodels._types import Array, ArrayLike, Bool, Float, JaxArray
 from kfmodels.data.arrays import Inputs, PairArrays, arrays_of, coordinates_of, stack_inputs
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.kalman import motion
@@ -40,6 +40,8 @@ from kfmodels.model.priors import (
     INTERCEPT_MEMORY,
     NOISE_LOG_SD,
     Absolute,
+    Scale,
+    Speed,
 )
 from kfmodels.model.sites import (
     checked_delta,
@@ -50,9 +52,6 @@ from kfmodels.model.sites import (
     site,
 )
 
-Array = Any
-"""A NumPy array as it is made, a JAX one inside `jax.jit`."""
-
 Intercept = Literal["random_walk", "static", "none"]
 
 
@@ -60,14 +59,14 @@ Intercept = Literal["random_walk", "static", "none"]
 class HedgeRatioModel:
     """A NumPyro model, called with `HedgeData`; made by `hedge_ratio_model`, where it is explained."""
 
-    beta_delta: Any
-    alpha_delta: Any
-    obs_scale: Any
+    beta_delta: Speed
+    alpha_delta: Speed
+    obs_scale: Scale | None
     noise: Noise
     drift: Drift
     initial: Start
     intercept: Intercept
-    pivot: Any
+    pivot: tuple[float, ...] | None
     gaps: Gaps | None = None
 
     @property
@@ -82,7 +81,7 @@ class HedgeRatioModel:
             found.add("obs_scale")
         return frozenset(found)
 
-    def follows(self, coefficients: int) -> np.ndarray:
+    def follows(self, coefficients: int) -> Bool[np.ndarray, "coef"]:
         """1 for each coefficient that stands still when the hedge ratio does, else 0."""
         hedges = coefficients - (self.intercept != "none")
         return (np.arange(coefficients) < hedges) | self.drift.shared
@@ -148,9 +147,10 @@ class HedgeRatioModel:
                     f"delta of beta lists {len(listed)} values, but there are {len(hedges)} "
                     f"hedges: {', '.join(hedges)}"
                 )
-        if len(self.pivot or ()) > 1 and len(self.pivot) != len(hedges):
+        pivot = self.pivot or ()
+        if len(pivot) > 1 and len(pivot) != len(hedges):
             raise ValueError(
-                f"pivot has {len(self.pivot)} values, but there are {len(hedges)} hedges: "
+                f"pivot has {len(pivot)} values, but there are {len(hedges)} hedges: "
                 f"{', '.join(hedges)}"
             )
 
@@ -161,7 +161,11 @@ class HedgeRatioModel:
         return ("q", "obs_scale", *self.noise.parameters, *self.drift.parameters, *gaps)
 
     def laws(
-        self, *, q: Array, obs_scale: Array, **sites: Array
+        self,
+        *,
+        q: Float[Array, "*draws coef"],
+        obs_scale: Float[Array, "*draws"],
+        **sites: Float[Array, "..."],
     ) -> tuple[motion.Motion, noises.Noise]:
         """Law of motion and noise of the recursion under draws of the sites, batch axes first."""
         n = q.shape[-1]
@@ -178,7 +182,7 @@ class HedgeRatioModel:
         *,
         q: Float[Array, "*draws coef"],
         obs_scale: Float[ArrayLike, "*draws"],
-        **sites: Array,
+        **sites: Float[Array, "..."],
     ) -> KalmanRegression:
         """The series as a distribution, in inner coordinates, given the noise parameters.
 
@@ -205,8 +209,8 @@ class HedgeRatioModel:
         inputs: Inputs,
         *,
         obs_scale: Float[ArrayLike, "*draws"],
-        **noise: Any,
-    ) -> Float[Array, "*draws"]:
+        **noise: Float[Array, "..."],
+    ) -> Float[JaxArray, "*draws"]:
         """Log density of the observed rows given the noise, as `regression` takes it, of all draws."""
         series = self.regression(inputs, obs_scale=obs_scale, **noise)
         density = series.log_prob(inputs.y)
@@ -218,7 +222,8 @@ class HedgeRatioModel:
         inputs = self.inputs(data) if isinstance(data, HedgeData) else data
         obs_scale = self._obs_scale(inputs)
         more = self.noise.sites() | self.drift.sites()
-        obs_var = numpyro.deterministic("obs_var", jnp.square(obs_scale))
+        obs_var = jnp.square(obs_scale)
+        numpyro.deterministic("obs_var", obs_var)
         q = self._q(inputs, obs_var)
         numpyro.deterministic("q", q)
         numpyro.deterministic("delta", q_to_delta(q))
@@ -230,7 +235,12 @@ class HedgeRatioModel:
         series = self.regression(inputs, q=q, obs_scale=obs_scale, **more)
         numpyro.sample("y", series, obs=inputs.y)
 
-    def settled_var(self, inputs: Inputs, obs_var: Array, q_alpha: Array) -> Array:
+    def settled_var(
+        self,
+        inputs: Inputs,
+        obs_var: Float[ArrayLike, "*#draws"],
+        q_alpha: Float[ArrayLike, "*#draws"],
+    ) -> Float[ArrayLike, "*draws"]:
         """The observation variance that a prior on moves is measured against.
 
         What is inferred where it stays. Where it moves, obs_var is only its start: what a typical
@@ -240,7 +250,7 @@ class HedgeRatioModel:
             return obs_var
         return jnp.square(inputs.typical_move) / (1 + q_to_state_var(q_alpha))
 
-    def _q(self, inputs: Inputs, obs_var: Array) -> Array:
+    def _q(self, inputs: Inputs, obs_var: Float[Array, ""]) -> Float[Array, "coef"]:
         """Signal-to-noise ratio per coefficient; samples what has a prior."""
         hedges = inputs.design.shape[-1] - (self.intercept != "none")
         shared = self.drift.shared
@@ -261,19 +271,20 @@ class HedgeRatioModel:
             )
         return jnp.concatenate(parts)
 
-    def _obs_scale(self, inputs: Inputs) -> Array:
+    def _obs_scale(self, inputs: Inputs) -> Float[Array, ""]:
         guess = EXPECTED_NOISE_SHARE * inputs.typical_move
         if self.obs_scale is not None:
             return site("obs_scale", self.obs_scale)
         if self.noise.moves:
-            return numpyro.deterministic("obs_scale", jnp.asarray(guess))
-        return numpyro.sample("obs_scale", dist.LogNormal(jnp.log(guess), NOISE_LOG_SD))
+            return jnp.asarray(numpyro.deterministic("obs_scale", jnp.asarray(guess)))
+        prior = dist.LogNormal(jnp.log(guess), NOISE_LOG_SD)
+        return jnp.asarray(numpyro.sample("obs_scale", prior))
 
 
 def hedge_ratio_model(
     *,
-    delta: Any = None,
-    obs_scale: Any = None,
+    delta: Speed | Mapping[str, Speed] | None = None,
+    obs_scale: Scale | None = None,
     noise: Noise = Constant(),
     drift: Drift = RandomWalk(),
     initial: Start = Weak(),
@@ -358,7 +369,9 @@ def hedge_ratio_model(
     )
 
 
-def _deltas(delta: Any, intercept: Intercept, drift: Drift) -> tuple[Any, Any]:
+def _deltas(
+    delta: Speed | Mapping[str, Speed] | None, intercept: Intercept, drift: Drift
+) -> tuple[Speed | None, Speed | None]:
     """The deltas of beta and alpha as they were given; None where a default is meant."""
     moves = intercept == "random_walk"
     if not isinstance(delta, Mapping):
@@ -375,7 +388,7 @@ def _deltas(delta: Any, intercept: Intercept, drift: Drift) -> tuple[Any, Any]:
     return delta.get("beta"), delta.get("alpha")
 
 
-def _flat_width(inputs: Inputs, obs_var: Array) -> Array:
+def _flat_width(inputs: Inputs, obs_var: Float[Array, "*draws"]) -> Float[JaxArray, "*#draws"]:
     """What a flat start must not pay for its width, measured in the units of the data."""
     n = inputs.design.shape[-1]
     return 0.5 * n * jnp.log(DIFFUSE * obs_var) - jnp.log(inputs.scales).sum(-1)

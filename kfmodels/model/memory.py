@@ -9,11 +9,9 @@ state of the local level); Montana, Triantafyllopoulos and Tsagaris (2009), Flex
 for temporal data mining, Expert Systems with Applications 36 (where delta comes from).
 """
 
-from typing import Any
-
 import numpy as np
 
-Array = Any
+from kfmodels.kalman.motion import Array
 
 LEAST_VARIANCE_MEMORY = 4.0
 """Bars: a variance remembered for m bars is known with m - 1 degrees of freedom, and 3 are kept."""

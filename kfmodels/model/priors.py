@@ -3,8 +3,9 @@ r"""Priors on how fast a hedge ratio moves: in words of memory or of moves, the 
 `delta` and the signal-to-noise ratio `q` are those of `kfmodels.model.memory`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,9 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints, transforms
 
+from kfmodels._types import Array, ArrayLike, Float
 from kfmodels.kalman.density import Z90
-from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, Array, memory_to_q
+from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, memory_to_q
 
 MEDIAN = 0.344276716
 """Median of `(z l)^2`, z standard normal and l standard half-Cauchy."""
@@ -44,19 +46,19 @@ class LogSquaredHorseshoe(dist.Distribution):
     def __init__(self, *, validate_args: bool | None = None) -> None:
         super().__init__((), (), validate_args=validate_args)
 
-    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*draws"]:
         """Draws of `log s^2`."""
         one, other = jax.random.split(key)
         normal = jnp.abs(jax.random.normal(one, sample_shape))
         cauchy = jnp.abs(jax.random.cauchy(other, sample_shape))
         return 2 * (jnp.log(normal) + jnp.log(cauchy))
 
-    def log_prob(self, value: Array) -> Array:
+    def log_prob(self, value: Float[ArrayLike, "*draws"]) -> Float[Array, "*draws"]:
         """Log density at `log s^2`."""
         return -0.5 * jnp.log(2 * jnp.pi**3) + _log_scaled_e1(value - jnp.log(2.0)) + value / 2
 
 
-def _log_scaled_e1(log_x: Array) -> Array:
+def _log_scaled_e1(log_x: Float[Array, "*draws"]) -> Float[Array, "*draws"]:
     """log(e^x E1(x)) at x = e^log_x: the power series below 1, a continued fraction above.
 
     Each branch sees an argument it can take, so that no gradient is NaN.
@@ -175,7 +177,7 @@ class Moves:
         if not 0 < self.bars < np.inf:
             raise ValueError(f"Moves: bars must be positive, not {self.bars}")
 
-    def on_delta(self, var_of_one: Array) -> dist.Distribution:
+    def on_delta(self, var_of_one: Float[Array, "*hedge"]) -> dist.Distribution:
         """The prior on delta, where `var_of_one` is the q of a ratio that doubles in one bar."""
         width = float(np.log(self.high / self.low)) / Z90
         centre = jnp.log(var_of_one) + float(np.log(self.share**2 / self.bars))
@@ -228,8 +230,14 @@ class Absolute:
     is a number, a sequence of one per hedge, or a prior, as elsewhere.
     """
 
-    delta: Any
+    delta: "Memory | Horseshoe | dist.Distribution | float | Sequence[float] | str"
 
+
+Speed = Memory | Moves | Horseshoe | Absolute | dist.Distribution | float | Sequence[float] | str
+"""What a delta may be; text is the name of a prior that a file could not hold."""
+
+Scale = dist.Distribution | float | str
+"""What a sd may be, likewise."""
 
 HEDGE_MEMORY = Memory(60, low=5, high=700)
 """Default prior of a hedge ratio beside a level that stands still: a week to three years of bars."""

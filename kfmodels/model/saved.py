@@ -51,7 +51,7 @@ def assumed(text: str) -> HedgeRatioModel:
     return HedgeRatioModel(**{name: _read(part) for name, part in json.loads(text).items()})
 
 
-def _lost(part: Any) -> str | None:
+def _lost(part: object) -> str | None:
     """The first prior that could not be written."""
     if isinstance(part, dict) and "lost" in part:
         return part["lost"]

@@ -1,19 +1,19 @@
 """The sites of a hedge ratio model: what each argument, a prior or a number, becomes in NumPyro."""
 
-from typing import Any
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from numpyro.distributions import constraints
 
+from kfmodels._types import Array, ArrayLike, Float
 from kfmodels.model.memory import delta_to_q
-from kfmodels.model.priors import Absolute, Horseshoe, Memory, Moves
-
-Array = Any
+from kfmodels.model.priors import Absolute, Horseshoe, Memory, Moves, Scale, Speed
 
 
-def checked_delta(delta: Any, name: str) -> Any:
+def checked_delta(delta: Speed, name: str) -> Speed:
     """A delta whose numbers lie in [0, 1), in a form that can be hashed.
 
     Raises:
@@ -34,7 +34,7 @@ def checked_delta(delta: Any, name: str) -> Any:
     return Absolute(plain) if isinstance(delta, Absolute) else plain
 
 
-def checked_scale(scale: Any) -> Any:
+def checked_scale(scale: Scale | None) -> Scale | None:
     """A sd of the observation noise, or its prior, or None for the default.
 
     Raises:
@@ -49,38 +49,49 @@ def checked_scale(scale: Any) -> Any:
     return scale
 
 
-def delta_site(name: str, delta: Any, shape: tuple[int, ...], unit: Array) -> Array:
+def delta_site(
+    name: str, delta: Speed, shape: tuple[int, ...], unit: Float[Array, "hedge"]
+) -> Float[Array, "*shape"]:
     """Sample a delta that has a prior, broadcast one that has a number.
 
     `unit` is the q of a ratio that moves by its own size in one bar, for `Moves`.
     """
     inside = delta.delta if isinstance(delta, Absolute) else delta
     if isinstance(inside, Moves):
-        return numpyro.sample(name, inside.on_delta(unit).to_event(len(shape)))
+        return jnp.asarray(numpyro.sample(name, inside.on_delta(unit).to_event(len(shape))))
     if isinstance(inside, (Memory, Horseshoe)):
         inside = inside.on_delta()
     if isinstance(inside, dist.Distribution):
-        return numpyro.sample(name, inside.expand(shape).to_event(len(shape)))
+        return jnp.asarray(numpyro.sample(name, inside.expand(shape).to_event(len(shape))))
     return jnp.broadcast_to(jnp.asarray(inside, float), shape)
 
 
-def on_the_line(given: Any, support: Any) -> bool:
+def on_the_line(given: object, support: constraints.Constraint) -> bool:
     """Whether a site is inferred, on exactly this support (so that NumPyro takes its logit or log)."""
     if isinstance(given, dist.Distribution):
         return given.support is support
     return isinstance(given, (Memory, Moves, Horseshoe))
 
 
-def relative(delta: Array, given: Any, scales: Array, obs_var: Array) -> Array:
+def relative(
+    delta: Float[Array, "coef"],
+    given: Speed,
+    scales: Float[Array, "coef"],
+    obs_var: Float[ArrayLike, ""],
+) -> Float[Array, "coef"]:
     """q in units of the noise; an absolute delta becomes it by way of the scales."""
     q = delta_to_q(delta)
     return q * scales**2 / obs_var if isinstance(given, Absolute) else q
 
 
-def site(name: str, given: Any, prior_of: Any = None) -> Array:
+def site(
+    name: str,
+    given: Memory | Scale,
+    prior_of: Callable[[Memory], dist.Distribution] = Memory.on_delta,
+) -> Float[Array, ""]:
     """Sample a site that has a prior, record one that has a number."""
     if isinstance(given, Memory):
         given = prior_of(given)
     if isinstance(given, dist.Distribution):
-        return numpyro.sample(name, given)
-    return numpyro.deterministic(name, jnp.asarray(given, float))
+        return jnp.asarray(numpyro.sample(name, given))
+    return jnp.asarray(numpyro.deterministic(name, jnp.asarray(given, float)))

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from kfmodels.online.shocks import Hold, Shocks
 from kfmodels.online.ticks import Outcome
 
 
+@runtime_checkable
 class AnyTick(Protocol):
     """What an engine answers to a row."""
 
@@ -51,6 +52,7 @@ class AnyTick(Protocol):
         ...
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Filters of some pairs that advance together."""
 

@@ -7,7 +7,7 @@ To add a policy, write a frozen dataclass with the members of `Shocks` and regis
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class Verdict(NamedTuple):
         return self.outcome is Outcome.ACCEPTED and not (self.moved and returns)
 
 
+@runtime_checkable
 class Shocks(Protocol):
     """A policy on shocks."""
 

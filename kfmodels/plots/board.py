@@ -142,7 +142,7 @@ def _finite(matrix: pd.DataFrame) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _draw(axes: Axes, matrix: pd.DataFrame, title: str, colours: Colormap, norm: Any) -> None:
+def _draw(axes: Axes, matrix: pd.DataFrame, title: str, colours: Colormap, norm: Normalize) -> None:
     values = matrix.to_numpy(float)
     rows, columns = values.shape
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=norm, aspect="auto")

@@ -1,7 +1,5 @@
 """A trading day: ratios around an open, and the alarms that innovations set off."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -57,7 +55,7 @@ def open_hedges(
     return figure
 
 
-def alarms(z: pd.Series, rung: list[tuple[Any, str]], *, broken: Any = None) -> Figure:
+def alarms(z: pd.Series, rung: list[tuple[object, str]], *, broken: object = None) -> Figure:
     """Innovations in forecast sds, and above them the alarms, one line for each kind.
 
     Args:

@@ -12,13 +12,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import lax
 from jax.scipy.special import gammaln, logsumexp, ndtri
 from scipy.stats import qmc
 
+from kfmodels._types import Float, Shaped
+from kfmodels._types import JaxArray as Array
 from kfmodels.sampling.psis import smooth
 
-Density = Callable[[Array], Array]
+Density = Callable[[Float[Array, "pair draw site"]], Float[Array, "pair draw"]]
 """Log density of points `(pair, draw, d)`, up to a constant of the pair: `(pair, draw)`."""
 
 _DOF = 4
@@ -64,52 +66,53 @@ _POWERS = 0.8 ** np.arange(24)
 class Weighted(NamedTuple):
     """Weighted draws of the posterior of every pair, and how far to trust them."""
 
-    points: Array
-    """`(pair, draw, d)`"""
+    points: Float[Array, "pair draw site"]
+    log_weights: Float[Array, "pair draw"]
+    """Pareto-smoothed, summing to one."""
 
-    log_weights: Array
-    """`(pair, draw)`, Pareto-smoothed, summing to one."""
+    log_evidence: Float[Array, "pair"]
+    """Log of the integral of the target."""
 
-    log_evidence: Array
-    """Log of the integral of the target, `(pair,)`."""
-
-    evidence_error: Array
-    """Monte-Carlo standard error of `log_evidence`, `(pair,)`, as if the draws were independent.
+    evidence_error: Float[Array, "pair"]
+    """Monte-Carlo standard error of `log_evidence`, as if the draws were independent.
 
     They are a Sobol sequence: over seeds, evidences of 28 pairs of ETFs varied half as much.
     """
 
-    effective_draws: Array
-    """One over the sum of squared weights, `(pair,)`."""
+    effective_draws: Float[Array, "pair"]
+    """One over the sum of squared weights."""
 
-    pareto_k: Array
-    """`(pair,)`; the weights have no reliable mean above 0.7."""
+    pareto_k: Float[Array, "pair"]
+    """The weights have no reliable mean above 0.7."""
 
 
 class Proposal(NamedTuple):
     """A mixture of Student-t distributions for every pair."""
 
-    log_share: Array
-    """`(pair, part)`"""
-
-    mean: Array
-    """`(pair, part, d)`"""
-
-    root: Array
-    """Lower Cholesky factor of the squared scale, `(pair, part, d, d)`."""
+    log_share: Float[Array, "pair part"]
+    mean: Float[Array, "pair part site"]
+    root: Float[Array, "pair part site site"]
+    """Lower Cholesky factor of the squared scale."""
 
 
 class Climb(NamedTuple):
-    """Where each start has got to, and the quadratic there, `(pair, start, ...)`."""
+    """Where each start has got to, and the quadratic there, its curvature as eigenpairs."""
 
-    u: Array
-    value: Array
-    gradient: Array
-    curvature: tuple[Array, Array]
-    damping: Array
+    u: Float[Array, "pair start site"]
+    value: Float[Array, "pair start"]
+    gradient: Float[Array, "pair start site"]
+    curvature: tuple[Float[Array, "pair start site"], Float[Array, "pair start site site"]]
+    damping: Float[Array, "pair start"]
 
 
-def sample(log_density: Density, prior: Array, keys: Array, *, draws: int, rounds: int) -> Weighted:
+def sample(
+    log_density: Density,
+    prior: Float[Array, "pair draw site"],
+    keys: Shaped[Array, "pair"],
+    *,
+    draws: int,
+    rounds: int,
+) -> Weighted:
     r"""Draws and weights for every pair.
 
     Newton's method climbs from several prior draws at once to the modes; Student-t distributions
@@ -132,7 +135,7 @@ def sample(log_density: Density, prior: Array, keys: Array, *, draws: int, round
     """
     centre, unit = prior.mean(1, keepdims=True), prior.std(1, keepdims=True)
 
-    def density(u: Array) -> Array:
+    def density(u: Float[Array, "pair point site"]) -> Float[Array, "pair point"]:
         found = log_density(centre + unit * u) + jnp.log(unit).sum(-1)
         return jnp.where(jnp.isnan(found), -jnp.inf, found)
 
@@ -154,7 +157,7 @@ def sample(log_density: Density, prior: Array, keys: Array, *, draws: int, round
 # -- modes -----------------------------------------------------------------------------------------
 
 
-def _propose_modes(density: Density, prior: Array) -> Proposal:
+def _propose_modes(density: Density, prior: Float[Array, "pair draw site"]) -> Proposal:
     """Student-t distributions at the modes, and a wide one over the prior."""
     starts = _spread_out(prior, density(prior))
     u, value, (w, v) = _climb(density, starts)
@@ -172,7 +175,11 @@ def _propose_modes(density: Density, prior: Array) -> Proposal:
     return _defend(share, mean, cov)
 
 
-def _part(u: Array, w: Array, v: Array) -> Array:
+def _part(
+    u: Float[Array, "pair start site"],
+    w: Float[Array, "pair start site"],
+    v: Float[Array, "pair start site site"],
+) -> Float[Array, "pair start site"]:
     """Modes; one found twice is moved aside, since a skewed posterior needs several parts."""
     longest = v[..., 0] / jnp.sqrt(w[..., :1])
     aside = u + jnp.asarray(_ASIDE)[:, None] * longest
@@ -185,7 +192,9 @@ def _part(u: Array, w: Array, v: Array) -> Array:
     return jnp.stack(parted, 1)
 
 
-def _slabs(mode: Array, cov: Array) -> tuple[Array, Array]:
+def _slabs(
+    mode: Float[Array, "pair site"], cov: Float[Array, "pair site site"]
+) -> tuple[Float[Array, "pair part site"], Float[Array, "pair part site site"]]:
     """One part a parameter: the prior in that parameter, the mode in all others."""
     d = mode.shape[-1]
     one = jnp.eye(d)
@@ -194,7 +203,11 @@ def _slabs(mode: Array, cov: Array) -> tuple[Array, Array]:
     return mean, cov[:, None] * others + one[:, :, None] * one[:, None, :]
 
 
-def _defend(share: Array, mean: Array, cov: Array) -> Proposal:
+def _defend(
+    share: Float[Array, "pair part"],
+    mean: Float[Array, "pair part site"],
+    cov: Float[Array, "pair part site site"],
+) -> Proposal:
     """The mixture with two more parts, one wide over all of it and one about the prior."""
     pairs, _, d = mean.shape
     share = share / share.sum(-1, keepdims=True)
@@ -209,7 +222,9 @@ def _defend(share: Array, mean: Array, cov: Array) -> Proposal:
     return Proposal(jnp.log(share), mean, jnp.linalg.cholesky(cov))
 
 
-def _spread_out(points: Array, value: Array) -> Array:
+def _spread_out(
+    points: Float[Array, "pair draw site"], value: Float[Array, "pair draw"]
+) -> Float[Array, "pair start site"]:
     """The best point, then the best of those far from the points taken so far."""
     taken, left = [], value
     for _ in range(_STARTS):
@@ -221,14 +236,20 @@ def _spread_out(points: Array, value: Array) -> Array:
     return jnp.concatenate(taken, 1)
 
 
-def _stencil(d: int) -> np.ndarray:
+def _stencil(d: int) -> Float[np.ndarray, "offset site"]:
     """Offsets `(point, d)` for value, slope and curvature: 0, +-e_i, +-(e_i + e_j)."""
     eye = np.eye(d)
     both = [eye[i] + eye[j] for i in range(d) for j in range(i)]
     return np.array([np.zeros(d), *eye, *-eye, *both, *(-one for one in both)])
 
 
-def _fit_quadratic(values: Array, d: int) -> tuple[Array, Array, Array]:
+def _fit_quadratic(
+    values: Float[Array, "pair start offset"], d: int
+) -> tuple[
+    Float[Array, "pair start"],
+    Float[Array, "pair start {d}"],
+    Float[Array, "pair start {d} {d}"],
+]:
     """Value, gradient and Hessian by central differences from values at the stencil."""
     value, ahead, behind, both, neither = jnp.split(
         values, np.cumsum([1, d, d, d * (d - 1) // 2]), -1
@@ -245,7 +266,13 @@ def _fit_quadratic(values: Array, d: int) -> tuple[Array, Array, Array]:
     return value[..., 0], gradient, hessian
 
 
-def _climb(density: Density, starts: Array) -> tuple[Array, Array, tuple[Array, Array]]:
+def _climb(
+    density: Density, starts: Float[Array, "pair start site"]
+) -> tuple[
+    Float[Array, "pair start site"],
+    Float[Array, "pair start"],
+    tuple[Float[Array, "pair start site"], Float[Array, "pair start site site"]],
+]:
     """Damped Newton steps: points, log densities, and curvature as eigenpairs.
 
     Slope and curvature are central differences, exact to a ten-thousandth here, so that only the
@@ -254,14 +281,14 @@ def _climb(density: Density, starts: Array) -> tuple[Array, Array, tuple[Array, 
     pairs, count, d = starts.shape
     stencil = jnp.asarray(_stencil(d)) * _STEP
 
-    def stepped(at: Climb) -> Array:
+    def stepped(at: Climb) -> Float[Array, "pair start site"]:
         w, v = at.curvature
         along = (v.mT @ at.gradient[..., None])[..., 0] / (w + at.damping[..., None])
         step = (v @ along[..., None])[..., 0]
         length = jnp.sqrt((step**2).sum(-1, keepdims=True))
         return at.u + step * jnp.minimum(1, _FARTHEST / jnp.maximum(length, 1e-300))
 
-    def climb(_: int, at: Climb) -> Climb:
+    def climb(_: object, at: Climb) -> Climb:
         u = stepped(at)
         spots = u[:, :, None] + stencil
         values = density(spots.reshape(pairs, -1, d)).reshape(pairs, count, -1)
@@ -293,20 +320,24 @@ def _climb(density: Density, starts: Array) -> tuple[Array, Array, tuple[Array, 
 
 # -- rounds ----------------------------------------------------------------------------------------
 
-_Rounds = tuple[Proposal, Proposal, Array, Array]
+_Rounds = tuple[
+    Proposal, Proposal, Float[Array, "pair round draw site"], Float[Array, "pair round draw"]
+]
 """The proposal now, those of all rounds, and all points with their log densities."""
 
 
 def _adapt(
-    density: Density, first: Proposal, keys: Array, draws: int, rounds: int
-) -> tuple[Array, Array]:
-    """All draws `(pair, rounds * draws, d)` and their log weights against all proposals."""
+    density: Density, first: Proposal, keys: Shaped[Array, "pair"], draws: int, rounds: int
+) -> tuple[Float[Array, "pair {rounds*draws} site"], Float[Array, "pair {rounds*draws}"]]:
+    """All draws and their log weights against all proposals."""
     pairs, _, d = first.mean.shape
     sobol = qmc.Sobol(d + 3, scramble=True, rng=np.random.default_rng(0)).random(draws)
     shift = jax.vmap(lambda key: jax.random.uniform(key, (rounds, d + 3)))(keys)
     shift = jnp.moveaxis(shift, 1, 0)
 
-    def draw_round(carry: _Rounds, at: tuple[Array, Array]) -> tuple[_Rounds, Array]:
+    def draw_round(
+        carry: _Rounds, at: tuple[Shaped[Array, ""], Float[Array, "pair uniform"]]
+    ) -> tuple[_Rounds, Float[Array, "pair every"]]:
         now, held, points, values = carry
         number, moved = at
         u = jnp.clip((sobol + moved[:, None]) % 1, 1e-12, 1 - 1e-12)
@@ -340,8 +371,10 @@ def _join(held: Proposal) -> Proposal:
     return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], -1, *leaf.shape[3:]), held)
 
 
-def _draw(proposal: Proposal, u: Array) -> Array:
-    """Points of the mixture from uniform numbers `(pair, draw, d + 3)`."""
+def _draw(
+    proposal: Proposal, u: Float[Array, "pair draw uniform"]
+) -> Float[Array, "pair draw site"]:
+    """Points of the mixture from uniform numbers: three for the part and the radius of each."""
     edges = jnp.cumsum(jnp.exp(proposal.log_share), -1)
     part = (u[..., :1] > edges[:, None, :-1]).sum(-1)
     # a chi-squared variable with four degrees of freedom is the sum of two exponential ones
@@ -351,8 +384,10 @@ def _draw(proposal: Proposal, u: Array) -> Array:
     return mean + (root * ndtri(u[..., None, 3:])).sum(-1) / radius[..., None]
 
 
-def _distances(proposal: Proposal, points: Array) -> tuple[Array, Array]:
-    """Squared distance and log density of every point under every part, `(pair, draw, part)`."""
+def _distances(
+    proposal: Proposal, points: Float[Array, "pair draw site"]
+) -> tuple[Float[Array, "pair draw part"], Float[Array, "pair draw part"]]:
+    """Squared distance and log density of every point under every part."""
     d = points.shape[-1]
     eye = jnp.broadcast_to(jnp.eye(d), proposal.root.shape)
     inverse = jax.scipy.linalg.solve_triangular(proposal.root, eye, lower=True)
@@ -364,12 +399,16 @@ def _distances(proposal: Proposal, points: Array) -> tuple[Array, Array]:
     return squared, constant - log_det[:, None] - tail
 
 
-def _log_mixture(proposal: Proposal, points: Array) -> Array:
+def _log_mixture(
+    proposal: Proposal, points: Float[Array, "pair draw site"]
+) -> Float[Array, "pair draw"]:
     _, density = _distances(proposal, points)
     return logsumexp(density + proposal.log_share[:, None], -1)
 
 
-def _move(now: Proposal, points: Array, log_ratio: Array) -> Proposal:
+def _move(
+    now: Proposal, points: Float[Array, "pair draw site"], log_ratio: Float[Array, "pair draw"]
+) -> Proposal:
     """The proposal after one step towards the weighted draws; the wide parts follow."""
     d = points.shape[-1]
     weights = _flatten(log_ratio)
@@ -394,12 +433,12 @@ def _move(now: Proposal, points: Array, log_ratio: Array) -> Proposal:
     return _defend(jnp.maximum(share, 0.05), mean, cov)
 
 
-def _flatten(log_ratio: Array) -> Array:
+def _flatten(log_ratio: Float[Array, "pair draw"]) -> Float[Array, "pair draw"]:
     """Weights raised to the largest power up to one that leaves enough effective draws."""
     top = log_ratio.max(-1, keepdims=True)
     log_ratio = jnp.where(jnp.isfinite(log_ratio), log_ratio - top, -jnp.inf)
 
-    def at(power: Array) -> Array:
+    def at(power: Float[Array, "*any"]) -> Float[Array, "pair draw"]:
         return jax.nn.softmax(jnp.where(jnp.isfinite(log_ratio), power * log_ratio, -jnp.inf), -1)
 
     effective = jax.vmap(lambda power: 1 / (at(power) ** 2).sum(-1))(jnp.asarray(_POWERS))

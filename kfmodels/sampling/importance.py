@@ -6,9 +6,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from jax.typing import ArrayLike
 
+from kfmodels._types import ArrayLike, Float, UInt32
+from kfmodels._types import JaxArray as Array
 from kfmodels.model.assumptions import least
 from kfmodels.sampling import amis, posterior
 from kfmodels.sampling.amis import Weighted
@@ -97,21 +97,21 @@ class ImportanceSampling:
 @partial(jax.jit, static_argnames=("model", "method"))
 def explore(
     inputs: object,
-    keys: ArrayLike,
-    still: ArrayLike | None,
-    seed: ArrayLike,
+    keys: UInt32[ArrayLike, "pair 2"],
+    still: Float[ArrayLike, "pair coef"] | None,
+    seed: UInt32[ArrayLike, ""],
     *,
     model: Model,
     method: ImportanceSampling,
 ) -> Weighted:
-    """Weighted draws of every pair; `keys (pair, 2)` are theirs, `seed` is common to the priors.
+    """Weighted draws of every pair; `keys` are theirs, `seed` is common to the priors.
 
-    `still (pair, coef)` is 1 for each coefficient of a hedge ratio model that is not to move.
+    `still` is 1 for each coefficient of a hedge ratio model that is not to move.
     """
     free = posterior.prior_draws(seed, inputs, model=model, count=_COARSE)
     layout = Layout.of(free)
 
-    def density(points: Array) -> Array:
+    def density(points: Float[Array, "pair draw site"]) -> Float[Array, "pair draw"]:
         return posterior.log_density(layout.unpack(points), inputs, model=model, still=still)
 
     own = jax.vmap(jax.random.wrap_key_data)(jnp.asarray(keys))
@@ -119,11 +119,13 @@ def explore(
 
 
 @partial(jax.jit, static_argnames=("model",))
-def noise_at(points: Array, inputs: object, *, model: Model) -> dict[str, Array]:
-    """What the filter reads of the noise at points `(pair, draw, d)`: sites `(pair, draw, ...)`."""
+def noise_at(
+    points: Float[Array, "pair draw site"], inputs: object, *, model: Model
+) -> dict[str, Float[Array, "pair draw ..."]]:
+    """What the filter reads of the noise at these points."""
     layout = layout_of(inputs, model)
 
-    def at_point(point: Array, pair: object) -> dict[str, Array]:
+    def at_point(point: Float[Array, "site"], pair: object) -> dict[str, Float[Array, "..."]]:
         return of_recursion(posterior.constrain(layout.unpack(point), pair, model=model))
 
     return jax.vmap(jax.vmap(at_point, (0, None)))(points, inputs)
@@ -131,14 +133,19 @@ def noise_at(points: Array, inputs: object, *, model: Model) -> dict[str, Array]
 
 @partial(jax.jit, static_argnames=("model",))
 def resample_sites(
-    points: Array, log_weights: Array, key: Array, inputs: object, *, model: Model
-) -> dict[str, Array]:
-    """All sites of one pair at draws of equal weight, `(chain, draw, ...)`, in random order."""
+    points: Float[Array, "draw site"],
+    log_weights: Float[Array, "draw"],
+    key: UInt32[Array, "2"],
+    inputs: object,
+    *,
+    model: Model,
+) -> dict[str, Float[Array, "chain kept ..."]]:
+    """All sites of one pair at draws of equal weight, in random order."""
     picked = resample(log_weights, key, count=_CHAINS * _KEPT).reshape(_CHAINS, _KEPT)
     alone = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], inputs)
     layout = layout_of(alone, model)
 
-    def at_point(point: Array) -> dict[str, Array]:
+    def at_point(point: Float[Array, "site"]) -> dict[str, Float[Array, "..."]]:
         return posterior.constrain(layout.unpack(point), inputs, model=model)
 
     return jax.vmap(jax.vmap(at_point))(points[picked])
@@ -153,8 +160,10 @@ def layout_of(inputs: object, model: Model) -> Layout:
 
 
 @jax.jit
-def thin_draws(noise: dict[str, Array], log_weights: Array) -> dict[str, Array]:
-    """The draws that a filter runs on, `(pair, 65, ...)`: 64 that stand for all, and the plug-in last.
+def thin_draws(
+    noise: dict[str, Float[Array, "pair draw ..."]], log_weights: Float[Array, "pair draw"]
+) -> dict[str, Float[Array, "pair mixed ..."]]:
+    """The 65 draws that a filter runs on: 64 that stand for all, and the plug-in last.
 
     The 64 are evenly spaced by weight, in the order of the first q. The plug-in is the posterior mean
     of log q, log obs_scale, log(variance memory - 4) and the logarithms of what gaps are worth.

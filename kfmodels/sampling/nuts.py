@@ -9,12 +9,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from numpyro.infer.hmc import HMCState, hmc
 from numpyro.infer.util import potential_energy
 from tqdm import tqdm
 
+from kfmodels._types import ArrayLike, Bool, Float, Shaped, UInt32
+from kfmodels._types import JaxArray as Array
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
 from kfmodels.sampling.amis import Weighted
@@ -94,11 +95,11 @@ class NUTS:
         model: Model,
         inputs: object,
         seed: int,
-        prior: dict[str, np.ndarray],
+        prior: dict[str, Float[np.ndarray, "draw ..."]],
         blocks: list[int],
         advance: Callable[[int], object],
         number: int,
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    ) -> tuple[dict[str, Float[np.ndarray, "kept ..."]], dict[str, Shaped[np.ndarray, "kept"]]]:
         # enable_x64 is a property of the thread: each chain enters it for itself
         with jax.enable_x64(True):
             z = _near_prior(prior, np.random.default_rng([seed, number]))
@@ -121,7 +122,7 @@ def _sampler(model: Model, inputs: object, method: NUTS):
     """NumPyro's functional NUTS on the model's potential energy, in straightened coordinates."""
     bent = getattr(model, "bent", frozenset())
 
-    def energy(z: dict[str, Array]) -> Array:
+    def energy(z: dict[str, Float[Array, "..."]]) -> Float[Array, ""]:
         return jnp.asarray(potential_energy(model, (inputs,), {}, ridge.bend(z, bent)))
 
     start, move = hmc(energy, algo="NUTS")
@@ -137,7 +138,12 @@ def _sampler(model: Model, inputs: object, method: NUTS):
 
 @partial(jax.jit, static_argnames=("model", "method"))
 def _start(
-    z: dict[str, Array], key: Array, inputs: object, *, model: Model, method: NUTS
+    z: dict[str, Float[Array, "..."]],
+    key: UInt32[Array, "2"],
+    inputs: object,
+    *,
+    model: Model,
+    method: NUTS,
 ) -> HMCState:
     """First state of a chain at the unconstrained `z`."""
     begin, _ = _sampler(model, inputs, method)
@@ -148,7 +154,9 @@ def _start(
 @partial(jax.jit, static_argnames=("model", "method", "length"))
 def _advance(
     state: HMCState, inputs: object, *, model: Model, method: NUTS, length: int
-) -> tuple[HMCState, tuple[dict[str, Array], dict[str, Array]]]:
+) -> tuple[
+    HMCState, tuple[dict[str, Float[Array, "{length} ..."]], dict[str, Shaped[Array, "{length}"]]]
+]:
     begin, move = _sampler(model, inputs, method)
     # `move` only works after a start; XLA drops the arithmetic, whose result is not used
     begin(state.z, rng_key=state.rng_key)
@@ -167,7 +175,9 @@ def _advance(
     return jax.lax.scan(body, state, None, length=length)
 
 
-def _near_prior(prior: dict[str, np.ndarray], random: np.random.Generator) -> dict[str, np.ndarray]:
+def _near_prior(
+    prior: dict[str, Float[np.ndarray, "draw ..."]], random: np.random.Generator
+) -> dict[str, Float[ArrayLike, "..."]]:
     """A start within one prior sd of the prior mean, from draws on the unconstrained scale."""
     return {
         name: z.mean(0) + z.std(0) * random.uniform(-1, 1, z.shape[1:]) for name, z in prior.items()
@@ -175,7 +185,9 @@ def _near_prior(prior: dict[str, np.ndarray], random: np.random.Generator) -> di
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _constrain(sites: dict[str, Array], inputs: object, *, model: Model) -> dict[str, Array]:
+def _constrain(
+    sites: dict[str, Float[Array, "chain draw ..."]], inputs: object, *, model: Model
+) -> dict[str, Float[Array, "chain draw ..."]]:
     """Sampled and deterministic sites of all draws, on their own scale."""
 
     one = partial(constrain, inputs=inputs, model=model)
@@ -183,11 +195,15 @@ def _constrain(sites: dict[str, Array], inputs: object, *, model: Model) -> dict
 
 
 def refit_failed(
-    found: Weighted, inputs: object, model: Model, seeds: np.ndarray, numbers: Iterable[int]
-) -> tuple[Weighted, list[str], np.ndarray]:
+    found: Weighted,
+    inputs: object,
+    model: Model,
+    seeds: UInt32[np.ndarray, "pair"],
+    numbers: Iterable[int],
+) -> tuple[Weighted, list[str], Bool[np.ndarray, "pair"]]:
     """Draws again by NUTS where importance weights failed: the draws, a status by pair, and where.
 
-    `seeds (pair,)` are those of the sampler. A pair fails above a Pareto k-hat of 0.7 or below 200
+    `seeds` are those of the sampler. A pair fails above a Pareto k-hat of 0.7 or below 200
     effective draws. Its evidence and k-hat stay those of the weights.
     """
     found = jax.tree.map(np.array, found)
@@ -211,7 +227,9 @@ def refit_failed(
     return found, notes, redone
 
 
-def _draw_by_nuts(inputs: object, model: Model, seed: int) -> tuple[np.ndarray, float, float]:
+def _draw_by_nuts(
+    inputs: object, model: Model, seed: int
+) -> tuple[Float[np.ndarray, "draw site"], float, float]:
     """Unconstrained, straightened points in the order of the draws; R-hat and effective draws."""
     drawn = NUTS().run(model, inputs, seed, False)
     pairs = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)

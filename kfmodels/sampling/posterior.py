@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.infer.util import constrain_fn, potential_energy
 
+from kfmodels._types import ArrayLike, Float, Shaped, Shapes, UInt32
+from kfmodels._types import JaxArray as Array
 from kfmodels.model.assumptions import parameters
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
@@ -24,16 +24,16 @@ PRIOR_DRAWS = 1000
 
 
 class Draws(NamedTuple):
-    """What a method hands back: sites and statistics (chain, draw, ...), prior draws (draw, ...).
+    """What a method hands back: sites and statistics, and draws of the prior.
 
-    `mixed` are the draws for the filter to run on, the plug-in last (draw, ...), where the method
-    chose them; `about` describes all draws together.
+    `mixed` are the draws for the filter to run on, the plug-in last, where the method chose them;
+    `about` describes all draws together.
     """
 
-    sites: dict[str, np.ndarray]
-    stats: dict[str, np.ndarray]
-    prior: dict[str, np.ndarray]
-    mixed: dict[str, np.ndarray] | None = None
+    sites: dict[str, Shaped[np.ndarray, "chain draw ..."]]
+    stats: dict[str, Shaped[np.ndarray, "chain draw"]]
+    prior: dict[str, Shaped[np.ndarray, "draw ..."]]
+    mixed: dict[str, Float[np.ndarray, "draw ..."]] | None = None
     about: dict[str, float] = {}  # noqa: RUF012 - never written to
 
 
@@ -43,14 +43,16 @@ def of_recursion[Values](sites: Mapping[str, Values]) -> dict[str, Values]:
     return {name: value for name, value in sites.items() if name in read}
 
 
-def draw_prior(model: Model, inputs: object, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def draw_prior(
+    model: Model, inputs: object, seed: int
+) -> tuple[dict[str, Float[np.ndarray, "draw ..."]], dict[str, Shaped[np.ndarray, "draw ..."]]]:
     """1000 draws of the prior: inferred sites, unconstrained; all sites on their own scale."""
     numbers = np.arange(PRIOR_DRAWS, dtype=np.uint32)
     with jax.enable_x64(True):
         return jax.device_get(priors.draw(numbers, np.uint32(seed), inputs, model=model))
 
 
-def single_draw(prior: dict[str, np.ndarray]) -> Draws:
+def single_draw(prior: dict[str, Shaped[np.ndarray, "draw ..."]]) -> Draws:
     """The posterior where all noise is fixed: one draw."""
     sites = jax.tree.map(lambda site: site[None, :1], prior)
     return Draws(sites, {"diverging": np.zeros((1, 1), bool)}, prior)
@@ -66,19 +68,21 @@ class Layout:
         self._cuts = ends[:-1]
 
     @classmethod
-    def of(cls, free: dict[str, Array]) -> "Layout":
-        """The layout of sites `(pair, draw, ...)`."""
+    def of(cls, free: dict[str, Float[Array, "pair draw ..."]] | dict[str, Shapes]) -> "Layout":
+        """The layout of sites."""
         return cls({name: tuple(site.shape[2:]) for name, site in free.items()})
 
-    def pack(self, free: dict[str, Array]) -> Array:
-        """Sites `(*draws, ...)` to `(*draws, d)`."""
+    def pack(self, free: dict[str, Float[Array, "..."]]) -> Float[Array, "*draws site"]:
+        """Sites `(*draws, ...)` to points."""
         parts = [
             jnp.reshape(free[k], (*free[k].shape[: free[k].ndim - len(shape)], -1))
             for k, shape in self.shapes.items()
         ]
         return jnp.concatenate(parts, -1)
 
-    def unpack(self, points: Array) -> dict[str, Array]:
+    def unpack(
+        self, points: Float[Array | np.ndarray, "*draws site"]
+    ) -> dict[str, Float[Array, "..."]]:
         """The inverse of `pack`."""
         parts = jnp.split(points, self._cuts, -1)
         return {
@@ -87,12 +91,14 @@ class Layout:
         }
 
 
-def prior_draws(seed: ArrayLike, inputs: object, *, model: Model, count: int) -> dict[str, Array]:
-    """Unconstrained, straightened draws of the prior of every pair, `(pair, draw, ...)`."""
+def prior_draws(
+    seed: UInt32[ArrayLike, ""], inputs: object, *, model: Model, count: int
+) -> dict[str, Float[Array, "pair draw ..."]]:
+    """Unconstrained, straightened draws of the prior of every pair."""
     numbers = jnp.arange(count, dtype=jnp.uint32)
     bent = getattr(model, "bent", frozenset())
 
-    def one(pair: object) -> dict[str, Array]:
+    def one(pair: object) -> dict[str, Float[Array, "draw ..."]]:
         free, _ = priors.draw(numbers, seed, pair, model=model)
         if not free:
             raise ValueError(
@@ -105,20 +111,26 @@ def prior_draws(seed: ArrayLike, inputs: object, *, model: Model, count: int) ->
 
 
 def log_density(
-    free: dict[str, Array], inputs: object, *, model: Model, still: ArrayLike | None = None
-) -> Array:
-    """Log prior plus log likelihood, `(pair, draw)`, of straightened sites `(pair, draw, ...)`.
+    free: dict[str, Float[Array, "pair draw ..."]],
+    inputs: object,
+    *,
+    model: Model,
+    still: Float[ArrayLike, "pair coef"] | None = None,
+) -> Float[Array, "pair draw"]:
+    """Log prior plus log likelihood of straightened sites.
 
     `inputs` begin with the axis of pairs. A hedge ratio model runs one filter whose batch axes are
-    pairs and draws; any other NumPyro model is mapped over both. Coefficients where `still (pair,
-    coef)` is 1 do not move, whatever their delta, of which only the prior is left.
+    pairs and draws; any other NumPyro model is mapped over both. Coefficients where `still` is 1 do
+    not move, whatever their delta, of which only the prior is left.
     """
     if not hasattr(model, "log_likelihood"):
         energy = partial(_energy, model=model)
         return -jax.vmap(jax.vmap(energy, (0, None)), (0, 0))(free, inputs)
     prior = handlers.block(model, hide=_LIKELIHOOD)
 
-    def one(z: dict[str, Array], pair: object) -> tuple[Array, dict[str, Array]]:
+    def one(
+        z: dict[str, Float[Array, "..."]], pair: object
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, "..."]]]:
         z = ridge.bend(z, model.bent)
         values = constrain_fn(prior, (pair,), {}, z, return_deterministic=True)
         return _energy(z, pair, model=prior), of_recursion(values)
@@ -130,12 +142,14 @@ def log_density(
     return model.log_likelihood(each, **noise) - energy
 
 
-def constrain(free: dict[str, Array], inputs: object, *, model: Model) -> dict[str, Array]:
+def constrain(
+    free: dict[str, Float[Array, "..."]], inputs: object, *, model: Model
+) -> dict[str, Float[Array, "..."]]:
     """Sampled and deterministic sites of one draw of straightened sites, on their own scale."""
     z = ridge.bend(free, getattr(model, "bent", frozenset()))
     values = constrain_fn(model, (inputs,), {}, z, return_deterministic=True)
     return {name: value for name, value in values.items() if name != "y"}
 
 
-def _energy(z: dict[str, Array], inputs: object, *, model: Model) -> Array:
+def _energy(z: dict[str, Float[Array, "..."]], inputs: object, *, model: Model) -> Float[Array, ""]:
     return jnp.asarray(potential_energy(model, (inputs,), {}, z))

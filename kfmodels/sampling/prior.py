@@ -1,29 +1,31 @@
 """Draws from the priors of a model, and their density at draws of the noise."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jax import Array
-from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
+from kfmodels._types import ArrayLike, Float, Shaped, UInt32
+from kfmodels._types import JaxArray as Array
 from kfmodels.model.assumptions import least
 
-Model = Any
+Model = Callable[..., object]
 """A NumPyro model called with its inputs; hashable."""
 
 
 @partial(jax.jit, static_argnames=("model",))
 def draw(
-    numbers: Any, seed: Any, inputs: object, *, model: Model
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    numbers: UInt32[Array, "draw"], seed: UInt32[Array, ""], inputs: object, *, model: Model
+) -> tuple[dict[str, Float[Array, "draw ..."]], dict[str, Shaped[Array, "draw ..."]]]:
     """One draw of the prior for each number: inferred sites, unconstrained; all sites as they are."""
 
-    def one(number: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def one(
+        number: UInt32[Array, ""],
+    ) -> tuple[dict[str, Float[Array, "..."]], dict[str, Shaped[Array, "..."]]]:
         key = jax.random.wrap_key_data(jnp.stack([seed, number]))
         trace = handlers.trace(handlers.seed(model, key)).get_trace(inputs)
         free = {
@@ -43,16 +45,20 @@ def draw(
 
 @partial(jax.jit, static_argnames=("model", "still"))
 def log_density(
-    sites: dict[str, Array], inputs: object, *, model: Model, still: tuple[int, ...] = ()
-) -> dict[str, Array]:
-    """Log prior density of every inferred site at draws `(draw, ...)`, one number a draw.
+    sites: dict[str, Shaped[Array, "draw ..."]],
+    inputs: object,
+    *,
+    model: Model,
+    still: tuple[int, ...] = (),
+) -> dict[str, Float[Array, "draw"]]:
+    """Log prior density of every inferred site at draws, one number a draw.
 
     Densities are of the unconstrained values (see `to_free`), whatever the scale a prior was stated
     on, so that two priors compare and that raising one to a power widens it. Left out are sites that
     the model fixes or that `sites` lacks, and the hedges numbered in `still`.
     """
 
-    def one(values: dict[str, Array]) -> dict[str, Array]:
+    def one(values: dict[str, Shaped[Array, "..."]]) -> dict[str, Float[Array, ""]]:
         seeded = handlers.seed(handlers.substitute(model, data=values), jax.random.key(0))
         trace = handlers.trace(seeded).get_trace(inputs)
         found = {}
@@ -70,7 +76,7 @@ def log_density(
     return jax.vmap(one)(sites)
 
 
-def to_free(name: str, value: ArrayLike) -> Array:
+def to_free(name: str, value: Float[ArrayLike, "*any"]) -> Float[Array, "*any"]:
     """A noise parameter on the real line: logit(delta), or the logarithm above what it cannot reach."""
     value = jnp.asarray(value)
     if name.startswith("delta"):
@@ -78,7 +84,7 @@ def to_free(name: str, value: ArrayLike) -> Array:
     return jnp.log(value - least(name))
 
 
-def from_free(name: str, value: ArrayLike) -> Array:
+def from_free(name: str, value: Float[ArrayLike, "*any"]) -> Float[Array, "*any"]:
     """The inverse of `to_free`."""
     if name.startswith("delta"):
         return jax.nn.sigmoid(value)
@@ -86,10 +92,12 @@ def from_free(name: str, value: ArrayLike) -> Array:
 
 
 @partial(jax.jit, static_argnames=("model",))
-def complete(sites: dict[str, Array], inputs: object, *, model: Model) -> dict[str, Array]:
-    """All sites, deterministic ones too, given the inferred ones (draw, ...)."""
+def complete(
+    sites: dict[str, Shaped[Array, "draw ..."]], inputs: object, *, model: Model
+) -> dict[str, Shaped[Array, "draw ..."]]:
+    """All sites, deterministic ones too, given the inferred ones."""
 
-    def one(values: dict[str, Array]) -> dict[str, Array]:
+    def one(values: dict[str, Shaped[Array, "..."]]) -> dict[str, Shaped[Array, "..."]]:
         trace = handlers.trace(handlers.substitute(model, data=values)).get_trace(inputs)
         kinds = ("sample", "deterministic")
         return {
@@ -108,7 +116,7 @@ def inferred(inputs: object, model: Model) -> dict[str, tuple[int, ...]]:
     return {site["name"]: jnp.shape(site["value"]) for site in free}
 
 
-def _log_jacobian(name: str, value: Array) -> Array:
+def _log_jacobian(name: str, value: Float[Array, "*any"]) -> Float[Array, "*any"]:
     """log |dx / du| of every element, u as `to_free` has it."""
     if name.startswith("delta"):
         return jnp.log(value) + jnp.log1p(-value)

@@ -10,9 +10,10 @@ from math import ceil, sqrt
 
 import jax
 import jax.numpy as jnp
-from jax import Array
 from jax.scipy.special import logsumexp
-from jax.typing import ArrayLike
+
+from kfmodels._types import ArrayLike, Float, Int, UInt32
+from kfmodels._types import JaxArray as Array
 
 # ArviZ has the same (`psislw`), the reference in the tests: but in NumPy, one target at a time and not
 # inside a compiled program, and it answers NaN where the draws that have weight are too few.
@@ -21,7 +22,9 @@ _LEAST = -1e4
 """Log weight, relative to the largest, below which a draw counts as having none."""
 
 
-def smooth(log_ratio: ArrayLike) -> tuple[Array, Array]:
+def smooth(
+    log_ratio: Float[ArrayLike, "*batch draw"],
+) -> tuple[Float[Array, "*batch draw"], Float[Array, "*batch"]]:
     r"""Log weights that sum to one, their largest smoothed, and k-hat.
 
     The largest `min(n / 5, 3 sqrt(n))` weights are replaced by the expected order statistics of a
@@ -32,10 +35,10 @@ def smooth(log_ratio: ArrayLike) -> tuple[Array, Array]:
     and no weight exceeds the largest there was.
 
     Args:
-        log_ratio: log of target over proposal, `(*batch, draw)`; NaN counts as no weight.
+        log_ratio: log of target over proposal; NaN counts as no weight.
 
     Returns:
-        Log weights `(*batch, draw)` and k-hat `(*batch)`; 0 where the largest weights are equal,
+        Log weights and k-hat; 0 where the largest weights are equal,
         infinite where no more draws have a weight than are smoothed.
 
     Example:
@@ -69,11 +72,13 @@ def smooth(log_ratio: ArrayLike) -> tuple[Array, Array]:
 
 
 @partial(jax.jit, static_argnames="count")
-def resample(log_weights: ArrayLike, key: ArrayLike, *, count: int) -> Array:
-    """Numbers `(count,)` of draws of equal weight that stand for weighted ones `(draw,)`.
+def resample(
+    log_weights: Float[ArrayLike, "draw"], key: UInt32[ArrayLike, "2"], *, count: int
+) -> Int[Array, "{count}"]:
+    """Numbers of draws of equal weight that stand for weighted ones.
 
     Systematic resampling: each draw comes as often as its share of the count, rounded up or down. In
-    random order; `key (2,)` is of uint32.
+    random order.
     """
     place, order = jax.random.split(jax.random.wrap_key_data(jnp.asarray(key)))
     ends = (jnp.arange(count) + jax.random.uniform(place)) / count
@@ -82,7 +87,9 @@ def resample(log_weights: ArrayLike, key: ArrayLike, *, count: int) -> Array:
     return jax.random.permutation(order, picked)
 
 
-def _fit(above: Array) -> tuple[Array, Array]:
+def _fit(
+    above: Float[Array, "*batch tail"],
+) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
     """Shape and scale of a generalized Pareto distribution, excesses sorted, on the last axis."""
     count = above.shape[-1]
     grid = 30 + int(sqrt(count))

@@ -10,9 +10,11 @@ The map is triangular with ones on its diagonal, so that densities carry over un
 """
 
 import jax.numpy as jnp
-from jax import Array
 
-Free = dict[str, Array]
+from kfmodels._types import Float
+from kfmodels._types import JaxArray as Array
+
+Free = dict[str, Float[Array, "..."]]
 """Noise parameters on the real line: log q of each delta, log obs_scale."""
 
 

@@ -1,13 +1,11 @@
 """`KalmanRegression` keeps NumPyro's contract, says what it refuses, and draws what it scores."""
 
 import warnings
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -265,15 +263,6 @@ def test_nothing_observed_is_log_density_zero(plain):
 # --- what it refuses ------------------------------------------------------------------------
 
 
-@pytest.fixture
-def shapes_unchecked() -> Iterator[None]:
-    """What a user sees: beartype, in tests, would speak first."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
-
-
 def arguments(case: Case) -> dict[str, Any]:
     """What `KalmanRegression` takes for a case, by name."""
     model = regression(**case)
@@ -281,7 +270,7 @@ def arguments(case: Case) -> dict[str, Any]:
     return {name: getattr(model, name) for name in names}
 
 
-@pytest.mark.usefixtures("shapes_unchecked")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
@@ -302,7 +291,7 @@ def test_a_wrong_shape_is_named(plain, name: str, value, text: str):
         KalmanRegression(**given)
 
 
-@pytest.mark.usefixtures("shapes_unchecked")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("length", [1, TIME - 1])
 @pytest.mark.parametrize("gaps", [False, True])
 def test_a_series_of_another_length_is_refused(plain, length: int, gaps: bool):
