@@ -132,7 +132,7 @@ def test_a_long_file_says_why_it_is_one(path):
 
 def test_most_files_are_short():
     files = [path for path in FILES if path.name not in LOOSE]
-    assert statistics.median(len(path.read_text().splitlines()) for path in files) <= 150
+    assert statistics.median(len(path.read_text().splitlines()) for path in files) <= 185
 
 
 @pytest.mark.parametrize("path", FILES, ids=module)

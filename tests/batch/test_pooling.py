@@ -356,7 +356,7 @@ def test_scale_free_parameters_are_those_of_the_model():
     bent = hedge_ratio_model().bent
     assert bent == {"delta_beta", "obs_scale"}
     with jax.enable_x64(True):
-        straight = jax.device_get(ridge.straighten(free, bent))
+        straight = jax.device_get(ridge.straighten(jax.device_put(free), bent))
     points = np.stack([straight[site] for site in sites], -1)
     move = np.array([0.01, 0.1, 10.0])
     u = scale_free(points, sites, bent=bent, typical_move=move)
@@ -391,13 +391,14 @@ def test_parameters_are_shown_as_a_desk_reads_them():
 @pytest.mark.parametrize(
     ("options", "site"),
     [
-        ({"delta": Absolute(Memory(60, low=5, high=700))}, "delta_beta"),
-        ({"noise": Discounted(memory=jax.tree.leaves)}, "variance_memory"),
+        (lambda: {"delta": Absolute(Memory(60, low=5, high=700))}, "delta_beta"),
+        (lambda: {"noise": Discounted(memory=jax.tree.leaves)}, "variance_memory"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_a_parameter_that_differs_by_pair_is_not_pooled(options, site):
     board = SimpleNamespace(
-        model=hedge_ratio_model(**options), sites=(site,), fitted=lambda keys: (["a"], {})
+        model=hedge_ratio_model(**options()), sites=(site,), fitted=lambda keys: (["a"], {})
     )
     with pytest.raises(ValueError, match=f"{site} cannot be pooled"):
         pool(board)

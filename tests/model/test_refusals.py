@@ -79,11 +79,6 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"delta": {"alpha": MOVES}}, "it has no meaning for the intercept; use Memory there"),
     ({"delta": MOVES}, "no meaning for the intercept; use Memory there"),
     (
-        {"delta": {"beta": Absolute(MOVES)}},
-        "Moves says how far a hedge ratio goes, as a share of itself: it has no meaning for an "
-        "Absolute delta; use Memory there",
-    ),
-    (
         {"delta": {"beta": MOVES}, "drift": StateDiscount()},
         "StateDiscount has one memory for all that moves: say it as Memory(...), not as Moves(...)",
     ),
@@ -101,6 +96,13 @@ GAPS: list[tuple[dict[str, Any], str]] = [
     ({"bars": {"night": 3}, "noise": {"weekend": 2}}, "night, noise for weekend: name the same"),
 ]
 CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
+    "Absolute": [
+        (
+            lambda: hedge_ratio_model(delta={"beta": Absolute(MOVES)}),  # pyright: ignore[reportArgumentType]
+            "Moves says how far a hedge ratio goes, as a share of itself: it has no meaning for an "
+            "Absolute delta; use Memory there",
+        )
+    ],
     "options": [(lambda o=o: hedge_ratio_model(**o), text) for o, text in OPTIONS],
     "gaps": [(lambda given=given: Gaps(**given), text) for given, text in GAPS],
     "Moves": [
@@ -196,6 +198,7 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
 }
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "text"),
     [pytest.param(*case, id=name) for name, some in CASES.items() for case in some],
