@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from kfmodels.files.log import Journal
 
@@ -59,9 +60,10 @@ def store_job() -> tuple[Any, Any]:
     """A job of twenty pairs, one a chunk, and the pairs."""
     from kfmodels.batch.store import described
     from kfmodels.data.hedge_data import HedgeData
-    from tests.batch_script import prices
 
-    pairs = HedgeData.all_pairs(prices())
+    logs = np.random.default_rng(0).normal(size=(60, 20)).cumsum(0) / 100
+    names = [f"T{number}" for number in range(20)]
+    pairs = HedgeData.all_pairs(pd.DataFrame(np.exp(logs), columns=names))
     return {"seed": 1, "chunk_size": 1} | described(pairs), pairs
 
 

@@ -258,7 +258,7 @@ def test_a_fit_counts_what_is_not_known_of_the_noise(stocks):
     )
     found = table(stocks, {"vague": vague, "moving": moving})
     mixed, sd = vague.tree["mixture"], vague.spread()["sd"].dropna().iloc[20:]
-    gain = (1 - float(mixed["obs_var"].mean()) / sd**2).mean()
+    gain = (1 - float((mixed["obs_scale"] ** 2).mean()) / sd**2).mean()
     assert_allclose(found.loc["vague", "gain"], gain, rtol=1e-6)
     last = vague.tree["filtered"].isel(time=-1).sel(coef="PEP")
     assert found.loc["vague", "beta_sd"] == float(last["sd"]) > 1.1 * float(last["sd_given_noise"])

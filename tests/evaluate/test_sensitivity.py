@@ -208,8 +208,8 @@ def test_the_same_model_changes_nothing(both):
         assert len(np.unique(kept)) == len(np.unique(draws)) - (found.draws - len(kept))
     ends = found.table["after"] / found.table["before"]
     assert_allclose(ends.drop(index=["ratio to PEP", "memory of alpha"]), 1.0, rtol=0.02)
-    # of the ratio 64 draws are mixed, the same but for the order
-    assert_allclose(ends.loc["ratio to PEP"], 1.0, rtol=1e-3)
+    # of the ratio 64 draws are mixed: neighbours of the old ones where rounding cost a draw
+    assert_allclose(ends.loc["ratio to PEP"], 1.0, rtol=1e-3 if len(kept) == found.draws else 0.01)
 
 
 @pytest.mark.slow

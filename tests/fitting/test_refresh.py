@@ -131,7 +131,7 @@ def test_the_noise_is_refreshed_and_the_ratio_carried_over(prices: pd.DataFrame,
     assert_allclose(after["mean"], before["mean"], rtol=1e-9)
     assert_allclose(after["cov"], before["cov"], rtol=1e-9)
     assert now["fit_id"] == again.tree.attrs["fit_id"] != old["fit_id"]
-    for name in ("forgetting", "shocks", "at", "streak"):
+    for name in ("forgetting", "shocks", "at", "hold"):
         assert now[name] == old[name]
     kept = json.dumps(live.to_json())
     live.close()  # the journal holds the new noise

@@ -457,20 +457,19 @@ def test_the_learnt_variance_is_part_of_what_is_not_known():
     beta = np.sqrt(variance) * rng.normal(size=pairs)
     x = np.array([1.0, -0.7, 1.3, 0.4])
     z = np.empty(pairs)
-    live = OnlineFilter(
-        target="Y",
-        hedges=["X"],
-        transform="level",
-        coordinates=Coordinates(np.zeros(1), np.ones(1), 0.0, False),
-        drift=Walk(np.zeros((1, 1, 1))),
-        noise=DiscountedVariance(np.ones(1), np.full(1, 6.0), np.ones(1)),
-        state=State(np.zeros((1, 1)), np.ones((1, 1, 1))),
-        carried=Scale(np.full(1, 6.0), np.ones(1)),
-        log_weights=np.zeros(1),
-    )
-    start = live._stand
+    held: dict[str, Any] = {
+        "target": "Y",
+        "hedges": ["X"],
+        "transform": "level",
+        "coordinates": Coordinates(np.zeros(1), np.ones(1), 0.0, False),
+        "drift": Walk(np.zeros((1, 1, 1))),
+        "noise": DiscountedVariance(np.ones(1), np.full(1, 6.0), np.ones(1)),
+        "state": State(np.zeros((1, 1)), np.ones((1, 1, 1))),
+        "carried": Scale(np.full(1, 6.0), np.ones(1)),
+        "log_weights": np.zeros(1),
+    }
     for number in range(pairs):
-        live._stand = start
+        live = OnlineFilter(**held)
         y = beta[number] * x + np.sqrt(variance[number]) * rng.normal(size=rows)
         for target, hedge in zip(y, x, strict=True):
             tick = live.update(y=target, x=hedge)
