@@ -77,7 +77,7 @@ class Blocks:
         gap_noise: np.ndarray,
     ) -> None:
         pairs, draws = log_weights.shape
-        size = max(1, _BLOCK // max(1, draws))
+        size = max(2, _BLOCK // max(1, draws))  # of one pair alone arrays have no axis of pairs
         self._parts: list[slice | int] = [0]
         if pairs > 1:
             self._parts = [slice(i, min(i + size, pairs)) for i in range(0, pairs, size)]
@@ -119,10 +119,9 @@ class Blocks:
         forecasts: list[DrawForecasts] = []
         numbers: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
         verdicts: dict[int, Verdict] = {}
-        certain = seen is None and dt <= 1 and not gaps
         for part, mixture, now in zip(self._parts, self.mixtures, self.draws, strict=True):
             y, design = _of_block(values, part)
-            ahead, factor = mixture.predict(now, dt, gaps, certain=certain)
+            ahead, factor = mixture.predict(now, dt, gaps)
             look = mixture.look(ahead, factor, design, y)
             spread, squared = mixture.spread(ahead, look)
             log_weights, weights, score = weigh(ahead.log_weights + mixture.density(ahead, look))
@@ -194,7 +193,7 @@ class Blocks:
     def foresee(self, values: np.ndarray, dt: float, gaps: Mapping[str, float] | None) -> Foreseen:
         """What the draws of the only pair say of a row of inner `values (1 + n,)`; nothing moves."""
         (mixture,), (now,) = self.mixtures, self.draws
-        ahead, factor = mixture.predict(now, dt, gaps, certain=False)
+        ahead, factor = mixture.predict(now, dt, gaps)
         look = mixture.look(ahead, factor, values[1:], values[0])
         spread, var = mixture.spread(ahead, look)
         return Foreseen(

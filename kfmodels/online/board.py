@@ -110,7 +110,8 @@ class OnlineBoard(Documented):
         self.last_prices = none if last_prices is None else np.array(last_prices, float)
         check_shapes(self, coordinates, (state, carried or (), noise), log_weights)
         closed = gap_arrays(gap_bars, gap_noise, (len(self.gap_names), pairs, draws))
-        self._holds = {number_of(name, self.names): hold for name, hold in (holds or {}).items()}
+        found = {number_of(name, self.names): hold for name, hold in (holds or {}).items()}
+        self._holds = {number: hold for number, hold in found.items() if hold != NONE}
         self._blocks = Blocks(
             drift,
             noise,
@@ -133,6 +134,7 @@ class OnlineBoard(Documented):
         self._centre, self._unit = np.concatenate(legs), np.concatenate(units)
         self._requoted = bool((self._unit[0] != 1).any())
         self._all = np.ones(len(self), bool)
+        self._all.setflags(write=False)  # handed out with every tick
         self._design = np.ones((len(self._centre) + coordinates.intercept, len(self)))
 
     @property
@@ -214,7 +216,8 @@ class OnlineBoard(Documented):
                 wild |= lost
                 seen = sound if seen is None else seen & sound
                 values[:, ~seen] = 0.0
-                holds = {n: self._holds.get(n, h) if wild[n] else h for n, h in holds.items()}
+                for number in np.flatnonzero(lost).tolist():
+                    holds = with_hold(holds, number, self._holds.get(number, NONE))
                 passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds))
         tick = self._commit(given, at, seen, wild, holds, passed)
         self._blocks.keep(passed)
@@ -340,6 +343,8 @@ class OnlineBoard(Documented):
                 if wild[number]:
                     said[number], taken[number] = (Outcome.REJECTED, _TOO_FAR), False
         self._name_splits(given, at, taken, passed.verdicts, said)
+        if self.shocks is None and holds:  # of a policy that was taken away
+            holds = {n: h for n, h in holds.items() if seen is not None and not seen[n]}
         self._holds = holds
         if taken is not self._all:
             given = np.where(taken[:, None], given, self.last_prices)

@@ -19,6 +19,9 @@ from kfmodels.kalman.step import Forecast, State, forecast, predict, update
 _WIDEST = 1e10
 """Relative variance that stands for infinity, as that of a flat start: more ruins the arithmetic."""
 
+_LEAST = 1e-200
+"""Sums of exponentials below this, and above its inverse, are taken once more from their largest."""
+
 _add = np.add.reduce
 
 
@@ -67,12 +70,9 @@ class Mixture:
         self._constant: tuple[np.ndarray, np.ndarray] | None = None
 
     def predict(
-        self, draws: Draws, dt: float, gaps: Mapping[str, float] | None, *, certain: bool
+        self, draws: Draws, dt: float, gaps: Mapping[str, float] | None
     ) -> tuple[Draws, float | np.ndarray]:
-        """The draws `dt` bars and some closed periods later, and the factor on the row's variance.
-
-        `certain` says that every pair observes this row, one bar after the last.
-        """
+        """The draws `dt` bars and some closed periods later, and the factor on the row's variance."""
         time: float | np.ndarray = dt
         factor: float | np.ndarray = 1.0
         for name, count in (gaps or {}).items():
@@ -81,9 +81,9 @@ class Mixture:
                 time = time + self.gap_bars[number] * count
                 factor = factor * self.gap_noise[number] ** count
         state, carried, log_weights, weights = draws
-        if certain:
-            state = predict(state, self.drift, time)
-        else:
+        if dt <= 1 and not gaps:
+            state = _cap(predict(state, self.drift, time), state)
+        else:  # so long a time may take a variance that fades beyond all floats
             with np.errstate(over="ignore", invalid="ignore"):
                 state = _cap(predict(state, self.drift, time), state)
         if self.forgetting < 1 and weights.shape[-1] > 1:
@@ -189,8 +189,11 @@ def weigh(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     if joint.shape[-1] == 1:
         return np.zeros_like(joint), np.ones_like(joint), joint[..., 0]
-    whole = np.log(_add(np.exp(joint), -1))
-    if not np.dot(whole, whole) < 160_000:  # a sum may have left the range of exponentials
+    total = _add(np.exp(joint), -1)
+    fine = (total > _LEAST) & (total < 1 / _LEAST)
+    if fine if joint.ndim == 1 else fine.all():
+        whole = np.log(total)
+    else:  # a sum has left the range of exponentials, as it does beyond 39 sds
         top = np.maximum.reduce(joint, -1)
         whole = top + np.log(_add(np.exp(joint - top[..., None]), -1))
     log_weights = joint - spread_out(whole)
@@ -200,13 +203,13 @@ def weigh(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _cap(ahead: State, before: State) -> State:
     """The predicted state with no variance beyond what stands for infinity.
 
-    Without a row to learn from a variance may grow for ever, and one that has overflowed ruins the
-    draw. A coefficient that is too wide is scaled down, with its covariances.
+    Where no row teaches, or none tells the coefficients apart, a variance may grow for ever, and one
+    that has overflowed ruins the draw. A coefficient that is too wide is scaled down, with its
+    covariances; only from twice the bound on, so that a flat start stays what it is offline.
     """
-    n = len(ahead.cov)
-    each = np.arange(n)
-    if (ahead.cov[each, each] <= _WIDEST).all():
+    if ahead.cov.max() <= 2 * _WIDEST:  # not so where it is NaN
         return ahead
+    each = np.arange(len(ahead.cov))
     lost = ~np.isfinite(ahead.cov).all((0, 1))
     grown: np.ndarray = ahead.cov
     stood: np.ndarray = before.cov

@@ -302,16 +302,18 @@ def test_a_board_that_is_saved_goes_on_to_the_last_bit(kind, shocks, tmp_path):
     assert again.to_json() == board.to_json()
 
 
+@pytest.mark.parametrize("size", [0, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_blocks_do_not_show(kind, monkeypatch):
-    """A block of three pairs and one of one say what one of four says, to the last bit."""
+def test_the_blocks_do_not_show(kind, size, monkeypatch):
+    """Small blocks, of which the last may be of one pair, say what one of all says, to the last bit."""
     singles = filters(kind, "level", gaps=True, forgetting=0.99, shocks=Quarantine(2.5, 2))
     whole = board_of(singles)
-    monkeypatch.setattr(blocks, "_BLOCK", 3 * DRAWS)
+    monkeypatch.setattr(blocks, "_BLOCK", size * DRAWS)
     parts = board_of(singles)
     for at, row in later(jump=1.25).iterrows():
         passed = {"at": at, "gaps": {"weekend": int(at.day_of_week == 0)}}
         assert_same_ticks(parts.update(row, **passed), whole.update(row, **passed))
+    assert parts.to_json() == whole.to_json()
 
 
 def test_one_draw_a_pair_is_a_single_filter():

@@ -413,6 +413,32 @@ def test_what_cannot_be_is_refused(call: Any, text: str):
         call()
 
 
+@pytest.mark.parametrize("policy", [None, Quarantine()])
+def test_rows_that_teach_nothing_leave_what_is_believed_within_bounds(policy: Any):
+    """A hedge that stands still for years, or a split that nobody names: then all goes on."""
+    live = made_filter(walks=False, shocks=policy, transform="level")
+    for y, x in made_prices(50):
+        live.update(y=y, x=x)
+    y, x = prices_of(live)
+    held = 1.0 if policy is None else 0.5
+    for _ in range(1500):
+        tick = live.update(y=y * held, x=x)
+    assert math.isfinite(tick.sd_total["SPY"])
+    live.rescale(target=held)
+    for more_y, more_x in made_prices(100, seed=5):
+        tick = live.update(y=more_y * held, x=more_x)
+    assert abs(tick.beta["SPY"] / held - 90 / 500) < 0.5
+    assert 1e-6 < tick.sd_total["SPY"] < 1
+
+
+def test_a_rejected_row_begins_no_hold():
+    live = made_board((("XLE", "SPY"), ("XOM", "SPY")), transform="level", shocks=Quarantine())
+    live.update({"XLE": 90.0, "XOM": 90.0, "SPY": 500.0})
+    tick = live.update({"XLE": 1e200, "XOM": 90.1, "SPY": 500.0})
+    assert [outcome.value for outcome in tick.outcome] == ["rejected", "accepted"]
+    assert live.holds == {}
+
+
 # -- a policy of one's own -------------------------------------------------------------------------
 
 
