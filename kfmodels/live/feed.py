@@ -380,9 +380,12 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         return self.clock.between(self._row.kept, now.kept)
 
     def _watched(self, tick: AnyTick) -> Alarms:
-        few = np.atleast_1d(tick.effective_draws < self._few_draws * self.engine.draws)
-        fewer = np.flatnonzero(few & ~self._few).tolist() if few.any() else []
-        self._few = few
+        few = tick.effective_draws < self._few_draws * self.engine.draws
+        if isinstance(few, np.ndarray):
+            fewer, self._few = np.flatnonzero(few & ~self._few).tolist(), few
+        else:  # of one pair a plain number, for which NumPy is slow
+            fewer = [0] if few and not self._few[0] else []
+            self._few[0] = few
         return set_off(tick, self.watch, fewer, self.engine.draws)
 
     def _refused(self, at: Stamp, why: str) -> Signal:
