@@ -28,7 +28,7 @@ def with_pair[T](part: T) -> T:
 
 def one_of[T](part: T, number: int) -> T:
     """The arrays of one pair, without the axis of pairs."""
-    return changed(lambda leaf: leaf[..., number if leaf.shape[-2] > 1 else 0, :].copy(), part)
+    return changed(lambda leaf: leaf[..., number if leaf.shape[-2] > 1 else 0, :], part)
 
 
 def cut[T](part: T, pairs: slice | int) -> T:

@@ -8,7 +8,7 @@ import numpy as np
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
-from kfmodels.online.arrays import cut, join, join_arrays, own
+from kfmodels.online.arrays import cut, join, join_arrays, one_of, own
 from kfmodels.online.mixture import Draws, Mixture, weigh
 from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict
 from kfmodels.online.ticks import DrawForecasts
@@ -77,7 +77,8 @@ class Blocks:
         gap_noise: np.ndarray,
     ) -> None:
         pairs, draws = log_weights.shape
-        size = max(2, _BLOCK // max(1, draws))  # of one pair alone arrays have no axis of pairs
+        # two at least: of one pair alone arrays have no axis of pairs
+        self._size = size = max(2, _BLOCK // max(1, draws))
         self._parts: list[slice | int] = [0]
         if pairs > 1:
             self._parts = [slice(i, min(i + size, pairs)) for i in range(0, pairs, size)]
@@ -190,9 +191,28 @@ class Blocks:
         """Take over where `advance` led."""
         self.draws = passed.draws
 
-    def foresee(self, values: np.ndarray, dt: float, gaps: Mapping[str, float] | None) -> Foreseen:
-        """What the draws of the only pair say of a row of inner `values (1 + n,)`; nothing moves."""
-        (mixture,), (now,) = self.mixtures, self.draws
+    def of_pair(self, number: int) -> tuple[Mixture, Draws]:
+        """What the draws of one pair assume and where they stand, without the axis of pairs."""
+        if self.shape[0] == 1:
+            return self.mixtures[0], self.draws[0]
+        block, place = divmod(number, self._size)
+        mixture, now = self.mixtures[block], self.draws[block]
+        one = Mixture(
+            one_of(mixture.drift, place),
+            one_of(mixture.noise, place),
+            forgetting=mixture.forgetting,
+            gap_names=mixture.gap_names,
+            gap_bars=mixture.gap_bars[:, place],
+            gap_noise=mixture.gap_noise[:, place],
+        )
+        state, carried = one_of(now.state, place), one_of(now.carried, place)
+        return one, Draws(state, carried, now.log_weights[place], now.weights[place])
+
+    def foresee(
+        self, number: int, values: np.ndarray, dt: float, gaps: Mapping[str, float] | None
+    ) -> Foreseen:
+        """What the draws of one pair say of a row of inner `values (1 + n,)`; nothing moves."""
+        mixture, now = self.of_pair(number)
         ahead, factor = mixture.predict(now, dt, gaps)
         look = mixture.look(ahead, factor, values[1:], values[0])
         spread, var = mixture.spread(ahead, look)

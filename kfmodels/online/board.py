@@ -21,7 +21,7 @@ from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
-from kfmodels.online.arrays import one_of
+from kfmodels.online.arrays import changed
 from kfmodels.online.belief import Belief, Frame
 from kfmodels.online.blocks import Blocks, Foreseen, Passed, Policy
 from kfmodels.online.checks import check_shapes, gap_arrays, listed
@@ -219,9 +219,7 @@ class OnlineBoard(Documented):
                 for number in np.flatnonzero(lost).tolist():
                     holds = with_hold(holds, number, self._holds.get(number, NONE))
                 passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds))
-        tick = self._commit(given, at, seen, wild, holds, passed)
-        self._blocks.keep(passed)
-        return tick
+        return self._commit(given, at, seen, wild, holds, passed)
 
     def _policy(self, holds: Mapping[int, Hold]) -> Policy:
         returns = self.transform.needs_last
@@ -283,19 +281,22 @@ class OnlineBoard(Documented):
 
     def arguments_of(self, number: int) -> dict[str, Any]:
         """What `OnlineFilter` takes to make the filter of one pair."""
-        held, last = self.arguments(), self.last_prices[number]
-        parts = ("drift", "noise", "state", "carried")
+        (mixture, now), last = self._blocks.of_pair(number), self.last_prices[number]
         same = ("transform", "forgetting", "shocks", "gap_names", "at", "until", "fit_id")
         return {
             "target": self.targets[number],
             "hedges": self.hedges[number],
             "coordinates": self.coordinates.of_pair(number),
-            **{name: one_of(held[name], number) for name in parts},
-            "log_weights": held["log_weights"][number],
-            **{name: held[name][:, number] for name in ("gap_bars", "gap_noise")},
+            "drift": changed(np.copy, mixture.drift),
+            "noise": changed(np.copy, mixture.noise),
+            "state": changed(np.copy, now.state),
+            "carried": changed(np.copy, now.carried),
+            "log_weights": now.log_weights.copy(),
+            "gap_bars": mixture.gap_bars.copy(),
+            "gap_noise": mixture.gap_noise.copy(),
             "last_prices": None if np.isnan(last).any() else last.copy(),
             "hold": self._holds.get(number, NONE),
-            **{name: held[name] for name in same},
+            **{name: getattr(self, name) for name in same},
         }
 
     def _values(self, given: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -324,7 +325,7 @@ class OnlineBoard(Documented):
         holds: dict[int, Hold],
         passed: Passed,
     ) -> BoardTick:
-        """Take over the prices, the time and the holds; the tick of the row."""
+        """Take over the draws, the prices, the time and the holds; the tick of the row."""
         said: dict[int, tuple[Outcome, str]] = {}
         observed = taught = taken = self._all
         if seen is not None or passed.verdicts:
@@ -345,6 +346,7 @@ class OnlineBoard(Documented):
         self._name_splits(given, at, taken, passed.verdicts, said)
         if self.shocks is None and holds:  # of a policy that was taken away
             holds = {n: h for n, h in holds.items() if seen is not None and not seen[n]}
+        self._blocks.keep(passed)
         self._holds = holds
         if taken is not self._all:
             given = np.where(taken[:, None], given, self.last_prices)
@@ -364,7 +366,7 @@ class OnlineBoard(Documented):
             said=said,
             numbers=(spread, sd, z, score),
             forecasts=passed.forecasts,
-            belief=Belief(self._frame, self._blocks.mixtures, passed.draws),
+            belief=self.belief(),
         )
 
     def belief(self) -> Belief:
@@ -397,20 +399,21 @@ class OnlineBoard(Documented):
     ) -> bool:
         """Whether a row is beyond the limit by the sd of a forecast at the last hedge prices."""
         assert self.shocks is not None
-        one = self if len(self) == 1 else self.filter(self.names[number]).board
-        before = one.foresee(one.last_prices[0].tolist(), dt, gaps)
-        now = one.foresee(row, dt, gaps)
+        before = self.foresee(self.last_prices[number], dt, gaps, number=number)
+        now = self.foresee(np.array(row), dt, gaps, number=number)
         return not abs(now.spread) <= self.shocks.limit * math.sqrt(before.var)
 
-    def foresee(self, prices: list[float], dt: float, gaps: Mapping[str, float] | None) -> Foreseen:
-        """What the draws of the only pair say of a row, in inner units; nothing moves.
+    def foresee(
+        self, prices: np.ndarray, dt: float, gaps: Mapping[str, float] | None, *, number: int = 0
+    ) -> Foreseen:
+        """What the draws of one pair say of its row `(leg,)`, in inner units; nothing moves.
 
         Without a price of the target the innovation is from the centre of its coordinates.
         """
-        values = self.transform.values(np.array([prices]), self.last_prices).T
-        inner = self._design.copy()
-        inner[: len(values)] = (values - self._centre) / self._unit
-        return self._blocks.foresee(np.nan_to_num(inner[:, 0]), dt, gaps)
+        values = self.transform.values(prices, self.last_prices[number])
+        inner = self._design[:, number].copy()
+        inner[: len(values)] = (values - self._centre[:, number]) / self._unit[:, number]
+        return self._blocks.foresee(number, np.nan_to_num(inner), dt, gaps)
 
     def _name_splits(
         self,

@@ -244,9 +244,7 @@ class OnlineFilter(Documented):
         factors = check_factors({self.target: target}, (self.target,))
         factors |= check_factors(hedges or {}, self.hedges)
         # all legs are named, so that a hold ends only where every one of them is said to be as before
-        self.board.rescale(
-            {self.target: target} | dict.fromkeys(self.hedges, 1.0) | dict(hedges or {})
-        )
+        self.board.rescale(dict.fromkeys(self.tickers, 1.0) | factors)
 
     def take(
         self,
@@ -291,7 +289,7 @@ class OnlineFilter(Documented):
         legs.check(self.hedges, hedges)
         if self.last_prices is None and self.board.transform.needs_last:
             raise ValueError("forecast of a return needs an earlier complete row of prices")
-        return self.board.foresee([math.nan, *hedges], dt, gaps)
+        return self.board.foresee(np.array([math.nan, *hedges]), dt, gaps)
 
 
 register(OnlineFilter, OnlineFilter.to_json, OnlineFilter.from_json)
