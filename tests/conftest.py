@@ -11,8 +11,15 @@ from tests.programs import keep_programs
 
 keep_programs(optimised=False)
 
-import jax  # noqa: E402
 import jaxtyping  # noqa: E402
+
+from tests import checking  # noqa: E402, F401 - the hook finds it by its name
+
+CHECKED = ["kalman", "model", "sampling", "fitting.passes", "batch.chunk"]
+"""Rooms and files whose calls are checked against their annotations; not imported before this."""
+jaxtyping.install_import_hook([f"kfmodels.{name}" for name in CHECKED], "tests.checking.check")
+
+import jax  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from jax import monitoring  # noqa: E402

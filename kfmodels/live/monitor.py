@@ -253,7 +253,7 @@ class _Tests:
 def _copy(values: Value, kind: type[float], *shape: int) -> Value:
     """An array of its own; without its last axis, in numbers of Python, where that is one pair.
 
-    NumPy takes twenty times as long on a single number.
+    NumPy is slow on a single number.
     """
     held: Value = np.array(values, kind).reshape(shape)
     return held if shape[-1] != 1 else held[..., 0].tolist()
@@ -274,7 +274,7 @@ def _add(
         `level`, `total` and `bars` to go on with, whether it rang, and the three as they were reached.
     """
     level, total, bars = level + seen * ratio, total + seen * more, bars + seen
-    # on arrays a product is four times faster than a choice that no processor can foresee
+    # on arrays a product is faster than a choice that no processor can foresee
     kept = (level > 0) & (level <= top)
     return level * kept, total * kept, bars * kept, level > top, level, total, bars
 

@@ -74,7 +74,7 @@ def _moments(
     mean: np.ndarray, cov: np.ndarray, var: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     n = len(mean)
-    if mean.ndim == 2:  # of one pair products of matrices, which cost NumPy a third of the time
+    if mean.ndim == 2:  # of one pair a product of matrices, which costs NumPy less
         centre, both = mean.dot(weights), np.empty((2, 1, n * n))
         away = mean - centre[:, None]
         both[0, 0] = cov.reshape(n * n, -1).dot(weights * var)

@@ -1,7 +1,7 @@
 """The noise draws of some pairs, each with its own state, and how far each draw is believed.
 
-Arrays have the axes (coefficient, pair, draw), that of pairs left out where there is one: an axis of
-one makes NumPy half as slow again. A block of pairs is one `Mixture`: small enough that what
+Arrays have the axes (coefficient, pair, draw), that of pairs left out where there is one, because
+NumPy is slower with an axis of one. A block of pairs is one `Mixture`: small enough that what
 a tick touches stays in the cache of the processor. Nothing is changed in place, so what a tick says may
 be worked out later, and a row that is rejected leaves no trace.
 """
@@ -173,7 +173,7 @@ class Mixture:
 
 
 def average(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean over the draws; of one pair alone a dot product, which costs a third of `vecdot`."""
+    """Mean over the draws; of one pair alone a dot product, which costs less than `vecdot`."""
     return values.dot(weights) if values.ndim == 1 else np.vecdot(values, weights)
 
 
