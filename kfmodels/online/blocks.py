@@ -13,10 +13,10 @@ from kfmodels.online.mixture import Draws, Mixture, weigh
 from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict
 from kfmodels.online.ticks import DrawForecasts
 
-_BLOCK = 8192
-"""Draws of a block, 128 pairs of 64: fewer cost calls, more leave the cache.
+_BLOCK = 32768
+"""Draws of a block, 512 pairs of 64: fewer cost calls to NumPy, more leave the cache.
 
-Measured with 1000 pairs of 64 draws; in one piece such a board is many times slower.
+The fastest of four sizes for a board of 1000 pairs (`python -m tests.benchmarks latency`).
 """
 
 
