@@ -1,1 +1,1 @@
-"""Prices in, aligned arrays out, and every complaint about data."""
+"""Prices in, aligned arrays out; what is wrong with data is said here."""

@@ -1,7 +1,6 @@
-"""A pair as the arrays that the model reads; many pairs are single ones, stacked.
+"""A pair as the arrays that the model reads; many pairs are computed one by one, then stacked.
 
-Each pair is computed alone, so that it has the same bits wherever it stands, and its arrays fit the
-cache.
+So a pair has the same bits alone and among others, and its arrays fit the processor's cache.
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.transforms import Transform
 
 _EXACT = 1e-10
-"""Share of the largest move below which what a hedge leaves over is rounding."""
+"""Share of the largest move of the target: a residual below it is rounding, not noise."""
 
 _STILL = "{target} never moves: there is nothing to hedge; check its prices"
 _PROPORTIONAL = (
@@ -27,10 +26,9 @@ _PROPORTIONAL = (
 class Inputs(NamedTuple):
     """All that the model reads of a pair, in NumPy or, inside `jax.jit`, in JAX.
 
-    Many pairs have one axis more, in front.
-    `dt` is None where it is 0 and then 1, which costs less than the same written out. `gaps
-    (time, gap)` are the closed periods before each row, and `gap_unit` the open bars between two of
-    them, where the model has `Gaps`.
+    Many pairs have one more axis, in front. `dt` None stands for 0 and then 1 in every row, which the
+    recursion runs faster than the array. Where the model has `Gaps`, `gaps (time, gap)` are the closed
+    periods before each row, and `gap_unit` is the number of open bars between two of them.
     """
 
     y: Float[Array, "*pair time"]
@@ -49,9 +47,9 @@ class Inputs(NamedTuple):
 class PairArrays(NamedTuple):
     """A target and its hedges, aligned and transformed; 0 where a row is not observed.
 
-    `y (time,)`, `x (time, hedge)`, `observed (time,)` and `dt (time,)` are as in `HedgeData`. `move`
-    is the sd of the one-bar move that a constant hedge leaves over, and `ratio (hedge,)` the size of
-    each hedge ratio: that of least squares on moves, its standard error added in squares.
+    `y`, `x`, `observed` and `dt` are as in `HedgeData`. `move` is the sd of the one-bar move that a
+    constant hedge leaves over, and `ratio` the typical size of each hedge ratio: the root of the sum of
+    squares of its least-squares estimate on moves and of the standard error.
     """
 
     y: Float[np.ndarray, "time"]
@@ -65,7 +63,7 @@ class PairArrays(NamedTuple):
 
 
 def arrays_of(data: HedgeData) -> PairArrays:
-    """The arrays of checked data. With a clock, `move` is that of open bars where enough are there.
+    """The arrays of checked data. With a clock, `move` is that of open bars if there are enough.
 
     Raises:
         ValueError: too few rows, a leg that never moves, a target in exact proportion to its hedges.
@@ -81,7 +79,7 @@ def arrays_of(data: HedgeData) -> PairArrays:
 def pair_arrays(target: np.ndarray, hedge: np.ndarray, transform: Transform) -> list[PairArrays]:
     """The arrays of many pairs of one hedge each, from prices `(pair, time)` in which NaN is a gap.
 
-    Nothing raises: what `HedgeData` would refuse is not `usable`.
+    Nothing raises: a pair that `HedgeData` would refuse is not `usable`.
     """
     legs = zip(target, hedge, strict=True)
     return [_one_pair(np.column_stack(both), transform) for both in legs]
@@ -92,6 +90,7 @@ def _one_pair(prices: np.ndarray, transform: Transform) -> PairArrays:
     seen = np.isfinite(prices).all(1)
     complete = last = prices[seen]
     if transform.needs_last:
+        # the first complete row has no row before it, and so no value
         complete, last = complete[1:], complete[:-1]
         seen[np.flatnonzero(seen)[:1]] = False
     values = np.zeros_like(prices)
@@ -110,12 +109,13 @@ def _one_pair(prices: np.ndarray, transform: Transform) -> PairArrays:
 def _typical_move(
     y: np.ndarray, x: np.ndarray, transform: Transform, near: np.ndarray
 ) -> tuple[float, np.ndarray, str]:
-    """`move` and `ratio` of observed rows, of the `near` ones if enough, and what forbids them."""
+    """`move` and `ratio` of observed rows, of the `near` ones if enough, and why they are unusable."""
     hedges = x.shape[1]
     y, x = transform.steps(y), transform.steps(x)
     if transform.needs_last:  # the values are moves, whose mean is not known to be 0
         x = np.column_stack([x, np.ones(len(x))])
-    near = near[len(near) - len(y) :]
+    near = near[len(near) - len(y) :]  # a difference belongs to the later of its two rows
+    # a night moves prices more than a bar does, and `move` is to be that of a bar
     if not near.all() and near.sum() >= MIN_ROWS and np.ptp(y[near]) > 0:
         y, x = y[near], x[near]
     if np.ptp(y) == 0:
@@ -123,15 +123,17 @@ def _typical_move(
     ratio = np.linalg.lstsq(x, y, rcond=None)[0]
     residual = y - x @ ratio
     move = float(np.sqrt((residual**2).mean()))
+    # pinv, as `lstsq` above: hedges may move in exact proportion to each other
     error_var = move**2 * np.diagonal(np.linalg.pinv(x.T @ x))
     size = np.sqrt(ratio**2 + error_var)[:hedges]
     return move, size, _PROPORTIONAL if move <= _EXACT * np.abs(y).max() else ""
 
 
 def _one_bar(data: HedgeData) -> np.ndarray:
-    """Of the observed rows, those at most one open bar after the one before."""
+    """Which observed rows come one open bar after the observed row before, or sooner."""
     if data.clock is None:
         return np.ones(int(data.observed.sum()), bool)
+    # summed first, so that the time of rows that are not observed counts too
     since = np.column_stack([data.dt, data.gaps.sum(1)]).cumsum(0)[data.observed]
     passed = np.diff(since, axis=0, prepend=since[:1])
     return (passed[:, 0] < 1.5) & (passed[:, 1] == 0)
@@ -140,7 +142,7 @@ def _one_bar(data: HedgeData) -> np.ndarray:
 def coordinates_of(
     pair: HedgeData | PairArrays, *, intercept: bool, pivot: tuple[float, ...] | None
 ) -> Coordinates:
-    """Centre and scale of the observed rows."""
+    """Centre and scale of the observed rows: their mean, or the pivot if one is given."""
     y, x = pair.y[pair.observed], pair.x[pair.observed]
     centre = np.zeros(x.shape[1])
     if intercept:
@@ -155,8 +157,8 @@ def stack_inputs(each: Sequence[Inputs], length: int | None = None) -> Inputs:
     """Many pairs as one, each padded at its end with unobserved rows in which no time passes.
 
     Args:
-        each: pairs without `gaps`, with `dt` written out.
-        length: rows of the result; default those of the longest.
+        each: pairs without `gaps`, whose `dt` is an array.
+        length: rows of the result; by default those of the longest pair.
     """
     rows = max(len(one.y) for one in each) if length is None else length
     made = {}
@@ -174,9 +176,9 @@ def stack_inputs(each: Sequence[Inputs], length: int | None = None) -> Inputs:
 
 
 def slopes(moves: np.ndarray) -> np.ndarray:
-    """Least squares of the first column on each other one alone, with an intercept.
+    """Least squares of the first column on each other column alone, with an intercept, `(hedges,)`.
 
-    `moves` is `(time, 1 + hedges)`; each hedge is judged on the rows that it and the target have.
+    `moves` is `(time, 1 + hedges)`; each hedge takes the rows where neither it nor the target is NaN.
     """
     both = np.isfinite(moves[:, :1]) & np.isfinite(moves[:, 1:])
     y, x = (_centre(part, both) for part in (moves[:, :1], moves[:, 1:]))
@@ -184,7 +186,7 @@ def slopes(moves: np.ndarray) -> np.ndarray:
 
 
 def removed(moves: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-    """Share of the variance of the first column that each other one removed, `(hedges,)`.
+    """Share of the variance of the first column that each other column removed, `(hedges,)`.
 
     `moves` is `(time, 1 + hedges)`, and `ratio (time, hedges)` or `(hedges,)` is what was held.
     """
@@ -196,11 +198,12 @@ def removed(moves: np.ndarray, ratio: np.ndarray) -> np.ndarray:
 def _centre(values: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Values about their mean over the marked rows of each column; 0 elsewhere."""
     values = np.where(where, values, 0.0)
-    return np.where(where, values - values.sum(0) / np.maximum(where.sum(0), 1), 0.0)
+    count = np.maximum(where.sum(0), 1)  # a column may have no row in common with the target
+    return np.where(where, values - values.sum(0) / count, 0.0)
 
 
 def half_life(rho: Float[ArrayLike, "*any"]) -> Float[np.ndarray, "*any"]:
-    """Bars in which half of a deviation is gone, `-ln 2 / ln rho`; inf from 1 on, 0 from 0 down."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    """Bars in which half of a deviation is gone, `-ln 2 / ln rho`; inf for rho >= 1, 0 for rho <= 0."""
+    with np.errstate(divide="ignore"):
         life = -np.log(2) / np.log(np.clip(rho, 0, 1))
-    return np.where(np.asarray(rho) >= 1, np.inf, np.where(np.asarray(rho) <= 0, 0.0, life))
+    return np.where(np.asarray(rho) >= 1, np.inf, life)

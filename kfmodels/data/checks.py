@@ -1,4 +1,4 @@
-"""What prices must be before anything is inferred from them, and what to do where they are not so."""
+"""What prices must be before anything is inferred from them, and what to do where they are not."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,19 +11,10 @@ import pandas as pd
 from kfmodels.kalman.transforms import Transform
 
 Label = pd.Timestamp | int
-"""What a row is labelled with."""
+"""The label of a row: its date, or a number where rows are numbered."""
 
 DateLike = str | date | Label
-"""What names a row: text and dates where rows are dated, else a whole number."""
-
-
-def check_tickers(frame: pd.DataFrame, target: str, hedges: tuple[str, ...]) -> None:
-    """Raise unless target and hedges are different columns of a table."""
-    check_table(frame)
-    if not hedges:
-        raise ValueError(f"no hedge given for {target}: name at least one ticker in hedges=[...]")
-    check_columns(frame, (target, *hedges))
-    check_legs(target, hedges)
+"""What a user may write for a label: a date as text too."""
 
 
 def check_table(frame: object) -> None:
@@ -36,6 +27,7 @@ def check_table(frame: object) -> None:
 
 def check_columns(frame: pd.DataFrame, tickers: Iterable[str]) -> None:
     """Raise unless each ticker is one column."""
+    # 1 and "1" are two columns for pandas and one ticker here
     names = Counter(str(name) for name in frame.columns)
     count = len(frame.columns)
     for ticker in tickers:
@@ -50,7 +42,7 @@ def check_columns(frame: pd.DataFrame, tickers: Iterable[str]) -> None:
 
 
 def check_legs(target: str, hedges: tuple[str, ...]) -> None:
-    """Raise if a ticker has the name of a coefficient, or stands for two legs."""
+    """Raise if a ticker has the name of a coefficient, or is named twice."""
     for reserved in {"alpha", "noise"} & {target, *hedges}:
         raise ValueError(f"{reserved!r} names a coefficient here: rename that column of the prices")
     if target in hedges:
@@ -62,6 +54,7 @@ def check_legs(target: str, hedges: tuple[str, ...]) -> None:
 
 def check_index(index: pd.Index) -> None:
     """Raise unless rows are labelled with dates or whole numbers, sorted, each once."""
+    # pandas before 3 reads text as object, pandas 3 as a type of its own
     if index.dtype == object or isinstance(index.dtype, pd.StringDtype):
         raise ValueError(
             f"the rows are labelled with text (first: {index[0]!r}), not dates: read them with "
@@ -82,14 +75,15 @@ def check_index(index: pd.Index) -> None:
             "frame[~frame.index.duplicated(keep='last')]"
         )
     if not index.is_monotonic_increasing:
+        # as whole numbers: the difference of dates with a time zone does not compare with 0
         at = int(np.flatnonzero(np.diff(getattr(index, "asi8", index)) < 0)[0])
         raise ValueError(
             f"dates are not sorted: {index[at + 1]} comes after {index[at]}; use frame.sort_index()"
         )
 
 
-def numbers(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """Some columns of a table as floats."""
+def to_floats(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Some columns of a table as floats, or the first cell that is none named in an error."""
     columns = {}
     for name in names:
         try:
@@ -124,7 +118,7 @@ def check_prices(prices: pd.DataFrame, transform: Transform) -> None:
 
 
 def check_moves(column: pd.Series, name: str) -> None:
-    """Raise if a hedge stands still."""
+    """Raise if a hedge never moves."""
     if np.ptp(column.to_numpy()) == 0:
         raise ValueError(
             f"hedge {name} is constant at {column.iloc[0]:g} from {column.index[0]} to "

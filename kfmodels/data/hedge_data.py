@@ -1,4 +1,4 @@
-"""Prices in, aligned values out. Every complaint about data is made here, and NaN stops here."""
+"""Prices in, aligned values out: beyond this file a gap is a flag (`observed`) and never a NaN."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,12 +13,13 @@ from kfmodels.clock.clock import Clock
 from kfmodels.data.checks import (
     DateLike,
     Label,
+    check_columns,
     check_index,
+    check_legs,
     check_moves,
     check_prices,
     check_table,
-    check_tickers,
-    numbers,
+    to_floats,
 )
 from kfmodels.kalman.transforms import Transform, transform_of
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from kfmodels.data.hedge_pairs import HedgePairs
 
 MIN_ROWS = 30
-"""Fewest common rows that a noise variance may be inferred from."""
+"""Fewest common rows from which a noise variance is inferred."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,8 @@ class HedgeData:
 
     `prices` are the prices as given, `values` the same rows transformed; both have the columns
     [target, hedges...]. A row in which any of them is missing is kept and counts as not observed.
-    `clock` knows how much open time lies between rows and which closed periods; None: one bar, none.
+    `clock` says how much open time and which closed periods lie between rows; without one, every row
+    is one bar after the row before.
     """
 
     prices: pd.DataFrame
@@ -57,17 +59,16 @@ class HedgeData:
 
         Args:
             frame: prices, one column a ticker, one row a bar, sorted by date. NaN is a gap.
-            target: the ticker held.
-            hedges: the tickers it is hedged with.
+            target: the ticker to hedge.
+            hedges: the tickers to hedge it with.
             transform: "log" (hedge ratio in percent per percent), "level" (in shares) or "return"
                 (simple returns between complete rows).
-            clock: when the market is open, so that a night is not taken for a minute. Default: every
-                row is one bar after the row before.
+            clock: when the market is open; without one a night counts as one bar, like any other step.
 
         Raises:
             ValueError: unknown ticker, target among the hedges, unsorted or duplicate dates, a
                 price that is infinite, not a number or (log, return) not positive, a hedge that
-                never moves, fewer than 30 common rows, a clock that cannot tell the time of a row. The
+                never moves, fewer than 30 common rows, a row that the clock cannot place in time. The
                 message names ticker, date and remedy.
 
         Example:
@@ -77,20 +78,26 @@ class HedgeData:
             '2019-12-31'
         """
         hedges = (hedges,) if isinstance(hedges, str) else tuple(hedges)
-        check_tickers(frame, target, hedges)
+        check_table(frame)
+        if not hedges:
+            raise ValueError(
+                f"no hedge given for {target}: name at least one ticker in hedges=[...]"
+            )
+        check_columns(frame, (target, *hedges))
+        check_legs(target, hedges)
         check_index(frame.index)
         done = transform_of(transform)
         if not (clock is None or isinstance(clock, Clock)):
             raise ValueError(f"clock must be a Clock, such as Clock.exchange(...), not {clock!r}")
-        prices = numbers(frame, [target, *hedges])
+        prices = to_floats(frame, [target, *hedges])
         check_prices(prices, done)
         values = transform_prices(prices, done)
-        if done.needs_last:
+        if done.needs_last:  # the first row only serves the second
             prices, values = prices.iloc[1:], values.iloc[1:]
         data = cls(prices, values, done, clock)
         data.check_enough()
         if clock is not None:
-            clock.rows(data.index)
+            clock.rows(data.index)  # raises here, not at the first use of `dt`
         return data
 
     @classmethod
@@ -125,11 +132,11 @@ class HedgeData:
 
     def before(self, date: DateLike) -> "HedgeData":
         """The rows strictly before `date`; with `after` it splits the data in two."""
-        return self._rows(earlier(self.index, date))
+        return self._rows(is_before(self.index, date))
 
     def after(self, date: DateLike) -> "HedgeData":
         """The rows at `date` and later."""
-        return self._rows(~earlier(self.index, date))
+        return self._rows(~is_before(self.index, date))
 
     @property
     def target(self) -> str:
@@ -164,15 +171,15 @@ class HedgeData:
 
     @cached_property
     def dt(self) -> np.ndarray:
-        """Open bars since the row before, shape (time,): 0 up to the first observed row.
+        """Open bars since the row before, shape (time,); 0 up to the first observed row.
 
-        Then those of the clock; 1 where there is none.
+        After that row they are those of the clock; without one, 1.
         """
         return self._passed[0]
 
     @cached_property
     def gaps(self) -> np.ndarray:
-        """Closed periods crossed just before each row, shape (time, kind); none without a clock."""
+        """Closed periods since the row before, shape (time, kind); without a clock no kind."""
         return self._passed[1]
 
     @cached_property
@@ -182,6 +189,7 @@ class HedgeData:
 
     @cached_property
     def _passed(self) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        # the prior of the state holds just before the first observed row: no time passes before that
         started = np.cumsum(self.observed) - self.observed > 0
         if self.clock is None:
             return started.astype(float), np.zeros((len(self), 0)), ()
@@ -222,8 +230,8 @@ def rows_after(prices: pd.DataFrame, date: Label, names: list[str]) -> pd.DataFr
     """The rows of some columns of a price table that are later than a date, as numbers.
 
     Raises:
-        ValueError: not a table of prices, a missing column, dates that are not dates, out of order or
-            twice, a time zone where the date has none (or the other way round), or text.
+        ValueError: not a table of prices, a missing column, dates that are no dates, not sorted or not
+            unique, only one of table and date has a time zone, a cell that is not a number.
     """
     check_table(prices)
     missing = [name for name in names if name not in prices.columns]
@@ -241,11 +249,11 @@ def rows_after(prices: pd.DataFrame, date: Label, names: list[str]) -> pd.DataFr
             f"time zones do not match: the prices are dated in {zone}, the fit ends at "
             f"{date}; use prices.tz_localize(...) or prices.tz_localize(None)"
         )
-    return numbers(prices.loc[prices.index > date], names)
+    return to_floats(prices.loc[prices.index > date], names)
 
 
-def earlier(index: pd.Index, date: DateLike) -> np.ndarray:
-    """Which rows lie before a date.
+def is_before(index: pd.Index, date: DateLike) -> np.ndarray:
+    """Which rows lie before a date, as booleans.
 
     Raises:
         ValueError: only one of the two has a time zone.
@@ -273,7 +281,7 @@ def day(at: object) -> str:
 
 
 def transform_prices(prices: pd.DataFrame, transform: Transform) -> pd.DataFrame:
-    """The values of prices; those that need a row before take the last in which nothing is missing."""
+    """The values of prices; a value that needs the row before takes the last complete one."""
     if not transform.needs_last:
         return transform.values(prices)
     complete = prices.dropna()

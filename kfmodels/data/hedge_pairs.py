@@ -1,6 +1,5 @@
 """Many pairs of one table of prices, for `fit_many`: what is wrong with one never stops the others."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,17 +14,18 @@ from kfmodels.data.checks import (
     check_legs,
     check_prices,
     check_table,
-    numbers,
+    to_floats,
 )
-from kfmodels.data.hedge_data import HedgeData, day, earlier
+from kfmodels.data.hedge_data import HedgeData, day, is_before
 from kfmodels.kalman.transforms import Transform, transform_of
 
 
 @dataclass(frozen=True, eq=False)
 class HedgePairs:
-    """Pairs (target, hedge) of one table of prices; made by `HedgeData.all_pairs` and its kin.
+    """Pairs (target, hedge) of one table of prices.
 
-    Nothing that is wrong with one ticker or one pair raises here: `fit_many` answers with its status.
+    `HedgeData.pairs`, `all_pairs` and `one_target` make them. A ticker or pair whose prices
+    cannot be used does not raise here: `fit_many` reports it as the status of that pair.
     """
 
     prices: pd.DataFrame
@@ -43,34 +43,34 @@ class HedgePairs:
         """Check what concerns all pairs: the table, its dates, the names.
 
         Raises:
-            ValueError: not a table of prices, an unknown ticker, a pair that is none or is named
-                twice, no pair, dates unsorted or twice, an unknown transform.
+            ValueError: not a table of prices, no pair, a pair that is not two tickers or is named
+                twice, an unknown ticker, dates not sorted or not unique, an unknown transform.
         """
         check_table(frame)
-        listed = tuple(_two(pair) for pair in pairs)
+        listed = tuple(_check_pair(pair) for pair in pairs)
         if not listed:
             raise ValueError("no pair is given: name at least one (target, hedge)")
         tickers = dict.fromkeys(ticker for pair in listed for ticker in pair)
         check_columns(frame, tickers)
         named = {}
-        for target, hedge in listed:
-            check_legs(target, (hedge,))
-            name = _name(target, hedge)
-            if named.setdefault(name, (target, hedge)) != (target, hedge):
+        for pair in listed:
+            check_legs(pair[0], pair[1:])
+            name = _name(*pair)
+            if named.get(name) == pair:
+                raise ValueError(f"the pair {name} is named twice: name it once")
+            if name in named:  # "A" on "B/C" and "A/B" on "C"
                 raise ValueError(f"two pairs are called {name}: rename a column of the prices")
-        if len(named) < len(listed):
-            twice = next(name for name, n in Counter(_name(*p) for p in listed).items() if n > 1)
-            raise ValueError(f"the pair {twice} is named twice: name it once")
+            named[name] = pair
         check_index(frame.index)
         done = transform_of(transform)
         columns, faults = {}, {}
         for name in tickers:
             try:
-                column = numbers(frame, [name])
+                column = to_floats(frame, [name])
                 check_prices(column, done)
                 columns[name] = column[name]
             except ValueError as error:
-                faults[name] = str(error)
+                faults[name] = str(error)  # told of its own pairs; the others are fitted
                 columns[name] = pd.Series(np.nan, frame.index)
         return cls(pd.DataFrame(columns, frame.index), listed, done, faults)
 
@@ -93,7 +93,7 @@ class HedgePairs:
         """One pair alone.
 
         Raises:
-            ValueError: it is not one of the pairs, or its prices cannot be used.
+            ValueError: it is not one of the pairs, or `HedgeData.from_prices` refuses its prices.
         """
         found = self._by_name.get(pair)
         if found is None:
@@ -110,11 +110,11 @@ class HedgePairs:
 
     def before(self, date: DateLike) -> "HedgePairs":
         """The rows strictly before `date`."""
-        return replace(self, prices=self.prices[earlier(self.index, date)])
+        return replace(self, prices=self.prices[is_before(self.index, date)])
 
     def after(self, date: DateLike) -> "HedgePairs":
         """The rows at `date` and later."""
-        return replace(self, prices=self.prices[~earlier(self.index, date)])
+        return replace(self, prices=self.prices[~is_before(self.index, date)])
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -128,7 +128,7 @@ class HedgePairs:
         )
 
 
-def _two(pair: object) -> tuple[str, str]:
+def _check_pair(pair: object) -> tuple[str, str]:
     if isinstance(pair, str) or not isinstance(pair, Iterable) or len(legs := tuple(pair)) != 2:
         raise ValueError(f"a pair is two tickers, (target, hedge), not {pair!r}")
     return legs

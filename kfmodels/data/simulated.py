@@ -17,7 +17,7 @@ _LOG_CHI2_VAR = math.pi**2 / 2
 
 @dataclass(frozen=True, eq=False)
 class Simulated:
-    """A target with its hedges, and all that real prices hide; see `simulate`.
+    """A target with its hedges, and the true values that real prices hide; see `simulate`.
 
     Each row of `prices` obeys, in transformed units, `y = (x * hedge_ratio).sum() + intercept +
     noise`. The coefficients of `q` and `delta` are the hedges, then "intercept".
@@ -42,7 +42,7 @@ class Simulated:
     """(time, coef): the signal-to-noise ratio of the step into each row (the first row has none)."""
 
     pivot: pd.Series
-    """(hedges,): the mean of each transformed hedge, where the intercept's level moves by itself."""
+    """(hedges,): the mean of each transformed hedge, at which ratio and level move independently."""
 
     @property
     def delta(self) -> pd.DataFrame:
@@ -76,9 +76,8 @@ def simulate(
     \right), \qquad a_t - a_{t-1} \sim N(0, q_\alpha v_t), \qquad q = \frac{1}{m (m - 1)}$$
 
     for a memory of m bars; means are over all rows. The variance $v_t$ is `obs_scale**2`, or starts
-    there and is a random walk in logs whose steps have variance $\pi^2 / (2 m (m - 1))$. Hedges, steps,
-    noise and variance have random streams of their own: the same seed with another memory gives the
-    same hedges and the same standardised noise.
+    there and is a random walk in logs whose steps have variance $\pi^2 / (2 m (m - 1))$. The same seed
+    with another memory gives the same hedges and the same standardised noise.
 
     Args:
         rows: number of business days, at least 2.
@@ -123,6 +122,7 @@ def simulate(
     q_beta = memory_to_q("memory", memory, (rows, hedges))
     q_level = memory_to_q("intercept_memory", intercept_memory, (rows,))
 
+    # a stream each: another memory or variance leaves the hedges and the standardised noise as they are
     seeds = np.random.SeedSequence(whole("seed", seed, least=0)).spawn(4)
     for_hedges, for_steps, for_noise, for_variance = map(np.random.default_rng, seeds)
 
@@ -144,7 +144,7 @@ def simulate(
     noise = np.sqrt(obs_var) * for_noise.standard_normal(rows)
 
     y = (x * ratio).sum(1) + intercept + noise
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # infinite prices are refused below, in words
         y_prices = done.price(y)
     index = pd.bdate_range(start, periods=rows, name="date")
     _check_target(y_prices, index)
@@ -169,7 +169,10 @@ def _walk(steps: np.ndarray) -> np.ndarray:
 
 
 def memory_to_q(name: str, memory: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    """The signal-to-noise ratio of a memory, checked; `model.memory` has the same map, a room above."""
+    """The signal-to-noise ratio of a memory, `q = 1 / (m (m - 1))`, in a shape.
+
+    `model.memory`, which this room may not import, has the same formula without the checks.
+    """
     memory = _numbers(name, memory)
     short = memory[~(memory > 1)]
     if short.size:
@@ -182,7 +185,7 @@ def memory_to_q(name: str, memory: ArrayLike, shape: tuple[int, ...]) -> np.ndar
 
 
 def finite(name: str, value: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    """An array of finite numbers in a shape, or the argument named in an error."""
+    """Finite numbers in a shape, or the argument named in an error."""
     value = _numbers(name, value)
     if not np.isfinite(value).all():
         raise ValueError(f"{name} must be finite, not {value}")
@@ -190,7 +193,7 @@ def finite(name: str, value: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def positive(name: str, value: float) -> float:
-    """A standard deviation, checked."""
+    """A standard deviation, or the argument named in an error."""
     value = float(finite(name, value, ()))
     if value <= 0:
         raise ValueError(f"{name} is a standard deviation: give a positive number, not {value:g}")
@@ -208,7 +211,8 @@ def _shaped(name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     fits = ["one number", f"shape {shape}"][: 1 + bool(shape)]
     if len(shape) == 2:
         fits += [f"({shape[0]},) for one per row", f"(1, {shape[1]}) for one per hedge"]
-    # broadcasting would take a vector of hedges for one of rows where there are as many of both
+    # broadcasting alone would take one number per row for one per hedge where rows and hedges are
+    # equally many
     if value.ndim in (0, len(shape)):
         try:
             return np.broadcast_to(value, shape)
@@ -218,7 +222,7 @@ def _shaped(name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def whole(name: str, value: int, *, least: int) -> int:
-    """A whole number, checked."""
+    """A whole number, or the argument named in an error."""
     try:
         found = operator.index(value)
     except TypeError:

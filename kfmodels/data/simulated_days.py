@@ -16,7 +16,7 @@ _SESSION = timedelta(hours=6, minutes=30)
 
 @dataclass(frozen=True, eq=False)
 class SimulatedDays:
-    """Prices of a target Y and a hedge X1 by bar, and all that real prices hide."""
+    """Prices of a target Y and a hedge X1 by bar, and the true values that real prices hide."""
 
     prices: pd.DataFrame
     """(time, 2), columns Y and X1; each stamp is the end of its bar, in New York time."""
@@ -34,17 +34,17 @@ class SimulatedDays:
     """(time,): bars of state noise in the step into each row; the first row has none."""
 
     clock: Clock
-    """Of these days: it finds one bar before every row, and a closed period before every open."""
+    """The clock of these days: one open bar before each row, a closed period before each open."""
 
     q: dict[str, float]
-    """Signal-to-noise ratio of one bar, of "beta" and "alpha"; that of beta in units of the variance
+    """Signal-to-noise ratios of one bar, "beta" and "alpha"; that of beta is relative to the variance
     of the log hedge over all rows."""
 
     pivot: float
-    """Mean log price of the hedge, where the level moves by itself."""
+    """Mean log price of the hedge, at which ratio and level move independently."""
 
     overnight_bars: float
-    """What a closed period was worth."""
+    """What a closed period was worth, in bars of state noise."""
 
     obs_scale: float
     """Sd of the observation noise."""
@@ -75,13 +75,13 @@ def simulate_days(
 
     for a memory of m bars. $n_t$ is 1 within a day; into the first row of a day, after a night or a
     weekend, it is `1 + overnight_bars`. The hedge moves by `hedge_volatility` a bar, into the first row
-    of a day by `hedge_overnight_volatility`. Hedge, steps and noise have random streams of their own:
-    the same seed with another night has the same noise.
+    of a day by `hedge_overnight_volatility`. The same seed with other `overnight_bars` gives the same
+    noise.
 
     Args:
         days: number of business days, 2 or more.
         bars: rows of a day from 9:30 to 16:00: 390 of a minute, 78 of five; must divide 23,400 s.
-        overnight_bars: what a closed period is worth in bars of state noise; 0 is no jump at all.
+        overnight_bars: what a closed period is worth in bars of state noise; 0 is no jump.
         memory, intercept_memory: of the ratio and of the level in bars, above 1; inf never moves.
         obs_scale: sd of the noise in logs.
         beta: the ratio at the first row.
