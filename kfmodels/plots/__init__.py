@@ -1,4 +1,4 @@
-"""Pictures that ArviZ lacks; each function returns a matplotlib `Figure` and shows nothing itself."""
+"""Pictures that ArviZ lacks: each function returns a matplotlib `Figure` and opens no window."""
 
 from kfmodels.plots.board import board, heat_map
 from kfmodels.plots.live import alarms, open_hedges

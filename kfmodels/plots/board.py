@@ -1,7 +1,5 @@
 """Many pairs as maps: a cell for each pair, targets in rows and hedges in columns."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -19,10 +17,12 @@ _LABELLED = 40
 """Tickers up to which each is named."""
 
 _OUTSIDE = 0.02
-"""Share of the cells at either end that may fall off the scale of colours."""
+"""Share of the cells at either end that may lie beyond the scale of colours: one odd pair would
+otherwise leave one shade to all others."""
 
 _DOUBT, _SURE = 3.0, 10.0
-"""Nats of evidence at which its colours end: at least the first, at most the second."""
+"""Bounds on the nats of evidence at which the colours end: small evidence is not to look strong, and
+beyond the second more makes nothing surer."""
 
 
 def heat_map(matrix: pd.DataFrame, *, title: str = "") -> Figure:
@@ -43,7 +43,7 @@ def heat_map(matrix: pd.DataFrame, *, title: str = "") -> Figure:
     """
     rows, columns = matrix.shape
     figure, axes = blank(*_size(rows, columns))
-    _draw(axes[0, 0], matrix, title, *_scale(matrix))
+    _draw(axes[0, 0], title, matrix, *_scale(matrix))
     return figure
 
 
@@ -71,19 +71,11 @@ def board(board: HedgeBoard) -> Figure:
     rows, columns = ratio.shape
     wide, tall = _size(rows, columns)
     figure, axes = blank(2 * wide, 2 * tall, 2, 2)
-    maps: Any = (
-        ("hedge ratio", ratio, *_scale(ratio)),
-        ("its sd (% of it)", share, _PALE, Normalize(0, min(_most(share), 100.0))),
-        ("learnt over (bars)", memory, _PALE, _logarithmic(memory)),
-        (
-            "evidence against a static ratio (nats)",
-            evidence,
-            _BOTH,
-            _around(0.0, evidence, _DOUBT, _SURE),
-        ),
-    )
-    for axis, one in zip(axes.ravel(), maps, strict=True):
-        _draw(axis, one[1], one[0], *one[2:])
+    sure = _around(0.0, evidence, _DOUBT, _SURE)
+    _draw(axes[0, 0], "hedge ratio", ratio, *_scale(ratio))
+    _draw(axes[0, 1], "its sd (% of it)", share, _PALE, Normalize(0, min(_most(share), 100.0)))
+    _draw(axes[1, 0], "learnt over (bars)", memory, _PALE, _logarithmic(memory))
+    _draw(axes[1, 1], "evidence against a static ratio (nats)", evidence, _BOTH, sure)
     return figure
 
 
@@ -95,8 +87,7 @@ def _size(rows: int, columns: int) -> tuple[float, float]:
 
 
 def _colours(*colours: str) -> Colormap:
-    made = LinearSegmentedColormap.from_list("board", colours)
-    return made.with_extremes(bad="0.8")
+    return LinearSegmentedColormap.from_list("board", colours).with_extremes(bad="0.8")
 
 
 _BOTH = _colours(OTHER, "#f4b183", "#fdfcf8", BAND, INK)
@@ -111,9 +102,16 @@ def _scale(matrix: pd.DataFrame) -> tuple[Colormap, Normalize]:
         for centre in (0.0, 1.0):
             if low < centre < high:
                 return _BOTH, _around(centre, matrix, 0.0, np.inf)
-        low, high = np.quantile(values, [_OUTSIDE, 1 - _OUTSIDE], method="nearest")
+        low, high = _ends(values)
+        # a scale needs two ends where all numbers are equal, or 0
         return _PALE, Normalize(low, high if high > low else low + (abs(low) or 1.0))
     return _PALE, Normalize(0, 1)
+
+
+def _ends(values: np.ndarray) -> np.ndarray:
+    """The least and the largest value, without those that may lie beyond the scale."""
+    # "nearest" takes a value of the table: where cells are few, none lies beyond the scale
+    return np.quantile(values, [_OUTSIDE, 1 - _OUTSIDE], method="nearest")
 
 
 def _around(centre: float, matrix: pd.DataFrame, least: float, most: float) -> Normalize:
@@ -126,15 +124,14 @@ def _logarithmic(matrix: pd.DataFrame) -> Normalize:
     values = _finite(matrix)
     if not len(values):
         return LogNorm(1, 10)
-    low, high = np.quantile(values, [_OUTSIDE, 1 - _OUTSIDE], method="nearest")
+    low, high = _ends(values)
     return LogNorm(low / 1.2, high * 1.2)
 
 
 def _most(matrix: pd.DataFrame) -> float:
-    """The largest value, without those that may lie beyond the scale."""
+    """The upper end of the values; 1 where there is none, or it is 0."""
     values = _finite(matrix)
-    found = np.quantile(values, 1 - _OUTSIDE, method="nearest") if len(values) else 1.0
-    return float(found) or 1.0
+    return (float(_ends(values)[1]) if len(values) else 1.0) or 1.0
 
 
 def _finite(matrix: pd.DataFrame) -> np.ndarray:
@@ -142,7 +139,7 @@ def _finite(matrix: pd.DataFrame) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _draw(axes: Axes, matrix: pd.DataFrame, title: str, colours: Colormap, norm: Normalize) -> None:
+def _draw(axes: Axes, title: str, matrix: pd.DataFrame, colours: Colormap, norm: Normalize) -> None:
     values = matrix.to_numpy(float)
     rows, columns = values.shape
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=norm, aspect="auto")
@@ -164,7 +161,9 @@ def _draw(axes: Axes, matrix: pd.DataFrame, title: str, colours: Colormap, norm:
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=30, **ends)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8)
-    if isinstance(norm, LogNorm):
+    if isinstance(
+        norm, LogNorm
+    ):  # the usual ticks are powers of ten, of which a scale may hold none
         low, high = image.get_clim()
         shown = [tick for tick in (*TICKS, 30.0, 120.0, 500.0) if low <= tick <= high]
         bar.ax.yaxis.set_major_locator(FixedLocator(sorted(shown)))
@@ -178,7 +177,7 @@ def _write(axes: Axes, values: np.ndarray, colours: Colormap, norm: Normalize) -
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             red, green, blue, _ = colours(norm(value))
-            dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.55
+            dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.55  # luma: how bright an eye sees it
             axes.text(
                 column,
                 row,

@@ -1,4 +1,4 @@
-"""A trading day: ratios around an open, and the alarms that innovations set off."""
+"""A trading day: hedge ratios around an open, and the alarms of a monitor."""
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,15 @@ from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank
 def open_hedges(
     ratio: pd.DataFrame, sd: pd.Series, *, static: str, truth: pd.Series | None = None
 ) -> Figure:
-    """Hedge ratios around an open: a live one with its 90 % band, the static one, and the truth.
+    """Hedge ratios around an open: the live one with its 90 % band, the static one, and the truth.
 
     Rows are evenly spaced, so that a night takes no room; a dotted line marks it.
 
     Args:
-        ratio: by time and method; the column named as `sd` is the live filter, the column `static`
-            the ratio of the night before, others are drawn thin.
+        ratio: by time and method; the live filter is the column that `sd` has the name of; columns
+            beside it and the static one are drawn thin.
         sd: of the live ratio, named as its column.
-        static: column of the static ratio.
+        static: column of the ratio that was fitted the night before.
         truth: the true ratio by time, where it is known.
 
     Example:
@@ -46,6 +46,7 @@ def open_hedges(
     for night in nights:
         axis.axvline(night - 0.5, color=FAINT, ls=":", lw=1.2)
     even = np.linspace(0, len(times) - 1, 7).astype(int)
+    # a tick that would touch the label of a night is left out
     far = [tick for tick in even if all(abs(tick - night) > len(times) / 12 for night in nights)]
     ticks = np.sort(np.r_[far, nights]).astype(int)
     shown = [f"{times[tick]:%a %H:%M}" for tick in ticks]
@@ -56,11 +57,11 @@ def open_hedges(
 
 
 def alarms(z: pd.Series, rung: list[tuple[object, str]], *, broken: object = None) -> Figure:
-    """Innovations in forecast sds, and above them the alarms, one line for each kind.
+    """Innovations in sds of their forecast, and above them the alarms, one line for each kind.
 
     Args:
         z: by time.
-        rung: time and kind of each alarm.
+        rung: time and kind of each alarm that went off.
         broken: time at which the pair broke, where that is known.
 
     Example:

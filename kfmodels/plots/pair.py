@@ -1,10 +1,7 @@
-"""A hedge ratio that moves, and its spread, with what was known when."""
-
-from typing import Any
+"""A hedge ratio that moves, and its spread, each as it was known at the time."""
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kfmodels.evaluate.baselines import static_spread
@@ -34,15 +31,16 @@ def hedge_ratio_and_spread(
     figure, axes = blank(10, 6.5, 2, sharex=True, height_ratios=[3, 2])
     above, below = axes[:, 0]
     hedge = fitted.hedges[0]
-    ratio: Any = fitted.hedge_ratio()
-    ratio = ratio[hedge] if len(fitted.hedges) > 1 else ratio
-    spread: Any = fitted.spread()[["mean", "sd"]]
+    ratio, spread = fitted.hedge_ratio(), fitted.spread()
+    if len(fitted.hedges) > 1:
+        ratio = ratio.xs(hedge, axis=1)
     if live is not None:
-        ratio = pd.concat(
-            [ratio[["mean", "sd"]], _columns(live, f"beta {hedge}", f"sd_total {hedge}")]
-        )
+        ratio = pd.concat([ratio, _columns(live, f"beta {hedge}", f"sd_total {hedge}")])
         spread = pd.concat([spread, _columns(live, "spread", "spread_sd")])
-    _ribbon(above, ratio["mean"], ratio["sd"], "filtered, 90 % band")
+    middle, wide = ratio["mean"], Z90 * ratio["sd"]
+    above.fill_between(ratio.index, middle - wide, middle + wide, color=BAND, alpha=0.6, lw=0)
+    above.plot(ratio.index, middle, color=INK, lw=1.3, label="filtered, 90 % band")
+    # the first rows, where the prior still shows, would set the scale of all others
     warm = ratio.iloc[min(60, len(ratio) // 2) :]
     low, high = (warm["mean"] - 3 * warm["sd"]).min(), (warm["mean"] + 3 * warm["sd"]).max()
     if static is not None:
@@ -102,8 +100,3 @@ def spreads(fitted: HedgeFit) -> Figure:
 
 def _columns(table: pd.DataFrame, mean: str, sd: str) -> pd.DataFrame:
     return pd.DataFrame({"mean": table[mean], "sd": table[sd]}, index=table.index)
-
-
-def _ribbon(axes: Axes, mean: pd.Series, sd: pd.Series, label: str) -> None:
-    axes.fill_between(mean.index, mean - Z90 * sd, mean + Z90 * sd, color=BAND, alpha=0.6, lw=0)
-    axes.plot(mean.index, mean, color=INK, lw=1.3, label=label)

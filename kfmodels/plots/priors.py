@@ -1,7 +1,6 @@
 """What a prior says, what the data add, and the likelihood between them."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,21 +19,20 @@ from kfmodels.plots.ink import (
     INK,
     OTHER,
     blank,
-    density,
     even_memories,
     in_bars,
 )
 
 
 def plausible_paths(drawn: PriorPredictive, data: HedgeData, *, shown: int = 40) -> Figure:
-    """Paths that a prior considers plausible: hedge ratio, target and spread, the data beside them.
+    """Paths that a prior considers plausible: hedge ratio, target and spread, and the target as it was.
 
-    The shaded band holds 90 % of all paths at each date; the axes are cut where the middle 98 % end.
+    The shaded band holds 90 % of all paths at each date; the axes show the middle 98 %.
 
     Args:
         drawn: of `prior_predictive`.
         data: the rows it was drawn over.
-        shown: paths of ratio and target drawn one by one.
+        shown: number of paths of ratio and target that are drawn one by one.
 
     Example:
         >>> from kfmodels import datasets, hedge_ratio_model
@@ -47,7 +45,7 @@ def plausible_paths(drawn: PriorPredictive, data: HedgeData, *, shown: int = 40)
     """
     hedge, paths = data.hedges[0], drawn.paths
     figure, axes = blank(10, 7.5, 3, sharex=True)
-    time: Any = data.index
+    time = data.index
     target = data.values.iloc[:, 0].to_numpy()
     parts = (
         (f"ratio to {hedge}", paths["ratio"].sel(hedge=hedge).values, None, shown),
@@ -74,8 +72,8 @@ def plausible_paths(drawn: PriorPredictive, data: HedgeData, *, shown: int = 40)
 def memories(fits: Mapping[str, HedgeFit]) -> Figure:
     """Prior and posterior memory of every coefficient, on a logarithmic axis of bars.
 
-    One colour a fit: its prior is dashed, its posterior solid. Good for one fit, for fits under
-    several priors, and for `what_if(...).fit` beside the fit it came from.
+    One colour a fit: its prior is dashed, its posterior solid. It takes one fit, fits under several
+    priors, or `what_if(...).fit` beside the fit it came from.
 
     Example:
         >>> from kfmodels import NUTS, datasets, fit
@@ -92,18 +90,14 @@ def memories(fits: Mapping[str, HedgeFit]) -> Figure:
         for number, (label, fitted) in enumerate(fits.items()):
             if name not in fitted.coef:
                 continue
-            tree: Any = fitted.tree
             colour = CYCLE[number % len(CYCLE)]
             for group, style in (("prior", "--"), ("posterior", "-")):
-                density(
-                    axis,
-                    tree[group]["memory"].sel(coef=name).values.ravel(),
-                    edges,
-                    color=colour,
-                    ls=style,
-                    lw=1.5,
-                    label=f"{label}, {group}" if len(fits) > 1 else group,
-                )
+                memory = fitted.tree[group].to_dataset()["memory"].sel(coef=name).values.ravel()
+                # the end steps count all beyond; the last edge belongs to no step
+                shown = np.clip(memory, edges[0], np.nextafter(edges[-1], 0))
+                share = np.histogram(shown, edges)[0] / max(len(shown), 1)
+                said = f"{label}, {group}" if len(fits) > 1 else group
+                axis.stairs(share, edges, color=colour, ls=style, lw=1.5, label=said)
         in_bars(axis)
         axis.tick_params(axis="x", labelsize=8)
         axis.set(
@@ -152,10 +146,10 @@ def sensitivity(table: pd.DataFrame) -> Figure:
 
 
 def likelihood(surface: Surface) -> Figure:
-    """The landscape of the likelihood: profile of the ratio's memory, and both memories together.
+    """The likelihood of the memories: profile of that of the ratio, and both memories together.
 
-    Left, the best log likelihood at each effective memory of beta, relative to the top, and that of a
-    static ratio as a line; right, the same over both memories, with the peaks of the posterior.
+    Left, the best log likelihood at each effective memory of the ratio, relative to the top, and that
+    of a static ratio as a line; right, the same over both memories, with the peaks of the posterior.
 
     Example:
         >>> from kfmodels import datasets
@@ -171,6 +165,7 @@ def likelihood(surface: Surface) -> Figure:
     left = axes[0, 0]
     left.plot(surface.beta_memory[1:], profile.iloc[1:], color=INK, lw=1.6)
     still = float(profile.iloc[0])
+    # 12 nats down nothing is left to see, and a fall of hundreds would flatten the top
     deepest = max(-12.0, min(float(profile.min()), still) - 1)
     left.set(ylim=(1.3 * deepest if still < deepest else deepest, 0.5))
     if still > deepest:

@@ -1,6 +1,4 @@
-"""How honest forecasts were, and what each hedge was worth."""
-
-from typing import Any
+"""Whether forecasts were calibrated, and what each hedge was worth."""
 
 import numpy as np
 import pandas as pd
@@ -11,13 +9,15 @@ from kfmodels.evaluate.compare import Comparison
 from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank
 
 _BINS = 10
+"""Steps of a histogram of probabilities."""
 
 
 def forecasts(compared: Comparison) -> Figure:
     """Honesty and lead of compared models: PIT histograms, sd of z by year, and the score race.
 
-    A flat histogram (inside the shaded 95 % band of chance) is an honest forecast; a hump says too
-    wide, a bowl too narrow. The race sums each model's log score minus that of the best one.
+    The histogram of an honest forecast is flat: inside the shaded band, where chance leaves 95 % of
+    the bars. A hump says that the forecast was too wide, a bowl too narrow. The race sums the log score
+    of each model minus that of the best one.
 
     Args:
         compared: of `compare`.
@@ -35,11 +35,11 @@ def forecasts(compared: Comparison) -> Figure:
     models = list(compared.table.index)
     colours = {name: CYCLE[i % len(CYCLE)] for i, name in enumerate(models)}
     figure = Figure(figsize=(10, 6), layout="constrained")
-    parts: Any = figure.subfigures(2, 1)
-    above, below = parts
+    above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
     top = above.subplots(1, len(models), squeeze=False)[0]
     race, years = below.subplots(1, 2)
     rows = len(compared.pit)
+    # binomial, of the count in one bar, as a share of its mean
     width = 1.96 * np.sqrt((1 - 1 / _BINS) * _BINS / rows)
     for number, name in enumerate(models):
         axis = top[number]
@@ -69,7 +69,7 @@ def forecasts(compared: Comparison) -> Figure:
 
 
 def effectiveness(table: pd.DataFrame) -> Figure:
-    """Share of variance each hedge removed, with its interval, and what it traded for it.
+    """Share of variance that each hedge removed, with its interval, and how much it traded.
 
     Args:
         table: of `hedge_effectiveness`.
@@ -101,7 +101,7 @@ def effectiveness(table: pd.DataFrame) -> Figure:
 def published_bands(table: pd.DataFrame) -> Figure:
     """How honest the bands of published settings are on these prices, and how long they remember.
 
-    Left, the sd of z: 1 is honest, above 1 the bands are too narrow, below too wide. Right, the
+    Left, the sd of z: 1 is honest; above 1 the bands are too narrow, below 1 too wide. Right, the
     effective memory of the hedge ratio.
 
     Args:
@@ -138,9 +138,9 @@ def published_bands(table: pd.DataFrame) -> Figure:
 
 
 def calibration(calibrated: Calibration) -> Figure:
-    """Where the truth ranks among posterior draws over all simulations; flat is calibrated.
+    """Rank of the truth among posterior draws over all simulations; flat is calibrated.
 
-    One histogram a quantity, with the band that 99 % of the bins of a calibrated one stay in.
+    One histogram a quantity, with the band in which chance leaves 99 % of its bars.
 
     Args:
         calibrated: of `calibrate`.
@@ -159,8 +159,10 @@ def calibration(calibrated: Calibration) -> Figure:
     }
     shares |= {f"final {name}": v.to_numpy() for name, v in calibrated.probability.items()}
     columns = min(len(shares), 3)
-    figure, axes = blank(10, 2.4 * -(-len(shares) // columns), -(-len(shares) // columns), columns)
+    rows = -(-len(shares) // columns)
+    figure, axes = blank(10, 2.4 * rows, rows, columns)
     count = len(calibrated.cover)
+    # binomial, of the count in one bar
     band = 2.58 * np.sqrt(count * (1 / _BINS) * (1 - 1 / _BINS))
     for axis, (name, values) in zip(axes.ravel(), shares.items(), strict=False):
         axis.axhspan(count / _BINS - band, count / _BINS + band, color=BAND, alpha=0.5, lw=0)
