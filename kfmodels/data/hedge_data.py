@@ -91,9 +91,12 @@ class HedgeData:
             raise ValueError(f"clock must be a Clock, such as Clock.exchange(...), not {clock!r}")
         prices = to_floats(frame, [target, *hedges])
         check_prices(prices, done)
-        values = transform_prices(prices, done)
-        if done.needs_last:  # the first row only serves the second
+        if done.needs_last:  # from one complete row to the next; the first row given has no value
+            complete = prices.dropna()
+            values = done.values(complete, complete.shift(1)).reindex(prices.index)
             prices, values = prices.iloc[1:], values.iloc[1:]
+        else:
+            values = done.values(prices)
         data = cls(prices, values, done, clock)
         data.check_enough()
         if clock is not None:
@@ -278,11 +281,3 @@ def is_before(index: pd.Index, date: DateLike) -> np.ndarray:
 def day(at: object) -> str:
     """A date without its midnight."""
     return str(at).removesuffix(" 00:00:00")
-
-
-def transform_prices(prices: pd.DataFrame, transform: Transform) -> pd.DataFrame:
-    """The values of prices; a value that needs the row before takes the last complete one."""
-    if not transform.needs_last:
-        return transform.values(prices)
-    complete = prices.dropna()
-    return transform.values(complete, complete.shift(1)).reindex(prices.index)
