@@ -16,7 +16,7 @@ WIDEST = 10
 """Tickers up to which the board is printed as a matrix: more make lines that no screen holds."""
 
 FAR, BY_CHANCE = 2.0, 0.0455
-"""Sds beyond which a spread is told, and the share of normal ones that lie there."""
+"""Sds beyond which a spread is listed, and the share of normal ones that lie there."""
 
 
 def universe(made: HedgeBoard, top: int) -> str:
@@ -38,7 +38,7 @@ def hedges_of(made: HedgeBoard, target: str) -> pd.DataFrame:
     """The rows of one target, the most evidence first, with the number of bars that both legs have.
 
     Raises:
-        ValueError: it is no target of the board.
+        ValueError: the board has no such target.
     """
     known = list(dict.fromkeys(name for name, _ in made.pairs.pairs))
     if target not in known:
@@ -88,7 +88,10 @@ def ranked(made: HedgeBoard, target: str, table: pd.DataFrame, top: int) -> str:
         f"{len(table)} hedges of {target} on the prices after {day(made.fit_until)}, none of which a "
         "fit has seen"
     )
-    note = "log score: nats a bar; removed: share of variance; static: by least squares on changes"
+    note = (
+        "log score: nats a bar; removed: share of the variance of one-bar moves;\n"
+        "static: the same of a static ratio, by least squares on changes"
+    )
     known = made.table().loc[[f"{target}/{name}" for name in table.index]]
     parts = [f"{title}\n{listed}\n{note}", facts.best_hedge(target, table)]
     return "\n\n".join([*parts, _next(made, known, target)])
@@ -99,7 +102,7 @@ def _spreads(made: HedgeBoard, known: pd.DataFrame) -> str:
     z = known.dropna(subset="z")["z"]
     far = z.loc[z.abs() > FAR].sort_values(key=abs, ascending=False)
     when = f"{len(far)} of {len(z)} spreads were beyond {FAR:.0f} sd on {day(made.fit_until)}"
-    chance = f"{when} ({BY_CHANCE * len(z):.0f} by chance)"
+    chance = f"{when} ({BY_CHANCE * len(z):.0f} expected by chance)"
     shown = [f"{pair} {one:+.1f}" for pair, one in far.head(5).items()]
     return f"{chance}: {', '.join(shown)}" if shown else chance
 
@@ -123,10 +126,9 @@ def _ends(made: HedgeBoard, known: pd.DataFrame, top: int) -> list[str]:
     parts = {": the most certain": order.head(top), ": the least certain": order.tail(top)}
     if len(order) <= 2 * top:
         parts = {"": order}
-    told = []
-    for words, part in parts.items():
-        told.append(f"{_held(made)}{words}\n{_listed(part, 'target/hedge')}")
-    return told
+    return [
+        f"{_held(made)}{words}\n{_listed(part, 'target/hedge')}" for words, part in parts.items()
+    ]
 
 
 def _listed(part: pd.DataFrame, corner: str, more: dict[str, str] | None = None) -> str:

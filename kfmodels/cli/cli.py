@@ -1,7 +1,7 @@
 """The `kfmodels` command: demo, fit, show, report, update; fit-many and board; live."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,7 @@ from kfmodels.cli.shell import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from kfmodels.clock.instants import Stamp
     from kfmodels.fitting.hedge_fit import HedgeFit
     from kfmodels.online.filter import OnlineFilter
 
@@ -85,7 +86,7 @@ app.command("live")(cli_live.live)
 
 @app.command()
 def show(fitted: Fit, json: AsJson = False) -> None:
-    """Say what a saved fit found, how sure it is and what it means."""
+    """Print what a saved fit found, how sure that is and what it means."""
     from kfmodels.fitting.hedge_fit import load
 
     _show(load(fitted), json)
@@ -94,9 +95,9 @@ def show(fitted: Fit, json: AsJson = False) -> None:
 @app.command()
 def report(
     fitted: Fit,
-    out: Annotated[Path, typer.Option(help="The page, HTML in one file.")],
+    out: Annotated[Path, typer.Option(help="File to write the page to (HTML).")],
     prices: Annotated[
-        Path | None, typer.Option(help="Later prices, csv or parquet, to say what it was worth.")
+        Path | None, typer.Option(help="Later prices, csv or parquet, to score the hedge on.")
     ] = None,
 ) -> None:
     """Write one page for those who decide: the hedge, how sure it is, what it was worth."""
@@ -104,7 +105,7 @@ def report(
     from kfmodels.fitting.hedge_fit import load
 
     write_page(load(fitted), out, None if prices is None else read_prices(prices))
-    typer.echo(f"Saved to {out}: one file, to be opened in any browser")
+    typer.echo(f"Saved to {out}: one file, which any browser opens")
 
 
 @app.command()
@@ -112,15 +113,16 @@ def update(
     fitted: Fit,
     prices: Annotated[Path | None, typer.Option(help="Later prices, csv or parquet.")] = None,
     tick: Annotated[
-        list[str] | None, typer.Option(help="One price of a single tick, TICKER=PRICE; repeat.")
+        list[str] | None,
+        typer.Option(help="TICKER=PRICE, one price of a single tick; repeat for every ticker."),
     ] = None,
     at: Annotated[str | None, typer.Option(help="Time of that tick.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Run the fitted filter on: rows later than the last one seen, or one tick.
+    """Run the fitted filter over later prices: the rows of a file, or one tick.
 
-    Where it stands is kept beside the fit, in FIT.live.json; rows already seen are left out, so the
-    same file may be given again.
+    Its state is kept beside the fit, in FIT.live.json. Rows that it has seen are left out, so a file
+    may be given again.
     """
     from kfmodels.cli import facts
     from kfmodels.data.hedge_data import day
@@ -131,29 +133,31 @@ def update(
         raise ValueError("give the time of the tick with --at, so that no price counts twice")
     kept = fitted.with_name(fitted.name + ".live.json")
     live = _live(fitted, kept)
-    rows = _later(live, read_prices(prices)) if prices else [(at, *_one_tick(live, tick or []))]
-    ticks = [live.update(y=y, x=x, at=when) for when, y, x in rows]
+    given = _later(live, read_prices(prices)) if prices else [(at, *_one_tick(live, tick or []))]
+    ticks = [live.update(y=y, x=x, at=when) for when, y, x in given]
     live.save(kept)
     if json:
         for one in ticks:
             typer.echo(as_json(one.record()))
     elif not ticks:
-        typer.echo(f"nothing later than {day(live.at)}: the filter stands where it stood")
+        typer.echo(f"nothing later than {day(live.at)}: the filter is unchanged")
     else:
-        typer.echo(f"{len(ticks)} rows taken, up to {day(live.at)}")
+        rows = "1 row" if len(ticks) == 1 else f"{len(ticks)} rows"
+        typer.echo(f"{rows} taken, up to {day(live.at)}")
         for hedge in facts.hedges(live):
             typer.echo(f"  {facts.order(hedge)}: {facts.ratio(hedge)}")
         typer.echo(f"  {facts.surprise(live.target, ticks[-1])}\nSaved to {kept}")
 
 
 def _live(fitted: Path, kept: Path) -> "OnlineFilter":
-    """Where the filter stood last; after the training rows if it never ran."""
+    """The filter as it was last kept; as it was after the training rows if it never ran."""
     from kfmodels.online.filter import OnlineFilter
 
     if kept.exists() and fitted.exists():
         from h5py import File
 
         live = OnlineFilter.load(kept)
+        # only the name of the fit is read: the whole of it would load JAX
         with File(fitted) as opened:
             now = opened.attrs.get("fit_id")
         if live.fit_id != now:
@@ -166,20 +170,23 @@ def _live(fitted: Path, kept: Path) -> "OnlineFilter":
     return load(fitted).online()
 
 
-def _later(live: "OnlineFilter", table: "pd.DataFrame") -> list[tuple[Any, float, list[float]]]:
+def _later(live: "OnlineFilter", table: "pd.DataFrame") -> "list[tuple[Stamp, float, list[float]]]":
+    """The rows that the filter has not seen: time, price of the target, prices of the hedges."""
     import pandas as pd
 
     from kfmodels.data.hedge_data import rows_after
 
-    last: Any = pd.Timestamp(live.at)
+    last = pd.Timestamp(live.at)
+    assert isinstance(last, pd.Timestamp)  # not NaT: a fit ends at a row
     rows = rows_after(table.sort_index(), last, list(live.tickers))
     return [(at, row[0], row[1:]) for at, row in zip(rows.index, rows.to_numpy(), strict=True)]
 
 
 def _one_tick(live: "OnlineFilter", given: list[str]) -> tuple[float, list[float]]:
+    """Prices of target and hedges, from TICKER=PRICE."""
     found = {}
     for part in given:
-        name, _, price = part.rpartition("=")
+        name, _, price = part.rpartition("=")  # a ticker may hold "=", as ES=F does
         try:
             found[name] = float(price)
         except ValueError as error:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO, TypedDict
 
 import typer
 
@@ -23,49 +23,63 @@ if TYPE_CHECKING:
     from kfmodels.online.shocks import Shocks
 
 
+class _Settings(TypedDict):
+    """Settings of `LiveFilter` that options give."""
+
+    max_staleness: timedelta
+    journal: Path | None
+    durable: bool
+
+
 def live(
     fitted: Annotated[
         Path,
         typer.Argument(
             metavar="FIT",
-            help="A saved fit, or a filter saved by .online().save(), which needs no JAX.",
+            help="A saved fit; or a filter saved by fit.online().save(), which needs no JAX.",
         ),
     ],
     journal: Annotated[
-        Path | None, typer.Option(help="File that keeps what came; gone on with if it is there.")
+        Path | None,
+        typer.Option(
+            help="File that keeps every message; if it exists, the filter goes on from it."
+        ),
     ] = None,
     bar: Annotated[
-        str | None, typer.Option(help='Length of a bar ("1min"); without it every time is a bar.')
+        str | None,
+        typer.Option(help='Length of a bar ("1min"); without it each new time is a bar.'),
     ] = None,
     calendar: Annotated[
-        str | None, typer.Option(help='Exchange whose sessions count ("XNYS"), with --bar.')
+        str | None, typer.Option(help='Exchange whose open hours count ("XNYS"); needs --bar.')
     ] = None,
     max_staleness: Annotated[
-        float, typer.Option(help="Seconds that the price of a leg may be old.")
+        float, typer.Option(help="Greatest age of the price of a leg, in seconds.")
     ] = 0.0,
     shocks: Annotated[
         Literal["quarantine", "robust", "none"],
         typer.Option(help="What to do with a price far from its forecast."),
     ] = "quarantine",
-    limit: Annotated[float | None, typer.Option(help="How far that is, in predictive sds.")] = None,
+    limit: Annotated[
+        float | None, typer.Option(help="Distance that counts as far, in sds of the forecast.")
+    ] = None,
     power_safe: Annotated[
-        bool, typer.Option(help="Sync the disk before each answer, against power cuts.")
+        bool, typer.Option(help="Wait for the disk before each answer, against power cuts.")
     ] = True,
 ) -> None:
     """Read messages from the standard input, one JSON object a line, and answer each with one.
 
     In: {"at": "2024-03-01T09:31:00-05:00", "prices": {"XLE": 88.1, "SPY": 512.3}}, or
     {"at": ..., "rescale": {"XLE": 0.5}} after a split. Out: the record of `Signal`, with "schema": 2.
-    A line that cannot be read is answered as rejected. SIGTERM ends it after the message at hand.
+    A line that cannot be read is answered as rejected. SIGTERM ends it once the message at hand
+    is answered.
     """
-    settings = {
-        "max_staleness": timedelta(seconds=max_staleness),
-        "journal": journal,
-        "durable": power_safe,
-    }
+    settings = _Settings(
+        max_staleness=timedelta(seconds=max_staleness), journal=journal, durable=power_safe
+    )
     running = _running(fitted, _policy(shocks, limit), _clock(bar, calendar), settings)
     for sentence in running.overruled:
         typer.echo(f"{journal}: {sentence}", err=True)
+    # a broken pipe: who read the answers has gone, and nobody is left to be told
     with running, _stoppable() as lines, suppress(BrokenPipeError):
         for number, line in enumerate(lines(sys.stdin), 1):
             line = line.lstrip("\ufeff")  # a byte order mark, with which files of Windows begin
@@ -76,7 +90,7 @@ def live(
 
 
 def _answer(running: "LiveFilter", line: str, number: int) -> "Signal":
-    """What the filter says of one line."""
+    """The answer of the filter to one line."""
     from kfmodels.online.ticks import Outcome
 
     try:
@@ -94,14 +108,15 @@ def _answer(running: "LiveFilter", line: str, number: int) -> "Signal":
 
 @contextmanager
 def _stoppable() -> Iterator[Callable[[TextIO], Iterator[str]]]:
-    """Lines of a stream until SIGTERM; the line at hand, once it has been read, is answered first."""
+    """A function from a stream to its lines until SIGTERM; a line once read is answered first."""
     stop = False
 
     def on_signal(*_: object) -> None:
         nonlocal stop
         stop = True
 
-    # a signal leaves a byte here, which ends the waiting; nothing ever breaks into the reading
+    # a signal leaves a byte in this pipe, which ends the wait in `select`; an exception out of the
+    # handler could come between reading a line and answering it, and the line would be lost
     woken, waker = os.pipe()
     os.set_blocking(waker, False)
 
@@ -112,7 +127,9 @@ def _stoppable() -> Iterator[Callable[[TextIO], Iterator[str]]]:
             while not stop and (line := stream.readline()):
                 yield line
             return
-        begun: list[bytes] = []  # chunks of the line whose end has not come
+        # chunks of the line whose end has not come; adding each to one text would take time in the
+        # square of its length
+        begun: list[bytes] = []
         ended: deque[bytes] = deque()
         more = True
         while not stop and (more or ended):
@@ -144,7 +161,7 @@ def _stoppable() -> Iterator[Callable[[TextIO], Iterator[str]]]:
 
 
 def _running(
-    fitted: Path, policy: "Shocks | None", clock: "Clock | None", settings: dict[str, Any]
+    fitted: Path, policy: "Shocks | None", clock: "Clock | None", settings: _Settings
 ) -> "LiveFilter":
     """The live filter of a saved filter, or of a saved fit."""
     if fitted.suffix == ".json":
@@ -162,8 +179,9 @@ def _running(
         return LiveFilter(engine, clock=clock, **settings)
     from kfmodels.fitting.hedge_fit import load
 
-    given = {} if clock is None else {"clock": clock}
-    return load(fitted).go_live(shocks=policy, **given, **settings)
+    fit = load(fitted)
+    own = fit.data.clock if clock is None else clock
+    return fit.go_live(shocks=policy, clock=own, **settings)
 
 
 def _policy(shocks: str, limit: float | None) -> "Shocks | None":

@@ -23,29 +23,29 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 SHOWN = 10
-"""Pairs or hedges that a list shows unless told."""
+"""Pairs or hedges that a list shows by default."""
 
 
 def fit_many(
     prices: Prices,
     store: Annotated[
-        Path, typer.Option(help="Folder that keeps what is finished; a later run goes on in it.")
+        Path, typer.Option(help="Folder for finished fits; a later run goes on from what it holds.")
     ],
     target: Annotated[
-        str | None, typer.Option(help="Ticker to hedge with each other one. Default: every pair.")
+        str | None, typer.Option(help="Only pairs with this target. Default: every ordered pair.")
     ] = None,
     until: Until = None,
     transform: Transform = "log",
     discounted: MovingVariance = False,
     chunk_size: Annotated[
-        int | None, typer.Option(min=1, help="Pairs that are fitted and kept together.")
+        int | None, typer.Option(min=1, help="Number of pairs that are fitted and kept together.")
     ] = None,
     cluster: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler whose workers fit.")
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Infer the noise of every pair of a universe; the same command goes on where it was stopped."""
+    """Infer the noise of every pair of a universe; run again, it goes on where it was stopped."""
     from kfmodels.batch.fit_many import fit_many as infer
     from kfmodels.batch.status import Status
     from kfmodels.cli.board_report import universe
@@ -66,18 +66,19 @@ def fit_many(
 
 
 def board(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What fit-many --store filled.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of fit-many --store.")],
     target: Annotated[str | None, typer.Option(help="Only the hedges of this ticker.")] = None,
     top: Annotated[
-        int | None, typer.Option(min=1, help=f"Lines of a list. Default: {SHOWN}; in files, all.")
+        int | None,
+        typer.Option(min=1, help=f"Rows of a list. Default: {SHOWN}; all in JSON and csv."),
     ] = None,
     later: Annotated[
-        Path | None, typer.Option(help="Later prices: ranks the hedges of the target on them.")
+        Path | None, typer.Option(help="Later prices, on which to rank the hedges of the target.")
     ] = None,
     json: AsJson = False,
     csv: Annotated[Path | None, typer.Option(help="File to write the table to.")] = None,
 ) -> None:
-    """Say what happened to every pair, what to hold, how sure that is and what to do next."""
+    """Print what became of every pair, what to hold, how sure that is and what to do next."""
     from kfmodels.batch.board import HedgeBoard
     from kfmodels.batch.ranking import rank_hedges
     from kfmodels.batch.status import Status

@@ -1,4 +1,4 @@
-"""The main job on embedded prices, from two price columns to a live hedge ratio and its worth."""
+"""The main job on prices of the package: from two columns to a live hedge ratio and its worth."""
 
 import time
 from collections.abc import Callable
@@ -84,7 +84,7 @@ def _last_ticks(table: pd.DataFrame) -> str:
         "z": "{z:+.2f}",
         "gain": "{gain:.2f}",
     }
-    ratio = f"per cent of {TARGET} per per cent of {HEDGE}"
+    ratio = f"per cent of {TARGET} for one per cent of {HEDGE}"
     note = f"(ratio: {ratio}; known: its sd if the noise were known)"
     return f"{tabulate(table.iloc[[0, *range(-4, 0)]], columns, 'date')}\n{note}"
 

@@ -1,4 +1,4 @@
-"""What is said of a result, each sentence once; the report, the page and the commands arrange them.
+"""The sentences that tell a result, each written once; report, page and commands arrange them.
 
 Ratios are those to hold until the next row, orders are against `POSITION` shares of the target, and
 intervals hold 90 %.
@@ -19,19 +19,21 @@ from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.ticks import Tick
 
 POSITION = 100
+"""Shares of the target for which orders are told."""
+
 INTERVAL = "{lower:.3g} .. {upper:.3g}"
 
 CHANGES, LEVELS = "static OLS on changes", "static OLS on levels"
-"""Rows of `hedge_effectiveness` that a moving ratio is held against."""
+"""Rows of `hedge_effectiveness` with which a moving ratio is compared."""
 
 STRONG = 3.0
 """Nats by which one of two models has to lead: "strong" in Kass and Raftery (1995), Bayes factors."""
 
 PRICE_RATIO = 5
-"""Bars: a ratio learnt over fewer follows the price level, not the moves."""
+"""Bars: a ratio learnt over fewer follows the level of prices, not their moves."""
 
 MONTH = 21
-"""Trading days, over which the speed of a ratio is told."""
+"""Bars over which the speed of a ratio is told: the trading days of a month."""
 
 
 # -- the hedge -------------------------------------------------------------------------------------
@@ -52,7 +54,7 @@ class Hedge(NamedTuple):
 
 
 def hedges(live: OnlineFilter, prices: Mapping[str, float] | None = None) -> list[Hedge]:
-    """What the filter of a fit holds now, at these prices or those of the last row it learnt from."""
+    """The hedges that a filter asks for, at these prices or those of the last row it learnt from."""
     if prices is None:
         assert live.last_prices is not None  # a fit has complete rows
         prices = dict(zip(live.tickers, live.last_prices, strict=True))
@@ -82,8 +84,9 @@ def ratio(hedge: Hedge) -> str:
 
 def unit(transform: str) -> str:
     """What a ratio counts."""
-    counted = "shares" if transform_of(transform).by_shares else "money"
-    return f"{counted} of the hedge per one of the target"
+    if transform_of(transform).by_shares:
+        return "shares of the hedge per share of the target"
+    return "money in the hedge per unit of money in the target"
 
 
 def surprise(target: str, tick: Tick) -> str:
@@ -106,14 +109,14 @@ def pair(fitted: HedgeFit) -> str:
 
 
 def training(data: HedgeData) -> tuple[str, str]:
-    """What the values of the training rows are, and which rows these are."""
+    """What was modelled, log prices for example, and over which rows."""
     gaps = int((~data.observed).sum())
     rows = f"{len(data)} rows {day(data.index[0])} .. {day(data.last_date)}"
     return transform_of(data.transform).words, rows + (f", {gaps} with a gap" if gaps else "")
 
 
 def speed(name: str, var: float, memory: float, rows: int) -> str:
-    """How fast a ratio moves, of its state variance a bar and effective memory in bars."""
+    """How fast a ratio moves, by its state variance a bar and its effective memory in bars."""
     if memory < PRICE_RATIO:
         return (
             f"The ratio to {name} is learnt over about {memory:.1f} bars: it follows the price like a "
@@ -132,10 +135,10 @@ def speed(name: str, var: float, memory: float, rows: int) -> str:
 
 
 def intercept(memory: float) -> str:
-    """What an intercept that moves leaves of the spread."""
+    """What a moving intercept leaves of the spread."""
     if memory < PRICE_RATIO:
         return (
-            f"The intercept forgets in {memory:.2g} bars: it follows the price, and the spread is the "
+            f"The intercept forgets in {memory:#.2g} bars: it follows the price, and the spread is the "
             "hedged one-bar move, not a level that comes back."
         )
     return (
@@ -145,7 +148,7 @@ def intercept(memory: float) -> str:
 
 
 def closed_period(name: str, row: pd.Series) -> str:
-    """What a night or a weekend is worth, of a row of `HedgeFit.gaps`."""
+    """What a night or a weekend is worth, by a row of `HedgeFit.gaps`."""
     worth = f"{name}: worth {row.bars:.3g} open bars ({interval(row.bars_lower, row.bars_upper)})"
     if row.noise_upper != 1:
         span = interval(row.noise_lower, row.noise_upper)
@@ -168,9 +171,9 @@ def moving_variance(nats: float, memory: float, rows: int, tried: int) -> str:
 
 
 def sampling(fitted: HedgeFit) -> str:
-    """Whether the draws can be relied on."""
+    """Whether the draws can be relied on, by the measures of the engine that made them."""
     found = fitted.convergence()
-    if np.isnan(found.get("rhat", 0.0)):
+    if np.isnan(found.get("rhat", 0.0)):  # no site was sampled
         return "All noise is fixed: nothing was inferred."
     draws = f"effective draws {found['ess']:.0f}"
     if "rhat" in found:
@@ -185,17 +188,18 @@ def sampling(fitted: HedgeFit) -> str:
 
 
 def motion(nats: float) -> str:
-    """Whether a ratio moves, of the nats by which it leads one that stands still."""
+    """Whether a ratio moves, by the nats by which it leads a static one."""
     if np.isnan(nats):
         return "unknown"
     return "moves" if nats > STRONG else "static will do" if nats < -STRONG else "unclear"
 
 
 def static_chance(name: str, probability: float) -> str:
-    """The same in a sentence, of the probability that standing still is enough."""
-    who = "a hedge that stands still" if name == "all" else f"a static ratio to {name}"
+    """The same in a sentence, by the probability that a static ratio is enough."""
+    who = "a static ratio to every hedge" if name == "all" else f"a static ratio to {name}"
     if np.isnan(probability):
         return f"Whether {who} is enough could not be computed reliably."
+    # at even odds the log odds are the nats of evidence
     with np.errstate(divide="ignore"):
         word = motion(float(np.log1p(-probability) - np.log(probability)))
     verdict = {"moves": "the ratio moves", "unclear": "these rows leave it open"}.get(word, word)
@@ -209,7 +213,7 @@ def static_chance(name: str, probability: float) -> str:
 
 
 def worth(target: str, scored: pd.DataFrame, ours: str) -> str:
-    """Variance removed out of sample, of a table of `hedge_effectiveness`."""
+    """Variance removed out of sample, by a table of `hedge_effectiveness`."""
     mine, changes, levels = (scored.loc[name] for name in (ours, CHANGES, LEVELS))
     gain = f"{mine.gain:+.3f}, 90 % {mine.gain_lower:+.3f} .. {mine.gain_upper:+.3f}"
     if mine.gain_lower > 0:
@@ -226,7 +230,7 @@ def worth(target: str, scored: pd.DataFrame, ours: str) -> str:
 
 
 def advice(scored: pd.DataFrame, ours: str) -> str:
-    """What to do about it."""
+    """What to do, by the same table."""
     mine = scored.loc[ours]
     if mine.gain_lower > 0:
         cost = f"{mine.break_even_cost:.0f} basis points of what is traded"
@@ -241,12 +245,12 @@ def advice(scored: pd.DataFrame, ours: str) -> str:
 
 
 def intervals(inside: float, rows: int) -> str:
-    """Whether the forecasts were right about how far off they are, of a row of `compare`."""
+    """How many later prices lay within their 90 % intervals, by a row of `compare`."""
     return f"The 90 % intervals of the forecasts held {inside:.0%} of the {rows} later prices"
 
 
 def bands(ticks: pd.DataFrame) -> str:
-    """The same of spreads and the bands of pictures, which are normal where a forecast is not."""
+    """The same for spreads and the normal bands of the pictures; forecasts may be Student-t."""
     inside = (ticks["z"].abs() < Z90).to_numpy().mean()
     return f"{inside:.0%} of the spreads fell inside their 90 % band."
 
@@ -262,8 +266,8 @@ def best_hedge(target: str, ranked: pd.DataFrame) -> str:
         return said
     lead = best.log_score - ranked["log_score"].iloc[1]
     return (
-        f"{said}\n{ranked.index[1]} is {lead:.4f} nats a bar behind. The best of {len(ranked)} is "
-        "flattered by the choosing:\nbefore it is believed, score it on dates that chose nothing."
+        f"{said}\n{ranked.index[1]} is {lead:.4f} nats a bar behind. Being chosen flatters the best of "
+        f"{len(ranked)}:\nbefore you believe it, score it on dates that were not used to choose it."
     )
 
 

@@ -52,7 +52,7 @@ class Section(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What later prices say of a fit: its filter run on over them, and two tables of scores."""
+    """A fit on later prices: its filter after them, its ticks, and two tables of scores."""
 
     prices: pd.DataFrame
     live: OnlineFilter
@@ -94,7 +94,7 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None) -> str:
     """The page that `write_page` writes, as text."""
     scored = None if later is None else _scored(fitted, later)
     prior = list(fitted.tree["log_prior"].data_vars) if "log_prior" in fitted.tree else []
-    # with nothing but the speed inferred nothing is left to compare a static ratio by
+    # with nothing inferred but the speed, a static ratio leaves no noise to integrate over
     static = static_probability(fitted) if "delta_beta" in prior and len(prior) > 1 else None
     held = _held(fitted, scored)
     sections = [_now(fitted, held, scored)]
@@ -135,7 +135,7 @@ def _scored(fitted: HedgeFit, prices: pd.DataFrame) -> Scored:
         pd.concat([before, later]),
         target=fitted.target,
         hedges=list(fitted.hedges),
-        train=len(before) - (transform == "return"),
+        train=len(before) - (transform == "return"),  # the first of the rows given has no return
         models={_OURS: fitted},
         transform=transform,
     )
@@ -143,7 +143,7 @@ def _scored(fitted: HedgeFit, prices: pd.DataFrame) -> Scored:
 
 
 def _held(fitted: HedgeFit, scored: Scored | None) -> list[facts.Hedge]:
-    """The hedges after the last row seen."""
+    """The hedges after the last row seen, at the last price of each ticker."""
     before = fitted.data.prices
     if scored is None:
         return facts.hedges(fitted.online(), before.ffill().iloc[-1])
@@ -175,7 +175,7 @@ def _now(fitted: HedgeFit, held: list[facts.Hedge], scored: Scored | None) -> Se
     words["shares"] = f"shares against {facts.POSITION} {fitted.target}"
     table = pd.DataFrame(held).set_index("name").drop(columns="target").rename(columns=words)
     picture = hedge_ratio_and_spread(fitted, None if scored is None else scored.ticks)
-    caption = "The hedge ratio with its 90 % band, and the spread inside the band it was allowed."
+    caption = "The hedge ratio with its 90 % band, and the spread with the band forecast for it."
     return Section("The hedge", (_tabled(table.rename_axis(None)), _drawn(picture, caption)))
 
 
@@ -189,7 +189,7 @@ def _inferred(fitted: HedgeFit, static: pd.DataFrame | None) -> Section:
         _tabled(both),
         _drawn(memories({"fit": fitted}), "Memory before (dashed) and after the data."),
         Part(text=f"Whose answer is it, the prior's or the data's? {verdict}."),
-        _drawn(sensitivity_picture(asked), "How far raising the prior or the likelihood moves it."),
+        _drawn(sensitivity_picture(asked), "How far a stronger prior or likelihood moves each."),
     ]
     if static is not None:
         parts.append(_tabled(static))

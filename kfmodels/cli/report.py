@@ -41,7 +41,7 @@ def _noise(fitted: HedgeFit) -> str:
         sd=np.sqrt(table["var"]),
         memory=table["memory"].map(_bars),
         effective=table["effective_memory"].map(_bars),
-        lower=lower.where(lower < upper),
+        lower=lower.where(lower < upper),  # what is fixed has no interval
         draws=[f"{ess:.0f}" if np.isfinite(ess) else "fixed" for ess in table["ess"]],
     )
     columns = {
@@ -70,6 +70,7 @@ def _gaps(fitted: HedgeFit) -> str:
 
 
 def _hedge(fitted: HedgeFit) -> str:
+    # the last price of each ticker, where the last row has a gap
     held = facts.hedges(fitted.online(), fitted.data.prices.ffill().iloc[-1])
     said = [f"  {facts.order(hedge)}: {facts.ratio(hedge)}" for hedge in held]
     head = f"Hedge after the close of {day(fitted.fit_until)} (hold it until the next)"
@@ -95,14 +96,15 @@ def _meaning(fitted: HedgeFit) -> str:
 def discounted_gain(fitted: HedgeFit) -> tuple[float, float] | None:
     """Nats by which a discounted variance beats the constant one, and its best memory in bars.
 
-    Both at the plug-in q; the memory is the best of `VARIANCE_MEMORIES`, as obs_scale was the one
-    that was inferred. None when the fit's variance is not constant.
+    Both are scored at the same q, the plug-in one of the fit. None where the variance of the fit moves
+    already.
     """
     model = trees.assumed(fitted.tree)
     if model.noise.moves:
         return None
     sites, count = trees.stored_sites(fitted.tree, "plug_in"), len(VARIANCE_MEMORIES)
     many = {name: np.repeat(value, count, 0) for name, value in sites.items()}
+    # the best of these stands against the obs_scale that was inferred: one parameter each
     many["variance_memory"] = np.array(VARIANCE_MEMORIES, float)
     inputs = model.inputs(fitted.data)
     with jax.enable_x64(True):

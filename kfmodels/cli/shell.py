@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kfmodels.model.hedge_ratio import HedgeRatioModel
 
 INTERRUPTED = 128 + 2
-"""Exit code after Ctrl-C, as shells count it."""
+"""Exit code after Ctrl-C: 128 plus the number of SIGINT, as shells count it."""
 
 Prices = Annotated[
     Path, typer.Argument(help="Prices, csv or parquet: date first, a column a ticker.")
@@ -25,10 +25,11 @@ Prices = Annotated[
 Fit = Annotated[Path, typer.Argument(metavar="FIT", help="A saved fit.")]
 Until = Annotated[str | None, typer.Option(help="Last date (or time) to infer the noise from.")]
 Transform = Annotated[
-    Literal["log", "level", "return"], typer.Option(help="What to do to the prices.")
+    Literal["log", "level", "return"],
+    typer.Option(help="What is modelled: log prices, prices or returns."),
 ]
 MovingVariance = Annotated[
-    bool, typer.Option("--discounted", help="Let the observation variance move.")
+    bool, typer.Option("--discounted", help="Let the observation variance move with time.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the sampler.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -37,7 +38,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 class PlainErrors(TyperGroup):
     """Commands whose errors and warnings are a sentence on stderr, without a traceback.
 
-    An error ends with exit code 2, Ctrl-C with 130; what was interrupted says the rest.
+    An error ends with exit code 2, Ctrl-C with 130, of which the command itself says what is kept.
     """
 
     def invoke(self, ctx: typer.Context) -> object:
@@ -87,7 +88,7 @@ def read_prices(path: Path, until: str | None = None) -> "pd.DataFrame":
             table = pd.read_parquet(path)
         except ImportError as error:
             raise ValueError("reading parquet needs pyarrow: install kfmodels[parquet]") from error
-        if isinstance(table.index, pd.RangeIndex):
+        if isinstance(table.index, pd.RangeIndex):  # written without an index: dates are a column
             table = table.set_index(table.columns[0])
     else:
         table = pd.read_csv(path, index_col=0)
@@ -97,7 +98,7 @@ def read_prices(path: Path, until: str | None = None) -> "pd.DataFrame":
 
 
 def _dates(labels: "pd.Index", path: Path) -> "pd.DatetimeIndex":
-    """The first column as dates: text, or whole numbers like 20210104, never a count of rows."""
+    """The first column as dates: text, or whole numbers like 20210104, never row numbers."""
     import pandas as pd
 
     try:
@@ -117,18 +118,21 @@ def _rows_until(table: "pd.DataFrame", until: str) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        end: Any = pd.Timestamp(until, tz=getattr(table.index, "tz", None))
-    except ValueError as error:
-        raise ValueError(f"--until {until} is no date") from error
-    whole_day = pd.Timedelta(days=1) if end == end.normalize() else pd.Timedelta(1, "ns")
-    kept = table.loc[table.index < end + whole_day]
+        end = pd.Timestamp(until, tz=getattr(table.index, "tz", None))
+    except ValueError:
+        end = pd.NaT  # as "nat" and an empty text are read, without an error
+    if not isinstance(end, pd.Timestamp):
+        raise ValueError(f"--until {until} is no date")
+    # a date takes in its whole day, a time of day that moment too
+    end += pd.offsets.Day() if end == end.normalize() else pd.offsets.Nano()
+    kept = table.loc[table.index < end]
     if len(table) and not len(kept):
         raise ValueError(f"no prices up to {until}: the first are of {table.index.min()}")
     return kept
 
 
 def as_json(values: Mapping[str, object]) -> str:
-    """A record in one line: no NaN, no infinity, dates as text."""
+    """A record in one line of JSON: NaN and infinity as null, dates as text."""
     return json.dumps(_plain(values), allow_nan=False)
 
 

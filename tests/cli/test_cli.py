@@ -114,4 +114,4 @@ def test_demo_does_the_main_job(tmp_path):
     assert live.state()["mean"][0] == pytest.approx(table["beta SPX"].iloc[-1], rel=1e-12)
     tick = ["--tick", "AAPL=130.5", "--tick", "SPX=3825", "--at", "2023-01-03"]
     done = kfmodels("update", "kfmodels-demo/aapl-spx.nc", *tick, folder=tmp_path)
-    assert "1 rows taken, up to 2023-01-03" in done.stdout
+    assert "1 row taken, up to 2023-01-03" in done.stdout

@@ -39,7 +39,7 @@ def test_what_is_fitted_is_what_was_asked_for(universe):
     assert board.model.noise == Discounted()
     assert (board.store.job["chunk_size"], board.store.job["seed"]) == (2, 5)
     text = kfmodels("board", "one", folder=universe).stdout
-    assert "shares of the hedge per one of the target" in text
+    assert "shares of the hedge per share of the target" in text
     assert "--transform level --discounted" in text
 
 
@@ -152,7 +152,7 @@ def test_later_prices_rank_the_hedges(universe, funds, until):
         str(len(funds.loc[until:]) - 1),
     ]
     assert f"{ranked.index[0]} forecast MTUM best" in text
-    assert "The best of 3 is flattered" in text
+    assert "Being chosen flatters the best of 3" in text
     found = json.loads(kfmodels(*arguments, "--json", folder=universe).stdout)
     assert [row["hedge"] for row in found["table"]] == list(ranked.index)
     assert found["table"][0]["log_score"] == pytest.approx(best["log_score"], rel=1e-12)

@@ -31,6 +31,7 @@ OF_A_UNIVERSE = {
     f"{NEW} --cluster x:1": "pip install 'kfmodels[cluster]'",
     f"{NEW} --target MTUN": "MTUN is not among the 5 columns",
     f"{NEW} --until soon": "--until soon is no date",
+    f"{NEW} --until nat": "--until nat is no date",
     f"{NEW} --until 1999-12-31": "no prices up to 1999-12-31",
     "fit-many no.csv --store new": "no.csv",
     "board new": "holds no batch of fits",

@@ -75,8 +75,8 @@ def test_a_static_hedge_is_called_static(data):
     ("said", "words"),
     [
         (facts.order(facts.Hedge("KO", "PEP", -1, 1, 1, 12.3)), "against 100 KO buy 12.30 PEP"),
-        (facts.unit("level"), "shares of the hedge per one of the target"),
-        (facts.unit("return"), "money of the hedge per one of the target"),
+        (facts.unit("level"), "shares of the hedge per share of the target"),
+        (facts.unit("return"), "money in the hedge per unit of money in the target"),
         (facts.speed("PEP", 1e-4, 3.0, 100), "follows the price like a ratio of prices"),
         (facts.speed("PEP", 1e-4, 30.0, 100), "by about 0.046 in 21 bars (one sd)"),
         (facts.intercept(40.0), "reverts more slowly than that"),
@@ -85,7 +85,7 @@ def test_a_static_hedge_is_called_static(data):
         (facts.motion(0.0), "unclear"),
         (facts.static_chance("PEP", 0.0), "below 0.01; the ratio moves."),
         (facts.static_chance("PEP", 0.5), "0.50; these rows leave it open."),
-        (facts.static_chance("all", 1.0), "a hedge that stands still is enough"),
+        (facts.static_chance("all", 1.0), "a static ratio to every hedge is enough"),
         (facts.static_chance("PEP", float("nan")), "could not be computed reliably"),
         (
             facts.bands(pd.DataFrame({"z": [0.1, -1.6, 1.7, -3.0]})),
