@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from typing import Any
 
 from kfmodels import evaluate as evaluate
 from kfmodels import live as live
@@ -40,4 +39,4 @@ from kfmodels.sampling.nuts import NUTS as NUTS
 
 def _attach(
     package: str, file: str
-) -> tuple[Callable[[str], Any], Callable[[], list[str]], Any]: ...
+) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]: ...

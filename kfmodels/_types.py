@@ -6,8 +6,8 @@
 proposal) and `start` (of a climb); `*batch` and `*draws` stand for any number of axes, and `#` before a
 name says that its length may be 1 instead. The tests check every call against them; nothing else does.
 
-Importing this loads JAX, so what trades names NumPy's types, or `kalman.motion.Array`, instead. Where
-jaxtyping or JAX is not installed, every name is `Any`.
+Importing this loads JAX, so the rooms that need NumPy only write NumPy's types, or
+`kalman.motion.Array`, instead. Where jaxtyping or JAX is not installed, every name is `Any`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,10 @@ try:
     from jaxtyping import ArrayLike, Bool, Float, Int, Shaped, UInt32
 
     Array = JaxArray | np.ndarray
-    """JAX's, a tracer too, or NumPy's."""
+    """JAX's (a tracer too) or NumPy's."""
 
     Shapes = jax.ShapeDtypeStruct
-    """What stands for an array where only its shape is asked for."""
+    """Stands for an array where only shape and type are needed, as in `jax.eval_shape`."""
 except ImportError:
     if not TYPE_CHECKING:
 
