@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit
 
-from kfmodels import HedgeBoard, HedgeData, HedgeFit, Quarantine, fit_many, plots
+from kfmodels import HedgeBoard, HedgeData, HedgeFit, Quarantine, fit_many, plots, rank_hedges
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data import datasets
 from kfmodels.evaluate.health import spread_health
@@ -111,6 +111,9 @@ def test_each_number_is_that_of_the_pair_alone(board, fits, name):
     assert set(expected) | told == set(row.index)
     assert not row["refitted"]
     assert_allclose(row["upper"] - row["beta"], Z90 * row["sd"], rtol=1e-12)
+    # 64 draws stand for a thousand
+    whole = fitted.summary().iloc[0]
+    assert whole["memory_lower"] < row["memory"] < whole["memory_upper"]
 
 
 def plug_in_spread(fitted: HedgeFit) -> np.ndarray:
@@ -128,14 +131,6 @@ def half_life(spread: np.ndarray) -> float:
     return -np.log(2) / np.log(rho) if rho > 0 else 0.0
 
 
-def test_the_memory_is_nearly_that_of_all_draws(board, fits):
-    """64 of them stand for a thousand."""
-    for name in FINE:
-        whole = fits[name].summary().iloc[0]
-        shown = board.table().loc[name]
-        assert whole["memory_lower"] < shown["memory"] < whole["memory_upper"]
-
-
 def test_hedge_ratios_have_targets_in_rows(board):
     ratios = board.hedge_ratios()
     assert list(ratios.index) == ["MTUM", "QUAL", "USMV", "TEXT", "FEW"]
@@ -145,17 +140,6 @@ def test_hedge_ratios_have_targets_in_rows(board):
     assert int(ratios.notna().to_numpy().sum()) == len(GOOD)
     assert board.matrix("sd").loc["USMV", "QUAL"] == board.table().loc["USMV/QUAL", "sd"]
     assert board.matrix("reason").loc["MTUM", "DEAD"] == board.reason["MTUM/DEAD"]
-    with pytest.raises(ValueError, match=r"there is no column betta: target, hedge, beta, sd"):
-        board.matrix("betta")
-
-
-def test_a_pair_that_is_not_there_is_refused(board):
-    with pytest.raises(ValueError, match="A/B is not among the 8 pairs; .* like MTUM/QUAL"):
-        board.sel("A/B")
-    with pytest.raises(ValueError, match="MTUM/DEAD was not fitted: hedge DEAD constant since"):
-        board.sel("MTUM/DEAD")
-    with pytest.raises(ValueError, match=r"no pair (of FEW )?was fitted"):
-        board.online(["FEW"])
 
 
 def test_all_filters_tick_as_each_alone(board, fits):
@@ -186,13 +170,34 @@ def test_a_board_goes_live_as_all_its_filters(board, tmp_path):
         signal = live.tick(row.to_dict(), at=row.name)
         assert signal.accepted
         assert signal.tick.record() == expected.record()
-    for wrong in ({"draws": 8}, {"explorers": 16}):
-        with pytest.raises(ValueError, match="the draws it was fitted with and no explorers"):
-            board.go_live(**wrong)
 
 
 def test_online_takes_some_targets(board):
     assert board.online(["MTUM"]).names == ("MTUM/QUAL", "MTUM/USMV")
+
+
+REFUSED = [
+    (lambda board: board.matrix("betta"), "there is no column betta: target, hedge, beta, sd"),
+    (lambda board: board.sel("A/B"), "A/B is not among the 8 pairs; .* like MTUM/QUAL"),
+    (lambda board: board.sel("MTUM/DEAD"), "MTUM/DEAD was not fitted: hedge DEAD constant since"),
+    (lambda board: board.online(["FEW"]), "no pair (of FEW )?was fitted"),
+    (lambda board: board.go_live(draws=8), "the draws it was fitted with and no explorers"),
+    (lambda board: board.go_live(explorers=16), "the draws it was fitted with and no explorers"),
+    (
+        lambda board: rank_hedges(board, "MTUM", prices().iloc[: ROWS + 20]),
+        "only 20 rows are later than .*, 30 are needed",
+    ),
+    (
+        lambda board: rank_hedges(board, "MTUM", prices().drop(columns="USMV")),
+        "the prices have no column USMV",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "text"), REFUSED)
+def test_what_a_board_cannot_answer_is_said(board, call, text):
+    with pytest.raises(ValueError, match=text):
+        call(board)
 
 
 def test_the_text_counts_and_names(board):

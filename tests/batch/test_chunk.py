@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kfmodels import Discounted, HedgeData, HedgePairs, ImportanceSampling, fit, hedge_ratio_model
+from kfmodels import Discounted, HedgeData, HedgePairs, ImportanceSampling, hedge_ratio_model
 from kfmodels.batch.chunk import STALE, fit_chunk
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data import datasets
@@ -112,18 +112,6 @@ def test_a_pair_for_which_nuts_fails_too_is_doubted(pairs, monkeypatch):
     assert verdict.status == Status.DOUBTED
     assert verdict.reason.startswith("Pareto k-hat ")
     assert "after NUTS refit R-hat 1.0" in verdict.reason
-
-
-@pytest.mark.slow
-def test_a_single_fit_samples_as_the_batch_does(pairs, four):
-    fitted = fit(pairs.data(pairs.names[1]), MODEL, method=QUICK, progress=False)
-    found = fitted.convergence()
-    assert found["ess"] > 400
-    assert found["pareto_k"] < 0.7
-    # the same posterior from other draws: log evidence within its errors
-    error = np.hypot(fitted.tree.attrs["log_evidence_mcse"], four["log_evidence_mcse"][1])
-    gap = fitted.tree.attrs["log_evidence"] - four["log_evidence"][1]
-    assert abs(gap) < 4.5 * error + 0.05
 
 
 SHARED = """

@@ -375,8 +375,6 @@ def truncated(scale: float):
 
 OTHERS = {
     "seed was 7, is now 8": lambda: {"seed": 8},
-    "chunk_size was 5, is now 4": lambda: {"chunk_size": 4},
-    "method.draws was 32, is now 64": lambda: {"method": ImportanceSampling(draws=64)},
     'model.noise.kind was "Constant", is now "Discounted"': lambda: {
         "model": hedge_ratio_model(noise=Discounted())
     },
@@ -386,6 +384,10 @@ OTHERS = {
     "model.obs_scale (digest) was": lambda: {"model": truncated(0.02)},
     'transform was "log", is now "level"': lambda: {
         "pairs": HedgeData.all_pairs(prices(), transform="level")
+    },
+    "method.draws was 32, is now 64; chunk_size was 5, is now 4": lambda: {
+        "method": ImportanceSampling(draws=64),
+        "chunk_size": 4,
     },
     "pairs.count was 20, is now 4": lambda: {"pairs": HedgeData.one_target(prices(), "A")},
     "pairs (digest) was": lambda: {"pairs": HedgeData.all_pairs(prices()[[*"ABDCE"]])},
