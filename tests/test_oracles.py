@@ -8,10 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
 
-from kfmodels.data import datasets
-from kfmodels.kalman.motion import Walk
 from kfmodels.kalman.regression import KalmanRegression
-from kfmodels.kalman.step import State, step
 from tests import reference
 from tests.made_models import regression
 from tests.tables import read_table
@@ -21,7 +18,6 @@ pytestmark = pytest.mark.usefixtures("x64")
 log_prob = jax.jit(KalmanRegression.log_prob)
 run_filter = jax.jit(KalmanRegression.filter)
 run_smooth = jax.jit(KalmanRegression.smooth)
-SEED_DRIFT = Walk(np.eye(2))  # of the seed product: trans_cov = I with obs_cov = 1
 
 
 def legs(prices: pd.DataFrame, target: str, hedge: str) -> tuple[np.ndarray, np.ndarray]:
@@ -29,14 +25,7 @@ def legs(prices: pd.DataFrame, target: str, hedge: str) -> tuple[np.ndarray, np.
     return prices[target].to_numpy(), np.column_stack([prices[hedge], np.ones(len(prices))])
 
 
-def zero_start(design: np.ndarray, state_var: float, obs_var: float) -> KalmanRegression:
-    """The start of Chan and ArbitrageLab: coefficients 0 and certain of it."""
-    return regression(
-        design, np.zeros(2), np.zeros((2, 2)), obs_var, state_var=np.full(2, state_var)
-    )
-
-
-# --- 1. the seed product --------------------------------------------------------------------
+# --- 1. the seed product, tick by tick in `online/test_kalman_ols.py` -----------------------
 
 SEED_STATES = {
     294: (
@@ -55,10 +44,10 @@ TICKS = {
     ),
     295: (
         [0.5855216995507875, 0.0034038488248975996],
+        # the print has 295.98877718694285: one digit of it is wrong
         [0.005244396950524588, -1.243807056418034, 295.98877717694285],
     ),
 }
-PRINTED_295 = 295.98877718694285  # one digit of the print is wrong
 
 
 def full(cov: list[float]) -> np.ndarray:
@@ -74,27 +63,14 @@ def test_the_seed_states_of_apple_on_spy(rows: int):
     assert_allclose(filtered.mean[rows - 1], mean, rtol=1e-12)
     assert_allclose(filtered.cov[rows - 1], full(cov), rtol=1e-12)
 
-    state = State(np.zeros(2), np.eye(2))
-    for t in range(rows):
-        _, state, _ = step(state, design[t], y[t], SEED_DRIFT, dt=float(t > 0))
-    assert_allclose(state.mean, mean, rtol=1e-12)
-    assert_allclose(state.cov, full(cov), rtol=1e-12)
-
 
 @pytest.mark.parametrize("rows", [294, 295])
 def test_the_seed_tick(rows: int):
     mean, cov = TICKS[rows]
-    start = State(np.array(SEED_STATES[rows][0]), full(SEED_STATES[rows][1]))
-    design, y = np.array([237.97, 1.0]), 139.34
-    _, state, _ = step(start, design, y, SEED_DRIFT)
-    assert_allclose(state.mean, mean, rtol=1e-12)
-    assert_allclose(state.cov, full(cov), rtol=1e-12)
-    if rows == 295:
-        assert_allclose(state.cov[1, 1], PRINTED_295, atol=1e-7, rtol=0)
-
-    one = np.ones(1)
-    model = regression(design[None], *start, 1.0, state_var=np.ones(2), dt=one)
-    filtered = run_filter(model, y * one).filtered
+    start = np.array(SEED_STATES[rows][0]), full(SEED_STATES[rows][1])
+    design, one = np.array([[237.97, 1.0]]), np.ones(1)
+    model = regression(design, *start, 1.0, state_var=np.ones(2), dt=one)
+    filtered = run_filter(model, 139.34 * one).filtered
     assert_allclose(filtered.mean[0], mean, rtol=1e-12)
     assert_allclose(filtered.cov[0], full(cov), rtol=1e-12)
 
@@ -107,9 +83,15 @@ def chan() -> tuple[np.ndarray, np.ndarray]:
     return legs(read_table("chan_ewa_ewc_close.csv"), "EWC", "EWA")
 
 
+def of_chan(design: np.ndarray) -> KalmanRegression:
+    """The settings of the book: coefficients of 0, and certain of it."""
+    noise = {"obs_var": 1e-3, "state_var": np.full(2, 1e-4 / (1 - 1e-4))}
+    return regression(design, np.zeros(2), np.zeros((2, 2)), **noise)
+
+
 def test_the_filter_of_chan(chan):
     y, design = chan
-    model = zero_start(design, 1e-4 / (1 - 1e-4), 1e-3)
+    model = of_chan(design)
     passed = run_filter(model, y)
     sd = np.sqrt(passed.forecast_var)
     assert passed.error[0] == 22.95
@@ -132,7 +114,7 @@ def test_the_filter_of_chan(chan):
 
 def test_the_strategy_of_chan(chan):
     y, design = chan
-    passed = run_filter(zero_start(design, 1e-4 / (1 - 1e-4), 1e-3), y)
+    passed = run_filter(of_chan(design), y)
     error, sd = np.asarray(passed.error), np.sqrt(passed.forecast_var)
     units = np.where(error < -sd, 1.0, 0.0) - np.where(error > sd, 1.0, 0.0)
     prices = np.column_stack([design[:, 0], y])
@@ -264,46 +246,23 @@ def test_float32_agrees_on_whitened_prices(chan, q, learnt):
     assert_allclose(single, double, atol=0.01, rtol=0)
 
 
-# --- 3. ArbitrageLab's own test -------------------------------------------------------------
-
-
-def test_the_filter_of_arbitragelab():
-    y, design = legs(datasets.etfs(), "IEF", "TIP")
-    passed = run_filter(zero_start(design, 1e-4, 1e-3), y)
-    # here the slopes are predicted ones (t | t-1), the 0 of row 1 included; filtered 0.90215674
-    assert_allclose(passed.predicted.mean[:, 0].mean(), 0.9017056557, atol=5e-11, rtol=0)
-    assert_allclose(passed.filtered.mean[:, 0].mean(), 0.90215674, atol=5e-9, rtol=0)
-    assert_allclose(passed.error.mean(), 0.0891654, atol=5e-8, rtol=0)
-    assert_allclose(np.sqrt(passed.forecast_var).mean(), 1.1092028, atol=5e-8, rtol=0)
-
-
-# --- 4. Nile --------------------------------------------------------------------------------
+# --- 3. Nile --------------------------------------------------------------------------------
 
 NILE = (np.array([1469.2]), 15098.5)
 
 
-@pytest.fixture
-def nile() -> tuple[np.ndarray, np.ndarray]:
+def test_the_likelihood_and_the_level_of_the_nile():
     y = read_table("nile.csv")["volume"].to_numpy(float)
-    return y, np.ones((len(y), 1))
-
-
-def test_the_likelihood_of_the_nile(nile):
-    y, design = nile
+    design = np.ones((len(y), 1))
+    oracle = statsmodels_diffuse(y, design, *NILE)
     model, _, constant = diffuse(design, *NILE)
     found = log_prob(model, y) + constant
     assert_allclose(found, -633.464564, atol=1e-6, rtol=0)
+    assert_allclose(oracle.llf, -633.464564, atol=1e-6, rtol=0)
     # some leave log(2 pi) / 2 of the diffuse row out
     assert_allclose(found + 0.5 * np.log(2 * np.pi), -632.5456, atol=5e-5, rtol=0)
     kept = regression(design, np.zeros(1), 1e7 * np.eye(1), NILE[1], state_var=NILE[0])
     assert_allclose(log_prob(kept, y), -641.5856, atol=5e-5, rtol=0)
-
-
-def test_the_level_of_the_nile_is_that_of_statsmodels(nile):
-    y, design = nile
-    oracle = statsmodels_diffuse(y, design, *NILE)
-    model, _, constant = diffuse(design, *NILE)
-    assert_allclose(log_prob(model, y) + constant, oracle.llf, atol=1e-6, rtol=0)
     filtered, smoothed = run_filter(model, y).filtered, run_smooth(model, y)
     assert_allclose(filtered.mean, oracle.filtered_state.T, rtol=1e-8)
     assert_allclose(filtered.cov[:, 0, 0], oracle.filtered_state_cov[0, 0], rtol=1e-5)
