@@ -393,13 +393,6 @@ def test_a_clock_comes_back_from_json(made):
     again = Clock.from_json(json.loads(json.dumps(clock.to_json(), allow_nan=False)))
     assert again == clock
     assert again.names == clock.names
-    if clock.sessions is not None:
-        assert again.sessions.opens == clock.sessions.opens
-        ends = [
-            np.datetime64(t, "ns") for t in (clock.sessions.opens[0], clock.sessions.closes[-1])
-        ]
-        utc = replace(clock, zone="UTC"), replace(again, zone="UTC")
-        assert utc[0].between(*ends) == utc[1].between(*ends)
 
 
 def test_reading_and_counting_needs_numpy_only(tmp_path):

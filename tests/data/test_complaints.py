@@ -27,93 +27,75 @@ def named(*names: str) -> pd.DataFrame:
     return prices().set_axis(names, axis=1)
 
 
-DATES = INDEXES["dates"]
-ONE = {
-    "AAB is not among the 3 columns of the prices; there is AAA ...": (prices, {"target": "AAB"}),
-    "123456 is not among the 3 columns of the prices; there is AAA, BBB, CCC": (
-        prices,
-        {"hedges": ["123456"]},  # nothing is near: all are named
+DATES, STOCKS, PAIR = INDEXES["dates"], stocks_with_gaps(), ("KO", "PEP")
+REFUSED = {
+    # one pair
+    "AAB is not among the 3 columns of the prices; there is AAA ...": lambda: make(
+        prices(), target="AAB"
     ),
-    "XYZ is not among": (prices, {"hedges": ["BBB", "XYZ"]}),
-    "AAA is the target and cannot hedge itself: take it out of hedges": (
-        prices,
-        {"hedges": ["BBB", "AAA"]},
+    "123456 is not among the 3 columns of the prices; there is AAA, BBB, CCC": lambda: make(
+        prices(),
+        hedges=["123456"],  # nothing is near: all are named
     ),
-    "no hedge given for AAA: name at least one": (prices, {"hedges": []}),
-    "BBB is named twice among the hedges": (prices, {"hedges": ["BBB", "BBB"]}),
-    "BBB names several columns of the prices: keep one": (lambda: named("AAA", "BBB", "BBB"), {}),
-    "'alpha' names a coefficient here: rename that column of the prices": (
-        lambda: named("AAA", "alpha", "CCC"),
-        {"hedges": ["alpha"]},
+    "XYZ is not among": lambda: make(prices(), hedges=["BBB", "XYZ"]),
+    "AAA is the target and cannot hedge itself: take it out of hedges": lambda: make(
+        prices(), hedges=["BBB", "AAA"]
     ),
-    "'noise' names a coefficient here": (
-        lambda: named("noise", "BBB", "CCC"),
-        {"target": "noise"},
+    "no hedge given for AAA: name at least one": lambda: make(prices(), hedges=[]),
+    "BBB is named twice among the hedges": lambda: make(prices(), hedges=["BBB", "BBB"]),
+    "BBB names several columns of the prices: keep one": lambda: make(named("AAA", "BBB", "BBB")),
+    "'alpha' names a coefficient here: rename that column of the prices": lambda: make(
+        named("AAA", "alpha", "CCC"), hedges=["alpha"]
     ),
+    "'noise' names a coefficient here": lambda: make(named("noise", "BBB", "CCC"), target="noise"),
+    "must be a pandas DataFrame": lambda: make(prices()["AAA"]),
+    'transform must be "log", "level" or "return", not \'logs\'': lambda: make(
+        prices(), transform="logs"
+    ),
+    # its dates
     "labelled with text (first: '2020-01-01'), not dates: read them with pd.read_csv(..., index_col=0, "
-    "parse_dates=True) or set frame.index = pd.to_datetime(...)": (
-        lambda: labelled(DATES.strftime("%Y-%m-%d")),
-        {},
+    "parse_dates=True) or set frame.index = pd.to_datetime(...)": lambda: make(
+        labelled(DATES.strftime("%Y-%m-%d"))
     ),
     "labelled with period[D]: dates or whole numbers are needed; use frame.index = pd.to_datetime(...) "
-    "or, for periods, frame.index.to_timestamp()": (
-        lambda: labelled(pd.period_range("2020-01-01", periods=ROWS)),
-        {},
+    "or, for periods, frame.index.to_timestamp()": lambda: make(
+        labelled(pd.period_range("2020-01-01", periods=ROWS))
     ),
-    "labelled with float64: dates or whole": (lambda: labelled(np.arange(ROWS) / 2), {}),
-    "a row has no date (NaT): drop it with frame[frame.index.notna()]": (
-        lambda: labelled(DATES[:-1].append(pd.DatetimeIndex([pd.NaT]))),
-        {},
+    "labelled with float64: dates or whole": lambda: make(labelled(np.arange(ROWS) / 2)),
+    "a row has no date (NaT): drop it with frame[frame.index.notna()]": lambda: make(
+        labelled(DATES[:-1].append(pd.DatetimeIndex([pd.NaT])))
     ),
+    # its prices
     "BBB is 0 at 2020-02-03 00:00:00: a log transform needs positive prices; make it a gap (NaN) if it "
-    'is a bad print, or use transform="level"': (lambda: put(0.0, 23, 1), {}),
+    'is a bad print, or use transform="level"': lambda: make(put(0.0, 23, 1)),
     "BBB is -3.5 at 2020-02-03 00:00:00: a return transform needs positive prices; make it a gap": (
-        lambda: put(-3.5, 23, 1),
-        {"transform": "return"},
+        lambda: make(put(-3.5, 23, 1), transform="return")
     ),
-    "AAA is infinite at 2020-02-03 00:00:00: replace it with NaN to make it a gap": (
-        lambda: put(np.inf, 23, 0),
-        {},
+    "AAA is infinite at 2020-02-03 00:00:00: replace it with NaN to make it a gap": lambda: make(
+        put(np.inf, 23, 0)
     ),
-    "AAA is infinite at 2020-02-03": (lambda: put(-np.inf, 23, 0), {"transform": "level"}),
+    "AAA is infinite at 2020-02-03": lambda: make(put(-np.inf, 23, 0), transform="level"),
     "AAA holds something that is not a number: 'n/a' at 2020-02-03 00:00:00; use pd.to_numeric(..., "
-    "errors='coerce') to make it a gap": (lambda: put("n/a", 23, 0, prices().astype(object)), {}),
-    "must be a pandas DataFrame": (lambda: prices()["AAA"], {}),
-    'transform must be "log", "level" or "return", not \'logs\'': (prices, {"transform": "logs"}),
+    "errors='coerce') to make it a gap": lambda: make(put("n/a", 23, 0, prices().astype(object))),
+    # too little to go by
     "hedge CCC is constant at 1.94591 from 2020-01-01 00:00:00 to 2020-03-24 00:00:00: it hedges "
-    "nothing; leave it out or choose other dates": (
-        lambda: put(7.0, slice(None), 2),
-        {"hedges": ["BBB", "CCC"]},
+    "nothing; leave it out or choose other dates": lambda: make(
+        put(7.0, slice(None), 2), hedges=["BBB", "CCC"]
     ),
-    "hedge CCC is constant at 0": (
-        lambda: put(7.0, slice(None), 2),
-        {"hedges": ["CCC"], "transform": "return"},
+    "hedge CCC is constant at 0": lambda: make(
+        put(7.0, slice(None), 2), hedges=["CCC"], transform="return"
     ),
-    "hedge BBB is constant": (  # it moves only where the target is missing
-        lambda: put(np.nan, 3, 0, put(8.0, 3, 1, put(7.0, slice(None), 1))),
-        {"transform": "level"},
+    "hedge BBB is constant": lambda: make(  # it moves only where the target is missing
+        put(np.nan, 3, 0, put(8.0, 3, 1, put(7.0, slice(None), 1))), transform="level"
     ),
     "only 25 common rows of AAA and BBB (prices there: AAA 40, BBB 45); 30 are needed: give a longer "
-    "history or drop the ticker with the gaps": (
-        lambda: put(np.nan, slice(20), 0, put(np.nan, slice(45, None), 1)),
-        {},
+    "history or drop the ticker with the gaps": lambda: make(
+        put(np.nan, slice(20), 0, put(np.nan, slice(45, None), 1))
     ),
-    "only 29 common rows": (lambda: prices(MIN_ROWS - 1), {}),
-    "only 29 common rows of AAA": (lambda: prices(MIN_ROWS), {"transform": "return"}),
-    "only 0 common rows": (lambda: prices().iloc[:0], {}),
-}
-
-
-@pytest.mark.parametrize("says", ONE)
-def test_what_is_wrong_with_one_pair_is_said(says):
-    frame, options = ONE[says]
-    with pytest.raises(ValueError, match=re.escape(says)):
-        make(frame(), **options)
-
-
-STOCKS = stocks_with_gaps()
-PAIR = ("KO", "PEP")
-MANY = {
+    "only 29 common rows": lambda: make(prices(MIN_ROWS - 1)),
+    "only 29 common rows of AAA": lambda: make(prices(MIN_ROWS), transform="return"),
+    "only 0 common rows": lambda: make(prices().iloc[:0]),
+    # many pairs
     "KOO is not among the": lambda: HedgeData.pairs(STOCKS, [("KOO", "PEP")]),
     "KOO is not among the 6 columns": lambda: HedgeData.one_target(STOCKS, "KOO"),
     "the pair KO/PEP is named twice": lambda: HedgeData.pairs(STOCKS, [PAIR, ("PEP", "KO"), PAIR]),
@@ -130,25 +112,27 @@ MANY = {
         STOCKS.rename(columns={"KO": "alpha"})
     ),
     "two pairs are called A/B/C": lambda: HedgeData.pairs(
-        STOCKS.iloc[:, :4].set_axis(["A", "B/C", "A/B", "C"], axis=1), [("A", "B/C"), ("A/B", "C")]
+        STOCKS.iloc[:, :4].set_axis(["A", "B/C", "A/B", "C"], axis=1),
+        [("A", "B/C"), ("A/B", "C")],
     ),
     "KO/KOO is not among the 30 pairs": lambda: HedgeData.all_pairs(STOCKS).data("KO/KOO"),
     "('KO', 'KO') is not among": lambda: HedgeData.all_pairs(STOCKS).data(("KO", "KO")),
     "prices must be a pandas DataFrame": lambda: HedgeData.all_pairs(STOCKS.to_numpy()),
     "must be a pandas DataFrame, one": lambda: HedgeData.one_target(STOCKS.to_numpy(), "KO"),
     "must be a pandas DataFrame, one column": lambda: HedgeData.pairs(STOCKS.to_numpy(), [PAIR]),
-} | {
-    f"a pair is two tickers, (target, hedge), not {odd!r}": lambda odd=odd: HedgeData.pairs(
-        STOCKS, [PAIR, odd]
-    )
-    for odd in ("KO/PEP", ("KO", "PEP", "SPX"), ("KO",), 3)
+    **{
+        f"a pair is two tickers, (target, hedge), not {odd!r}": lambda odd=odd: HedgeData.pairs(
+            STOCKS, [PAIR, odd]
+        )
+        for odd in ("KO/PEP", ("KO", "PEP", "SPX"), ("KO",), 3)
+    },
 }
 
 
-@pytest.mark.parametrize("says", MANY)
-def test_what_concerns_all_pairs_is_raised(says):
+@pytest.mark.parametrize("says", REFUSED)
+def test_what_is_wrong_is_said(says):
     with pytest.raises(ValueError, match=re.escape(says)):
-        MANY[says]()
+        REFUSED[says]()
 
 
 def test_what_is_allowed_stays_allowed():

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from kfmodels.data import datasets
-from kfmodels.model import memory as noise
 from tests.processes import python
 from tests.tables import read_table
 
@@ -234,17 +233,12 @@ def test_a_memory_may_be_infinite_or_change_from_row_to_row():
     np.testing.assert_allclose(truth.intercept, 0.5, rtol=1e-12)
     assert (truth.q == 0).all(axis=None)
     memory = np.where(np.arange(600) < 300, np.inf, 15)
-    truth = datasets.simulate(600, hedges=2, beta=0.5, memory=memory)
+    truth = datasets.simulate(600, hedges=2, beta=0.5, memory=memory, intercept_memory=5)
     assert (truth.hedge_ratio.iloc[:300] == 0.5).all(axis=None)
     assert (truth.hedge_ratio.diff().iloc[300:] != 0).all(axis=None)
     np.testing.assert_allclose(truth.q["X2"].iloc[300:], 1 / (15 * 14))
-
-
-def test_q_and_delta_agree_with_the_library():
-    truth = datasets.simulate(30, memory=60, intercept_memory=5)
-    np.testing.assert_allclose(truth.q["X1"], noise.memory_to_q(60.0))
-    np.testing.assert_allclose(truth.q["intercept"], noise.memory_to_q(5.0))
-    np.testing.assert_allclose(truth.delta, noise.q_to_delta(truth.q))
+    np.testing.assert_allclose(truth.q["intercept"], 1 / (5 * 4))
+    np.testing.assert_allclose(truth.delta["intercept"], 1 / (1 + 5 * 4))
 
 
 @pytest.mark.parametrize(
