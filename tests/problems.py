@@ -6,7 +6,7 @@ each other, which is what a test of mixing wants.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,6 +28,20 @@ type Sites = dict[str, np.ndarray]
 def stock_prices(rows: int = ROWS) -> pd.DataFrame:
     """The first rows of 2015 of KO, PEP and SPX, without a gap."""
     return datasets.stocks()[["KO", "PEP", "SPX"]].loc["2015":].iloc[:rows].copy()
+
+
+def stocks_between(
+    first: str,
+    last: str,
+    *,
+    target: str = "KO",
+    hedges: Sequence[str] = ("PEP",),
+    transform: str = "log",
+) -> HedgeData:
+    """Real prices from one date until just before another."""
+    prices = datasets.stocks()
+    data = HedgeData.from_prices(prices, target=target, hedges=hedges, transform=transform)
+    return data.after(first).before(last)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import kfmodels as kf
 from kfmodels.cli import facts
 from kfmodels.cli.page import page, write_page
 from tests.command import kfmodels
+from tests.problems import stocks_between
 
 pytestmark = pytest.mark.slow
 
@@ -19,8 +20,7 @@ PRICES = kf.datasets.stocks()[["KO", "PEP"]]
 
 @pytest.fixture(scope="module")
 def data() -> kf.HedgeData:
-    whole = kf.HedgeData.from_prices(PRICES, target="KO", hedges=["PEP"])
-    return whole.after("2020-01-01").before("2021-01-01")
+    return stocks_between("2020-01-01", "2021-01-01")
 
 
 @pytest.fixture(scope="module")

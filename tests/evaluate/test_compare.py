@@ -17,7 +17,7 @@ from kfmodels.evaluate import leave_future_out
 from kfmodels.evaluate.compare import Comparison, score_price, standard_error
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.online.ticks import Predictive
-from tests.problems import hedge_case, unsampled
+from tests.problems import hedge_case, stocks_between, unsampled
 from tests.reference import loop
 
 PRICES = datasets.stocks()
@@ -25,9 +25,8 @@ LATER = PRICES.loc["2020-01":"2020-07"]
 NOISES = {"constant": {}, "discounted": {"noise": Discounted()}}
 
 
-def data(*, transform: Any = "log", hedges: tuple = ("PEP",), target: str = "KO") -> HedgeData:
-    every = HedgeData.from_prices(PRICES, target=target, hedges=list(hedges), transform=transform)
-    return every.after("2019-07-01").before("2020-01-01")
+def data(**options: Any) -> HedgeData:
+    return stocks_between("2019-07-01", "2020-01-01", **options)
 
 
 def vague(transform: Any = "log", hedges: tuple = ("PEP",), **options: Any) -> HedgeFit:

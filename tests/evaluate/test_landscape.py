@@ -15,7 +15,7 @@ from kfmodels.evaluate import likelihood_surface as surface_of
 from kfmodels.evaluate.landscape import NEAR_THE_TOP, VALLEY, Surface, find_summits, write_notes
 from kfmodels.model import Diffuse
 from kfmodels.model.memory import memory_to_q
-from tests.problems import hedge_case, least_squares_on_changes
+from tests.problems import hedge_case, least_squares_on_changes, stocks_between
 from tests.reference import loop
 from tests.tables import read_table
 
@@ -24,14 +24,7 @@ SMALL = (6, 4, 4)
 
 @pytest.fixture(scope="module")
 def pair() -> HedgeData:
-    data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
-    return data.after("2019-01-01").before("2019-05-01")
-
-
-@pytest.fixture(scope="module")
-def three() -> HedgeData:
-    data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP", "SPX"])
-    return data.after("2019-01-01").before("2019-05-01")
+    return stocks_between("2019-01-01", "2019-05-01")
 
 
 def wider(alpha_memory: float) -> float:
@@ -133,7 +126,8 @@ def test_every_cell_is_the_likelihood_of_a_textbook_filter(pair, case: str):
 
 
 @pytest.mark.slow
-def test_of_two_hedges_the_named_one_is_scanned_and_the_other_held_at_its_median(three):
+def test_of_two_hedges_the_named_one_is_scanned_and_the_other_held_at_its_median():
+    three = stocks_between("2019-01-01", "2019-05-01", hedges=["PEP", "SPX"])
     model = hedge_ratio_model(delta={"beta": BETA, "alpha": ALPHA})
     found = surface_of(three, model, hedge="SPX", points=SMALL)
     first = surface_of(three, model, points=SMALL)

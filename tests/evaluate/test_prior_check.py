@@ -139,21 +139,9 @@ def test_there_is_a_row_for_every_word_and_no_other(options, hedges, with_alpha,
 # -- before and after ------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def learnt_nothing() -> HedgeFit:
-    return unsampled(pair(TWO))
-
-
-def test_draws_of_the_prior_have_narrowed_nothing(learnt_nothing: HedgeFit):
-    """The posterior is made of the very draws of the prior."""
-    table: Any = prior_and_posterior(learnt_nothing)
-    pd.testing.assert_frame_equal(table["prior"], table["posterior"])
-    assert_allclose(table["narrowed"], 1.0, rtol=1e-9)
-
-
-def test_both_blocks_are_quantiles_of_the_tree(learnt_nothing: HedgeFit):
+def test_both_blocks_are_quantiles_of_the_tree():
     """A posterior of its own: every draw moved half the way to a centre, on the log scale."""
-    tree: Any = learnt_nothing.tree.copy(deep=True)
+    tree: Any = unsampled(pair(TWO)).tree.copy(deep=True)
     posterior = tree["posterior"].to_dataset()
     for name in ("obs_scale", "q", "state_var"):
         values = posterior[name]

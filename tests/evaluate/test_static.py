@@ -22,16 +22,10 @@ from kfmodels.evaluate import static_probability
 from kfmodels.evaluate.static import integrate
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.posterior import of_recursion
-from tests.problems import unsampled
+from tests.problems import stocks_between, unsampled
 
 BLOCK = 8192
 """Points of a grid that one compiled program takes."""
-
-
-@pytest.fixture(scope="module")
-def year() -> HedgeData:
-    data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
-    return data.after("2019-01-01").before("2020-01-01")
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +155,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_bayes_factor_is_that_of_a_grid(case: str):
     (target, hedge, year), options, spans = CASES[case]
-    data = HedgeData.from_prices(datasets.stocks(), target=target, hedges=[hedge])
-    data = data.after(f"{year}-01-01").before(f"{int(year) + 1}-01-01")
+    ends = f"{year}-01-01", f"{int(year) + 1}-01-01"
+    data = stocks_between(*ends, target=target, hedges=[hedge])
     if "obs_scale" in spans:
         low, high = spans["obs_scale"]
         spans = spans | {"obs_scale": (log_move(data) + low, log_move(data) + high)}
@@ -201,8 +195,7 @@ def test_the_prior_shifts_the_odds_and_nothing_else(default):
 
 @pytest.mark.slow
 def test_two_hedges_are_asked_one_by_one_and_together():
-    data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP", "SPX"])
-    data = data.after("2019-01-01").before("2019-07-01")
+    data = stocks_between("2019-01-01", "2019-07-01", hedges=["PEP", "SPX"])
     model = hedge_ratio_model()
     table = static_probability(unsampled(data))
     assert table.index.tolist() == ["PEP", "SPX", "all"]
