@@ -11,7 +11,6 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
-from arviz_stats.base.array import array_stats
 from numpy.testing import assert_allclose
 from numpyro import handlers
 from numpyro.infer import MCMC
@@ -31,8 +30,8 @@ from kfmodels.model.priors import Absolute
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
 from kfmodels.sampling.nuts import MAX_PARETO_K
+from tests.grids import effective_draws
 
-STATS: Any = array_stats
 QUICK = NUTS(warmup=200, draws=400, chains=2)
 WIDTH, ERROR = 3.0, 0.7
 
@@ -151,7 +150,7 @@ def test_the_population_is_that_of_the_closed_form(one):
     made, found = one
     draws = {"mean": found.mean[..., 0], "log sd": np.log(found.sd[..., 0])}
     for name, (centre, sd) in exact_posterior(made).items():
-        ess = float(STATS.ess(draws[name], 0, 1))
+        ess = effective_draws(draws[name])
         assert ess > 100
         assert abs(draws[name].mean() - centre) < 4 * sd / np.sqrt(ess) + 0.05 * sd
         assert abs(draws[name].std() / sd - 1) < 4 / np.sqrt(2 * ess) + 0.05
@@ -334,12 +333,12 @@ def test_a_board_pools_to_what_the_whole_hierarchy_says():
             (found.mean[..., j], whole["mean"][..., j]),
             (np.log(found.sd[..., j]), np.log(whole["sd"][..., j])),
         ):
-            ess = [float(STATS.ess(x, 0, 1)) for x in (ours, theirs)]
+            ess = [effective_draws(x) for x in (ours, theirs)]
             assert min(ess) > 30
             error = theirs.std() * np.sqrt(1 / ess[0] + 1 / ess[1])
             assert abs(ours.mean() - theirs.mean()) < 4 * error + 0.1 * theirs.std(), j
         for i, drawn in enumerate(np.moveaxis(whole["u"][..., j], -1, 0)):  # each pair under it
-            ess = float(STATS.ess(drawn, 0, 1))
+            ess = effective_draws(drawn)
             assert found.effective_draws[i] > 50
             error = drawn.std() * np.sqrt(1 / ess + 1 / found.effective_draws[i])
             assert abs(mean[i, j] - drawn.mean()) < 4 * error + 0.05 * drawn.std(), (i, j)

@@ -298,30 +298,25 @@ def test_calibration_is_shown_by_year_or_by_block():
 
 
 BEST, SURE, LEVEL = ("a", 0.0, 0.0), ("b", 0.05, 0.01), ("c", 0.03, 0.02)
-B_BEHIND, C_BEHIND = "b by 0.0500 nats a bar (se 0.0100)", "c by 0.0300 nats a bar (se 0.0200)"
 
 
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([BEST], "a alone: nothing to compare it with"),
-        ([BEST, SURE], f"Over 250 bars a is ahead of {B_BEHIND}: beyond chance"),
-        (
-            [BEST, LEVEL, SURE],
-            f"Over 250 bars a is ahead of {C_BEHIND}; {B_BEHIND}: but it cannot be told from c (less "
-            "than 2 standard errors)",
-        ),
-        (
-            [BEST, LEVEL],
-            f"Over 250 bars a is ahead of {C_BEHIND}: which is no lead to rely on (less than 2 "
-            "standard errors)",
-        ),
+        ([BEST], "a alone"),
+        ([BEST, SURE], "beyond chance"),
+        ([BEST, LEVEL, SURE], "cannot be told from c (less than 2 standard errors)"),
+        ([BEST, LEVEL], "no lead to rely on (less than 2 standard errors)"),
     ],
 )
 def test_the_verdict_says_who_leads_and_how_sure(rows: list[tuple], said: str):
     table = pd.DataFrame(rows, columns=["model", "behind", "behind_se"]).set_index("model")
     empty = pd.DataFrame()
-    assert Comparison(table.assign(bars=250), empty, empty, empty, empty).verdict() == said
+    verdict = Comparison(table.assign(bars=250), empty, empty, empty, empty).verdict()
+    assert said in verdict
+    assert ("Over 250 bars a is ahead of" in verdict) == (len(rows) > 1)
+    for name, gap, error in rows[1:]:
+        assert f"{name} by {gap:.4f} nats a bar (se {error:.4f})" in verdict
 
 
 # -- leave the future out --------------------------------------------------------------------------
