@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import time, timedelta
-from typing import Any, cast
+from typing import Any, cast, overload
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from kfmodels.clock.instants import (
     DAY,
     SECOND,
+    Index,
     Instant,
     Instants,
+    Nanoseconds,
     Stamp,
     Time,
     calendar_days,
@@ -66,13 +68,13 @@ class Clock:
             is one bar (`Clock.daily`).
         sessions: when the market is open; None is always open, without gaps.
         zone: name of the time zone of times that come without one. If None, a clock with sessions
-            refuses such times, and one without sessions takes them as they are. `Clock.daily` uses it
-            otherwise.
+            refuses such times, and one without sessions takes them as they are. In `Clock.daily` it
+            is the zone whose dates count.
 
     Times are datetimes, pandas Timestamps, datetime64 or ISO text; numbers are refused.
 
     Raises:
-        ValueError: a bar that is no positive length or is longer than every session; an unknown zone.
+        ValueError: a bar of no positive length, or longer than every session; an unknown zone.
 
     Source: French and Roll (1986), "Stock return variances: the arrival of information and the
     reaction of traders", Journal of Financial Economics 17.
@@ -92,13 +94,14 @@ class Clock:
         if self.bar is None and self.sessions is not None:
             raise ValueError("a clock of one bar a row has no sessions: give it a bar")
         length = 0 if self.bar is None else _length(self.bar)
+        # who asks for "1D" here wants a row a day, but 24 open hours are several sessions
         if self.sessions is not None and length > self.sessions.longest():
             raise ValueError(
                 f"a bar of {length / _HOUR:g} h is longer than any session of "
                 f"{self.sessions.name}, the longest is {self.sessions.longest() / _HOUR:g} h: "
                 "bars are open time; for daily closes use Clock.daily()"
             )
-        if self.bar is not None:
+        if self.bar is not None:  # "60s" and "1min" make equal clocks
             object.__setattr__(self, "bar", timedelta(microseconds=length // 1000))
         object.__setattr__(self, "_bar", length)
         object.__setattr__(self, "_zone", None if self.zone is None else zone_of(self.zone))
@@ -159,7 +162,7 @@ class Clock:
             start, end: dates of the first and last session.
 
         Raises:
-            ValueError: a time, date, week day or zone that is none; no day with a session.
+            ValueError: an invalid time of day, date, week day or zone; no day with a session.
 
         Example:
             >>> clock = Clock.hours("09:30", "16:00", zone="America/New_York")
@@ -203,8 +206,8 @@ class Clock:
         """Bars of open time and closed periods from one time to a later one.
 
         Raises:
-            ValueError: `now` before `last`, a time outside the known sessions, a time without a zone
-                where one is needed, something that is no time.
+            ValueError: `now` is before `last`, a time is outside the known sessions, has no zone where
+                one is needed, or is not a time.
         """
         first, second = read(last), read(now)
         a, b = self._place(first, last), self._place(second, now)
@@ -228,7 +231,7 @@ class Clock:
         (i, before), (j, after) = self.sessions.place(a), self.sessions.place(b)
         return Elapsed((after - before) / self._bar, self.sessions.crossed(i, j))
 
-    def rows(self, index: Any) -> tuple[Numbers, Numbers, tuple[str, ...]]:
+    def rows(self, index: Index) -> tuple[Numbers, Numbers, tuple[str, ...]]:
         """Bars and closed periods before each row of a table: `between` it and the row before.
 
         Args:
@@ -238,7 +241,7 @@ class Clock:
             `dt (T,)` in bars, `gaps (T, G)` and the names of the G kinds; the first row is 0.
 
         Raises:
-            ValueError: as `between`, with the row.
+            ValueError: as `between`; the sentence names the row.
 
         Example:
             >>> clock = Clock.hours("09:30", "16:00", zone="America/New_York")
@@ -267,7 +270,7 @@ class Clock:
         return dt, gaps, self.names
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict with every session in it, so that reading it back needs no calendar."""
+        """A plain dict with every session in it, so that reading it back needs no calendar package."""
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -281,7 +284,7 @@ class Clock:
         """The clock of `to_json`, equal to the one it came from.
 
         Raises:
-            ValueError: it is no clock, or one of a newer version of kfmodels.
+            ValueError: it is not a saved clock, is damaged, or is of a newer version of kfmodels.
         """
         given = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
         if given.get("format") != FORMAT:
@@ -301,8 +304,15 @@ class Clock:
         except (KeyError, TypeError) as error:
             raise ValueError(f"the saved clock is damaged: {error!r}; save it again") from error
 
-    def _place(self, times: Instant | Instants, shown_as: object) -> Any:
-        """Nanoseconds that the bars are counted in, of one time or of many."""
+    @overload
+    def _place(self, times: Instant, shown_as: object) -> int: ...
+    @overload
+    def _place(self, times: Instants, shown_as: object) -> Nanoseconds: ...
+    def _place(self, times: Instant | Instants, shown_as: object) -> int | Nanoseconds:
+        """Nanoseconds of the time line that this clock counts on, of one time or of many.
+
+        `shown_as` is what an error calls the time.
+        """
         if self.bar is None:
             if not times.aware:
                 return times.shown
@@ -324,7 +334,7 @@ class Clock:
         return times.at
 
 
-def _length(bar: Any) -> int:
+def _length(bar: object) -> int:
     """Nanoseconds of a bar."""
     asked = (
         f"{bar!r} is not the length of a bar: write 30s, 1min, 5min, 1h or 1D, or pass a timedelta"
@@ -335,11 +345,11 @@ def _length(bar: Any) -> int:
         if parts is None or parts[2] not in _UNITS:
             raise ValueError(asked)
         length = int(parts[1] or 1) * _UNITS[parts[2]]
-    elif isinstance(bar, (timedelta, np.timedelta64)) and bar == bar:
+    elif isinstance(bar, (timedelta, np.timedelta64)) and bar == bar:  # not NaT
         # a pandas Timedelta may hold nanoseconds, which only its asm8 keeps
         length = int(np.timedelta64(getattr(given, "asm8", given), "ns").astype(np.int64))
     else:
         raise ValueError(asked)
-    if length <= 0 or length % 1000:
+    if length <= 0 or length % 1000:  # a timedelta holds no less than a microsecond
         raise ValueError(f"{bar!r}: a bar is a positive whole number of microseconds")
     return length

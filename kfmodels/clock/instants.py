@@ -1,12 +1,13 @@
-"""The one reader of times: datetimes, ISO text, datetime64, whole numbers, and an index of times.
+"""Reads times of every kind: datetimes, ISO text, datetime64, whole numbers, and an index of times.
 
 pandas Timestamps are datetimes and keep their nanoseconds. A time with a zone is an instant; one
 without is what its wall clock shows, and does not compare with instants.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -20,9 +21,12 @@ Time = date | np.datetime64 | str
 Stamp = Time | int
 """A time of a tick: one of those, or a whole number."""
 
+Index = Iterable[Time]
+"""A DatetimeIndex, a Series, an array of datetime64 or a list of times."""
+
 SECOND = 10**9
 DAY = 86_400 * SECOND
-_HELD = "is no time that nanoseconds can hold, which is one of the years 1678 to 2261"
+_HELD = "is outside the years 1678 to 2261, which are all that 64 bits of nanoseconds can hold"
 _LAST = np.iinfo(np.int64).max
 _NS = np.dtype("datetime64[ns]")
 _EPOCH = datetime(1970, 1, 1)
@@ -57,7 +61,7 @@ def read(time: object) -> Instant:
     """Read a datetime, a date, a datetime64 or ISO text.
 
     Raises:
-        ValueError: it is no time. A number is none: it does not say of what.
+        ValueError: it is not a time. A number is refused, as it does not say in which unit it counts.
 
     Example:
         >>> read("1970-01-02T00:00+01:00")
@@ -73,13 +77,13 @@ def read(time: object) -> Instant:
     if isinstance(time, date) and not isinstance(time, datetime):
         time = datetime(time.year, time.month, time.day)
     if isinstance(time, np.datetime64):
-        at = int(_converted(time).astype(np.int64))
+        at = int(_converted(time))
         return Instant(at, at, aware=False)
     if not isinstance(time, datetime):
         raise ValueError(
             f"{time!r} is not a time: pass a datetime, a Timestamp, a datetime64 or ISO text"
         )
-    if time != time:
+    if time != time:  # NaT of pandas is a datetime, and differs from itself
         raise ValueError("a time is missing (NaT): leave its row out")
     at = _since_1970(time)
     if time.tzinfo is None:
@@ -87,25 +91,26 @@ def read(time: object) -> Instant:
     return Instant(at, at + _offset(time.utcoffset()), aware=True)
 
 
-def read_rows(index: Any) -> Instants:
+def read_rows(index: Index) -> Instants:
     """Read a DatetimeIndex, a Series, an array of datetime64 or a list of times.
 
     Raises:
-        ValueError: as `read`; times with and without a zone among one another.
+        ValueError: as `read`; some times have a zone and some have none.
     """
-    times = getattr(index, "dt", index)  # where a Series has the methods of a DatetimeIndex
     if getattr(getattr(index, "dtype", None), "tz", None) is not None:
-        at, shown = (np.asarray(times.tz_convert(None)), np.asarray(times.tz_localize(None)))
+        # NumPy has no time zones: let pandas convert, before the zone is lost
+        times: Any = getattr(index, "dt", index)  # a Series has the methods of an index there
+        at, shown = np.asarray(times.tz_convert(None)), np.asarray(times.tz_localize(None))
         return Instants(_nanoseconds(at), _nanoseconds(shown), aware=True)
     values = np.asarray(index)
     if values.dtype.kind == "M":
         at = _nanoseconds(values)
         return Instants(at, at, aware=False)
-    read_ = [read(time) for time in values.tolist()]
-    aware = {time.aware for time in read_}
+    instants = [read(time) for time in values.tolist()]
+    aware = {time.aware for time in instants}
     if len(aware) > 1:
         raise ValueError("some times have a time zone and some have none: use one kind")
-    at, shown = (np.array([time[k] for time in read_], np.int64) for k in (0, 1))
+    at, shown = (np.array([time[k] for time in instants], np.int64) for k in (0, 1))
     return Instants(at, shown, True in aware)
 
 
@@ -117,44 +122,55 @@ def zone_of(name: str) -> ZoneInfo:
     """
     try:
         return ZoneInfo(name)
+    # it looks for a file of that name: "../x" is a ValueError, a folder like "America" an OSError
     except (KeyError, ValueError, TypeError, OSError) as error:
         raise ValueError(f"{name!r} is not a time zone; write one like America/New_York") from error
 
 
-def to_utc(wall: Any, zone: ZoneInfo) -> Any:
+@overload
+def to_utc(wall: int, zone: ZoneInfo) -> int: ...
+@overload
+def to_utc(wall: Nanoseconds, zone: ZoneInfo) -> Nanoseconds: ...
+def to_utc(wall: int | Nanoseconds, zone: ZoneInfo) -> int | Nanoseconds:
     """UTC of what a wall clock shows, one time or an array of them.
 
     Raises:
-        ValueError: the clocks changed over that time, so that it stands twice or not at all.
+        ValueError: the clocks were changed then, so that the time occurs twice or not at all.
     """
     return _one_to_utc(wall, zone) if isinstance(wall, int) else _rows_to_utc(wall, zone)
 
 
 def _one_to_utc(wall: int, zone: ZoneInfo) -> int:
     at = wall_time(wall)
+    # fold chooses one of two readings, which differ only in the hour that is skipped or repeated
     early, late = zone.utcoffset(at), zone.utcoffset(at.replace(fold=1))
     if early != late:
         raise ValueError(
-            f"{at} stands twice or not at all in {zone.key}, where the clocks change: pass it with its "
+            f"{at} occurs twice or not at all in {zone.key}, where the clocks change: pass it with its "
             "time zone"
         )
     return wall - _offset(early)
 
 
 def _rows_to_utc(wall: Nanoseconds, zone: ZoneInfo) -> Nanoseconds:
-    """One look at the zone a day, as most days have one offset."""
+    """UTC of many wall times; the zone is asked twice a day and not once a row, which is slow."""
     days, row = np.unique(wall // DAY, return_inverse=True)
     starts = [wall_time(day * DAY) for day in days.tolist()]
     first = np.array([_offset(zone.utcoffset(at)) for at in starts], np.int64)
     ends = [(at + timedelta(1)).replace(fold=1) for at in starts]
     last = np.array([_offset(zone.utcoffset(at)) for at in ends], np.int64)
     found = wall - first[row]
+    # the days on which the clocks change, twice a year, are read row by row
     for i in np.flatnonzero((first != last)[row]).tolist():
         found[i] = _one_to_utc(int(wall[i]), zone)
     return found
 
 
-def calendar_days(at: Any, zone: ZoneInfo) -> Any:
+@overload
+def calendar_days(at: int, zone: ZoneInfo) -> int: ...
+@overload
+def calendar_days(at: Nanoseconds, zone: ZoneInfo) -> Nanoseconds: ...
+def calendar_days(at: int | Nanoseconds, zone: ZoneInfo) -> int | Nanoseconds:
     """Dates of UTC instants in a zone, as whole days since 1970; of one or of an array."""
     local = ((_EPOCH_UTC + _delta(t)).astimezone(zone) for t in np.ravel(at).tolist())
     offsets = np.array([_offset(time.utcoffset()) for time in local], np.int64)
@@ -162,12 +178,12 @@ def calendar_days(at: Any, zone: ZoneInfo) -> Any:
 
 
 def wall_time(at: int) -> datetime:
-    """Nanoseconds as the date and time they show."""
+    """Nanoseconds since 1970 as a date and time without a zone, to the microsecond."""
     return _EPOCH + _delta(at)
 
 
 def shown(at: int) -> str:
-    """The same as text, in whole seconds."""
+    """Nanoseconds since 1970 as text, in whole seconds."""
     return f"{wall_time(int(at)):%Y-%m-%d %H:%M:%S}"
 
 
@@ -180,11 +196,11 @@ class Kind(StrEnum):
 
 
 class Moment(NamedTuple):
-    """A time: as it is kept, its kind, and as a whole number that compares within its kind.
+    """A time: as JSON keeps it, its kind, and a whole number that compares within its kind.
 
-    `kept` is a number where it came as one, else ISO text with the offset from UTC that it came with,
-    if any, so that its date is that of the market's own zone. `number` counts microseconds then, or
-    is the number itself.
+    `kept` is the number that was given, or ISO text with the offset from UTC that was given, if any,
+    so that its date is that of the market's own zone. `number` is that number, or the microseconds
+    since 1970.
     """
 
     kept: int | str
@@ -201,6 +217,7 @@ class Moment(NamedTuple):
         if isinstance(at, (int, np.integer)):
             return cls(_number(at), Kind.NUMBER, _number(at))
         time = read(at)
+        # the offset and not the zone, because ISO text has no place for the name of a zone
         text = wall_time(time.shown)
         if time.aware:
             text = text.replace(tzinfo=timezone(_delta(time.shown - time.at)))
@@ -208,9 +225,9 @@ class Moment(NamedTuple):
 
 
 def check_later(at: object, before: object, unchanged: str) -> None:
-    """Raise unless `at` is a time, and later than the tick before where there was one.
+    """Raise unless `at` is a time, and later than that of the tick before, if there was one.
 
-    Nanoseconds count. `unchanged` says what the error left as it was.
+    Compares to the nanosecond. `unchanged` says in the error what was left as it was.
     """
     kind, now = _compare(at)
     if before is None:
@@ -229,13 +246,13 @@ def check_later(at: object, before: object, unchanged: str) -> None:
 
 
 def check_dt(dt: float) -> None:
-    """Raise unless it is a number of bars."""
+    """Raise unless `dt` is a number of bars; NaN is not."""
     if not 0 <= dt < float("inf"):
         raise ValueError(f"dt is the number of bars since the last row, 0 or more, not {dt}")
 
 
 def _compare(at: Any) -> tuple[Kind, int]:
-    """What a time compares by, to the nanosecond."""
+    """The kind of a time and the number that it compares by, to the nanosecond."""
     if isinstance(at, (int, np.integer)):
         return Kind.NUMBER, _number(at)
     time = read(at)
@@ -243,21 +260,23 @@ def _compare(at: Any) -> tuple[Kind, int]:
 
 
 def _number(at: Any) -> int:
-    if isinstance(at, bool):
+    if isinstance(at, bool):  # bool is an int in Python; reject it
         raise ValueError(f"{at!r} is not a time: pass a datetime, ISO text or a whole number")
     if not -(2**63) <= at < 2**63:
         raise ValueError("a time that is a number must fit into 64 bits")
     return int(at)
 
 
-def _since_1970(time: Any) -> int:
+def _since_1970(time: datetime) -> int:
     """Nanoseconds of a datetime."""
     if hasattr(time, "asm8"):  # a pandas Timestamp, whose nanoseconds a subtraction would drop
+        stamp: Any = time
         try:
-            return time.value
+            return stamp.value
         except OverflowError as error:
             raise ValueError(f"{time} {_HELD}") from error
     since = time - (_EPOCH if time.tzinfo is None else _EPOCH_UTC)
+    # in whole numbers: a float of total_seconds() has no room for microseconds beyond 285 years
     found = (since.days * 86_400 + since.seconds) * SECOND + since.microseconds * 1000
     if abs(found) > _LAST:
         raise ValueError(f"{time} {_HELD}")
@@ -272,24 +291,22 @@ def _offset(from_utc: timedelta | None) -> int:
     return 0 if from_utc is None else (from_utc.days * 86_400 + from_utc.seconds) * SECOND
 
 
-def _nanoseconds(values: Any) -> Nanoseconds:
+def _nanoseconds(values: NDArray[np.datetime64]) -> Nanoseconds:
     missing = np.flatnonzero(np.isnat(values))
     if len(missing):
         raise ValueError(
             f"a time is missing (NaT), the first in row {missing[0]}: leave its row out"
         )
-    return _converted(values).astype(np.int64)
+    return _converted(values)
 
 
-def _converted(values: Any) -> Any:
-    """A datetime64, or an array of them, in nanoseconds.
-
-    Old NumPy wraps around what they cannot hold, so convert back and compare.
-    """
+def _converted(values: Any) -> Nanoseconds:
+    """Nanoseconds since 1970 of a datetime64 or an array of them."""
     try:
         found = values.astype(_NS)
+        # older versions of NumPy wrap around instead of raising, so convert back and compare
         if (found.astype(values.dtype) == values).all():
-            return found
+            return found.astype(np.int64)
     except OverflowError:
         pass
     raise ValueError(f"{values} {_HELD}")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfmodels.clock.instants import (
+    Index,
     Nanoseconds,
     Time,
     calendar_days,
@@ -36,7 +37,7 @@ class Sessions:
 
     Args:
         opens, closes: of the n sessions, in order.
-        kinds: of the n - 1 closed periods between them, as places in `GAPS`.
+        kinds: of the n - 1 closed periods between them, as indices into `GAPS`.
         zone: whose calendar days tell a weekend from a night.
         name: of the market, for messages.
     """
@@ -50,10 +51,11 @@ class Sessions:
     _crossed: tuple[tuple[str, tuple[int, ...]], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        # sums up to every session, so that a time between is one search and one subtraction
         lengths = (close - at for at, close in zip(self.opens, self.closes, strict=True))
         crossed = tuple(
-            (name, tuple(accumulate((kind == place for kind in self.kinds), initial=0)))
-            for place, name in enumerate(self.gaps)
+            (name, tuple(accumulate((kind == index for kind in self.kinds), initial=0)))
+            for index, name in enumerate(self.gaps)
         )
         object.__setattr__(self, "_before", tuple(accumulate(lengths, initial=0)))
         object.__setattr__(self, "_crossed", crossed)
@@ -65,7 +67,7 @@ class Sessions:
 
     @classmethod
     def of(
-        cls, opens: Any, closes: Any, *, zone: str = "UTC", name: str = "the sessions given"
+        cls, opens: Index, closes: Index, *, zone: str = "UTC", name: str = "the sessions given"
     ) -> "Sessions":
         """Sessions from their opens and closes.
 
@@ -78,8 +80,8 @@ class Sessions:
             name: of the market, for messages.
 
         Raises:
-            ValueError: no session, lengths that differ, a close not after its open, sessions that
-                overlap or are not in order.
+            ValueError: there is no session, opens and closes differ in number, a close is not after
+                its open, sessions overlap or are not in order.
 
         Example:
             >>> Sessions.of(["2024-01-02 10:00"], ["2024-01-02 15:00"], zone="Europe/Paris")
@@ -94,8 +96,9 @@ class Sessions:
 
     @classmethod
     def exchange(cls, name: str, start: Time | None, end: Time | None) -> "Sessions":
-        """What `Clock.exchange` counts by."""
+        """The sessions of an exchange, see `Clock.exchange`."""
         try:
+            # by name, as it is optional and brings pandas, which the trading process does without
             calendars = import_module("exchange_calendars")
         except ImportError as error:
             raise ValueError(
@@ -111,7 +114,7 @@ class Sessions:
         opens: Nanoseconds = calendar.opens_nanos
         closes: Nanoseconds = calendar.closes_nanos
         resumed = np.zeros(len(opens), bool)
-        if calendar.has_break:
+        if calendar.has_break:  # a day with a lunch break is two sessions
             lunch = calendar.schedule["break_start"].notna().to_numpy()
             opens = np.concatenate([opens, calendar.break_ends_nanos[lunch]])
             closes = np.where(lunch, calendar.break_starts_nanos, closes)
@@ -132,7 +135,7 @@ class Sessions:
         start: Time,
         end: Time,
     ) -> "Sessions":
-        """What `Clock.hours` counts by."""
+        """Sessions of the same hours on the same week days, see `Clock.hours`."""
         first, last = _time_of_day(opens), _time_of_day(closes)
         weekdays, shut = set(days), {_date(day) for day in holidays}
         if not weekdays <= set(range(7)):
@@ -142,6 +145,7 @@ class Sessions:
         traded = [day for day in dates if day.weekday() in weekdays and day not in shut]
         over = timedelta(days=1 if last <= first else 0)  # the close is on the next day
         where = zone_of(zone)
+        # with their zone, so that an hour that the clocks repeat is read as the first, not refused
         starts = [read(datetime.combine(day, first, where)).at for day in traded]
         ends = [read(datetime.combine(day + over, last, where)).at for day in traded]
         return _build(
@@ -153,7 +157,7 @@ class Sessions:
         )
 
     def place(self, at: int) -> tuple[int, int]:
-        """Closed periods entered before an instant, and open nanoseconds passed until then.
+        """Number of closed periods that began before an instant, and the open nanoseconds until it.
 
         Raises:
             ValueError: the instant is before the first open or after the last close.
@@ -164,11 +168,13 @@ class Sessions:
                 f"{shown(self.opens[0])} to {shown(self.closes[-1])} UTC: make the clock again with an "
                 "earlier start= or a later end="
             )
+        # left: an instant at a close still belongs to its session
         i = bisect_left(self.closes, at)
+        # negative in a closed period, in which no open time passes
         return i, self._before[i] + max(0, at - self.opens[i])
 
     def places(self, at: Nanoseconds) -> tuple[Nanoseconds, Nanoseconds]:
-        """The same for sorted instants (T,): closed periods by kind (T, G), open nanoseconds (T,)."""
+        """`place` of sorted instants (T,): closed periods by kind (T, G), open nanoseconds (T,)."""
         for edge in at[[0, -1]].tolist():
             self.place(edge)
         i = np.searchsorted(np.array(self.closes), at)
@@ -176,16 +182,17 @@ class Sessions:
         return np.stack([np.array(count)[i] for _, count in self._crossed], axis=1), passed
 
     def crossed(self, first: int, second: int) -> dict[str, float]:
-        """Closed periods by kind between two of the places."""
+        """Closed periods by kind between two numbers of them, as `place` gives them."""
         return {name: float(count[second] - count[first]) for name, count in self._crossed}
 
     def longest(self) -> int:
-        """Open nanoseconds of the longest session, its breaks left out."""
+        """Open nanoseconds of the longest trading day, its breaks left out."""
         starts = [0, *(i + 1 for i, kind in enumerate(self.kinds) if kind != BREAK)]
         return int(np.add.reduceat(np.subtract(self.closes, self.opens), starts).max())
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict: the first open and the steps from edge to edge, in their common unit."""
+        # 20 years of XNYS are 49 kB in this way, and 227 kB as two lists of nanoseconds
         edges = np.stack([self.opens, self.closes], axis=1).ravel()
         unit = int(np.gcd.reduce(edges))
         return {
@@ -220,7 +227,7 @@ def _build(
             f"{name}: the session from {start} to {end} UTC ends before it opens or "
             "after the next one opens: sort the sessions and take out what overlaps"
         )
-    apart = opens[1:] > closes[:-1]
+    apart = opens[1:] > closes[:-1]  # sessions that touch are joined
     resumed = resumed[1:][apart]
     opens, closes = opens[np.append(True, apart)], closes[np.append(apart, True)]
     where = zone_of(zone)

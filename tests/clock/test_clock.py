@@ -181,9 +181,9 @@ def test_local_times_become_the_instants_pandas_knows(zone):
     found = to_utc(wall[there].as_unit("ns").asi8, ZoneInfo(zone))
     assert_array_equal(found, known[there].as_unit("ns").asi8)
     for at in wall[~there]:
-        with pytest.raises(ValueError, match="stands twice or not at all"):
+        with pytest.raises(ValueError, match="occurs twice or not at all"):
             Clock(zone=zone).between(at, at)
-        with pytest.raises(ValueError, match="stands twice or not at all"):
+        with pytest.raises(ValueError, match="occurs twice or not at all"):
             Clock(zone=zone).rows(np.array([at], "datetime64[ns]"))
     assert zone == "UTC" or not there.all()
 
