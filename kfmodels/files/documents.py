@@ -1,7 +1,7 @@
 """Versioned documents: objects as plain JSON that any program reads, exact to the last bit.
 
-A class says once how it is written (`register`), a file or a state what it is called (`Format`).
-What a document holds stands beside its class; here are only the rules that all documents share.
+`register` tells how a class is written, `Format` names a kind of document and its version. What a
+document holds stands beside its class; here are only the rules that all documents share.
 """
 
 import json
@@ -21,13 +21,14 @@ type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
 TAG = "class"
 """Key of a document that names a registered class; no field can have this name."""
 
+# NaN and infinity are no JSON: Python would write them, and most other readers refuse them
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 class _Codec(NamedTuple):
     kind: type
-    write: Callable[[Any], Mapping[str, Json]]
-    read: Callable[[dict[str, Any]], Any]
+    write: Callable[..., Mapping[str, Json]]
+    read: Callable[..., object]
 
 
 _codecs: dict[str, _Codec] = {}
@@ -45,12 +46,13 @@ def register[T](
 
     Args:
         kind: the class itself; its subclasses are registered on their own.
-        write: the parts of an object, already plain. Default: its fields, by `plain`.
-        read: the object of those parts. Default: the class called with its fields, by `built`.
+        write: returns the parts of an object, already plain. Default: its fields, by `plain`.
+        read: makes the object from those parts. Default: calls the class with its fields, by `built`.
         name: what documents call the class; it must not change later. Default: the class's own.
 
     Raises:
-        ValueError: another class has the name; a class without fields comes without `write`, `read`.
+        ValueError: another class has the name, or a class that is neither a NamedTuple nor a dataclass
+            comes without `write` and `read`.
 
     Example:
         >>> class Toy(NamedTuple):
@@ -62,7 +64,7 @@ def register[T](
         (Toy(half_life=3.5), None)
     """
     name = name or kind.__name__
-    # the same class comes once more when its module is imported again, as notebooks do
+    # a notebook that imports its module again makes the same class anew: compare by name
     if name in _codecs and str(_codecs[name].kind) != str(kind):
         raise ValueError(
             f"documents know another class as {name!r} ({_codecs[name].kind}): give register a name"
@@ -76,23 +78,25 @@ def register[T](
 
 
 def plain(value: object) -> Json:
-    """A value as JSON; `built` makes it again, equal in type and to the last bit.
+    """A value as JSON; `built` makes it again, of the same type and equal to the last bit.
 
     Raises:
         ValueError: a class in it is not registered.
     """
     if value is None or isinstance(value, (bool, str)):
         return value
+    # by exact type: a subclass would come back as its parent, and a NamedTuple as a tuple
     kind: type[object] = type(value)
     if kind is list:
         return [plain(part) for part in cast("list[object]", value)]
     if kind is dict:
         mapping = cast("dict[object, object]", value)
+        # JSON has only text for keys; any other dict goes the way of the registered classes
         if TAG not in mapping and all(isinstance(key, str) for key in mapping):
             return {str(key): plain(part) for key, part in mapping.items()}
     if name := _names.get(kind):
         return {TAG: name, **_codecs[name].write(value)}
-    if isinstance(value, Integral):
+    if isinstance(value, Integral):  # a number of NumPy as well
         return int(value)
     if isinstance(value, Real):
         return float(value)
@@ -103,10 +107,10 @@ def plain(value: object) -> Json:
 
 
 def built(document: Json) -> Any:
-    """The value of which `plain` made a document.
+    """The value that `plain` made a document of.
 
     Raises:
-        ValueError: it names a class that is not registered, or parts that the class does not take.
+        ValueError: the document names a class that is not registered, or parts that it does not take.
     """
     if isinstance(document, list):
         return [built(part) for part in document]
@@ -128,14 +132,15 @@ def built(document: Json) -> Any:
 
 
 def encode(document: object, name: str = "the document") -> str:
-    """A dict as JSON text that reads back as the same dict.
+    """A dict as JSON text that reads back as an equal dict.
 
     Raises:
-        ValueError: it would not (NaN, infinity, a tuple, a key that is no text).
+        ValueError: it would not (NaN, infinity, a tuple, a key that is not text).
     """
     reason = "keys must be text and sequences lists"
     try:
         text = _encode(document)
+        # read it back, because JSON quietly turns tuples into lists and the key 1 into "1"
         if isinstance(document, dict) and json.loads(text) == document:
             return text
     except (TypeError, ValueError, RecursionError) as error:
@@ -154,10 +159,10 @@ class Format:
         name: as it stands in every document, under "format".
         version: that is written.
         title: what an error calls a document of this format: "a saved online filter".
-        remedy: how to come by one: "make one with fit.online().save(path)".
-        oldest: version that is still read.
-        upgrade: turns the content of an older version into one of this; not needed where every
-            older one is read as it is.
+        remedy: how to get one: "make one with fit.online().save(path)".
+        oldest: the oldest version that is still read.
+        upgrade: turns the content of an older version into that of this one; None where older ones
+            are read as they are.
 
     Example:
         >>> saved = Format("kfmodels toy", 2, "a saved toy", "make one with toy.save(path)")
@@ -179,7 +184,7 @@ upgrade kfmodels
     upgrade: Callable[[dict[str, Json], int], dict[str, Json]] | None = None
 
     def check(self, name: object, version: object, where: object = "this") -> int:
-        """The version of what calls itself so; `where` begins the sentence of an error.
+        """The version of a document with this name and version; `where` is what an error calls it.
 
         Raises:
             ValueError: it is of another format, of a newer version, or too old.
@@ -229,6 +234,7 @@ upgrade kfmodels
             ValueError: JSON cannot hold a value, or there is no such folder.
         """
         text = encode(self.document(content), f"what is saved to {path}")
+        # nothing is opened before the text is known to read back
         with replacing(path) as temporary:
             temporary.write_text(text)
 
@@ -250,15 +256,13 @@ upgrade kfmodels
 def _fields(kind: type[object]) -> tuple[str, ...]:
     if is_dataclass(kind):
         return tuple(field.name for field in fields(kind) if field.init)
-    if hasattr(kind, "_fields"):
-        return cast("Any", kind)._fields
-    raise ValueError(
-        f"{kind.__qualname__} is neither a NamedTuple nor a dataclass: register it with write and read"
-    )
-
-
-def _items(parts: dict[str, Any]) -> list[Any]:
-    return built(parts["items"])
+    named: tuple[str, ...] | None = getattr(kind, "_fields", None)
+    if named is None:
+        raise ValueError(
+            f"{kind.__qualname__} is neither a NamedTuple nor a dataclass: register it with write and "
+            "read"
+        )
+    return named
 
 
 def _tuple(value: tuple[object, ...]) -> dict[str, Json]:
@@ -273,7 +277,8 @@ def _text(value: date) -> dict[str, Json]:
     return {"text": value.isoformat()}
 
 
-register(tuple, _tuple, lambda parts: tuple(_items(parts)))
-register(dict, _dict, lambda parts: dict(_items(parts)))  # with keys that JSON would not keep apart
+register(tuple, _tuple, lambda parts: tuple(built(parts["items"])))
+# with keys that are not text, or with one that would be read as the name of a class
+register(dict, _dict, lambda parts: dict(built(parts["items"])))
 register(date, _text, lambda parts: date.fromisoformat(parts["text"]))
 register(datetime, _text, lambda parts: datetime.fromisoformat(parts["text"]))

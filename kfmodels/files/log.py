@@ -1,13 +1,13 @@
 """A log of JSON messages in one SQLite file: what is acknowledged is there after a kill or power cut.
 
     PATH          identity, the latest snapshot of a state, every message after it
-    PATH-wal      the last commits; as long as it is there it is part of the journal
-    PATH-shm      what those who have PATH open share; nothing in it is kept
+    PATH-wal      the last commits; while it exists it is part of the journal
+    PATH-shm      memory shared by those who have PATH open; it may be lost
     PATH-writer   locked by the one process that may write; holds nothing
 
 Documents and messages are JSON text; nothing is a pickle.
 
-One file: opening, appending, compaction and reading keep one promise, and are read together.
+One file: opening, appending, compaction and reading keep one promise together.
 """
 
 import json
@@ -29,7 +29,7 @@ type Message = dict[str, Json]
 FORMAT = Format(
     "kfmodels journal", 1, "a journal", "give another name, or put a backup in its place"
 )
-_APPLICATION = 0x6B666A6C
+_APPLICATION = 0x6B666A6C  # "kfjl" in ASCII: tells a journal from other files of SQLite
 
 _SCHEMA = f"""BEGIN;
 CREATE TABLE journal (identity TEXT NOT NULL, durable INTEGER NOT NULL);
@@ -72,8 +72,8 @@ class Recorded(NamedTuple):
 class Journal(AbstractContextManager["Journal"]):
     """An append-only journal of JSON messages, written by the one thread that has opened it.
 
-    Floats come back to the bit. Each message has a checksum over all before it: what is damaged is
-    refused, not replayed. A process that dies leaves no lock; one forked from it cannot write.
+    Floats come back to the last bit. Each message has a checksum over it and all before it: what is
+    damaged is refused, not replayed. A process that dies leaves no lock; a forked one cannot write.
 
     Example:
         >>> import tempfile
@@ -117,13 +117,12 @@ class Journal(AbstractContextManager["Journal"]):
         """Make a journal, or go on with the one that is there.
 
         Args:
-            document: the state to begin with; not looked at where there is a journal.
-            identity: of what the state belongs to.
+            document: the state to begin with; ignored where there is a journal.
+            identity: names what the state belongs to.
             durable: a message is on the disk when `append` returns (223 microseconds). False is faster
                 (12) and survives a process that is killed; when the power fails the last messages may
                 be lost.
-            network: the disk may be shared with other machines. A commit then takes milliseconds, for
-                SQLite's write-ahead log needs memory that all its readers share.
+            network: the disk may be shared with other machines; a commit then takes milliseconds.
             compact_every: messages after which `due` asks for a new snapshot.
 
         Raises:
@@ -135,6 +134,7 @@ class Journal(AbstractContextManager["Journal"]):
             raise ValueError(f"identity is a text that names the fit, not {identity!r}")
         path = Path(os.path.realpath(path))
         with _explain(path), ExitStack() as undo:
+            # first of all, so that two processes cannot both find no journal and make one
             holder = undo.enter_context(closing(_hold(path)))
             if not _is_there(path):
                 _create(path, encode(document), identity, durable)
@@ -145,9 +145,10 @@ class Journal(AbstractContextManager["Journal"]):
                     f"{path} is the journal of {found.identity!r}, not of {identity!r}: open it with "
                     "what it belongs to, or give this one a file of its own"
                 )
+            # only now is anything written to a file that was there
             _prepare(connection, durable, network)
             journal = cls(path, found, compact_every, crc, holder, connection)
-            undo.pop_all()
+            undo.pop_all()  # it is open from here on
             return journal
 
     @classmethod
@@ -173,6 +174,7 @@ class Journal(AbstractContextManager["Journal"]):
 
     def messages(self) -> Iterator[tuple[int, Message]]:
         """The messages after the snapshot as pairs (seq, message), as they stand at the call."""
+        # all at once: a SELECT that is still open stands in the way of a checkpoint
         found = self._usable().execute("SELECT seq, body FROM message ORDER BY seq").fetchall()
         return ((seq, json.loads(body)) for seq, body in found)
 
@@ -207,6 +209,7 @@ class Journal(AbstractContextManager["Journal"]):
         text = encode(document)
         crc = _checksum(seq, text, zlib.crc32(self.identity.encode()))
         try:
+            # one transaction: a kill leaves the old snapshot with its messages, or the new one
             connection.execute("BEGIN IMMEDIATE")
             with connection:
                 connection.execute("DELETE FROM message")
@@ -221,9 +224,11 @@ class Journal(AbstractContextManager["Journal"]):
 
     def close(self) -> None:
         """Hand the file back; a second time does nothing, and so does a forked process."""
+        # SQLite forbids a forked process to use a connection of its parent, and closing is a use
         if self._connection is not None and os.getpid() == self._process:
             connection = self._usable()
-            # one plain file, which can be read in a folder that cannot be written
+            # leave one plain file, which can be read in a folder that cannot be written; a reader may
+            # prevent it, and then the log stays beside it
             with suppress(sqlite3.OperationalError):
                 connection.execute("PRAGMA journal_mode = DELETE")
             connection.close()
@@ -234,7 +239,8 @@ class Journal(AbstractContextManager["Journal"]):
         self.close()
 
     def __del__(self) -> None:
-        # a connection of sqlite3 is part of a cycle, and would keep the lock until the next collection
+        # a connection of sqlite3 is part of a reference cycle: without this the lock would stay until
+        # the garbage collector runs
         with suppress(ValueError, sqlite3.Error):
             self.close()
 
@@ -262,6 +268,7 @@ def _is_there(path: Path) -> bool:
     """Whether there is a file. It is not opened: closing it would release SQLite's locks on it."""
     log = Path(f"{path}-wal")
     if not path.exists() and log.exists() and log.stat().st_size:
+        # a new file in its place would be taken together with the log of the old one
         raise ValueError(
             f"{path} is gone, but {log} holds its last messages: put it back, or delete that too"
         )
@@ -269,10 +276,8 @@ def _is_there(path: Path) -> bool:
 
 
 def _hold(path: Path) -> sqlite3.Connection:
-    """Be the one writer: a transaction in a file beside, which only ends with its process.
-
-    In the journal itself a transaction would end with every message, and let others in between.
-    """
+    """Become the only writer: hold a transaction open in PATH-writer until the process ends."""
+    # not in the journal itself, where a transaction ends with every message and lets others in
     holder = sqlite3.connect(f"{path}-writer", 0.0, isolation_level=None)
     try:
         holder.execute("PRAGMA journal_mode = MEMORY")  # a kill leaves no third file
@@ -281,7 +286,7 @@ def _hold(path: Path) -> sqlite3.Connection:
         holder.close()
         if _kind_of(error) != "BUSY":
             raise
-        writer = "another process"
+        writer = "another process"  # unless the journal tells which; one being made does not yet
         with suppress(sqlite3.Error, TypeError), closing(_connect(path)) as connection:
             (writer,) = connection.execute("SELECT name FROM writer").fetchone()
         here = "already open in this process"
@@ -297,15 +302,18 @@ def _name_writer() -> str:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """A connection to look with: what it refuses it leaves as it is."""
+    """Open a journal in order to read it; closing it changes nothing."""
+    # mode=rw, because the default would make an empty file where there is none
     connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", 1.0, uri=True, isolation_level=None)
+    # a file that is refused as damaged keeps its log, for whoever repairs it
     connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
     return connection
 
 
 def _prepare(connection: sqlite3.Connection, durable: bool, network: bool) -> None:
-    """Make a connection one to append with."""
+    """Set up a connection for appending, and sign the journal with this process."""
     connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, False)
+    # the write-ahead log needs memory that all readers share, which machines do not share
     connection.executescript(f"""
         PRAGMA journal_mode = {"DELETE" if network else "WAL"};
         PRAGMA synchronous = {"EXTRA" if durable else "NORMAL"};  -- as FULL, and the folder too
@@ -322,7 +330,7 @@ def _prepare(connection: sqlite3.Connection, durable: bool, network: bool) -> No
 
 
 def _create(path: Path, document: str, identity: str, durable: bool) -> None:
-    """A journal with one snapshot, there in full or not at all."""
+    """Write a new journal with one snapshot, all or nothing."""
     crc = _checksum(0, document, zlib.crc32(identity.encode()))
     with (
         replacing(path) as temporary,
@@ -344,6 +352,7 @@ def _read(path: Path, connection: sqlite3.Connection) -> tuple[Recorded, int]:
         (fault,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if fault != "ok":
             raise ValueError(fault)
+        # one row each; another number is a ValueError, and so a damaged file
         ((identity,),) = connection.execute("SELECT identity FROM journal")
         ((first, document, crc),) = connection.execute("SELECT * FROM snapshot")
         running = _checksum(first, document, zlib.crc32(identity.encode()))
@@ -351,6 +360,7 @@ def _read(path: Path, connection: sqlite3.Connection) -> tuple[Recorded, int]:
             raise ValueError("the snapshot is not as it was written")
         messages: list[tuple[int, Message]] = []
         rows = connection.execute("SELECT seq, body, crc FROM message ORDER BY seq")
+        # with the number due and the checksum before: a row lost or exchanged breaks the chain
         for due, (seq, body, crc) in enumerate(rows, first + 1):
             running = _checksum(due, body, running)
             if (seq, crc) != (due, running):
@@ -370,7 +380,7 @@ def _checksum(seq: int, text: str, before: int) -> int:
 
 @contextmanager
 def _explain(path: Path) -> Generator[None]:
-    """Errors of SQLite as one sentence that says what to do."""
+    """Turn an error of SQLite into one sentence that says what to do."""
     try:
         yield
     except sqlite3.Error as error:
