@@ -1,7 +1,7 @@
-"""The arrays of what moves with the pairs: motions, noises and states are NamedTuples of them.
+"""Operations on the arrays of a motion, a noise or a state, each of which is a NamedTuple of arrays.
 
-Their last axes are pair and draw. What all pairs share has an axis of one there. None stands for a
-noise that carries nothing, and stays None.
+Their last axes are pair and draw; what all pairs share has an axis of length one there. A noise that
+carries nothing is None, and None is returned for it.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,40 +10,37 @@ from typing import Any
 import numpy as np
 
 
-def changed[T](change: Callable[[np.ndarray], np.ndarray], part: T) -> T:
-    """The same with every array changed."""
-    arrays: Any = part  # a law of anyone's, of which only this is known: it is a NamedTuple or None
+def map_arrays[T](change: Callable[[np.ndarray], np.ndarray], part: T) -> T:
+    """The same NamedTuple with `change` applied to each of its arrays."""
+    # a user's own law is known to be a NamedTuple or None, and no type says that it can be rebuilt
+    arrays: Any = part
     return part if arrays is None else type(arrays)(*map(change, arrays))
 
 
-def own[T](part: T) -> T:
-    """The same arrays in C order: with another layout a sum may round otherwise after a reload."""
-    return changed(lambda leaf: np.ascontiguousarray(leaf, float), part)
+def make_contiguous[T](part: T) -> T:
+    """The same arrays in C order."""
+    # a file has no other layout, and a sum over another may round differently after a reload
+    return map_arrays(lambda leaf: np.ascontiguousarray(leaf, float), part)
 
 
-def with_pair[T](part: T) -> T:
-    """The arrays of one pair, with an axis of pairs before that of draws."""
-    return changed(lambda leaf: np.asarray(leaf)[..., None, :], part)
-
-
-def one_of[T](part: T, number: int) -> T:
-    """The arrays of one pair, without the axis of pairs."""
-    return changed(lambda leaf: leaf[..., number if leaf.shape[-2] > 1 else 0, :], part)
+def add_pair_axis[T](part: T) -> T:
+    """The arrays of one pair, with an axis of pairs added before that of draws."""
+    return map_arrays(lambda leaf: np.asarray(leaf)[..., None, :], part)
 
 
 def cut[T](part: T, pairs: slice | int) -> T:
-    """The arrays of some of the pairs, or of one without the axis; those that all pairs share stay."""
+    """The arrays of a slice of the pairs, or of one without the axis; shared ones stay as they are."""
 
     def of_pairs(leaf: np.ndarray) -> np.ndarray:
         if leaf.shape[-2] > 1:
             return np.ascontiguousarray(leaf[..., pairs, :])
         return leaf[..., 0, :] if isinstance(pairs, int) else leaf
 
-    return changed(of_pairs, part)
+    return map_arrays(of_pairs, part)
 
 
 def join[T](parts: Sequence[T], *, alone: bool) -> T:
-    """The arrays of all blocks, with an axis of pairs; what all pairs share stands once."""
+    """The arrays of all blocks joined along the pairs; those that all pairs share are kept once."""
     each: Any = parts
     if each[0] is None:
         return parts[0]

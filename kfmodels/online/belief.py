@@ -1,4 +1,4 @@
-"""What is believed of the coefficients: moments over the noise draws, in the units of the data."""
+"""Moments of the coefficients over the noise draws, in the units of the data."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -21,17 +21,18 @@ class Frame:
         self.pairs, self.intercept = tuple(pairs), coordinates.intercept
         self.matrix, self.shift = coordinates.matrix(), coordinates.shift()
         a, n = self.matrix, self.matrix.shape[-1]
-        # rows of the matrix against themselves, which makes variances of a covariance
+        # a row times itself turns a flattened covariance into the variance of one coefficient, so sds
+        # need no product of whole matrices
         self.squares = (a[..., :, None] * a[..., None, :]).reshape(len(a), n, n * n)
 
     def names(self, number: int) -> tuple[str, ...]:
-        """Of the coefficients of a pair."""
+        """Names of the coefficients of a pair."""
         hedges = self.pairs[number][1:]
         return (*hedges, "alpha") if self.intercept else hedges
 
 
 class Belief:
-    """Moments of the coefficients over the draws of every pair; worked out when first asked."""
+    """Moments of the coefficients over the draws of every pair, worked out when first asked for."""
 
     def __init__(self, frame: Frame, blocks: Sequence[Mixture], draws: Sequence[Draws]) -> None:
         self.frame, self._blocks, self._draws = frame, blocks, draws
@@ -39,11 +40,11 @@ class Belief:
     @cached_property
     def effective_draws(self) -> np.ndarray:
         """Effective number of draws, `(pair,)`."""
-        return 1 / joined([average(now.weights, now.weights) for now in self._draws])
+        return 1 / join_blocks([average(now.weights, now.weights) for now in self._draws])
 
     @cached_property
     def inner(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean `(pair, n)`, and covariances given the noise and in all, `(2, pair, n * n)`."""
+        """Mean `(pair, n)`, and covariances given the noise and total, `(2, pair, n * n)`."""
         found = [
             _moments(*now.state, block.variance(now), now.weights)
             for block, now in zip(self._blocks, self._draws, strict=True)
@@ -60,21 +61,22 @@ class Belief:
 
     @cached_property
     def covs(self) -> np.ndarray:
-        """Covariances given the noise and in all, in the units of the data, `(2, pair, n, n)`."""
+        """Covariances given the noise and total, in the units of the data, `(2, pair, n, n)`."""
         a = self.frame.matrix
         return a @ self.inner[1].reshape(2, *a.shape) @ a.mT
 
     @cached_property
     def sds(self) -> np.ndarray:
-        """Sds given the noise and in all, of [beta..., alpha] in the data's units, `(2, pair, n)`."""
+        """Sds given the noise and total, of [beta..., alpha] in the data's units, `(2, pair, n)`."""
         return np.sqrt(_times(self.frame.squares, self.inner[1]))
 
 
 def _moments(
     mean: np.ndarray, cov: np.ndarray, var: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+    # law of total variance: mean over the draws of their covariances, plus covariance of their means
     n = len(mean)
-    if mean.ndim == 2:  # of one pair a product of matrices, which costs NumPy less
+    if mean.ndim == 2:  # for one pair a product of matrices, which costs NumPy less
         centre, both = mean.dot(weights), np.empty((2, 1, n * n))
         away = mean - centre[:, None]
         both[0, 0] = cov.reshape(n * n, -1).dot(weights * var)
@@ -89,8 +91,8 @@ def _moments(
     return centre.T, covs.reshape(2, n * n, -1).swapaxes(1, 2)
 
 
-def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """The numbers of all blocks, `(pair,)`; of one pair alone there comes a scalar."""
+def join_blocks(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The numbers of all blocks, `(pair,)`; that of one pair alone may come as a scalar."""
     return parts[0].reshape(-1) if len(parts) == 1 else np.concatenate(parts)
 
 

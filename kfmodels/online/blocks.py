@@ -1,29 +1,29 @@
-"""All pairs of a board, cut into blocks: where their draws stand and where a row leads them."""
+"""The draws of all pairs of a board, in blocks of pairs, and what a row of prices makes of them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
-from kfmodels.online.arrays import cut, join, join_arrays, one_of, own
+from kfmodels.online.arrays import cut, join, join_arrays, make_contiguous
 from kfmodels.online.mixture import Draws, Mixture, weigh
 from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict
 from kfmodels.online.ticks import DrawForecasts
 
 _BLOCK = 32768
-"""Draws of a block, 512 pairs of 64: fewer cost calls to NumPy, more leave the cache.
+"""Draws of a block, 512 pairs of 64: smaller blocks take more calls of NumPy, larger leave the cache.
 
 The fastest of four sizes for a board of 1000 pairs (`python -m tests.benchmarks latency`).
 """
 
 
 class Policy(NamedTuple):
-    """How rows are judged: by what policy on shocks, with what holds, and what a real move does.
+    """How rows are judged: the policy on shocks, the holds, and what becomes of a move taken for real.
 
-    `level` says that there is an intercept to take it, `returns` that the next return starts from it.
+    `level`: there is an intercept to take it; `returns`: the next return starts from it.
     """
 
     shocks: Shocks | None
@@ -33,7 +33,7 @@ class Policy(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """Where a row leads, and what it tells of each pair, `(pair,)`; of one pair alone scalars."""
+    """The draws after a row, and what it tells of each pair, `(pair,)`; scalars for one pair alone."""
 
     draws: list[Draws]
     forecasts: list[DrawForecasts]
@@ -77,7 +77,7 @@ class Blocks:
         gap_noise: np.ndarray,
     ) -> None:
         pairs, draws = log_weights.shape
-        # two at least: of one pair alone arrays have no axis of pairs
+        # two at least, because the arrays of one pair have no axis of pairs
         self._size = size = max(2, _BLOCK // max(1, draws))
         self._parts: list[slice | int] = [0]
         if pairs > 1:
@@ -85,7 +85,12 @@ class Blocks:
         self.shape = pairs, draws
         self.mixtures: list[Mixture] = []
         self.draws: list[Draws] = []
-        drift, noise, state, carried = own(drift), own(noise), own(state), own(carried)
+        drift, noise, state, carried = (
+            make_contiguous(drift),
+            make_contiguous(noise),
+            make_contiguous(state),
+            make_contiguous(carried),
+        )
         for part in self._parts:
             how = {"gap_bars": gap_bars[:, part], "gap_noise": gap_noise[:, part]}
             self.mixtures.append(
@@ -108,7 +113,7 @@ class Blocks:
         gaps: Mapping[str, float] | None,
         policy: Policy,
     ) -> Passed:
-        """Where a row leads; nothing has moved before `keep` says so.
+        """The draws after a row; `self.draws` stay until `keep` takes them over.
 
         Args:
             values: inner target and design of every pair, `(1 + n, pair)`, finite.
@@ -132,6 +137,7 @@ class Blocks:
             if policy.shocks is not None:
                 scale = policy.shocks.doubt(look.seen.error**2 / look.squared)
                 if scale is not None:
+                    # z and score stay those of the forecast as it was made; only learning changes
                     look = mixture.doubt(ahead, look, scale)
                     density = mixture.density(ahead, look)
                     log_weights, weights, _ = weigh(ahead.log_weights + density)
@@ -158,10 +164,11 @@ class Blocks:
     def _judge(
         self, part: slice | int, z: np.ndarray, seen: np.ndarray | None, policy: Policy
     ) -> dict[int, Verdict]:
-        """What the policy makes of rows beyond the limit, and of pairs of which rows are held."""
+        """What the policy makes of rows beyond the limit, and of pairs that have a hold."""
         assert policy.shocks is not None
         holds, judge = policy.holds, policy.shocks.judge
         far = abs(z) > policy.shocks.limit
+        # nearly every tick ends here, so the loop below may be one of Python
         if not holds and not far.any():
             return {}
         numbers = [part] if isinstance(part, int) else range(self.shape[0])[part]
@@ -179,7 +186,7 @@ class Blocks:
         judged: Mapping[int, Verdict],
         policy: Policy,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Which pairs of a block learn from their row, and of which the level takes the move."""
+        """Which pairs of a block learn from their row, and in which the level takes the move."""
         taught = np.ones(self.shape[0], bool) if seen is None else seen.copy()
         wide = np.zeros(self.shape[0], bool)
         for number, verdict in judged.items():
@@ -188,24 +195,24 @@ class Blocks:
         return taught[part], wide[part]
 
     def keep(self, passed: Passed) -> None:
-        """Take over where `advance` led."""
+        """Take over the draws that `advance` returned."""
         self.draws = passed.draws
 
     def of_pair(self, number: int) -> tuple[Mixture, Draws]:
-        """What the draws of one pair assume and where they stand, without the axis of pairs."""
+        """The mixture and the draws of one pair, without the axis of pairs."""
         if self.shape[0] == 1:
             return self.mixtures[0], self.draws[0]
         block, place = divmod(number, self._size)
         mixture, now = self.mixtures[block], self.draws[block]
         one = Mixture(
-            one_of(mixture.drift, place),
-            one_of(mixture.noise, place),
+            cut(mixture.drift, place),
+            cut(mixture.noise, place),
             forgetting=mixture.forgetting,
             gap_names=mixture.gap_names,
             gap_bars=mixture.gap_bars[:, place],
             gap_noise=mixture.gap_noise[:, place],
         )
-        state, carried = one_of(now.state, place), one_of(now.carried, place)
+        state, carried = cut(now.state, place), cut(now.carried, place)
         return one, Draws(state, carried, now.log_weights[place], now.weights[place])
 
     def foresee(
@@ -227,10 +234,10 @@ class Blocks:
 
     @property
     def weights(self) -> np.ndarray:
-        """Of the draws, `(pair, draw)`."""
+        """Weights of the draws, `(pair, draw)`."""
         return join_arrays([now.weights for now in self.draws], alone=self.shape[0] == 1)
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, object]:
         """The arrays that `__init__` takes to make these blocks again."""
         mixtures, draws, alone = self.mixtures, self.draws, self.shape[0] == 1
         return {
@@ -245,7 +252,7 @@ class Blocks:
 
 
 def _of_block(values: np.ndarray, part: slice | int) -> tuple[np.ndarray, np.ndarray]:
-    """Target and design of the pairs of a block; of one pair alone a number and `(n,)`."""
+    """Target and design of the pairs of a block; for one pair alone a number and `(n,)`."""
     if isinstance(part, int):
         return values[0, part], values[1:, part]
     return values[0, part, None], values[1:, part, None]

@@ -1,9 +1,9 @@
 """The fitted filters of a universe of pairs, advancing together.
 
-One tick takes all pairs and all their noise draws; `mixture` has the arithmetic, a block of pairs at a
-time. An `OnlineFilter` is a board of one pair.
+One tick advances all pairs and all their noise draws; `mixture` has the arithmetic, a block of pairs at
+a time. An `OnlineFilter` is a board of one pair.
 
-One file: what goes into a board and what comes out of it, with the checks in between.
+One file: a row of prices passes through all of it, from the checks to its tick.
 """
 
 import math
@@ -21,14 +21,14 @@ from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
-from kfmodels.online.arrays import changed
+from kfmodels.online.arrays import map_arrays
 from kfmodels.online.belief import Belief, Frame
 from kfmodels.online.blocks import Blocks, Foreseen, Passed, Policy
-from kfmodels.online.checks import check_shapes, gap_arrays, listed
+from kfmodels.online.checks import check_shapes, gap_arrays, list_names
 from kfmodels.online.document import BOARD, Documented
 from kfmodels.online.legs import ByTicker, Legs
 from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict, release, with_hold
-from kfmodels.online.splits import moved, name_split, watch_scale
+from kfmodels.online.splits import find_moves, name_split, watch_scale
 from kfmodels.online.ticks import BoardTick, Outcome, number_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class OnlineBoard(Documented):
     none sees another.
 
     Args:
-        names: of the pairs, each once.
+        names: of the pairs, no name twice.
         targets: the ticker of every pair's target.
         hedges: the ticker of every pair's hedge, or a sequence of as many in each.
         transform: "log", "level" or "return", applied to the prices given.
@@ -126,7 +126,7 @@ class OnlineBoard(Documented):
         self._place(coordinates)
 
     def _place(self, coordinates: Coordinates) -> None:
-        """Take prices in these coordinates from now on."""
+        """Use these coordinates from now on, and work out what every tick needs of them."""
         self.coordinates = coordinates
         self._frame = Frame(self.pairs, coordinates)
         legs = [np.asarray(coordinates.offset)[None], coordinates.pivot.T]
@@ -187,7 +187,7 @@ class OnlineBoard(Documented):
             check_later(at, self.at, "nothing was changed")
         return self.advance(self.legs.of_all(prices), at, dt, gaps)
 
-    take = update  # by the name that `live` has for it
+    take = update  # the name in the protocol `Engine`
 
     def advance(
         self,
@@ -206,16 +206,18 @@ class OnlineBoard(Documented):
         # as with one pair, setting up `errstate` would only cost time
         with nullcontext() if strict else np.errstate(all="ignore"):
             passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds))
+            # one sum tells whether anything has overflowed; only then look which pair it was
             while not math.isfinite(np.dot(passed.sd, passed.score)):
                 sound = np.atleast_1d(np.isfinite(passed.sd + passed.score) & (passed.sd > 0))
                 lost = ~sound if seen is None else seen & ~sound
                 if strict or not lost.any():
                     raise ValueError(
-                        f"{listed(self.names, ~sound)}: {_TOO_FAR}. Nothing was changed"
+                        f"{list_names(self.names, ~sound)}: {_TOO_FAR}. Nothing was changed"
                     )
                 wild |= lost
                 seen = sound if seen is None else seen & sound
                 values[:, ~seen] = 0.0
+                # a rejected row must not begin or end a hold
                 for number in np.flatnonzero(lost).tolist():
                     holds = with_hold(holds, number, self._holds.get(number, NONE))
                 passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds))
@@ -287,10 +289,11 @@ class OnlineBoard(Documented):
             "target": self.targets[number],
             "hedges": self.hedges[number],
             "coordinates": self.coordinates.of_pair(number),
-            "drift": changed(np.copy, mixture.drift),
-            "noise": changed(np.copy, mixture.noise),
-            "state": changed(np.copy, now.state),
-            "carried": changed(np.copy, now.carried),
+            # copies, so that the filter and the board go on independently
+            "drift": map_arrays(np.copy, mixture.drift),
+            "noise": map_arrays(np.copy, mixture.noise),
+            "state": map_arrays(np.copy, now.state),
+            "carried": map_arrays(np.copy, now.carried),
             "log_weights": now.log_weights.copy(),
             "gap_bars": mixture.gap_bars.copy(),
             "gap_noise": mixture.gap_noise.copy(),
@@ -302,15 +305,14 @@ class OnlineBoard(Documented):
     def _values(self, given: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Inner values `(1 + n, pair)`, the target first, 0 where not observed; and which are.
 
-        None says that all pairs are: the ordinary case, in which nothing needs to be masked.
+        None means that all pairs are observed, and that nothing needs to be masked.
         """
-        transform = self.transform
-        values = transform.values(given, self.last_prices)
+        values = self.transform.values(given, self.last_prices)
         legs = len(self._centre)
         found = self._design.copy()
         np.subtract(values.T, self._centre, out=found[:legs])
         found[:legs] /= self._unit
-        if math.isfinite(np.vdot(found, found)):
+        if math.isfinite(np.vdot(found, found)):  # one product finds any NaN among them
             return found, None
         seen = ~np.isnan(found.sum(0))
         found[:, ~seen] = 0.0
@@ -344,8 +346,9 @@ class OnlineBoard(Documented):
                 if wild[number]:
                     said[number], taken[number] = (Outcome.REJECTED, _TOO_FAR), False
         self._name_splits(given, at, taken, passed.verdicts, said)
-        if self.shocks is None and holds:  # of a policy that was taken away
+        if self.shocks is None and holds:  # left over from a policy that the user has removed
             holds = {n: h for n, h in holds.items() if seen is not None and not seen[n]}
+        # nothing has changed the board so far
         self._blocks.keep(passed)
         self._holds = holds
         if taken is not self._all:
@@ -353,7 +356,7 @@ class OnlineBoard(Documented):
         self.last_prices = given
         self.at = self.at if at is None else at
         spread, sd, score, z = passed.spread, passed.sd, passed.score, passed.z
-        if self._requoted:
+        if self._requoted:  # the log score is a density of the target, and so has the Jacobian
             unit = self._unit[0]
             spread, sd, score = spread * unit, sd * unit, score - np.log(unit)
         if seen is not None:
@@ -370,7 +373,7 @@ class OnlineBoard(Documented):
         )
 
     def belief(self) -> Belief:
-        """What is believed of the coefficients of every pair."""
+        """Moments of the coefficients of every pair."""
         return Belief(self._frame, self._blocks.mixtures, self._blocks.draws)
 
     def _watch_scales(
@@ -385,7 +388,7 @@ class OnlineBoard(Documented):
         if self.shocks is None or not self.shocks.holds:
             return holds
         held = [number for number, hold in holds.items() if hold.cause != "shock"]
-        for number in {*moved(given, self.last_prices), *held}:
+        for number in {*find_moves(given, self.last_prices), *held}:
             row, last = given[number].tolist(), self.last_prices[number].tolist()
             known = seen is None or seen[number]
             if known and not any(price != price for price in last):
@@ -398,17 +401,18 @@ class OnlineBoard(Documented):
         self, number: int, row: list[float], dt: float, gaps: Mapping[str, float] | None
     ) -> bool:
         """Whether a row is beyond the limit by the sd of a forecast at the last hedge prices."""
+        # by that sd, because a jump of a hedge widens the forecast at its own price and hides in it
         assert self.shocks is not None
         before = self.foresee(self.last_prices[number], dt, gaps, number=number)
         now = self.foresee(np.array(row), dt, gaps, number=number)
-        return not abs(now.spread) <= self.shocks.limit * math.sqrt(before.var)
+        return not abs(now.spread) <= self.shocks.limit * math.sqrt(before.var)  # beyond if NaN
 
     def foresee(
         self, prices: np.ndarray, dt: float, gaps: Mapping[str, float] | None, *, number: int = 0
     ) -> Foreseen:
-        """What the draws of one pair say of its row `(leg,)`, in inner units; nothing moves.
+        """What the draws of one pair say of its row `(leg,)`, in inner units; nothing is changed.
 
-        Without a price of the target the innovation is from the centre of its coordinates.
+        Without a price of the target the innovation is that of a target at the centre.
         """
         values = self.transform.values(prices, self.last_prices[number])
         inner = self._design[:, number].copy()
@@ -423,10 +427,10 @@ class OnlineBoard(Documented):
         verdicts: dict[int, Verdict],
         said: dict[int, tuple[Outcome, str]],
     ) -> None:
-        """Add to what is said of a row which leg went as in a split, if one did."""
+        """Add to the reason of a row which leg moved as in a split, if one did."""
         named = [number for number in verdicts if not taken[number]]
         if self.shocks is None or not self.shocks.holds:
-            named += [number for number in moved(given, self.last_prices) if taken[number]]
+            named += [number for number in find_moves(given, self.last_prices) if taken[number]]
         for number in named:
             row, last = given[number].tolist(), self.last_prices[number].tolist()
             verdict = verdicts.get(number, Verdict(Outcome.ACCEPTED))

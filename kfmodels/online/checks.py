@@ -1,4 +1,4 @@
-"""What a board is made of, checked: a place for each pair and draw, numbers that are finite."""
+"""Checks of the arrays of a board: a place for each pair and draw, all numbers finite."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def gap_arrays(
     bars: ArrayLike | None, noise: ArrayLike | None, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What closed periods are worth; raises unless both have that shape, gap, pair and draw."""
-    if not shape[0]:  # no gap, whatever an empty list has become in a file
+    """`gap_bars` and `gap_noise` as arrays; raises unless both have that shape, gap, pair and draw."""
+    if not shape[0]:  # no gap: None and an empty array of any shape will do
         return np.ones(shape), np.ones(shape)
     found = np.array(bars, float), np.array(noise, float)
     for given in found:
@@ -47,6 +47,7 @@ def check_shapes(
     for name, (found, wanted) in places.items():
         if found != wanted:
             raise ValueError(f"{name} has shape {found}, but it must be {wanted}")
+    # which pairs are sound is collected over all arrays, so that one error names them all
     batch, good = log_weights.shape, np.ones(count, bool)
     for part in (*parts, (log_weights,)):
         for leaf in part:
@@ -64,12 +65,12 @@ def check_shapes(
     good &= abs(np.exp(log_weights).sum(1) - 1) < 1e-6
     if not good.all():
         raise ValueError(
-            f"{listed(board.names, ~good)}: the state holds numbers that are not finite, or "
+            f"{list_names(board.names, ~good)}: the state holds numbers that are not finite, or "
             "weights that do not sum to one; leave out the pairs whose fit failed"
         )
 
 
-def listed(names: tuple[str, ...], which: np.ndarray) -> str:
-    """The first few of the names that are meant."""
+def list_names(names: tuple[str, ...], which: np.ndarray) -> str:
+    """The first three of the names marked in `which`, and how many more there are."""
     found = [names[number] for number in np.flatnonzero(which)]
     return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")

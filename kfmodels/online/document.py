@@ -1,4 +1,4 @@
-"""How an online filter or board becomes a document, and which classes one may hold."""
+"""How an online filter or board becomes a document, and which classes such a document may hold."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _TIMES: tuple[type[object], ...] = (date, np.datetime64)
 
 
 class Documented(ABC):
-    """What can be written and made again: to a file, or as a part of another document."""
+    """A class that is saved to a file, or as a part of another document, and made again from it."""
 
     FORMAT: ClassVar[Format]
 
@@ -47,10 +47,10 @@ class Documented(ABC):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote; goes on exactly where that one stood.
+        """Read what `save` wrote; the result goes on exactly where the one saved stopped.
 
         Raises:
-            ValueError: the file is not one, or comes from a newer version of kfmodels.
+            ValueError: the file is not such a document, or comes from a newer version of kfmodels.
         """
         return cls(**cls.FORMAT.load(path))
 
@@ -60,16 +60,16 @@ class Documented(ABC):
 
     @classmethod
     def from_json(cls, content: Mapping[str, Json]) -> Self:
-        """What `to_json` made a document of.
+        """Make again what `to_json` wrote.
 
         Raises:
-            ValueError: the document is not one, or comes from a newer version of kfmodels.
+            ValueError: it is not such a document, or comes from a newer version of kfmodels.
         """
         return cls(**cls.FORMAT.content(content))
 
 
 def as_text(arguments: Mapping[str, object]) -> dict[str, object]:
-    """The same with times as text, which every reader of a document takes."""
+    """The same with times as text, which any program can read."""
     texts = {name: str(at) for name, at in arguments.items() if isinstance(at, _TIMES)}
     return {**arguments, **texts}
 
@@ -88,10 +88,10 @@ def write_array(array: np.ndarray) -> dict[str, Json]:
     return {"values": values.tolist(), "shape": list(array.shape), "dtype": kind.str}
 
 
-def read_array(parts: Mapping[str, Json]) -> np.ndarray:
-    """What `write_array` wrote."""
-    given: Any = parts
-    return np.array(given["values"], np.dtype(given["dtype"])).reshape(given["shape"])
+def read_array(parts: Mapping[str, Any]) -> np.ndarray:
+    """The array that `write_array` wrote."""
+    # the shape is kept because the lists of an empty array do not tell it
+    return np.array(parts["values"], np.dtype(parts["dtype"])).reshape(parts["shape"])
 
 
 register(np.ndarray, write_array, read_array, name="array")

@@ -1,7 +1,7 @@
-"""What a live filter drives: prices and time in, a tick out, a document out and in.
+"""The protocol that a live filter asks of what it runs: prices and time in, a tick out.
 
 `OnlineFilter` and `OnlineBoard` are engines. To add another, write a class with these members and
-`register` it with `files.documents` in one line; `live` then leaves it alone with a feed.
+`register` it with `files.documents` in one line; `LiveFilter` then runs it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class AnyTick(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the pairs that it tells of; empty where it is one that needs no name."""
+        """Names of its pairs; empty where there is one, which needs no name."""
         ...
 
     @property
@@ -68,12 +68,12 @@ class Engine(Protocol):
 
     @property
     def tickers(self) -> tuple[str, ...]:
-        """All of them, each once."""
+        """All tickers, each once."""
         ...
 
     @property
     def transform(self) -> str:
-        """What is done to the prices."""
+        """One of "log", "level" and "return"."""
         ...
 
     @property
@@ -103,7 +103,7 @@ class Engine(Protocol):
 
     @property
     def fit_id(self) -> str | None:
-        """Of the fit that it comes from."""
+        """Identity of the fit that it comes from."""
         ...
 
     def take(
@@ -114,11 +114,11 @@ class Engine(Protocol):
         dt: float = 1.0,
         gaps: Mapping[str, float] | None = None,
     ) -> AnyTick:
-        """The tick of a row of prices by ticker, NaN where there is none; if it raises it stays."""
+        """Take a row of prices by ticker, NaN where there is none; where it raises nothing changes."""
         ...
 
     def requote(self, factors: Mapping[str, float]) -> None:
-        """New price over old by ticker, from now on."""
+        """Convert to prices in new units, `factors` times the old, from now on."""
         ...
 
     def standing(self) -> AnyTick:
@@ -126,5 +126,5 @@ class Engine(Protocol):
         ...
 
     def to_json(self) -> dict[str, Json]:
-        """A document of all that it needs to go on."""
+        """A document of all that is needed to go on."""
         ...

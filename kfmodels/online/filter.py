@@ -1,6 +1,6 @@
 """The fitted filter of one pair, tick by tick: a board of one.
 
-One file: one public class, which says of one pair what `OnlineBoard` says of many.
+One file: one public class, the same for one pair that `OnlineBoard` is for many.
 """
 
 import math
@@ -17,7 +17,7 @@ from kfmodels.kalman.density import Z90
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
-from kfmodels.online.arrays import with_pair
+from kfmodels.online.arrays import add_pair_axis
 from kfmodels.online.blocks import Foreseen
 from kfmodels.online.board import OnlineBoard
 from kfmodels.online.document import FILTER, Documented
@@ -35,8 +35,8 @@ class OnlineFilter(Documented):
 
     $$w_k \leftarrow w_k^{f^{dt}} \, p(y_t \mid y_{<t}, \text{draw } k), \text{ normalised,}$$
 
-    with the forgetting factor f. It takes what it is given or raises; `LiveFilter` is the one that may
-    be left alone with a feed.
+    with the forgetting factor f. It takes what it is given or raises; `LiveFilter` is the one to leave
+    unattended on a feed.
 
     Args:
         target, hedges: tickers.
@@ -99,10 +99,10 @@ class OnlineFilter(Documented):
             hedges=(tuple(hedges),),
             transform=transform,
             coordinates=_as_board(coordinates),
-            drift=with_pair(drift),
-            noise=with_pair(noise),
-            state=with_pair(state),
-            carried=with_pair(carried),
+            drift=add_pair_axis(drift),
+            noise=add_pair_axis(noise),
+            state=add_pair_axis(state),
+            carried=add_pair_axis(carried),
             log_weights=np.asarray(log_weights)[None],
             forgetting=forgetting,
             shocks=shocks,
@@ -241,9 +241,8 @@ class OnlineFilter(Documented):
         Raises:
             ValueError: a factor that is not positive, or a ticker that is no hedge.
         """
-        factors = check_factors({self.target: target}, (self.target,))
-        factors |= check_factors(hedges or {}, self.hedges)
-        # all legs are named, so that a hold ends only where every one of them is said to be as before
+        factors = {self.target: target} | check_factors(hedges or {}, self.hedges)
+        # all legs are named, because a hold ends only where every factor that is given is 1
         self.board.rescale(dict.fromkeys(self.tickers, 1.0) | factors)
 
     def take(

@@ -61,9 +61,9 @@ class Legs:
                 f"prices go by ticker, in a dict or a pandas Series, not in a {type(prices).__name__}"
             )
         held: Any = prices
-        if hasattr(held, "to_dict"):  # a Series is slow to ask
+        if hasattr(held, "to_dict"):  # a look-up in a Series costs pandas far more than in a dict
             held = held.to_dict()
-        if len(held) != len(prices):
+        if len(held) != len(prices):  # the dict has kept the last of two prices of one ticker
             raise ValueError("the prices name a ticker twice: give each once")
         known = [ticker for ticker in self.tickers if ticker in held]
         if len(held) and not known:
@@ -85,7 +85,7 @@ class Legs:
         return found[self._spots]
 
     def of_one(self, y: float, x: HedgePrices) -> list[float]:
-        """The same of the only pair; `x` is a number, a list in order of the hedges, or by ticker."""
+        """[target, hedges...] of the only pair; `x` is one number, a list in order, or by ticker."""
         prices = [float(y), *self.of_hedges(x)]
         self.check(self.pairs[0], prices)
         return prices
@@ -108,6 +108,7 @@ class Legs:
 
     def check(self, names: Sequence[str], prices: list[float]) -> None:
         """Raise unless each is a price that the transform can take, or NaN."""
+        # fast, and enough for nearly every row; a NaN may hide from `min`, but not from the sum
         if self._least < min(prices) and max(prices) < math.inf and sum(prices) == sum(prices):
             return
         for name, price in zip(names, prices, strict=True):

@@ -1,9 +1,9 @@
 """The noise draws of some pairs, each with its own state, and how far each draw is believed.
 
-Arrays have the axes (coefficient, pair, draw), that of pairs left out where there is one, because
-NumPy is slower with an axis of one. A block of pairs is one `Mixture`: small enough that what
-a tick touches stays in the cache of the processor. Nothing is changed in place, so what a tick says may
-be worked out later, and a row that is rejected leaves no trace.
+Arrays have the axes (coefficient, pair, draw); that of pairs is left out where there is one pair, as
+NumPy is slower with an axis of length one. A block of pairs is one `Mixture`, small enough that what a
+tick touches stays in the cache of the processor. Nothing is changed in place, so a tick may work out
+its numbers later, and a row that is rejected leaves no trace.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _WIDEST = 1e10
 """Relative variance that stands for infinity, as that of a flat start: more ruins the arithmetic."""
 
 _LEAST = 1e-200
-"""Sums of exponentials below this, and above its inverse, are taken once more from their largest."""
+"""Of a sum of exponentials below this, or above its inverse, the largest is factored out first."""
 
 _add = np.add.reduce
 
@@ -73,6 +73,7 @@ class Mixture:
         self, draws: Draws, dt: float, gaps: Mapping[str, float] | None
     ) -> tuple[Draws, float | np.ndarray]:
         """The draws `dt` bars and some closed periods later, and the factor on the row's variance."""
+        # plain numbers where no period was crossed, which leaves NumPy less to do
         time: float | np.ndarray = dt
         factor: float | np.ndarray = 1.0
         for name, count in (gaps or {}).items():
@@ -83,7 +84,7 @@ class Mixture:
         state, carried, log_weights, weights = draws
         if dt <= 1 and not gaps:
             state = _cap(predict(state, self.drift, time), state)
-        else:  # so long a time may take a variance that fades beyond all floats
+        else:  # so long a time may take a discounted variance beyond the largest float
             with np.errstate(over="ignore", invalid="ignore"):
                 state = _cap(predict(state, self.drift, time), state)
         if self.forgetting < 1 and weights.shape[-1] > 1:
@@ -104,10 +105,10 @@ class Mixture:
         dof = self.noise.dof(ahead.carried)
         if dof is not None:
             var = var * student_variance(dof, np)
-        if error.shape[-1] == 1:
+        if error.shape[-1] == 1:  # one draw is no mixture
             return error[..., 0], var[..., 0]
         mean = average(error, ahead.weights)
-        away = error - spread_out(mean)
+        away = error - add_draw_axis(mean)
         away *= away
         away += var
         return mean, average(away, ahead.weights)
@@ -122,13 +123,13 @@ class Mixture:
         return self._of_dof(dof) - 0.5 * (np.log(width) + (dof + 1) * tail)
 
     def doubt(self, ahead: Draws, look: Look, factor: np.ndarray) -> Look:
-        """The row with an observation variance that many times as large."""
+        """The row with its observation variance multiplied by `factor`."""
         seen, noise, _ = look
         seen = seen._replace(var=seen.var + noise * (factor - 1))
         return Look(seen, noise * factor, self.noise.unit(ahead.carried) * seen.var)
 
     def widen(self, ahead: Draws, look: Look, which: np.ndarray) -> Draws:
-        """The variance of the last coefficient, the intercept, wide enough for the innovation."""
+        """The draws with a variance of the last coefficient, the intercept, wide enough for the row."""
         square = look.seen.error**2 / self.noise.unit(ahead.carried)
         cov = ahead.state.cov.copy()
         cov[-1, -1] += np.where(which[..., None], np.minimum(square, _WIDEST), 0.0)
@@ -141,7 +142,7 @@ class Mixture:
         weights: tuple[np.ndarray, np.ndarray],
         learnt: np.ndarray | None,
     ) -> Draws:
-        """The draws after the row, with the weights that they have then.
+        """The draws after the row, with their log weights and weights as given.
 
         `learnt (pair,)` says which pairs learn from it; None is all of them.
         """
@@ -157,15 +158,13 @@ class Mixture:
         return Draws(update(ahead.state, look.seen, observed), carried, *kept)
 
     def variance(self, draws: Draws) -> np.ndarray:
-        """What turns relative covariances of the draws into covariances, `(pair, draw)`."""
+        """Factor that turns relative covariances of the draws into covariances, `(pair, draw)`."""
         unit, dof = self.noise.unit(draws.carried), self.noise.dof(draws.carried)
         return unit if dof is None else unit * student_variance(dof, np)
 
     def _of_dof(self, dof: np.ndarray) -> np.ndarray:
-        """What of a Student-t log density depends on its degrees of freedom alone.
-
-        They settle after a few memories, and then most ticks ask for the same.
-        """
+        """The part of a Student-t log density that depends on its degrees of freedom alone."""
+        # these settle after a few memories of the variance, and then most ticks ask for the same
         if self._constant is None or not np.array_equal(self._constant[0], dof):
             ratio, rest = half_a_step(0.5 * dof)
             self._constant = dof, np.log(ratio) + rest - 0.5 * LOG_PI
@@ -173,20 +172,18 @@ class Mixture:
 
 
 def average(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean over the draws; of one pair alone a dot product, which costs less than `vecdot`."""
+    """Mean over the draws."""
+    # for one pair alone a dot product, which costs less than `vecdot`
     return values.dot(weights) if values.ndim == 1 else np.vecdot(values, weights)
 
 
-def spread_out(each: np.ndarray) -> np.ndarray:
+def add_draw_axis(each: np.ndarray) -> np.ndarray:
     """A number of every pair with an axis for the draws; of one pair alone it stays a number."""
     return each[:, None] if each.ndim else each
 
 
 def weigh(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logs of weights and the weights, made to sum to one; and the log of their sum before.
-
-    The weights are those of the logs, to the last bit: the logs are what is stored.
-    """
+    """Log weights and weights, made to sum to one; and the log of their sum before."""
     if joint.shape[-1] == 1:
         return np.zeros_like(joint), np.ones_like(joint), joint[..., 0]
     total = _add(np.exp(joint), -1)
@@ -196,20 +193,22 @@ def weigh(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     else:  # a sum has left the range of exponentials, as it does beyond 39 sds
         top = np.maximum.reduce(joint, -1)
         whole = top + np.log(_add(np.exp(joint - top[..., None]), -1))
-    log_weights = joint - spread_out(whole)
+    # from the logs, which are what is stored, so that a reloaded filter has the same weights to the bit
+    log_weights = joint - add_draw_axis(whole)
     return log_weights, np.exp(log_weights), whole
 
 
 def _cap(ahead: State, before: State) -> State:
-    """The predicted state with no variance beyond what stands for infinity.
+    """The predicted state, with the variances that exceed the cap scaled down to it.
 
-    Where no row teaches, or none tells the coefficients apart, a variance may grow for ever, and one
-    that has overflowed ruins the draw. A coefficient that is too wide is scaled down, with its
-    covariances; only from twice the bound on, so that a flat start stays what it is offline.
+    Where no row is observed, or none tells the coefficients apart, a variance may grow for ever, and
+    one that has overflowed ruins the draw. Covariances are scaled with their variances.
     """
-    if ahead.cov.max() <= 2 * _WIDEST:  # not so where it is NaN
+    # twice, so that a flat start, which is at the cap, stays what it is offline; false where it is NaN
+    if ahead.cov.max() <= 2 * _WIDEST:
         return ahead
     each = np.arange(len(ahead.cov))
+    # a draw that has overflowed keeps the covariance it had, scaled to the cap where it grew
     lost = ~np.isfinite(ahead.cov).all((0, 1))
     grown: np.ndarray = ahead.cov
     stood: np.ndarray = before.cov
@@ -217,5 +216,5 @@ def _cap(ahead: State, before: State) -> State:
     wide = np.where(lost & ~(grown[each, each] <= _WIDEST), np.inf, cov[each, each])
     with np.errstate(divide="ignore"):
         shrink = np.where(wide > _WIDEST, np.sqrt(_WIDEST / cov[each, each]), 1.0)
-    shrink = np.where(np.isfinite(shrink), shrink, 1.0)  # what is known for sure stays so
+    shrink = np.where(np.isfinite(shrink), shrink, 1.0)  # a variance of 0 stays 0
     return State(ahead.mean, cov * shrink[:, None] * shrink)

@@ -1,4 +1,4 @@
-"""What a live filter does with a price that its forecast did not expect.
+"""Policies on shocks: what an online filter does with a price far from its forecast.
 
 To add a policy, write a frozen dataclass with the members of `Shocks` and register it with
 `files.documents.register` in one line.
@@ -18,8 +18,8 @@ class Hold(NamedTuple):
     """Rows in succession that a pair was not taught.
 
     `cause` is "shock" (rows of one sign beyond the limit), "scale" (a leg seems to be quoted in other
-    units) or "released" (that was denied, and the next row is taken up); `sign` is that of the
-    innovations.
+    units) or "released" (the user has said that it is not, and the next row is learnt from); `sign` is
+    that of the innovations.
     """
 
     cause: Literal["none", "shock", "scale", "released"]
@@ -63,8 +63,10 @@ class Shocks(Protocol):
         ...
 
     def doubt(self, square: np.ndarray) -> np.ndarray | None:
-        """Factor on the observation variance of a row, by its squared innovation in predictive sds in
-        each draw; None where it is 1."""
+        """Factor on the observation variance of a row in each draw, None where it is 1.
+
+        `square` is its innovation in predictive sds of the draw, squared.
+        """
         ...
 
     def judge(self, z: float, hold: Hold) -> Verdict:
@@ -126,11 +128,12 @@ class Quarantine:
         return
 
     def judge(self, z: float, hold: Hold) -> Verdict:
-        """What becomes of a row beyond the limit, or of a pair of which rows are held."""
+        """What becomes of a row beyond the limit, or of a pair that has a hold."""
         said, sign = f"z {z:+.1f}", 1 if z > 0 else -1
         if hold.cause == "released" or (
             hold.cause == "scale" and self.hold is not None and hold.rows >= self.hold
         ):
+            # a hold as if confirmed, so that further rows of that sign need no new confirmation
             taken = Hold("shock", self.confirm, sign)
             return Verdict(Outcome.ACCEPTED, f"{said}, no change of scale", taken, True)
         # z may be small by now: the longer a change of scale waits, the wider the forecast
@@ -191,19 +194,19 @@ class Robust:
 
 
 def with_hold(holds: Mapping[int, Hold], number: int, hold: Hold) -> dict[int, Hold]:
-    """The holds by number of the pair, with that of one pair replaced, or taken out if it is none."""
+    """A copy of the holds by number of the pair, with one replaced, or taken out if it is `NONE`."""
     others = {n: other for n, other in holds.items() if n != number}
     return others if hold == NONE else others | {number: hold}
 
 
 def release(hold: Hold, factors: Iterable[float]) -> Hold:
-    """The hold after a call of `rescale`: with 1 throughout the move was real, and is taken up."""
+    """The hold after a call of `rescale`: factors of 1 throughout say that the move was real."""
     real = hold.cause in ("scale", "released") and all(factor == 1 for factor in factors)
     return Hold("released", hold.rows, hold.sign) if real else hold
 
 
 def _counts(given: object, least: int) -> bool:
-    """Whether it is a number of rows, as one that comes from a file may not be."""
+    """Whether it is a whole number of rows; one that comes from a file may be anything."""
     return isinstance(given, int) and given >= least
 
 

@@ -1,4 +1,4 @@
-"""A price that is quoted in other units: how it is recognised, named, and given as a factor."""
+"""Prices that are quoted in other units: how they are recognised, named, and given as a factor."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +21,10 @@ So does a split of 2 on a day on which the market moves the other way.
 """
 
 _STILL = 1.4
-"""How far a price in a new scale stays from its last one in the old, whatever the market does."""
+"""A price within this factor of its last one in the old units is back in them.
+
+In new units it stays farther away, whatever the market does.
+"""
 
 _AS_A_SPLIT = 0.05
 """How far, in logs, the price of a split day may be from its ratio: the market moves as well."""
@@ -72,7 +75,7 @@ def _read(factor: object) -> float:
 
 
 def like_a_split(ratio: float) -> Fraction | None:
-    """The split that a price which went up by `ratio` looks like: the factor to rescale by, or None."""
+    """The usual split nearest to a price ratio, as the factor to rescale by; None if none is near."""
     if not 0 < ratio < math.inf:
         return None
     move = abs(math.log(ratio))
@@ -82,20 +85,24 @@ def like_a_split(ratio: float) -> Fraction | None:
     return near if ratio > 1 else 1 / near
 
 
-def moved(prices: np.ndarray, last: np.ndarray) -> list[int]:
-    """The pairs with a leg that went by so much that its scale may be another; `(pair, leg)` each."""
+def find_moves(prices: np.ndarray, last: np.ndarray) -> list[int]:
+    """Numbers of the pairs with a leg that moved so far that its units may be others, `(pair, leg)`."""
     if len(prices) <= _FEW:
         pairs = enumerate(zip(prices.tolist(), last.tolist(), strict=True))
-        return [number for number, (row, before) in pairs if broken(row, before)]
+        return [number for number, (row, before) in pairs if breaks_scale(row, before)]
     with np.errstate(all="ignore"):
         moves = prices / last
     far = ~((moves < BREAK) & (moves > 1 / BREAK)).all(1)
-    return [n for n in np.flatnonzero(far).tolist() if broken(prices[n].tolist(), last[n].tolist())]
+    return [
+        n
+        for n in np.flatnonzero(far).tolist()
+        if breaks_scale(prices[n].tolist(), last[n].tolist())
+    ]
 
 
-def broken(prices: Sequence[float], last: Sequence[float]) -> bool:
-    """Whether the price of a leg went by so much that its scale may be another."""
-    for now, before in zip(prices, last, strict=True):  # in every tick, so no generator
+def breaks_scale(prices: Sequence[float], last: Sequence[float]) -> bool:
+    """Whether the price of a leg moved so far that its units may be others."""
+    for now, before in zip(prices, last, strict=True):  # in every tick, and a generator costs more
         if before > 0 and not 1 / BREAK < now / before < BREAK:
             return True
     return False
@@ -106,13 +113,13 @@ def watch_scale(
 ) -> Hold:
     """Start, keep or end a hold for a change of scale, before the row is judged.
 
-    `beyond` says whether the row is beyond the limit by the sd of a forecast at the last hedge prices:
-    a jump of a hedge widens its own forecast, and would hide behind it.
+    `beyond` says whether the row is beyond the limit by the sd of a forecast at the last hedge prices;
+    it is called only where a price has moved so far.
     """
     if hold.cause in ("scale", "released"):
         back = all(1 / _STILL < move < _STILL for move in _moves(prices, last))
         return NONE if back else hold
-    return Hold("scale", 0, hold.sign) if broken(prices, last) and beyond() else hold
+    return Hold("scale", 0, hold.sign) if breaks_scale(prices, last) and beyond() else hold
 
 
 def _moves(prices: Sequence[float], last: Sequence[float]) -> list[float]:
@@ -127,14 +134,14 @@ def name_split(
     at: Stamp | None,
     verdict: Verdict,
 ) -> str:
-    """Which leg went by a factor that is usual for splits, when, and what to call; empty if none."""
+    """Which leg moved by a factor usual for splits, when, and what to call; empty if none did."""
     legs = [leg for leg in zip(names, prices, last, strict=True) if leg[1] > 0 and leg[2] > 0]
     if not legs:
         return ""
     held = verdict.hold.cause == "scale"
     name, now, before = max(legs, key=lambda leg: abs(math.log(leg[1] / leg[2])))
     factor = like_a_split(now / before)
-    if factor is None and not (held or broken([now], [before])):
+    if factor is None and not (held or breaks_scale([now], [before])):
         return ""
     said = f"{name} went from {before:g} to {now:g}"
     said += f", about {factor} times" if factor else ""

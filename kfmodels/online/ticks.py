@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kfmodels.clock.instants import Stamp
-from kfmodels.online.belief import Belief, joined
+from kfmodels.online.belief import Belief, join_blocks
 from kfmodels.online.mixture import average
 
 
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
 
 
 class DrawForecasts(NamedTuple):
-    """What the draws of a block of pairs said of a row, `(pair, draw)`; `dof` and `gain` come of it.
+    """What `dof` and `gain` of a tick are worked out from: the forecasts of each draw, `(pair, draw)`.
 
     `dof` is None where the forecasts are normal; `noise` is the relative observation variance of the
     row and `var` that of its innovation.
@@ -53,21 +53,23 @@ _BELIEFS = ("beta", "alpha", "sd_given_noise", "sd_total", "alpha_sd_given_noise
 class BoardTick:
     """What is known of every pair after one tick; arrays `(pair,)` in the order of `names`.
 
-    As in `Tick`, with the outcome and the reason of every pair in a tuple. Ratios and their sds are
-    `(pair, hedge)` where pairs have several hedges. Where a pair was not observed, `spread`, its sd,
-    `z`, `dof` and `log_score` are NaN; where its row was not learnt from, `gain` is 0. Without an
-    intercept `alpha` and its sds are 0.
+    The fields are those of `Tick`, with the outcome and the reason of every pair in a tuple. Ratios
+    and their sds are `(pair, hedge)` where pairs have several hedges. Where a pair was not observed,
+    `spread`, its sd, `z`, `dof` and `log_score` are NaN; where its row was not learnt from, `gain` is
+    0. Without an intercept `alpha` and its sds are 0.
 
     Args:
         names: of the pairs.
         at: time of the last row.
         observed: which pairs had a row that could be judged.
         taught: which pairs learnt from it.
-        said: what became of a row where that is not plain acceptance, by the number of the pair.
+        said: outcome and reason by the number of the pair, where it was not simply accepted.
         numbers: spread, its sd, z and the log score.
-        forecasts: what the draws of each block said of the row.
-        belief: what they believe after it.
+        forecasts: those of the draws of each block.
+        belief: moments of the coefficients after it.
     """
+
+    # many readers of a tick look at one or two numbers only, so the rest waits until it is asked for
 
     def __init__(
         self,
@@ -124,7 +126,7 @@ class BoardTick:
     def dof(self) -> np.ndarray:
         """Degrees of freedom of the forecasts, averaged over the draws; inf where they are normal."""
         learnt = [(one.dof, one.weights) for one in self._forecasts if one.dof is not None]
-        found = joined([average(*each) for each in learnt]) if learnt else math.inf
+        found = join_blocks([average(*each) for each in learnt]) if learnt else math.inf
         return np.where(self.observed, found, math.nan)
 
     @cached_property
@@ -132,7 +134,7 @@ class BoardTick:
         """Share of the spread that was taken to be permanent; 0 where nothing was learnt."""
         if not self._forecasts:
             return np.zeros(len(self.names))
-        share = joined([average(one.noise / one.var, one.weights) for one in self._forecasts])
+        share = join_blocks([average(one.noise / one.var, one.weights) for one in self._forecasts])
         return np.where(self.taught, 1 - share, 0.0)
 
     @property
@@ -185,7 +187,7 @@ class BoardTick:
         return np.where(taught, self.z, math.nan), np.where(taught, self.dof, math.inf)
 
     def overall(self) -> tuple[Outcome, str]:
-        """What became of the row as a whole: it was taken, whatever became of each pair."""
+        """The row as a whole was taken, whatever became of each pair."""
         return _PLAIN
 
     def quarantined(self) -> list[int]:
@@ -357,7 +359,7 @@ class Predictive:
 
 
 def number_of(name: str, names: tuple[str, ...]) -> int:
-    """Which of the pairs that is."""
+    """The number of a pair by its name; raises where there is none."""
     if name not in names:
         raise ValueError(
             f"{name} is not among the {len(names)} pairs of this board: there is {names[0]}"
