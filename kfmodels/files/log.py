@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from errno import EAGAIN, EIO, ENOSPC
 from pathlib import Path
@@ -183,7 +183,7 @@ class Journal(AbstractContextManager["Journal"]):
         """Whether it is time for `compact`."""
         return self.last_seq - self.snapshot_seq >= self.compact_every
 
-    def append(self, message: Message) -> int:
+    def append(self, message: Mapping[str, object]) -> int:
         """Commit a message; its number.
 
         Raises:

@@ -8,14 +8,14 @@ One file: the columns must add up, so they are computed in one place.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kfmodels.clock.instants import Stamp, read_rows
 from kfmodels.kalman.transforms import LEVEL, LOG, RETURN, Transform
-from kfmodels.live.book import HedgeBook, Orders, hedge_shares, split_factors, unread
+from kfmodels.live.book import HedgeBook, Orders, hedge_shares, say_why_unread, split_factors
 from kfmodels.online.ticks import Tick
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ class Attribution:
         at, last = tick.at, self._last
         if orders.at != at:
             raise ValueError(f"the orders are of {orders.at}, the tick of {self.target} of {at}")
+        # shares that changed in between earned something that no row accounts for
         if last and orders.before != last.orders.held:
             raise ValueError(
                 f"the book held {last.orders.held} after its last trade, but {orders.before} before "
@@ -127,7 +128,7 @@ class Attribution:
             )
         quotes = self._quotes(prices, at)
         alpha, beta = float(tick.alpha), {name: float(tick.beta[name]) for name in self.hedges}
-        skipped = unread(tick, quotes)
+        skipped = say_why_unread(tick, quotes)
         if not (skipped or math.isfinite(sum(beta.values(), alpha))):
             skipped = "the intercept or a ratio is not a number"
         if skipped:
@@ -176,9 +177,9 @@ class Attribution:
         import pandas as pd
 
         table = self._frame()
-        table.index = table.index.astype(object)
+        table.index = table.index.astype(object)  # dates and the word "total" in one index
         total = table.sum().to_frame("total").T
-        whole: Any = pd.concat([table, total]).rename_axis(index="at")
+        whole = pd.concat([table, total]).rename_axis(index="at")
         return whole.astype({"bars": int})
 
     def by_day(self) -> "pd.DataFrame":
@@ -200,7 +201,7 @@ class Attribution:
                 f"the rows of {self.target} are labelled {list(table.index[:3])}, not with dates: "
                 "give the filter at= times to sum by day"
             )
-        return table.groupby(table.index.normalize()).sum()
+        return cast("pd.DataFrame", table.groupby(table.index.normalize()).sum())
 
     def variance_shares(self) -> "pd.Series":
         r"""Share of every column in the variance of `pnl`: Cov(column, pnl) / Var(pnl), sums to one.
@@ -270,7 +271,7 @@ class Attribution:
             pnl=size * (y1 - y0) + held - now.orders.cost,
         )
 
-    def _frame(self) -> Any:
+    def _frame(self) -> "pd.DataFrame":
         import pandas as pd
 
         names = [field.name for field in fields(Attributed)]

@@ -1,4 +1,4 @@
-"""Which times a live filter takes: of one kind, none from a far future, none too old."""
+"""Which times a live filter takes: of one kind, and none too far ahead of the last."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -7,7 +7,7 @@ from kfmodels.clock.instants import Kind, Moment
 from kfmodels.files.documents import register
 
 MONTH = timedelta(days=31)
-"""How far ahead a date may be unless it is said."""
+"""How far ahead of the last one a date may be by default."""
 
 _MICROSECOND = timedelta(microseconds=1)
 _DAY = 86_400
@@ -99,12 +99,12 @@ class Limit:
 class Ahead:
     """How far ahead of the last one a time may be, as one wrong time puts all later ones out of order.
 
-    After a silence that was longer the first message is refused. The next is taken if it is later than
-    the first by no more than the limit, with no message of the old times between them. What was refused
-    is remembered in memory only: a journal holds what was taken.
+    After a longer silence the first message is refused. The next is taken if it is later than the first
+    by no more than the limit, with no message of the old times between them.
     """
 
     limit: Limit
+    # in memory only: a journal holds what was taken, and a refusal changes nothing
     _refused: Moment | None = field(default=None, init=False, compare=False)
 
     @classmethod

@@ -1,6 +1,6 @@
 """From a live hedge ratio to the shares held: whole lots, a no-trade band, costs.
 
-One file: what is wanted, what is traded and what it costs are one decision.
+One file: the shares wanted, the trade and its cost are one decision.
 """
 
 import math
@@ -39,7 +39,7 @@ def hedge_shares(
     prices. `position` is n, shares of the target, negative when short; so are the shares returned.
 
     Raises:
-        ValueError: a `transform` that is none of "log", "level" and "return".
+        ValueError: `transform` is not one of "log", "level" and "return".
 
     Source: Chan (2013), Algorithmic Trading, chapter 3 (shares for price spreads, market values for
     log price spreads).
@@ -93,7 +93,7 @@ class Orders:
 
 
 class _Moves(NamedTuple):
-    """Mean squared move per bar of one hedge, up to its last price, `gone` bars ago."""
+    """Mean squared move per bar of one hedge, up to its last price, which came `gone` bars ago."""
 
     price: float | None = None
     gone: int = 0
@@ -105,7 +105,8 @@ class _Moves(NamedTuple):
             return self._replace(gone=self.gone + 1)
         if self.price is None:
             return _Moves(price)
-        # a move over several bars has as many times the variance
+        # a move over k bars has k times the variance of one; the mean is plain until `memory` bars
+        # are seen and fades exponentially from then on
         more = (price - self.price) ** 2 / (self.gone + 1) - self.variance
         variance = self.variance + more / min(self.seen + 1, max(memory, 1.0))
         return _Moves(price, 0, self.seen + 1, variance)
@@ -131,7 +132,7 @@ class HedgeBook:
         held: shares held at the start by hedge; 0 where none is given.
 
     Raises:
-        ValueError: a ticker that is no leg, a lot or multiplier that is not positive.
+        ValueError: a ticker of no leg, a lot or multiplier that is not positive.
 
     Example:
         >>> from types import SimpleNamespace
@@ -190,7 +191,7 @@ class HedgeBook:
             raise ValueError(f"the position in {self.target} at {at} is {self.position}: no number")
         beta, sd = self._of_tick("beta", tick), self._of_tick("sd_total", tick)
         memory = self.band.saving.memory if self.band.saving else 1.0
-        skipped = unread(tick, quotes)
+        skipped = say_why_unread(tick, quotes)
         last = dict.fromkeys(quotes, math.nan) if skipped else quotes
         moves = {name: was.add(last[name], memory) for name, was in self.moves.items()}
         if unknown := skipped or _not_numbers(beta, sd):
@@ -367,8 +368,8 @@ def split_factors(
     return of, dict.fromkeys(names, 1.0) | factors
 
 
-def unread(tick: Tick, quotes: Mapping[str, float]) -> str:
-    """Why a row says nothing of where target and hedges are; empty if it does."""
+def say_why_unread(tick: Tick, quotes: Mapping[str, float]) -> str:
+    """Why a row cannot be acted on or booked; empty if it can."""
     if gone := [name for name, price in quotes.items() if math.isnan(price)]:
         return f"no price of {', '.join(gone)}"
     if not tick.observed:

@@ -1,4 +1,4 @@
-"""A filter that may be left alone with a feed: uneven time, missing legs, bad ticks, a crash.
+"""A filter that runs unattended on a feed: uneven time, missing legs, bad ticks, a crash.
 
 One file: one class; a message passes through all of it before it is answered.
 """
@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,9 +20,18 @@ from kfmodels.files.log import Journal, Message
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.arrivals import MONTH, Ahead, Limit, check_kind, span
 from kfmodels.live.monitor import Monitor, Watch
-from kfmodels.live.quotes import KEPT, Bars, Quotes, Row, rescale_rows, sent_before
-from kfmodels.live.settings import check_amounts, check_same, follows, identify, overruled, settings
-from kfmodels.live.signals import Alarms, Signal, set_off, worst
+from kfmodels.live.quotes import (
+    KEPT,
+    Bars,
+    Priced,
+    Quotes,
+    Rescaled,
+    Row,
+    rescale_rows,
+    was_sent_before,
+)
+from kfmodels.live.settings import check_amounts, check_same, extends, identify, list_overruled
+from kfmodels.live.signals import Alarms, Signal, find_alarms, worst_condition
 from kfmodels.online.engine import AnyTick, Engine
 from kfmodels.online.splits import check_factors
 from kfmodels.online.ticks import Outcome
@@ -34,7 +43,7 @@ FORMAT = Format(
     "begin a new journal with a filter of the fit",
     oldest=3,
 )
-register(Clock, Clock.to_json, Clock.from_json)  # here, for a clock knows of no files
+register(Clock, Clock.to_json, Clock.from_json)  # here, because `clock` does not import `files`
 
 
 class LiveFilter(AbstractContextManager["LiveFilter"]):
@@ -42,34 +51,34 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     Messages bring prices of one leg or of many. A row is made when every leg has a price of that time,
     or one not older than `max_staleness`; time between rows is read off the time stamps. A message
-    that is odd is answered, not raised, and never changes the state halfway. With a journal every
-    message that counts is committed before it is answered: after a crash the same call goes on where
-    the filter stood, to the bit.
+    that is bad is answered, not raised, and never changes the state halfway. With a journal every
+    message that is taken is committed before it is answered: after a crash the same call goes on
+    where the filter stood, to the last bit.
 
     Args:
         engine: of `HedgeFit.online(...)` or `HedgeBoard.online()`; it belongs to the live filter from
             now on.
-        clock: turns time stamps into bars and closed periods; without, every new time is one bar, with
-            staleness every time at which a leg comes again.
-        max_staleness: how old a leg's price may be when another leg's makes a row; a timedelta, or in
-            units of the times where those are numbers. Default: rows of one time only.
+        clock: turns time stamps into bars and closed periods. Without one every new time is one bar;
+            with `max_staleness`, every new time at which a leg comes again.
+        max_staleness: how old a leg's price may be when another leg's makes a row; a timedelta, or a
+            number where times are numbers. Default: rows of one time only.
         monitor: what to watch the innovations for, or None.
-        journal: path of the file that keeps it; made if it is not there, gone on with if it is (then
-            `engine` and the settings are those in the file, and `overruled` says which others were
-            given; but a `clock` of the same market with later sessions takes over). None keeps nothing.
+        journal: path of the file that keeps it, or None. A file that is there is gone on with:
+            `engine` and the settings are then those in it, and `overruled` says which others were
+            given; but a `clock` of the same market with later sessions takes over.
         durable: a message is on the disk when `tick` returns, so that a power cut loses none. False is
             faster, and survives a kill of the process only.
         few_draws: share of the noise draws below which their effective number sets off an alarm.
         strict: raise on a message that is rejected.
         keep: rows to remember for `history`, from which the noise is refreshed.
         max_ahead: how far ahead of the last one taken a time may be, lest a wrong one puts all others
-            out of order; a timedelta, of no effect on times that are numbers, one of those, or None.
+            out of order; a timedelta (of no effect where times are numbers), a number, or None.
         explorers: how many of the noise draws of `engine` are explorers, for `refresh` to give new
             noise as many; None takes those beyond the draws that a fit keeps.
 
     Raises:
-        ValueError: negative staleness or `keep`, a span in other units than the times; a journal of
-            another fit, in use, damaged or newer.
+        ValueError: negative staleness or `keep`, a span in other units than the times; a journal that
+            is of another fit, in use, damaged, or of a newer kfmodels.
 
     Example:
         >>> from kfmodels import HedgeData, datasets, fit, hedge_ratio_model
@@ -134,18 +143,19 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self.overruled: tuple[str, ...] = ()
         """Settings given that the journal has otherwise, a sentence each."""
         if journal is not None:
+            # a new file keeps the state that was just begun; the state of one that is there replaces it
             given = self._settings()
             self.journal = Journal.open(
                 journal, self.to_json(), identity=identify(engine), durable=durable
             )
             self._restore(self.journal.snapshot, journal)
             for seq, message in self.journal.messages():
-                self._apply(message)
+                self._apply(cast("Priced | Rescaled", message))
                 self.seq = seq
-            if follows(clock, self.clock, self._row and self._row.kept):
+            if extends(clock, self.clock, self._row and self._row.kept):
                 self.clock = clock
                 self.journal.compact(self.to_json())
-            self.overruled = overruled(given, self._settings())
+            self.overruled = list_overruled(given, self._settings())
 
     def tick(self, prices: Mapping[str, float | None], *, at: Stamp) -> Signal:
         """Take the prices that came at one time, of one leg or of many.
@@ -164,6 +174,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             good, wrong, known = self._quotes.sort(prices, now)
         except ValueError as error:
             return self._refused(at, str(error))
+        # a wrong setting would spoil every message to come, so these two are raised
         self._stale.check("max_staleness", now.kind)
         self._ahead.check_units(now.kind)
         if wrong and (self.strict or not good):
@@ -173,7 +184,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 reason = f"{', '.join(known)} at this time"
                 return self._signal(now.kept, Outcome.DUPLICATE, reason)
             return self._signal(now.kept, Outcome.SKIPPED, "no price of any leg")
-        message: dict[str, Any] = {"at": now.kept, "prices": good}
+        message: Priced = {"at": now.kept, "prices": good}
+        # written first: a crash from here on is made good by replaying the message
         self._record(message)
         self._ahead.taken()
         signal = self._apply(message)
@@ -204,28 +216,29 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             raise ValueError(
                 "no factor is given: name the ticker, with 1 where a move that is held was real"
             )
-        trial = built(plain(self.engine))  # or raise, before anything is written
+        # try it on a copy: what the engine refuses, or no document can hold, must not be written
+        trial = built(plain(self.engine))
         trial.requote(factors)
         encode(plain(trial), "the rescaled filter")
         since = _moment(at)
         if since:
             check_kind("rescale", at, since, self._now or self._row, self._now is not None)
-        if sent_before(factors, since, self._rescaled):
+        if was_sent_before(factors, since, self._rescaled):
             return self.standing(Outcome.DUPLICATE, "rescaled already at this time")
-        message: dict[str, Any] = {"rescale": factors, "at": since and since.kept}
+        message: Rescaled = {"rescale": factors, "at": since and since.kept}
         self._record(message)
         signal = self._apply(message)
         self._settle()
         return signal
 
     def standing(self, outcome: Outcome, reason: str) -> Signal:
-        """What is believed now, under an outcome of one's own; nothing is changed."""
+        """What is believed now, with this outcome and reason; nothing is changed."""
         return self._signal(self.engine.at, outcome, reason)
 
     def replace(self, engine: Engine) -> None:
         """Go on with a filter of the same legs whose noise was inferred anew; see `refresh`.
 
-        What the monitor held against the old noise is forgotten.
+        The monitor starts again, as its evidence was about the old noise.
 
         Raises:
             ValueError: other legs, other pairs or another transform; a journal of another thread.
@@ -294,12 +307,12 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self._history: deque[Row] = deque(held["history"], maxlen=held["keep"])
 
     def _restore(self, document: Message, where: object = "this") -> None:
-        """Stand where a document says."""
+        """Take over the state in a document."""
         held = FORMAT.content(document, where)
         self._begin(held["engine"], held, held["clock"], held["watch"])
 
     def _time(self, at: Stamp) -> Moment:
-        """When it is, if that is not before the last row."""
+        """Read the time of a message; raise if it cannot be taken."""
         now, row = Moment.of(at), self._row
         check_kind("tick", at, now, self._now or row, self._now is not None)
         if row is not None and now.number < row.number:
@@ -310,20 +323,20 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self._ahead.check(now, self._now)
         return now
 
-    def _record(self, message: Message) -> None:
+    def _record(self, message: Priced | Rescaled) -> None:
         self.seq = self.seq + 1 if self.journal is None else self.journal.append(message)
 
     def _settle(self) -> None:
-        """A snapshot now and then."""
+        """Replace the messages by a snapshot where there are many, as replaying them takes time."""
         if self.journal is not None and self.journal.due:
             with suppress(OSError):  # the message is in; the next one tries again
                 self.journal.compact(self.to_json())
 
-    def _apply(self, message: dict[str, Any]) -> Signal:
-        """What a message does; the same again when it is replayed."""
+    def _apply(self, message: Priced | Rescaled) -> Signal:
+        """Carry out a message that is recorded; does the same when it is replayed."""
         return self._requote(message) if "rescale" in message else self._take(message)
 
-    def _requote(self, message: dict[str, Any]) -> Signal:
+    def _requote(self, message: Rescaled) -> Signal:
         factors, at = message["rescale"], message["at"]
         self.engine.requote(factors)
         if at is not None:
@@ -334,7 +347,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self.factors |= {n: self.factors.get(n, 1.0) * f for n, f in factors.items()}
         return self._signal(self.engine.at if at is None else at, Outcome.RESCALED)
 
-    def _take(self, message: dict[str, Any]) -> Signal:
+    def _take(self, message: Priced) -> Signal:
         """Keep the prices, and make a row of them if every leg has one."""
         now = Moment.of(message["at"])
         if self._row is not None and now.number == self._row.number:
@@ -346,7 +359,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             self._now = now
         self._quotes.take(message["prices"], now)
         row, absent = self._quotes.row(now, self._stale.units or 0)
-        # one pair waits for all its legs; of many each takes the row that it has
+        # one pair waits for all its legs; on a board those that have theirs need not wait for others
         empty = all(price != price for price in row.values())
         if absent and (len(self.engine.pairs) == 1 or empty):
             return self._signal(now.kept, Outcome.SKIPPED, ", ".join(absent))
@@ -357,6 +370,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             return self._signal(now.kept, Outcome.REJECTED, str(error))
         self._bars.count, self._row = 0, now
         self._quotes.doubts.add(tick.quarantined())
+        # a refresh learns from this history, and must not learn from a print in quarantine
         doubted = self._quotes.doubts.hidden()
         prices = {n: None if p != p or n in doubted else p for n, p in row.items()}
         self._history.append(
@@ -368,10 +382,18 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         return self._signal(now.kept, outcome, reason, self._watched(tick), tick)
 
     def _settings(self) -> dict[str, object]:
-        """What rules, as it is shown to the user."""
-        own = {"few_draws": self._few_draws, "keep": self._history.maxlen}
-        own |= {"max_staleness": self._stale.given, "max_ahead": self._ahead.limit.given}
-        return settings(self.engine, self.clock, self.watch, **own)
+        """The settings in force, by name, as the user gives them."""
+        return {
+            "clock": self.clock,
+            "monitor": None if self.watch is None else self.watch.monitor,
+            "shocks": self.engine.shocks,
+            "forgetting": self.engine.forgetting,
+            "draws": self.engine.draws,
+            "few_draws": self._few_draws,
+            "keep": self._history.maxlen,
+            "max_staleness": self._stale.given,
+            "max_ahead": self._ahead.limit.given,
+        }
 
     def _passed(self, now: Moment) -> Elapsed:
         """Time since the last row."""
@@ -386,7 +408,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         else:  # of one pair a plain number, for which NumPy is slow
             fewer = [0] if few and not self._few[0] else []
             self._few[0] = few
-        return set_off(tick, self.watch, fewer, self.engine.draws)
+        return find_alarms(tick, self.watch, fewer, self.engine.draws)
 
     def _refused(self, at: Stamp, why: str) -> Signal:
         if self.strict:
@@ -402,7 +424,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         tick: AnyTick | None = None,
     ) -> Signal:
         tick = self.engine.standing() if tick is None else tick
-        condition = worst(self.watch, self.engine.holds)
+        condition = worst_condition(self.watch, self.engine.holds)
         return Signal(self.seq, at, outcome, reason, tick, alarms, condition)
 
 

@@ -62,7 +62,7 @@ _RANGES = {
 _SAID = ("an sd of {:.2f}", "a lag-one autocorrelation of {:+.2f}", "a mean of {:+.2f}")
 _WORDS: tuple[Condition, ...] = ("ok", "watch", "broken")
 _NEAR = 2 / 3  # of a threshold, from where on the condition is "watch"
-_FARTHEST = 1e100  # its square and the sums of squares do not overflow
+_FARTHEST = 1e100  # from here on z is refused: its square and the sums of squares might overflow
 _NORMAL_FROM = 1e9  # degrees of freedom; infinite ones would give inf * 0 below
 
 Value = Any
@@ -177,7 +177,8 @@ class Monitor:
         """Evidence in nats above which each kind of alarm is given."""
         up, down = math.log(self.variance_up), -math.log(self.variance_down)
         rho, mean = self.autocorrelation, self.mean
-        # of each pair of tests the mean log likelihood ratio I and the overshoot d
+        # of each pair of tests the mean log likelihood ratio I and the overshoot d, whose factors were
+        # fitted to simulated cycles of G, but for Siegmund's of the mean
         told_and_over = (
             ((self.variance_up - 1 - up) / 2, 1.73 * up),
             ((self.variance_down - 1 + down) / 2, 0.39 * down),
@@ -199,8 +200,9 @@ class Monitor:
 
 
 def _reach(rate: float) -> float:
-    """The b with `exp(b) - b - 1 = rate`; the iteration is a contraction, from below."""
+    """The b with `exp(b) - b - 1 = rate`."""
     b = math.log1p(rate)
+    # a contraction: a turn leaves 1 / (1 + rate + b) of the error, which is a tenth at most
     for _ in range(60):
         b = math.log1p(rate + b)
     return b
@@ -251,16 +253,13 @@ class _Tests:
 
 
 def _copy(values: Value, kind: type[float], *shape: int) -> Value:
-    """An array of its own; without its last axis, in numbers of Python, where that is one pair.
-
-    NumPy is slow on a single number.
-    """
+    """A copy as an array; for one pair as numbers of Python, on which NumPy is many times slower."""
     held: Value = np.array(values, kind).reshape(shape)
     return held if shape[-1] != 1 else held[..., 0].tolist()
 
 
 def _plain(values: Value, *shape: int) -> Json:
-    """The same as lists, of one pair as well."""
+    """Values as nested lists, with an axis of pairs where there is one pair as well."""
     held: NDArray[np.float64] = np.asarray(values).reshape(shape)
     return held.tolist()
 
@@ -281,7 +280,7 @@ def _add(
 
 @dataclass(slots=True, eq=False)
 class Watch:
-    """The live monitor of one pair or of many; from `Monitor.start()` or `Monitor.board(pairs)`.
+    """The state of a monitor of one pair or of many, from `Monitor.start()` or `Monitor.board(pairs)`.
 
     Args:
         monitor: the settings.
@@ -358,7 +357,7 @@ class Watch:
 
     @property
     def conditions(self) -> list[Condition]:
-        """Of every pair: broken for some bars after an alarm, watch with a test close to ringing."""
+        """Of every pair: broken for some bars after an alarm, watch where a test is close to one."""
         return [_WORDS[rank] for rank in self._ranks()]
 
     @property
@@ -383,7 +382,7 @@ class Watch:
         """What `to_json` wrote, made again.
 
         Raises:
-            ValueError: the document is not one.
+            ValueError: the document was not written by it.
         """
         try:
             held = dict(document)

@@ -1,7 +1,7 @@
-"""The prices of a live filter as they come in: the last one of every leg, its time, what is wrong.
+"""The prices of a live filter as they come in: the last one of every leg, and what is wrong with it.
 
-Also the pairs that wait after a quarantine (`Doubts`), the bars counted where there is no clock
-(`Bars`), and the changes of units that were sent before.
+Also the messages that a journal keeps, the pairs that wait after a quarantine (`Doubts`), the bars
+counted where there is no clock (`Bars`), and the changes of units that were sent before.
 """
 
 import math
@@ -23,6 +23,20 @@ class Row(TypedDict):
     prices: dict[str, float | None]
     dt: float
     gaps: dict[str, float]
+
+
+class Priced(TypedDict):
+    """A message of prices that came at one time, as the journal keeps it."""
+
+    at: int | str
+    prices: dict[str, float]
+
+
+class Rescaled(TypedDict):
+    """A message of new units, new price over old by ticker, as the journal keeps it."""
+
+    rescale: dict[str, float]
+    at: int | str | None
 
 
 class Doubts:
@@ -128,7 +142,7 @@ class Quotes:
             except (TypeError, ValueError, OverflowError):
                 wrong.append(f"{ticker} has the price {value!r}, which is no number")
                 continue
-            if price != price:
+            if price != price:  # NaN: no price
                 continue
             before = self.times[ticker]
             if not self._least < price < math.inf:
@@ -215,8 +229,8 @@ class Bars:
         return {"bars": self.count, "come": sorted(self.come)}
 
 
-def sent_before(
-    factors: Mapping[str, float], since: Moment | None, earlier: Iterable[Mapping[str, Any]]
+def was_sent_before(
+    factors: Mapping[str, float], since: Moment | None, earlier: Iterable[Rescaled]
 ) -> bool:
     """Whether the same factors were sent for the same time; without a time none are the same."""
     return since is not None and any(

@@ -1,11 +1,10 @@
-"""What rules a live filter, and whether what is given agrees with what a journal keeps."""
+"""The settings of a live filter, and whether those given agree with those that a journal keeps."""
 
 from collections.abc import Mapping
 from datetime import timedelta
 
 from kfmodels.clock.clock import Clock
 from kfmodels.clock.instants import Stamp, shown
-from kfmodels.live.monitor import Watch
 from kfmodels.online.engine import Engine
 
 
@@ -18,7 +17,7 @@ def check_amounts(keep: int, few_draws: float) -> None:
 
 
 def check_same(new: Engine, old: Engine) -> None:
-    """Raise unless one engine may take the place of another: same pairs and transform."""
+    """Raise unless one engine may take the place of another: same class, pairs and transform."""
     if type(new) is not type(old) or new.pairs != old.pairs or new.transform != old.transform:
         raise ValueError(
             f"the new filter is of {', '.join(new.tickers[:4])} ({new.transform}), this one of "
@@ -27,28 +26,12 @@ def check_same(new: Engine, old: Engine) -> None:
 
 
 def identify(engine: Engine) -> str:
-    """What a journal belongs to: the fit, or at least the legs."""
+    """The identity of a journal: the fit, or else the date it ended on, and the legs."""
     made = engine.fit_id or f"noise until {engine.until}"
     return f"{made}; {', '.join(engine.tickers)}; {engine.transform}"
 
 
-def settings(
-    engine: Engine,
-    clock: Clock | None,
-    watch: Watch | None,
-    **others: object,
-) -> dict[str, object]:
-    """What rules a live filter, by name."""
-    return {
-        "clock": clock,
-        "monitor": None if watch is None else watch.monitor,
-        "shocks": engine.shocks,
-        "forgetting": engine.forgetting,
-        "draws": engine.draws,
-    } | others
-
-
-def overruled(given: Mapping[str, object], kept: Mapping[str, object]) -> tuple[str, ...]:
+def list_overruled(given: Mapping[str, object], kept: Mapping[str, object]) -> tuple[str, ...]:
     """A sentence for each setting that differs from the one that a journal keeps."""
     return tuple(
         f"{name} is {_told(kept[name])} as the journal keeps it, not {_told(value)} as given now"
@@ -57,14 +40,15 @@ def overruled(given: Mapping[str, object], kept: Mapping[str, object]) -> tuple[
     )
 
 
-def follows(given: Clock | None, kept: Clock | None, row: Stamp | None) -> bool:
-    """Whether a clock is the one kept with later sessions, which knows the last `row` as well."""
+def extends(given: Clock | None, kept: Clock | None, row: Stamp | None) -> bool:
+    """Whether a clock is the one kept with later sessions added, and covers the last `row`."""
     if given is None or kept is None or given.sessions is None or kept.sessions is None:
         return False
     new, old = given.sessions, kept.sessions
     if (given.bar, given.zone, new.name, new.zone) != (kept.bar, kept.zone, old.name, old.zone):
         return False
     try:
+        # a clock that begins after the last row could not count from it
         if row is not None:
             given.between(row, row)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a live filter answers to a message: its schema, the alarms a row set off, the condition."""
+"""What a live filter answers to a message: its record, the alarms that a row set off, the condition."""
 
 import math
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ SCHEMA = 2
 """Version of `Signal.record`: a field is only ever added under the same number."""
 
 type Alarms = tuple[Alarm, ...] | tuple[tuple[str, Alarm], ...]
-"""Of one pair the alarms alone, of a board each with the name of its pair."""
+"""The alarms of one pair, or those of a board, each with the name of its pair."""
 
 _FARTHEST = 1e99
-"""A z beyond is as odd as one at it."""
+"""A z beyond this is cut to it: the monitor refuses values whose square may overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ def _alarm(alarm: Alarm | tuple[str, Alarm]) -> dict[str, object]:
     return {"pair": name, **asdict(alone)}
 
 
-def set_off(tick: AnyTick, watch: Watch | None, fewer: list[int], draws: int) -> Alarms:
-    """Alarms of a row that was learnt from; a shock in quarantine is one already.
+def find_alarms(tick: AnyTick, watch: Watch | None, fewer: list[int], draws: int) -> Alarms:
+    """Alarms of a row that was learnt from; a quarantine is reported by its own outcome.
 
     Args:
         tick: of the row, seen by the `watch` here.
@@ -96,7 +96,7 @@ def set_off(tick: AnyTick, watch: Watch | None, fewer: list[int], draws: int) ->
 
 
 def few_draws(effective: float, draws: int) -> Alarm:
-    """The alarm that the mixture lives on few of its noise draws."""
+    """The alarm that few of the noise draws of a mixture have any weight left."""
     return Alarm(
         kind="few draws",
         bars=1,
@@ -109,8 +109,8 @@ def few_draws(effective: float, draws: int) -> Alarm:
     )
 
 
-def worst(watch: Watch | None, holds: Mapping[str, Hold]) -> str:
-    """The condition of the worst pair; "watch" at least while a change of scale is in doubt."""
+def worst_condition(watch: Watch | None, holds: Mapping[str, Hold]) -> str:
+    """The condition of the worst pair; at least "watch" while a change of units is in doubt."""
     doubted = any(hold.cause in ("scale", "released") for hold in holds.values())
     found = ["watch" if doubted else "ok"]
     if watch is not None:
