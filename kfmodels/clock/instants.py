@@ -2,12 +2,14 @@
 
 pandas Timestamps are datetimes and keep their nanoseconds. A time with a zone is an instant; one
 without is what its wall clock shows, and does not compare with instants.
+
+One file: a time must be read alike, whether it comes alone or in an index.
 """
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import StrEnum
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -127,17 +129,14 @@ def zone_of(name: str) -> ZoneInfo:
         raise ValueError(f"{name!r} is not a time zone; write one like America/New_York") from error
 
 
-@overload
-def to_utc(wall: int, zone: ZoneInfo) -> int: ...
-@overload
-def to_utc(wall: Nanoseconds, zone: ZoneInfo) -> Nanoseconds: ...
-def to_utc(wall: int | Nanoseconds, zone: ZoneInfo) -> int | Nanoseconds:
+def to_utc[T: int | Nanoseconds](wall: T, zone: ZoneInfo) -> T:
     """UTC of what a wall clock shows, one time or an array of them.
 
     Raises:
         ValueError: the clocks were changed then, so that the time occurs twice or not at all.
     """
-    return _one_to_utc(wall, zone) if isinstance(wall, int) else _rows_to_utc(wall, zone)
+    found = _one_to_utc(wall, zone) if isinstance(wall, int) else _rows_to_utc(wall, zone)
+    return cast("T", found)
 
 
 def _one_to_utc(wall: int, zone: ZoneInfo) -> int:
@@ -166,15 +165,11 @@ def _rows_to_utc(wall: Nanoseconds, zone: ZoneInfo) -> Nanoseconds:
     return found
 
 
-@overload
-def calendar_days(at: int, zone: ZoneInfo) -> int: ...
-@overload
-def calendar_days(at: Nanoseconds, zone: ZoneInfo) -> Nanoseconds: ...
-def calendar_days(at: int | Nanoseconds, zone: ZoneInfo) -> int | Nanoseconds:
+def calendar_days[T: int | Nanoseconds](at: T, zone: ZoneInfo) -> T:
     """Dates of UTC instants in a zone, as whole days since 1970; of one or of an array."""
     local = ((_EPOCH_UTC + _delta(t)).astimezone(zone) for t in np.ravel(at).tolist())
     offsets = np.array([_offset(time.utcoffset()) for time in local], np.int64)
-    return (at + offsets.reshape(np.shape(at))) // DAY
+    return cast("T", (at + offsets.reshape(np.shape(at))) // DAY)
 
 
 def wall_time(at: int) -> datetime:
