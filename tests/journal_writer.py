@@ -58,13 +58,13 @@ def write_journal(path: str, durable: str, every: str) -> None:
 @cache
 def store_job() -> tuple[Any, Any]:
     """A job of twenty pairs, one a chunk, and the pairs."""
-    from kfmodels.batch.store import described
+    from kfmodels.batch.store import describe_pairs
     from kfmodels.data.hedge_data import HedgeData
 
     logs = np.random.default_rng(0).normal(size=(60, 20)).cumsum(0) / 100
     names = [f"T{number}" for number in range(20)]
     pairs = HedgeData.all_pairs(pd.DataFrame(np.exp(logs), columns=names))
-    return {"seed": 1, "chunk_size": 1} | described(pairs), pairs
+    return {"seed": 1, "chunk_size": 1} | describe_pairs(pairs), pairs
 
 
 def store_chunk(number: int) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -74,9 +74,9 @@ def store_chunk(number: int) -> tuple[dict[str, np.ndarray], list[str]]:
 
 def write_store(path: str) -> None:
     """Go on with a batch, as fast as it takes chunks, until the process is killed."""
-    from kfmodels.batch.store import held
+    from kfmodels.batch.store import hold_store
 
-    with held(path, *store_job()) as writer:
+    with hold_store(path, *store_job()) as writer:
         done = writer.store.records()
         for number in range(len(writer.store.chunks)):
             if number not in done:

@@ -45,14 +45,15 @@ from kfmodels.batch.store import (
     Record,
     Store,
     Writer,
-    described,
+    describe_pairs,
     differences,
-    held,
+    hold_store,
     is_store,
     versions,
 )
 from kfmodels.data.arrays import pair_arrays
 from kfmodels.data.hedge_pairs import HedgePairs
+from kfmodels.files.documents import Json
 from kfmodels.kalman.transforms import LEVEL
 from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
@@ -62,10 +63,10 @@ CHUNK_ON_CPU = 16
 """Pairs of one chunk: few, so that every core has work and a kill costs seconds."""
 
 CHUNK_ON_GPU = 2048
-"""A GPU fits thousands of pairs in about the time of one; these fit the memory of a large one."""
+"""A GPU fits thousands of pairs in about the time of one; so many fit the memory of a large one."""
 
 IN_FLIGHT = 256
-"""Chunks that an executor holds at a time: enough for large clusters, and little memory."""
+"""Chunks handed to an executor at a time: enough to keep a large cluster busy, in little memory."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -86,7 +87,8 @@ def fit_many(
     $$p(\delta_i, v_i \mid y_i) \propto p(\delta_i, v_i) \prod_t p(y_{it} \mid y_{i,<t}, ...)$$
 
     A pair that cannot be fitted stops nothing: it has a status and a reason. The same pair, seed and
-    data give the same bits, whatever the other pairs and the executor; chunk_size moves rounding.
+    data give the same bits, whatever the other pairs and the executor; another `chunk_size` changes
+    rounding only.
 
     Args:
         pairs: from `HedgeData.pairs`, `all_pairs` or `one_target`.
@@ -107,8 +109,9 @@ def fit_many(
         A `HedgeBoard` of all pairs.
 
     Raises:
-        ValueError: an argument is not what it should be; the model is for several hedges; the folder
-            holds another job (the message says what changed), or is in use; a process pool broke.
+        ValueError: an argument is of the wrong kind; the model is for several hedges or has nothing to
+            infer; the folder holds another job (the message says what changed), or is in use; a
+            process pool broke.
         OSError: the disk is full. Finished chunks are kept, also after Ctrl-C and kills.
 
     Source: the method's; see `ImportanceSampling`.
@@ -124,12 +127,12 @@ def fit_many(
     _check(pairs, model, method, chunk_size, seed, executor)
     path = Path(tempfile.mkdtemp(prefix="kfmodels-") if store is None else store).absolute()
     try:
-        size = _usual_size(path) if chunk_size is None else chunk_size
-        with held(path, _job(pairs, model, method, size, seed), pairs) as writer:
+        size = _default_size(path) if chunk_size is None else chunk_size
+        with hold_store(path, _job(pairs, model, method, size, seed), pairs) as writer:
             run = _Run(writer, model, method, lasting=store is not None)
             transient = run.finish(executor, progress)
         board = HedgeBoard.open(path, transient, model)
-    except BaseException:
+    except BaseException:  # Ctrl-C too must leave no temporary folder
         if store is None:
             shutil.rmtree(path, ignore_errors=True)
         raise
@@ -167,13 +170,13 @@ def _check(
             f"executor is a concurrent.futures.Executor, not {type(executor)}; of a Dask client it is "
             "client.get_executor()"
         )
-    starts = getattr(executor, "_mp_context", None)
-    if starts is not None and starts.get_start_method() == "fork":
+    context = getattr(executor, "_mp_context", None)
+    if context is not None and context.get_start_method() == "fork":
         raise ValueError(
             "a forked process can hang in JAX: use ProcessPoolExecutor(..., "
             'mp_context=multiprocessing.get_context("spawn"))'
         )
-    # fails for a model of several hedges, or one without anything to infer
+    # tried on made-up prices: raises for a model of several hedges, or one with nothing to infer
     rows = np.arange(1.0, 41.0)[None]
     layout_of(model.inputs_of_pairs(pair_arrays(rows, rows**0.5, LEVEL))[0], model)
 
@@ -185,34 +188,36 @@ def _job(
     chunk_size: int,
     seed: int,
 ) -> dict[str, object]:
-    """All that the numbers depend on, as JSON."""
+    """What the numbers depend on, as JSON."""
     return {
-        "model": _describe(json.loads(saved.to_json(model)), model),
+        "model": _digest_lost(json.loads(saved.to_json(model)), model),
         "method": {"kind": type(method).__name__, **asdict(method)},
         "seed": seed,
         "chunk_size": chunk_size,
-        **described(pairs),
+        **describe_pairs(pairs),
         "versions": versions(),
     }
 
 
-def _describe(text: Any, part: Any) -> Any:
-    """A model as JSON, in which a digest stands for a prior that JSON cannot hold."""
+def _digest_lost(text: Json, part: Any) -> Json:
+    """A model as JSON, in which a digest stands for each prior that JSON cannot hold."""
     if isinstance(text, list):
-        return [_describe(inner, one) for inner, one in zip(text, part, strict=True)]
+        return [_digest_lost(inner, one) for inner, one in zip(text, part, strict=True)]
     if not isinstance(text, dict):
         return text
     if "lost" in text:
         leaves, kind = jax.tree.flatten(part)
         words = [str(kind), *(np.asarray(leaf).tolist() for leaf in leaves)]
+        # addresses of functions differ from process to process, and would make every run another job
         plain = re.sub(r" at 0x[0-9a-f]+", "", json.dumps(words, default=str))
         return {"lost": type(part).__name__, "sha256": sha256(plain.encode()).hexdigest()}
-    inside = text.get("with", text)
-    told = {name: _describe(inner, getattr(part, name)) for name, inner in inside.items()}
-    return text | {"with": told} if "with" in text else told
+    if isinstance(inside := text.get("with"), dict):
+        return text | {"with": _digest_lost(inside, part)}
+    return {name: _digest_lost(inner, getattr(part, name)) for name, inner in text.items()}
 
 
-def _usual_size(path: Path) -> int:
+def _default_size(path: Path) -> int:
+    """Pairs of a chunk where none was given: a store goes on with the size it was made with."""
     if is_store(path):
         return Store.open(path).job["chunk_size"]
     return CHUNK_ON_CPU if jax.default_backend() == "cpu" else CHUNK_ON_GPU
@@ -222,7 +227,7 @@ def _usual_size(path: Path) -> int:
 
 
 class _Opened:
-    """A job as a worker sees it, read once a process."""
+    """A job as a worker sees it, read once per process."""
 
     def __init__(self, path: str, identity: str) -> None:
         where = f"the worker on {platform.node()}"
@@ -236,7 +241,7 @@ class _Opened:
             raise ValueError(f"{where} has other versions: {'; '.join(changes)}; install the same")
 
 
-_opening = Lock()
+_opening = Lock()  # lru_cache alone would let every thread of a process open the job
 _opened = lru_cache(maxsize=1)(_Opened)
 
 
@@ -250,8 +255,8 @@ def work(
 ) -> Record | Verdict:
     """Fit one chunk of a store and write it; doing it twice is harmless.
 
-    `attempt` is never twice the same: Dask does not repeat a call that it remembers. A chunk whose
-    computation raises is not kept: the answer is then the verdict on its pairs.
+    `attempt` is unused, and another in every call: Dask answers from memory a call that it has seen.
+    A chunk whose computation raises is not kept: the answer is then the verdict on its pairs.
 
     Raises:
         ValueError: the folder is not that of the job, or other versions are installed here.
@@ -266,7 +271,7 @@ def work(
             job, partial(fit_chunk, *given, size=store.job["chunk_size"])
         )
         return store.write(number, arrays, verdicts)
-    except OSError:
+    except OSError:  # of the disk, not of the pairs: it stops the run
         raise
     except Exception as error:
         _LOG.exception("chunk %d of %s failed", number, path)
@@ -274,7 +279,7 @@ def work(
 
 
 def _compile_once[T](job: _Opened, fitted: Callable[[], T]) -> T:
-    """Run the first chunk of a process alone, lest all its threads compile the same program."""
+    """Run the first chunk of a process alone, or each of its threads would compile the same program."""
     with job.first:
         if not job.compiled:
             found = fitted()
@@ -288,24 +293,32 @@ def _compile_once[T](job: _Opened, fitted: Callable[[], T]) -> T:
 
 @dataclass(eq=False)
 class _Run:
-    """One call of `fit_many`: the chunks that are with the executor, and what came of others."""
+    """One call of `fit_many`: the chunks that the executor has, and what came of the others."""
 
     writer: Writer
     model: HedgeRatioModel
     method: ImportanceSampling
     lasting: bool
+    """Whether the store outlives the call."""
+
     pending: dict[Future, int] = field(default_factory=dict)
+    """Numbers of the chunks that the executor has."""
+
     suspects: list[int] = field(default_factory=list)
+    """Chunks whose worker died, to be run again alone."""
+
     transient: dict[str, Verdict] = field(default_factory=dict)
     """Verdicts on pairs that were not fitted and are not stored, by name."""
 
     def finish(self, executor: Executor | None, progress: bool) -> dict[str, Verdict]:
-        """Fit every chunk that is not finished; returns `transient`."""
+        """Fit every chunk that is not finished, and return `transient`."""
         chunks, finished = self.writer.store.chunks, self.writer.store.records()
         todo = [number for number in range(len(chunks)) if number not in finished]
         if not todo:
             return {}
-        lent = nullcontext(executor) if executor else ThreadPoolExecutor(_threads(), "kfmodels")
+        lent = (
+            nullcontext(executor) if executor else ThreadPoolExecutor(_thread_count(), "kfmodels")
+        )
         bar = tqdm(
             total=sum(map(len, chunks)),
             initial=sum(len(chunks[number]) for number in finished),
@@ -321,7 +334,7 @@ class _Run:
                 if self.pending:
                     sys.stderr.write("\ninterrupted: waiting for chunks that have begun\n")
                 self._drain()
-                sys.stderr.write(f"\ninterrupted: {self._kept()}\n")
+                sys.stderr.write(f"\ninterrupted: {self._describe_kept()}\n")
                 raise
             except Exception as error:
                 self._drain()
@@ -352,7 +365,9 @@ class _Run:
         store = self.writer.store
         names = [store.names[place] for place in store.chunks[number]]
         error = future.exception()
-        if type(error).__name__ == "KilledWorker":  # of distributed, which need not be installed
+        if (
+            type(error).__name__ == "KilledWorker"
+        ):  # of Dask's distributed, which may not be installed
             if not alone:
                 self.suspects.append(number)
                 return 0
@@ -380,10 +395,11 @@ class _Run:
         """Cancel what has not begun, wait for the rest and keep it."""
         self._take_back()
         for future in as_completed(list(self.pending)):
+            # the run stops on its first error; one more must not cost the chunks that are fine
             with suppress(Exception):
                 self._settle(future)
 
-    def _kept(self) -> str:
+    def _describe_kept(self) -> str:
         if not self.lasting:
             return "nothing is kept, for no store was given: with store=FOLDER a run can go on"
         store = self.writer.store
@@ -393,8 +409,9 @@ class _Run:
         )
 
     def _explain(self, error: Exception, executor: Executor | None) -> Exception:
-        """What stopped the run, and what to do."""
-        kept, path, told = self._kept(), self.writer.store.path, f"{type(error).__name__}: {error}"
+        """Turn what stopped the run into an error that says what is kept, and what to do."""
+        kept, path = self._describe_kept(), self.writer.store.path
+        told = f"{type(error).__name__}: {error}"
         if isinstance(error, OSError):
             if error.errno in (ENOSPC, EDQUOT, EFBIG):
                 return OSError(
@@ -412,6 +429,6 @@ class _Run:
         return ValueError(f"the workers cannot fit: {told}. {kept}")
 
 
-def _threads() -> int:
-    """One a core, for JAX releases the interpreter while it computes; one keeps a GPU busy."""
+def _thread_count() -> int:
+    """Threads to fit in: JAX releases the interpreter, so one per core; one alone keeps a GPU busy."""
     return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1

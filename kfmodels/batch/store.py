@@ -1,12 +1,11 @@
 """A folder that keeps what `fit_many` fits and every chunk it has finished; it survives kills.
 
-    job.json     what is fitted and how, for workers on any machine
+    job.json     what is fitted and how, for workers on any machine; digests of prices and pairs
     prices.npz   the prices and the pairs, once
-    chunks/      one npz file a chunk, named by number and content
+    chunks/      one npz file per chunk, named by its number and a digest of its content
     finished     journal of the finished chunks; its lock is held by the one driver that may write
 
-Nothing in it is a pickle; prices and pairs are also told by a digest, by which a changed job is found.
-A chunk counts from the moment it stands in the journal.
+Nothing in it is a pickle. A chunk is finished from the moment it stands in the journal.
 
 One file: what is written here is read here, and a kill may come between any two lines.
 """
@@ -29,7 +28,7 @@ import pandas as pd
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.files.atomic import replacing
 from kfmodels.files.documents import Format
-from kfmodels.files.log import Journal
+from kfmodels.files.log import Journal, Message
 from kfmodels.kalman.transforms import transform_of
 
 FORMAT = Format(
@@ -43,7 +42,7 @@ FORMAT = Format(
 JOB, PRICES, CHUNKS, FINISHED = "job.json", "prices.npz", "chunks", "finished"
 
 _MANIFEST = "manifest.jsonl"
-"""What version 1 had in the place of job and journal."""
+"""The file that version 1 had in the place of job and journal."""
 
 
 class Record(NamedTuple):
@@ -59,7 +58,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """The content of a folder, to read; `held` is for the one who writes."""
+    """The content of a folder, for reading; `hold_store` opens one for writing."""
 
     path: Path
     job: dict[str, Any]
@@ -67,7 +66,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path) -> "Store":
-        """The store in a folder.
+        """Open the store in a folder.
 
         Raises:
             ValueError: there is none, or another version of kfmodels made it.
@@ -75,7 +74,9 @@ class Store:
         path = Path(path)
         if not is_store(path):
             raise ValueError(f"{path} holds no batch of fits: {FORMAT.remedy}")
-        if not (path / JOB).is_file():
+        if not (
+            path / JOB
+        ).is_file():  # a manifest alone: written by version 1, and refused as such
             FORMAT.check(FORMAT.name, 1, path)
         return cls(path, FORMAT.load(path / JOB)["job"])
 
@@ -105,16 +106,16 @@ class Store:
         return [list(range(at, min(at + size, count))) for at in range(0, count, size)]
 
     def records(self) -> dict[int, Record]:
-        """The chunks that are finished, by number, in the order of finishing.
+        """Read which chunks are finished, by number, in the order of finishing.
 
         Raises:
             ValueError: the journal is damaged.
         """
         if not (self.path / FINISHED).exists():
             return {}
-        found = Journal.read(self.path / FINISHED)
-        before: Any = found.snapshot["chunks"]
-        listed = [*before, *(message for _, message in found.messages)]
+        journal = Journal.read(self.path / FINISHED)
+        before: Any = journal.snapshot["chunks"]
+        listed = [*before, *(message for _, message in journal.messages)]
         return {record["chunk"]: Record(**record) for record in listed}
 
     def sound(self, record: Record) -> bool:
@@ -122,7 +123,7 @@ class Store:
         return self._content(record) is not None
 
     def arrays(self, record: Record) -> dict[str, np.ndarray]:
-        """The arrays of a finished chunk, pairs along the first axis.
+        """Read the arrays of a finished chunk, pairs along the first axis.
 
         Raises:
             ValueError: the file is missing or not as it was written.
@@ -136,6 +137,7 @@ class Store:
         return unpack(content)
 
     def _content(self, record: Record) -> bytes | None:
+        """The bytes of the file of a chunk; None unless they are those that were written."""
         file = self.path / CHUNKS / record.file
         content = file.read_bytes() if file.is_file() else b""
         return content if sha256(content).hexdigest() == record.sha256 else None
@@ -143,10 +145,10 @@ class Store:
     def write(
         self, number: int, arrays: dict[str, np.ndarray], statuses: Sequence[tuple[str, str]]
     ) -> Record:
-        """Keep the arrays of a chunk in a file, in one go; the journal is left to the driver.
+        """Write the arrays of a chunk to a file, all or nothing; the driver lists it in the journal.
 
-        The name holds a digest of the content, so that two workers on one chunk (one given up for
-        lost) never write the same name with different contents.
+        Raises:
+            ValueError: arrays or statuses are not as many as the pairs of the chunk.
         """
         names = [self.names[position] for position in self.chunks[number]]
         lengths = {"statuses": len(statuses)} | {k: len(array) for k, array in arrays.items()}
@@ -155,6 +157,8 @@ class Store:
             raise ValueError(f"chunk {number} has {len(names)} pairs, but not {', '.join(wrong)}")
         content = pack(arrays)
         checksum = sha256(content).hexdigest()
+        # two workers may fit one chunk, where one was given up for lost: a digest in the name keeps
+        # them from writing different contents to the same file
         file = f"{number:06d}-{checksum[:16]}.npz"
         with replacing(self.path / CHUNKS / file) as temporary:
             temporary.write_bytes(content)
@@ -162,7 +166,7 @@ class Store:
 
 
 class Writer(NamedTuple):
-    """A store that is held, and the journal of its finished chunks."""
+    """A store held by `hold_store`, and the journal of its finished chunks."""
 
     store: Store
     journal: Journal
@@ -173,7 +177,7 @@ class Writer(NamedTuple):
         Raises:
             OSError: the disk is full; the journal is then as before.
         """
-        self.journal.append(_plain(record))
+        self.journal.append(_message(record))
 
 
 def is_store(path: Path) -> bool:
@@ -182,8 +186,8 @@ def is_store(path: Path) -> bool:
 
 
 @contextmanager
-def held(path: str | Path, job: dict[str, object], pairs: HedgePairs) -> Generator[Writer]:
-    """Make the folder, or go on with it, while no one else does.
+def hold_store(path: str | Path, job: dict[str, object], pairs: HedgePairs) -> Generator[Writer]:
+    """Make the folder, or go on with it, and keep every other driver out meanwhile.
 
     Raises:
         ValueError: another process holds it; it holds another job (the message says what changed);
@@ -206,8 +210,9 @@ def held(path: str | Path, job: dict[str, object], pairs: HedgePairs) -> Generat
             "batch of fits: give store a new or an empty folder"
         )
     path.mkdir(parents=True, exist_ok=True)
-    log: Any = {"identity": f"job {store.identity}", "network": True}
-    with Journal.open(path / FINISHED, {"chunks": []}, **log) as journal:
+    identity = f"job {store.identity}"
+    # workers on other machines read the journal, so the disk may be a shared one
+    with Journal.open(path / FINISHED, {"chunks": []}, identity=identity, network=True) as journal:
         _complete(store, pairs)
         _sweep(store, journal)
         try:
@@ -217,14 +222,14 @@ def held(path: str | Path, job: dict[str, object], pairs: HedgePairs) -> Generat
 
 
 def _others(path: Path) -> list[str]:
-    """Files in a folder that no store has; a store may have been killed in the making."""
+    """Files in a folder that are not those of a store whose making was interrupted."""
     names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
     ours = (PRICES, CHUNKS, FINISHED)
     return [name for name in names if not name.startswith(ours) and not name.endswith(".tmp")]
 
 
 def _complete(store: Store, pairs: HedgePairs) -> None:
-    """Write what is missing or damaged of a store; the job last, by which others find it."""
+    """Write what is missing or damaged of a store; the job last, for by it others find the store."""
     (store.path / CHUNKS).mkdir(exist_ok=True)
     try:
         _ = store.pairs
@@ -235,20 +240,20 @@ def _complete(store: Store, pairs: HedgePairs) -> None:
 
 
 def _sweep(store: Store, journal: Journal) -> None:
-    """Remove files that the journal does not name, and from the journal those that are not sound."""
+    """Remove files that the journal does not name, and from the journal those that are damaged."""
     _remove_unfinished(store.path)
     records = store.records()
     sound = {number: record for number, record in records.items() if store.sound(record)}
     if len(sound) < len(records):
-        journal.compact({"chunks": [_plain(record) for record in sound.values()]})
+        journal.compact({"chunks": [_message(record) for record in sound.values()]})
     listed = {record.file for record in sound.values()}
     for file in (store.path / CHUNKS).glob("*.npz"):
         if file.name not in listed:
             file.unlink(missing_ok=True)
 
 
-def _plain(record: Record) -> dict[str, Any]:
-    """A record as it comes back from JSON, tuples as lists."""
+def _message(record: Record) -> Message:
+    """A record as the journal takes it: the journal refuses tuples, which would come back as lists."""
     return json.loads(json.dumps(record._asdict()))
 
 
@@ -260,7 +265,7 @@ def _remove_unfinished(path: Path) -> None:
 
 
 def differences(was: object, now: object, name: str = "") -> list[str]:
-    """What two jobs differ in, a phrase each."""
+    """A phrase for each entry that differs between two jobs."""
     if isinstance(was, dict) and isinstance(now, dict):
         inner = [
             differences(was.get(key), now.get(key), f"{name}.{key}" if name else str(key))
@@ -277,7 +282,7 @@ def differences(was: object, now: object, name: str = "") -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """What the numbers of a fit may depend on."""
+    """Versions of the packages that the numbers of a fit may depend on."""
     found = {}
     for name in ("kfmodels", "jax", "numpyro", "numpy"):
         try:
@@ -288,7 +293,7 @@ def versions() -> dict[str, str]:
 
 
 def write_pairs(path: Path, pairs: HedgePairs) -> None:
-    """Prices and pairs as one npz file.
+    """Write prices and pairs to one npz file.
 
     Raises:
         ValueError: the dates are in a time zone that has no name.
@@ -308,7 +313,7 @@ def write_pairs(path: Path, pairs: HedgePairs) -> None:
         "fault_tickers": _texts(pairs.faults),
         "fault_sentences": _texts(pairs.faults.values()),
     }
-    try:
+    try:  # a time zone is written as its name, by which not every one is found again
         same = _index(arrays).equals(pairs.index)
     except (KeyError, ValueError):  # ZoneInfoNotFoundError is a KeyError
         same = False
@@ -322,7 +327,7 @@ def write_pairs(path: Path, pairs: HedgePairs) -> None:
 
 
 def read_pairs(path: Path) -> HedgePairs:
-    """What `write_pairs` wrote.
+    """Read what `write_pairs` wrote.
 
     Raises:
         ValueError: it is missing or damaged.
@@ -342,8 +347,8 @@ def read_pairs(path: Path) -> HedgePairs:
     return HedgePairs(prices, listed, transform, dict(zip(keys, sentences, strict=True)))
 
 
-def described(pairs: HedgePairs) -> dict[str, Any]:
-    """Pairs and prices in a few words and two digests, by which a change is found."""
+def describe_pairs(pairs: HedgePairs) -> dict[str, object]:
+    """Pairs and prices as a job holds them: a few words for people, and two digests to compare."""
     names, index = pairs.names, pairs.index
     return {
         "pairs": {
@@ -362,23 +367,24 @@ def described(pairs: HedgePairs) -> dict[str, Any]:
 
 
 def _prices_digest(pairs: HedgePairs) -> str:
-    """Digest of all that is known of the prices; every NaN is the same."""
+    """Digest of prices, tickers, faults and dates."""
     values = pairs.prices.to_numpy("<f8")
     zone = str(getattr(pairs.index, "tz", None))
     words = [[str(name) for name in pairs.prices.columns], pairs.faults, _dtype(pairs.index), zone]
-    made = sha256(np.where(np.isnan(values), np.nan, values).tobytes())
-    made.update(_whole(pairs.index).astype("<i8").tobytes() + json.dumps(words).encode())
-    return made.hexdigest()
+    # NaN has many bit patterns; all of them are the same gap
+    digest = sha256(np.where(np.isnan(values), np.nan, values).tobytes())
+    digest.update(_whole(pairs.index).astype("<i8").tobytes() + json.dumps(words).encode())
+    return digest.hexdigest()
 
 
 def pack(arrays: dict[str, Any]) -> bytes:
-    """An npz file; the same arrays give the same bytes.
+    """Write arrays as the bytes of an npz file; the same arrays give the same bytes.
 
     Raises:
         ValueError: an array holds Python objects.
     """
     for name, array in arrays.items():
-        if np.asarray(array).dtype.hasobject:
+        if array.dtype.hasobject:
             raise ValueError(f"{name} holds Python objects, which a store does not keep")
     content = BytesIO()
     np.savez(content, **arrays)
@@ -386,7 +392,7 @@ def pack(arrays: dict[str, Any]) -> bytes:
 
 
 def unpack(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an npz file; one with pickles in it is refused."""
+    """Read the arrays of an npz file; one with pickles in it is refused."""
     with np.load(BytesIO(content), allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 

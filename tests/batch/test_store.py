@@ -16,8 +16,8 @@ from kfmodels.batch.store import (
     JOB,
     PRICES,
     Store,
-    described,
-    held,
+    describe_pairs,
+    hold_store,
     pack,
     read_pairs,
     write_pairs,
@@ -36,12 +36,12 @@ def pairs(table: pd.DataFrame | None = None, **options) -> HedgePairs:
 
 
 def job(some: HedgePairs) -> dict:
-    return SETTINGS | described(some)
+    return SETTINGS | describe_pairs(some)
 
 
 def made(path: Path, chunks: tuple[int, ...] = (0, 1)) -> Store:
     """A store with some finished chunks."""
-    with held(path, job(pairs()), pairs()) as writer:
+    with hold_store(path, job(pairs()), pairs()) as writer:
         for number in chunks:
             names = [writer.store.names[place] for place in writer.store.chunks[number]]
             statuses = [f'{name}: "-1.5" at 2024-01-02, ≤ 0\n' for name in names]
@@ -82,7 +82,7 @@ def test_prices_and_pairs_are_read_back_as_they_were(tmp_path, kind, transform):
     for name in ("pairs", "transform", "faults", "names"):
         assert getattr(found, name) == getattr(given, name)
     assert bool(found.faults) == (transform == "log")
-    assert described(found) == described(given)
+    assert describe_pairs(found) == describe_pairs(given)
     write_pairs(tmp_path / "b.npz", found)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
@@ -100,11 +100,11 @@ def test_the_digest_sees_every_change_of_the_data():
     nudged.iloc[3, 2] = np.nextafter(nudged.iloc[3, 2], 200)
     given = [table, nudged, renamed, table.iloc[1:], table.shift(freq="D")]
     given += [table.tz_localize("UTC"), table.fillna(100.0)]
-    seen = [described(pairs(one))["prices"]["sha256"] for one in given]
+    seen = [describe_pairs(pairs(one))["prices"]["sha256"] for one in given]
     assert len(set(seen)) == len(given)
     other_nan = table.copy()
     other_nan.iloc[-1, 4] = np.uint64(0x7FF8000000000123).view(np.float64)
-    assert described(pairs(other_nan)) == described(pairs(table))
+    assert describe_pairs(pairs(other_nan)) == describe_pairs(pairs(table))
 
 
 def test_what_was_written_is_read_back(tmp_path):
@@ -142,7 +142,7 @@ def test_a_damaged_or_missing_chunk_is_noticed_and_done_again(tmp_path):
         store.arrays(zero)
     with pytest.raises(ValueError, match="is missing: run fit_many again with this store"):
         store.arrays(one)
-    with held(tmp_path, job(pairs()), pairs()) as writer:
+    with hold_store(tmp_path, job(pairs()), pairs()) as writer:
         assert writer.store.records() == {2: two}
         assert [kept.name for kept in (tmp_path / CHUNKS).iterdir()] == [two.file]
     assert list(made(tmp_path, (1,)).records()) == [2, 1]
@@ -186,7 +186,7 @@ def test_a_store_killed_before_its_job_was_written_is_still_of_that_job(tmp_path
     (tmp_path / JOB).unlink()
     other = job(pairs()) | {"seed": 2}
     says = f"{FINISHED} is the journal of 'job .*', not of 'job .*'"
-    with pytest.raises(ValueError, match=says), held(tmp_path, other, pairs()):
+    with pytest.raises(ValueError, match=says), hold_store(tmp_path, other, pairs()):
         pass
     made(tmp_path, ())
     assert content(tmp_path) == before
@@ -245,7 +245,7 @@ def test_after_sigkill_at_any_moment_no_finished_chunk_is_lost_or_done_twice(tmp
             said = acknowledged(server, str(path), draw.uniform(0, 0.25))
             where = f"seed {seed}, kill {kill}, {path}"
             assert done.isdisjoint(said), where
-            with held(path, job, pairs) as writer:
+            with hold_store(path, job, pairs) as writer:
                 found = writer.store.records()
                 assert done | set(said) <= set(found), where
                 assert len(set(found) - done - set(said)) <= 1, where
