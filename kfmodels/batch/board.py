@@ -1,6 +1,6 @@
-"""`HedgeBoard`: every pair of a universe, what its hedge is, how sure that is, and which pairs failed.
+"""`HedgeBoard`: the hedge of every pair of a universe, how sure it is, and which pairs failed.
 
-One file: one class, whose methods read the same chunks.
+One file: one class, all of whose methods read the same chunks.
 """
 
 import json
@@ -37,6 +37,9 @@ from kfmodels.sampling.posterior import Draws, draw_prior
 
 Arrays = dict[str, np.ndarray]
 
+BEYOND_DOUBT = 3
+"""Nats of a Bayes factor (odds of 20 to 1): "strong" evidence in Kass and Raftery (1995)."""
+
 _WAITING = Verdict(Status.WAITING, "not fitted yet: run fit_many again with this store")
 
 
@@ -49,9 +52,10 @@ class HedgeBoard:
 
     store: Store
     transient: dict[str, Verdict] = field(default_factory=dict)
-    """Verdicts on pairs that are not stored, by name: a next run tries them again."""
+    """Verdicts on pairs that are not stored, by name; the next run fits those pairs again."""
 
     model_given: HedgeRatioModel | None = None
+    """The model as it was passed to `fit_many`; it may have a prior that the folder cannot hold."""
 
     @classmethod
     def open(
@@ -60,10 +64,10 @@ class HedgeBoard:
         transient: dict[str, Verdict] | None = None,
         model: HedgeRatioModel | None = None,
     ) -> "HedgeBoard":
-        """The board of a folder that `fit_many(..., store=folder)` wrote, finished or not.
+        """Open the folder that `fit_many(..., store=folder)` wrote, finished or not.
 
         Raises:
-            ValueError: the folder holds none, or comes from a newer version of kfmodels.
+            ValueError: the folder holds no board, or one that a newer version of kfmodels wrote.
         """
         return cls(Store.open(path), dict(transient or {}), model)
 
@@ -72,7 +76,7 @@ class HedgeBoard:
         """The model that was fitted to every pair.
 
         Raises:
-            ValueError: the folder could not hold one of its priors.
+            ValueError: one of its priors could not be written to the folder.
         """
         return self.model_given or saved.from_json(json.dumps(self.store.job["model"]))
 
@@ -88,7 +92,7 @@ class HedgeBoard:
 
     @cached_property
     def verdicts(self) -> dict[str, Verdict]:
-        """By pair: how far it came, and why."""
+        """The verdict on each pair, by its name."""
         listed = dict.fromkeys(self.pairs.names, _WAITING) | self.transient
         for record in self.store.records().values():
             for name, (status, reason) in zip(record.names, record.statuses, strict=True):
@@ -97,41 +101,42 @@ class HedgeBoard:
 
     @property
     def status(self) -> pd.Series:
-        """By pair a `Status`: "ok", "doubted", "unusable", "failed", "died" or "waiting"."""
-        return self._told("status")
+        """The `Status` of each pair: "ok", "doubted", "unusable", "failed", "died" or "waiting"."""
+        return self._tabulate("status")
 
     @property
     def reason(self) -> pd.Series:
-        """By pair a sentence that says why its status is not "ok", where it is not."""
-        return self._told("reason")
+        """For each pair a sentence that says why its status is not "ok"; empty where it is."""
+        return self._tabulate("reason")
 
-    def _told(self, part: str) -> pd.Series:
-        told = {name: str(getattr(verdict, part)) for name, verdict in self.verdicts.items()}
-        return pd.Series(told, name=part).rename_axis("pair")
+    def _tabulate(self, part: str) -> pd.Series:
+        texts = {name: str(getattr(verdict, part)) for name, verdict in self.verdicts.items()}
+        return pd.Series(texts, name=part).rename_axis("pair")
 
     @cached_property
     def _table(self) -> pd.DataFrame:
         rows = [_describe(names, arrays) for names, arrays in self.chunks()]
-        names = self.pairs.names
         table = pd.concat(rows) if rows else pd.DataFrame(columns=_COLUMNS)
-        table = table.reindex(names).rename_axis("pair")
-        table["refitted"] = table["refitted"].eq(True)  # not known of pairs that were not fitted
+        table = table.reindex(self.pairs.names).rename_axis("pair")
+        # reindexing leaves NaN for pairs that were not fitted, which would make the column objects
+        table["refitted"] = table["refitted"].eq(True)
         table.insert(0, "target", [target for target, _ in self.pairs.pairs])
         table.insert(1, "hedge", [hedge for _, hedge in self.pairs.pairs])
         return table.assign(status=self.status, reason=self.reason)
 
     def table(self) -> pd.DataFrame:
-        """One row a pair, as after the last row of prices.
+        """One row per pair, as of the last row of prices; NaN where a pair was not fitted.
 
-        `beta` (hedge ratio to hold, in money or, on levels, in shares), `sd` with the noise
-        posterior in it, `lower`, `upper` (90 %); `memory` of the ratio in bars with its 90 % interval
-        `memory_lower`, `memory_upper` and `effective_memory` (see `HedgeFit.summary`);
-        `intercept_memory`; `obs_scale`, the sd of the observation noise now, and `z` of the last
-        spread; `half_life` of that spread and `static_half_life` of the residual of least squares,
-        bars; `log_evidence` of the model, `against_static` (by how many nats it beats a ratio that
-        stands still; negative where static does better) and `static_probability` at even prior odds;
-        `pareto_k`, `ess` (effective draws), `refitted` (by NUTS), `status` and `reason`. NaN where a
-        pair was not fitted.
+        `beta` is the hedge ratio to hold (in money or, on levels, in shares), `sd` its sd over the
+        posterior of the noise too, `lower` and `upper` its 90 % interval. `memory` is that of the
+        ratio in bars, with the 90 % interval `memory_lower`, `memory_upper`; for `effective_memory`
+        see `HedgeFit.summary`; `intercept_memory` is that of the intercept. `obs_scale` is the sd of
+        the observation noise now, `z` that of the last spread. `half_life` of the spread and
+        `static_half_life` of the residual of least squares are in bars. `log_evidence` is that of
+        the model; `against_static` says by how many nats it beats a ratio that stands still
+        (negative where static does better), `static_probability` the same at even prior odds.
+        `pareto_k`, `ess` (effective draws) and `refitted` (by NUTS) say how reliable the draws are,
+        `status` and `reason` what came of the pair.
         """
         return self._table.copy()
 
@@ -154,7 +159,7 @@ class HedgeBoard:
         return self.matrix("beta")
 
     def sel(self, pair: str) -> HedgeFit:
-        """One pair as a full `HedgeFit`, with tables by date, plots and an online filter.
+        """Make a full `HedgeFit` of one pair, with tables by date, plots and an online filter.
 
         Raises:
             ValueError: no such pair, or it was not fitted (the message says why).
@@ -166,7 +171,7 @@ class HedgeBoard:
             >>> board.sel("EWG/EWQ").hedges
             ('EWQ',)
         """
-        row = self._row(pair)
+        row = self._find_row(pair)
         data = self.pairs.data(pair)
         inputs = self.model.inputs(data)
         seed = self.store.job["seed"]
@@ -182,7 +187,9 @@ class HedgeBoard:
             "log_evidence": float(row["log_evidence"]),
             "log_evidence_mcse": float(row["log_evidence_mcse"]),
         }
-        if not row["refitted"]:  # draws of NUTS have no weights whose tail could be heavy
+        if not row[
+            "refitted"
+        ]:  # k-hat is about the tail of the weights, and draws of NUTS have none
             about["pareto_k"] = float(row["pareto_k"])
         stats = {"diverging": np.zeros(sites["obs_scale"].shape, bool)}
         mixed = {name: row[name] for name in self.model.parameters}
@@ -197,17 +204,46 @@ class HedgeBoard:
         forgetting: float = 1.0,
         shocks: Shocks | None = None,
     ) -> OnlineBoard:
-        """The filters of all pairs that were fitted, as one board that advances tick by tick.
+        """Put the filters of all pairs that were fitted on one board, which advances tick by tick.
 
         Args:
             targets: only pairs with one of these targets.
             forgetting, shocks: of every pair, as for `OnlineFilter`.
+
+        Raises:
+            ValueError: no such pair was fitted.
         """
-        model = self.model
-        keys = (*model.parameters, *_carried_names(model), *_ONLINE)
-        names, arrays = self.fitted(keys, targets)
-        policy = {"forgetting": forgetting, "shocks": shocks}
-        return _online(names, arrays, self.pairs, model, policy)
+        pairs, model = self.pairs, self.model
+        names, arrays = self.fitted((*model.parameters, *_carried_names(model), *_ONLINE), targets)
+        legs = dict(zip(pairs.names, pairs.pairs, strict=True))
+        # the plug-in comes last and is not part of the mixture
+        mean, cov = (np.moveaxis(arrays[k][:, :-1], (0, 1), (-2, -1)) for k in ("mean", "cov"))
+        drift, noise = model.laws(**{name: arrays[name][:, :-1] for name in model.parameters})
+        carried = noise.start()
+        if carried is not None:
+            carried = type(carried)(*(arrays[name][:, :-1] for name in _carried_names(model)))
+        return OnlineBoard(
+            names=names,
+            targets=[legs[name][0] for name in names],
+            hedges=[legs[name][1] for name in names],
+            transform=pairs.transform,
+            coordinates=Coordinates(
+                arrays["pivot"][:, None],
+                arrays["scale"][:, None],
+                arrays["offset"],
+                model.intercept != "none",
+            ),
+            drift=batch_last(drift, 2),
+            noise=batch_last(noise, 2),
+            state=State(mean, cov),
+            carried=carried,
+            log_weights=np.full(mean.shape[1:], -np.log(mean.shape[2])),
+            forgetting=forgetting,
+            shocks=shocks,
+            last_prices=np.stack([arrays["last_y"], arrays["last_x"]], 1),
+            at=self.fit_until,
+            until=self.fit_until,
+        )
 
     def go_live(
         self,
@@ -217,15 +253,15 @@ class HedgeBoard:
         shocks: Shocks | None = Quarantine(),
         **settings: Any,
     ) -> LiveFilter:
-        """A live filter of all pairs that were fitted, to be left alone with a feed.
+        """Make a live filter of all pairs that were fitted, to be left alone with a feed.
 
         Args:
             targets, forgetting, shocks: as for `online`, with defaults for trading.
             settings: of `LiveFilter`: clock, max_staleness, monitor, journal and so on.
 
         Raises:
-            ValueError: as `online` and `LiveFilter`; draws or explorers are given, which a board cannot
-                change.
+            ValueError: as `online` and `LiveFilter`; `draws` or `explorers` is given, which only a
+                single fit can change.
         """
         if {"draws", "explorers"} & set(settings):
             raise ValueError(
@@ -237,10 +273,10 @@ class HedgeBoard:
     def fitted(
         self, keys: Sequence[str], targets: list[str] | None = None
     ) -> tuple[list[str], Arrays]:
-        """Names and some arrays of the pairs whose status is "ok", of all targets or of some.
+        """Read names and some arrays of the pairs whose status is "ok", of all targets or of some.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no such pair.
         """
         parts: list[tuple[list[str], Arrays]] = []
         wanted = {
@@ -265,18 +301,20 @@ class HedgeBoard:
         name = next(name for name, verdict in self.verdicts.items() if verdict == FITTED)
         inputs = self.model.inputs(self.pairs.data(name))
         with jax.enable_x64(True):
+            # a layout is that of many pairs: here of a batch of one
             alone = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
             return tuple(importance.layout_of(alone, self.model).shapes)
 
     def chunks(self) -> Iterator[tuple[list[str], Arrays]]:
-        """The finished chunks: names of their pairs, and the arrays of `fit_chunk`."""
+        """Read the finished chunks: the names of their pairs, and the arrays of `fit_chunk`."""
         records = self.store.records()
         for number in sorted(records):
             arrays = self.store.arrays(records[number])
             if arrays:
                 yield records[number].names, arrays
 
-    def _row(self, pair: str) -> Arrays:
+    def _find_row(self, pair: str) -> Arrays:
+        """The arrays of one pair, from the one chunk that holds it."""
         if pair not in self.verdicts:
             raise ValueError(
                 f"{pair} is not among the {len(self.pairs)} pairs; they are named like "
@@ -286,32 +324,34 @@ class HedgeBoard:
             if pair in record.names:
                 place = record.names.index(pair)
                 arrays = self.store.arrays(record)
+                # a pair that could not be fitted has NaN beside others; a chunk of such has no arrays
                 if arrays and np.isfinite(arrays["effective_draws"][place]):
                     return {name: values[place] for name, values in arrays.items()}
         raise ValueError(f"{pair} was not fitted: {self.verdicts[pair].reason}")
 
     def later(self, prices: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-        """The rows of some tickers that are later than the fit, as numbers."""
+        """Take the rows of some tickers that are later than the fit, as numbers."""
         return rows_after(prices, self.fit_until, names)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __str__(self) -> str:
-        """How many pairs were fitted, why others were not, and how many ratios move."""
+        """How many pairs were fitted, why the others were not, and how many ratios move."""
         table = self._table
         fine: pd.DataFrame = table.loc[table["status"] == Status.OK]
         lines = [f"{len(fine)} of {len(table)} pairs fitted on prices until {day(self.fit_until)}"]
         if redone := int(np.sum(table["refitted"].to_numpy())):
             lines.append(f"  {redone} refitted with NUTS (their importance weights failed)")
-        for sentence, names in _by_reason(self.verdicts):
+        for sentence, names in _group_by_reason(self.verdicts):
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             lines.append(f"  {shown}: {sentence}")
         if len(fine):
             gain = fine["against_static"].to_numpy()
-            moving, still = int((gain > 3).sum()), int((gain < 0).sum())
+            moving, still = int((gain > BEYOND_DOUBT).sum()), int((gain < 0).sum())
             lines.append(
-                f"{moving} hedge ratios move beyond doubt (evidence over 3 nats against a static one); "
+                f"{moving} hedge ratios move beyond doubt (evidence over {BEYOND_DOUBT} nats against a "
+                "static one); "
                 f"for {still} a static one explains the prices as well or better"
             )
         return "\n".join(lines)
@@ -328,20 +368,21 @@ _COLUMNS = [
 
 
 def _describe(names: list[str], arrays: Arrays) -> pd.DataFrame:
-    """The numbers of `table()`, of the pairs of one chunk."""
+    """The rows of `table()` for the pairs of one chunk."""
     # the plug-in comes last and is not part of the mixture
     q, mean, cov = (arrays[k][:, :-1] for k in ("q", "mean", "cov"))
-    var = _variance(arrays)[:, :-1]
+    noise = arrays["last_obs_var"] if "last_obs_var" in arrays else arrays["obs_scale"] ** 2
+    # a variance that is learnt makes the coefficients Student-t, whose variance is larger
+    widened = noise * student_variance(arrays["dof"], np) if "dof" in arrays else noise
     scale = arrays["scale"]
     with np.errstate(divide="ignore", invalid="ignore"):
         beta = mean[..., 0] / scale[:, None]
-        given = (cov[..., 0, 0] * var).mean(1) / scale**2
-        sd = np.sqrt(given + beta.var(1))
+        given = (cov[..., 0, 0] * widened[:, :-1]).mean(1) / scale**2
+        sd = np.sqrt(given + beta.var(1))  # law of total variance over the draws of the noise
         centre = beta.mean(1)
         ends = np.quantile(q_to_memory(q[..., 0]), [0.05, 0.5, 0.95], axis=1, method="nearest")
         effective = 1 + arrays["cov"][:, -1, 0, 0] / arrays["q"][:, -1, 0]
         level = np.median(q_to_memory(q[..., -1]), 1) if q.shape[-1] == 2 else np.nan
-    noise = arrays["last_obs_var"] if "last_obs_var" in arrays else arrays["obs_scale"] ** 2
     found = {
         "beta": centre,
         "sd": sd,
@@ -366,57 +407,16 @@ def _describe(names: list[str], arrays: Arrays) -> pd.DataFrame:
     return pd.DataFrame(found, index=pd.Index(names), columns=_COLUMNS)
 
 
-def _variance(arrays: Arrays) -> np.ndarray:
-    """Variance of the observation noise under every draw; where it is learnt, that of its t density."""
-    if "dof" not in arrays:
-        return arrays["obs_scale"] ** 2
-    return arrays["last_obs_var"] * student_variance(arrays["dof"], np)
-
-
 def _carried_names(model: HedgeRatioModel) -> tuple[str, ...]:
-    """Arrays of what the noise carries after the last row, in the order of its fields."""
-    one = np.ones(1)
-    carried: Any = model.noise.noise(one, **dict.fromkeys(model.noise.parameters, one)).start()
+    """Names of the arrays of what the noise carries after the last row, in the order of its fields."""
+    one = np.ones(1)  # any value will do: only the names of the fields are read
+    carried = model.noise.noise(one, **dict.fromkeys(model.noise.parameters, one)).start()
     names: tuple[str, ...] = () if carried is None else carried._fields
     return tuple(CARRIED.get(name, name) for name in names)
 
 
-def _online(
-    names: list[str], arrays: Arrays, pairs: HedgePairs, model: HedgeRatioModel, policy: Any
-) -> OnlineBoard:
-    legs = dict(zip(pairs.names, pairs.pairs, strict=True))
-    # the plug-in comes last and is not part of the mixture
-    mean, cov = (np.moveaxis(arrays[k][:, :-1], (0, 1), (-2, -1)) for k in ("mean", "cov"))
-    sites = {name: arrays[name][:, :-1] for name in model.parameters}
-    drift, noise = model.laws(**sites)
-    carried = noise.start()
-    if carried is not None:
-        carried = type(carried)(*(arrays[name][:, :-1] for name in _carried_names(model)))
-    return OnlineBoard(
-        names=names,
-        targets=[legs[name][0] for name in names],
-        hedges=[legs[name][1] for name in names],
-        transform=pairs.transform,
-        coordinates=Coordinates(
-            arrays["pivot"][:, None],
-            arrays["scale"][:, None],
-            arrays["offset"],
-            model.intercept != "none",
-        ),
-        drift=batch_last(drift, 2),
-        noise=batch_last(noise, 2),
-        state=State(mean, cov),
-        carried=carried,
-        log_weights=np.full(mean.shape[1:], -np.log(mean.shape[2])),
-        **policy,
-        last_prices=np.stack([arrays["last_y"], arrays["last_x"]], 1),
-        at=pairs.index[-1],
-        until=pairs.index[-1],
-    )
-
-
-def _by_reason(verdicts: dict[str, Verdict]) -> list[tuple[str, list[str]]]:
-    """The pairs that have a reason, by it, the most frequent first."""
+def _group_by_reason(verdicts: dict[str, Verdict]) -> list[tuple[str, list[str]]]:
+    """The names of the pairs that share a reason, the most frequent reason first."""
     groups: dict[str, list[str]] = {}
     for name, verdict in verdicts.items():
         if verdict.reason:

@@ -11,25 +11,27 @@ from kfmodels.data.hedge_data import MIN_ROWS
 def rank_hedges(
     board: HedgeBoard, target: str, prices: pd.DataFrame, *, top: int | None = 10
 ) -> pd.DataFrame:
-    r"""The hedges of one target, the best first, by how well they forecast it on later dates.
+    r"""Rank the hedges of one target by how well they forecast it on later dates, the best first.
 
     $$\bar\ell = \tfrac1T \sum_t \log p(y_t \mid x_t, y_{<t}, x_{<t}), \qquad
     1 - \mathrm{Var}(\Delta y_t - \beta_{t-1} \Delta x_t) / \mathrm{Var}(\Delta y_t)$$
 
-    Every pair of the target that was fitted runs on online over the later rows. The best of many is
-    flattered by the choosing: before it is believed, score it on dates that chose nothing.
+    The filter of every fitted pair of the target runs on through the later rows. The best of many looks
+    better than it is, because it was chosen for it: score it again on dates that had no part in that.
 
     Args:
         board: from `fit_many`, fitted on prices that end before the dates to be scored.
         target: its ticker.
-        prices: rows later than the fit, columns of the target and its hedges.
+        prices: rows later than the fit, with columns of the target and its hedges; earlier rows are
+            left out.
         top: number of hedges; None for all.
 
     Returns:
-        By hedge, sorted by `log_score` (mean, nats a bar): `log_score`, `variance_removed` of the
-        target's one-bar moves by the ratio known the bar before, `static_removed` by least squares on
-        changes over the rows of the fit, `bars` that were scored (log scores of hedges compare on the
-        same bars: with fewer, a hedge may owe its place to quiet days), `beta` and `sd` at the end.
+        One row per hedge, sorted by `log_score` (mean, nats a bar): `log_score`; the share of the
+        variance of the target's one-bar moves that was removed by the ratio known the bar before
+        (`variance_removed`), and by least squares on changes over the rows of the fit
+        (`static_removed`); `bars` that were scored; `beta` and `sd` at the end. Compare the log scores
+        of hedges with as many bars: with fewer, a hedge may owe its place to quiet days.
 
     Raises:
         ValueError: no pair of the target was fitted, or fewer than 30 later rows.
@@ -53,28 +55,27 @@ def rank_hedges(
             f"only {len(later)} rows are later than {board.fit_until}, {MIN_ROWS} are needed: fit on "
             "pairs.before(date) and score from that date on"
         )
-    now = board.table().loc[list(live.names), "beta"].to_numpy()
-    held, scores = [], []
-    ended = None
-    for at, (_, row) in zip(later.index, later.iterrows(), strict=True):
-        held.append(now)
-        ended = live.update(row, at=at)
-        now = ended.beta
-        scores.append(ended.log_score)
-    assert ended is not None  # there are rows
-    score, names = np.array(scores), [target, *hedges]
-    training: pd.DataFrame = board.pairs.prices.loc[:, names]
-    every = pd.concat([training, later])
+    ticks = [
+        live.update(row, at=at) for at, (_, row) in zip(later.index, later.iterrows(), strict=True)
+    ]
+    score = np.array([tick.log_score for tick in ticks])
+    # a move is hedged by the ratio of the bar before: for the first one that of the fit
+    fitted = board.table().loc[list(live.names), "beta"].to_numpy()
+    held = np.array([fitted, *(tick.beta for tick in ticks[:-1])])
+    training: pd.DataFrame = board.pairs.prices.loc[:, [target, *hedges]]
+    every = pd.concat(
+        [training, later]
+    )  # together, for the first later move starts at the last price
     moves = board.pairs.transform.moves(every, every.shift(1)).to_numpy()
     known, scored = np.split(moves, [len(training)])
     found = pd.DataFrame(
         {
             "log_score": np.nanmean(score, 0),
-            "variance_removed": removed(scored, np.array(held)),
+            "variance_removed": removed(scored, held),
             "static_removed": removed(scored, slopes(known)),
             "bars": np.isfinite(score).sum(0),
-            "beta": ended.beta,
-            "sd": ended.sd_total,
+            "beta": ticks[-1].beta,
+            "sd": ticks[-1].sd_total,
         },
         index=pd.Index(hedges, name="hedge"),
     )

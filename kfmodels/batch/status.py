@@ -1,4 +1,4 @@
-"""What came of a pair of a batch: a status to act on, and a sentence to read."""
+"""What became of a pair: a status for programs to act on, and a sentence for people to read."""
 
 from enum import StrEnum
 from typing import NamedTuple
@@ -32,7 +32,7 @@ class Status(StrEnum):
 
 
 class Verdict(NamedTuple):
-    """A status, and why; no reason where all is well."""
+    """A status and the reason for it; no reason where all is well."""
 
     status: Status
     reason: str = ""
