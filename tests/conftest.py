@@ -73,7 +73,7 @@ class Slow:
 
 
 SAMPLING = re.compile(
-    r"[ (]fit\(|fit_many\(|calibrate\(|refresh\(|KalmanRegression\(|pooled\(|likelihood_surface\("
+    r"[ (]fit\(|fit_many\(|calibrate\(|refresh\(|KalmanRegression\(|pool_draws\(|likelihood_surface\("
     r"|prior_predictive\(|hedge_effectiveness\(|\.implies\(|published\.table\(|published_bands\("
 )
 """Calls in an example that compile or sample for seconds."""

@@ -1,4 +1,7 @@
-"""The posteriors of many pairs at once, and the state of each filter after its last row."""
+"""The posteriors of many pairs at once, and the state of each filter after its last row.
+
+One file: the steps of `fit_chunk`, all on arrays whose first axis is the pairs of one chunk.
+"""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -33,12 +36,12 @@ from kfmodels.sampling.nuts import MAX_PARETO_K, refit_failed
 Arrays = dict[str, Shaped[np.ndarray, "pair ..."]]
 
 STALE = 20
-"""A price that has not changed for so many rows at the end is taken to have died."""
+"""Rows without a change at the end of a price after which its ticker is taken to be dead."""
 
 CARRIED = {"var": "last_obs_var"}
-"""What a noise carries after the last row, as the arrays call it; the others have their own names."""
+"""Fields that a noise carries after the last row, to their names among the arrays where they differ."""
 
-_SETTLED = 30
+SETTLED = 30
 """First rows that a half-life leaves out: the filter is still finding its level there."""
 
 
@@ -51,11 +54,12 @@ def fit_chunk(
     *,
     size: int | None = None,
 ) -> tuple[Arrays, list[Verdict]]:
-    """Fit the numbered pairs.
+    """Infer the noise of some pairs, and run the filter of each to its last row.
 
     Args:
         numbers: positions in `pairs.pairs`.
-        size: pairs that one compiled program takes; fewer are padded. Default: their number.
+        size: pairs that one compiled program takes; where there are fewer, the first one is repeated.
+            Default: their number.
 
     Returns:
         Arrays whose first axis is that of `numbers` (NaN for a pair that could not be fitted), and
@@ -69,7 +73,7 @@ def fit_chunk(
     good = [place for place, verdict in enumerate(verdicts) if verdict == FITTED]
     if not good:
         return {}, verdicts
-    # the first pair again fills the chunk up, so that all chunks share one compiled program
+    # the first pair fills the chunk up: all chunks have one shape then, and share one compiled program
     devices = jax.local_device_count()
     size = -(-max(size or 0, len(good)) // devices) * devices
     taken = good + [good[0]] * (size - len(good))
@@ -78,7 +82,7 @@ def fit_chunk(
     inputs, coordinates = model.inputs_of_pairs(some, length=_length(some, rows))
     keys = np.stack([pair_key(pairs.names[numbers[place]], seed) for place in taken])
     with jax.enable_x64(True):
-        found, log_static, static_error = _explored(inputs, keys, seed, model, method)
+        found, log_static, static_error = _explore_twice(inputs, keys, seed, model, method)
         found, notes, redone = refit_failed(found, inputs, model, keys[:, 0], range(len(good)))
         ended = _by_device(_end, (model,))
         made = jax.device_get(ended(found, inputs))
@@ -118,7 +122,7 @@ def _align(pairs: HedgePairs, numbers: list[int]) -> list[PairArrays]:
 
 
 def _length(some: list[PairArrays], rows: int) -> int:
-    """Rows of a chunk: all, or a half, a quarter, ... of them, so that few programs are compiled."""
+    """Rows of a chunk: all, or a half, a quarter, ... of them, so that few shapes are compiled."""
     longest = max(len(pair.y) for pair in some)
     while -(-rows // 2) >= longest:
         rows = -(-rows // 2)
@@ -126,7 +130,7 @@ def _length(some: list[PairArrays], rows: int) -> int:
 
 
 def _judge(pairs: HedgePairs, number: int, model: HedgeRatioModel, usable: bool) -> Verdict:
-    """`FITTED` where a pair can be fitted, else what is wrong with it."""
+    """Tell `FITTED` of a pair that can be fitted, and of another what is wrong with it."""
     target, hedge = pairs.pairs[number]
     for word, name in (("target", target), ("hedge", hedge)):
         if name in pairs.faults:
@@ -137,6 +141,7 @@ def _judge(pairs: HedgePairs, number: int, model: HedgeRatioModel, usable: bool)
             return Verdict(Status.UNUSABLE, sentence)
     if usable:
         return FITTED
+    # the pair alone refuses what its arrays could not use, and says in words why
     try:
         model.inputs(pairs.data(pairs.names[number]))
     except ValueError as error:
@@ -145,7 +150,7 @@ def _judge(pairs: HedgePairs, number: int, model: HedgeRatioModel, usable: bool)
 
 
 def _unchanged_since(values: Float[np.ndarray, "time"]) -> int | None:
-    """The row from which a price keeps one value, if these are at least its last 20 rows."""
+    """The row from which on a price keeps one value, if that is `STALE` rows or more before its end."""
     there = np.flatnonzero(np.isfinite(values))
     moved = np.flatnonzero(values[there] != values[there[-1]]) if len(there) else there
     since = moved[-1] + 1 if len(moved) else 0
@@ -158,17 +163,23 @@ def pair_key(name: str, seed: int) -> UInt32[np.ndarray, "2"]:
     return np.array([one ^ np.uint32(seed), two], np.uint32)
 
 
-def _explored(
+def _explore_twice(
     inputs: Inputs,
     keys: UInt32[np.ndarray, "pair 2"],
     seed: int,
     model: HedgeRatioModel,
     method: ImportanceSampling,
 ) -> tuple[Weighted, Float[Array, "pair"], Float[Array, "pair"]]:
-    """Weighted draws, by how many nats a ratio that stands still does better, and its error."""
+    """Draw from the posterior, and once more with a ratio that stands still.
+
+    Returns:
+        The weighted draws, by how many nats the ratio that stands still does better (NaN where it
+        cannot be told), and the Monte-Carlo error of that.
+    """
     quick = inputs
     if not model.drift.overflows:
-        # padded rows are not observed, so time that passes there changes no density
+        # no dt costs less; padded rows are not observed, so time that passes there changes no density,
+        # but a discounted state would overflow over hundreds of them
         quick = inputs._replace(dt=None)
     run = _by_device(_explore, (model, method))
     seeds = np.full(len(keys), seed, np.uint32)
@@ -186,11 +197,15 @@ def _explored(
 
 @lru_cache(maxsize=8)
 def _by_device(function: Callable, settings: tuple) -> Callable:
-    """Compile a function of arrays `(pair, ...)` so that the devices here share the pairs."""
+    """Compile a function of arrays `(pair, ...)` so that the devices here share the pairs.
+
+    The cache keeps the compiled function: a new `jax.jit` for each chunk would compile each anew.
+    """
     run = partial(function, settings=settings)
     count = jax.local_device_count()
     if count == 1:
         return jax.jit(run)
+    # the default axis type, Explicit, would ask every array inside for its sharding
     mesh = jax.make_mesh(
         (count,), ("pair",), axis_types=(AxisType.Auto,), devices=jax.local_devices()
     )
@@ -213,13 +228,14 @@ def _explore(
 def _end(
     found: Weighted, inputs: Inputs, *, settings: tuple[HedgeRatioModel]
 ) -> dict[str, Float[Array, "pair ..."]]:
-    """The mixture of every pair after its last row, and the innovations at the posterior mean."""
+    """Filter every pair under the draws of its mixture; the plug-in, at the posterior mean, is last."""
     (model,) = settings
     mixed = thin_draws(noise_at(found.points, inputs, model=model), found.log_weights)
-    each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)
+    each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)  # (pair, 1, ...) over draws
     law = model.regression(each, **mixed)
     rows, start, drift, noise = law.recursion(each.y)
     state, carried, seen, errors = scan.ending(rows, start, drift, noise)
+    # the spread is that of the mixture, without the plug-in; its variance that of the means on top
     error, var = seen.error[:, :-1], (seen.var * student_variance(seen.dof, jnp))[:, :-1]
     ended = {
         "mean": jnp.moveaxis(state.mean, 0, -1),
@@ -251,7 +267,7 @@ def _log_prior(
 
 
 def _half_lives(error: Float[np.ndarray, "pair time"], inputs: Inputs) -> Arrays:
-    """Bars in which half of the spread is gone, of the filter and of a static ratio."""
+    """Half-lives in bars, of the filter's spread and of the residual of a static ratio."""
     seen = np.asarray(inputs.observed)
     target, hedge = (np.where(seen, a, 0.0) for a in (inputs.y, np.asarray(inputs.design)[..., 0]))
     # where there is an intercept both are centred already, so the slope is that beside an intercept
@@ -267,7 +283,7 @@ def _persistence(
     series: Float[np.ndarray, "pair time"], seen: Bool[np.ndarray, "pair time"]
 ) -> Float[np.ndarray, "pair"]:
     """Slope of each series on its own last bar, by least squares with an intercept."""
-    settled = np.minimum(_SETTLED, seen.sum(1) // 5)
+    settled = np.minimum(SETTLED, seen.sum(1) // 5)
     late = np.cumsum(seen, 1) > settled[:, None]
     both = seen[:, 1:] & seen[:, :-1] & late[:, :-1]
     count = np.maximum(both.sum(1), 1)
@@ -290,7 +306,7 @@ def _last_prices(pairs: HedgePairs, numbers: list[int]) -> Arrays:
 def _place(
     values: Shaped[np.ndarray, "fitted ..."], good: list[int], count: int
 ) -> Shaped[np.ndarray, "{count} ..."]:
-    """The values of fitted pairs at their places among `count`, NaN elsewhere."""
+    """Put the values of fitted pairs at their places among `count`, NaN elsewhere."""
     values = np.asarray(values)
     empty = False if values.dtype == bool else np.nan
     placed = np.full((count, *values.shape[1:]), empty, values.dtype)

@@ -1,8 +1,8 @@
-"""`pool`: the population that the pairs of a universe come from, and each pair drawn towards it.
+"""`pool`: the population that the pairs of a universe come from, and each pair shrunk towards it.
 
 The mathematics, and its source, stand in `population`.
 
-One file: `pool` and its result.
+One file: `pool`, its result, and what both show.
 """
 
 import warnings
@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,35 +28,35 @@ from kfmodels.sampling import ridge
 from kfmodels.sampling.nuts import MAX_PARETO_K, MAX_RHAT, MIN_ESS, NUTS
 
 _AVERAGED = 200
-"""Draws of the population that the weights of the pairs are averaged over."""
+"""Draws of the population, evenly thinned, that the weights of the pairs are averaged over."""
 
 _ENDS = (0.5, 0.05, 0.95)
 """Median and 90 % interval."""
 
 
-def _memory(u: np.ndarray) -> np.ndarray:
-    """Bars, of log q; clipped where exp would overflow."""
-    return q_to_memory(np.exp(np.clip(u, -80, 80)))
+def _memory_of(log_q: np.ndarray) -> np.ndarray:
+    """Memory in bars; clipped where q would overflow."""
+    return q_to_memory(np.exp(np.clip(log_q, -80, 80)))
 
 
 _READ: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
-    "delta_beta": ("memory", _memory),
-    "delta_alpha": ("intercept memory", _memory),
+    "delta_beta": ("memory", _memory_of),
+    "delta_alpha": ("intercept memory", _memory_of),
     "obs_scale": ("noise share", np.exp),
     "variance_memory": ("variance memory", lambda u: LEAST_VARIANCE_MEMORY + np.exp(u)),
 }
-"""The name of each parameter in tables, and its scale-free value in readable units."""
+"""For each site, its name in tables and the function from its scale-free value to readable units."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pooled:
     """The population of a universe, and what it makes of every pair.
 
-    `parameters` name the sites that were pooled, J of them, and `u (pair, draw, J)` are their
-    scale-free values (see `scale_free`); `alone (pair, draw)` and `log_weights (pair, draw)` are the
-    log weights of the draws under the prior they were fitted with and under the population, both
-    summing to one. `pareto_k`, `effective_draws` and `verdicts` say by pair how well the draws
-    represent the latter. `mean` and `sd (chain, draw, J)` are draws of the population.
+    `parameters` are the names of the J sites that were pooled, `u (pair, draw, J)` their scale-free
+    values (see `scale_free`). `alone` and `log_weights`, both `(pair, draw)`, are the log weights of
+    these draws under the prior that each pair was fitted with and under the population; the weights
+    of a pair sum to one. `pareto_k`, `effective_draws` and `verdicts` say for each pair how well its
+    draws represent the latter. `mean` and `sd (chain, draw, J)` are draws of the population.
     """
 
     names: tuple[str, ...]
@@ -73,15 +72,16 @@ class Pooled:
 
     @cached_property
     def population(self) -> pd.DataFrame:
-        """One row a parameter: where its pairs lie and how far apart.
+        """One row per parameter: where the pairs lie, and how far apart.
 
         `mean` and `sd` over pairs on the scale that is pooled (log q, log of the noise over the
         typical move, log of the variance memory less 4), with 90 % intervals; then in readable units
         (bars; a share of the typical one-bar move) the `typical` pair with its 90 % interval, and
         `pairs_lower`, `pairs_upper`, between which 90 % of pairs lie; `rhat` and `ess`, the worse of
-        mean and log sd.
+        those of the mean and of the log sd.
         """
         rows = {}
+        # a hundred quantiles of a normal stand for the pairs of each drawn population
         z = np.array([NormalDist().inv_cdf((i + 0.5) / 100) for i in range(100)])
         for number, site in enumerate(self.parameters):
             label, read = _READ.get(site, (site, np.asarray))
@@ -95,7 +95,7 @@ class Pooled:
         return pd.DataFrame(rows).T.rename_axis("parameter")
 
     def table(self) -> pd.DataFrame:
-        """One row a pair: each parameter alone and pooled, and how reliable that is.
+        """One row per pair: each parameter alone and pooled, and how reliable that is.
 
         For each parameter, in readable units, the median and the 90 % interval under the prior it was
         fitted with (`alone, alone_lower, alone_upper`) and under the population (`pooled,
@@ -115,7 +115,7 @@ class Pooled:
         return pd.DataFrame(blocks, pd.Index(self.names, name="pair"))
 
 
-def pooled(
+def pool_draws(
     u: np.ndarray,
     log_weights: np.ndarray,
     *,
@@ -140,8 +140,8 @@ def pooled(
         names: of the pairs.
         parameters: names of the J sites; `delta_beta`, `delta_alpha`, `obs_scale` and
             `variance_memory` are shown in readable units.
-        verdicts: on the pairs, by default that all were fitted; others are left out, and so are pairs
-            whose numbers are not finite.
+        verdicts: on the pairs; default: all were fitted. Pairs that were not, and pairs whose numbers
+            are not finite, are left out.
         seed: of the sampler.
         method: how the population is sampled.
 
@@ -160,7 +160,7 @@ def pooled(
         >>> import numpy as np
         >>> u = np.random.default_rng(0).normal(size=(8, 200, 1)) + np.arange(8)[:, None, None]
         >>> flat = np.zeros((8, 200))
-        >>> found = pooled(u, flat - np.log(200), log_prior=flat[..., None], names="abcdefgh",
+        >>> found = pool_draws(u, flat - np.log(200), log_prior=flat[..., None], names="abcdefgh",
         ...                parameters=["level"])
         >>> bool(2 < found.population.loc["level", "mean"] < 5)
         True
@@ -172,13 +172,14 @@ def pooled(
             f"u and log_prior must have the shape {wanted}, pair, draw and parameter, not {u.shape} "
             f"and {log_prior.shape}"
         )
-    said = [FITTED] * pairs if verdicts is None else list(verdicts)
+    judged = [FITTED] * pairs if verdicts is None else list(verdicts)
     usable = np.isfinite(u).all((1, 2)) & ~np.isnan(log_weights).any(1)
+    # single draws may have no weight and no prior density, but not all of them
     usable &= ~np.isnan(log_prior).any((1, 2)) & (log_weights > -np.inf).any(1)
     for number in np.flatnonzero(~usable):
-        if said[number] == FITTED:
-            said[number] = Verdict(Status.UNUSABLE, "left out: its draws are not finite")
-    kept = np.array([one == FITTED for one in said])
+        if judged[number] == FITTED:
+            judged[number] = Verdict(Status.UNUSABLE, "left out: its draws are not finite")
+    kept = np.array([one == FITTED for one in judged])
     if kept.sum() < 2:
         raise ValueError(f"pooling needs at least two pairs that were fitted, not {kept.sum()}")
     universe, centre = universe_of(u[kept], log_weights[kept], log_prior[kept])
@@ -205,7 +206,7 @@ def pooled(
     weights[kept], pareto_k[kept] = shrunk, k
     effective[kept] = 1 / np.exp(2 * shrunk).sum(-1)
     for number in np.flatnonzero(kept & ~(pareto_k <= MAX_PARETO_K)):
-        said[number] = Verdict(
+        judged[number] = Verdict(
             Status.DOUBTED,
             f"few of its draws lie where the population puts it (Pareto k-hat {pareto_k[number]:.2f}): "
             "refit it with the population as its prior",
@@ -218,7 +219,7 @@ def pooled(
         log_weights=weights,
         pareto_k=pareto_k,
         effective_draws=effective,
-        verdicts=tuple(said),
+        verdicts=tuple(judged),
         mean=mean + centre,
         sd=sd,
     )
@@ -227,14 +228,15 @@ def pooled(
 def pool(
     board: HedgeBoard, *, seed: int = 0, method: NUTS = NUTS(warmup=500, draws=500, chains=4)
 ) -> Pooled:
-    """Infer the population of all pairs of a board, and each pair under it; see `pooled`.
+    """Infer the population of all pairs of a board, and each pair under it; see `pool_draws`.
 
-    Pooled are log q of the hedge ratio and of the intercept, the log of the noise sd over the typical
-    move of the pair, and the log of the variance memory less 4: those that were inferred.
+    What is pooled are those of log q of the hedge ratio and of the intercept, the log of the noise sd
+    over the typical move of the pair, and the log of the variance memory less 4 that were inferred.
 
     Raises:
-        ValueError: a parameter that means something else for every pair (an `Absolute` delta, a prior
-            with bounds of its own), or fewer than two pairs that were fitted.
+        ValueError: a parameter cannot be pooled (an `Absolute` delta means something else for every
+            pair, and a population would not keep the bounds of a prior), or fewer than two pairs were
+            fitted.
     """
     names, arrays = board.fitted(("points", "log_weights", "log_prior", "typical_move"))
     sites = board.sites
@@ -242,7 +244,7 @@ def pool(
     u = scale_free(
         arrays["points"], sites, bent=board.model.bent, typical_move=arrays["typical_move"]
     )
-    return pooled(
+    return pool_draws(
         u,
         arrays["log_weights"],
         log_prior=arrays["log_prior"],
@@ -256,15 +258,16 @@ def pool(
 def scale_free(
     points: np.ndarray, sites: Sequence[str], *, bent: frozenset[str], typical_move: np.ndarray
 ) -> np.ndarray:
-    """Stored points as parameters that mean the same for every pair, `(pair, draw, J)`.
+    """Turn stored points into parameters that mean the same for every pair, `(pair, draw, J)`.
 
-    The bend of the ridge is undone (see `ridge`), and the noise sd becomes a share of the typical move
-    of its pair. Both are shifts of one parameter by others, so densities carry over unchanged.
+    The coordinates of `ridge` are turned back into those of the model, and the noise sd becomes a share
+    of the typical move of its pair. Either adds to one parameter a function of others or of the data,
+    so densities carry over unchanged.
 
     Args:
-        points: unconstrained, straightened, `(pair, draw, J)`, one column a site.
-        sites: names of the columns.
-        bent: of the model.
+        points: as `fit_chunk` stores them, in the coordinates of `ridge`, `(pair, draw, J)`.
+        sites: names of the J columns.
+        bent: as the model has it, see `ridge`.
         typical_move: `(pair,)`, see `Inputs`.
     """
     with jax.enable_x64(True):
@@ -279,22 +282,22 @@ def scale_free(
 
 
 def _quantiles(value: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
-    """Median and 90 % interval of every pair, `(3, pair)`; NaN where it has no weights."""
+    """Weighted median and 90 % interval of every pair, `(3, pair)`; NaN where it has no weights."""
     order = np.argsort(value, -1)
     ordered = np.take_along_axis(value, order, -1)
-    passed = np.cumsum(np.take_along_axis(np.exp(log_weights), order, -1), -1)
-    at = [(passed < end * passed[:, -1:]).sum(-1) for end in _ENDS]
+    below = np.cumsum(np.take_along_axis(np.exp(log_weights), order, -1), -1)
+    at = [(below < end * below[:, -1:]).sum(-1) for end in _ENDS]
     found = np.stack([np.take_along_axis(ordered, one[:, None], -1)[:, 0] for one in at])
-    return np.where(np.isnan(passed[:, -1]), np.nan, found)
+    return np.where(np.isnan(below[:, -1]), np.nan, found)
 
 
 def _mixing(mean: np.ndarray, log_sd: np.ndarray) -> dict[str, float]:
     """The worse R-hat and effective sample size of the two, `(chain, draw)` each."""
     from arviz_stats.base.array import array_stats
 
-    stats: Any = array_stats  # whose annotations promise tuples where it gives numbers
-    both = [(stats.rhat(x, 0, 1), stats.ess(x, 0, 1)) for x in (mean, log_sd)]
-    return {"rhat": max(float(one[0]) for one in both), "ess": min(float(one[1]) for one in both)}
+    rhat = np.max([array_stats.rhat(x, 0, 1) for x in (mean, log_sd)])
+    ess = np.min([array_stats.ess(x, 0, 1) for x in (mean, log_sd)])
+    return {"rhat": float(rhat), "ess": float(ess)}
 
 
 def _check_shared(model: HedgeRatioModel, sites: tuple[str, ...]) -> None:
@@ -307,8 +310,8 @@ def _check_shared(model: HedgeRatioModel, sites: tuple[str, ...]) -> None:
     }
     for site in sites:
         held, support = given[site]
-        plain = held is None or isinstance(held, Memory) or on_the_line(held, support)
-        if isinstance(held, Absolute) or not plain:
+        unbounded = held is None or isinstance(held, Memory) or on_the_line(held, support)
+        if isinstance(held, Absolute) or not unbounded:
             raise ValueError(
                 f"{site} cannot be pooled: an Absolute delta means something else for every price "
                 "level, and a population would not keep the bounds of a prior that has its own; give "

@@ -26,16 +26,16 @@ from kfmodels.sampling.psis import smooth
 POPULATION_SD = 2.0
 """Scale of the half-normal prior on the sd of the pairs about their mean: a factor exp(2) in q."""
 
-_LEAST = -1e30
-"""Log weight of a draw that has none: finite, so that no gradient is NaN."""
+_NO_WEIGHT = -1e30
+"""Log weight of a draw that has none: finite, for -inf would make gradients NaN."""
 
 
 class Universe(NamedTuple):
     """What the model of a population reads of every pair: its posterior and its prior.
 
-    The likelihood of a pair, as a function of u, is the mixture of normals at its draws,
-    `sum_k exp(log_ratio_k) N(centre_k, inverse(sharp))`, divided by its prior, `exp(linear u - u' prior
-    u / 2)`. All u are counted from the mean of all draws.
+    The likelihood of a pair, as a function of u, is a mixture of normals, one for each of its draws,
+    `sum_k exp(log_ratio_k) N(centre_k, inverse(sharp))`, divided by the prior of the pair,
+    `exp(linear u - u' prior u / 2)`. Every u is measured from the mean of all draws.
     """
 
     log_ratio: Array
@@ -58,7 +58,7 @@ class Universe(NamedTuple):
 
 
 def population(universe: Universe) -> None:
-    """NumPyro model of a population, its pairs integrated out; the mean is from the centre."""
+    """NumPyro model of a population, its pairs integrated out; `mean` is measured as every u is."""
     count = universe.spread.shape[-1]
     mean = numpyro.sample("mean", dist.Normal(0.0, 3 * universe.spread).to_event(1))
     sd = numpyro.sample("sd", dist.HalfNormal(POPULATION_SD).expand((count,)).to_event(1))
@@ -71,7 +71,7 @@ def population(universe: Universe) -> None:
 def universe_of(
     u: np.ndarray, log_weights: np.ndarray, log_prior: np.ndarray
 ) -> tuple[Universe, np.ndarray]:
-    """The arrays of the model, and the middle that all its u are counted from."""
+    """The arrays of the model, and the middle that every u in it is measured from."""
     pairs, _, count = u.shape
     weights = np.exp(log_weights)
     weights = weights / weights.sum(1, keepdims=True)
@@ -80,9 +80,10 @@ def universe_of(
     spread = np.sqrt(np.einsum("pk,pkj->j", weights, away**2) / pairs)
     mean = np.einsum("pk,pkj->pj", weights, away)[:, None]
     cov = np.einsum("pk,pki,pkj->pij", weights, away - mean, away - mean)
+    # a pair whose weight lies on one draw has no covariance of its own to invert
     cov = cov + 1e-9 * np.eye(count) * spread**2
-    # a normal at every draw, as wide as Silverman's rule says; the centres move to the mean by as much
-    # as keeps the covariance of the mixture that of the draws
+    # a normal at every draw, as wide as Silverman's rule says; its centre is moved towards the mean, so
+    # that the mixture keeps the covariance of the draws
     effective = 1 / (weights**2).sum(1)
     width = np.minimum((4 / ((count + 2) * effective)) ** (1 / (count + 4)), 0.9)[:, None, None]
     centres = mean + np.sqrt(1 - width**2) * (away - mean)
@@ -102,15 +103,17 @@ def universe_of(
 def _quadratic(
     u: np.ndarray, value: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each pair `value = rest + linear u - u' curved u / 2`, by least squares about its draws.
+    """Fit `value = rest + linear u - u' curved u / 2` to the draws of each pair, by least squares.
 
     Priors on log q and on the log of a scale mostly are normal: then `rest` is a constant.
     """
     pairs, draws, count = u.shape
     rows, columns = np.triu_indices(count)
     design = np.concatenate([np.ones((pairs, draws, 1)), u, _products(u)], -1)
-    root = np.sqrt(weights + 1e-3 / draws)
-    value = np.maximum(value, -1e6)
+    root = np.sqrt(
+        weights + 1e-3 / draws
+    )  # no weight is 0, or few draws left would not determine it
+    value = np.maximum(value, -1e6)  # finite where the prior has no density
     linear, curved = np.empty((pairs, count)), np.zeros((pairs, count, count))
     for number in range(pairs):
         found = np.linalg.lstsq(
@@ -130,24 +133,24 @@ def _products(u: np.ndarray) -> np.ndarray:
 
 
 def over_prior(log_weights: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
-    """Log weights less log prior, finite: no gradient is NaN for a draw without weight."""
+    """Log weights less log prior; finite, also for a draw without weight."""
     with np.errstate(invalid="ignore"):
         ratio = log_weights - log_prior.sum(-1)
-    return np.where((log_weights > -np.inf) & (ratio < np.inf), ratio, _LEAST)
+    return np.where((log_weights > -np.inf) & (ratio < np.inf), ratio, _NO_WEIGHT)
 
 
 def log_evidence(universe: Universe, mean: Array, sd: Array) -> Array:
     r"""Log evidence of every pair under a population, less that under its own prior, `(pair,)`.
 
-    The identity above with a normal in the place of every draw, so that a population narrower than
-    the distance between draws has an evidence too:
+    The sum over draws at the head of this file, with a normal in the place of every draw, so that a
+    population narrower than the distance between draws has an evidence too:
 
     $$\sum_k w_k \int N(u \mid c_k, B) \frac{N(u \mid \mu, \tau^2)}{p(u)} du$$
     """
     n = len(mean)
     pull = mean / (sd * sd) - universe.linear
     joint = universe.sharp + jnp.diag(1 / (sd * sd)) - universe.prior
-    # elimination by hand: calls of LAPACK, one a pair, cost more than all draws together
+    # Gaussian elimination by hand: calls of LAPACK, one a pair, cost more than all draws together
     tableau = jnp.concatenate([joint, universe.sharp, pull[..., None]], -1)
     constant = -0.5 * (jnp.log(2 * jnp.pi * sd * sd) + mean * mean / (sd * sd)).sum()
     for i in range(n):
@@ -155,7 +158,10 @@ def log_evidence(universe: Universe, mean: Array, sd: Array) -> Array:
         row = tableau[:, i] / tableau[:, i, i, None]
         here = (jnp.arange(n) == i)[:, None]
         tableau = jnp.where(here, row[:, None], tableau - tableau[:, :, i, None] * row[:, None])
-    gain, answer = tableau[..., n:-1], tableau[..., -1]  # of the inverse of joint
+    gain, answer = (
+        tableau[..., n:-1],
+        tableau[..., -1],
+    )  # inverse(joint) times sharp, and times pull
     along = (gain * pull[..., None]).sum(1)
     kept = (universe.sharp[..., None] * gain[:, None]).sum(2) - universe.sharp
     across = (kept * (1 - 0.5 * jnp.eye(n)))[:, *np.triu_indices(n)]
@@ -171,7 +177,8 @@ def _log_sum(log_ratio: Array, features: Array, coefficients: Array) -> Array:
 
 @_log_sum.defjvp
 def _log_sum_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    # without this rule the gradient would pass through every draw once more for each parameter
+    # without this rule the gradient would read every draw once more for each parameter; `log_ratio` and
+    # `features` are data, so their tangents are left out
     value = _log_sum(*primals)
     log_ratio, features, coefficients = primals
     ratio = log_ratio + jnp.einsum("pkf,pf->pk", features, coefficients)
@@ -181,7 +188,11 @@ def _log_sum_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tup
 
 @jax.jit
 def shrunk_weights(u: Array, log_ratio: Array, mean: Array, sd: Array) -> tuple[Array, Array]:
-    """Log weights of every draw averaged over populations `(draw, J)`, smoothed, and k-hat."""
+    """Weights of every draw, averaged over the populations `(draw, J)` and smoothed; their k-hat.
+
+    The weights are given and returned as logarithms, and so is the sum over populations: draws far
+    from a narrow one have weights that no float can hold.
+    """
 
     def add(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
         mean, sd = one

@@ -18,7 +18,7 @@ from numpyro.infer import NUTS as NUMPYRO_NUTS
 from scipy.stats import norm
 
 from kfmodels import NUTS, Discounted, HedgeData, Memory, fit_many, hedge_ratio_model
-from kfmodels.batch.pooling import Pooled, pool, pooled, scale_free
+from kfmodels.batch.pooling import Pooled, pool, pool_draws, scale_free
 from kfmodels.batch.population import POPULATION_SD, log_evidence, shrunk_weights, universe_of
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data import datasets
@@ -60,7 +60,7 @@ def of(made: SimpleNamespace, **options: Any) -> Pooled:
     pairs, _, count = made.u.shape
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return pooled(
+        return pool_draws(
             made.u,
             made.log_weights,
             log_prior=made.log_prior,
@@ -243,7 +243,7 @@ def test_what_cannot_be_pooled_is_refused():
     with pytest.raises(ValueError, match="at least two pairs that were fitted, not 1"):
         of(made, verdicts=[FITTED, *2 * [Verdict(Status.FAILED, "no")]])
     with pytest.raises(ValueError, match=r"must have the shape \(3, 400, 2\)"):
-        pooled(
+        pool_draws(
             made.u,
             made.log_weights,
             log_prior=made.log_prior,
