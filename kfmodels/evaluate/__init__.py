@@ -1,4 +1,4 @@
-"""Whether the answer is the data's or the prior's, and what it was worth."""
+"""Whether an answer comes from the data or from the prior, and what it was worth on later dates."""
 
 from kfmodels import _attach
 

@@ -1,4 +1,4 @@
-"""What the functions of this room are given, checked once."""
+"""Checks of the arguments that several functions of this room take."""
 
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting.hedge_fit import HedgeFit
@@ -14,7 +14,7 @@ def check_data_and_model(data: object, model: object) -> None:
 
 
 def check_fit(fitted: object, name: str = "") -> None:
-    """Raise unless this is a fit; `name` is what the caller knows it by."""
+    """Raise unless this is a fit; `name` is what the caller calls it."""
     if not isinstance(fitted, HedgeFit):
         what = f"{name} is" if name else "what was given is"
         raise ValueError(f"{what} no HedgeFit, made by fit(data, model), but {type(fitted)}")

@@ -10,11 +10,9 @@ from kfmodels.kalman.transforms import transform_of
 
 
 def moves(data: HedgeData) -> pd.DataFrame:
-    """One-bar moves of target and hedges: dollars on levels, simple returns otherwise.
-
-    What a position held from close to close earns is exactly its ratio times the move of the hedge:
-    shares times dollars, or money times return.
-    """
+    """One-bar moves of target and hedges: dollars on levels, simple returns otherwise."""
+    # not log returns: a position held from close to close earns exactly its ratio times such a move,
+    # shares times dollars or money times return
     return transform_of(data.transform).moves(data.prices, data.prices.shift(1))
 
 
@@ -27,12 +25,12 @@ def bars_per_year(index: pd.Index) -> float:
     """
     if not isinstance(index, pd.DatetimeIndex):
         return 252.0
-    span: Any = index[-1] - index[0]  # pandas' own types would have it NaT
+    span: Any = index[-1] - index[0]  # which may be NaT, if pandas' annotations are believed
     return (len(index) - 1) / (span / pd.Timedelta(days=365.25))
 
 
 def price_ratio(data: HedgeData) -> pd.DataFrame:
-    """Ratio at which a hedge is worth as much as the target: P_y / P_x shares, or 1 in money."""
+    """Ratio at which the hedge is worth as much as the target: P_y / P_x shares, or 1 in money."""
     hedge = data.prices.iloc[:, 1:]
     if transform_of(data.transform).by_shares:
         return hedge.rdiv(data.prices.iloc[:, 0], axis=0)
@@ -50,7 +48,7 @@ def ols_on_changes(data: HedgeData) -> pd.Series:
 
 
 def static_spread(data: HedgeData) -> pd.Series:
-    """Residual of `ols_on_levels`, about its mean."""
+    """Residual of `ols_on_levels`, less its mean."""
     ratios = ols_on_levels(data)
     left = data.values.iloc[:, 0] - data.values[ratios.index] @ ratios
     return left - left.mean()
@@ -85,20 +83,22 @@ def ewma_ols(table: pd.DataFrame, decay: float) -> pd.DataFrame:
     values = complete.to_numpy()
     rows, n = values.shape
     products = pd.DataFrame((values[:, :, None] * values[:, None, :]).reshape(rows, n * n))
-    # adjust=True, whose weights sum to one from the first row on; the ratio does not depend on it
+    # pandas' default adjust=True makes the weights sum to one from the first row on; it multiplies all
+    # moments alike, so the ratio is that of the recursion
     second = products.ewm(alpha=1 - decay).mean().to_numpy().reshape(rows, n, n)
     size = np.sqrt(np.diagonal(second, axis1=1, axis2=2))
     size = np.where(size > 0, size, 1.0)
-    # in units of each column, or the cutoff of the inverse would drop a cheap hedge beside a dear one
+    # moments in units of each column, or the cutoff of the pseudo-inverse would drop a hedge of small
+    # moves beside one of large moves; hedges that are copies of each other share the ratio
     unit = second / size[:, :, None] / size[:, None, :]
     inverse = np.linalg.pinv(unit[:, 1:, 1:], rcond=1e-12, hermitian=True)
     found = (inverse @ unit[:, 1:, :1])[..., 0] * size[:, :1] / size[:, 1:]
-    found[: MIN_ROWS - 1] = np.nan
+    found[: MIN_ROWS - 1] = np.nan  # moments of a few rows give any ratio
     return pd.DataFrame(found, complete.index, table.columns[1:]).reindex(table.index).ffill()
 
 
 def _least_squares(table: pd.DataFrame, least: int) -> pd.Series:
-    """Slopes of the first column on the others, with an intercept; NaN if fewer rows are complete."""
+    """Slopes of the first column on the others, with an intercept; NaN below `least` complete rows."""
     values = table.to_numpy()
     values = values[~np.isnan(values).any(axis=1)]
     if len(values) < least:

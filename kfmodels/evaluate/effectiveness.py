@@ -1,4 +1,4 @@
-"""What a hedge is worth on later dates: the variance that held shares removed, and what they cost."""
+"""What a hedge is worth on later dates: the variance that it removed, and what its trades cost."""
 
 from collections.abc import Mapping
 
@@ -20,15 +20,20 @@ from kfmodels.kalman.transforms import transform_of
 from kfmodels.online.follow import follow, ratios
 
 _BLOCK, _RESAMPLES = 20, 2000
-"""Rows of a block of the bootstrap, a trading month, and its resamples."""
+"""Rows of a block of the bootstrap (a trading month), and its resamples."""
 
 _ANCHOR = "static OLS on changes"
+"""The method whose variance and turnover the others are compared with."""
+
 _WINDOWS = (60, 252)
+"""Rows of a quarter and of a year."""
+
 _DECAYS = (0.94, 0.98)
+"""That of RiskMetrics for daily data, and a slower one."""
 
 
 def hedged_moves(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
-    """Move of the target less those of the hedges held since the row before: `dy_t - ratio_t-1 . dx_t`.
+    """Move of the target less those of the hedges held since the row before, `dy_t - ratio_t-1 dx_t`.
 
     `ratio (date, hedge)` is known, and held, at the close of its date.
     """
@@ -38,18 +43,19 @@ def hedged_moves(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
     return hedged.rename("hedged")
 
 
-def traded(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
+def value_traded(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
     r"""Value of hedges traded at each close, as a multiple of the target's value.
 
     $$\sum_j |s_{j,t} - s_{j,t-1}| \, P_{j,t} / P_{y,t}$$
 
     Shares $s$ per share of the target are the ratio itself on levels, and ratio * P_y / P_j
-    otherwise: a ratio of money has to be traded back to at every close even if it never changes. NaN
-    throughout when a price is zero or negative (a spread, a future on power), since a multiple of such
-    a value means nothing.
+    otherwise: to keep a ratio of money one has to trade at every close, even if it never changes. NaN
+    throughout when a price is zero or negative.
     """
     prices = data.prices
-    if (prices <= 0).to_numpy().any():
+    if (
+        (prices <= 0).to_numpy().any()
+    ):  # of a spread, or power: a multiple of its value means nothing
         return pd.Series(np.nan, prices.index, name="traded")
     target, hedge = prices.iloc[:, [0]].to_numpy(), prices.iloc[:, 1:]
     ratio = ratio.reindex(prices.index)
@@ -73,32 +79,32 @@ def hedge_effectiveness(
 
     $$1 - \mathrm{Var}(\Delta y_t - h_{t-1} \Delta x_t) / \mathrm{Var}(\Delta y_t)$$
 
-    Every ratio is known at the close before the move it is held over, and all methods are scored on
-    the same moves: fits, and baselines that need no filter. Baselines are the price ratio (one hedge,
-    positive prices), least squares on levels and on changes over the training rows, the same rolling
-    over the last 60 and 252 rows, and exponentially weighted moments of changes.
+    Every ratio is known at the close before the move it is held over. Fits and baselines are scored on
+    the same moves. The baselines need no filter: the price ratio (one hedge, positive prices), least
+    squares on levels and on changes over the training rows, the same over the last 60 and 252 rows, and
+    exponentially weighted moments of changes.
 
     Args:
         prices: as for `HedgeData.from_prices`.
         train: number of training rows; the first ratio used is that of row `train`.
-        models: fits by name, none of which may have seen a later row; they run on online.
+        models: fits by name, none of which may have seen a later row; their filters run on.
         transform: "level" scores dollars per share, the others return on the target's value.
-        level: of the bootstrap intervals (circular blocks of 20 rows, 2000 resamples).
+        level: probability of the bootstrap intervals (circular blocks of 20 rows, 2000 resamples).
         risk_aversion: a, of a holder who gives up a / 2 of yearly return per unit of yearly
             variance.
 
     Returns:
-        By method: `variance_removed` with its interval `lower`, `upper`; `turnover`, the value of
-        hedges traded a year over that of the target; `break_even_cost`, the cost of trading in basis
-        points of traded value at which static least squares on changes is as good,
+        One row per method: `variance_removed` with its interval `lower`, `upper`; `turnover`, the value
+        of hedges traded in a year over that of the target; `break_even_cost`, the cost of trading in
+        basis points of traded value at which static least squares on changes is as good,
 
         $$10^4 \cdot \frac{a}{2} \cdot
         \frac{\mathrm{Var}_{static} - \mathrm{Var}}{\mathrm{turnover} - \mathrm{turnover}_{static}}$$
 
-        of yearly variances of hedged moves as returns on the target's value (0 where no variance is
-        saved, inf where some is and no more is traded, NaN for the static ratio itself); and `gain,
-        gain_lower, gain_upper`, the lead in variance removed over that ratio on the same resampled
-        days. Turnover and cost are NaN when a price is not positive.
+        with yearly variances of hedged moves, as returns on the target's value (0 where no variance is
+        saved, inf where some is saved without more trading, NaN for the static ratio itself); and
+        `gain, gain_lower, gain_upper`, the lead in variance removed over that ratio on the same
+        resampled days. Turnover and cost are NaN when a price is not positive.
 
     Raises:
         ValueError: a model was fitted on rows that it would be scored on, too few rows are left, or
@@ -133,9 +139,10 @@ def hedge_effectiveness(
     for name, fitted in (models or {}).items():
         if name in held or name == "none":
             raise ValueError(f"a model cannot be called {name!r}, as a baseline is: rename it")
-        held[name] = _run_on(name, fitted, data, train)
+        held[name] = _model_ratios(name, fitted, data, train)
     scored = pd.DataFrame({name: hedged_moves(data, ratio) for name, ratio in held.items()})
     scored.insert(0, "none", moves(data).iloc[:, 0])
+    # every method on the same rows, or those that lack quiet days would seem worse
     scored = scored.iloc[train + 1 :].dropna()
     if len(scored) < MIN_ROWS:
         raise ValueError(
@@ -155,6 +162,7 @@ def _baseline_ratios(data: HedgeData, training: HedgeData) -> dict[str, pd.DataF
         return pd.DataFrame([ratio] * len(data), data.index, hedges)
 
     held = {}
+    # shares worth as much as the target: of several hedges there is no one answer, nor below zero
     if len(hedges) == 1 and not (data.prices <= 0).to_numpy().any():
         held["price ratio"] = price_ratio(data)
     held["static OLS on levels"] = constant(ols_on_levels(training))
@@ -168,8 +176,8 @@ def _baseline_ratios(data: HedgeData, training: HedgeData) -> dict[str, pd.DataF
     return held
 
 
-def _run_on(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> pd.DataFrame:
-    """Ratios of a fit whose filter runs on, in the units of the data that are scored."""
+def _model_ratios(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> pd.DataFrame:
+    """Ratios of a fit whose filter runs on, in the units of the moves that are scored."""
     first = data.index[train]
     if not fitted.fit_until < first:
         raise ValueError(
@@ -193,6 +201,7 @@ def _bootstrap(scored: pd.DataFrame, level: float, seed: int) -> pd.DataFrame:
     """Share removed and lead over the static ratio, with intervals, by method."""
     values = scored.to_numpy()
     rows = len(values)
+    # blocks, because variance clusters; circular, so that every row is drawn equally often
     starts = np.random.default_rng(seed).integers(0, rows, (_RESAMPLES, -(-rows // _BLOCK)))
     picked = (starts[..., None] + np.arange(_BLOCK)).reshape(_RESAMPLES, -1)[:, :rows] % rows
 
@@ -204,7 +213,7 @@ def _bootstrap(scored: pd.DataFrame, level: float, seed: int) -> pd.DataFrame:
     anchor = list(scored.columns[1:]).index(_ANCHOR)
     ends = [(1 - level) / 2, (1 + level) / 2]
     lower, upper = np.quantile(drawn, ends, axis=0)
-    gain = drawn - drawn[:, [anchor]]
+    gain = drawn - drawn[:, [anchor]]  # on the same days, so that what they share cancels
     gain_lower, gain_upper = np.quantile(gain, ends, axis=0)
     return pd.DataFrame(
         {
@@ -228,7 +237,7 @@ def _costs(
 ) -> tuple[pd.Series, pd.Series]:
     """Turnover per year and break-even cost in basis points, by method."""
     bars = bars_per_year(data.index[train:])
-    each = {name: traded(data, ratio).reindex(scored.index) for name, ratio in held.items()}
+    each = {name: value_traded(data, ratio).reindex(scored.index) for name, ratio in held.items()}
     turnover = bars * pd.DataFrame(each).mean()
     returns = scored[list(held)]
     if transform_of(data.transform).by_shares:  # moves are dollars

@@ -1,4 +1,4 @@
-"""Leave-future-out cross-validation: how well a model forecast its own rows, refitted on the way."""
+"""Leave-future-out cross-validation: how well a model forecasts its own rows, refitted on the way."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
 _DRAWS = 1000
-"""Draws per refit that are weighed; each needs the density of every row."""
+"""Draws per refit that are reweighted; each needs the density of every row."""
 
 
 def leave_future_out(
@@ -30,16 +30,16 @@ def leave_future_out(
     method: NUTS = NUTS(),
     seed: int = 0,
 ) -> Any:
-    r"""Expected log density of the next bars, each given only the bars before it.
+    r"""Estimate the expected log density of the next bars, each given only the bars before it.
 
     $$\sum_i \log p(y_{i:i+h} \mid y_{<i})$$
 
     The noise posterior of the first `min_observations` rows is carried on by importance weights and
-    refitted where they fail (Pareto k-hat above 0.7). For later dates that no fit has seen, `compare`
-    is the cheaper and the plainer test.
+    refitted where they fail (Pareto k-hat above 0.7). Where there are later dates that no fit has seen,
+    `compare` is the cheaper and the plainer test.
 
     Args:
-        fitted: whose model and rows are used.
+        fitted: the fit whose model and rows are used.
         min_observations: complete rows of the first fit; 30 at least.
         horizon: bars that are forecast together.
         method: how to refit.
@@ -78,13 +78,14 @@ def leave_future_out(
         )
 
     class Refit(SamplingWrapper):
-        """What ArviZ asks for a refit on the rows up to a date."""
+        """What ArviZ needs to refit on the rows before a bar; it counts complete rows."""
 
         def sel_observations(self, idx: np.ndarray) -> tuple[int, np.ndarray]:
             return int(np.min(idx)), idx
 
         def sample(self, modified_observed_data: int) -> HedgeFit:
             rows = data.before(data.index[seen[modified_observed_data]])
+            # kept, for ArviZ gives `log_likelihood__i` only the tree that was made of it
             self.last = fit(rows, model, method=method, seed=seed, progress=False)
             return self.last
 
@@ -105,20 +106,20 @@ def leave_future_out(
 
 
 def _inferred(fitted: HedgeFit) -> "dict[str, Dataset]":
-    """The posterior of what was inferred, without what follows from it (a memory may be infinite)."""
-    tree: trees.Tree = fitted.tree
-    return {"posterior": tree["posterior"].to_dataset()[list(tree["log_prior"].data_vars)]}
+    """The posterior of the inferred parameters alone."""
+    # what follows from them is left out: ArviZ works on every variable, and a memory may be infinite
+    inferred = list(trees.group_of(fitted.tree, "log_prior").data_vars)
+    return {"posterior": trees.group_of(fitted.tree, "posterior")[inferred]}
 
 
 def _by_bar(fitted: HedgeFit, data: HedgeData) -> "DataArray":
-    """Log density of every complete row given those before, dims chain, draw, time; draws thinned."""
+    """Log density of each complete row given the rows before, by chain, thinned draw and row."""
     from xarray import DataArray
 
-    tree: trees.Tree = fitted.tree
-    chains, length = tree["posterior"]["obs_scale"].shape
+    chains, length = trees.group_of(fitted.tree, "posterior")["obs_scale"].shape
     kept = np.arange(0, length, max(1, chains * length // _DRAWS))
     picked = (np.arange(chains)[:, None] * length + kept).ravel()
-    thinned = {name: site[picked] for name, site in trees.posterior_sites(tree).items()}
+    thinned = {name: site[picked] for name, site in trees.posterior_sites(fitted.tree).items()}
     with jax.enable_x64(True):
         inputs = _in_coordinates_of(fitted, data)
         law = trees.regression(fitted.model, inputs, thinned)
@@ -133,7 +134,10 @@ def _by_bar(fitted: HedgeFit, data: HedgeData) -> "DataArray":
 
 
 def _in_coordinates_of(fitted: HedgeFit, data: HedgeData) -> Inputs:
-    """All rows as the fit would see them: centre, scale and start are of its own rows alone."""
+    """All rows in the coordinates of the fit: centre, scale and start are those of its rows alone.
+
+    Centred on all rows, a forecast would know where later prices lie.
+    """
     where, names = trees.coordinates(fitted.tree), trees.gap_names(fitted.tree)
     return fitted.model.inputs(fitted.data)._replace(
         y=np.where(data.observed, data.y - where.offset, 0.0),

@@ -6,6 +6,7 @@ from textwrap import fill
 import numpy as np
 import pandas as pd
 
+from kfmodels.batch.chunk import SETTLED
 from kfmodels.data.arrays import half_life
 from kfmodels.data.hedge_data import day
 from kfmodels.evaluate.arguments import check_fit
@@ -14,13 +15,11 @@ from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.transforms import transform_of
 
-_MOST_BURN_IN = 30
-
 _LEAST_PAIRS = 20
-"""Neighbouring rows that a half-life needs."""
+"""Pairs of neighbouring rows that a half-life needs."""
 
 _MUCH_GAIN = 0.2
-"""Gain of an intercept from which on a spread is close to a hedged one-bar move."""
+"""Gain of an intercept above which a spread is close to a hedged one-bar move."""
 
 ENGLE_GRANGER = (-3.336, -3.741, -4.096, -4.415, -4.707, -4.977, -5.229, -5.467, -5.692, -5.907)
 """5 % points of the t ratio of rho - 1 for residuals of walks regressed on 1, 2, ... other walks.
@@ -55,13 +54,13 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
     \mathrm{absorbed} = 1 - \mathrm{Var}(\mathrm{innovation}) / \mathrm{Var}(\mathrm{static})$$
 
     "static OLS" is the residual of least squares (with an intercept) on the transformed prices of
-    all training rows; "innovation" is `fitted.spread()`, each row against its forecast from the rows
+    all training rows; "innovation" is `fitted.spread()`, each row less its forecast from the rows
     before. A fast filter makes the second small and quick not because the pair is good but because the
     coefficients have followed the price: what they absorbed cannot be traded. Both leave out the first
-    30 rows, or a fifth if that is less, while the filter settles.
+    30 rows, or a fifth of all if that is less, while the filter settles.
 
     Args:
-        fitted: from `fit`; a fit on returns has one-bar moves for spreads, which never come back.
+        fitted: from `fit`. The spread of a fit on returns is a one-bar move, which never comes back.
 
     Returns:
         A `SpreadHealth`. Columns of its table: `sd` (units of the transformed target), `crossings`
@@ -118,18 +117,22 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
     table = pd.DataFrame.from_dict(lines, orient="index").rename_axis(index="spread")
     rho, error = found["static OLS"]
     # the spread of a fit on returns is a one-bar move anyway, whatever its intercept does
-    gain = "" if transform_of(data.transform).needs_last else _gain(table)
-    warnings = _no_return(fitted, table, (rho - 1) / error), _follows(table, memories), gain
+    gain = "" if transform_of(data.transform).needs_last else _warn_of_gain(table)
+    warnings = (
+        _warn_of_walk(fitted, table, (rho - 1) / error),
+        _warn_of_speed(table, memories),
+        gain,
+    )
     return SpreadHealth(table, tuple(warning for warning in warnings if warning))
 
 
 def burn_in(rows: int) -> int:
     """Rows that the innovation is not judged on, at the start, while the filter settles."""
-    return min(_MOST_BURN_IN, rows // 5)
+    return min(SETTLED, rows // 5)
 
 
 def _autoregression(values: np.ndarray, fitted: HedgeFit) -> tuple[float, float]:
-    """Slope of a series on its own last bar, with an intercept, and its standard error."""
+    """Slope of a series on its value the bar before, with an intercept, and its standard error."""
     before, after = values[:-1], values[1:]
     both = np.isfinite(before) & np.isfinite(after)
     pairs = int(both.sum())
@@ -159,7 +162,8 @@ def _memories(fitted: HedgeFit) -> dict[str, float]:
     return {"memory": intercept} | hedges
 
 
-def _follows(table: pd.DataFrame, memories: dict[str, float]) -> str:
+def _warn_of_speed(table: pd.DataFrame, memories: dict[str, float]) -> str:
+    """Warn if a coefficient forgets faster than the static spread comes back."""
     half_life = table.loc["static OLS", "half_life"]
     fast = {name: bars for name, bars in memories.items() if bars < half_life}
     if not fast:
@@ -186,7 +190,8 @@ def _follows(table: pd.DataFrame, memories: dict[str, float]) -> str:
     )
 
 
-def _gain(table: pd.DataFrame) -> str:
+def _warn_of_gain(table: pd.DataFrame) -> str:
+    """Warn if the intercept takes most of the spread with it."""
     gain = table.loc["innovation", "gain"]
     if not gain > _MUCH_GAIN:
         return ""
@@ -198,7 +203,8 @@ def _gain(table: pd.DataFrame) -> str:
     )
 
 
-def _no_return(fitted: HedgeFit, table: pd.DataFrame, t: float) -> str:
+def _warn_of_walk(fitted: HedgeFit, table: pd.DataFrame, t: float) -> str:
+    """Warn if the static spread cannot be told from a walk; `t` is the t ratio of its rho - 1."""
     half_life, rows = table.loc["static OLS", "half_life"], table.loc["static OLS", "rows"]
     point = ENGLE_GRANGER[min(len(fitted.hedges), len(ENGLE_GRANGER)) - 1]
     if half_life <= rows and t <= point:

@@ -20,7 +20,7 @@ from kfmodels.evaluate.baselines import (
     price_ratio,
     rolling_ols,
 )
-from kfmodels.evaluate.effectiveness import hedge_effectiveness, hedged_moves, traded
+from kfmodels.evaluate.effectiveness import hedge_effectiveness, hedged_moves, value_traded
 from kfmodels.model import Absolute, Diffuse
 from kfmodels.model.assumptions import DIFFUSE
 from tests.problems import unsampled
@@ -211,8 +211,8 @@ def test_a_price_ratio_is_one_in_money(pair, transform):
     dollars = hedged_moves(level, price_ratio(level)) / pair["MTUM"].shift(1)
     returns = hedged_moves(money, price_ratio(money))
     np.testing.assert_allclose(returns[2:], dollars.reindex(returns.index)[2:], atol=1e-15)
-    trades = traded(level, price_ratio(level)).reindex(returns.index)
-    np.testing.assert_allclose(traded(money, price_ratio(money))[2:], trades[2:], rtol=1e-9)
+    trades = value_traded(level, price_ratio(level)).reindex(returns.index)
+    np.testing.assert_allclose(value_traded(money, price_ratio(money))[2:], trades[2:], rtol=1e-9)
     table = worth(pair, transform=transform)
     assert "price ratio" in table.index
 
@@ -260,11 +260,11 @@ def test_the_trades_of_a_tiny_table_by_hand():
     level = HedgeData(prices, prices, "level")
     # half a share more at 40 against a target of 110, then 0.3 shares less at 60 against 120
     expected = [np.nan, 0.5 * 40 / 110, 0.3 * 60 / 120]
-    np.testing.assert_allclose(traded(level, ratio), expected)
+    np.testing.assert_allclose(value_traded(level, ratio), expected)
     # shares 1 * 100 / 50 = 2, then 1.5 * 110 / 40 = 4.125, then 1.2 * 120 / 60 = 2.4
     log = HedgeData(prices, prices, "log")
     expected = [np.nan, 2.125 * 40 / 110, 1.725 * 60 / 120]
-    np.testing.assert_allclose(traded(log, ratio), expected)
+    np.testing.assert_allclose(value_traded(log, ratio), expected)
 
 
 def test_turnover_and_break_even_cost_by_hand(pair):
