@@ -4,7 +4,7 @@ Noise is drawn from the prior and a target from the noise, then the noise is inf
 likelihood and sampler agree, the truth has a uniform rank among the posterior draws, whatever the
 data. Ranks that crowd in the middle mean a posterior too wide; at both ends, one too narrow.
 
-One file: drawing, inferring back and ranking are three steps of one algorithm.
+One file: drawing a truth, inferring it and ranking it are three steps of one algorithm.
 """
 
 import operator
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,15 +42,16 @@ from kfmodels.sampling.posterior import of_recursion
 MIN_SIMULATIONS = 20
 
 FEWEST_IN_A_BIN = 5
-"""Simulations expected in a bin, below which a chi-square statistic is not chi-squared."""
+"""Simulations expected in a bin: with fewer a chi-square statistic does not follow its law."""
 
 LEVEL = 0.9
+"""Probability of the intervals whose cover is counted."""
 
 RANKED = 99
 """Posterior draws a truth is ranked among: 100 possible ranks, which fall evenly into 10 bins."""
 
 DOUBTFUL_SHARE = 0.05
-"""Share of badly sampled simulations from which on a chi-square test may notice them."""
+"""Share of badly sampled simulations above which a chi-square test may notice them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,17 +69,17 @@ class Calibration:
     """Posterior draws that were ranked, evenly spaced along the chain."""
 
     probability: pd.DataFrame
-    """Filtered probability that a coefficient at the last row lies below its truth, per coefficient."""
+    """Probability that each coefficient at the last row lies below its truth, given all rows."""
 
     cover: pd.DataFrame
-    """Whether the 90 % interval, built as in `HedgeFit.hedge_ratio`, holds the truth there."""
+    """Whether the 90 % interval of each, built as in `HedgeFit.hedge_ratio`, holds the truth."""
 
     sampling: pd.DataFrame
     """Worst `rhat` (of split chains) and smallest `ess` of the noise, and the share `diverging`."""
 
     @property
     def doubtful(self) -> int:
-        """Simulations with fewer effective draws than were ranked; they count like the others."""
+        """How many simulations have fewer effective draws than were ranked; they count all the same."""
         enough = self.sampling["ess"].to_numpy() >= self.kept  # NaN is not enough
         return int((~enough).sum())
 
@@ -101,6 +102,7 @@ class Calibration:
             ValueError: too few simulations, or too few ranks, for so many bins.
         """
         count, possible = len(self.cover), self.kept + 1
+        # each bin needs a rank of its own; where nothing is sampled there are no ranks
         most = min(count // FEWEST_IN_A_BIN, possible if len(self.ranks.columns) else count)
         bins = min(10, most) if bins is None else bins
         if not 2 <= bins <= most:
@@ -108,6 +110,7 @@ class Calibration:
                 f"bins must lie between 2 and {most} for {count} simulations ranked among {self.kept} "
                 f"draws, not {bins}"
             )
+        # bins that do not divide the possible ranks hold unequal shares of them
         share = np.bincount(np.arange(possible) * bins // possible, minlength=bins) / possible
         rows = {}
         for name, ranks in self.ranks.items():
@@ -139,28 +142,26 @@ def calibrate(
     seed: int = 0,
     progress: bool = True,
 ) -> Calibration:
-    r"""Test the inference where the truth is known: simulation-based calibration on the user's rows.
+    r"""Test the inference where the truth is known: simulation-based calibration on given regressors.
 
     $$\eta \sim p(\eta), \quad y \sim p(y \mid \eta), \quad \theta_T \sim p(\theta_T \mid y, \eta),
     \qquad \mathrm{rank}(\eta \mid \eta_1 \ldots \eta_L) \sim U\{0..L\}, \quad
     F(\theta_T \mid y) \sim U(0, 1)$$
 
-    The noise $\eta$ (what is sampled of q, `obs_scale`, `variance_memory`) comes from the prior and
-    the target from the regressors, gaps and time steps of `data`. What the model reads off the prices
-    (pivot, width of a `Weak` start, prior of `obs_scale`) is held as `data` has it: only y changes, so
-    the ranks are exactly uniform. The coefficients at the last row are drawn last, from what the filter
-    says of them under the true noise: a draw from the joint law, also for a `Discounted` variance,
-    which has no path of coefficients of its own. F mixes the filter over the ranked posterior draws.
+    The noise $\eta$ (what is sampled of q, `obs_scale`, `variance_memory`) is drawn from the prior, a
+    target from the model under that noise, with the regressors, gaps and time steps of `data`, and the
+    coefficients at the last row, $\theta_T$, from the filter under that noise. F mixes the filter over
+    the ranked posterior draws. If the inference is right, the ranks are exactly uniform.
 
     This tests the inference, not the model: ranks stay uniform where prices do not behave as the model
     says, and where drawing and inferring share an error.
 
     Args:
-        data: the rows whose regressors are used; a hundred or two are enough and quick.
+        data: the rows whose regressors are used; one or two hundred are enough, and quick.
         model: from `hedge_ratio_model(...)`, with a start that can be drawn from.
         simulations: at least 20.
-        method: how to infer; at most 99 of its draws are ranked, evenly spaced along the chains, so
-            that they are nearly independent. One chain will do: simulations run in parallel threads.
+        method: how to infer. At most 99 of its draws are ranked, evenly spaced along the chains, so
+            that they are nearly independent. One chain is enough: simulations run in parallel threads.
         seed: the same seed gives the same ranks on the same machine.
         progress: a bar on stderr, where that is a terminal.
 
@@ -171,8 +172,8 @@ def calibrate(
         ValueError: a `Diffuse` start, too few simulations, or data that allow no fit.
 
     Warns:
-        UserWarning: once, when more than 5 % of the simulations have fewer effective draws than are
-            ranked. They are kept: to drop them would hide where the inference fails.
+        UserWarning: more than 5 % of the simulations have fewer effective draws than are ranked. They
+            are kept: to drop them would hide where the inference fails.
 
     Source: Talts, Betancourt, Simpson, Vehtari and Gelman (2018), Validating Bayesian inference
     algorithms with simulation-based calibration, arXiv:1804.06788; Modrak et al. (2023),
@@ -207,7 +208,7 @@ def calibrate(
         disable=None if progress else True,
     )
     with bar, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        done = [simulate(0)]  # alone, so that the others find compiled programs
+        done = [simulate(0)]  # alone, so that the others find its programs compiled
         bar.update()
         for simulation in pool.map(simulate, range(1, simulations)):
             done.append(simulation)
@@ -227,13 +228,13 @@ def calibrate(
 
 def _gather(done: list[_Simulation], data: HedgeData) -> Calibration:
     rows = pd.RangeIndex(len(done), name="simulation")
-    names = [*data.hedges, "alpha"][: len(done[0].cover)]
-    below: Any = pd.DataFrame([each.probability for each in done], rows, names)
-    cover: Any = pd.DataFrame([each.cover for each in done], rows, names)
+    names = pd.Index([*data.hedges, "alpha"][: len(done[0].cover)])
+    below = pd.DataFrame(np.array([each.probability for each in done]), rows, names)
+    cover = pd.DataFrame(np.array([each.cover for each in done]), rows, names)
     below = below.dropna(axis=1, how="all")  # a coefficient that is certain has no probability
     ranks = pd.DataFrame([each.ranks for each in done], rows)
     sampling = pd.DataFrame([each.sampling for each in done], rows)
-    return Calibration(ranks, done[0].kept, below, cover[below.columns], sampling)
+    return Calibration(ranks, done[0].kept, below, cover.loc[:, below.columns], sampling)
 
 
 def _simulate(
@@ -250,13 +251,15 @@ def _simulate(
     # enable_x64 is a property of the thread: each task enters it for itself
     with jax.enable_x64(True):
         free, truth, y = jax.device_get(_draw_truth(keys, inputs, model=model))
+        # y alone changes: a pivot, a start or a prior read anew from the drawn target would be those of
+        # another model, and the ranks not uniform
         inputs = inputs._replace(y=np.where(inputs.observed, y, 0.0))
         draws = method.run(model, inputs, int(random.integers(2**32)), False)
         drawn = trees.flat(draws.sites)
         total = len(drawn["q"])
         count = min(RANKED, total)
         evenly = ((np.arange(count) + 0.5) * total / count).astype(int)
-        # the truth runs along as the last draw, which `forward` leaves out of its mixture
+        # the truth is filtered too, as the last draw, which `forward` leaves out of its mixture
         needed = of_recursion(drawn)
         both = {name: np.concatenate([drawn[name][evenly], truth[name][None]]) for name in needed}
         law = trees.regression(model, inputs, both)
@@ -265,6 +268,7 @@ def _simulate(
         )
         probability, cover = _place_coefficients(ended, model, data, random)
     named = partial(_quantities, model, data, free)
+    # draws that ignore the target have uniform ranks in every parameter, but not in the likelihood
     ranked = named(both) | ({"log_likelihood": fits} if free else {})
     ranks = {name: int((values[:-1] < values[-1]).sum()) for name, values in ranked.items()}
     return _Simulation(
@@ -276,7 +280,7 @@ def _simulate(
 def _draw_truth(
     keys: np.ndarray, inputs: Inputs, *, model: HedgeRatioModel
 ) -> tuple[dict[str, Array], dict[str, Array], Array]:
-    """Noise from the prior (what is sampled; and all sites) and a target from its forecasts."""
+    """Draw noise from the prior (what is sampled; and all sites) and a target under it."""
     for_noise, for_target = jax.random.wrap_key_data(jnp.asarray(keys))
     trace = handlers.trace(handlers.seed(model, for_noise)).get_trace(inputs)
     sites = {name: site for name, site in trace.items() if not site.get("is_observed")}
@@ -307,10 +311,15 @@ def _quantities(
 def _place_coefficients(
     ended: passes.Pass, model: HedgeRatioModel, data: HedgeData, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the coefficients at the last row under the true noise, and find them in the mixture."""
+    """Draw the coefficients at the last row under the true noise, and find them in the mixture.
+
+    Given the target, the filter under the true noise is the law of the coefficients: drawing them last
+    is a draw from the joint law, also for a `Discounted` variance, which has no path of coefficients.
+    """
     coordinates = model.coordinates(data)
     scale = ended.cov * ended.unit[:, None, None]
-    values, vectors = np.linalg.eigh(scale[-1])  # may be singular: a coefficient may be certain
+    # not by Cholesky: the covariance is singular where a coefficient is certain
+    values, vectors = np.linalg.eigh(scale[-1])
     away = vectors @ (np.sqrt(np.maximum(values, 0)) * random.standard_normal(len(values)))
     tail = 1.0
     if ended.dof is not None:
@@ -337,17 +346,20 @@ def _below(z: Array, dof: Array | None) -> Array:
 def _judge_sampling(
     posterior: dict[str, np.ndarray], stats: dict[str, np.ndarray]
 ) -> dict[str, float]:
-    """How well the noise was sampled, at its worst; an infinite ess where nothing had to be."""
+    """How well the noise was sampled, at its worst; an infinite ess where nothing was sampled."""
     from arviz_stats.base.array import array_stats
 
-    described: Any = array_stats  # whose annotations promise tuples where it gives numbers
     rhat, ess = [1.0], [np.inf]
     for values in posterior.values():
-        moving = np.ptp(values) > 0
+        if not np.ptp(values) > 0:  # a chain that stands still is one draw, whatever its length
+            rhat.append(np.inf)
+            ess.append(1.0)
+            continue
+        # halves as chains of their own, so that one chain shows a drift too
         even = values[:, : values.shape[1] // 2 * 2].reshape(2 * len(values), -1)
         with np.errstate(divide="ignore", invalid="ignore"):  # halves that stand still, apart
-            rhat.append(float(described.rhat(even, 0, 1)) if moving else np.inf)
-        ess.append(float(described.ess(values, 0, 1)) if moving else 1.0)
+            rhat.append(float(np.max(array_stats.rhat(even, 0, 1))))
+        ess.append(float(np.min(array_stats.ess(values, 0, 1))))
     diverging = float(np.mean(stats["diverging"]))
     return {"rhat": max(rhat), "ess": float(np.min(ess)), "diverging": diverging}
 

@@ -1,6 +1,6 @@
 """The likelihood as a landscape over the noise: its peaks, and whether static is one of them.
 
-One file: the grid, its peaks and their comparison with static read one another's arrays.
+One file: the grid, its peaks and their comparison with static share their arrays.
 """
 
 from collections.abc import Collection, Sequence
@@ -30,32 +30,32 @@ NEAR_THE_TOP = 2.0
 """Nats below the top within which a static ratio is not ruled out (95 % for one parameter)."""
 
 VALLEY = 0.5
-"""Nats by which the way between two peaks must sink below the lower for them to count as two."""
+"""Nats by which the way between two peaks must sink below the lower one for them to count as two."""
 
 _NOTHING = 0.005
-"""Nats that would be printed as 0."""
+"""Nats that would be printed as 0.00."""
 
 _MIN_MASS = 0.01
-"""Mass from which on a peak is listed."""
+"""Mass below which a peak is not listed."""
 
 _DEPTH = 15.0
-"""Nats below the top under which a cell holds no mass worth counting."""
+"""Nats below the top under which a cell is left out: a millionth of the highest density, or less."""
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
     """Log likelihood on a grid of (effective memory of beta, memory of alpha, third), static first.
 
-    The axes are what the data know apart from each other: `beta_memory` is the memory of `q_beta` over
-    the whole one-bar forecast variance, the bars over which the ratio is learnt; `third` is the sd of
-    that forecast, `obs_scale` widened by what the intercept moves. (Beside a fast intercept, q and
-    obs_scale one by one form a ridge.) With `Discounted` noise `third` is `variance_memory`. `third`
+    The axes are quantities that data can tell apart: `beta_memory` is the memory of `q_beta` relative
+    to the whole one-bar forecast variance, the bars over which the ratio is learnt; `third` is the sd
+    of that forecast, `obs_scale` widened by what the intercept moves. (Beside a fast intercept, q and
+    obs_scale themselves form a ridge.) With `Discounted` noise `third` is `variance_memory`. `third`
     has the shape of the grid: for each pair of memories the sds about the one that fits it best.
 
     `log_likelihood` and `log_posterior` have the shape of the grid; index 0 of the first axis is the
     ratio that does not move at all (memory inf), where there is no prior density and `log_posterior`
     is -inf. An axis of something that is not inferred has length 1. `modes` lists the peaks of the
-    posterior with the `mass` about each, `notes` says in words what an average over it would hide.
+    posterior with the `mass` about each; `notes` say in words what an average over it would hide.
     """
 
     hedge: str
@@ -83,11 +83,11 @@ def likelihood_surface(
     memories: Sequence[float] = (1.002, 3000.0),
     points: tuple[int, int, int] = (48, 32, 24),
 ) -> Surface:
-    """Evaluate the likelihood over memories and noise, and name what an average would hide.
+    """Evaluate the likelihood over memories and noise, and say what an average would hide.
 
     Args:
         data: the training rows.
-        model: whose priors and assumptions are used; each of its deltas needs a prior to be scanned.
+        model: the model whose priors and assumptions are used; a delta is scanned if it has a prior.
         hedge: which hedge's memory is the first axis, by default the first; the others are held at
             their prior medians.
         memories: ends of the memory axes, in bars.
@@ -135,26 +135,26 @@ def likelihood_surface(
         drawn = jax.device_get(priors.draw(numbers, np.uint32(0), inputs, model=model)[1])
         middle = {name: np.median(drawn[name], axis=0) for name in inferred}
         number = data.hedges.index(hedge)
-        axes, third = _axes(inferred, drawn, low, high, points)
+        axes, third_name = _axes(inferred, drawn, low, high, points)
         rows = int(data.observed.sum())
-        still = _q_of_level(drawn, model)
+        fixed_q = _fixed_q_of_level(drawn, model)
         found = [
-            _scan(memory, axes, third, middle, number, inputs, model, rows, still)
+            _scan(memory, axes, third_name, middle, number, inputs, model, rows, fixed_q)
             for memory in (np.inf, *axes[0])
         ]
-    likelihood, posterior, last = (np.array(part) for part in zip(*found, strict=True))
+    likelihood, posterior, third = (np.array(part) for part in zip(*found, strict=True))
     beta = np.append(np.inf, axes[0])
     posterior[0] = -np.inf
-    modes = find_modes(beta[1:], axes[1], last[1:], third, posterior[1:], likelihood[1:])
+    modes = find_modes(beta[1:], axes[1], third[1:], third_name, posterior[1:], likelihood[1:])
     notes = write_notes(hedge, len(data), likelihood, modes)
-    if third == "variance_memory" and "obs_scale" in inferred:
+    if third_name == "variance_memory" and "obs_scale" in inferred:
         notes = (*notes, "obs_scale, where the variance starts, is held at its prior median here")
     if any(name.startswith("gap_") for name in inferred):
         notes = (*notes, "what closed periods are worth is held at its prior median here")
-    return Surface(hedge, beta, axes[1], last, third, likelihood, posterior, modes, notes)
+    return Surface(hedge, beta, axes[1], third, third_name, likelihood, posterior, modes, notes)
 
 
-def _q_of_level(drawn: dict[str, np.ndarray], model: HedgeRatioModel) -> float:
+def _fixed_q_of_level(drawn: dict[str, np.ndarray], model: HedgeRatioModel) -> float:
     """q of an intercept that moves at a fixed speed; 0 where it does not move or is inferred."""
     fixed = model.intercept == "random_walk" and not model.drift.shared
     return float(np.median(drawn["q"][:, -1])) if fixed and "delta_alpha" not in drawn else 0.0
@@ -167,7 +167,10 @@ def _axes(
     high: float,
     points: tuple[int, int, int],
 ) -> tuple[list[np.ndarray], str]:
-    """Memories evenly spaced in log q; and the third axis, or its place among the sds that fit."""
+    """The axes, memories evenly spaced in log q, and the name of the third.
+
+    The third axis of sds is in standard errors about the sd that fits best, which `_scan` finds.
+    """
     first, last = np.log([memory_to_q(low), memory_to_q(high)])
     beta, alpha = (q_to_memory(np.exp(np.linspace(first, last, count))) for count in points[:2])
     if "delta_alpha" not in inferred:
@@ -183,20 +186,21 @@ def _axes(
 def _scan(
     memory: float,
     axes: list[np.ndarray],
-    third: str,
+    third_name: str,
     middle: dict[str, np.ndarray],
     number: int,
     inputs: Inputs,
     model: HedgeRatioModel,
     rows: int,
-    still: float,
+    fixed_q: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Log likelihood, log posterior and third value over (alpha, third) at one memory of beta."""
     alphas, count = len(axes[1]), len(axes[2])
     alpha = np.repeat(axes[1], count)
-    q_alpha = memory_to_q(alpha) if "delta_alpha" in middle else np.full(len(alpha), still)
+    q_alpha = memory_to_q(alpha) if "delta_alpha" in middle else np.full(len(alpha), fixed_q)
     # forecast over observation variance of a level that moves this fast
     wider = 1 + q_to_state_var(q_alpha)
+    # static: `stays` makes q exactly 0, and the logit of delta needs some q above it
     q = wider * (memory_to_q(memory) if np.isfinite(memory) else 1e-12)
     sites = {k: np.broadcast_to(v, (len(alpha), *np.shape(v))).copy() for k, v in middle.items()}
     if sites["delta_beta"].ndim == 2:
@@ -207,27 +211,30 @@ def _scan(
         sites["delta_alpha"] = q_to_delta(q_alpha)
     stays = np.array(0.0 if np.isinf(memory) else 1.0)
 
-    def heights(last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if third in sites:
-            sites[third] = last
-        elif third == "forecast_sd":
-            sites["obs_scale"] = last / np.sqrt(wider)
+    def evaluate(third: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if third_name in sites:
+            sites[third_name] = third
+        elif third_name == "forecast_sd":
+            sites["obs_scale"] = third / np.sqrt(wider)
         found = _evaluate(sites, stays, inputs, model=model, number=number)
         likelihood, prior = jax.device_get(found)
         return likelihood, likelihood + prior
 
-    last = np.tile(axes[2], alphas)
-    if third == "forecast_sd":
+    third = np.tile(axes[2], alphas)
+    if third_name == "forecast_sd":
         best = np.full(len(alpha), float(inputs.typical_move))
         for _ in range(3):
-            # -T log s - A / (2 s^2) through two sds tells A, and the best sd is sqrt(A / T)
-            first, second = heights(best)[0], heights(1.2 * best)[0]
+            # in the sd s the likelihood is -T log s - A / (2 s^2), so two values of it give A, and the
+            # best sd sqrt(A / T); nearly, for a start does not widen with s: hence three rounds
+            first, second = evaluate(best)[0], evaluate(1.2 * best)[0]
             total = 2 * (rows * np.log(1.2) - (first - second)) / (1 - 1 / 1.44)
             best = best * np.sqrt(np.maximum(total / rows, 1e-6))
-        last = best * np.exp(last / np.sqrt(2 * rows))
-    likelihood, posterior = heights(last)
+        third = best * np.exp(
+            third / np.sqrt(2 * rows)
+        )  # the standard error of log s is 1 / sqrt(2 T)
+    likelihood, posterior = evaluate(third)
     shape = (alphas, count)
-    return likelihood.reshape(shape), posterior.reshape(shape), last.reshape(shape)
+    return likelihood.reshape(shape), posterior.reshape(shape), third.reshape(shape)
 
 
 @partial(jax.jit, static_argnames=("model", "number"))
@@ -247,12 +254,12 @@ def _evaluate(
 def find_modes(
     beta: np.ndarray,
     alpha: np.ndarray,
-    last: np.ndarray,
-    third: str,
+    third: np.ndarray,
+    third_name: str,
     posterior: np.ndarray,
     likelihood: np.ndarray,
 ) -> pd.DataFrame:
-    """Peaks of the posterior, each with the share of the mass that is nearer to it than to others."""
+    """Find the peaks of the posterior, each with the share of the mass on its own slopes."""
     peaks, basin = np.unique(find_summits(posterior), return_inverse=True)
     mass = np.exp(posterior - posterior.max()).ravel()
     share = np.bincount(basin.ravel(), mass / mass.sum(), len(peaks))
@@ -260,24 +267,24 @@ def find_modes(
     for peak, part in sorted(zip(peaks, share, strict=True), key=lambda pair: -pair[1]):
         i, j, k = np.unravel_index(peak, posterior.shape)
         if part >= _MIN_MASS or not rows:
-            rows.append([beta[i], alpha[j], last[i, j, k], part, likelihood[i, j, k]])
-    names = ["beta_memory", "alpha_memory", third, "mass", "log_likelihood"]
+            rows.append([beta[i], alpha[j], third[i, j, k], part, likelihood[i, j, k]])
+    names = ["beta_memory", "alpha_memory", third_name, "mass", "log_likelihood"]
     return pd.DataFrame(rows, columns=names).rename_axis("mode")
 
 
 def find_summits(height: np.ndarray) -> np.ndarray:
-    """Flat index of its peak for every cell; those too low to hold any mass go to the highest.
+    """Find the flat index of its peak for every cell; cells too low to hold any mass get the highest.
 
-    Cells are flooded from the top down; two peaks count as one where the way between them sinks less
-    than `VALLEY` below the lower.
+    Cells are visited from the top down, and each joins the highest peak that it touches. Two peaks
+    become one where the cell at which they meet lies less than `VALLEY` below the lower of them.
     """
-    padded = np.pad(height, 1, constant_values=-np.inf)
+    padded = np.pad(height, 1, constant_values=-np.inf)  # so that every cell has 26 neighbours
     values = padded.ravel()
     strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
     around = [int((np.array(shift) - 1) @ strides) for shift in np.ndindex(3, 3, 3)]
     order = np.argsort(-values, kind="stable")
     order = order[values[order] > values.max() - _DEPTH].tolist()
-    parent: dict[int, int] = {}
+    parent: dict[int, int] = {}  # a forest of disjoint sets, whose roots are the peaks
 
     def peak(cell: int) -> int:
         while parent[cell] != cell:
@@ -303,7 +310,7 @@ def find_summits(height: np.ndarray) -> np.ndarray:
 def write_notes(
     hedge: str, rows: int, likelihood: np.ndarray, modes: pd.DataFrame
 ) -> tuple[str, ...]:
-    """What an average over the posterior would hide, in sentences."""
+    """Say in sentences what an average over the posterior would hide."""
     found = []
     below = float(likelihood[1:].max() - likelihood[0].max())
     if below < NEAR_THE_TOP:

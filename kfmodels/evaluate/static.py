@@ -12,28 +12,28 @@ from kfmodels.sampling.importance import ImportanceSampling, explore
 from kfmodels.sampling.nuts import MAX_PARETO_K
 
 _METHOD = ImportanceSampling(draws=512, rounds=5)
-"""Four times the draws of a fit a round: a Bayes factor is then known to about 0.02 nats."""
+"""Four times as many draws per round as a fit: a Bayes factor is then known to about 0.02 nats."""
 
 
 def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -> pd.DataFrame:
-    r"""Probability that a hedge ratio that does not move at all is enough.
+    r"""Compute the probability that a hedge ratio that does not move at all is enough.
 
     $$\mathrm{BF}_j = \frac{p(y \mid q_j = 0)}{p(y)}, \quad
     P(\mathrm{static}) = \frac{\pi \, \mathrm{BF}}{1 - \pi + \pi \, \mathrm{BF}}$$
 
-    Two marginal likelihoods of the same rows: one with the ratio standing still, one with the prior
-    on its speed that was fitted. Everything else is inferred in both: an intercept that moves goes on
-    moving, but with `StateDiscount`, where one speed drives all, everything stands still in "all".
-    A wide prior on speeds makes a weak rival of static: state the one you believe in.
+    Two marginal likelihoods of the same rows are compared: one with the ratio standing still, one with
+    the prior on its speed that was fitted. Everything else is inferred in both. An intercept that moves
+    goes on moving; but with `StateDiscount`, where one speed drives all coefficients, all stand still.
+    A wide prior on the speed favours the static ratio: state the prior that you believe in.
 
     Args:
         prior: probability of a static ratio before the data.
         seed: of the importance sampling.
 
     Returns:
-        By hedge (and "all" when there are several): `probability`, `log_bayes_factor` for static
-        (nats) and its Monte-Carlo standard error `mcse`, and the worse `pareto_k` of the two
-        integrals; the probability is NaN where that is above 0.7. `mcse` counts the draws as
+        One row per hedge, and "all" when there are several: `probability`, `log_bayes_factor` for
+        static (nats) and its Monte-Carlo standard error `mcse`, and the worse `pareto_k` of the two
+        integrals; the probability is NaN where that is above 0.7. `mcse` takes the draws for
         independent; they are a Sobol sequence, and the true error is about half of it.
 
     Raises:
@@ -59,7 +59,9 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
         )
     every = fitted.model.follows(len(fitted.coef)).astype(float)
     cases = {"all": every}
-    if not fitted.model.drift.shared:  # or one delta drives all that moves
+    if (
+        not fitted.model.drift.shared
+    ):  # where one delta drives all that moves, none stands still alone
         alone = dict(zip(fitted.hedges, np.eye(len(every)), strict=False))
         cases = alone | cases if len(alone) > 1 else alone
     still = np.stack([np.zeros_like(every), *cases.values()])
@@ -79,7 +81,7 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
 
 
 def integrate(fitted: HedgeFit, still: np.ndarray, seed: int) -> Weighted:
-    """One posterior for each row of `still (case, coef)`, which says what does not move in it."""
+    """Integrate one posterior for each row of `still (case, coef)`, which says what does not move."""
     model, cases = fitted.model, len(still)
     inputs = jax.tree.map(lambda leaf: np.stack([leaf] * cases), model.inputs(fitted.data))
     keys = np.array([[seed, number] for number in range(cases)], np.uint32)
