@@ -1,4 +1,4 @@
-"""Priors and posteriors in the words of a desk, and what a prior considers plausible."""
+"""Priors and posteriors in the terms of a trading desk, and what a prior considers plausible."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from kfmodels.model.assumptions import Constant, Weak
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.model.memory import q_to_gain
 from kfmodels.sampling import prior as priors
-from kfmodels.sampling.posterior import PRIOR_DRAWS, of_recursion
+from kfmodels.sampling.posterior import draw_prior, of_recursion
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -36,20 +36,20 @@ _NAMES = ["lower", "median", "upper"]
 
 
 def prior_summary(data: HedgeData, model: HedgeRatioModel, *, seed: int = 0) -> pd.DataFrame:
-    """The prior of a model, each statement translated into all the other words.
+    """Summarise the prior of a model, its speeds in every term that a desk may know them by.
 
     Args:
-        data: whose units and moves the words refer to.
+        data: the rows whose units and moves are used.
         model: from `hedge_ratio_model(...)`.
         seed: of the 1000 draws from the prior.
 
     Returns:
         Rows by coefficient and word: `delta`, `q`, `gain`, `memory` (bars), `monthly_move` (sd of what
         the coefficient moves in 21 bars, in its own units, at the typical variance where that is
-        `Discounted`) and, for a hedge ratio, `monthly_share`,
-        the same over the size of the ratio by least squares on changes; then `noise` with `obs_scale`
-        and `variance_memory`, and each kind of closed period with `gap_bars` and `gap_noise`. Columns
-        `lower`, `median`, `upper`: 90 % of the prior.
+        `Discounted`) and, for a hedge ratio, `monthly_share`, the same over the size of the ratio by
+        least squares on changes; then `noise` with `obs_scale` and `variance_memory`, and each kind of
+        closed period with `gap_bars` and `gap_noise`. Columns: the `median`, and the 90 %
+        interval `lower`, `upper`.
 
     Example:
         >>> from kfmodels import HedgeData, Moves, datasets, hedge_ratio_model
@@ -59,27 +59,25 @@ def prior_summary(data: HedgeData, model: HedgeRatioModel, *, seed: int = 0) -> 
         np.float64(0.05)
     """
     check_data_and_model(data, model)
-    with jax.enable_x64(True):
-        sites = _prior_draws(model, model.inputs(data), PRIOR_DRAWS, seed)
-    return _in_words(sites, data, model)
+    _, sites = draw_prior(model, model.inputs(data), seed)
+    return _summarise(sites, data, model)
 
 
 def prior_and_posterior(fitted: HedgeFit) -> pd.DataFrame:
-    """Prior and posterior side by side, in the words of `prior_summary`.
+    """Set prior and posterior side by side, with the rows of `prior_summary`.
 
     Returns:
-        Rows as in `prior_summary`; column blocks `prior` and `posterior`, and `narrowed`: how many
-        times narrower the 90 % interval of the logarithm has become.
+        Column blocks `prior` and `posterior`, and `narrowed`: how many times narrower the 90 % interval
+        of the logarithm has become.
     """
     check_fit(fitted)
-    tree: trees.Tree = fitted.tree
     both = {}
     for group in ("prior", "posterior"):
-        held = tree[group].to_dataset()
+        stored = trees.group_of(fitted.tree, group)
         names = ("delta", "q", "memory", "state_var", "obs_scale", "variance_memory")
         names += ("gap_bars", "gap_noise")
-        sites = trees.flat({name: held[name].values for name in names if name in held})
-        both[group] = _in_words(sites, fitted.data, fitted.model)
+        sites = trees.flat({name: stored[name].values for name in names if name in stored})
+        both[group] = _summarise(sites, fitted.data, fitted.model)
     table = pd.concat(both, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         widths = [np.log(both[k]["upper"]) - np.log(both[k]["lower"]) for k in both]
@@ -91,9 +89,9 @@ def prior_and_posterior(fitted: HedgeFit) -> pd.DataFrame:
 class PriorPredictive:
     """Paths that a prior considers plausible over given regressors.
 
-    `paths` holds, by draw and date, `ratio` (dims draw, time, hedge), `target` (transformed price) and
-    `spread` (innovation under the noise that made the path), NaN at gaps. `table` sums them up beside
-    the data.
+    `paths` holds `ratio` (dims draw, time, hedge) and, without hedge, `target` (transformed price) and
+    `spread` (innovation under the noise that made the path), NaN at gaps. `table` sets a summary of
+    them beside the data.
     """
 
     paths: "Dataset"
@@ -103,27 +101,26 @@ class PriorPredictive:
 def prior_predictive(
     data: HedgeData, model: HedgeRatioModel, *, draws: int = 200, seed: int = 0
 ) -> PriorPredictive:
-    r"""Hedge ratios, targets and spreads drawn from the prior over the user's own regressors.
+    r"""Draw hedge ratios, targets and spreads from the prior, over the regressors of the data.
 
     $$\mathrm{noise} \sim p, \quad \beta_{1:T}, y_{1:T} \sim p(\cdot \mid x_{1:T}, \mathrm{noise})$$
 
     Every path starts near the ratio of least squares on changes and the first price of the target,
     whatever start the model has, because the question is how fast things move, not where they begin.
-    A `Discounted` variance stays at what a typical one-bar move implies: simulated forward it would
-    grow without bound, since it is a way to estimate a variance and no model of one.
+    A `Discounted` variance is held at what a typical one-bar move implies.
 
     Args:
-        data: whose regressors the paths go over.
+        data: the rows whose regressors are used.
         model: from `hedge_ratio_model(...)`.
         draws: number of paths.
         seed: of the draws.
 
     Returns:
-        A `PriorPredictive`; the rows of its `table` are the sd of what each ratio moves in 21 bars,
-        its range over all rows, the sd of the spread and of the target's one-bar move, with the 90 %
-        range over paths and, in `data`, the same of the data where it can be seen: of a 60-bar rolling
-        regression on changes (which adds its own error to the ratio), of the one-bar move that a
-        constant hedge leaves over, and of the target.
+        A `PriorPredictive`; the rows of its `table` are the sd of what each ratio moves in 21 bars, its
+        range over all rows, the sd of the spread and of the target's one-bar move. Columns: the median
+        and the 90 % interval over paths and, in `data`, the same quantity of the data: for the ratio of
+        a 60-bar rolling regression on changes (which adds its own error), for the spread of the one-bar
+        move that a constant hedge leaves over.
 
     Raises:
         ValueError: fewer than 20 draws, or no more rows than a month.
@@ -157,9 +154,12 @@ def prior_predictive(
         mean[-1] = inputs.y[first] - inputs.design[first, : len(ratio)] @ inner
     start = np.eye(n) * inputs.typical_move**2 / 60  # as if a quarter's rows had been seen
     inputs = inputs._replace(start_mean=mean, start_cov=start)
+    # Discounted estimates a variance and is no model of one: simulated forward it grows without bound
     plain = replace(model, initial=Weak(), noise=Constant())
+    numbers = np.arange(draws, dtype=np.uint32)
     with jax.enable_x64(True):
-        sites = _prior_draws(model, inputs, draws, seed)
+        _, drawn = priors.draw(numbers, np.uint32(seed), inputs, model=model)
+        sites = jax.device_get(drawn)
         key = np.array([seed, draws], np.uint32)
         sites["obs_scale"] = _settled_scale(model, inputs, sites)
         path, target, spread = jax.device_get(_draw_paths(sites, inputs, key, model=plain))
@@ -173,7 +173,7 @@ def prior_predictive(
         },
         coords={"time": np.asarray(data.index), "hedge": list(data.hedges)},
     )
-    return PriorPredictive(paths, _sum_up(paths, data, float(inputs.typical_move)))
+    return PriorPredictive(paths, _compare_paths(paths, data, float(inputs.typical_move)))
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -183,39 +183,30 @@ def _draw_paths(
     """Coefficients (draw, time, coef), target and innovation (draw, time) under each noise draw."""
     one, other = jax.random.split(jax.random.wrap_key_data(jnp.asarray(key)))
     noise = of_recursion(sites)
-    noise.pop("variance_memory", None)  # the variance stays where it is
+    noise.pop("variance_memory", None)  # which a constant variance does not take
     law = model.regression(inputs, **noise)
     target = law.sample(one)
     return law.sample_path(other, target), target, law.filter(target).error
 
 
-def _prior_draws(model: HedgeRatioModel, inputs: Inputs, count: int, seed: int) -> Sites:
-    numbers = np.arange(count, dtype=np.uint32)
-    return jax.device_get(priors.draw(numbers, np.uint32(seed), inputs, model=model)[1])
-
-
-def _coefficients(model: HedgeRatioModel, data: HedgeData) -> tuple[str, ...]:
-    return data.hedges if model.intercept == "none" else (*data.hedges, "alpha")
-
-
 def _settled_scale(model: HedgeRatioModel, inputs: Inputs, sites: Sites) -> np.ndarray:
-    """Sd of the observation noise that moves are measured against, by draw."""
+    """Sd of the observation noise that moves are measured against, for each draw."""
     moving = model.intercept == "random_walk"
     q_alpha = sites["q"][:, -1] if moving else np.zeros(len(sites["q"]))
     with jax.enable_x64(True):
         return np.sqrt(np.asarray(model.settled_var(inputs, sites["obs_scale"] ** 2, q_alpha)))
 
 
-def _in_words(sites: Sites, data: HedgeData, model: HedgeRatioModel) -> pd.DataFrame:
-    """Quantiles of every word, rows by coefficient and word; sites are (draw, ...)."""
+def _summarise(sites: Sites, data: HedgeData, model: HedgeRatioModel) -> pd.DataFrame:
+    """Quantiles by coefficient and word; sites are (draw, ...)."""
     rows = {}
     inputs = model.inputs(data)
     size = inputs.typical_ratio
     step_var = sites["state_var"]
-    if not model.drift.shared:  # at one variance, before and after the data
+    if not model.drift.shared:  # at the same typical variance for prior and posterior
         noise_var = _settled_scale(model, inputs, sites)[:, None] ** 2
         step_var = sites["q"] * noise_var / inputs.scales**2
-    for number, name in enumerate(_coefficients(model, data)):
+    for number, name in enumerate([*data.hedges, "alpha"][: step_var.shape[1]]):
         moved = np.sqrt(MONTH * step_var[:, number])
         words = {word: sites[word][:, number] for word in ("delta", "q")}
         words |= {"gain": q_to_gain(sites["q"][:, number]), "memory": sites["memory"][:, number]}
@@ -236,13 +227,14 @@ def _in_words(sites: Sites, data: HedgeData, model: HedgeRatioModel) -> pd.DataF
 
 
 def _regress_changes(data: HedgeData) -> tuple[np.ndarray, np.ndarray]:
-    """Least squares on changes: the ratio, and the changes [target, hedges...] it was found on."""
+    """Regress changes: the ratio by least squares, and the changes [target, hedges...] themselves."""
     table = np.column_stack([data.y, data.x])[data.observed]
     moves = transform_of(data.transform).steps(table)
     return np.linalg.lstsq(moves[:, 1:], moves[:, 0], rcond=None)[0], moves
 
 
-def _sum_up(paths: "Dataset", data: HedgeData, left_over: float) -> pd.DataFrame:
+def _compare_paths(paths: "Dataset", data: HedgeData, left_over: float) -> pd.DataFrame:
+    """The table of `PriorPredictive`; `left_over` is the sd of a move hedged by a constant ratio."""
     _, moves = _regress_changes(data)
     rolled = np.array(
         [
@@ -258,7 +250,7 @@ def _sum_up(paths: "Dataset", data: HedgeData, left_over: float) -> pd.DataFrame
         drawn[span] = np.ptp(ratio, axis=1)
         seen[month] = _spread_of(rolled[MONTH:, number] - rolled[:-MONTH, number], np.std)
         seen[span] = _spread_of(rolled[:, number], np.ptp)
-    settled = min(60, len(data) // 2)
+    settled = min(60, len(data) // 2)  # rows in which the filter settles
     # a row that was not observed has no design, and so no target of its own
     target = paths["target"].values[:, data.observed]
     steps = transform_of(data.transform).steps(target.T).T

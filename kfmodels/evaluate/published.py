@@ -1,11 +1,11 @@
 r"""Published settings as models that run, and what they imply on the prices at hand.
 
-A `delta` that was printed in a book is a variance in the units of the author's prices, and a noise
-variance beside it is another. Together they say how long a hedge ratio remembers, how much of a
-surprise it believes and how wide its bands are; on other prices they say something else. Each
-setting here is kept as it was published, and `table` prints its consequences side by side.
+A `delta` that was printed in a book is a variance in the units of the author's prices, and so is the
+noise variance beside it. Together they say how long a hedge ratio remembers, how much of a surprise it
+takes to be permanent and how wide its bands are; on other prices they say something else. Each setting
+here is kept as it was published, and `table` shows what all of them imply, side by side.
 
-One file: a list of settings, each with its source, and the table that lines them up.
+One file: a list of settings, each with its source, and the table that compares them.
 
 Source: the settings name their own; the state noise `delta / (1 - delta)` comes from Montana,
 Triantafyllopoulos and Tsagaris (2009), Flexible least squares for temporal data mining, Expert
@@ -15,12 +15,12 @@ Systems with Applications 36, where the observation variance is 1.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kfmodels.data.hedge_data import HedgeData
+from kfmodels.fitting import tree as trees
 from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.model.assumptions import Known, Start, Zero
@@ -46,7 +46,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_SIGMA = NormalDist().cdf(1) - NormalDist().cdf(-1)
+_ONE_SD = NormalDist().cdf(1) - NormalDist().cdf(-1)
 """Probability within one standard deviation, 68.27 %."""
 
 
@@ -114,7 +114,7 @@ class FromLeastSquares:
         design = np.column_stack([x, np.ones(len(x))])
         ols = np.linalg.lstsq(design, y, rcond=None)[0]
         left = float((y - design @ ols).var())
-        if left <= 1e-20 * float((y**2).mean()):
+        if left <= 1e-20 * float((y**2).mean()):  # the rounding error of an exact fit, squared
             raise ValueError(
                 f"least squares of {data.target} on {', '.join(data.hedges)} leaves no residual to "
                 "scale the noise by; check that they are not the same series"
@@ -132,7 +132,7 @@ Settings = InPriceUnits | FromLeastSquares
 class Published:
     """A published setting: whose it is, what it says, and the numbers; made by `chan()` and others.
 
-    `says` has the settings in the words of the source.
+    `says` gives the numbers as the source names them.
 
     Example:
         >>> from kfmodels import HedgeData, datasets, fit
@@ -161,7 +161,7 @@ class Published:
         return self.settings.model(data)
 
     def implies(self, data: HedgeData, *, burn_in: int = 20) -> pd.Series:
-        """What the setting implies on these rows: its row of `table`, where the columns are told.
+        """Run the setting on these rows: its row of `table`, where the columns are explained.
 
         Raises:
             ValueError: as `model`, or too few rows after `burn_in`.
@@ -238,10 +238,10 @@ def palomar(alpha: float = 1e-5) -> Published:
 def table(
     data: HedgeData, fits: Mapping[str, HedgeFit] | None = None, *, burn_in: int = 20
 ) -> pd.DataFrame:
-    """What each published setting implies on these rows, one row a setting, then one a fit.
+    """Tabulate what each published setting implies on these rows: a row per setting, then one per fit.
 
     A setting in price units runs on whatever `data` hold, log prices and returns too: that it means
-    something else there is what the table is for.
+    something else there is what the table shows.
 
     Args:
         data: the rows; every filter runs through them in order. Palomar's has seen them before.
@@ -250,7 +250,7 @@ def table(
         burn_in: observed rows left out of `gain`, `z_sd`, `inside_68`, `inside_90`, `log_score`.
 
     Returns:
-        By setting:
+        One row per setting, with the columns
 
         - `q_beta`, `q_alpha`: variance of a step over observation variance in the units of the data,
           the q of the literature (medians of a fit): for the first hedge, and for the intercept at
@@ -260,7 +260,7 @@ def table(
           the last row; see `HedgeFit.summary`.
         - `gain`: mean of `1 - obs_var / spread_sd**2`, the share of the variance of the spread that
           is not observation noise, and of a surprise that is taken to be permanent.
-        - `z_sd`: sd of the spread in units of its own band; 1 is honest, more is overconfident.
+        - `z_sd`: sd of the spread in units of its forecast sd; above 1 the filter is overconfident.
         - `inside_68`, `inside_90`: share of the rows in the bands of 68.27 % and 90 %.
         - `log_score`: mean log density of the target given the rows before, per row. It depends on
           the transform: compare it within one table.
@@ -309,7 +309,8 @@ def _fixed(
 
 def _imply(name: str, fitted: HedgeFit, burn_in: int) -> pd.Series:
     """One row of `table`."""
-    tree: Any = fitted.tree
+    groups = ("posterior", "predicted", "constant_data")
+    posterior, predicted, constant = (trees.group_of(fitted.tree, name) for name in groups)
     spread = fitted.spread()
     seen = np.flatnonzero(spread["z"].notna())
     if not 0 <= burn_in <= len(seen) - 2:
@@ -319,14 +320,14 @@ def _imply(name: str, fitted: HedgeFit, burn_in: int) -> pd.Series:
         )
     rows = seen[burn_in:]
     hedge = fitted.hedges[0]
-    posterior, predicted = tree["posterior"], tree["predicted"]
     q = (posterior["state_var"] / posterior["obs_var"]).median(("chain", "draw"))
-    at_zero = "alpha" in fitted.coef and not tree["constant_data"]["pivot"].values.any()
+    # the literature's intercept is that at x = 0; one that moves at another pivot is another quantity
+    at_zero = "alpha" in fitted.coef and not constant["pivot"].values.any()
     # the variance of a forecast is that of x . theta and that of the noise
     data = fitted.data
     design = np.column_stack([data.x, np.ones(len(data))])[rows, : len(fitted.coef)]
     moved = np.einsum("ti,tij,tj->t", design, predicted["cov"].values[rows], design)
-    size = spread["z"].to_numpy()[rows]
+    z = spread["z"].to_numpy()[rows]
     summary = fitted.summary().loc[hedge]
     ratio = fitted.hedge_ratio()
     last = (ratio if len(fitted.hedges) == 1 else ratio[hedge]).iloc[-1]
@@ -337,9 +338,9 @@ def _imply(name: str, fitted: HedgeFit, burn_in: int) -> pd.Series:
             "memory": summary["memory"],
             "effective_memory": summary["effective_memory"],
             "gain": (moved / spread["sd"].to_numpy()[rows] ** 2).mean(),
-            "z_sd": size.std(ddof=1),
-            "inside_68": _inside(size, _SIGMA),
-            "inside_90": _inside(size, 0.9),
+            "z_sd": z.std(ddof=1),
+            "inside_68": _inside(z, _ONE_SD),
+            "inside_90": _inside(z, 0.9),
             "log_score": predicted["log_density"].values[rows].mean(),
             "beta": last["mean"],
             "beta_sd": last["sd"],

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -18,28 +19,31 @@ from kfmodels.sampling.nuts import MAX_PARETO_K
 from kfmodels.sampling.posterior import Draws, draw_prior
 from kfmodels.sampling.psis import resample, smooth
 
+if TYPE_CHECKING:
+    from xarray import DataTree
+
 SENSITIVE = 0.05
-"""Kallioinen et al. (2024): a sensitivity above it is worth a look."""
+"""Sensitivity from which on Kallioinen et al. (2024) advise to look closer."""
 
 
 def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
-    r"""Whether the answer is the data's or the prior's, by raising either to a power near one.
+    r"""Tell whether the answer is the data's or the prior's, by raising either to a power near one.
 
     $$p_a(\theta \mid y) \propto p(\theta)^a \, p(y \mid \theta)$$
 
-    How far each posterior moves as `a` leaves 1 (for the prior, then for the likelihood), from the
-    stored draws, without a refit: of the logarithm of every inferred noise parameter, and of each
-    hedge ratio after the last row. Only what was inferred is scaled, the noise; the filter under each
-    noise and the start of the coefficients stay as they are. For a ratio the question is therefore
-    whether the prior of the noise matters to it.
+    A sensitivity is how far a posterior moves as `a` leaves 1, once for the prior and once for the
+    likelihood; it is computed from the stored draws, without a refit, for the logarithm of every
+    inferred noise parameter and for each hedge ratio after the last row. Only the prior of the noise is
+    raised to a power, not the start of the coefficients: for a ratio the question is whether the prior
+    of the noise matters to it.
 
     Args:
         seed: of the draws of the hedge ratio given the noise.
 
     Returns:
-        By quantity: `prior` and `likelihood` (sensitivities) and `verdict`: "the data's" (the prior
-        hardly moves it), "the prior's: the data say little", "both: see that they agree", or "hardly
-        moved by either".
+        One row per quantity: `prior` and `likelihood` (sensitivities) and `verdict`: "the data's" (the
+        prior hardly moves it), "the prior's: the data say little", "both: see that they agree", or
+        "hardly moved by either".
 
     Raises:
         ValueError: all noise is fixed, so that there is no prior.
@@ -60,15 +64,15 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
     from xarray import Dataset, DataTree
 
     check_inferred(fitted)
-    tree: trees.Tree = fitted.tree
+    tree = fitted.tree
     quantities = noise_quantities(tree) | draw_ratios(fitted, seed)
     names = {f"v{number}": name for number, name in enumerate(quantities)}
     by_draw = {key: (("chain", "draw"), quantities[name]) for key, name in names.items()}
     asked = DataTree.from_dict(
         {
             "posterior": Dataset(by_draw),
-            "log_prior": tree["log_prior"].to_dataset(),
-            "log_likelihood": tree["log_likelihood"].to_dataset(),
+            "log_prior": trees.group_of(tree, "log_prior"),
+            "log_likelihood": trees.group_of(tree, "log_likelihood"),
         }
     )
     found = {part: psense(asked, group=part) for part in ("prior", "likelihood")}
@@ -81,15 +85,15 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
 
 
 _FEWEST = 25
-"""Draws that weights may be smoothed over."""
+"""Draws that smoothed weights need."""
 
 
 @dataclass(frozen=True, eq=False)
 class WhatIf:
     """The answer under another prior: `fit` holds resampled draws and works like any other fit.
 
-    `table` has the 90 % intervals before and after; `pareto_k` of the weights, `effective_draws` that
-    they leave of the `draws` there were.
+    `table` has the 90 % intervals before and after; `pareto_k` is that of the weights, and
+    `effective_draws` is what they leave of the `draws` there were.
     """
 
     fit: HedgeFit
@@ -107,13 +111,13 @@ class WhatIf:
 
 
 def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatIf:
-    r"""The posterior under another model of the same parameters, without a refit.
+    r"""Compute the posterior under another model of the same parameters, without a refit.
 
     $$w_k \propto \frac{p_{new}(\theta_k) \, p_{new}(y \mid \theta_k)}
     {p(\theta_k) \, p(y \mid \theta_k)}$$
 
     The stored draws are reweighted (Pareto-smoothed) and resampled. Made for a new prior on delta or
-    obs_scale; a new start or pivot is weighed the same way.
+    obs_scale; it works the same for a new start or pivot.
 
     Args:
         model: the new model, from `hedge_ratio_model(...)`.
@@ -141,21 +145,22 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
             f"what_if takes another model, made by hedge_ratio_model(...), not {type(model)}"
         )
     data, tree = fitted.data, fitted.tree
-    if tree["posterior"]["obs_scale"].size < _FEWEST:
+    posterior = trees.group_of(tree, "posterior")
+    if posterior["obs_scale"].size < _FEWEST:
         raise ValueError(
-            f"{tree['posterior']['obs_scale'].size} draws are too few to reweigh, {_FEWEST} are "
-            "needed: refit with more draws"
+            f"{posterior['obs_scale'].size} draws are too few to reweigh, {_FEWEST} are needed: refit "
+            "with more draws"
         )
     inputs = model.inputs(data)
+    groups = {name: trees.group_of(tree, name) for name in ("log_prior", "log_likelihood")}
     with jax.enable_x64(True):
+        stored = trees.flat({str(k): posterior[k].values for k in groups["log_prior"].data_vars})
         wanted = priors.inferred(inputs, model)
-        posterior = tree["posterior"].to_dataset()
-        held = trees.flat({str(k): posterior[k].values for k in tree["log_prior"].data_vars})
-        _check_same(wanted, {name: v.shape[1:] for name, v in held.items()})
-        sites = jax.device_get(priors.complete(held, inputs, model=model))
+        _check_same(wanted, {name: v.shape[1:] for name, v in stored.items()})
+        sites = jax.device_get(priors.complete(stored, inputs, model=model))
         new = jax.device_get(trees.densities(model, inputs, sites))
         _, prior = draw_prior(model, inputs, seed)
-        old = _log_joint({k: tree[k].to_dataset() for k in ("log_prior", "log_likelihood")})
+        old = _log_joint(groups)
         log_weights, pareto_k = jax.device_get(smooth(_log_joint(new) - old))
     if not pareto_k <= MAX_PARETO_K:
         raise ValueError(
@@ -165,6 +170,7 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
     effective = float(1 / np.exp(2 * log_weights).sum())
     with jax.enable_x64(True):
         key = np.array([seed, 0], np.uint32)
+        # no more than are effective: the others would be copies of these
         picked = np.asarray(resample(log_weights, key, count=int(effective)))
     stats = {"diverging": np.zeros((1, len(picked)), bool)}
     drawn = {name: np.asarray(v)[picked][None] for name, v in sites.items()}
@@ -173,11 +179,13 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
     return WhatIf(after, table, float(pareto_k), effective, len(log_weights))
 
 
-def _check_same(wanted: dict[str, tuple[int, ...]], held: dict[str, tuple[int, ...]]) -> None:
+def _check_same(wanted: dict[str, tuple[int, ...]], stored: dict[str, tuple[int, ...]]) -> None:
+    """Raise unless the shapes of the wanted sites are those of the stored ones."""
+    both = wanted.keys() & stored.keys()
     for word, names in (
-        ("also infers", wanted.keys() - held.keys()),
-        ("does not infer", held.keys() - wanted.keys()),
-        ("has another number of", {k for k in wanted.keys() & held.keys() if wanted[k] != held[k]}),
+        ("also infers", wanted.keys() - stored.keys()),
+        ("does not infer", stored.keys() - wanted.keys()),
+        ("has another number of", {name for name in both if wanted[name] != stored[name]}),
     ):
         if names:
             raise ValueError(
@@ -186,9 +194,12 @@ def _check_same(wanted: dict[str, tuple[int, ...]], held: dict[str, tuple[int, .
             )
 
 
-def noise_quantities(tree: trees.Tree) -> dict[str, np.ndarray]:
+def noise_quantities(tree: "DataTree") -> dict[str, np.ndarray]:
     """Logarithms of the inferred noise parameters, (chain, draw) each."""
-    posterior, sites = tree["posterior"].to_dataset(), tree["log_prior"].data_vars
+    posterior, sites = (
+        trees.group_of(tree, "posterior"),
+        trees.group_of(tree, "log_prior").data_vars,
+    )
     found = {}
     names = [str(name) for name in posterior["coef"].values]
     model = trees.assumed(tree)
@@ -204,26 +215,26 @@ def noise_quantities(tree: trees.Tree) -> dict[str, np.ndarray]:
     for kind in trees.gap_names(tree):
         for site in ("gap_bars", "gap_noise"):
             values = posterior[site].sel(gap=kind).values
-            if np.ptp(values) > 0:  # inferred
+            if np.ptp(values) > 0:  # inferred; fixed ones stand there too
                 found[f"log {site} of {kind}"] = np.log(values)
     return found
 
 
 def draw_ratios(fitted: HedgeFit, seed: int) -> dict[str, np.ndarray]:
     """Draws of each hedge ratio after the last row, one for each draw of the noise."""
-    tree: trees.Tree = fitted.tree
+    tree = fitted.tree
     with jax.enable_x64(True):
         law, y = trees.posed(tree, fitted.data, trees.posterior_sites(tree))
         mean, sd = jax.device_get(passes.last_states(law, y))
     hedges = len(fitted.hedges)
     normal = np.random.default_rng(seed).standard_normal((len(mean), hedges))
     drawn = (mean[:, :hedges] + normal * sd[:, :hedges]) / trees.coordinates(tree).scale
-    shape = tree["posterior"]["obs_scale"].shape
+    shape = trees.group_of(tree, "posterior")["obs_scale"].shape
     return {f"ratio to {name}": drawn[:, i].reshape(shape) for i, name in enumerate(fitted.hedges)}
 
 
 def judge(prior: float, likelihood: float) -> str:
-    """Whose answer it is, by both sensitivities."""
+    """Say whose answer it is, by both sensitivities."""
     if prior < SENSITIVE:
         return "the data's" if likelihood >= SENSITIVE else "hardly moved by either"
     if likelihood < SENSITIVE:
@@ -232,24 +243,24 @@ def judge(prior: float, likelihood: float) -> str:
 
 
 def _log_joint(groups: Mapping[str, Mapping[Hashable, object]]) -> np.ndarray:
+    """Log prior and log likelihood of every draw, summed over all sites."""
     parts = [np.ravel(np.asarray(v)) for group in groups.values() for v in group.values()]
     return np.sum(parts, axis=0)
 
 
 def _answers(fitted: HedgeFit) -> pd.DataFrame:
     """Lower end, median and upper end of memories, noise and hedge ratios."""
-    tree: trees.Tree = fitted.tree
-    posterior = tree["posterior"].to_dataset()
+    posterior = trees.group_of(fitted.tree, "posterior")
     quantities = {f"memory of {k}": posterior["memory"].sel(coef=k).values for k in fitted.coef}
     quantities["obs_scale"] = posterior["obs_scale"].values
     if "variance_memory" in posterior:
         quantities["variance_memory"] = posterior["variance_memory"].values
-    for kind in trees.gap_names(tree):
+    for kind in trees.gap_names(fitted.tree):
         for site in ("gap_bars", "gap_noise"):
             quantities[f"{site} of {kind}"] = posterior[site].sel(gap=kind).values
     ends = [0.05, 0.5, 0.95]
     rows = {k: np.quantile(v, ends, method="nearest") for k, v in quantities.items()}
     for name in fitted.hedges:
-        mean, sd = (v[-1] for v in trees.belief(tree["filtered"], name))
+        mean, sd = (v[-1] for v in trees.belief(trees.group_of(fitted.tree, "filtered"), name))
         rows[f"ratio to {name}"] = mean + np.array([-Z90, 0, Z90]) * sd
     return pd.DataFrame(rows, index=["lower", "median", "upper"]).T
