@@ -187,9 +187,7 @@ class HedgeBoard:
             "log_evidence": float(row["log_evidence"]),
             "log_evidence_mcse": float(row["log_evidence_mcse"]),
         }
-        if not row[
-            "refitted"
-        ]:  # k-hat is about the tail of the weights, and draws of NUTS have none
+        if not row["refitted"]:  # draws of NUTS have no weights, whose tail k-hat is about
             about["pareto_k"] = float(row["pareto_k"])
         stats = {"diverging": np.zeros(sites["obs_scale"].shape, bool)}
         mixed = {name: row[name] for name in self.model.parameters}

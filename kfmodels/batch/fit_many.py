@@ -316,9 +316,7 @@ class _Run:
         todo = [number for number in range(len(chunks)) if number not in finished]
         if not todo:
             return {}
-        lent = (
-            nullcontext(executor) if executor else ThreadPoolExecutor(_thread_count(), "kfmodels")
-        )
+        lent = nullcontext(executor) if executor else ThreadPoolExecutor(_threads(), "kfmodels")
         bar = tqdm(
             total=sum(map(len, chunks)),
             initial=sum(len(chunks[number]) for number in finished),
@@ -365,9 +363,7 @@ class _Run:
         store = self.writer.store
         names = [store.names[place] for place in store.chunks[number]]
         error = future.exception()
-        if (
-            type(error).__name__ == "KilledWorker"
-        ):  # of Dask's distributed, which may not be installed
+        if type(error).__name__ == "KilledWorker":  # of Dask, which need not be installed
             if not alone:
                 self.suspects.append(number)
                 return 0
@@ -429,6 +425,6 @@ class _Run:
         return ValueError(f"the workers cannot fit: {told}. {kept}")
 
 
-def _thread_count() -> int:
+def _threads() -> int:
     """Threads to fit in: JAX releases the interpreter, so one per core; one alone keeps a GPU busy."""
     return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1

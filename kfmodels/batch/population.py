@@ -110,9 +110,8 @@ def _quadratic(
     pairs, draws, count = u.shape
     rows, columns = np.triu_indices(count)
     design = np.concatenate([np.ones((pairs, draws, 1)), u, _products(u)], -1)
-    root = np.sqrt(
-        weights + 1e-3 / draws
-    )  # no weight is 0, or few draws left would not determine it
+    # no weight is 0, or the few draws left with one would not determine the fit
+    root = np.sqrt(weights + 1e-3 / draws)
     value = np.maximum(value, -1e6)  # finite where the prior has no density
     linear, curved = np.empty((pairs, count)), np.zeros((pairs, count, count))
     for number in range(pairs):
@@ -158,10 +157,8 @@ def log_evidence(universe: Universe, mean: Array, sd: Array) -> Array:
         row = tableau[:, i] / tableau[:, i, i, None]
         here = (jnp.arange(n) == i)[:, None]
         tableau = jnp.where(here, row[:, None], tableau - tableau[:, :, i, None] * row[:, None])
-    gain, answer = (
-        tableau[..., n:-1],
-        tableau[..., -1],
-    )  # inverse(joint) times sharp, and times pull
+    # inverse(joint) times sharp, and times pull
+    gain, answer = tableau[..., n:-1], tableau[..., -1]
     along = (gain * pull[..., None]).sum(1)
     kept = (universe.sharp[..., None] * gain[:, None]).sum(2) - universe.sharp
     across = (kept * (1 - 0.5 * jnp.eye(n)))[:, *np.triu_indices(n)]

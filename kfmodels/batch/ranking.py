@@ -63,9 +63,7 @@ def rank_hedges(
     fitted = board.table().loc[list(live.names), "beta"].to_numpy()
     held = np.array([fitted, *(tick.beta for tick in ticks[:-1])])
     training: pd.DataFrame = board.pairs.prices.loc[:, [target, *hedges]]
-    every = pd.concat(
-        [training, later]
-    )  # together, for the first later move starts at the last price
+    every = pd.concat([training, later])  # the first later move starts at the last price of the fit
     moves = board.pairs.transform.moves(every, every.shift(1)).to_numpy()
     known, scored = np.split(moves, [len(training)])
     found = pd.DataFrame(

@@ -74,9 +74,7 @@ class Store:
         path = Path(path)
         if not is_store(path):
             raise ValueError(f"{path} holds no batch of fits: {FORMAT.remedy}")
-        if not (
-            path / JOB
-        ).is_file():  # a manifest alone: written by version 1, and refused as such
+        if not (path / JOB).is_file():  # a manifest alone is of version 1, and refused as such
             FORMAT.check(FORMAT.name, 1, path)
         return cls(path, FORMAT.load(path / JOB)["job"])
 

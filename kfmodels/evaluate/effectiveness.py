@@ -53,9 +53,8 @@ def value_traded(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
     throughout when a price is zero or negative.
     """
     prices = data.prices
-    if (
-        (prices <= 0).to_numpy().any()
-    ):  # of a spread, or power: a multiple of its value means nothing
+    # a price of a spread, or of power, may be negative: a multiple of such a value means nothing
+    if (prices <= 0).to_numpy().any():
         return pd.Series(np.nan, prices.index, name="traded")
     target, hedge = prices.iloc[:, [0]].to_numpy(), prices.iloc[:, 1:]
     ratio = ratio.reindex(prices.index)

@@ -118,11 +118,8 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
     rho, error = found["static OLS"]
     # the spread of a fit on returns is a one-bar move anyway, whatever its intercept does
     gain = "" if transform_of(data.transform).needs_last else _warn_of_gain(table)
-    warnings = (
-        _warn_of_walk(fitted, table, (rho - 1) / error),
-        _warn_of_speed(table, memories),
-        gain,
-    )
+    walk = _warn_of_walk(fitted, table, (rho - 1) / error)
+    warnings = walk, _warn_of_speed(table, memories), gain
     return SpreadHealth(table, tuple(warning for warning in warnings if warning))
 
 
@@ -191,7 +188,7 @@ def _warn_of_speed(table: pd.DataFrame, memories: dict[str, float]) -> str:
 
 
 def _warn_of_gain(table: pd.DataFrame) -> str:
-    """Warn if the intercept takes most of the spread with it."""
+    """Warn if the intercept takes much of every surprise to be permanent."""
     gain = table.loc["innovation", "gain"]
     if not gain > _MUCH_GAIN:
         return ""

@@ -229,9 +229,8 @@ def _scan(
             first, second = evaluate(best)[0], evaluate(1.2 * best)[0]
             total = 2 * (rows * np.log(1.2) - (first - second)) / (1 - 1 / 1.44)
             best = best * np.sqrt(np.maximum(total / rows, 1e-6))
-        third = best * np.exp(
-            third / np.sqrt(2 * rows)
-        )  # the standard error of log s is 1 / sqrt(2 T)
+        # the standard error of log s is 1 / sqrt(2 T)
+        third = best * np.exp(third / np.sqrt(2 * rows))
     likelihood, posterior = evaluate(third)
     shape = (alphas, count)
     return likelihood.reshape(shape), posterior.reshape(shape), third.reshape(shape)

@@ -196,10 +196,8 @@ def _check_same(wanted: dict[str, tuple[int, ...]], stored: dict[str, tuple[int,
 
 def noise_quantities(tree: "DataTree") -> dict[str, np.ndarray]:
     """Logarithms of the inferred noise parameters, (chain, draw) each."""
-    posterior, sites = (
-        trees.group_of(tree, "posterior"),
-        trees.group_of(tree, "log_prior").data_vars,
-    )
+    posterior = trees.group_of(tree, "posterior")
+    sites = trees.group_of(tree, "log_prior").data_vars
     found = {}
     names = [str(name) for name in posterior["coef"].values]
     model = trees.assumed(tree)

@@ -59,9 +59,8 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
         )
     every = fitted.model.follows(len(fitted.coef)).astype(float)
     cases = {"all": every}
-    if (
-        not fitted.model.drift.shared
-    ):  # where one delta drives all that moves, none stands still alone
+    # where one delta drives all that moves, no ratio can stand still alone
+    if not fitted.model.drift.shared:
         alone = dict(zip(fitted.hedges, np.eye(len(every)), strict=False))
         cases = alone | cases if len(alone) > 1 else alone
     still = np.stack([np.zeros_like(every), *cases.values()])
