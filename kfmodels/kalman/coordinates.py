@@ -16,7 +16,7 @@ from kfmodels.kalman.transforms import LEVEL, LOG, Transform
 class Coordinates(NamedTuple):
     """`pivot` and `scale` per hedge `(..., hedge)`, `offset` and `unit` of the target `(...)`.
 
-    `intercept` says whether there is one; `unit` is 1 until prices are quoted otherwise.
+    `intercept` says whether there is one; `unit` is 1 until a split rescales the target.
     """
 
     pivot: np.ndarray
@@ -26,7 +26,7 @@ class Coordinates(NamedTuple):
     unit: Array = 1.0
 
     def of_pair(self, number: int) -> "Coordinates":
-        """Those of one of several pairs."""
+        """The coordinates of one pair of several."""
         unit = np.broadcast_to(self.unit, np.shape(self.offset))[number]
         place = self.pivot[number], self.scale[number], float(self.offset[number])
         return Coordinates(*place, self.intercept, float(unit))
@@ -66,10 +66,10 @@ class Coordinates(NamedTuple):
         return shift
 
     def requote(self, transform: Transform, factors: np.ndarray) -> "Coordinates":
-        """The same where prices are `factors (..., leg)` times as many, target and then hedges.
+        """The coordinates after prices were multiplied by `factors (..., leg)`: target, then hedges.
 
         Raises:
-            ValueError: logs without an intercept, which has nowhere to put a factor.
+            ValueError: logs without an intercept, which alone could absorb a factor.
         """
         target, hedges = factors[..., 0], factors[..., 1:]
         if transform == LEVEL:
@@ -82,7 +82,7 @@ class Coordinates(NamedTuple):
                 )
             pivot, offset = self.pivot + np.log(hedges), self.offset + np.log(target)
             return self._replace(pivot=pivot, offset=offset)
-        return self
+        return self  # a return has no unit
 
     def to_original(self, mean: Array, cov: Array) -> tuple[np.ndarray, np.ndarray]:
         """Mean `(..., n)` and covariance `(..., n, n)` of theta = [beta..., alpha] in user units."""

@@ -33,29 +33,33 @@ def log_student(
     return constant - tail * log(1 + error * error / (dof * var))
 
 
-def student_variance(dof: Array | None, of: ModuleType) -> Array:
+def student_variance(dof: Array | None, library: ModuleType) -> Array:
     """Variance of a Student-t over its squared scale: infinite with 2 degrees of freedom or fewer.
 
-    1 where `dof` is None, which stands for a normal distribution. `of` is `numpy` or `jax.numpy`.
+    1 where `dof` is None, which stands for a normal distribution; `library` is `numpy` or `jax.numpy`.
     """
     if dof is None:
         return 1.0
-    has = dof > 2
-    return of.where(has, dof / of.where(has, dof - 2, 1.0), of.inf)
+    finite = dof > 2
+    # the inner `where` keeps the division by 0 of the other branch, and its gradient, from happening
+    return library.where(finite, dof / library.where(finite, dof - 2, 1.0), library.inf)
 
 
-def half_a_step(a: Array) -> tuple[Array, Array]:
-    r"""`gamma(a + 1/2) / gamma(a)` as `r exp(s)`, to 3e-14 for positive a.
+def gamma_ratio(a: Array) -> tuple[Array, Array]:
+    r"""`gamma(a + 1/2) / gamma(a)` as a factor r and an exponent s, `r exp(s)`, to 3e-14 for a > 0.
 
-    Eight steps up by `gamma(a + 1) = a gamma(a)`, and from there on the series of Tricomi and Erdelyi
-    (1951), The asymptotic expansion of a ratio of gamma functions, Pacific Journal of Mathematics 1.
+    Source: Tricomi and Erdelyi (1951), The asymptotic expansion of a ratio of gamma functions, Pacific
+    Journal of Mathematics 1.
     """
+    # the series is accurate for large arguments only: eight steps up by `gamma(a + 1) = a gamma(a)`
     b = a + 8
     each = 1 / b
     odd = each * each
 
     def eight(a: Array) -> Array:
-        """`a (a + 1) ... (a + 7)` over the eighth power of b, which single precision cannot hold."""
+        """`a (a + 1) ... (a + 7) / b**8`."""
+        # the product itself overflows single precision, so each pair of factors, first with last, is
+        # divided by b**2: (a + 1)(a + 6) = a (a + 7) + 6 and so on
         ends = a * (a + 7) * odd
         return ends * (ends + 6 * odd) * (ends + 10 * odd) * (ends + 12 * odd)
 

@@ -1,10 +1,10 @@
-"""Log likelihood of a whole series: `lax.scan` over `kalman.step`, nothing kept on the way.
+"""Log likelihood of a whole series: `lax.scan` over `kalman.step`, storing no row.
 
-For the noises of `kalman.noise` there is a faster road: the logarithm of a product of a few forecast
-variances is taken at once, and the gamma functions of the Student-t by a series, for both would cost
-several times the recursion itself: 8 instead of 40 ns a row for a constant variance, 30 instead of 170
-for a discounted one (512 series of 1248 rows, two coefficients, double precision, 2 cores). A noise of
-any other class is scored by the plain densities.
+The two noises of `kalman.noise` are scored faster than by their densities: one logarithm is taken of
+the product of several forecast variances, and the gamma functions of the Student-t come from a series.
+Logarithm and gamma function of every row would cost several times the recursion itself: 40 instead of
+8 ns a row for a constant variance, 170 instead of 30 for a discounted one (512 series of 1248 rows, two
+coefficients, double precision, 2 cores). A noise of any other class is scored by its density.
 """
 
 from collections.abc import Callable
@@ -16,23 +16,22 @@ from jax import lax
 
 from kfmodels._types import ArrayLike, Float
 from kfmodels._types import JaxArray as Array
-from kfmodels.kalman.density import LOG_2PI, LOG_PI, half_a_step
+from kfmodels.kalman.density import LOG_2PI, LOG_PI, gamma_ratio
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, ConstantVariance, DiscountedVariance, Noise, Scale
 from kfmodels.kalman.scan import Series, advance, begin, log_density
 from kfmodels.kalman.step import Forecast, State
 
 _AT_ONCE = 4
-"""Rows whose variances are multiplied before the logarithm; more would compile longer for nothing."""
-
+"""Rows whose variances are multiplied before the logarithm; more only take longer to compile."""
 
 Scores = tuple[Float[ArrayLike, "*#batch"], Float[Array, "*batch"]]
 
 
-class Road(NamedTuple):
+class Scoring(NamedTuple):
     """How innovations are scored, `-2 log density = log(factor) + term + rest` each.
 
-    `score` gives factor and term of a row, `rest` what is the same for all rows.
+    `score` gives factor and term of a row, `rest` the part that all rows share.
     """
 
     score: Callable[..., Scores]
@@ -44,7 +43,7 @@ def log_likelihood(
 ) -> Float[Array, "*batch"]:
     """Log density of all observed rows with the coefficients integrated out, shape (*b)."""
     state, carried = begin(rows, start, drift, noise)
-    road = _ROADS.get(type(noise), _PLAIN)
+    scoring = _SCORINGS.get(type(noise), _PLAIN)
 
     def group(
         carry: tuple[State, Carried, Float[Array, "*batch"]], block: Series, dt: float | None = None
@@ -56,7 +55,7 @@ def log_likelihood(
             time = 1.0 if row.dt is None else row.dt
             row = row._replace(dt=time if dt is None else dt)
             _, state, seen, faded, carried = advance(state, carried, row, drift, noise)
-            factor, term = road.score(seen, noise, faded)
+            factor, term = scoring.score(seen, noise, faded)
             product = product * jnp.where(row.observed > 0, factor, 1)
             rest = rest + row.observed * term
         return state, carried, total - 0.5 * (jnp.log(product) + rest)
@@ -66,13 +65,13 @@ def log_likelihood(
     if rows.dt is None:  # the first row alone has no time before it
         carry = group(carry, jax.tree.map(lambda leaf: leaf[:1], rows), 0.0)
         rows = jax.tree.map(lambda leaf: leaf[1:], rows)
-    # in single precision a product of four could leave the range
+    # in single precision a product of four variances could overflow
     together = _AT_ONCE if state.mean.dtype == jnp.float64 else 1
     blocks = jax.tree.map(lambda leaf: _in_blocks(leaf, together), rows)
-    if rows.noise is not None:  # or the rows added would divide by 0
+    if rows.noise is not None:  # the filling rows must not divide by a variance of 0
         blocks = blocks._replace(noise=_in_blocks(rows.noise, together, 1.0))
     (_, _, total), _ = lax.scan(lambda carry, block: (group(carry, block), None), carry, blocks)
-    return total - 0.5 * count * road.rest(noise)
+    return total - 0.5 * count * scoring.rest(noise)
 
 
 def _constant(seen: Forecast, noise: ConstantVariance, faded: None) -> Scores:
@@ -81,7 +80,7 @@ def _constant(seen: Forecast, noise: ConstantVariance, faded: None) -> Scores:
 
 def _discounted(seen: Forecast, noise: DiscountedVariance, faded: Scale) -> Scores:
     width = faded.dof * (faded.var / noise.var) * seen.var
-    ratio, rest = half_a_step(faded.dof / 2)
+    ratio, rest = gamma_ratio(faded.dof / 2)
     tail = jnp.log1p(seen.error * seen.error / (noise.var * width))
     return width / (ratio * ratio), (faded.dof + 1) * tail - 2 * rest
 
@@ -90,17 +89,17 @@ def _plain(seen: Forecast, noise: Noise, faded: Carried) -> Scores:
     return 1.0, -2 * log_density(seen.error, noise.unit(faded) * seen.var, noise.dof(faded))
 
 
-_ROADS = {
-    ConstantVariance: Road(_constant, lambda noise: LOG_2PI + jnp.log(noise.var)),
-    DiscountedVariance: Road(_discounted, lambda noise: LOG_PI + jnp.log(noise.var)),
+_SCORINGS = {
+    ConstantVariance: Scoring(_constant, lambda noise: LOG_2PI + jnp.log(noise.var)),
+    DiscountedVariance: Scoring(_discounted, lambda noise: LOG_PI + jnp.log(noise.var)),
 }
-_PLAIN = Road(_plain, lambda noise: 0.0)
+_PLAIN = Scoring(_plain, lambda noise: 0.0)
 
 
 def _in_blocks(
     leaf: Float[Array, "time *axes"], size: int, fill: float = 0.0
 ) -> Float[Array, "block row *axes"]:
-    """(T, ...) to (T / size, size, ...); the rows added at the end are not observed."""
+    """(T, ...) to (T / size, size, ...); filling the last with unobserved rows."""
     added = -leaf.shape[0] % size
     filled = jnp.concatenate([leaf, jnp.full((added, *leaf.shape[1:]), fill, leaf.dtype)])
     return filled.reshape(-1, size, *leaf.shape[1:])

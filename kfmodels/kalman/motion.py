@@ -1,6 +1,6 @@
-"""Laws of motion of the coefficients: what `kalman.step` asks of one, and the two that there are.
+"""Laws of motion of the coefficients: what `kalman.step` asks of a law, random walk and discounting.
 
-To add one, write a NamedTuple of arrays (batch axes last) with these two methods, here or beside the
+To add a law, write a NamedTuple of arrays (batch axes last) with these two methods, here or beside the
 assumption of `kfmodels.model` that makes it. Where fields have axes of coefficients before those of the
 batch, `coef_axes` says how many, field by field.
 """
@@ -54,8 +54,8 @@ class Discount(NamedTuple):
         return None
 
     def widen(self, cov: Array, dt: Array) -> Array:
-        # cov is symmetric already, its tangents only to rounding (fused multiply-add), and no
-        # observation ever shrinks an antisymmetric part: unmended it grows by 1/factor a step and
-        # after 80 rows the gradient is noise
+        # cov is symmetric, but its tangents are so only to rounding (fused multiply-add), and no
+        # observation shrinks an antisymmetric part: it would grow by 1/factor a step, and after 80
+        # rows the gradient would be noise
         cov = (cov + cov.swapaxes(0, 1)) / 2
         return cov + cov * (self.moving * (self.factor**-dt - 1))

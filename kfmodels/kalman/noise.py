@@ -1,10 +1,10 @@
-"""Observation noises: what the recursion asks of one, and the two that there are.
+"""Observation noises: what the recursion asks of a noise, a constant and a discounted variance.
 
 A noise carries what it has learnt from row to row. Covariances of the recursion are relative to its
-`unit`, which is the observation variance itself where the state noise is meant relative to that.
+`unit`, which is the observation variance itself where the state noise is stated relative to that.
 
-To add one, write a NamedTuple of arrays (batch axes last) with these seven methods, here or beside the
-assumption of `kfmodels.model` that makes it.
+To add a noise, write a NamedTuple of arrays (batch axes last) with these seven methods, here or beside
+the assumption of `kfmodels.model` that makes it.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -16,7 +16,10 @@ Carried = Any
 """What a noise carries from row to row: a NamedTuple of arrays `(*b)`, or None."""
 
 LEAST_DOF = 3.0
-"""Degrees of freedom that fading leaves; with 2 or fewer a Student-t has no variance."""
+"""Degrees of freedom that fading never goes below.
+
+With 2 or fewer a Student-t has no variance, and after a long gap every tick would pass for ordinary.
+"""
 
 
 class Scale(NamedTuple):
@@ -28,18 +31,18 @@ class Scale(NamedTuple):
 
 @runtime_checkable
 class Noise(Protocol):
-    """How large the observation variance is, and what an innovation says of it."""
+    """How large the observation variance is, and what an innovation teaches about it."""
 
     def start(self) -> Carried:
         """What is carried into the first row."""
         ...
 
     def keep(self, dt: Array) -> Array | None:
-        """Share of what is known of the variance that a time `dt` leaves; None where none is learnt."""
+        """Share of the evidence on the variance left after a time `dt`; None where none is learnt."""
         ...
 
     def fade(self, carried: Carried, dt: Array) -> Carried:
-        """What is left of it after a time `dt`."""
+        """What is carried, after a time `dt` without an innovation."""
         ...
 
     def unit(self, carried: Carried) -> Array:
@@ -89,8 +92,8 @@ class ConstantVariance(NamedTuple):
 class DiscountedVariance(NamedTuple):
     """Observation variance learnt from squared innovations that fade by `factor` per unit of time.
 
-    Starts at `var`, which counts as `weight` observations. Fading stops at 3: a forecast with 2 or
-    fewer degrees of freedom has no variance, and after a long gap every tick would pass for ordinary.
+    Starts at `var`, which counts as `weight` observations; fading stops at `LEAST_DOF`. West and
+    Harrison (1997), section 10.8.
     """
 
     var: Array
@@ -105,6 +108,7 @@ class DiscountedVariance(NamedTuple):
 
     def fade(self, carried: Scale, dt: Array) -> Scale:
         faded = carried.dof * self.keep(dt)
+        # min(dof, LEAST_DOF), then the maximum, by comparisons that NumPy and JAX both understand
         least = carried.dof - (carried.dof > LEAST_DOF) * (carried.dof - LEAST_DOF)
         return Scale(faded + (faded < least) * (least - faded), carried.var)
 

@@ -12,7 +12,7 @@ from numpyro.distributions import Distribution, constraints
 
 from kfmodels._types import ArrayLike, Bool, Float
 from kfmodels._types import JaxArray as Array
-from kfmodels.kalman import scan
+from kfmodels.kalman import motion, scan
 from kfmodels.kalman.likelihood import log_likelihood
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Noise
@@ -22,8 +22,8 @@ from kfmodels.kalman.step import State
 class Coefficients(NamedTuple):
     """Mean and covariance of the coefficients at every row.
 
-    Where the variance is learnt they are Student-t and `cov` is their squared scale: the covariance is
-    `dof / (dof - 2)` times that, with one degree of freedom more than before an observed row.
+    Where the variance is learnt the coefficients are Student-t and `cov` is their squared scale; the
+    covariance is `dof / (dof - 2)` times that, and an observed row adds one degree of freedom.
     """
 
     mean: Float[Array, "*batch time coef"]
@@ -31,10 +31,10 @@ class Coefficients(NamedTuple):
 
 
 class FilterResult(NamedTuple):
-    """Everything a forward pass knows, in the units of `y`.
+    """What a forward pass finds at every row, in the units of `y`.
 
     `predicted` is given the rows before (t | t-1), `filtered` given this one too (t | t). `error` is
-    the innovation, `forecast_var` its variance scale and `obs_var` the observation variance before
+    the innovation, `forecast_var` its squared scale and `obs_var` the observation variance before
     the row was seen (of a row whose `obs_factor` is 1); `dof` is None when that variance is constant.
     `log_density` is 0 where nothing was observed.
     """
@@ -49,7 +49,7 @@ class FilterResult(NamedTuple):
 
 
 class _Covariance(constraints.Constraint):
-    """Finite matrices whose diagonal is not negative; a full check would cost an eigenvalue."""
+    """Finite matrices whose diagonal is not negative; a full check would cost an eigendecomposition."""
 
     event_dim = 2
 
@@ -93,8 +93,8 @@ class KalmanRegression(Distribution):
         observed: False where y is missing, `(..., time)`; y is not read there.
         dt: time since the row before, `(..., time)`; `dt[0]` is counted from the start. Default: 0,
             then 1.
-        gap_time: further time in which the coefficients move and the variance does not fade,
-            `(..., time)`: what a closed period before the row is worth. Default: none.
+        gap_time: further time, `(..., time)`, in which the coefficients move but the evidence on the
+            variance does not fade: the worth of a closed period before the row. Default: none.
         obs_factor: factor on the observation variance of each row, `(..., time)`. Default: 1.
 
     Raises:
@@ -172,7 +172,7 @@ class KalmanRegression(Distribution):
 
     @classmethod
     def infer_shapes(cls, **shapes: Any) -> tuple[Any, tuple[int]]:
-        """Batch and event shape from the shapes of the arguments; of a law, that of each field."""
+        """Batch and event shape from the shapes of the arguments; of a law, those of its fields."""
         if len(shapes["design"]) < 2:
             raise ValueError(
                 f"KalmanRegression: design has shape {tuple(shapes['design'])}; it needs a row per "
@@ -183,8 +183,7 @@ class KalmanRegression(Distribution):
         ends |= dict.fromkeys(_BY_TIME, (time,)) | {"design": (time, coef)}
         listed = [(name, shape, ends[name]) for name, shape in shapes.items() if name in ends]
         for law in (shapes[name] for name in ("drift", "noise") if name in shapes):
-            for field, shape, axes in zip(law._fields, law, _coef_axes(law), strict=True):
-                listed.append((f"{type(law).__name__}.{field}", shape, (coef,) * axes))
+            listed += [(name, shape, (coef,) * axes) for name, shape, axes in _fields_of(law)]
         for name, shape, end in listed:
             if tuple(shape[len(shape) - len(end) :]) != end or len(shape) < len(end):
                 raise ValueError(
@@ -198,11 +197,10 @@ class KalmanRegression(Distribution):
 
     def get_args(self) -> dict[str, Array]:
         given = self._given()
-        if "observed" in given:  # a NaN at a missing row is not read, so it is not judged
+        if "observed" in given:  # a NaN at a missing row is never read, so it is no fault
             given["design"] = jnp.where(given["observed"][..., None], given["design"], 0)
         for law in (self.drift, self.noise):
-            fields: Any = law
-            given |= {f"{type(law).__name__}.{k}": leaf for k, leaf in fields._asdict().items()}
+            given |= {name: leaf for name, leaf, _ in _fields_of(law)}
         return {name: value for name, value in given.items() if name in self.arg_constraints}
 
     def recursion(self, value: Array | np.ndarray) -> tuple[scan.Series, State, Motion, Noise]:
@@ -211,9 +209,7 @@ class KalmanRegression(Distribution):
         # not `batch_shape`: under `vmap` the arrays have lost an axis that it still counts
         ranks = [a.ndim - _EVENT_DIM[name] for name, a in given.items()]
         for law in (self.drift, self.noise):
-            fields: Any = law
-            parts = zip(fields, _coef_axes(law), strict=True)
-            ranks += [leaf.ndim - axes for leaf, axes in parts]
+            ranks += [leaf.ndim - axes for _, leaf, axes in _fields_of(law)]
         rank = max(value.ndim - 1, *ranks)
         part = {name: _last(a, _EVENT_DIM[name], rank) for name, a in given.items()}
         rows = scan.series(
@@ -227,7 +223,7 @@ class KalmanRegression(Distribution):
         self, value: Float[ArrayLike, "*#batch time"], intermediates: object = None
     ) -> Float[Array, "*batch"]:
         """Log density of the series, one number per batch member."""
-        # not under NumPyro's validate_sample: it makes -inf, gradient 0, of a NaN in any row
+        # without NumPyro's validate_sample: a NaN in a missing row would give -inf with gradient 0
         return log_likelihood(*self.recursion(jnp.asarray(value)))
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*draws time"]:
@@ -282,27 +278,26 @@ class KalmanRegression(Distribution):
 
 
 def batch_last[Law: (Motion, Noise)](law: Law, rank: int) -> Law:
-    """A law of motion or a noise with its batch axes last, `rank` of them, as the recursion wants it.
+    """A law of motion or a noise with its batch axes last, `rank` of them, as the recursion has it.
 
-    Works on NumPy and JAX alike.
+    Its arrays are NumPy's or JAX's.
     """
-    fields: Any = law
-    parts = zip(fields, _coef_axes(law), strict=True)
-    return type(law)(*(_last(leaf, axes, rank) for leaf, axes in parts))
+    return type(law)(*(_last(leaf, axes, rank) for _, leaf, axes in _fields_of(law)))
 
 
-def _last(a: Array | np.ndarray, event_dim: int, rank: int) -> Any:
+def _last(a: motion.Array, event_dim: int, rank: int) -> motion.Array:
     a = a.reshape((1,) * (rank + event_dim - a.ndim) + a.shape)
     return a.transpose(*range(rank, a.ndim), *range(rank))
 
 
-def _coef_axes(law: Any) -> tuple[int, ...]:
-    """Axes of coefficients of each field, beside those of the batch."""
-    return getattr(law, "coef_axes", (0,) * len(law))
+def _fields_of(law: Any) -> list[tuple[str, motion.Array, int]]:
+    """Of each field: name, array (or its shape), and axes of coefficients beside those of the batch."""
+    names = [f"{type(law).__name__}.{field}" for field in law._fields]
+    return list(zip(names, law, getattr(law, "coef_axes", (0,) * len(law)), strict=True))
 
 
-def _shapes_of(law: Any) -> Any:
-    return type(law)(*(leaf.shape for leaf in law))
+def _shapes_of[Law: (Motion, Noise)](law: Law) -> Law:
+    return type(law)(*(leaf.shape for _, leaf, _ in _fields_of(law)))
 
 
 def _absolute(state: State, unit: Array) -> Coefficients:

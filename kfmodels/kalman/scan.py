@@ -2,10 +2,10 @@
 
 Time comes first, then coefficients, then batch axes: `y (T, *b)`, `design (T, n, *b)`,
 `observed (T, *b)`, `dt (T, *b)`. `dt[0]` is the time between the start and the first row: 0 by
-default, for `start` is the distribution of the coefficients just before the first observation. Over
-`dt + extra (T, *b)` the coefficients move, over `dt` alone what is known of the variance fades;
-`noise (T, *b)` is a factor on the observation variance of a row. Where the last two are None they cost
-nothing. Every density is summed over time only, so a batch gives one log likelihood per member.
+default, for `start` is the distribution of the coefficients just before the first observation. The
+coefficients move over `dt + extra (T, *b)`, the evidence on the variance fades over `dt` alone;
+`noise (T, *b)` is a factor on the observation variance of a row. `extra` and `noise` may be None, which
+costs nothing. Densities are summed over time only, so a batch gives one log likelihood per member.
 
 One file: filter, smoother and sampler share the carry of the scan and its conventions.
 """
@@ -34,19 +34,19 @@ class Series(NamedTuple):
     design: Float[Array, "time coef *#batch"]
     observed: Float[Array, "time *#batch"]
     dt: Float[Array, "time *#batch"] | float | None
-    """None, where only `likelihood` reads it: 0, then 1."""
+    """None stands for 0, then 1; only `likelihood` reads it without writing it out."""
 
     extra: Float[Array, "time *#batch"] | None = None
     noise: Float[Array, "time *#batch"] | None = None
 
     @property
     def open_time(self) -> Float[Array, "*#batch"] | float:
-        """`dt`, once it is written out; see `timed`."""
+        """`dt`, which `timed` has written out."""
         assert self.dt is not None
         return self.dt
 
     def drifting(self) -> Float[Array, "*#batch"] | float:
-        """The time in which the coefficients move, of which `dt` is open."""
+        """The time in which the coefficients move, `dt` and `extra` together."""
         return self.open_time if self.extra is None else self.open_time + self.extra
 
     def relative(self, ordinary: Float[ArrayLike, "*#batch"]) -> Float[ArrayLike, "*#batch"]:
@@ -55,7 +55,7 @@ class Series(NamedTuple):
 
 
 class Filtered(NamedTuple):
-    """All rows of a forward pass, in the units of the noise.
+    """All rows of a forward pass, covariances relative.
 
     `predicted.cov` and `var` are relative to `unit`, `filtered.cov` to `filtered_unit`; `relative` is
     the observation variance of an ordinary row over the unit, before the row was seen.
@@ -85,16 +85,16 @@ def series(
 ) -> Series:
     """Complete a series: everything observed, one unit of time between rows.
 
-    All arrays have the same number of batch axes (length 1 broadcasts). At unobserved rows `y` and
-    what is not finite in `design` are replaced by 0, so that a NaN left there reaches neither the
-    state nor a gradient; a design that is known is kept, and the row is forecast from it.
+    All arrays have the same number of batch axes (length 1 broadcasts).
     """
     y, design = jnp.asarray(y), jnp.asarray(design)
-    if len(y) != len(design):  # or one value would be taken for all rows
+    if len(y) != len(design):  # a single row would broadcast over all
         raise ValueError(f"the series has {len(y)} rows, its design {len(design)}")
     dtype = jnp.result_type(y, design, float)
     plain = y.shape[:1] + (1,) * (y.ndim - 1)
     seen = jnp.ones(plain, bool) if observed is None else jnp.asarray(observed, bool)
+    # 0 for what is missing, so that no NaN reaches the state or a gradient; where the regressors of an
+    # unobserved row are known they stay, and the row is forecast from them
     return Series(
         y=jnp.where(seen, y, 0).astype(dtype),
         design=jnp.where(jnp.expand_dims(seen, 1) | jnp.isfinite(design), design, 0).astype(dtype),
@@ -106,7 +106,7 @@ def series(
 
 
 def timed(rows: Series) -> Series:
-    """The same with its times written out."""
+    """The series with its times written out."""
     if rows.dt is not None:
         return rows
     return rows._replace(dt=jnp.ones_like(rows.observed).at[0].set(0))
@@ -115,7 +115,7 @@ def timed(rows: Series) -> Series:
 def advance(
     state: State, carried: Carried, row: Series, drift: Motion, noise: Noise
 ) -> tuple[State, State, Forecast, Carried, Carried]:
-    """One row: the predicted and the filtered state, the forecast between, what is carried likewise."""
+    """One row: predicted and filtered state, forecast, and what the noise carries before and after."""
     faded = noise.fade(carried, row.open_time)
     relative = row.relative(noise.relative(faded))
     predicted, state, seen = step(
@@ -125,11 +125,9 @@ def advance(
 
 
 def begin(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[State, Carried]:
-    """State and what is carried before the first row, in the full batch shape.
-
-    The carry of a scan may not grow, and which arrays of a law or of a noise have batch axes only they
-    know: the shapes that come out of the first row tell.
-    """
+    """State and what is carried before the first row, in the full batch shape."""
+    # the carry of a scan may not change its shape, and only a law or a noise knows which of its arrays
+    # have batch axes: run the first row on shapes alone, and see which come out
 
     def once(rows: Series, start: State, drift: Motion, noise: Noise):
         row = jax.tree.map(lambda leaf: leaf[0], timed(rows))
@@ -154,14 +152,14 @@ def log_density(
     var: Float[Array, "*#batch"],
     dof: Float[Array, "*#batch"] | None,
 ) -> Float[Array, "*batch"]:
-    """Log density of an innovation with that squared scale."""
+    """Log density of an innovation with squared scale `var`, normal where `dof` is None."""
     if dof is None:
         return log_normal(error, var, jnp.log)
     return log_student(error, var, dof, jnp.log, gammaln)
 
 
 def final(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[State, Carried]:
-    """State after the last row and what the noise carries there; keeps nothing on the way."""
+    """State after the last row and what the noise carries there; no other row is stored."""
 
     def body(carry: tuple[State, Carried], row: Series):
         _, state, _, _, carried = advance(*carry, row, drift, noise)
@@ -172,7 +170,7 @@ def final(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[Stat
 
 
 class Last(NamedTuple):
-    """The innovation of the last observed row, its variance scale, and the degrees of freedom."""
+    """The innovation of the last observed row, its squared scale, and its degrees of freedom."""
 
     error: Float[Array, "*batch"]
     var: Float[Array, "*batch"]
@@ -211,7 +209,7 @@ def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:
     )
 
     def at_each[Fact](fact: Callable[[Carried], Fact], carried: Carried) -> Fact:
-        """A fact of the noise by row; where nothing is carried it is the same in all."""
+        """A fact of the noise at every row; the same at all where nothing is carried."""
 
         def at_one(carried: Carried) -> Fact:
             return full(fact(carried), seen.error.shape[1:])
@@ -221,7 +219,7 @@ def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:
         return full(at_one(carried), seen.error.shape)
 
     def full[Fact](found: Fact, shape: tuple[int, ...]) -> Fact:
-        """In that shape, if there is anything."""
+        """Broadcast to that shape; None stays None."""
         as_row = partial(jnp.broadcast_to, shape=shape)
         return jax.tree.map(lambda leaf: as_row(leaf).astype(seen.error.dtype), found)
 
@@ -245,17 +243,17 @@ def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:
 def smooth(
     rows: Series, passed: Filtered, drift: Motion, noise: Noise
 ) -> tuple[State, Float[Array, "time *batch"]]:
-    """Coefficients given all rows, by the backward recursion that needs no inverse.
+    """Coefficients given all rows, and the unit of their covariances given all rows.
 
     Durbin, J. and Koopman, S. J. (2012), Time Series Analysis by State Space Methods, 2nd ed.,
-    section 4.4. Also returns the unit of their covariances seen from the end.
+    section 4.4: the backward recursion that needs no inverse.
     """
 
     def body(
         carry: tuple[Float[Array, "coef *batch"], Float[Array, "coef coef *batch"]],
         at: tuple[State, State, Float[Array, "*batch"], Float[Array, "*batch"], Series],
     ):
-        r, info = carry
+        r, info = carry  # what the later rows say: r_t and N_t of the source
         predicted, filtered, error, var, row = at
         mean = filtered.mean + (filtered.cov * r).sum(1)
         spread = (filtered.cov[:, :, None] * info[None]).sum(1)
@@ -263,6 +261,7 @@ def smooth(
         design, weight = row.design, row.observed / var
         gain = (predicted.cov * design).sum(1) * weight
         r = r + design * (error * weight - (gain * r).sum(0))
+        # (I - K h')' N (I - K h') + h h' / F, without a product of matrices
         u = (info * gain).sum(1)
         cross = design[:, None] * u
         outer = design[:, None] * design
@@ -328,7 +327,7 @@ def sample(
 def _ahead(
     state: State, carried: Carried, row: Series, drift: Motion, noise: Noise
 ) -> tuple[State, Carried, Forecast]:
-    """What is known before a row is seen, and its forecast of zero."""
+    """Predicted state, what the noise carries, and the forecast, for an innovation as if `y` were 0."""
     faded = noise.fade(carried, row.open_time)
     predicted = predict(state, drift, row.drifting())
     relative = row.relative(noise.relative(faded))
@@ -340,8 +339,7 @@ def moments(
 ) -> tuple[Float[Array, "time *batch"], Float[Array, "time *batch"]]:
     """Marginal mean and variance of every `y`, each (T, *b).
 
-    The filtered mean is a sum of uncorrelated innovations, `Var m_t = G Var m_t-1 G + K K' E[e^2]`,
-    for every law of motion and every noise whose unit is linear in the squared innovations. The
+    Exact for every law of motion and every noise whose unit is linear in the squared innovations. The
     variance is infinite from the first observed row on whose Student-t forecast has 2 degrees of
     freedom or fewer.
     """
@@ -365,8 +363,10 @@ def moments(
         variance = ((known * row.design).sum(1) * row.design).sum(0) + square
         variance = jnp.where(endless, jnp.inf, variance)
         lost = lost | (endless & (row.observed > 0))
+        # the filtered mean is a sum of uncorrelated innovations: Var m_t = G Var m_t-1 G + K K' E[e^2]
         gain = blank.gain * row.observed
         known = known + gain[:, None] * gain * square
+        # an innovation whose square is the expected one teaches the noise its expected unit
         typical = Forecast(jnp.sqrt(square), blank.var, blank.leverage)
         state = State(predicted.mean, update(predicted, typical, row.observed).cov)
         carried = noise.learn(faded, typical, row.observed)
@@ -406,6 +406,7 @@ def _drawn_path(
     shocks: Float[Array, "time coef *batch"], rows: Series, passed: Filtered, drift: Motion
 ) -> Float[Array, "time coef *batch"]:
     """A path of the coefficients from a centred start, (T, n, *b), in relative units."""
+    # the state noise of each row is what prediction added to the covariance; that of row 0 is the start
     kept = passed.filtered.cov[:-1]
     factors = jax.vmap(drift.transition)(rows.drifting())
     if factors is not None:
@@ -429,8 +430,12 @@ def _drawn_path(
 def _square_root(
     cov: Float[Array, "time coef coef *batch"],
 ) -> Float[Array, "time coef coef *batch"]:
-    """Symmetric square root of (T, n, n, *b) matrices that may be singular."""
+    """Symmetric square root of (T, n, n, *b) matrices.
+
+    They are singular where a coefficient stands still, which rules out Cholesky factors.
+    """
     batch_first = jnp.moveaxis(cov, (1, 2), (-2, -1))
     values, vectors = jnp.linalg.eigh(batch_first)
+    # rounding may leave an eigenvalue of 0 just below it
     root = (vectors * jnp.sqrt(jnp.maximum(values, 0))[..., None, :]) @ vectors.mT
     return jnp.moveaxis(root, (-2, -1), (1, 2))

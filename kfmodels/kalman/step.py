@@ -29,7 +29,7 @@ class State(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """How far a row is from what was expected: innovation, its relative variance, and P h."""
+    """Innovation of a row, its relative variance, and `leverage`, the covariance times the design."""
 
     error: Array
     var: Array
@@ -44,11 +44,10 @@ class Forecast(NamedTuple):
 def predict(state: State, drift: Motion, dt: Array = 1.0) -> State:
     """The state `dt` later, before anything new is observed.
 
-    A law with a transition factor per coefficient, `(n, *b)`, pulls the coefficients towards 0; a walk
-    has none, and pays for none.
+    A law with a transition factor per coefficient, `(n, *b)`, pulls the coefficients towards 0.
     """
     mean, cov = state
-    factor = drift.transition(dt)
+    factor = drift.transition(dt)  # None for a random walk, which then costs no products
     if factor is not None:
         mean, cov = factor * mean, factor[:, None] * factor * cov
     return State(mean, drift.widen(cov, dt))
@@ -59,7 +58,7 @@ def forecast(state: State, design: Array, y: Array, noise: Array = 1.0) -> Forec
 
     `noise` is the observation variance of this row, relative like all others.
     """
-    # one design for all draws: a product of matrices costs NumPy less than many small products
+    # one design for all draws: one product of matrices costs NumPy less than many small ones
     if design.ndim == 1 and state.mean.ndim == 2:
         leverage = design.dot(state.cov.reshape(len(design), -1)).reshape(state.mean.shape)
         mean, spread = design.dot(state.mean), design.dot(leverage)
@@ -70,12 +69,10 @@ def forecast(state: State, design: Array, y: Array, noise: Array = 1.0) -> Forec
 
 
 def update(state: State, seen: Forecast, observed: Array = 1.0) -> State:
-    """The state after `y`; where `observed` is 0 nothing is learnt.
-
-    The covariance is updated by the outer product `P h (P h)'`, not by `K (P h)'`: the same
-    number, but symmetric to the last bit. Losing the symmetry is what ruins float32 here (NaN
-    after 1500 days from a wide start); with it, Joseph's form gains nothing.
-    """
+    """The state after `y`; where `observed` is 0 nothing is learnt."""
+    # the outer product P h (P h)' where textbooks have K (P h)': the same number, but symmetric to the
+    # last bit. An asymmetric covariance is what ruins float32 here (NaN after 1500 days from a wide
+    # start); with a symmetric one, Joseph's form gains nothing
     weight = observed / seen.var
     ph = seen.leverage
     return State(
@@ -93,9 +90,9 @@ def step(
     dt: Array = 1.0,
     noise: Array = 1.0,
 ) -> tuple[State, State, Forecast]:
-    """Predict, look, update: the predicted state, the filtered state and the forecast between.
+    """Predict, forecast, update: the predicted state, the filtered state and the forecast between.
 
-    `dt` is the time in which the coefficients move; that in which a variance fades is the noise's own.
+    `dt` is the time in which the coefficients move; the noise keeps that in which a variance fades.
     """
     predicted = predict(state, drift, dt)
     seen = forecast(predicted, design, y, noise)

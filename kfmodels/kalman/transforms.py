@@ -1,7 +1,7 @@
-"""What is done to prices before the recursion sees them: logs, nothing, or simple returns.
+"""Transforms of prices before they are modelled: logs, none, or simple returns.
 
-One object each, which is at the same time the word that users write: it prints, compares and is saved
-as "log", "level" or "return". Prices may be numbers, arrays or tables of pandas.
+Each is an object and at the same time the word that users write: it prints, compares and is saved as
+"log", "level" or "return". Prices may be numbers, arrays or tables of pandas.
 """
 
 import math
@@ -12,10 +12,10 @@ from kfmodels.kalman.motion import Array
 
 
 class Transform(str):
-    """From prices to the values that are modelled, and back; this one, "level", leaves them.
+    """From prices to the values that are modelled, and back; the base class is "level", prices as is.
 
-    `least` is what a price must be above; `needs_last` says whether a value takes the row before;
-    `by_shares` whether a ratio counts shares of the hedge, or else money; `words` what the values are.
+    A price must be above `least`; `needs_last` says whether a value depends on the row before;
+    `by_shares` whether a ratio counts shares of the hedge, or else money; `words` names the values.
     """
 
     __slots__ = ()
@@ -25,7 +25,7 @@ class Transform(str):
     words = "prices"
 
     def values(self, prices: Array, last: Array = None) -> Array:
-        """The values of prices; `last` are those of the row before, where it is needed."""
+        """The values of prices; `last` are the prices of the row before, where they are needed."""
         return prices
 
     def price(self, value: Array, last: Array = None) -> Array:
@@ -33,7 +33,7 @@ class Transform(str):
         return value
 
     def log_slope(self, price: Array, last: Array = None) -> Array:
-        """Log of the derivative of the value by its price: what turns a density into one of prices."""
+        """Log derivative of the value by its price, which turns a log density into one of prices."""
         return 0.0
 
     def steps(self, values: Array) -> np.ndarray:
@@ -50,7 +50,7 @@ class Transform(str):
 
 
 class _Money(Transform):
-    """Where a ratio is money of the hedge for money of the target."""
+    """Transforms under which a hedge ratio is money of the hedge for money of the target."""
 
     __slots__ = ()
     least = 0.0
@@ -92,7 +92,7 @@ class _Return(_Money):
         return -np.log(last)
 
     def steps(self, values: Array) -> np.ndarray:
-        return np.asarray(values)
+        return np.asarray(values)  # a return is a one-bar change already
 
 
 LOG, LEVEL, RETURN = _Log("log"), Transform("level"), _Return("return")

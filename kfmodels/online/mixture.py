@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kfmodels.kalman.density import LOG_PI, half_a_step, log_normal, student_variance
+from kfmodels.kalman.density import LOG_PI, gamma_ratio, log_normal, student_variance
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import Forecast, State, forecast, predict, update
@@ -166,7 +166,7 @@ class Mixture:
         """The part of a Student-t log density that depends on its degrees of freedom alone."""
         # these settle after a few memories of the variance, and then most ticks ask for the same
         if self._constant is None or not np.array_equal(self._constant[0], dof):
-            ratio, rest = half_a_step(0.5 * dof)
+            ratio, rest = gamma_ratio(0.5 * dof)
             self._constant = dof, np.log(ratio) + rest - 0.5 * LOG_PI
         return self._constant[1]
 

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.special import gammaln
 
 from kfmodels.kalman import scan
-from kfmodels.kalman.density import half_a_step
+from kfmodels.kalman.density import gamma_ratio
 from kfmodels.kalman.likelihood import log_likelihood
 from kfmodels.kalman.motion import Discount, Walk
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
@@ -150,11 +150,11 @@ def test_single_precision_from_a_wide_start(noise: str):
 
 
 def log_ratio(a) -> np.ndarray:
-    ratio, rest = jax.jit(half_a_step)(a)
+    ratio, rest = jax.jit(gamma_ratio)(a)
     return np.asarray(jnp.log(ratio) + rest)
 
 
-@pytest.mark.parametrize("call", [jax.jit(half_a_step), half_a_step], ids=["JAX", "NumPy"])
+@pytest.mark.parametrize("call", [jax.jit(gamma_ratio), gamma_ratio], ids=["JAX", "NumPy"])
 def test_the_ratio_of_gamma_functions_is_scipys(call: Any):
     """To what scipy's difference keeps: a rounding of the larger of two logarithms."""
     a = np.geomspace(0.25, 5e5, 4001)
