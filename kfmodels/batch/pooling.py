@@ -23,7 +23,7 @@ from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, q_to_memory
 from kfmodels.model.priors import Absolute, Memory
-from kfmodels.model.sites import on_the_line
+from kfmodels.model.sites import infers_on
 from kfmodels.sampling import ridge
 from kfmodels.sampling.nuts import MAX_PARETO_K, MAX_RHAT, MIN_ESS, NUTS
 
@@ -310,7 +310,7 @@ def _check_shared(model: HedgeRatioModel, sites: tuple[str, ...]) -> None:
     }
     for site in sites:
         held, support = given[site]
-        unbounded = held is None or isinstance(held, Memory) or on_the_line(held, support)
+        unbounded = held is None or isinstance(held, Memory) or infers_on(held, support)
         if isinstance(held, Absolute) or not unbounded:
             raise ValueError(
                 f"{site} cannot be pooled: an Absolute delta means something else for every price "

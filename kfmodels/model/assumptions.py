@@ -1,11 +1,11 @@
-"""What a model may assume of the noise, the drift and the start, as small validated objects.
+"""Assumptions about noise, drift, start and closed periods, as small validated objects.
 
 To add a noise or a drift, subclass `Noise` or `Drift` as a frozen dataclass and `register` it: fits,
 files and filters ask the class for all they need. It makes an object of `kalman.noise` or of
-`kalman.motion`, which may be a class of your own too. (What a noise carries from row to row, where
-that is a class of your own, is registered with `kfmodels.files.documents.register`.)
+`kalman.motion`, which may be a class of your own too. If your noise carries an object of its own class
+from row to row, register that class with `kfmodels.files.documents.register`.
 
-One file: all that a user may assume, and the interface that they share.
+One file: all assumptions that a user can choose from, and the interface that they share.
 """
 
 from abc import ABC, abstractmethod
@@ -31,43 +31,50 @@ DIFFUSE = 1e10
 """Relative start variance that stands for infinity: float64 keeps six digits of the likelihood."""
 
 REGISTERED: dict[str, type] = {}
-"""What a saved model may be made of, by name."""
+"""Classes that a saved model may refer to, by name."""
 
 
 def register[Kind: type](kind: Kind) -> Kind:
-    """Let fits, files and filters know an assumption, by its name; a decorator."""
+    """Make an assumption known to fits, files and filters by its name; a class decorator."""
     REGISTERED[kind.__name__] = kind
-    if issubclass(kind, (Noise, Drift)):
+    if issubclass(kind, Assumption):
         documents.register(kind.makes)
     return kind
 
 
 def parameters() -> dict[str, float]:
-    """Sites of all registered noises and drifts, each with what it lies above."""
-    kinds = [kind for kind in REGISTERED.values() if issubclass(kind, (Noise, Drift))]
+    """Sites of all registered noises and drifts, each with its lower bound."""
+    kinds = [kind for kind in REGISTERED.values() if issubclass(kind, Assumption)]
     return {name: lowest for kind in kinds for name, lowest in kind.parameters.items()}
 
 
 def least(site: str) -> float:
-    """What a site of the noise lies above; its logarithm is taken from there."""
+    """Lower bound of a site of the noise, which is subtracted before its logarithm is taken."""
     return parameters().get(site, 0.0)
 
 
-class Noise(ABC):
-    """What is assumed of the observation variance.
+class Assumption(ABC):
+    """What noises and drifts have in common.
 
-    `makes` is the class of `kalman.noise` that it comes to; `parameters` are its sites beside
-    `obs_scale`, each with what it lies above; where `moves` is True the variance follows the data, and
-    `obs_scale` is only where it starts.
+    `makes` is the class of the recursion that it is turned into; `parameters` are its sites beside
+    `delta` and `obs_scale`, each with its lower bound.
     """
 
     makes: ClassVar[type]
     parameters: ClassVar[Mapping[str, float]] = {}
-    moves: ClassVar[bool] = False
 
     def sites(self) -> dict[str, Float[Array, ""]]:
         """Sample the parameters that have a prior, record the others; called inside a model."""
         return {}
+
+
+class Noise(Assumption):
+    """Assumption about the observation variance.
+
+    Where `moves` is True the variance follows the data, and `obs_scale` is only its start.
+    """
+
+    moves: ClassVar[bool] = False
 
     @abstractmethod
     def noise(
@@ -76,25 +83,18 @@ class Noise(ABC):
         """The noise of the recursion under draws `(*draws)` of the parameters, on NumPy or JAX."""
 
 
-class Drift(ABC):
-    """What is assumed of how the coefficients move.
+class Drift(Assumption):
+    """Assumption about how the coefficients move.
 
-    `makes` is the class of `kalman.motion` that it comes to; `parameters` are its sites beside `delta`,
-    each with what it lies above. Where `shared` is True one delta drives all that moves. Where
-    `overflows` is True, hundreds of rows without an observation take the covariance beyond all floats.
+    Where `shared` is True one delta drives every coefficient that moves. Where `overflows` is True, the
+    covariance exceeds the largest float after hundreds of rows without an observation.
     """
 
-    makes: ClassVar[type]
-    parameters: ClassVar[Mapping[str, float]] = {}
     shared: ClassVar[bool] = False
     overflows: ClassVar[bool] = False
 
-    def check(self, delta: Mapping[str, object]) -> None:  # noqa: B027 - most allow all
+    def check(self, delta: Mapping[str, object]) -> None:
         """Raise where a delta, by "beta" and "alpha" as the user gave it, means nothing here."""
-
-    def sites(self) -> dict[str, Float[Array, ""]]:
-        """Sample the parameters that have a prior, record the others; called inside a model."""
-        return {}
 
     @abstractmethod
     def law(
@@ -125,7 +125,7 @@ def _diagonal(cov: Float[Array, "coef coef *draws"]) -> Float[Array, "coef *draw
 @register
 @dataclass(frozen=True)
 class Constant(Noise):
-    """Observation noise of one variance, which is inferred (`obs_scale`)."""
+    """Observation noise of constant variance, which is inferred (`obs_scale`)."""
 
     makes = ConstantVariance
 
@@ -189,7 +189,8 @@ class RandomWalk(Drift):
         obs_var: Float[Array, "*draws"],
         moving: Bool[np.ndarray, "coef"],
     ) -> Walk:
-        # by way of the units of y: samplers enlarge the last bit, and so fits stay what they were
+        # through the units of y and back: the detour decides the last bit, which samplers amplify, so
+        # without it the same seed would no longer give the same draws
         state_var = q * obs_var[..., None]
         return Walk(np.eye(len(moving)) * state_var[..., None, :] / obs_var[..., None, None])
 
@@ -238,7 +239,7 @@ class StateDiscount(Drift):
 
 
 class Start(ABC):
-    """What is assumed of the coefficients before the first row; `flat` where it is nothing at all."""
+    """Assumption about the coefficients before the first row; `flat` where nothing is known of them."""
 
     flat: ClassVar[bool] = False
 
@@ -286,6 +287,7 @@ class Known(Start):
             raise ValueError(
                 f"Known: mean has shape {mean.shape}, so cov must be {mean.shape * 2}, not {cov.shape}"
             )
+        # a singular covariance may have an eigenvalue just below 0 by rounding
         if not np.allclose(cov, cov.T) or np.linalg.eigvalsh(cov).min() < -1e-9 * np.abs(cov).max():
             raise ValueError(
                 "Known: cov is not a covariance (symmetric, no negative eigenvalue); "
@@ -315,14 +317,15 @@ class Diffuse(Start):
     def moments(
         self, inner: Coordinates, spread: float, hedges: list[str]
     ) -> tuple[np.ndarray, np.ndarray]:
-        n = inner.coefficients  # the model widens it, in units of the noise
+        n = inner.coefficients
+        # the width is a multiple of the noise, which only the model knows: see `DIFFUSE`
         return np.zeros(n), np.zeros((n, n))
 
 
 @register
 @dataclass(frozen=True)
 class Zero(Start):
-    """Start at exactly zero, as Chan's published code has it; anchors the intercept for years."""
+    """Start at exactly zero, as in Chan's published code; it ties the intercept down for years."""
 
     def moments(
         self, inner: Coordinates, spread: float, hedges: list[str]
@@ -337,21 +340,20 @@ Multiplier = (
     | Mapping[str, dist.Distribution | float]
     | tuple[tuple[str, dist.Distribution | float], ...]
 )
-"""What one closed period is worth, of all kinds alike or by kind."""
+"""The worth of one closed period, the same for all kinds or by kind."""
 
 
 @register
 @dataclass(frozen=True)
 class Gaps:
-    r"""What a closed period between two rows does: one night, one weekend, one break at noon.
+    r"""The effect of a closed period between two rows: one night, one weekend, one break at noon.
 
     $$\mathrm{Var}(w_t) \propto dt_t + \sum_g n_{tg} \, \mathrm{bars}_g, \qquad
     \mathrm{Var}(\epsilon_t) \propto \prod_g \mathrm{noise}_g^{n_{tg}}$$
 
     with `dt` bars of open time and `n` closed periods of kind g crossed just before the row; with
-    `StateDiscount` that time is the power of the discount. The
-    weight of old squared innovations (`Discounted`) fades in open time alone: while nothing trades,
-    nothing is learnt of the variance.
+    `StateDiscount` that time is the power of the discount. The weight of old squared innovations
+    (`Discounted`) fades in open time alone.
 
     Args:
         bars: the open bars that one closed period moves the coefficients by. A NumPyro distribution on
@@ -382,7 +384,9 @@ class Gaps:
         for name in ("bars", "noise"):
             given = getattr(self, name)
             if isinstance(given, Mapping):
-                given = tuple(given.items())  # a dict could not be hashed
+                given = tuple(
+                    given.items()
+                )  # a model must be hashable to be a static argument of jit
             if given == ():
                 raise ValueError(f"Gaps: the dict of {name} names no kind of closed period")
             listed = given if isinstance(given, tuple) else (("", given),)

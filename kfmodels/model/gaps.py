@@ -1,4 +1,4 @@
-"""Closed periods between rows: what each kind is worth, and what that makes of every row."""
+"""Closed periods between rows: the sites of their worth, and their effect on every row."""
 
 from collections.abc import Mapping
 
@@ -18,11 +18,8 @@ From close to open the stocks of French and Roll (1986) and Hansen and Lunde (20
 a third of the variance of a day, a whole weekend hardly more than a night.
 """
 
-BY_ROW = ("gap_time", "obs_factor")
-"""What gaps make of a row."""
-
 GAP_LOG_SD = 1.5
-"""Prior sd of the logarithm: a night may be worth a minute or a day of one-minute bars."""
+"""Prior sd of the log of `gap_bars`: a night may be worth a minute or a day of one-minute bars."""
 
 
 def kinds(gaps: Gaps | None, data: HedgeData) -> tuple[str, ...]:
@@ -52,7 +49,7 @@ def kinds(gaps: Gaps | None, data: HedgeData) -> tuple[str, ...]:
 
 
 def check_none(gaps: Gaps | None) -> None:
-    """Raise where a model of many pairs has gaps."""
+    """Raise where the model of many pairs has gaps."""
     if gaps is not None:
         raise ValueError(
             "fit_many has no clock, so its model can have no gaps=Gaps(...): leave them out, or fit "
@@ -105,29 +102,20 @@ def _site(name: str, given: Multiplier, number: int) -> Float[Array, "gap"]:
     return jnp.asarray(numpyro.deterministic(name, jnp.stack(parts)))
 
 
-def active(
-    gaps: Gaps | None, given: dict[str, Float[Array, "*draws gap"]]
-) -> dict[str, Float[Array, "*draws gap"]]:
-    """Of `gap_bars` and `gap_noise`, what can change a row: not a factor that is 1."""
-    plain = gaps is None or (np.isscalar(gaps.noise) and gaps.noise == 1)
-    return {k: v for k, v in given.items() if v is not None and not (plain and k == "gap_noise")}
-
-
 def by_row(
+    gaps: Gaps | None,
     counts: Float[Array, "*#draws time gap"] | None,
-    *,
-    gap_bars: Float[Array, "*#draws gap"] | None = None,
-    gap_noise: Float[Array, "*#draws gap"] | None = None,
+    sites: Mapping[str, Float[Array, "..."]],
 ) -> dict[str, Float[Array, "*draws time"]]:
-    """`gap_time` and `obs_factor` of `KalmanRegression`, `(*draws, time)`, from `(*draws, gap)`.
+    """`gap_time` and `obs_factor` of `KalmanRegression`, `(*draws, time)`, from the sites.
 
-    What the closed periods before each row are worth in bars, and the factor on its variance.
+    `gap_time` is the worth in bars of the closed periods before each row, `obs_factor` the factor on
+    its observation variance.
     """
-    found: dict[str, Float[Array, "*draws time"]] = {}
-    if counts is None:
-        return found
-    if gap_bars is not None:
-        found["gap_time"] = (counts * gap_bars[..., None, :]).sum(-1)
-    if gap_noise is not None:
-        found["obs_factor"] = jnp.exp((counts * jnp.log(gap_noise)[..., None, :]).sum(-1))
+    if gaps is None or counts is None:
+        return {}
+    found = {"gap_time": (counts * sites["gap_bars"][..., None, :]).sum(-1)}
+    if not (np.isscalar(gaps.noise) and gaps.noise == 1):  # a factor of 1 would only cost time
+        factors = jnp.log(sites["gap_noise"])[..., None, :]
+        found["obs_factor"] = jnp.exp((counts * factors).sum(-1))
     return found

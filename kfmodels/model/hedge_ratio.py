@@ -47,7 +47,7 @@ from kfmodels.model.sites import (
     checked_delta,
     checked_scale,
     delta_site,
-    on_the_line,
+    infers_on,
     relative,
     site,
 )
@@ -73,16 +73,16 @@ class HedgeRatioModel:
     def bent(self) -> frozenset[str]:
         """Sites whose posterior bends with the speed of the intercept; see `ridge`."""
         moving = self.intercept == "random_walk" and not self.drift.shared
-        if not moving or not on_the_line(self.alpha_delta, constraints.unit_interval):
+        if not moving or not infers_on(self.alpha_delta, constraints.unit_interval):
             return frozenset()
-        found = {"delta_beta"} if on_the_line(self.beta_delta, constraints.unit_interval) else set()
+        found = {"delta_beta"} if infers_on(self.beta_delta, constraints.unit_interval) else set()
         by_default = self.obs_scale is None and not self.noise.moves
-        if by_default or on_the_line(self.obs_scale, constraints.positive):
+        if by_default or infers_on(self.obs_scale, constraints.positive):
             found.add("obs_scale")
         return frozenset(found)
 
     def follows(self, coefficients: int) -> Bool[np.ndarray, "coef"]:
-        """1 for each coefficient that stands still when the hedge ratio does, else 0."""
+        """True for each coefficient that stands still when the hedge ratio does."""
         hedges = coefficients - (self.intercept != "none")
         return (np.arange(coefficients) < hedges) | self.drift.shared
 
@@ -98,6 +98,7 @@ class HedgeRatioModel:
                 `Gaps` of data that know of none.
         """
         made, _ = self._inputs(arrays_of(data), list(data.hedges))
+        # with rows one unit apart the recursion reads no times
         even = data.observed[0] and (data.dt[1:] == 1).all()
         return made._replace(
             dt=None if even else data.dt,
@@ -124,7 +125,7 @@ class HedgeRatioModel:
         self._check_listed(hedges)
         coordinates = self.coordinates(pair)
         y = np.where(pair.observed, pair.y - coordinates.offset, 0.0)
-        # around the offset; without an intercept that is 0, and a ratio near y / x must be likely
+        # around the offset, which is 0 without an intercept: a ratio near y / x must then be likely
         spread = float(np.sqrt((y[pair.observed] ** 2).mean()))
         mean, cov = self.initial.moments(coordinates, spread, hedges)
         made = Inputs(
@@ -156,7 +157,7 @@ class HedgeRatioModel:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of the sites that the recursion reads."""
+        """Names of the sites that the recursion needs."""
         gaps = () if self.gaps is None else ("gap_bars", "gap_noise")
         return ("q", "obs_scale", *self.noise.parameters, *self.drift.parameters, *gaps)
 
@@ -193,7 +194,6 @@ class HedgeRatioModel:
         start_cov = inputs.start_cov
         if self.initial.flat:
             start_cov = DIFFUSE * jnp.square(obs_scale)[..., None, None] * jnp.eye(n)
-        gaps = {name: sites[name] for name in ("gap_bars", "gap_noise") if name in sites}
         return KalmanRegression(
             inputs.design,
             inputs.start_mean,
@@ -201,7 +201,7 @@ class HedgeRatioModel:
             *self.laws(q=q, obs_scale=obs_scale, **sites),
             observed=inputs.observed,
             dt=inputs.dt,
-            **closed.by_row(inputs.gaps, **closed.active(self.gaps, gaps)),
+            **closed.by_row(self.gaps, inputs.gaps, sites),
         )
 
     def log_likelihood(
@@ -241,13 +241,11 @@ class HedgeRatioModel:
         obs_var: Float[ArrayLike, "*#draws"],
         q_alpha: Float[ArrayLike, "*#draws"],
     ) -> Float[ArrayLike, "*draws"]:
-        """The observation variance that a prior on moves is measured against.
-
-        What is inferred where it stays. Where it moves, obs_var is only its start: what a typical
-        one-bar move leaves beside an intercept of that speed.
-        """
+        """The observation variance that a `Moves` prior is relative to."""
         if not self.noise.moves:
             return obs_var
+        # obs_var is only where a moving variance starts: take what a typical one-bar move leaves to it
+        # beside an intercept of that speed
         return jnp.square(inputs.typical_move) / (1 + q_to_state_var(q_alpha))
 
     def _q(self, inputs: Inputs, obs_var: Float[Array, ""]) -> Float[Array, "coef"]:
@@ -256,6 +254,7 @@ class HedgeRatioModel:
         shared = self.drift.shared
         none = jnp.zeros(hedges)
         moving = self.intercept == "random_walk" and not shared
+        # the intercept first: a `Moves` prior on the ratio depends on the intercept's speed
         level = delta_site("delta_alpha", self.alpha_delta, (), none) if moving else jnp.zeros(())
         q_level = relative(level[None], self.alpha_delta, jnp.ones(1), obs_var)
         settled = self.settled_var(inputs, obs_var, q_level[0])
@@ -389,6 +388,6 @@ def _deltas(
 
 
 def _flat_width(inputs: Inputs, obs_var: Float[Array, "*draws"]) -> Float[JaxArray, "*#draws"]:
-    """What a flat start must not pay for its width, measured in the units of the data."""
+    """Log width of a flat start in the units of the data, which is no part of its likelihood."""
     n = inputs.design.shape[-1]
     return 0.5 * n * jnp.log(DIFFUSE * obs_var) - jnp.log(inputs.scales).sum(-1)

@@ -1,8 +1,8 @@
-r"""How fast a hedge ratio moves, in every word the field uses for it.
+r"""How fast a hedge ratio moves, converted between the measures that the field uses.
 
 `delta`, the signal-to-noise ratio `q = delta / (1 - delta)`, the steady gain of a local level with
 that ratio, `g = p / (1 + p)` with `p = (q + sqrt(q^2 + 4 q)) / 2`, and the memory `1 / g` in bars.
-All are one number seen from four sides: `q = 1 / (memory (memory - 1))`.
+Each determines the others: `q = 1 / (memory (memory - 1))`.
 
 Source: Durbin and Koopman (2012), Time Series Analysis by State Space Methods, section 2.11 (steady
 state of the local level); Montana, Triantafyllopoulos and Tsagaris (2009), Flexible least squares
@@ -55,6 +55,7 @@ def q_to_memory(q: Array) -> Array:
         >>> round(float(q_to_memory(1e-4)), 1)
         100.5
     """
+    # a Python float would raise where q is 0
     plain = isinstance(q, (int, float, np.integer, np.floating))
     gain = q_to_gain(np.float64(q) if plain else q)
     with np.errstate(divide="ignore"):

@@ -1,4 +1,4 @@
-r"""Priors on how fast a hedge ratio moves: in words of memory or of moves, the horseshoe, the defaults.
+r"""Priors on how fast a hedge ratio moves: stated as memory or as moves, the horseshoe, the defaults.
 
 `delta` and the signal-to-noise ratio `q` are those of `kfmodels.model.memory`.
 """
@@ -59,14 +59,12 @@ class LogSquaredHorseshoe(dist.Distribution):
 
 
 def _log_scaled_e1(log_x: Float[Array, "*draws"]) -> Float[Array, "*draws"]:
-    """log(e^x E1(x)) at x = e^log_x: the power series below 1, a continued fraction above.
-
-    Each branch sees an argument it can take, so that no gradient is NaN.
-    """
+    """log(e^x E1(x)) at x = e^log_x: the power series below 1, a continued fraction above."""
+    # `where` differentiates both branches: each sees an argument it can take, or the gradient is NaN
     under = jnp.minimum(log_x, 0.0)
     x = jnp.exp(under)
     term, total = x, x
-    for k in range(2, 20):
+    for k in range(2, 20):  # the last term is 1 / (19 * 19!) at most, 4e-19
         term = -term * x * (k - 1) / (k * k)
         total = total + term
     small = jnp.log(-jnp.euler_gamma - under + total) + x
@@ -74,15 +72,16 @@ def _log_scaled_e1(log_x: Float[Array, "*draws"]) -> Float[Array, "*draws"]:
     tail = x
     for k in range(_TERMS, 0, -1):
         tail = x + k / (1 + k / tail)
+    # beyond e^60 it is 1 / x to the last digit
     return jnp.where(log_x < 0, small, jnp.where(log_x < 60, -jnp.log(tail), -log_x))
 
 
 @dataclass(frozen=True)
 class Memory:
-    """A prior on how long something is remembered: about `bars`, 90 % between `low` and `high`.
+    """A prior on a memory: about `bars`, 90 % between `low` and `high`.
 
-    `bars` is the median; `low` and `high` hold as far as a normal distribution on `log q` allows with
-    that median (on `log(bars - 4)` for the memory of a variance, which is never shorter than 4).
+    `bars` is the median; the normal distribution on `log q` with that median is as wide as `low` and
+    `high` are apart (on `log(bars - 4)` for the memory of a variance, which is never shorter than 4).
 
     Raises:
         ValueError: unless `1 < low < bars < high`.
@@ -148,8 +147,8 @@ class Moves:
     $$\log q \sim N\big(2 \log(\mathrm{share} \cdot |\beta| \, s) - \log(\mathrm{bars} \cdot v), \;
     (2 \log(\mathrm{high} / \mathrm{low}) / 3.29)^2\big)$$
 
-    The sd of the move has the median `share`; 90 % of the prior lies between `low` and `high`, as
-    far as a log-normal with that median allows. The ratio's own size `|beta|` is that of least squares
+    The sd of the move has the median `share`; the log-normal with that median is as wide as a 90 %
+    interval from `low` to `high`. The ratio's own size `|beta|` is that of least squares
     on changes over the training rows (with its standard error, so that it is never 0), `s` the root
     mean square of the centred regressor and `v` the observation variance that is inferred beside it
     (with `Discounted` noise: what a typical one-bar move leaves of it beside the intercept). For
@@ -190,9 +189,9 @@ class Moves:
 class Horseshoe:
     """A prior that shrinks towards a static hedge: a horseshoe on the sd of a step, `sqrt(q)`.
 
-    Half of the prior is on a ratio that forgets more slowly than `bars`, and far more of it on one
-    that hardly moves at all than `Memory` can put there; a ratio that does move is left alone. Ask
-    `static_probability` what the data made of it.
+    Half of the prior mass is on a memory longer than `bars`, and far more of it on a ratio that hardly
+    moves at all than `Memory` can put there; a ratio that does move is hardly shrunk.
+    `static_probability` gives the posterior probability of a static ratio.
 
     Raises:
         ValueError: unless `1 < bars < inf`.
@@ -234,10 +233,10 @@ class Absolute:
 
 
 Speed = Memory | Moves | Horseshoe | Absolute | dist.Distribution | float | Sequence[float] | str
-"""What a delta may be; text is the name of a prior that a file could not hold."""
+"""What a delta may be; text names a prior that a file could not hold."""
 
 Scale = dist.Distribution | float | str
-"""What a sd may be, likewise."""
+"""What a sd may be; text names a prior that a file could not hold."""
 
 HEDGE_MEMORY = Memory(60, low=5, high=700)
 """Default prior of a hedge ratio beside a level that stands still: a week to three years of bars."""

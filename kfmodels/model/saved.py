@@ -1,7 +1,7 @@
-"""A model as text and back: a saved fit knows the priors it was made with, and pickles nothing."""
+"""A model as JSON and back, so that a saved fit knows its priors and needs no pickle."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from inspect import signature
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpyro.distributions as dist
 
+from kfmodels.files.documents import Json
 from kfmodels.model import priors
 from kfmodels.model.assumptions import REGISTERED
 from kfmodels.model.hedge_ratio import HedgeRatioModel
@@ -19,7 +20,7 @@ _PRIORS = {
 
 
 def to_json(model: HedgeRatioModel) -> str:
-    """The model as JSON; a distribution that is more than its parameters is kept by its name only.
+    """The model as JSON; a distribution that its parameters do not determine is kept by name only.
 
     Raises:
         ValueError: it has an assumption that is not registered.
@@ -47,22 +48,22 @@ def from_json(text: str) -> HedgeRatioModel:
 
 @lru_cache(maxsize=32)
 def assumed(text: str) -> HedgeRatioModel:
-    """The same model where nothing is sampled any more: a prior that was lost stands by its name."""
+    """The model for all but sampling: a prior that the file could not hold is its name, as text."""
     return HedgeRatioModel(**{name: _read(part) for name, part in json.loads(text).items()})
 
 
-def _lost(part: object) -> str | None:
+def _lost(part: Json) -> str | None:
     """The first prior that could not be written."""
     if isinstance(part, dict) and "lost" in part:
-        return part["lost"]
+        return str(part["lost"])
     inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
     return next((found for one in inner if (found := _lost(one)) is not None), None)
 
 
-def _written(part: Any) -> Any:
+def _written(part: object) -> Json:
     if isinstance(part, dist.Distribution):
         return _written_distribution(part)
-    if type(part) in (REGISTERED | _PRIORS).values():
+    if is_dataclass(part) and type(part) in (REGISTERED | _PRIORS).values():
         return {
             "kind": type(part).__name__,
             "with": {field.name: _written(getattr(part, field.name)) for field in fields(part)},
@@ -78,11 +79,11 @@ def _written(part: Any) -> Any:
     return part
 
 
-def _written_distribution(prior: dist.Distribution) -> dict[str, Any]:
+def _written_distribution(prior: dist.Distribution) -> Json:
     name, made_of = type(prior).__name__, signature(type(prior).__init__).parameters.values()
     needed = {part.name for part in made_of if part.default is part.empty} - {"self"}
     plain = getattr(dist, name, None) is type(prior) and prior.arg_constraints
-    # a truncated one lists its bounds only, and is made of another distribution as well
+    # a truncated distribution lists its bounds only, though it takes a base distribution too
     plain = plain and needed <= set(prior.arg_constraints)
     given = {key: np.asarray(getattr(prior, key)) for key in prior.arg_constraints} if plain else {}
     if not plain or any(value.ndim for value in given.values()):

@@ -1,4 +1,4 @@
-"""The sites of a hedge ratio model: what each argument, a prior or a number, becomes in NumPyro."""
+"""The NumPyro sites of a hedge ratio model, each made from a prior or a number."""
 
 from collections.abc import Callable
 
@@ -14,10 +14,10 @@ from kfmodels.model.priors import Absolute, Horseshoe, Memory, Moves, Scale, Spe
 
 
 def checked_delta(delta: Speed, name: str) -> Speed:
-    """A delta whose numbers lie in [0, 1), in a form that can be hashed.
+    """A delta whose numbers lie in [0, 1), in a hashable form.
 
     Raises:
-        ValueError: a number outside, or a statement that means nothing for this coefficient.
+        ValueError: a number outside, or a prior that has no meaning for this coefficient.
     """
     inside = delta.delta if isinstance(delta, Absolute) else delta
     if isinstance(inside, Moves) and (name != "beta" or inside is not delta):
@@ -35,10 +35,10 @@ def checked_delta(delta: Speed, name: str) -> Speed:
 
 
 def checked_scale(scale: Scale | None) -> Scale | None:
-    """A sd of the observation noise, or its prior, or None for the default.
+    """The sd of the observation noise, its prior, or None for the default.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is none of these.
     """
     if scale is None or isinstance(scale, dist.Distribution):
         return scale
@@ -52,7 +52,7 @@ def checked_scale(scale: Scale | None) -> Scale | None:
 def delta_site(
     name: str, delta: Speed, shape: tuple[int, ...], unit: Float[Array, "hedge"]
 ) -> Float[Array, "*shape"]:
-    """Sample a delta that has a prior, broadcast one that has a number.
+    """Sample a delta that has a prior, broadcast one that is a number.
 
     `unit` is the q of a ratio that moves by its own size in one bar, for `Moves`.
     """
@@ -66,7 +66,7 @@ def delta_site(
     return jnp.broadcast_to(jnp.asarray(inside, float), shape)
 
 
-def on_the_line(given: object, support: constraints.Constraint) -> bool:
+def infers_on(given: object, support: constraints.Constraint) -> bool:
     """Whether a site is inferred, on exactly this support (so that NumPyro takes its logit or log)."""
     if isinstance(given, dist.Distribution):
         return given.support is support
@@ -79,7 +79,7 @@ def relative(
     scales: Float[Array, "coef"],
     obs_var: Float[ArrayLike, ""],
 ) -> Float[Array, "coef"]:
-    """q in units of the noise; an absolute delta becomes it by way of the scales."""
+    """q relative to the noise; an absolute delta, which is in user units, is converted."""
     q = delta_to_q(delta)
     return q * scales**2 / obs_var if isinstance(given, Absolute) else q
 
@@ -89,7 +89,7 @@ def site(
     given: Memory | Scale,
     prior_of: Callable[[Memory], dist.Distribution] = Memory.on_delta,
 ) -> Float[Array, ""]:
-    """Sample a site that has a prior, record one that has a number."""
+    """Sample a site that has a prior, record one that is a number."""
     if isinstance(given, Memory):
         given = prior_of(given)
     if isinstance(given, dist.Distribution):
