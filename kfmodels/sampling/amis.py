@@ -1,7 +1,7 @@
 """Adaptive importance sampling of many small posteriors at once: modes, proposals, weights.
 
 Every pair has its own target of `d` real parameters. Arrays begin with the axis of pairs, no pair
-affects another, and shapes are fixed, so that one compiled program serves all.
+affects another, and all have the same shapes, so that one compiled program serves them all.
 
 One file: the steps of one algorithm, in the order in which they run.
 """
@@ -24,10 +24,13 @@ Density = Callable[[Float[Array, "pair draw site"]], Float[Array, "pair draw"]]
 """Log density of points `(pair, draw, d)`, up to a constant of the pair: `(pair, draw)`."""
 
 _DOF = 4
-"""Degrees of freedom of the proposals: tails heavier than a posterior's, and easy to draw from."""
+"""Degrees of freedom of the proposals: tails heavier than a posterior's, and easy to draw from.
+
+`_draw` relies on its being 4.
+"""
 
 _STARTS, _APART = 5, 1.5
-"""Starts of Newton's method, and how many prior sds apart they are if about as likely.
+"""Starts of Newton's method, and their least distance in prior sds.
 
 With three starts, one of the sixty pairs in `tests/sampling/test_importance.py` (a jumping ratio) lost
 a mode of 0.2 % of the mass.
@@ -46,10 +49,10 @@ _WIDER = 1.5
 """Factor on the covariance at a mode."""
 
 _ASIDE = np.array([0.0, 1.5, -1.5, 3.0, -3.0])
-"""Where starts that ended at one mode are put, in sds along its longest axis."""
+"""Where starts that ended at the same mode are moved to, in sds along its longest axis."""
 
 _SLAB = 0.1
-"""Share, before normalisation, of a part that has the prior back in one parameter."""
+"""Share, before normalisation, of a part that has the prior in one parameter; see `_slabs`."""
 
 _DEFENCE = np.array([0.1, 0.03])
 """Shares of two defensive parts: one as wide as the whole proposal, one about the prior."""
@@ -61,6 +64,7 @@ _ENOUGH = 40.0
 """Effective draws below which weights are flattened before they move a proposal."""
 
 _POWERS = 0.8 ** np.arange(24)
+"""Powers that weights are flattened by, the largest that suffices is taken."""
 
 
 class Weighted(NamedTuple):
@@ -76,7 +80,8 @@ class Weighted(NamedTuple):
     evidence_error: Float[Array, "pair"]
     """Monte-Carlo standard error of `log_evidence`, as if the draws were independent.
 
-    They are a Sobol sequence: over seeds, evidences of 28 pairs of ETFs varied half as much.
+    They are a Sobol sequence, so it is too large: over seeds, evidences of 28 pairs of ETFs varied
+    half as much.
     """
 
     effective_draws: Float[Array, "pair"]
@@ -96,7 +101,7 @@ class Proposal(NamedTuple):
 
 
 class Climb(NamedTuple):
-    """Where each start has got to, and the quadratic there, its curvature as eigenpairs."""
+    """Where each start stands, and the quadratic there, its curvature as eigenpairs."""
 
     u: Float[Array, "pair start site"]
     value: Float[Array, "pair start"]
@@ -116,8 +121,8 @@ def sample(
     r"""Draws and weights for every pair.
 
     Newton's method climbs from several prior draws at once to the modes; Student-t distributions
-    there are the first proposal. In each round the proposal follows the weighted draws of all rounds
-    so far, and every draw is weighed against the mixture of all proposals,
+    there are the first proposal. After each round the proposal is fitted to the weighted draws of all
+    rounds so far, and every draw is weighted against the mixture of all proposals,
 
     $$w_k \propto p(u_k) \Big/ \tfrac1R \sum_r q_r(u_k).$$
 
@@ -163,10 +168,11 @@ def _propose_modes(density: Density, prior: Float[Array, "pair draw site"]) -> P
     u, value, (w, v) = _climb(density, starts)
     height = value - 0.5 * jnp.log(w).sum(-1)
     height = jnp.where(jnp.isfinite(height), height, -jnp.inf)
+    # Laplace's approximation of the mass of each mode, of which none starts with less than 0.1
     share = jnp.maximum(jax.nn.softmax(height, -1), 0.1)
     cov = (v / w[..., None, :]) @ v.mT * _WIDER
     mean = _part(u, w, v)
-    # the data may say nothing of a parameter, whose posterior is then as wide as its prior
+    # the data may say nothing about a parameter, whose posterior is then as wide as its prior
     best = jnp.argmax(height, -1)[:, None]
     mode = jnp.take_along_axis(u, best[..., None], 1)[:, 0]
     slab = _slabs(mode, jnp.take_along_axis(cov, best[..., None, None], 1)[:, 0])
@@ -180,7 +186,7 @@ def _part(
     w: Float[Array, "pair start site"],
     v: Float[Array, "pair start site site"],
 ) -> Float[Array, "pair start site"]:
-    """Modes; one found twice is moved aside, since a skewed posterior needs several parts."""
+    """The modes, but for repetitions, which are moved aside: a skewed posterior needs several parts."""
     longest = v[..., 0] / jnp.sqrt(w[..., :1])
     aside = u + jnp.asarray(_ASIDE)[:, None] * longest
     parted = [u[:, 0]]
@@ -195,7 +201,7 @@ def _part(
 def _slabs(
     mode: Float[Array, "pair site"], cov: Float[Array, "pair site site"]
 ) -> tuple[Float[Array, "pair part site"], Float[Array, "pair part site site"]]:
-    """One part a parameter: the prior in that parameter, the mode in all others."""
+    """One part a parameter: prior mean and width in that parameter, the mode's in all others."""
     d = mode.shape[-1]
     one = jnp.eye(d)
     mean = mode[:, None] * (1 - one)
@@ -225,7 +231,7 @@ def _defend(
 def _spread_out(
     points: Float[Array, "pair draw site"], value: Float[Array, "pair draw"]
 ) -> Float[Array, "pair start site"]:
-    """The best point, then the best of those far from the points taken so far."""
+    """The most likely point, then the most likely one far from all points taken so far."""
     taken, left = [], value
     for _ in range(_STARTS):
         best = jnp.argmax(left, -1)
@@ -273,11 +279,9 @@ def _climb(
     Float[Array, "pair start"],
     tuple[Float[Array, "pair start site"], Float[Array, "pair start site site"]],
 ]:
-    """Damped Newton steps: points, log densities, and curvature as eigenpairs.
-
-    Slope and curvature are central differences, exact to a ten-thousandth here, so that only the
-    value of the filter has to be compiled.
-    """
+    """Damped Newton steps: points, log densities, and curvature as eigenpairs."""
+    # slope and curvature are central differences, accurate to a ten-thousandth here, so that only the
+    # value of the filter has to be compiled
     pairs, count, d = starts.shape
     stencil = jnp.asarray(_stencil(d)) * _STEP
 
@@ -286,6 +290,7 @@ def _climb(
         along = (v.mT @ at.gradient[..., None])[..., 0] / (w + at.damping[..., None])
         step = (v @ along[..., None])[..., 0]
         length = jnp.sqrt((step**2).sum(-1, keepdims=True))
+        # the first step has no gradient and so no length: do not divide by 0
         return at.u + step * jnp.minimum(1, _FARTHEST / jnp.maximum(length, 1e-300))
 
     def climb(_: object, at: Climb) -> Climb:
@@ -293,10 +298,12 @@ def _climb(
         spots = u[:, :, None] + stencil
         values = density(spots.reshape(pairs, -1, d)).reshape(pairs, count, -1)
         value, gradient, hessian = _fit_quadratic(values, d)
-        # a start on a cliff of the density is held back, not lost: its damping grows instead
+        # next to a region without density the step is rejected and the damping grows, so that the
+        # start is held back and not lost
         fine = jnp.isfinite(values).all(-1)
         hessian = jnp.where(fine[..., None, None], hessian, -jnp.eye(d))
         w, v = jnp.linalg.eigh(-hessian)
+        # at a saddle some curvature is negative; its absolute value still leads uphill
         w = jnp.maximum(jnp.abs(w), _LEAST_CURVATURE)
         new = Climb(u, value, gradient, (w, v), at.damping / 10)
         better = fine & (value > at.value)
@@ -323,7 +330,7 @@ def _climb(
 _Rounds = tuple[
     Proposal, Proposal, Float[Array, "pair round draw site"], Float[Array, "pair round draw"]
 ]
-"""The proposal now, those of all rounds, and all points with their log densities."""
+"""The current proposal, those of all rounds, and all points with their log densities."""
 
 
 def _adapt(
@@ -331,6 +338,7 @@ def _adapt(
 ) -> tuple[Float[Array, "pair {rounds*draws} site"], Float[Array, "pair {rounds*draws}"]]:
     """All draws and their log weights against all proposals."""
     pairs, _, d = first.mean.shape
+    # one Sobol sequence for all; a random shift modulo 1 for each pair and round makes it unbiased
     sobol = qmc.Sobol(d + 3, scramble=True, rng=np.random.default_rng(0)).random(draws)
     shift = jax.vmap(lambda key: jax.random.uniform(key, (rounds, d + 3)))(keys)
     shift = jnp.moveaxis(shift, 1, 0)
@@ -340,6 +348,7 @@ def _adapt(
     ) -> tuple[_Rounds, Float[Array, "pair every"]]:
         now, held, points, values = carry
         number, moved = at
+        # at exactly 0 or 1 a normal quantile is infinite
         u = jnp.clip((sobol + moved[:, None]) % 1, 1e-12, 1 - 1e-12)
         new = _draw(now, u)
         points = lax.dynamic_update_index_in_dim(points, new, number, 1)
@@ -355,6 +364,7 @@ def _adapt(
     held = jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf[:, None], (pairs, rounds, *leaf.shape[1:])), first
     )
+    # a round that has not been drawn yet has no share in the mixture
     held = held._replace(log_share=jnp.full_like(held.log_share, -jnp.inf))
     begin = (
         first,
@@ -374,7 +384,7 @@ def _join(held: Proposal) -> Proposal:
 def _draw(
     proposal: Proposal, u: Float[Array, "pair draw uniform"]
 ) -> Float[Array, "pair draw site"]:
-    """Points of the mixture from uniform numbers: three for the part and the radius of each."""
+    """Points of the mixture from uniform numbers: one for the part, two for the radius, d normal."""
     edges = jnp.cumsum(jnp.exp(proposal.log_share), -1)
     part = (u[..., :1] > edges[:, None, :-1]).sum(-1)
     # a chi-squared variable with four degrees of freedom is the sum of two exponential ones
@@ -409,13 +419,14 @@ def _log_mixture(
 def _move(
     now: Proposal, points: Float[Array, "pair draw site"], log_ratio: Float[Array, "pair draw"]
 ) -> Proposal:
-    """The proposal after one step towards the weighted draws; the wide parts follow."""
+    """The proposal after one step of expectation-maximisation on the weighted draws."""
     d = points.shape[-1]
     weights = _flatten(log_ratio)
     squared, density = _distances(now, points)
     joint = density + now.log_share[:, None]
     owned = weights[..., None] * jnp.exp(joint - logsumexp(joint, -1, keepdims=True))
-    owned = owned[..., :-2]
+    owned = owned[..., :-2]  # the defensive parts are not fitted but made anew by `_defend`
+    # in the fit of a Student-t, a point far out counts less
     pulled = owned * ((_DOF + d) / (_DOF + squared[..., :-2]))
     share = owned.sum(1)
     mass = jnp.maximum(pulled.sum(1), 1e-30)
@@ -423,18 +434,18 @@ def _move(
     away = points[:, :, None] - mean[:, None]
     found = jnp.einsum("pkm,pkmi,pkmj->pmij", pulled, away, away)
     old = (now.root @ now.root.mT)[:, :-2]
-    # a part that owns few draws keeps what it had
+    # a part that owns few draws keeps most of its old mean and covariance
     count = share**2 / jnp.maximum((owned**2).sum(1), 1e-30)
     trust = count / (count + 5 * d)
     shape = found / jnp.maximum(share, 1e-30)[..., None, None]
     cov = trust[..., None, None] * shape + (1 - trust)[..., None, None] * old
     mean = trust[..., None] * mean + (1 - trust)[..., None] * now.mean[:, :-2]
-    cov = cov + 1e-9 * jnp.eye(d)
+    cov = cov + 1e-9 * jnp.eye(d)  # a part whose draws coincide would have no Cholesky factor
     return _defend(jnp.maximum(share, 0.05), mean, cov)
 
 
 def _flatten(log_ratio: Float[Array, "pair draw"]) -> Float[Array, "pair draw"]:
-    """Weights raised to the largest power up to one that leaves enough effective draws."""
+    """Weights raised to the largest power, at most 1, that leaves enough effective draws."""
     top = log_ratio.max(-1, keepdims=True)
     log_ratio = jnp.where(jnp.isfinite(log_ratio), log_ratio - top, -jnp.inf)
 

@@ -26,18 +26,21 @@ MIXTURE_DRAWS = 64
 """Noise draws that tables and the online filter mix over."""
 
 _CHAINS, _KEPT = 4, 250
+"""Chains and draws per chain that resampled draws are laid out in, as NUTS lays out its own."""
+
 _COARSE = 128
-"""Prior draws that Newton's method starts from the best of."""
+"""Prior draws, of which Newton's method starts from the best."""
 
 
 @dataclass(frozen=True)
 class ImportanceSampling:
     """Adaptive importance sampling: for a handful of parameters as good as NUTS, and far quicker.
 
-    Newton's method finds the modes of the log posterior; Student-t distributions there propose, and
-    follow the weighted draws from round to round (see `kfmodels.sampling.amis.sample`). The weights
-    are Pareto-smoothed; their k-hat and the effective draws they leave say whether to believe them.
-    Works for any NumPyro model of up to about eight continuous parameters.
+    Newton's method finds the modes of the log posterior; the proposal starts from Student-t
+    distributions there and is fitted to the weighted draws round by round (see
+    `kfmodels.sampling.amis.sample`). The weights are Pareto-smoothed; their k-hat and the number of
+    effective draws say whether to trust them. Works for any NumPyro model of up to about eight
+    continuous parameters.
 
     Args:
         draws: per round; a power of two.
@@ -104,7 +107,7 @@ def explore(
     model: Model,
     method: ImportanceSampling,
 ) -> Weighted:
-    """Weighted draws of every pair; `keys` are theirs, `seed` is common to the priors.
+    """Weighted draws of every pair; each has its key of `keys`, all draw from the prior with `seed`.
 
     `still` is 1 for each coefficient of a hedge ratio model that is not to move.
     """
@@ -122,7 +125,7 @@ def explore(
 def noise_at(
     points: Float[Array, "pair draw site"], inputs: object, *, model: Model
 ) -> dict[str, Float[Array, "pair draw ..."]]:
-    """What the filter reads of the noise at these points."""
+    """The sites that the filter needs, at these points."""
     layout = layout_of(inputs, model)
 
     def at_point(point: Float[Array, "site"], pair: object) -> dict[str, Float[Array, "..."]]:
@@ -152,7 +155,7 @@ def resample_sites(
 
 
 def layout_of(inputs: object, model: Model) -> Layout:
-    """Where each site of one of many pairs stands in a point."""
+    """The layout of a point, the same for all pairs; nothing is computed but shapes."""
     shapes = jax.eval_shape(
         partial(posterior.prior_draws, model=model, count=1), np.uint32(0), inputs
     )
@@ -178,6 +181,7 @@ def thin_draws(
     for name, values in noise.items():
         lowest = least(name)
         wide = (...,) + (None,) * (values.ndim - 2)
+        # a draw without weight may be where the logarithm is infinite, and 0 times that is NaN
         above = jnp.where(weights[wide] > 0, jnp.log(values - lowest), 0)
         middle = lowest + jnp.exp((weights[wide] * above).sum(1, keepdims=True))
         taken = jnp.take_along_axis(values, picked[wide], 1)

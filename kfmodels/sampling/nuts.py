@@ -1,4 +1,4 @@
-"""NUTS, the reference of every other method, and the refit of pairs whose weights failed."""
+"""NUTS, the reference for every other method, and the refit of pairs whose weights failed."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ _BLOCK = 100
 """Iterations of one compiled call; the progress bar moves between two of them."""
 
 MAX_RHAT, MIN_ESS = 1.01, 400
-"""Chains that count as converged: Vehtari et al. (2021), Bayesian Analysis 16."""
+"""Limits for chains that count as converged: Vehtari et al. (2021), Bayesian Analysis 16."""
 
 MAX_DIVERGING = 0.001
 """Share of divergent draws from which on a fit warns."""
@@ -41,9 +41,6 @@ MIN_WEIGHTED = 200
 @dataclass(frozen=True)
 class NUTS:
     """The No-U-Turn sampler of NumPyro, chains in parallel threads, forward-mode gradients.
-
-    For two or three parameters a forward-mode gradient costs a third to a half of a reverse one, and
-    separate chains are faster than vectorised ones, which wait for the deepest tree at every draw.
 
     Args:
         warmup: iterations that adapt the step size and a dense mass matrix, and are then dropped.
@@ -83,6 +80,7 @@ class NUTS:
             unit="draw",
             disable=None if progress else True,
         )
+        # vectorised chains would wait for the deepest of their trees at every draw
         with bar, ThreadPoolExecutor(workers) as pool:
             chain = partial(self._chain, model, inputs, seed, z, blocks, bar.update)
             chains = list(pool.map(chain, range(self.chains)))
@@ -120,7 +118,7 @@ def _blocks(iterations: int) -> list[int]:
 
 def _sampler(model: Model, inputs: object, method: NUTS):
     """NumPyro's functional NUTS on the model's potential energy, in straightened coordinates."""
-    bent = getattr(model, "bent", frozenset())
+    bent = ridge.bent_sites(model)
 
     def energy(z: dict[str, Float[Array, "..."]]) -> Float[Array, ""]:
         return jnp.asarray(potential_energy(model, (inputs,), {}, ridge.bend(z, bent)))
@@ -131,6 +129,7 @@ def _sampler(model: Model, inputs: object, method: NUTS):
         num_warmup=method.warmup,
         target_accept_prob=method.target_accept,
         dense_mass=True,
+        # with two or three parameters it costs a third to a half of reverse mode
         forward_mode_differentiation=True,
     )
     return begin, move
@@ -147,7 +146,7 @@ def _start(
 ) -> HMCState:
     """First state of a chain at the unconstrained `z`."""
     begin, _ = _sampler(model, inputs, method)
-    z = ridge.straighten(z, getattr(model, "bent", frozenset()))
+    z = ridge.straighten(z, ridge.bent_sites(model))
     return begin(z, rng_key=jax.random.wrap_key_data(key))
 
 
@@ -158,7 +157,7 @@ def _advance(
     HMCState, tuple[dict[str, Float[Array, "{length} ..."]], dict[str, Shaped[Array, "{length}"]]]
 ]:
     begin, move = _sampler(model, inputs, method)
-    # `move` only works after a start; XLA drops the arithmetic, whose result is not used
+    # `move` works only after a `begin`; XLA drops the arithmetic, whose result is not used
     begin(state.z, rng_key=state.rng_key)
 
     def body(state: HMCState, _: None):
@@ -189,7 +188,6 @@ def _constrain(
     sites: dict[str, Float[Array, "chain draw ..."]], inputs: object, *, model: Model
 ) -> dict[str, Float[Array, "chain draw ..."]]:
     """Sampled and deterministic sites of all draws, on their own scale."""
-
     one = partial(constrain, inputs=inputs, model=model)
     return jax.vmap(jax.vmap(one))(sites)
 
@@ -201,10 +199,10 @@ def refit_failed(
     seeds: UInt32[np.ndarray, "pair"],
     numbers: Iterable[int],
 ) -> tuple[Weighted, list[str], Bool[np.ndarray, "pair"]]:
-    """Draws again by NUTS where importance weights failed: the draws, a status by pair, and where.
+    """Sample by NUTS the pairs whose importance weights failed: draws, a status by pair, and which.
 
-    `seeds` are those of the sampler. A pair fails above a Pareto k-hat of 0.7 or below 200
-    effective draws. Its evidence and k-hat stay those of the weights.
+    A pair fails above a Pareto k-hat of 0.7 or below 200 effective draws; its evidence and k-hat stay
+    those of the weights. `seeds` are the seeds of NUTS by pair, `numbers` the pairs to look at.
     """
     found = jax.tree.map(np.array, found)
     notes, redone = [], np.zeros(len(found.pareto_k), bool)

@@ -18,15 +18,15 @@ from kfmodels.sampling import ridge
 from kfmodels.sampling.prior import Model
 
 _LIKELIHOOD = ["y", "diffuse"]
-"""Sites of the model that hold the likelihood, and so are no prior."""
+"""Sites of the model that belong to the likelihood, not to the prior."""
 
 PRIOR_DRAWS = 1000
 
 
 class Draws(NamedTuple):
-    """What a method hands back: sites and statistics, and draws of the prior.
+    """The result of a method: sites and statistics, and draws of the prior.
 
-    `mixed` are the draws for the filter to run on, the plug-in last, where the method chose them;
+    `mixed` are the draws for the filter to run on, the plug-in last, where the method chooses them;
     `about` describes all draws together.
     """
 
@@ -38,7 +38,7 @@ class Draws(NamedTuple):
 
 
 def of_recursion[Values](sites: Mapping[str, Values]) -> dict[str, Values]:
-    """The sites that the filter reads."""
+    """Those of the sites that the filter needs."""
     read = {"q", "obs_scale", *parameters(), "gap_bars", "gap_noise"}
     return {name: value for name, value in sites.items() if name in read}
 
@@ -94,9 +94,9 @@ class Layout:
 def prior_draws(
     seed: UInt32[ArrayLike, ""], inputs: object, *, model: Model, count: int
 ) -> dict[str, Float[Array, "pair draw ..."]]:
-    """Unconstrained, straightened draws of the prior of every pair."""
+    """Draws of the prior of every pair, unconstrained and straightened (see `ridge`)."""
     numbers = jnp.arange(count, dtype=jnp.uint32)
-    bent = getattr(model, "bent", frozenset())
+    bent = ridge.bent_sites(model)
 
     def one(pair: object) -> dict[str, Float[Array, "draw ..."]]:
         free, _ = priors.draw(numbers, seed, pair, model=model)
@@ -121,11 +121,12 @@ def log_density(
 
     `inputs` begin with the axis of pairs. A hedge ratio model runs one filter whose batch axes are
     pairs and draws; any other NumPyro model is mapped over both. Coefficients where `still` is 1 do
-    not move, whatever their delta, of which only the prior is left.
+    not move, whatever their delta, which then counts in the prior only.
     """
     if not hasattr(model, "log_likelihood"):
         energy = partial(_energy, model=model)
         return -jax.vmap(jax.vmap(energy, (0, None)), (0, 0))(free, inputs)
+    # the prior is evaluated draw by draw, the likelihood in one filter for all of them
     prior = handlers.block(model, hide=_LIKELIHOOD)
 
     def one(
@@ -146,7 +147,7 @@ def constrain(
     free: dict[str, Float[Array, "..."]], inputs: object, *, model: Model
 ) -> dict[str, Float[Array, "..."]]:
     """Sampled and deterministic sites of one draw of straightened sites, on their own scale."""
-    z = ridge.bend(free, getattr(model, "bent", frozenset()))
+    z = ridge.bend(free, ridge.bent_sites(model))
     values = constrain_fn(model, (inputs,), {}, z, return_deterministic=True)
     return {name: value for name, value in values.items() if name != "y"}
 

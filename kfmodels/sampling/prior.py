@@ -1,7 +1,8 @@
 """Draws from the priors of a model, and their density at draws of the noise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,17 +29,13 @@ def draw(
     ) -> tuple[dict[str, Float[Array, "..."]], dict[str, Shaped[Array, "..."]]]:
         key = jax.random.wrap_key_data(jnp.stack([seed, number]))
         trace = handlers.trace(handlers.seed(model, key)).get_trace(inputs)
-        free = {
-            name: site
-            for name, site in trace.items()
-            if site["type"] in ("sample", "deterministic") and not site.get("is_observed")
-        }
+        values = _values(trace)
         z = {
-            name: biject_to(site["fn"].support).inv(site["value"])
-            for name, site in free.items()
-            if site["type"] == "sample"
+            name: biject_to(trace[name]["fn"].support).inv(value)
+            for name, value in values.items()
+            if trace[name]["type"] == "sample"
         }
-        return z, {name: site["value"] for name, site in free.items()}
+        return z, values
 
     return jax.vmap(one)(numbers)
 
@@ -54,8 +51,8 @@ def log_density(
     """Log prior density of every inferred site at draws, one number a draw.
 
     Densities are of the unconstrained values (see `to_free`), whatever the scale a prior was stated
-    on, so that two priors compare and that raising one to a power widens it. Left out are sites that
-    the model fixes or that `sites` lacks, and the hedges numbered in `still`.
+    on: so two priors can be compared, and one raised to a power below 1 is wider. Sites that the model
+    fixes or that `sites` lacks are left out, and so are the hedges numbered in `still`.
     """
 
     def one(values: dict[str, Shaped[Array, "..."]]) -> dict[str, Float[Array, ""]]:
@@ -77,7 +74,7 @@ def log_density(
 
 
 def to_free(name: str, value: Float[ArrayLike, "*any"]) -> Float[Array, "*any"]:
-    """A noise parameter on the real line: logit(delta), or the logarithm above what it cannot reach."""
+    """A noise parameter on the real line: logit(delta), or the logarithm above its lower bound."""
     value = jnp.asarray(value)
     if name.startswith("delta"):
         return jnp.log(value) - jnp.log1p(-value)
@@ -98,13 +95,7 @@ def complete(
     """All sites, deterministic ones too, given the inferred ones."""
 
     def one(values: dict[str, Shaped[Array, "..."]]) -> dict[str, Shaped[Array, "..."]]:
-        trace = handlers.trace(handlers.substitute(model, data=values)).get_trace(inputs)
-        kinds = ("sample", "deterministic")
-        return {
-            name: site["value"]
-            for name, site in trace.items()
-            if site["type"] in kinds and not site.get("is_observed")
-        }
+        return _values(handlers.trace(handlers.substitute(model, data=values)).get_trace(inputs))
 
     return jax.vmap(one)(sites)
 
@@ -114,6 +105,15 @@ def inferred(inputs: object, model: Model) -> dict[str, tuple[int, ...]]:
     trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(inputs)
     free = (s for s in trace.values() if s["type"] == "sample" and not s["is_observed"])
     return {site["name"]: jnp.shape(site["value"]) for site in free}
+
+
+def _values(trace: Mapping[str, Mapping[str, Any]]) -> dict[str, Array]:
+    """Values of all sites that are not observed."""
+    return {
+        name: site["value"]
+        for name, site in trace.items()
+        if site["type"] in ("sample", "deterministic") and not site.get("is_observed")
+    }
 
 
 def _log_jacobian(name: str, value: Float[Array, "*any"]) -> Float[Array, "*any"]:

@@ -15,8 +15,8 @@ from jax.scipy.special import logsumexp
 from kfmodels._types import ArrayLike, Float, Int, UInt32
 from kfmodels._types import JaxArray as Array
 
-# ArviZ has the same (`psislw`), the reference in the tests: but in NumPy, one target at a time and not
-# inside a compiled program, and it answers NaN where the draws that have weight are too few.
+# `psislw` of ArviZ is the reference in the tests. It is not used here because it runs in NumPy, one
+# target at a time, outside compiled programs, and returns NaN where too few draws have weight.
 
 _LEAST = -1e4
 """Log weight, relative to the largest, below which a draw counts as having none."""
@@ -32,7 +32,7 @@ def smooth(
 
     $$F(x) = 1 - (1 + \hat k x / \hat\sigma)^{-1 / \hat k}$$
 
-    and no weight exceeds the largest there was.
+    and no weight exceeds the largest raw one.
 
     Args:
         log_ratio: log of target over proposal; NaN counts as no weight.
@@ -60,7 +60,7 @@ def smooth(
     spots = (jnp.arange(tail) + 0.5) / tail
     excess = scale[..., None] * jnp.expm1(-shape[..., None] * jnp.log1p(-spots)) / shape[..., None]
     log_tail = jnp.minimum(jnp.log(excess + jnp.exp(cut)[..., None]), 0.0)
-    # equal weights have no tail, and too few draws with weight none that could be fitted
+    # equal weights have no tail; where few draws have weight, the tail has no fit
     equal = (ordered[..., -1] - cut < 1e-9) & (cut > _LEAST)
     usable = jnp.isfinite(shape) & (cut > _LEAST) & ~equal
     ordered = ordered.at[..., -tail:].set(
@@ -75,7 +75,7 @@ def smooth(
 def resample(
     log_weights: Float[ArrayLike, "draw"], key: UInt32[ArrayLike, "2"], *, count: int
 ) -> Int[Array, "{count}"]:
-    """Numbers of draws of equal weight that stand for weighted ones.
+    """Indices of draws of equal weight that represent weighted ones.
 
     Systematic resampling: each draw comes as often as its share of the count, rounded up or down. In
     random order.
