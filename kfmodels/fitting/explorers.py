@@ -1,6 +1,6 @@
-"""Noise draws beside the posterior's, so that a live mixture can follow where no history has been."""
+"""Noise draws beside those of the posterior, for a live mixture in markets unlike its history."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xarray import DataTree
 
 SHARE = 0.05
-"""Weight of all explorers together when the filter starts; forgetting keeps them from dying out."""
+"""Weight of all explorers together when the filter starts; forgetting keeps it from vanishing."""
 
 
 def add_explorers(
@@ -25,7 +25,7 @@ def add_explorers(
 
     Each has run over the training rows, with the observation variance that makes its own innovations
     right, $v = \overline{e_t^2 / S_t}$, and starts with the weight `SHARE / count`. A posterior from
-    years of calm rows holds no draw that is fast enough for what may come; these do.
+    calm years may hold no draw that is fast enough for a crisis; the explorers are.
 
     Args:
         live: fresh from the training rows.
@@ -45,6 +45,7 @@ def add_explorers(
     one = trees.stored_sites(tree, "plug_in")
     sites = {name: np.repeat(value, count, 0) for name, value in one.items()} | {"q": q}
     with jax.enable_x64(True):
+        # first with the variance of the plug-in, to find the one that suits each speed; then with that
         law, y = trees.posed(tree, data, sites)
         sites["obs_scale"] = np.sqrt(jax.device_get(passes.right_variance(law, y)))
         law, y = trees.posed(tree, data, sites)
@@ -52,39 +53,25 @@ def add_explorers(
     drift, noise = trees.assumed(tree).laws(**sites)
     held = live.arguments()
 
-    def joined(old: Any, new: Any) -> Any:
+    def joined[Held](old: Held, new: Held) -> Held:
         """Both along the axis of draws, which is the last; what all draws share stays shared."""
-        return type(old)(
-            *(
-                a if np.shape(a)[-1] == 1 and live.draws > 1 else _side_by_side(a, b, count)
-                for a, b in zip(old, new, strict=True)
-            )
-        )
 
-    carried = held["carried"]
-    if carried is not None:
-        carried = joined(carried, learnt)
-    weights = np.concatenate(
-        [held["log_weights"] + np.log1p(-SHARE), np.full(count, np.log(SHARE / count))]
-    )
-    gaps: dict[str, Any] = {
-        name: np.concatenate([held[name], sites[name].T], 1)
-        for name in ("gap_bars", "gap_noise")
-        if held["gap_names"]
+        def join(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+            if np.shape(a)[-1] == 1 and live.draws > 1:
+                return a
+            b = np.asarray(b)[..., :count]
+            return np.concatenate([a, np.broadcast_to(b, (*b.shape[:-1], count))], -1)
+
+        return jax.tree.map(join, old, new)
+
+    weights = [held["log_weights"] + np.log1p(-SHARE), np.full(count, np.log(SHARE / count))]
+    if held["gap_names"]:
+        held |= {k: np.concatenate([held[k], sites[k].T], 1) for k in ("gap_bars", "gap_noise")}
+    held |= {
+        "drift": joined(held["drift"], batch_last(drift, 1)),
+        "noise": joined(held["noise"], batch_last(noise, 1)),
+        "state": joined(held["state"], state),
+        "carried": joined(held["carried"], learnt),
+        "log_weights": np.concatenate(weights),
     }
-    return OnlineFilter(
-        **held
-        | gaps
-        | {
-            "drift": joined(held["drift"], batch_last(drift, 1)),
-            "noise": joined(held["noise"], batch_last(noise, 1)),
-            "state": joined(held["state"], state),
-            "carried": carried,
-            "log_weights": weights,
-        }
-    )
-
-
-def _side_by_side(a: np.ndarray, b: np.ndarray, count: int) -> np.ndarray:
-    b = np.asarray(b)[..., :count]
-    return np.concatenate([a, np.broadcast_to(b, (*b.shape[:-1], count))], -1)
+    return OnlineFilter(**held)

@@ -17,17 +17,17 @@ def fit(
     seed: int = 0,
     progress: bool = True,
 ) -> HedgeFit:
-    r"""Infer how fast a hedge ratio moves and how noisy it is to watch.
+    r"""Infer how fast a hedge ratio moves and how noisy its observation is.
 
     $$p(\delta, v \mid y) \propto p(\delta, v) \prod_t p(y_t \mid y_{<t}, \delta, v)$$
 
     Args:
         data: the training rows; cut them with `.before(date)`.
         model: from `hedge_ratio_model(...)`; its defaults where None.
-        method: how to infer; `NUTS(...)`, or `ImportanceSampling(...)`, which is quicker and needs as
-            little as a second on rows of a length it has seen.
+        method: `NUTS(...)`, or `ImportanceSampling(...)`, which is quicker: as little as a second
+            where a series of the same length was fitted before.
         seed: the same seed gives the same draws on the same machine.
-        progress: a bar on stderr, where that is a terminal.
+        progress: show a bar on stderr, if that is a terminal.
 
     Returns:
         A `HedgeFit`, in the units of the data.
@@ -63,7 +63,7 @@ def fit(
 
 
 def _problem(result: HedgeFit) -> str:
-    """One sentence that names what is wrong with the draws and what to do; empty if nothing is."""
+    """A sentence on what is wrong with the draws and what to do about it; empty if nothing is."""
     faults = result.faults()
     if not faults:
         return ""

@@ -1,4 +1,4 @@
-"""`HedgeFit`: what was inferred from one pair, as an ArviZ tree and as tables by date.
+"""`HedgeFit`: the result of fitting one pair, as an ArviZ tree and as tables by date.
 
 One file: one class, the object that users hold; each method is a view of its tree.
 """
@@ -28,7 +28,7 @@ from kfmodels.sampling.nuts import MAX_DIVERGING, MAX_PARETO_K, MAX_RHAT, MIN_ES
 from kfmodels.sampling.posterior import Draws, of_recursion
 
 if TYPE_CHECKING:
-    from xarray import DataTree
+    from xarray import Dataset, DataTree
 
 Kind = Literal["filtered", "predicted", "smoothed"]
 _COLUMNS = ["delta", "q", "gain", "memory", "memory_lower", "memory_upper"]
@@ -37,19 +37,19 @@ _COLUMNS += ["effective_memory", "var", "rhat", "ess"]
 
 @dataclass(frozen=True, eq=False)
 class HedgeFit:
-    """A fitted pair. Everything it knows is in `tree`; the methods are views of it.
+    """A fitted pair: everything is in `tree`, and the methods are views of it.
 
     `tree` is an ArviZ `DataTree` with the groups posterior, sample_stats, prior, log_prior (by
     inferred site, of logit delta and of logarithms), log_likelihood (one number a draw, of all rows
     together: bars are not exchangeable, so do not pass it to `az.loo`), observed_data, constant_data,
-    filtered, predicted, mixture (the thinned noise draws with the state each ended in) and plug_in
-    (the same for the posterior mean), over the dims chain, draw, time, coef, hedge, ticker,
+    filtered, predicted, mixture (the thinned noise draws, each with its state after the last row) and
+    plug_in (the same for the posterior mean), over the dims chain, draw, time, coef, hedge, ticker,
     noise_draw.
     """
 
     tree: "DataTree"
     given: HedgeRatioModel | None = field(default=None, repr=False)
-    """The model as it was given, also where a file could not hold it."""
+    """The model as it was given, kept because a file cannot hold every prior."""
 
     @classmethod
     def from_draws(
@@ -68,7 +68,7 @@ class HedgeFit:
             law = trees.regression(model, inputs, chosen)
             passed = jax.device_get(passes.forward(law, inputs.y))
             if model.noise.moves or model.drift.shared:
-                # what moves with the filter is reported as it stands after the last row
+                # variances that move with the filter are reported as after the last row
                 every = trees.regression(model, inputs, trees.flat(sites))
                 last = passes.last_variances(every, inputs.y, assumed=model.drift)
                 obs_var, state_var = jax.device_get(last)
@@ -106,7 +106,7 @@ class HedgeFit:
 
     @property
     def fit_until(self) -> Any:
-        """Last date whose prices the noise was inferred from."""
+        """Date of the last training row."""
         return self.index[-1]
 
     @cached_property
@@ -131,7 +131,7 @@ class HedgeFit:
     def convergence(self) -> dict[str, float]:
         """Worst `rhat`, smallest effective sample size `ess`, share of draws `diverging`.
 
-        Of importance draws: `pareto_k` of their weights and the `ess` that these leave.
+        Of importance draws: `pareto_k` of their weights and the effective number `ess` of draws.
         """
         if "ess" in self.tree.attrs:
             return {k: self.tree.attrs[k] for k in ("pareto_k", "ess") if k in self.tree.attrs}
@@ -144,7 +144,7 @@ class HedgeFit:
         }
 
     def faults(self) -> list[str]:
-        """What says that the draws may not represent the posterior; empty if nothing does."""
+        """Reasons to doubt that the draws represent the posterior; empty if there are none."""
         found = self.convergence()
         faults = []
         if "rhat" not in found:
@@ -166,16 +166,17 @@ class HedgeFit:
         return faults
 
     def summary(self) -> pd.DataFrame:
-        """The inferred noise: one row per coefficient and one, "noise", for the observation noise.
+        """The inferred noise: a row per coefficient, then "noise" for the observation noise.
 
         Posterior medians of `delta`, `q`, `gain` and `memory` (bars; 90 % interval in
         `memory_lower`, `memory_upper`) and of `var`, the state variance per bar or the observation
         variance, in squared units of the transformed prices; `rhat` and `ess` of log var. The
         memory in the row "noise" is that of the observation variance: infinite when constant.
 
-        `memory` is what delta means for a level watched alone. A hedge ratio shares what a bar tells
-        with the intercept: `effective_memory` is `1 + var(ratio) / state variance` after the last
-        row (plug-in), the same number for a lone level, the honest one for a hedge ratio.
+        `memory` is what delta means for a level without regressors. A hedge ratio shares the
+        information of a bar with the intercept and so remembers longer: `effective_memory` is
+        `1 + var(ratio) / state variance` after the last row (plug-in), which for a lone level is
+        `memory`.
         """
         return self._summary.copy()
 
@@ -186,7 +187,8 @@ class HedgeFit:
         rows = {}
         for name in self.coef:
             mine = posterior[["delta", "q", "memory", "state_var"]].sel(coef=name)
-            described = _spanned(mine["memory"].values) | _described(mine["state_var"].values)
+            described = _describe(mine["state_var"].values)
+            described |= _span("memory", mine["memory"].values)
             for word in ("delta", "q"):
                 described[word] = float(np.median(mine[word].values))
             described["gain"] = 1 / described["memory"]
@@ -194,16 +196,16 @@ class HedgeFit:
             rows[name] = described
         memory = posterior.get("variance_memory")
         spans = np.full((1, 1), np.inf) if memory is None else memory.values
-        rows["noise"] = _spanned(spans) | _described(posterior["obs_var"].values)
+        rows["noise"] = _span("memory", spans) | _describe(posterior["obs_var"].values)
         return self._mixed(pd.DataFrame(rows).T.reindex(columns=_COLUMNS))
 
     def gaps(self) -> pd.DataFrame:
-        """What a closed period is worth, one row per kind; empty where the model has no `Gaps`.
+        """The worth of a closed period, one row per kind; empty where the model has no `Gaps`.
 
-        `crossed` counts them in the training rows: of a kind that never came the prior is all there
-        is. Posterior medians and 90 % intervals of `bars` (open bars that one moves the coefficients
-        by) and `noise` (factor on the observation variance of the row after it), each with `_lower`
-        and `_upper`; the worse `rhat` and `ess` of their logarithms.
+        `crossed` counts them in the training rows: where it is 0 the posterior is the prior. Posterior
+        medians and 90 % intervals of `bars` (open bars that one moves the coefficients by) and `noise`
+        (factor on the observation variance of the row after it), each with `_lower` and `_upper`; the
+        worse `rhat` and `ess` of their logarithms.
         """
         return self._gaps.copy()
 
@@ -216,9 +218,8 @@ class HedgeFit:
             mixing = []
             for word in ("bars", "noise"):
                 values = posterior[f"gap_{word}"].sel(gap=kind).values
-                lower, middle, upper = np.quantile(values, [0.05, 0.5, 0.95], method="nearest")
-                row |= {word: middle, f"{word}_lower": lower, f"{word}_upper": upper}
-                mixing.append(_described(values))
+                row |= _span(word, values)
+                mixing.append(_describe(values))
             row["rhat"] = np.fmax(*(part["rhat"] for part in mixing))
             row["ess"] = np.fmin(*(part["ess"] for part in mixing))
             rows[kind] = row
@@ -228,7 +229,8 @@ class HedgeFit:
         return self._mixed(table.rename_axis("gap"))
 
     def _mixed(self, table: pd.DataFrame) -> pd.DataFrame:
-        """With the effective draws of importance sampling: resampled draws would count their copies."""
+        """The table, of importance draws with the `ess` of their weights and without R-hat."""
+        # resampled draws hold copies, and their chains are none
         if "ess" in self.tree.attrs:
             table["ess"] = table["ess"].where(table["ess"].isna(), self.tree.attrs["ess"])
             table["rhat"] = np.nan
@@ -275,12 +277,10 @@ class HedgeFit:
         returns, where beta is a ratio of money. Negative: sell short.
         """
         beta = np.stack([trees.belief(self._belief(kind), name)[0] for name in self.hedges], axis=1)
-        shares = -beta * position
-        if self.data.transform != "level":
-            prices = self.data.prices.ffill()
-            # what was predicted for a bar was traded at the prices before it
-            prices = (prices.shift(1) if kind == "predicted" else prices).to_numpy()
-            shares = shares * prices[:, :1] / prices[:, 1:]
+        prices = self.data.prices.ffill()
+        # a position predicted for a bar is traded at the prices of the bar before
+        prices = (prices.shift(1) if kind == "predicted" else prices).to_numpy()
+        shares = self.data.transform.shares(-beta * position, prices[:, :1], prices[:, 1:])
         return pd.DataFrame(shares, self.index, list(self.hedges))
 
     def online(
@@ -293,13 +293,13 @@ class HedgeFit:
     ) -> OnlineFilter:
         """The filter as it stands after the last training row, ready for the next tick.
 
-        As it is by default it goes on with the posterior of the noise, exactly; a filter to leave alone
-        with a feed is made by `go_live`.
+        By default it continues with exactly the posterior of the noise; for a filter that runs
+        unattended on a feed see `go_live`.
 
         Args:
-            draws: number of noise draws it mixes over, by default all that are kept (64); 1 is the
+            draws: number of noise draws to mix over, by default all that are kept (64); 1 is the
                 plug-in filter at the posterior mean (of log q and log obs_scale).
-            explorers: draws added whose speeds are spread over the prior; see `add_explorers`.
+            explorers: further draws, with speeds spread over the prior; see `add_explorers`.
             forgetting, shocks: see `OnlineFilter`.
 
         Raises:
@@ -336,15 +336,15 @@ class HedgeFit:
         shocks: Shocks | None = Quarantine(),
         **settings: Any,
     ) -> LiveFilter:
-        """A live filter, to be left alone with a feed: it forgets, explores and doubts prices.
+        """A live filter for a feed, unattended: it forgets, explores and checks prices.
 
         Args:
-            draws: noise draws, see `online`; all that are kept unless given.
-            explorers: draws added, spread over the prior of the speed; 16, or none where the speed is
-                fixed or there is one draw.
+            draws: noise draws, see `online`; by default all that are kept.
+            explorers: further draws, with speeds spread over the prior; by default 16, or none where
+                the speed is fixed or there is one draw.
             forgetting, shocks: see `OnlineFilter`.
-            settings: of `LiveFilter`: clock, max_staleness, monitor, journal and so on. The clock is
-                that of the data unless given.
+            settings: of `LiveFilter`: clock (by default that of the data), max_staleness, monitor,
+                journal and so on.
 
         Raises:
             ValueError: as `online` and `LiveFilter`; a clock that counts by another bar than that of
@@ -378,15 +378,15 @@ class HedgeFit:
         """Write the tree as one netCDF file, atomically; read it back with `load`."""
         trees.save(self.tree, path)
 
-    def _belief(self, kind: Kind) -> Any:
+    def _belief(self, kind: Kind) -> "Dataset":
         if kind in ("filtered", "predicted"):
-            return self.tree[kind]
+            return trees.group_of(self.tree, kind)
         if kind == "smoothed":
             return self._smoothed
         raise ValueError(f'kind must be "filtered", "predicted" or "smoothed", not {kind!r}')
 
     @cached_property
-    def _smoothed(self) -> Any:
+    def _smoothed(self) -> "Dataset":
         with jax.enable_x64(True):
             law, y = trees.posed(self.tree, self.data, trees.stored_sites(self.tree))
             belief = jax.device_get(passes.backward(law, y))
@@ -402,13 +402,15 @@ def load(path: str | Path) -> HedgeFit:
     return HedgeFit(trees.load(path))
 
 
-def _spanned(memory: np.ndarray) -> dict[str, float]:
-    lower, middle, upper = np.quantile(memory, [0.05, 0.5, 0.95], method="nearest")
-    return {"memory": float(middle), "memory_lower": float(lower), "memory_upper": float(upper)}
+def _span(name: str, values: np.ndarray) -> dict[str, float]:
+    """Median and 90 % interval."""
+    # "nearest" takes draws themselves: between an infinite memory and another there is no mean
+    lower, middle, upper = np.quantile(values, [0.05, 0.5, 0.95], method="nearest")
+    return {name: float(middle), f"{name}_lower": float(lower), f"{name}_upper": float(upper)}
 
 
-def _described(var: np.ndarray) -> dict[str, float]:
-    """Median of a variance, and how well its chains mixed; NaN where it is fixed."""
+def _describe(var: np.ndarray) -> dict[str, float]:
+    """Median of a variance, with R-hat and effective sample size; NaN where it is fixed."""
     from arviz_stats.base.array import array_stats
 
     stats: Any = array_stats  # whose annotations promise tuples where it gives numbers
@@ -427,7 +429,9 @@ def _width(level: float) -> float:
     return NormalDist().inv_cdf(0.5 + level / 2)
 
 
-def _blocks(belief: Any, names: tuple[str, ...], index: pd.Index, level: float) -> pd.DataFrame:
+def _blocks(
+    belief: "Dataset", names: tuple[str, ...], index: pd.Index, level: float
+) -> pd.DataFrame:
     wide = _width(level)
     blocks = {}
     for name in names:

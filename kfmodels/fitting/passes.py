@@ -1,6 +1,6 @@
-"""Running the filter under many noise draws at once and mixing what they say.
+"""Passes of the filter under many noise draws at once, and the mixture of their results.
 
-The draws are a `KalmanRegression` with one batch axis over one series.
+The draws are the one batch axis of a `KalmanRegression` over one series.
 """
 
 from functools import partial
@@ -27,9 +27,9 @@ Chosen = dict[str, Float[np.ndarray, "chosen ..."]]
 
 
 def choose(every: Sites, count: int) -> Chosen:
-    """The draws a filter runs on: at most `count` that stand for all, and the plug-in as the last.
+    """The draws a filter runs on: at most `count` that represent all, and the plug-in as the last.
 
-    `every` are the sites that the recursion reads, (draw, ...).
+    `every` are the sites that the recursion needs, (draw, ...).
     """
     spread, middle = _thin(every, count), _centre(every)
     return {name: np.concatenate([spread[name], v]) for name, v in middle.items()}
@@ -45,8 +45,8 @@ def _thin(every: Sites, count: int) -> Chosen:
 
 
 def _centre(every: Sites) -> Chosen:
-    """One draw at the posterior mean of the logarithms, of what each parameter lies above its least."""
-    with np.errstate(divide="ignore"):
+    """One draw at the posterior mean of the logarithms, each parameter above its lower bound."""
+    with np.errstate(divide="ignore"):  # a q fixed at 0
         return {
             name: least(name) + np.exp(np.log(v - least(name)).mean(0))[None]
             for name, v in every.items()
@@ -62,9 +62,9 @@ class Belief(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """A forward pass of all draws: all but the last mixed, and where each one ended.
+    """A forward pass of all draws: the mixture of all but the last, and the final state of each.
 
-    The last draw is the plug-in: it runs along and is not part of the mixture.
+    The last draw is the plug-in, which is not part of the mixture.
     """
 
     predicted: Belief
@@ -81,6 +81,7 @@ class Pass(NamedTuple):
 
 def mix(mean: Float[Array, "time coef draw"], cov: Float[Array, "time coef coef draw"]) -> Belief:
     """Moments of an equal mixture over the last axis: `mean (T, n, K)`, `cov (T, n, n, K)`."""
+    # law of total variance: the mean of the covariances and the covariance of the means
     centre = mean.mean(-1)
     away = mean - centre[..., None]
     given = cov.mean(-1)
@@ -115,12 +116,10 @@ def forward(law: KalmanRegression, y: Float[Array, "time"]) -> Pass:
 
 @jax.jit
 def backward(law: KalmanRegression, y: Float[Array, "time"]) -> Belief:
-    """Smooth the series under every draw.
-
-    A flat start is narrowed to 1e6 times the noise: it says as little, and what is left of it in the
-    first row is a difference of numbers as large as its square.
-    """
+    """Smooth the series under every draw."""
     rows, start, drift, noise = law.recursion(y)
+    # a flat start is narrowed to 1e6 times the noise, which is as vague: the smoothed covariance of
+    # the first row is a difference of numbers as large as the square of the start's
     widest = jnp.abs(start.cov).max((0, 1))
     width = jnp.where(widest > 1e8, widest / 1e6, 1)
     passed = scan.filter(rows, State(start.mean, start.cov / width), drift, noise)
@@ -143,7 +142,7 @@ def log_densities(law: KalmanRegression, y: Float[Array, "time"]) -> Float[Array
 
 @jax.jit
 def right_variance(law: KalmanRegression, y: Float[Array, "time"]) -> Float[Array, "draw"]:
-    """Observation variance that makes the innovations of each draw as large as it forecast, (draw,)."""
+    """Observation variance under which each draw's innovations are as large as forecast, (draw,)."""
     rows, start, drift, noise = law.recursion(y)
     passed = scan.filter(rows, start, drift, noise)
     return (rows.observed * passed.error**2 / passed.var).sum(0) / rows.observed.sum(0)
@@ -151,7 +150,7 @@ def right_variance(law: KalmanRegression, y: Float[Array, "time"]) -> Float[Arra
 
 @jax.jit
 def end(law: KalmanRegression, y: Float[Array, "time"]) -> tuple[State, Carried]:
-    """Where every draw stands after the last row, batch axis last, and what its noise carries."""
+    """State of every draw after the last row, batch axis last, and what its noise carries."""
     return scan.final(*law.recursion(y))
 
 

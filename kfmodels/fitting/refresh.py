@@ -1,4 +1,4 @@
-"""New noise for a live filter from the rows it has seen: the part of a trading day that needs JAX."""
+"""Infer the noise of a live filter anew from the rows it has seen; needs JAX, unlike the filter."""
 
 from concurrent.futures import Executor, Future
 from datetime import datetime
@@ -21,12 +21,12 @@ from kfmodels.sampling.nuts import NUTS
 
 
 def collect_rows(live: LiveFilter, earlier: pd.DataFrame | None = None) -> HedgeData:
-    """The rows a live filter remembers, behind those of an earlier table, as data to fit.
+    """The rows a live filter remembers, after those of an earlier table, as data to fit.
 
     Args:
         live: of one target.
         earlier: prices by date before them, such as those of the first fit, in the units of that time:
-            what was rescaled since is applied to them too. Rows that the filter remembers itself are
+            they are rescaled as the filter has been since. Rows that the filter remembers itself are
             left out.
 
     Raises:
@@ -55,19 +55,22 @@ def collect_rows(live: LiveFilter, earlier: pd.DataFrame | None = None) -> Hedge
     )
 
 
-def _times(stamps: list[Any], clock: Clock | None, earlier: pd.DataFrame | None) -> Any:
-    """The index of rows seen: in the zone of the earlier ones, or in UTC; dates stay what they were."""
+def _times(
+    stamps: list[int | str], clock: Clock | None, earlier: pd.DataFrame | None
+) -> pd.DatetimeIndex:
+    """The index of rows seen: in the zone of the earlier rows, or in UTC; plain dates stay plain."""
     if not stamps or isinstance(stamps[0], int):
         return pd.to_datetime(stamps)
-    index: Any = pd.to_datetime(stamps, format="ISO8601", utc=True)
-    if datetime.fromisoformat(stamps[0]).tzinfo is None:
+    index = pd.to_datetime(stamps, format="ISO8601", utc=True)
+    texts = [str(at) for at in stamps]
+    if datetime.fromisoformat(texts[0]).tzinfo is None:
         return index.tz_localize(None)
     zone = getattr(getattr(earlier, "index", None), "tz", None)
     if zone is not None:
         return index.tz_convert(zone)
     if clock is not None and clock.bar is None and clock.zone is None:
-        # offsets change with the season, which no index can hold
-        shown = [datetime.fromisoformat(at).replace(tzinfo=None) for at in stamps]
+        # the offsets change with the season, and an index has one
+        shown = [datetime.fromisoformat(at).replace(tzinfo=None) for at in texts]
         return pd.DatetimeIndex(shown)
     return index
 
@@ -75,17 +78,17 @@ def _times(stamps: list[Any], clock: Clock | None, earlier: pd.DataFrame | None)
 def carry_over(
     engine: OnlineFilter, fitted: HedgeFit, *, explorers: int | None = None
 ) -> OnlineFilter:
-    r"""The noise of a new fit with the hedge ratio that a filter believes in now.
+    r"""The noise of a new fit with the present hedge ratio of a filter.
 
     Mean and total covariance of the coefficients are the same before and after, to rounding: each new
-    draw starts at $m = E[\theta]$ with $P_k v_k = \mathrm{Var}[\theta]$. What changes is how they move
-    from here on, and how the next price is judged.
+    draw starts at $m = E[\theta]$ with $P_k v_k = \mathrm{Var}[\theta]$. Only the speed of the
+    coefficients and the observation variance are new.
 
     Args:
-        engine: the filter as it stands.
+        engine: the filter, which is left as it is.
         fitted: the new fit.
-        explorers: how many of the filter's draws are explorers, and will be again; None takes those
-            beyond the draws that the new fit keeps.
+        explorers: number of the filter's draws that are explorers, and of those of the result; by
+            default the draws beyond those that the new fit keeps.
 
     Raises:
         ValueError: the fit is of other tickers or of another transform.
@@ -104,7 +107,7 @@ def carry_over(
     mean, cov = new.coordinates.from_original(now["mean"], now["cov"])
     carried, noise = held["carried"], held["noise"]
     var = noise.unit(carried) * student_variance(noise.dof(carried), np)
-    cov = (cov + cov.T) / 2
+    cov = (cov + cov.T) / 2  # the change of units leaves it symmetric only to rounding
     state = State(np.repeat(mean[:, None], new.draws, 1), cov[..., None] / var)
     return OnlineFilter(
         **held
@@ -120,7 +123,7 @@ def carry_over(
 
 
 class Refresh:
-    """New noise for a live filter, on its way or in place; made by `refresh`."""
+    """New noise for a live filter, being inferred or in place; made by `refresh`."""
 
     def __init__(self, live: LiveFilter, future: "Future[HedgeFit]") -> None:
         self.live, self._future, self._factors = live, future, dict(live.factors)
@@ -128,17 +131,17 @@ class Refresh:
 
     @property
     def done(self) -> bool:
-        """Whether the fit is there, or has failed."""
+        """Whether the fit has finished or failed."""
         return self._future.done()
 
     def take(self) -> HedgeFit:
-        """Put the new noise in place, between two ticks; waits for it if it is not there.
+        """Put the new noise in place, between two ticks, waiting for the fit to finish.
 
-        Once it is in place this hands back the fit and changes nothing.
+        A second call returns the fit and changes nothing.
 
         Raises:
-            Exception: what the fit raised; a ValueError if prices were rescaled since it began. The
-                filter then goes on with the noise it has.
+            Exception: any that the fit raised; ValueError if prices were rescaled since it began. The
+                filter then continues with the noise it has.
         """
         fitted = self._future.result()
         if self._taken:
@@ -160,20 +163,19 @@ def refresh(
     earlier: pd.DataFrame | None = None,
     executor: Executor | None = None,
 ) -> Refresh:
-    """Infer the noise anew from the rows a live filter has seen, and go on with it.
+    """Infer the noise anew from the rows a live filter has seen, and continue with it.
 
     Args:
         live: a live filter of one target.
-        model: what to infer, the default of `fit` unless given; that of the first fit is wise.
-        method: how.
-        earlier: prices before those the live filter remembers, such as those of the first fit, in the
-            units of that time: what was rescaled since is applied to them too.
-        executor: infers in a thread or process of any of `concurrent.futures` while the ticks go on
+        model: as for `fit`; best that of the first fit.
+        method: as for `fit`.
+        earlier: as for `collect_rows`.
+        executor: any of `concurrent.futures`, to infer in a thread or process while ticks arrive
             (processes must be spawned, since JAX has threads); the loop of the ticks asks `.done` and
-            puts the noise in place with `.take()`. Without one this waits, and the noise is in place.
+            puts the noise in place with `.take()`. Without one the call waits and does both.
 
     Returns:
-        A `Refresh`, whose `take()` hands out the new fit.
+        A `Refresh`, whose `take()` returns the new fit.
 
     Raises:
         ValueError: too few rows, or what `HedgeData.from_prices` refuses; a board, whose pairs are

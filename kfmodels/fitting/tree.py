@@ -1,4 +1,4 @@
-"""The ArviZ tree of a fit: how it is put together, written, read, and turned back into a filter.
+"""The ArviZ tree of a fit: how it is built, written, read, and turned back into a filter.
 
 One file: what one function writes into the tree another reads back, name by name.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from xarray import Dataset, DataTree
 
 Tree = Any
-"""An xarray `DataTree` for those who read paths in it, of which its type says too little."""
+"""An xarray `DataTree`, for code that indexes it by path; its annotations do not type the result."""
 
 FORMAT_VERSION = 3
 FORMAT = Format(
@@ -77,18 +77,18 @@ def densities(
 
 
 def assumed(tree: "DataTree") -> HedgeRatioModel:
-    """What the fit assumes; a prior that its file could not hold is known by name only."""
+    """The model that was fitted; a prior that the file could not hold is known by name only."""
     return saved.assumed(tree.attrs["model"])
 
 
 def posterior_sites(tree: "DataTree") -> dict[str, np.ndarray]:
-    """Sites that the recursion reads, of all posterior draws (draw, ...)."""
+    """Sites that the recursion needs, at all posterior draws (draw, ...)."""
     posterior = group_of(tree, "posterior")
     return flat({k: posterior[k].values for k in assumed(tree).parameters})
 
 
 def stored_sites(tree: "DataTree", group: str = "mixture") -> dict[str, np.ndarray]:
-    """The same of the draws of a group; the mixture holds a few."""
+    """The same at the draws of a group: those of the mixture, or the plug-in."""
     held = group_of(tree, group)
     return {k: held[k].values for k in assumed(tree).parameters}
 
@@ -96,7 +96,7 @@ def stored_sites(tree: "DataTree", group: str = "mixture") -> dict[str, np.ndarr
 def posed(
     tree: "DataTree", given: HedgeData, sites: dict[str, np.ndarray]
 ) -> tuple[KalmanRegression, np.ndarray]:
-    """The training series under draws of the sites, and its values."""
+    """The training series as a distribution under draws of the sites, and its values."""
     model = assumed(tree)
     inputs = model.inputs(given)
     return regression(model, inputs, sites), np.asarray(inputs.y)
@@ -114,25 +114,26 @@ def build(
 
     `gaps` are the kinds of closed periods that the model tells apart.
     """
+    # here, not above: ArviZ takes seconds to import, and a filter needs none of it
     from arviz_base import from_dict
     from xarray import Dataset, DataTree
 
     names = [*data.hedges, "alpha"][: coordinates.coefficients]
-    dims = {name: ["coef"] for name in _BY_COEF} | {"delta_beta": ["hedge"]}
-    several = groups["posterior"].get("delta_beta", np.empty(0)).ndim == 3
-    if not several:
-        dims.pop("delta_beta")
+    dims = {name: ["coef"] for name in _BY_COEF}
+    if groups["posterior"].get("delta_beta", np.empty(0)).ndim == 3:  # not one delta for all
+        dims["delta_beta"] = ["hedge"]
     spots = {"coef": names, "hedge": list(data.hedges)}
     if gaps:
         dims |= {name: ["gap"] for name in _BY_GAP}
         spots["gap"] = list(gaps)
     sited = {k: groups[k] for k in ("posterior", "prior", "sample_stats")}
     tree = from_dict(sited, dims=dims, coords=spots)
-    # apart, for there a site of several hedges is one number a draw
-    for name, group in from_dict({k: groups[k] for k in groups.keys() - sited}).children.items():
+    # with no dims given, for in these groups a site of several hedges is one number a draw
+    others = {k: group for k, group in groups.items() if k not in sited}
+    for name, group in from_dict(others).children.items():
         tree[name] = group
     timing: dict[str, object] = {"dt": ("time", data.dt)}
-    if data.clock is not None:  # no attribute, for those may not exceed 64 kB
+    if data.clock is not None:  # a variable, since an attribute may not exceed 64 kB
         timing["clock"] = json.dumps(data.clock.to_json())
     if gaps:
         timing["gaps"] = (("time", "gap"), closed.columns(data, gaps))
@@ -185,14 +186,14 @@ def build(
 
 
 def in_units(tree: "DataTree", belief: Belief) -> "Dataset":
-    """A belief in the units of the data, as the groups filtered and predicted have it."""
+    """A belief in the units of the data, laid out as the groups filtered and predicted."""
     constant = group_of(tree, "constant_data")
     names = group_of(tree, "posterior")["coef"].values
     spots = {"time": constant["time"].values, "coef": names, "coef_": names}
     return _in_units(coordinates(tree), belief, spots)
 
 
-def belief(group: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+def belief(group: "Dataset", name: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean and total sd of one coefficient by date."""
     return group["mean"].sel(coef=name).values, group["sd"].sel(coef=name).values
 
@@ -238,7 +239,7 @@ def gap_names(tree: "DataTree") -> tuple[str, ...]:
 
 
 def online(tree: "DataTree", given: HedgeData, draws: int) -> OnlineFilter:
-    """The filter after the last training row, over evenly chosen stored draws."""
+    """The filter after the last training row, over stored draws taken at even steps."""
     model = assumed(tree)
     held = group_of(tree, "plug_in" if draws == 1 else "mixture")
     total = held.sizes["noise_draw"]
@@ -246,7 +247,6 @@ def online(tree: "DataTree", given: HedgeData, draws: int) -> OnlineFilter:
     sites = {k: taken[k].values for k in model.parameters}
     drift, noise = model.laws(**sites)
     names = gap_names(tree)
-    gaps: dict[str, Any] = {"gap_names": names} | {k: sites[k].T for k in _BY_GAP} if names else {}
     carried = noise.start()
     if carried is not None:
         carried = type(carried)(*(taken[f"carried_{k}"].values for k in carried._fields))
@@ -268,12 +268,14 @@ def online(tree: "DataTree", given: HedgeData, draws: int) -> OnlineFilter:
         at=last,
         until=last,
         fit_id=tree.attrs["fit_id"],
-        **gaps,
+        gap_names=names,
+        gap_bars=sites["gap_bars"].T if names else None,
+        gap_noise=sites["gap_noise"].T if names else None,
     )
 
 
 def effective_memory(tree: "DataTree") -> dict[str, float]:
-    """Bars over which each hedge ratio is learnt: 1 + its variance / its state variance, at the end."""
+    """Bars that each hedge ratio remembers: 1 + its variance over its state variance, at the end."""
     model, sites = assumed(tree), stored_sites(tree, "plug_in")
     hedges = [str(name) for name in group_of(tree, "constant_data")["hedge"].values]
     cov = np.moveaxis(group_of(tree, "plug_in")["cov"].values, 0, -1)
@@ -312,7 +314,8 @@ def load(path: str | Path) -> "DataTree":
 
 
 def _plain_index(index: pd.Index) -> pd.Index:
-    """The dimension "time". netCDF knows no time zones: UTC, and the zone is kept as an attribute."""
+    """The dimension "time" of the groups."""
+    # netCDF has no time zones: write UTC, and keep the zone as an attribute
     if isinstance(index, pd.DatetimeIndex) and index.tz is not None:
         index = index.tz_convert("UTC").tz_localize(None)
     # xarray would take the name of the index for the dimension
@@ -339,7 +342,7 @@ def _in_units(inner: Coordinates, belief: Belief, spots: dict[str, np.ndarray]) 
 def _ended(
     sites: dict[str, np.ndarray], done: Pass, names: list[str], gaps: tuple[str, ...]
 ) -> "Dataset":
-    """Noise draws and where the filter ended under each, in inner coordinates, covariances relative."""
+    """Noise draws and the last state under each, in inner coordinates, covariances relative."""
     from xarray import Dataset
 
     draw = ("noise_draw",)
