@@ -1,5 +1,6 @@
 """Online filters made by hand, with a known mixture and no sampling."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,22 +20,26 @@ AT = "2024-02-29T16:00:00-05:00"
 
 def made_filter(
     *,
+    target: str = "XLE",
     hedges: tuple[str, ...] = ("SPY",),
+    near: Mapping[str, float] = {},
     transform: str = "log",
     draws: int = 8,
+    seed: int = 7,
     discounted: bool = False,
     walks: bool = True,
     intercept: bool = True,
     gaps: tuple[str, ...] = (),
     **options: Any,
 ) -> OnlineFilter:
-    """A filter of XLE on its hedges that has seen prices near 90 and 500."""
-    rng = np.random.default_rng(7)
+    """A filter of a target on its hedges that has seen prices near 90 and 500, or `near` others."""
+    rng = np.random.default_rng(seed)
     n, each = len(hedges) + intercept, np.ones(draws)
-    centre = {"log": np.log(500.0), "level": 500.0, "return": 0.0}[transform]
-    width = {"log": 0.02, "level": 10.0, "return": 0.01}[transform]
-    offset = {"log": np.log(90.0), "level": 90.0, "return": 0.0}[transform] if intercept else 0.0
-    size = width * 90 / 500 if transform == "level" else width  # a ratio near one per cent each
+    y, x = near.get(target, 90.0), np.array([near.get(name, 500.0) for name in hedges])
+    centre = {"log": np.log(x), "level": x, "return": 0 * x}[transform]
+    width = {"log": 0.02 * x / x, "level": 0.02 * x, "return": 0.01 * x / x}[transform]
+    offset = {"log": np.log(y), "level": y, "return": 0.0}[transform] if intercept else 0.0
+    size = (width * y / x if transform == "level" else width)[0]  # a ratio near one per cent each
     mean = np.zeros((n, draws))
     mean[: len(hedges)] = size * (1 + 0.02 * rng.normal(size=(len(hedges), draws)))
     root = rng.normal(size=(n, n))
@@ -51,12 +56,12 @@ def made_filter(
         carried = Scale(15 * each, var.copy())
     weights = rng.dirichlet(5 * each)
     return OnlineFilter(
-        target="XLE",
+        target=target,
         hedges=hedges,
         transform=transform,
         coordinates=Coordinates(
-            np.full(len(hedges), centre if intercept else 0.0),
-            np.full(len(hedges), width),
+            centre if intercept else 0 * x,
+            width,
             float(offset),
             intercept,
         ),
@@ -68,7 +73,7 @@ def made_filter(
         gap_names=gaps,
         gap_bars=np.exp(rng.normal(2, 1, (len(gaps), draws))) if gaps else None,
         gap_noise=np.exp(rng.normal(0.5, 0.3, (len(gaps), draws))) if gaps else None,
-        last_prices=np.array([90.0, *[500.0] * len(hedges)]),
+        last_prices=np.array([y, *x]),
         **{"at": AT, "until": AT, "fit_id": "made by hand"} | options,
     )
 

@@ -2,12 +2,18 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kfmodels.kalman.motion import Discount, Walk
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
 from kfmodels.kalman.regression import KalmanRegression
+
+# the distribution is a pytree, so one trace serves every model of the same shape
+log_prob = jax.jit(KalmanRegression.log_prob)
+run_filter = jax.jit(KalmanRegression.filter)
+run_smooth = jax.jit(KalmanRegression.smooth)
 
 
 def regression(

@@ -44,6 +44,20 @@ def stocks_between(
     return data.after(first).before(last)
 
 
+def gappy_pair(
+    prices: pd.DataFrame | None = None,
+    hedges: tuple[str, ...] = ("PEP",),
+    transform: Any = "log",
+    *,
+    rows: int = ROWS,
+) -> HedgeData:
+    """KO on its hedges; if no prices are given, real ones with three gaps, one in the first row."""
+    if prices is None:
+        prices = stock_prices(rows)
+        prices.iloc[[0, 31], 0] = prices.iloc[20, 1] = np.nan
+    return HedgeData.from_prices(prices, target="KO", hedges=hedges, transform=transform)
+
+
 @dataclass(frozen=True)
 class FromPrior(NUTS):
     """An inference method that learns nothing."""

@@ -28,12 +28,12 @@ from numpyro.infer.util import potential_energy
 import kfmodels as kf
 from kfmodels.batch.chunk import pair_key
 from kfmodels.batch.fit_many import CHUNK_ON_CPU
-from kfmodels.data.arrays import Inputs, pair_arrays
+from kfmodels.data.arrays import Inputs
 from kfmodels.data.hedge_pairs import HedgePairs
-from kfmodels.kalman.transforms import LOG
 from kfmodels.sampling import posterior, ridge
 from kfmodels.sampling.importance import explore, layout_of
 from tests.benchmarks import peers, report
+from tests.sampling.test_importance import inputs_of, moments_on_a_grid, weighted_moments
 
 MODEL = kf.hedge_ratio_model()
 
@@ -42,8 +42,8 @@ OURS = "kfmodels.fit_many"
 NOISE = ["delta_beta", "delta_alpha", "obs_scale"]
 """The order in which every method here has log q of both coefficients and log obs_scale."""
 
-COARSE, FINE, FINEST, ZOOMS, SDS, AT_ONCE = 16, 24, 32, 8, 6, 512
-"""Points along an axis of the grid while its box is cut, and then; cuts; half a box; points a call."""
+FINE, FINEST = 24, 32
+"""Points along an axis of the grid."""
 
 WARMUP, DRAWS = 500, 500
 """Of the one chain that vmapped NUTS runs on each pair."""
@@ -127,9 +127,7 @@ def universe(count: int, days: int) -> HedgePairs:
 
 
 def _problem(pairs: HedgePairs) -> Problem:
-    legs = (pairs.prices[[pair[leg] for pair in pairs.pairs]].to_numpy().T for leg in (0, 1))
-    inputs, _ = MODEL.inputs_of_pairs(pair_arrays(*legs, LOG))
-    inputs = inputs._replace(dt=None)  # no pair has a gap: cheaper for all methods
+    inputs = inputs_of(pairs, MODEL)._replace(dt=None)  # no pair has a gap: cheaper for all methods
     prior = _in_order(posterior.prior_draws(np.uint32(0), inputs, model=MODEL, count=400))
     start = _in_order(ridge.bend(_by_name(prior), MODEL.bent)).mean(1)
     return Problem(pairs, inputs, np.asarray(start))
@@ -188,7 +186,7 @@ def _whole(count: int, days: int) -> tuple[Way, Way, tuple[int, int], str]:
         np.concatenate([arrays[name] for arrays in chunks])
         for name in ("points", "log_weights", "refitted")
     )
-    found = _moments(points[..., order], np.exp(log_weights))
+    found = weighted_moments(points[..., order], np.exp(log_weights))
     ways = Way("  with compilation", count, *first), Way(OURS, count, *again, *found)
     failed = int((board.status != "ok").sum())
     return *ways, memory, f"{refitted.sum():.0f} were refitted by NUTS and {failed} are not ok"
@@ -213,11 +211,6 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on a Mac
 
 
-def _moments(points: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    mean = np.einsum("pk,pka->pa", weights, points)
-    return mean, np.sqrt(np.einsum("pk,pka->pa", weights, (points - mean[:, None]) ** 2))
-
-
 def draws_only(problem: Problem, count: int) -> Way:
     """The draws and their weights: no evidence of a static ratio, no filter at the end, no store."""
     inputs, method = _first(problem.inputs, count), kf.ImportanceSampling()
@@ -235,36 +228,16 @@ def draws_only(problem: Problem, count: int) -> Way:
         found, *clock = _clocked(lambda: list(pool.map(one, chunks)))
     points = np.concatenate([part.points for part in found])[:count, :, _order(inputs)]
     weights = np.exp(np.concatenate([part.log_weights for part in found])[:count])
-    return Way("  draws and weights only", count, *clock, *_moments(points, weights))
+    return Way("  draws and weights only", count, *clock, *weighted_moments(points, weights))
 
 
 def on_a_grid(inputs: Inputs) -> tuple[tuple[np.ndarray, np.ndarray], float]:
-    """Posterior means and sds `(pair, 3)` by quadrature, and what a coarser grid changes, in sds.
-
-    The box begins at the prior and is cut to where the mass is; no sampler has a say in it.
-    """
-    prior = _in_order(posterior.prior_draws(np.uint32(0), inputs, model=MODEL, count=400))
-    low, high = np.asarray(prior.min(1)), np.asarray(prior.max(1))
-
-    @jax.jit
-    def height(points: Any, inputs: Inputs) -> Any:
-        free = _by_name(points) | {"delta_beta": points[..., :1]}
-        return posterior.log_density(free, inputs, model=MODEL)
-
-    def moments(points: int) -> tuple[np.ndarray, np.ndarray]:
-        axes = np.meshgrid(*3 * [np.linspace(0, 1, points)], indexing="ij")
-        unit = np.stack(axes, -1).reshape(-1, 3)
-        spots = low[:, None] + (high - low)[:, None] * unit
-        parts = np.split(spots, len(unit) // AT_ONCE, 1)
-        value = np.concatenate([np.asarray(height(part, inputs)) for part in parts], 1)
-        mass = np.exp(value - value.max(1, keepdims=True))
-        return _moments(spots, mass / mass.sum(1, keepdims=True))
-
-    for _ in range(ZOOMS):
-        mean, sd = moments(COARSE)
-        half = SDS * np.maximum(sd, (high - low) / (2 * COARSE))
-        low, high = mean - half, mean + half
-    fine, finest = moments(FINE), moments(FINEST)
+    """Posterior means and sds `(pair, 3)` by quadrature, and what a coarser grid changes, in sds."""
+    order = _order(inputs)
+    fine, finest = (
+        tuple(part[:, order] for part in found)
+        for found in moments_on_a_grid(inputs, MODEL, (FINE, FINEST))
+    )
     changed = [np.abs(a - b) / finest[1] for a, b in zip(fine, finest, strict=True)]
     return finest, float(np.max(changed))
 

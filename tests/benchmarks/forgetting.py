@@ -17,6 +17,7 @@ import pandas as pd
 
 from kfmodels import Discounted, HedgeData, ImportanceSampling, fit, hedge_ratio_model
 from kfmodels.data import datasets
+from kfmodels.evaluate.compare import standard_error
 from kfmodels.kalman import motion, step
 from kfmodels.kalman import noise as noises
 from kfmodels.kalman.coordinates import Coordinates
@@ -146,14 +147,6 @@ def scores(found: list[tuple[np.ndarray, int]]) -> tuple[pd.DataFrame, pd.DataFr
     daily = pd.DataFrame(days)
     table = pd.DataFrame({"log score": daily.mean(), "draws": pd.Series(effective)})
     return table.rename_axis(["mixture", "factor"]), daily
-
-
-def standard_error(daily: np.ndarray, lags: int = 20) -> float:
-    """Of the mean of a series, Newey and West (1987)."""
-    away = daily - daily.mean()
-    sums = [float(away[lag:] @ away[: len(away) - lag]) for lag in range(lags + 1)]
-    tapered = sum(2 * (1 - lag / (lags + 1)) * sums[lag] for lag in range(1, lags + 1))
-    return float(np.sqrt(sums[0] + tapered)) / len(daily)
 
 
 def after_a_jump(before: float, after: float, seeds: int = 6, rows: int = 1500) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.benchmarks.problems import Problem
-from tests.benchmarks.timing import MismatchError, Run, jitted
+from tests.benchmarks.timing import Run, check_same, jitted
 
 
 def statsmodels_log_likelihood(problem: Problem) -> Run:
@@ -63,7 +63,7 @@ def statsmodels_search(series: list[Any], starts: np.ndarray, expected: np.ndarr
     from scipy.optimize import minimize
 
     costs = [lambda at, f=statsmodels_likelihood(*each): -f(at) for each in series]
-    _check_same("statsmodels", [-f(at) for f, at in zip(costs, starts, strict=True)], expected)
+    check_same(np.array([-f(at) for f, at in zip(costs, starts, strict=True)]), expected, 1e-8)
     held = [(-30.0, 30.0)] * starts.shape[1]
 
     def run() -> np.ndarray:
@@ -95,15 +95,9 @@ def dynamax_search(
 
     y, design, mean, cov = (np.stack(part) for part in zip(*series, strict=True))
     given = starts, y[..., None], design[..., None, :], mean, cov
-    _check_same("dynamax", jax.jit(jax.vmap(likelihood))(*given), expected)
+    check_same(jax.jit(jax.vmap(likelihood))(*given), expected, 1e-8)
     run = jax.jit(jax.vmap(climb)).lower(*given).compile()
     return lambda: run(*given)
-
-
-def _check_same(peer: str, found: Any, expected: np.ndarray) -> None:
-    """A peer is timed only if its log likelihoods are ours."""
-    if not np.allclose(found, expected, rtol=1e-8):
-        raise MismatchError(f"{peer} has log likelihoods {found}, ours are {expected}")
 
 
 def numpyro_nuts(

@@ -92,6 +92,13 @@ def cases(
         yield Case(fitted.online(), live[[stock, hedge]], true[[stock, hedge]])
 
 
+def again(engine: OnlineFilter, shocks: Shocks | None) -> OnlineFilter:
+    """The same filter under another policy; what it does leaves the one given as it is."""
+    other = OnlineFilter.from_json(engine.to_json())
+    other.shocks = shocks
+    return other
+
+
 def driven(case: Case, shocks: Shocks | None) -> pd.DataFrame:
     """One policy over the live rows of one case.
 
@@ -99,7 +106,7 @@ def driven(case: Case, shocks: Shocks | None) -> pd.DataFrame:
     the stock beyond that of the ratio held since the row before; `moved`, on the row after a bad print:
     how far the ratio is from that of a filter which was given the true price, in its sds.
     """
-    filter_, twin = _again(case.engine, shocks), None
+    filter_, twin = again(case.engine, shocks), None
     target, hedge = case.printed.columns
     logs, ratio, rows = np.log(case.printed.to_numpy()), np.nan, []
     for number, (bad, y, x) in enumerate(
@@ -108,7 +115,7 @@ def driven(case: Case, shocks: Shocks | None) -> pd.DataFrame:
         truth = float(case.true[target].iloc[number])
         move = logs[number] - logs[number - 1] if number else np.full(2, np.nan)
         moved, before = np.nan, twin
-        twin = _again(filter_, shocks) if bad else None
+        twin = again(filter_, shocks) if bad else None
         if twin is not None:
             twin.update(y=truth, x=x)
         tick = filter_.update(y=y, x=x)
@@ -183,12 +190,6 @@ def main(arguments: list[str]) -> int:
     )
     print(summary(rows).to_string(float_format=lambda value: f"{value:.3f}"))
     return 0
-
-
-def _again(engine: OnlineFilter, shocks: Shocks | None) -> OnlineFilter:
-    other = OnlineFilter.from_json(engine.to_json())
-    other.shocks = shocks
-    return other
 
 
 def _errors(case: Case) -> np.ndarray:

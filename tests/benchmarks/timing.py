@@ -77,13 +77,13 @@ def race(contest: Contest, rounds: int) -> Outcome:
     ours = {name: setup() for name, setup in contest.ours.items()}
     expected = next(iter(ours.values()))()
     for run in ours.values():
-        _check(run(), expected, contest.rtol)
+        check_same(run(), expected, contest.rtol)
     peers: dict[str, Run] = {}
     failed: dict[str, Exception] = {}
     for name, setup in contest.peers.items():
         try:
             run = setup()
-            _check(run(), expected, contest.rtol)
+            check_same(run(), expected, contest.rtol)
             peers[name] = run
         except Exception as error:  # a peer that is missing or broken is a line of the table
             failed[name] = error
@@ -95,7 +95,7 @@ def race(contest: Contest, rounds: int) -> Outcome:
     )
 
 
-def _check(found: Any, expected: Any, rtol: float) -> None:
+def check_same(found: Any, expected: Any, rtol: float) -> None:
     """Raise if they differ, relative to the largest element of each array."""
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)

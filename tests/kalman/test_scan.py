@@ -14,7 +14,7 @@ from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.kalman.step import State, forecast, step
 from tests import reference
 from tests.closeness import gaussian_moments, scaled_close
-from tests.made_models import regression
+from tests.made_models import log_prob, regression, run_filter, run_smooth
 from tests.reference import Case, random_case, stacked
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -35,11 +35,6 @@ few = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-
-# the distribution is a pytree, so one trace serves every model of the same shape
-log_prob = jax.jit(KalmanRegression.log_prob)
-run_filter = jax.jit(KalmanRegression.filter)
-run_smooth = jax.jit(KalmanRegression.smooth)
 
 
 def member(batch: Case, i: int) -> Case:

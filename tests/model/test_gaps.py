@@ -29,7 +29,7 @@ from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.model import gaps as closed
 from tests import reference
 from tests.closeness import scaled_close
-from tests.made_models import regression
+from tests.made_models import log_prob, regression, run_filter, run_smooth
 from tests.problems import assert_same_fit, hedge_case
 from tests.reference import Case, random_case, slope
 
@@ -37,10 +37,6 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 NOISES = pytest.mark.parametrize("learnt", [False, True], ids=["constant", "discounted"])
 TIME = 11
-
-log_prob = jax.jit(KalmanRegression.log_prob)
-run_filter = jax.jit(KalmanRegression.filter)
-run_smooth = jax.jit(KalmanRegression.smooth)
 
 
 def case_of(seed: int, drift: str, learnt: bool = False, time: int = TIME):

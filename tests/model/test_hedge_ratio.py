@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpyro import handlers
@@ -29,24 +28,13 @@ from kfmodels import (
 )
 from kfmodels.model import Absolute, Diffuse, Known, Zero
 from tests import reference
-from tests.problems import ROWS, hedge_case, least_squares_on_changes, stock_prices
+from tests.problems import gappy_pair as pair
+from tests.problems import hedge_case, least_squares_on_changes
 from tests.tables import read_table
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 DEFAULT = hedge_ratio_model()
-
-
-def frame(rows: int = ROWS) -> pd.DataFrame:
-    """Real prices with three gaps, one of them in the first row."""
-    prices = stock_prices(rows)
-    prices.iloc[[0, 31], 0] = prices.iloc[20, 1] = np.nan
-    return prices
-
-
-def pair(prices: pd.DataFrame | None = None, hedges=("PEP",), transform: Any = "log") -> HedgeData:
-    prices = frame() if prices is None else prices
-    return HedgeData.from_prices(prices, target="KO", hedges=hedges, transform=transform)
 
 
 @partial(jax.jit, static_argnames="model")
@@ -441,7 +429,7 @@ def test_it_is_a_part_of_a_larger_model():
 
 
 def test_the_predictive_has_the_moments_of_the_dense_gaussian():
-    data = pair(frame(40))
+    data = pair(rows=40)
     model = hedge_ratio_model(delta=0.1, obs_scale=0.01)
     draws = Predictive(handlers.uncondition(model), num_samples=4000)(jax.random.key(1), data)["y"]
     case = hedge_case(data, [1 / 9, 1 / 9], 0.01)

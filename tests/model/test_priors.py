@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpyro.infer.util import potential_energy
@@ -45,22 +44,12 @@ from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
 from tests.closeness import within_standard_errors
 from tests.grids import Grid, assert_is_the_posterior
-from tests.problems import least_squares_on_changes, stock_prices, unsampled
+from tests.problems import gappy_pair as pair
+from tests.problems import least_squares_on_changes, unsampled
 
 MOVES = Moves(0.05, low=0.01, high=0.2)
 DRAWS = 20_000
 SD90 = stats.norm.ppf(0.95)
-
-
-def frame() -> pd.DataFrame:
-    """Real prices, two rows of them with a gap."""
-    prices = stock_prices()
-    prices.iloc[40, 0] = prices.iloc[70, 1] = np.nan
-    return prices
-
-
-def pair(hedges: tuple[str, ...] = ("PEP",), transform: Any = "log") -> HedgeData:
-    return HedgeData.from_prices(frame(), target="KO", hedges=hedges, transform=transform)
 
 
 TWO = ("PEP", "SPX")
@@ -114,21 +103,10 @@ def test_the_horseshoe_has_the_density_of_the_exponential_integral():
     assert_allclose(LogSquaredHorseshoe().log_prob(u[low]), expected[low], rtol=0, atol=1e-10)
 
 
-@pytest.mark.usefixtures("x64")
-def test_the_horseshoe_integrates_to_one_and_has_the_median_that_is_written_down():
-    law = LogSquaredHorseshoe()
-
-    def share(low: float, high: float) -> float:
-        nodes, weights = np.polynomial.legendre.leggauss(60)
-        ends = np.linspace(low, high, 81)
-        half = np.diff(ends)[:, None] / 2
-        u = ends[:-1, None] + half * (1 + nodes)
-        return float((np.exp(np.asarray(law.log_prob(u))) * half * weights).sum())
-
-    # the tails: e^-60 times 120 below, 0.25 e^-60 above
-    assert_allclose(share(-120, np.log(MEDIAN)) + share(np.log(MEDIAN), 120), 1.0, atol=1e-9)
-    # nine digits of the median are written down; the density of its logarithm is below 0.2
-    assert_allclose(share(-120, np.log(MEDIAN)), 0.5, atol=1e-9)
+def test_the_median_of_the_horseshoe_is_the_one_that_is_written_down():
+    """Nine digits of it; the density of its logarithm is below 0.2."""
+    halves = (share_of_horseshoe(*ends) for ends in ((-120, np.log(MEDIAN)), (np.log(MEDIAN), 120)))
+    assert_allclose(list(halves), 0.5, atol=1e-9)
 
 
 @pytest.mark.usefixtures("x64")
@@ -172,19 +150,6 @@ def test_half_of_a_horseshoe_forgets_more_slowly_than_its_bars(bars: float):
     assert_allclose(found + jacobian, log_density_of_horseshoe(u - shift), rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize(
-    ("other", "times", "more"),
-    [(Memory(60, low=15, high=250), 20, 100), (Memory(60, low=5, high=700), 200, 20)],
-)
-def test_a_horseshoe_believes_far_more_in_a_static_hedge(other: Memory, times: int, more: int):
-    """Mass on memories beyond `times` that of the median: `more` times that of a `Memory`."""
-    slow = np.log(memory_to_q(times * other.bars) / memory_to_q(other.bars))
-    by_memory = stats.norm.cdf(slow / other.log_q_sd)
-    by_horseshoe = share_of_horseshoe(-120, slow + np.log(MEDIAN))
-    assert by_horseshoe > more * by_memory
-    assert by_horseshoe < 0.2  # and is still no spike at static
-
-
 @pytest.mark.slow
 def test_the_posterior_under_a_horseshoe_is_that_of_a_fine_grid():
     """Two parameters, log q and log obs_scale; the prior on the grid is SciPy's."""
@@ -221,7 +186,7 @@ def test_the_posterior_under_a_horseshoe_is_that_of_a_fine_grid():
 )
 def test_a_ratio_moves_as_far_as_the_prior_says(hedges, transform, prior: Moves):
     """The width is that of both ends together: only where they are symmetric are they exact."""
-    data = pair(hedges, transform)
+    data = pair(hedges=hedges, transform=transform)
     sites = prior_draws(hedge_ratio_model(delta={"beta": prior}), data)
     size, _ = least_squares_on_changes(data)
     width = np.log(prior.high / prior.low) / (2 * SD90)
@@ -237,7 +202,7 @@ def test_a_ratio_moves_as_far_as_the_prior_says(hedges, transform, prior: Moves)
 
 def test_several_hedges_move_independently_and_so_does_the_noise():
     sites = prior_draws(
-        hedge_ratio_model(delta={"beta": Moves(0.05, low=0.01, high=0.2)}), pair(TWO)
+        hedge_ratio_model(delta={"beta": Moves(0.05, low=0.01, high=0.2)}), pair(hedges=TWO)
     )
     logs = np.log(np.column_stack([sites["state_var"], sites["obs_scale"]]))
     off = np.corrcoef(logs.T)[np.triu_indices(4, 1)]
@@ -251,7 +216,7 @@ def test_several_hedges_move_independently_and_so_does_the_noise():
 @pytest.mark.parametrize("transform", ["log", "level"])
 def test_the_prior_on_delta_follows_the_noise_beside_it(transform):
     """log q is normal around 2 log(share |beta| s) - log(bars v)."""
-    data, prior = pair(TWO, transform), Moves(0.05, low=0.02, high=0.2, bars=10)
+    data, prior = pair(hedges=TWO, transform=transform), Moves(0.05, low=0.02, high=0.2, bars=10)
     model = hedge_ratio_model(delta={"beta": prior})
     size, left = least_squares_on_changes(data)
     spread = data.x[data.observed].std(0)
@@ -415,7 +380,7 @@ def total_density(fitted: HedgeFit, inferred: set[str]) -> np.ndarray:
 @pytest.mark.filterwarnings("ignore:the noise of KO")  # ten draws are too few, and suffice here
 def test_prior_and_likelihood_are_the_two_parts_of_what_was_sampled():
     method = NUTS(warmup=10, draws=10, chains=1)
-    fitted = fit(pair(TWO), method=method, progress=False)
+    fitted = fit(pair(hedges=TWO), method=method, progress=False)
     total = total_density(fitted, {"delta_beta", "delta_alpha", "obs_scale"})
     assert np.ptp(total) > 0.1
     sampled: Any = fitted.tree["sample_stats"]
@@ -442,7 +407,7 @@ STORED = {
 @pytest.mark.parametrize(("options", "others"), STORED.values(), ids=STORED)
 def test_the_stored_draws_give_their_densities_back(options: dict, others: set[str]):
     """The likelihood by way of the stored noise draws, and the whole by way of NumPyro."""
-    fitted = unsampled(pair(TWO), draws=20, **options)
+    fitted = unsampled(pair(hedges=TWO), draws=20, **options)
     tree: Any = fitted.tree
     posterior = tree["posterior"].to_dataset()
     flat_start = isinstance(fitted.model.initial, Diffuse)

@@ -40,13 +40,16 @@ def test_the_whole_dataset(rows):
 
 
 def test_every_argument_does_what_a_textbook_loop_does():
+    """Rows given at once and rows given one by one; among both some without a price."""
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(40, 2)) * [1, 3] + [5, 20]
-    rows[[7, 8], 0], rows[20, 1] = np.nan, np.nan
+    rows[[7, 8, 31], 0], rows[20, 1] = np.nan, np.nan
     trans, start = np.array([[0.02, -0.01], [-0.01, 0.3]]), np.array([[2.0, 0.5], [0.5, 1.0]])
     line = KalmanOLS(
-        rows, init_alpha=1.5, init_beta=-0.3, trans_cov=trans, obs_cov=0.4, init_cov=start
+        rows[:30], init_alpha=1.5, init_beta=-0.3, trans_cov=trans, obs_cov=0.4, init_cov=start
     )
+    for y, x in rows[30:]:
+        line.update(X=x, Y=y)
     seen = ~np.isnan(rows).any(1)
     known = np.where(seen[:, None], rows, 0.0)
     loop = reference.loop(
@@ -62,14 +65,6 @@ def test_every_argument_does_what_a_textbook_loop_does():
     assert_allclose(history["mean"], loop.filtered_mean, rtol=1e-10)
     assert_allclose(history["cov"], loop.filtered_cov, rtol=1e-10)
     assert_allclose(line.state()["mean"], history["mean"][-1], rtol=1e-10)
-
-
-def test_a_row_without_a_price_only_diffuses():
-    line = KalmanOLS(np.array([[2.0, 1.0]]))
-    before = line.state()
-    after = line.update(X=1.0, Y=np.nan)
-    assert_allclose(after["mean"], before["mean"])
-    assert_allclose(after["cov"], before["cov"] + np.eye(2))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from kfmodels.online.shocks import NONE, Hold, Quarantine, Robust, Verdict
 from kfmodels.online.splits import like_a_split
 from kfmodels.online.ticks import Outcome
 from tests.benchmarks import shocks as bench
+from tests.benchmarks.shocks import again
 from tests.made_filters import MINUTE, START, made_board, made_filter, made_prices
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -36,12 +37,6 @@ def warm(rows: int = 30, **options: Any) -> OnlineFilter:
     for y, *x in made_prices(rows, live.hedges):
         live.update(y=y, x=x)
     return live
-
-
-def again(live: OnlineFilter, shocks: Any) -> OnlineFilter:
-    other = OnlineFilter.from_json(live.to_json())
-    other.shocks = shocks
-    return other
 
 
 def at_z(live: OnlineFilter, z: float) -> float:
@@ -280,17 +275,12 @@ def test_a_split_of_the_hedge_is_seen_though_the_ratio_is_little_known(
 
 
 @pytest.mark.parametrize("shocks", [None, Robust(), Quarantine(hold=0)])
-@pytest.mark.parametrize("board", [False, True])
-def test_whatever_the_policy_a_change_of_scale_is_named(shocks: Any, board: bool):
-    if board:
-        several = made_board((("XLE", "SPY"), ("XOM", "USO")), shocks=shocks)
-        legs = dict.fromkeys(("XLE", "XOM"), 90.0) | dict.fromkeys(("SPY", "USO"), 500.0)
-        named, other = several.update(legs | {"SPY": 125.0}, at=START).sentence
-        assert other == "accepted"
-    else:
-        live = made_filter(shocks=shocks)
-        named = live.update(y=90.0, x=125.0, at=START).sentence
+def test_whatever_the_policy_a_change_of_scale_is_named(shocks: Any):
+    live = made_board((("XLE", "SPY"), ("XOM", "USO")), shocks=shocks)
+    legs = {"XLE": 90.0, "XOM": 90.0, "SPY": 125.0, "USO": 500.0}
+    named, other = live.update(legs, at=START).sentence
     assert f"SPY went from 500 to 125, about 1/4 times, at {START}: if that is a split" in named
+    assert other == "accepted"
 
 
 @pytest.mark.parametrize("transform", ["log", "level", "return"])

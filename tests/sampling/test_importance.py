@@ -3,6 +3,7 @@
 Twelve of them here; `python -m tests.benchmarks variety` does the same with sixty.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -64,13 +65,26 @@ def pairs() -> HedgePairs:
     return universe(2)
 
 
-def moments_on_a_grid(pairs: HedgePairs, model: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior means and sds `(pair, parameter)` in the sampler's coordinates, by quadrature.
+def inputs_of(pairs: HedgePairs, model: Any) -> Any:
+    """What a model takes of pairs of log prices, one hedge each."""
+    legs = (pairs.prices[[pair[leg] for pair in pairs.pairs]].to_numpy().T for leg in (0, 1))
+    return model.inputs_of_pairs(pair_arrays(*legs, LOG))[0]
+
+
+def weighted_moments(points: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and sds `(pair, parameter)` of points `(pair, point, parameter)`."""
+    mean = np.einsum("pk,pka->pa", weights, points)
+    return mean, np.sqrt(np.einsum("pk,pka->pa", weights, (points - mean[:, None]) ** 2))
+
+
+def moments_on_a_grid(
+    inputs: Any, model: Any, points: Sequence[int] = (FINE,)
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Posterior means and sds in the sampler's coordinates, by quadrature: one answer for each number
+    of points along an axis.
 
     The box is found by the grid itself: from prior to where the mass is, cut by cut.
     """
-    legs = (pairs.prices[[pair[leg] for pair in pairs.pairs]].to_numpy().T for leg in (0, 1))
-    inputs, _ = model.inputs_of_pairs(pair_arrays(*legs, LOG))
     with jax.enable_x64(True):
         layout = layout_of(inputs, model)
         draws = joint.prior_draws(np.uint32(0), inputs, model=model, count=400)
@@ -83,12 +97,13 @@ def moments_on_a_grid(pairs: HedgePairs, model: Any) -> tuple[np.ndarray, np.nda
         low, high = (prior.mean(1) + side * REACH * prior.std(1) for side in (-1, 1))
         for below in CUTS:
             low, high = narrowed(*on_the_grid(height, low, high, COARSE), below)
-        fine, value = on_the_grid(height, low, high, FINE)
-    mass = np.exp(value - value.max((1, 2, 3), keepdims=True))
-    mass /= mass.sum((1, 2, 3), keepdims=True)
-    mean = np.einsum("pijk,paijk->pa", mass, fine)
-    var = np.einsum("pijk,paijk->pa", mass, (fine - mean[:, :, None, None, None]) ** 2)
-    return mean, np.sqrt(var)
+        found = []
+        for each in points:
+            fine, value = on_the_grid(height, low, high, each)
+            mass = np.exp(value - value.max((1, 2, 3), keepdims=True)).reshape(len(low), -1)
+            at = fine.reshape(*low.shape, -1).swapaxes(1, 2)
+            found.append(weighted_moments(at, mass / mass.sum(1, keepdims=True)))
+    return found
 
 
 def on_the_grid(
@@ -126,13 +141,10 @@ def narrowed(fine: np.ndarray, value: np.ndarray, below: float) -> tuple[np.ndar
 
 def compared(pairs: HedgePairs, model: Any) -> pd.DataFrame:
     """By pair: the worst error of a mean in sds, the worst ratio of sds less 1, and the status."""
-    mean, sd = moments_on_a_grid(pairs, model)
+    ((mean, sd),) = moments_on_a_grid(inputs_of(pairs, model), model)
     fitted = partial(fit_chunk, pairs, model=model, method=ImportanceSampling(), seed=0)
     arrays, statuses = fitted(list(range(len(pairs))))
-    weights = np.exp(arrays["log_weights"])
-    found = np.einsum("pk,pka->pa", weights, arrays["points"])
-    away = (arrays["points"] - found[:, None]) ** 2
-    spread = np.sqrt(np.einsum("pk,pka->pa", weights, away))
+    found, spread = weighted_moments(arrays["points"], np.exp(arrays["log_weights"]))
     return pd.DataFrame(
         {
             "mean": (np.abs(found - mean) / sd).max(1),
