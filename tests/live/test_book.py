@@ -202,9 +202,6 @@ def test_an_error_names_ticker_and_time_and_changes_nothing(told, prices, text):
     [
         ({"target": 0.0}, "the factor of Y is its new price over its old one, a number above 0"),
         ({"hedges": {"X": math.inf}}, "the factor of X .*, not inf"),
-        ({"hedges": {"X": 10**400}}, "the factor of X .*, not 1000"),
-        ({"hedges": {"X": True}}, "the factor of X .*, not True"),
-        ({"hedges": {"X": "half"}}, "the factor of X .*, not 'half'"),
         ({"hedges": {"Y": 0.5}}, "Y is not among the tickers X"),
         ({"hedges": 0.5}, "factors go by ticker, each a number, not 0.5"),
     ],
@@ -233,10 +230,6 @@ def test_a_factor_that_cannot_be_is_refused(of, told, text):
         (
             lambda: HedgeBook.from_json({"format": "other"}),
             "this is not a saved hedge book but of format .other.: write one",
-        ),
-        (
-            lambda: HedgeBook.from_json(stored(version=2)),
-            "newer kfmodels .format 2, .*: upgrade kfmodels",
         ),
         (lambda: HedgeBook.from_json(stored(lots={"X": 0.0})), "lots of X cannot be 0.0"),
         (

@@ -401,7 +401,7 @@ FACTORS: list[tuple[Any, Any, str]] = [
     ({"GLD": 2.0}, None, "GLD is not among the tickers"),
     *(
         ({"SPY": wrong}, None, f"the factor of SPY is .* a number above 0, not {wrong!r:.9}")
-        for wrong in (True, -1.0, 10**400, "half")
+        for wrong in (True, 0.0, -1.0, 10**400, math.inf, math.nan, "half")
     ),
     *(
         ({"SPY": 0.25}, at, f"rescale at {at} is a .*: send times with their offset")
