@@ -82,17 +82,24 @@ def test_what_is_odd_is_answered_and_moves_nothing(prices: Any, at: Any, outcome
     assert engine(live) == before
     if outcome.startswith(("rejected", "duplicate")):
         assert document(live) == whole
-    if outcome.startswith("rejected"):
+    if "rejected: " in outcome:
         strict = made_live(strict=True)
         strict.tick(ROW, at=START)
         whole = document(strict)
-        with pytest.raises(ValueError, match=outcome.split(":")[1][:12].strip()):
+        with pytest.raises(ValueError, match=outcome.split("rejected: ")[1][:12].strip()):
             strict.tick(prices, at=at)
         assert document(strict) == whole
     # and nothing of it is in the way of what comes next
     good = live.tick({"XLE": 90.2, "SPY": 500.9}, at=LATE + MINUTE)
     assert good.sentence == "accepted"
     assert math.isfinite(good.tick.z)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_strict_raises_a_row_that_only_the_filter_can_reject():
+    live = made_live(made_filter(transform="level"), strict=True)
+    with pytest.raises(ValueError, match="rejected: XLE: the row is so far"):
+        live.tick({"XLE": 1e300, "SPY": 500.0}, at=START)
 
 
 def test_one_leg_after_the_other_makes_a_row_when_both_are_fresh():
