@@ -16,10 +16,17 @@ from kfmodels.kalman.transforms import Transform
 _EXACT = 1e-10
 """Share of the largest move of the target: a residual below it is rounding, not noise."""
 
+_WRITTEN = 1e-4, 1e-6
+"""The same of prices that were cut to some digits: shares of the largest move and of the price.
+
+A table in single precision keeps 6e-8 of a price, and its last digits are no noise of a market, which
+trades in ticks of 1e-6 of the price and more. The share of the move keeps this from quiet second bars.
+"""
+
 _STILL = "{target} never moves: there is nothing to hedge; check its prices"
 _PROPORTIONAL = (
-    "{target} moves in exact proportion to {hedges}: "
-    "there is no noise to infer; check that they are not the same series"
+    "{target} moves in exact proportion to {hedges}: a constant ratio leaves {move:.1e} a bar over, "
+    "which is rounding; there is no noise to infer; check that they are not the same series"
 )
 
 
@@ -72,7 +79,8 @@ def arrays_of(data: HedgeData) -> PairArrays:
     seen = data.observed
     move, ratio, fault = _typical_move(data.y[seen], data.x[seen], data.transform, _one_bar(data))
     if fault:
-        raise ValueError(fault.format(target=data.target, hedges=", ".join(data.hedges)))
+        names = ", ".join(data.hedges)
+        raise ValueError(fault.format(target=data.target, hedges=names, move=move))
     return PairArrays(data.y, data.x, seen, data.dt, move, ratio, usable=True)
 
 
@@ -111,6 +119,7 @@ def _typical_move(
 ) -> tuple[float, np.ndarray, str]:
     """`move` and `ratio` of observed rows, of the `near` ones if enough, and why they are unusable."""
     hedges = x.shape[1]
+    price = np.abs(y).max() if transform.by_shares else 1.0
     y, x = transform.steps(y), transform.steps(x)
     if transform.needs_last:  # the values are moves, whose mean is not known to be 0
         x = np.column_stack([x, np.ones(len(x))])
@@ -126,7 +135,9 @@ def _typical_move(
     # pinv, as `lstsq` above: hedges may move in exact proportion to each other
     error_var = move**2 * np.diagonal(np.linalg.pinv(x.T @ x))
     size = np.sqrt(ratio**2 + error_var)[:hedges]
-    return move, size, _PROPORTIONAL if move <= _EXACT * np.abs(y).max() else ""
+    largest = np.abs(y).max()
+    exact = max(_EXACT * largest, min(_WRITTEN[0] * largest, _WRITTEN[1] * price))
+    return move, size, _PROPORTIONAL if move <= exact else ""
 
 
 def _one_bar(data: HedgeData) -> np.ndarray:

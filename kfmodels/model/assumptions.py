@@ -26,6 +26,14 @@ from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, q_to_gain
 from kfmodels.model.priors import VARIANCE_MEMORY, Memory, Moves, Scale
 from kfmodels.model.sites import site
+from kfmodels.model.supports import (
+    BARS,
+    FACTOR,
+    check_one,
+    check_prior,
+    is_number,
+    variance_memory,
+)
 
 DIFFUSE = 1e10
 """Relative start variance that stands for infinity: float64 keeps six digits of the likelihood."""
@@ -158,13 +166,20 @@ class Discounted(Noise):
     def __post_init__(self) -> None:
         if isinstance(self.memory, Memory):
             self.memory.on_bars()
-        if isinstance(self.memory, (int, float)) and not self.memory > LEAST_VARIANCE_MEMORY:
+        elif isinstance(self.memory, dist.Distribution):
+            allowed = variance_memory(LEAST_VARIANCE_MEMORY)
+            check_prior("Discounted: memory", self.memory, allowed)
+            check_one("Discounted: memory", self.memory, "there is one variance, give it one")
+        elif not (
+            isinstance(self.memory, str)
+            or (is_number(self.memory) and self.memory > LEAST_VARIANCE_MEMORY)
+        ):
             raise ValueError(
                 f"Discounted: memory must be above {LEAST_VARIANCE_MEMORY:g} bars, so that "
                 f"a forecast keeps 3 degrees of freedom, not {self.memory}"
             )
-        if not self.dof > 0:
-            raise ValueError(f"Discounted: dof must be positive, not {self.dof}")
+        if not (is_number(self.dof) and self.dof > 0):
+            raise ValueError(f"Discounted: dof must be a positive number, not {self.dof}")
 
     def sites(self) -> dict[str, Float[Array, ""]]:
         return {"variance_memory": site("variance_memory", self.memory, Memory.on_bars)}
@@ -261,9 +276,9 @@ class Weak(Start):
     sds: float = 3.0
 
     def __post_init__(self) -> None:
-        if not self.sds > 0:
+        if not (is_number(self.sds) and self.sds > 0):
             raise ValueError(
-                f"Weak: sds must be positive, not {self.sds}; for certainty use Zero()"
+                f"Weak: sds must be a positive number, not {self.sds}; for certainty use Zero()"
             )
 
     def moments(
@@ -282,6 +297,8 @@ class Known(Start):
     cov: npt.ArrayLike | Sequence[Sequence[float]]
 
     def __post_init__(self) -> None:
+        if isinstance(self.mean, dist.Distribution) or isinstance(self.cov, dist.Distribution):
+            raise ValueError("Known: mean and cov are numbers, not a distribution")
         mean, cov = np.asarray(self.mean, float), np.asarray(self.cov, float)
         if cov.shape != mean.shape * 2:
             raise ValueError(
@@ -416,19 +433,11 @@ def _check_multiplier(name: str, given: object, positive: bool) -> None:
     """Raise unless it is a prior on positive numbers, or such a number."""
     least = "positive" if positive else "0 or more"
     if not isinstance(given, dist.Distribution):
-        number = isinstance(given, (int, float, np.number))
-        if not number or not (0 < given < np.inf or (not positive and given == 0)):
+        if not is_number(given) or not (0 < given < np.inf or (not positive and given == 0)):
             raise ValueError(
                 f"Gaps: {name} is a NumPyro distribution or a number, {least}, not {given!r}"
             )
         return
-    if not np.all(np.asarray(getattr(given.support, "lower_bound", -np.inf)) >= 0):
-        raise ValueError(
-            f"Gaps: the prior on {name} reaches below 0 ({given!r}): use one on positive numbers, "
-            "such as dist.LogNormal(3.0, 1.5)"
-        )
-    if given.batch_shape or given.event_shape:
-        raise ValueError(
-            f"Gaps: the prior on {name} has the shape {given.batch_shape + given.event_shape}: state "
-            'it for one closed period, or by kind, {"overnight": ..., "weekend": ...}'
-        )
+    check_prior(f"Gaps: {name}", given, FACTOR if positive else BARS)
+    by_kind = 'state it for one closed period, or by kind, {"overnight": ..., "weekend": ...}'
+    check_one(f"Gaps: {name}", given, by_kind)

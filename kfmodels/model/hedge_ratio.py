@@ -336,6 +336,8 @@ def hedge_ratio_model(
         raise ValueError(f'intercept must be "random_walk", "static" or "none", not {intercept!r}')
     if intercept == "none" and pivot not in (None, 0):
         raise ValueError("without an intercept the regressors cannot be centred: use pivot=0")
+    if isinstance(pivot, dist.Distribution):
+        raise ValueError("pivot is where the regressors are centred: numbers, not a distribution")
     for value, kind, name in (
         (noise, Noise, "noise"),
         (drift, Drift, "drift"),

@@ -11,13 +11,14 @@ from numpyro.distributions import constraints
 from kfmodels._types import Array, ArrayLike, Float
 from kfmodels.model.memory import delta_to_q
 from kfmodels.model.priors import Absolute, Horseshoe, Memory, Moves, Scale, Speed
+from kfmodels.model.supports import DELTA, SCALE, check_one, check_prior, is_number
 
 
 def checked_delta(delta: Speed, name: str) -> Speed:
-    """A delta whose numbers lie in [0, 1), in a hashable form.
+    """A delta whose numbers, or whose prior, lie in [0, 1), in a form that can be hashed.
 
     Raises:
-        ValueError: a number outside, or a prior that has no meaning for this coefficient.
+        ValueError: it reaches outside, or is a statement that means nothing for this coefficient.
     """
     inside = delta.delta if isinstance(delta, Absolute) else delta
     if isinstance(inside, Moves) and (name != "beta" or inside is not delta):
@@ -25,8 +26,18 @@ def checked_delta(delta: Speed, name: str) -> Speed:
             "Moves says how far a hedge ratio goes, as a share of itself: it has no meaning for "
             f"{'the intercept' if name != 'beta' else 'an Absolute delta'}; use Memory there"
         )
-    if isinstance(inside, (Memory, Moves, Horseshoe, dist.Distribution)):
+    if isinstance(inside, (Memory, Moves, Horseshoe)):
         return delta
+    if isinstance(inside, dist.Distribution):
+        check_prior(f"delta of {name}", inside, DELTA)
+        if inside.event_shape or name != "beta":
+            check_one(f"delta of {name}", inside, "state it for one coefficient")
+        return delta
+    if isinstance(inside, (list, tuple)) and not all(is_number(one) for one in inside):
+        raise ValueError(
+            f"delta of {name} lists something else than numbers; one prior per hedge is a single "
+            "distribution with a value for each, such as dist.Beta(np.array([1.0, 2.0]), 9.0)"
+        )
     numbers = np.asarray(inside, float)
     if not ((numbers >= 0) & (numbers < 1)).all():
         raise ValueError(f"delta of {name} must lie in [0, 1), not {inside}")
@@ -38,11 +49,15 @@ def checked_scale(scale: Scale | None) -> Scale | None:
     """The sd of the observation noise, its prior, or None for the default.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is neither, or the prior is not one of a positive number.
     """
-    if scale is None or isinstance(scale, dist.Distribution):
+    if scale is None:
         return scale
-    if isinstance(scale, Memory) or not 0 < float(scale) < np.inf:
+    if isinstance(scale, dist.Distribution):
+        check_prior("obs_scale", scale, SCALE)
+        check_one("obs_scale", scale, "there is one sd, give it one")
+        return scale
+    if not (is_number(scale) and 0 < float(scale) < np.inf):
         raise ValueError(
             f"obs_scale is a sd: a NumPyro distribution or a positive number, not {scale!r}"
         )

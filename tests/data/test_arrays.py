@@ -85,7 +85,9 @@ def awkward(transform: str) -> pd.DataFrame:
             "flat": 7.0,
             "twice A": 2.0 * frame["A"],
             "A to the power 3": frame["A"] ** 3,
-            "nearly A": frame["A"] * np.exp(rng.normal(0, 1e-7, ROWS)),
+            "nearly A": frame["A"] * np.exp(rng.normal(0, 1e-5, ROWS)),
+            "A to nine digits": frame["A"] * (1 + rng.normal(0, 1e-9, ROWS)),
+            "A in single precision": frame["A"].astype("float32").astype(float),
             "enough": enough.where(row < needed),
             "too few": enough.where(row < needed - 1),
             "late": frame["C"].where(row >= 60),
@@ -115,6 +117,9 @@ def test_usable_is_what_is_not_refused_alone(transform):
     assert "flat never moves" in said["flat/A"]
     assert "A moves in exact proportion to twice A" in said["A/twice A"] or transform == "level"
     assert said["A/twice A"]
+    for name in ("A to nine digits", "A in single precision"):
+        for pair_name in (f"{name}/A", f"A/{name}"):
+            assert "a bar over, which is rounding; there is no noise to infer" in said[pair_name]
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)

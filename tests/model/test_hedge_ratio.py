@@ -334,7 +334,7 @@ ARGUMENTS = {
     ),
     "a number of bars": ({"noise": Discounted(25)}, {"delta_beta", "delta_alpha"}),
     "a distribution on bars": (
-        {"noise": Discounted(dist.Uniform(2.0, 100.0))},
+        {"noise": Discounted(dist.Uniform(5.0, 100.0))},
         {"delta_beta", "delta_alpha", "variance_memory"},
     ),
 }

@@ -517,7 +517,7 @@ BEYOND_A_FILE = {
         "TransformedDistribution",
     ),
     "truncated": (dist.TruncatedNormal(0.01, 0.01, low=0.001), "LeftTruncatedDistribution"),
-    "an array of one": (dist.HalfNormal(np.array([0.01])).to_event(1), "Independent"),
+    "folded": (dist.FoldedDistribution(dist.Normal(0.01, 0.01)), "FoldedDistribution"),
 }
 
 

@@ -87,7 +87,7 @@ MOVES_ORDER = [(0.1, 0.05, 0.2), (0.1, 0.3, 0.2), (0.0, 0.1, 0.2), (0.05, 0.1, n
 MEMORY_ORDER = [(60, 60, 70), (60, 5, 60), (60, 1.0, 70), (60, 5, np.inf), (np.nan, 5, 70)]
 GAPS: list[tuple[dict[str, Any], str]] = [
     ({"bars": -1.0}, "bars is a NumPyro distribution or a number, 0 or more, not -1.0"),
-    ({"bars": dist.Normal(3.0, 1.0)}, "the prior on bars reaches below 0"),
+    ({"bars": dist.Normal(3.0, 1.0)}, "bars: the prior Normal has the support of all numbers"),
     ({"bars": dist.LogNormal(np.zeros(2), 1.0)}, "has the shape (2,): state it for one"),
     ({"noise": 0.0}, "noise is a NumPyro distribution or a number, positive, not 0.0"),
     ({"noise": None}, "noise is a NumPyro distribution or a number, positive, not None"),
@@ -140,7 +140,7 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
     "assumptions": [
         (lambda: Discounted(4.0), "Discounted: memory must be above 4 bars"),
         (lambda: Discounted(Memory(9, low=2, high=30)), "above 4 bars, where its forecasts have"),
-        (lambda: Discounted(dof=0), "Discounted: dof must be positive, not 0"),
+        (lambda: Discounted(dof=0), "Discounted: dof must be a positive number, not 0"),
         (lambda: Known([0.0, 0.0], np.eye(3)), "so cov must be (2, 2), not (3, 3)"),
         (lambda: Known([0.0, 0.0], [[1, 2], [2, 1]]), "eigenvalues [-1.0, 3.0]"),
         (lambda: Known([0.0, 0.0], [[1, 0.5], [0, 1]]), "cov is not a covariance"),
