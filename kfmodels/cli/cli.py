@@ -8,6 +8,8 @@ import typer
 from kfmodels.cli import cli_live, cli_many
 from kfmodels.cli.shell import (
     AsJson,
+    DateFormat,
+    DayFirst,
     Fit,
     MovingVariance,
     PlainErrors,
@@ -55,6 +57,8 @@ def fit(
     hedges: Annotated[str, typer.Option(help="Tickers to hedge it with, separated by commas.")],
     out: Annotated[Path, typer.Option(help="File to write the fit to (netCDF).")],
     until: Until = None,
+    date_format: DateFormat = None,
+    dayfirst: DayFirst = None,
     transform: Transform = "log",
     discounted: MovingVariance = False,
     draws: Annotated[int, typer.Option(help="Draws per chain, after as many to warm up.")] = 1000,
@@ -70,7 +74,7 @@ def fit(
     if not out.absolute().parent.is_dir():
         raise ValueError(f"there is no folder {out.parent} to write {out.name} to")
     names = [name.strip() for name in hedges.split(",") if name.strip()]
-    table = read_prices(prices, until)
+    table = read_prices(prices, until, date_format=date_format, dayfirst=dayfirst)
     data = HedgeData.from_prices(table, target=target, hedges=names, transform=transform)
     fitted = infer(data, model_of(discounted), method=NUTS(warmup=draws, draws=draws), seed=seed)
     fitted.save(out)
@@ -99,12 +103,17 @@ def report(
     prices: Annotated[
         Path | None, typer.Option(help="Later prices, csv or parquet, to score the hedge on.")
     ] = None,
+    date_format: DateFormat = None,
+    dayfirst: DayFirst = None,
 ) -> None:
     """Write one page for those who decide: the hedge, how sure it is, what it was worth."""
     from kfmodels.cli.page import write_page
     from kfmodels.fitting.hedge_fit import load
 
-    write_page(load(fitted), out, None if prices is None else read_prices(prices))
+    later = None
+    if prices is not None:
+        later = read_prices(prices, date_format=date_format, dayfirst=dayfirst)
+    write_page(load(fitted), out, later)
     typer.echo(f"Saved to {out}: one file, which any browser opens")
 
 
@@ -116,7 +125,9 @@ def update(
         list[str] | None,
         typer.Option(help="TICKER=PRICE, one price of a single tick; repeat for every ticker."),
     ] = None,
-    at: Annotated[str | None, typer.Option(help="Time of that tick.")] = None,
+    at: Annotated[str | None, typer.Option(help="Time of that tick, like 2020-12-31.")] = None,
+    date_format: DateFormat = None,
+    dayfirst: DayFirst = None,
     json: AsJson = False,
 ) -> None:
     """Run the fitted filter over later prices: the rows of a file, or one tick.
@@ -133,8 +144,11 @@ def update(
         raise ValueError("give the time of the tick with --at, so that no price counts twice")
     kept = fitted.with_name(fitted.name + ".live.json")
     live = _live(fitted, kept)
-    given = _later(live, read_prices(prices)) if prices else [(at, *_one_tick(live, tick or []))]
-    ticks = [live.update(y=y, x=x, at=when) for when, y, x in given]
+    if prices:
+        rows = _later(live, read_prices(prices, date_format=date_format, dayfirst=dayfirst))
+    else:
+        rows = [(at, *_one_tick(live, tick or []))]
+    ticks = [live.update(y=y, x=x, at=when) for when, y, x in rows]
     live.save(kept)
     if json:
         for one in ticks:

@@ -9,6 +9,8 @@ import typer
 
 from kfmodels.cli.shell import (
     AsJson,
+    DateFormat,
+    DayFirst,
     MovingVariance,
     Prices,
     Seed,
@@ -35,6 +37,8 @@ def fit_many(
         str | None, typer.Option(help="Only pairs with this target. Default: every ordered pair.")
     ] = None,
     until: Until = None,
+    date_format: DateFormat = None,
+    dayfirst: DayFirst = None,
     transform: Transform = "log",
     discounted: MovingVariance = False,
     chunk_size: Annotated[
@@ -51,7 +55,7 @@ def fit_many(
     from kfmodels.cli.board_report import universe
     from kfmodels.data.hedge_data import HedgeData
 
-    table = read_prices(prices, until)
+    table = read_prices(prices, until, date_format=date_format, dayfirst=dayfirst)
     if target is None:
         pairs = HedgeData.all_pairs(table, transform=transform)
     else:
@@ -75,6 +79,8 @@ def board(
     later: Annotated[
         Path | None, typer.Option(help="Later prices, on which to rank the hedges of the target.")
     ] = None,
+    date_format: DateFormat = None,
+    dayfirst: DayFirst = None,
     json: AsJson = False,
     csv: Annotated[Path | None, typer.Option(help="File to write the table to.")] = None,
 ) -> None:
@@ -91,7 +97,8 @@ def board(
         if later is None:
             text = board_report.one_target(made, target, table, shown)
         else:
-            table = rank_hedges(made, target, read_prices(later), top=None)
+            prices = read_prices(later, date_format=date_format, dayfirst=dayfirst)
+            table = rank_hedges(made, target, prices, top=None)
             text = board_report.ranked(made, target, table, shown)
     elif later is not None:
         raise ValueError("--later ranks the hedges of one ticker: name it with --target")

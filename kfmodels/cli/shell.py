@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer.core import TyperGroup
 
+from kfmodels.cli.dates import EPOCH, EXCEL, Dating, describe, read_dates
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -24,6 +26,18 @@ Prices = Annotated[
 ]
 Fit = Annotated[Path, typer.Argument(metavar="FIT", help="A saved fit.")]
 Until = Annotated[str | None, typer.Option(help="Last date (or time) to infer the noise from.")]
+DateFormat = Annotated[
+    str | None,
+    typer.Option(
+        help=f"How dates of the prices are written, such as %d.%m.%Y; {EXCEL} or {EPOCH} for counts."
+    ),
+]
+DayFirst = Annotated[
+    bool | None,
+    typer.Option(
+        "--dayfirst/--monthfirst", help="What 01/02/2020 begins with.", show_default=False
+    ),
+]
 Transform = Annotated[
     Literal["log", "level", "return"],
     typer.Option(help="What is modelled: log prices, prices or returns."),
@@ -73,16 +87,25 @@ def model_of(discounted: bool) -> "HedgeRatioModel":
     return hedge_ratio_model(noise=Discounted() if discounted else Constant())
 
 
-def read_prices(path: Path, until: str | None = None) -> "pd.DataFrame":
+def read_prices(
+    path: Path,
+    until: str | None = None,
+    *,
+    date_format: str | None = None,
+    dayfirst: bool | None = None,
+) -> "pd.DataFrame":
     """A table of prices by date; its rows up to a date (the whole of that day) or up to a time.
 
+    How many rows, from when to when and how far apart, is said on stderr.
+
     Raises:
-        ValueError: the first column or `until` holds no dates, no row is left, or parquet cannot be
-            read here.
+        ValueError: the first column or `until` holds no dates, or dates that can be read in two ways,
+            no row is left, or parquet cannot be read here.
         OSError: there is no such file.
     """
     import pandas as pd
 
+    dating = Dating(date_format, dayfirst)
     if path.suffix.lower() in (".parquet", ".pq"):
         try:
             table = pd.read_parquet(path)
@@ -90,39 +113,26 @@ def read_prices(path: Path, until: str | None = None) -> "pd.DataFrame":
             raise ValueError("reading parquet needs pyarrow: install kfmodels[parquet]") from error
         if isinstance(table.index, pd.RangeIndex):  # written without an index: dates are a column
             table = table.set_index(table.columns[0])
-    else:
-        table = pd.read_csv(path, index_col=0)
-    if not isinstance(table.index, pd.DatetimeIndex):
-        table.index = _dates(table.index, path)
-    return table if until is None else _rows_until(table, until)
+    else:  # as text, or 01022020 would lose its first digit
+        table = pd.read_csv(path, index_col=0, converters={0: str})
+    table.index = read_dates(table.index, dating, str(path))
+    kept = table if until is None else _rows_until(table, until, dating)
+    typer.echo(f"{path}: {describe(pd.DatetimeIndex(kept.index))}", err=True)
+    return kept
 
 
-def _dates(labels: "pd.Index", path: Path) -> "pd.DatetimeIndex":
-    """The first column as dates: text, or whole numbers like 20210104, never row numbers."""
+def _rows_until(table: "pd.DataFrame", until: str, dating: Dating) -> "pd.DataFrame":
     import pandas as pd
 
+    zone = getattr(table.index, "tz", None)
     try:
-        if pd.api.types.is_numeric_dtype(labels):
-            return pd.to_datetime(labels.astype(str), format="%Y%m%d")
-        try:
-            return pd.to_datetime(labels)
-        except ValueError as error:
-            if "utc=True" not in str(error):  # offsets that change with the season become UTC
-                raise
-            return pd.to_datetime(labels, utc=True)
+        (end,) = read_dates(pd.Index([until]), dating._replace(format=None), "--until")
     except ValueError as error:
-        raise ValueError(f"the first column of {path} should hold dates: {error}") from error
-
-
-def _rows_until(table: "pd.DataFrame", until: str) -> "pd.DataFrame":
-    import pandas as pd
-
-    try:
-        end = pd.Timestamp(until, tz=getattr(table.index, "tz", None))
-    except ValueError:
-        end = pd.NaT  # as "nat" and an empty text are read, without an error
-    if not isinstance(end, pd.Timestamp):
-        raise ValueError(f"--until {until} is no date")
+        raise ValueError(f"--until {until} is no date like 2020-12-31: {error}") from error
+    if end.tz is None:
+        end = end.tz_localize(zone)
+    elif zone is None:
+        raise ValueError(f"--until {until} has a time zone, the prices have none: leave it out")
     # a date takes in its whole day, a time of day that moment too
     end += pd.offsets.Day() if end == end.normalize() else pd.offsets.Nano()
     kept = table.loc[table.index < end]

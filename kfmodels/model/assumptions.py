@@ -11,7 +11,7 @@ One file: all assumptions that a user can choose from, and the interface that th
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -429,7 +429,7 @@ class Gaps:
         return None
 
 
-def _check_multiplier(name: str, given: object, positive: bool) -> None:
+def _check_multiplier(name: str, given: Any, positive: bool) -> None:
     """Raise unless it is a prior on positive numbers, or such a number."""
     least = "positive" if positive else "0 or more"
     if not isinstance(given, dist.Distribution):

@@ -78,7 +78,7 @@ def check_prior(name: str, prior: dist.Distribution, allowed: Allowed) -> None:
         raise ValueError(f"{name}: {kind} is one number, not a prior: give the number itself")
     try:
         support = prior.support
-        discrete = support.is_discrete
+        discrete = support is not None and support.is_discrete
     except NotImplementedError:
         support, discrete = None, False
     if discrete:
@@ -135,7 +135,8 @@ def _remedies(prior: dist.Distribution, allowed: Allowed) -> str:
     usable = list(allowed.priors)
     if type(prior) is dist.Normal and not (prior.batch_shape or prior.event_shape):
         high = "" if allowed.high == np.inf else f", high={allowed.high}"
-        given = f"{float(prior.loc):.6g}, {float(prior.scale):.6g}, low={allowed.low}{high}"
+        loc, scale = (float(np.asarray(part)) for part in (prior.loc, prior.scale))
+        given = f"{loc:.6g}, {scale:.6g}, low={allowed.low}{high}"
         usable.insert(0, f"dist.TruncatedNormal({given})")
     return "use " + " or ".join(usable)
 

@@ -24,7 +24,10 @@ def test_fit_many_ends_with_the_board_and_goes_on_by_itself(universe, until, mon
     monkeypatch.setattr(batch, "fit_chunk", again)
     arguments = ["fit-many", "all.csv", "--store", "pairs", "--until", until]
     done = kfmodels(*arguments, folder=universe)
-    assert done.stderr.startswith("fitting HedgePairs(20 pairs of 5 tickers; log; 120 rows")
+    read, fitting = done.stderr.splitlines()[:2]
+    assert read.startswith("all.csv: 120 rows from ")
+    assert read.endswith(", one every business day")
+    assert fitting.startswith("fitting HedgePairs(20 pairs of 5 tickers; log; 120 rows")
     assert done.stdout == kfmodels("board", universe / "pairs").stdout
     assert done.stdout.startswith(f"12 of 20 pairs fitted on prices until {until}\n")
     assert "error: " in kfmodels(*arguments, "--seed", 1, folder=universe, code=2).stderr
