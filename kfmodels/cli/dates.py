@@ -3,6 +3,8 @@
 A column is read as a whole. Year-first dates (ISO) and dates with the name of a month say themselves
 what they are. Three numbers may be day-month-year, month-day-year or, with a short year, begin with the
 year: a way counts if every date of the column is one in it, and two ways that count are refused.
+
+One file: the ways to write a date and what tells them apart are read together.
 """
 
 import re
@@ -10,6 +12,8 @@ import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from kfmodels.cli.spacing import span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,8 +165,8 @@ def _whole(texts: list[str], dating: Dating, source: str) -> "pd.DatetimeIndex":
     short = _compact(plain, {10: "%y%m%d%H%M"})
     if short is not None:
         raise ValueError(
-            f"the dates of {source} can be read in 2 ways, as seconds since 1970 {_span(counted)} "
-            f"(--date-format {EPOCH}); by a year of two digits {_span(short)} "
+            f"the dates of {source} can be read in 2 ways, as seconds since 1970 {span(counted)} "
+            f"(--date-format {EPOCH}); by a year of two digits {span(short)} "
             "(--date-format %y%m%d%H%M): say which by the option in brackets"
         )
     return counted
@@ -187,10 +191,10 @@ def _serial(texts: list[str], _: Dating, source: str) -> "pd.DatetimeIndex":
     """Numbers that are no dates by themselves; said what a spreadsheet would take them for."""
     low, high = _SERIALS
     if all(low <= float(text) <= high for text in texts):
-        span = _span(_excel(texts, source))
+        counted = span(_excel(texts, source))
         raise ValueError(
             f"the dates of {source} are numbers ({texts[0]}): as a spreadsheet counts days they "
-            f"run {span}; if they are that, give --date-format {EXCEL}"
+            f"run {counted}; if they are that, give --date-format {EXCEL}"
         )
     raise ValueError(
         f"the first column of {source} should hold dates, not {texts[0]!r}: write them like "
@@ -233,7 +237,7 @@ def _three_numbers(texts: list[str], dating: Dating, source: str) -> "pd.Datetim
         )
     between = split[0][1]
     readings = "; ".join(
-        f"{way} {_span(dates)} ({_OPTIONS[way].format(between)})" for way, dates in found.items()
+        f"{way} {span(dates)} ({_OPTIONS[way].format(between)})" for way, dates in found.items()
     )
     raise ValueError(
         f"the dates of {source} can be read in {len(found)} ways, {readings}: say which by the option "
@@ -307,65 +311,3 @@ def _parse(texts: list[str], form: str) -> "pd.DatetimeIndex":
         if "utc=True" not in str(error):
             raise
         return pd.to_datetime(pd.Index(texts), format=form, utc=True)
-
-
-# -- what was read ---------------------------------------------------------------------------------
-
-_NAMES = {1: "day", 7: "week"}
-_LONG = {"month": (28, 31), "quarter": (89, 92), "year": (365, 366)}
-_UNITS = {"hour": 3600, "minute": 60, "second": 1}
-
-
-def describe(index: "pd.DatetimeIndex") -> str:
-    """How many rows there are, from when to when, and how far apart.
-
-    Example:
-        >>> import pandas as pd
-        >>> describe(pd.bdate_range("2008-01-02", "2008-02-01"))
-        '23 rows from 2008-01-02 to 2008-02-01, one every business day'
-    """
-    count = len(index)
-    if count < 2:
-        return f"{count} row{'s' * (count == 0)}" + (f", of {_shown(index[0])}" if count else "")
-    return f"{count} rows {_span(index)}, {_spacing(index.sort_values())}"
-
-
-def _span(index: "pd.DatetimeIndex") -> str:
-    return f"from {_shown(index.min())} to {_shown(index.max())}"
-
-
-def _shown(at: object) -> str:
-    """A date without its midnight; a zone says itself."""
-    return re.sub(r" 00:00:00$", "", str(at))
-
-
-def _spacing(index: "pd.DatetimeIndex") -> str:
-    """The step that most rows are apart, in words."""
-    seconds = np.diff(index.as_unit("us").asi8) / 1e6
-    days = (seconds / 86400).round(6)
-    if (
-        days % 1 == 0
-    ).all() or seconds.min() >= 86400 * 0.9:  # a change of the clocks takes an hour
-        days = days.round()
-        weekend = np.mean(index.day_of_week >= 5) > 0.05
-        for name, (low, high) in _LONG.items():
-            if ((days >= low) & (days <= high)).mean() > 0.5:
-                return f"one every {name}"
-        for step, name in _NAMES.items():
-            if (days == step).mean() > 0.5:
-                business = step == 1 and not weekend
-                return f"one every {'business ' * business}{name}"
-        low, high = days.min(), days.max()
-        return (
-            f"unevenly, {low:.0f} to {high:.0f} days apart"
-            if low < high
-            else f"{low:.0f} days apart"
-        )
-    step = float(np.median(seconds))
-    if (abs(seconds - step) <= 0.01 * step).mean() <= 0.5 or step <= 0:
-        return f"unevenly, half of them within {max(step, 0):g} seconds of the one before"
-    for name, unit in _UNITS.items():
-        if step >= unit and step % unit == 0:
-            count = int(step // unit)
-            return f"one every {name}" if count == 1 else f"one every {count} {name}s"
-    return f"one every {step:g} seconds"

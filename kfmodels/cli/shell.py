@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer.core import TyperGroup
 
-from kfmodels.cli.dates import EPOCH, EXCEL, Dating, describe, read_dates
+from kfmodels.cli.dates import EPOCH, EXCEL, Dating, read_dates
+from kfmodels.cli.spacing import describe
 
 if TYPE_CHECKING:
     import pandas as pd

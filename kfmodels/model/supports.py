@@ -79,7 +79,7 @@ def check_prior(name: str, prior: dist.Distribution, allowed: Allowed) -> None:
     try:
         support = prior.support
         discrete = support is not None and support.is_discrete
-    except NotImplementedError:
+    except RuntimeError:  # a support that is not written down raises
         support, discrete = None, False
     if discrete:
         raise ValueError(
