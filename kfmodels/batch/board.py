@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from kfmodels.batch.chunk import CARRIED, pair_key
+from kfmodels.batch.chunk import CARRIED, HABIT, pair_key
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.batch.store import Store
 from kfmodels.data.checks import Label
@@ -24,6 +24,8 @@ from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import Z90, student_variance
+from kfmodels.kalman.habits import Habits
+from kfmodels.kalman.noise import floored
 from kfmodels.kalman.regression import batch_last
 from kfmodels.kalman.step import State
 from kfmodels.live.feed import LiveFilter
@@ -232,13 +234,14 @@ class HedgeBoard:
                 model.intercept != "none",
             ),
             drift=batch_last(drift, 2),
-            noise=batch_last(noise, 2),
+            noise=floored(batch_last(noise, 2), arrays["least"][:, :-1]),
             state=State(mean, cov),
             carried=carried,
             log_weights=np.full(mean.shape[1:], -np.log(mean.shape[2])),
             forgetting=forgetting,
             shocks=shocks,
             last_prices=np.stack([arrays["last_y"], arrays["last_x"]], 1),
+            habits=Habits(*(arrays[HABIT + name] for name in Habits._fields)),
             at=self.fit_until,
             until=self.fit_until,
         )
@@ -355,7 +358,8 @@ class HedgeBoard:
         return "\n".join(lines)
 
 
-_ONLINE = ("mean", "cov", "pivot", "scale", "offset", "last_y", "last_x")
+_ONLINE = ("mean", "cov", "least", "pivot", "scale", "offset", "last_y", "last_x")
+_ONLINE += tuple(HABIT + name for name in Habits._fields)
 """Arrays of `fit_chunk` that a filter starts from, beside those of the noise."""
 
 _COLUMNS = [

@@ -20,6 +20,7 @@ from kfmodels.data.hedge_data import day
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.kalman import scan
 from kfmodels.kalman.density import student_variance
+from kfmodels.kalman.habits import Habits, habits_of
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling import posterior
 from kfmodels.sampling import prior as priors
@@ -40,6 +41,9 @@ STALE = 20
 
 CARRIED = {"var": "last_obs_var"}
 """Fields that a noise carries after the last row, to their names among the arrays where they differ."""
+
+HABIT = "habit_"
+"""Begins the names that the fields of `Habits` have among the arrays."""
 
 SETTLED = 30
 """First rows that a half-life leaves out: the filter is still finding its level there."""
@@ -234,15 +238,17 @@ def _end(
     each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)  # (pair, 1, ...) over draws
     law = model.regression(each, **mixed)
     rows, start, drift, noise = law.recursion(each.y)
-    state, carried, seen, errors = scan.ending(rows, start, drift, noise)
+    end = scan.ending(rows, start, drift, noise)
+    seen, carried = end.last, end.carried
     # the spread is that of the mixture, without the plug-in; its variance that of the means on top
     error, var = seen.error[:, :-1], (seen.var * student_variance(seen.dof, jnp))[:, :-1]
     ended = {
-        "mean": jnp.moveaxis(state.mean, 0, -1),
-        "cov": jnp.moveaxis(state.cov, (0, 1), (-2, -1)),
+        "mean": jnp.moveaxis(end.state.mean, 0, -1),
+        "cov": jnp.moveaxis(end.state.cov, (0, 1), (-2, -1)),
+        "least": end.least,
         "spread": error.mean(1),
         "spread_sd": jnp.sqrt(var.mean(1) + error.var(1)),
-        "error": jnp.moveaxis(errors[..., -1], 0, -1),
+        "error": jnp.moveaxis(end.errors[..., -1], 0, -1),
         "log_prior": _log_prior(found.points, inputs, model=model),
     }
     if carried is not None:
@@ -294,13 +300,16 @@ def _persistence(
 
 
 def _last_prices(pairs: HedgePairs, numbers: list[int]) -> Arrays:
-    """Prices of the last row in which both legs are there."""
-    last = []
+    """Prices of the last row in which both legs are there, and how these usually move."""
+    last, habits = [], []
     for number in numbers:
         both = pairs.prices[list(pairs.pairs[number])].to_numpy()
-        last.append(both[np.isfinite(both).all(1)][-1])
+        complete = both[np.isfinite(both).all(1)]
+        last.append(complete[-1])
+        habits.append(habits_of(complete, pairs.transform))
     last_y, last_x = np.transpose(last)
-    return {"last_y": last_y, "last_x": last_x}
+    usual = {HABIT + name: np.array([getattr(one, name) for one in habits]) for name in Habits._fields}
+    return {"last_y": last_y, "last_x": last_x} | usual
 
 
 def _place(

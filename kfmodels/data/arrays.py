@@ -11,6 +11,7 @@ import numpy as np
 from kfmodels._types import Array, ArrayLike, Bool, Float
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.kalman.habits import calm_rows
 from kfmodels.kalman.transforms import Transform
 
 _EXACT = 1e-10
@@ -105,7 +106,10 @@ def _one_pair(prices: np.ndarray, transform: Transform) -> PairArrays:
     values[seen] = observed = transform.values(complete, last)
     if transform.needs_last:
         values, seen = values[1:], seen[1:]
-    y, x = observed[:, 0], observed[:, 1:]
+        prices = prices[1:]
+    calm = calm_rows(prices[seen])
+    seen[seen], y, x = ~calm, observed[~calm, 0], observed[~calm, 1:]
+    values[~seen] = 0.0
     move, ratio, usable = np.nan, np.full(x.shape[1], np.nan), False
     if len(y) >= MIN_ROWS and (np.ptp(x, axis=0) > 0).all():
         move, ratio, fault = _typical_move(y, x, transform, np.ones(len(y), bool))

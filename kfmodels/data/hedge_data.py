@@ -21,6 +21,7 @@ from kfmodels.data.checks import (
     check_table,
     to_floats,
 )
+from kfmodels.kalman.habits import calm_rows
 from kfmodels.kalman.transforms import Transform, transform_of
 
 if TYPE_CHECKING:
@@ -159,8 +160,14 @@ class HedgeData:
 
     @cached_property
     def observed(self) -> np.ndarray:
-        """True where target and all hedges are there, shape (time,)."""
-        return self.values.notna().all(axis=1).to_numpy()
+        """True where target and all hedges are there, shape (time,), and may be learnt from.
+
+        From the third row in succession in which no leg moved nothing is learnt: a market is never so
+        calm, but a feed that has stopped is; see `kfmodels.kalman.habits`.
+        """
+        complete = self.values.notna().all(axis=1).to_numpy(copy=True)
+        complete[complete] = ~calm_rows(self.prices.to_numpy()[complete])
+        return complete
 
     @cached_property
     def y(self) -> np.ndarray:

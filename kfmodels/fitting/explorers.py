@@ -8,6 +8,7 @@ import numpy as np
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
+from kfmodels.kalman.noise import floored
 from kfmodels.kalman.regression import batch_last
 from kfmodels.online.filter import OnlineFilter
 
@@ -49,7 +50,7 @@ def add_explorers(
         law, y = trees.posed(tree, data, sites)
         sites["obs_scale"] = np.sqrt(jax.device_get(passes.right_variance(law, y)))
         law, y = trees.posed(tree, data, sites)
-        state, learnt = jax.device_get(passes.end(law, y))
+        state, learnt, least = jax.device_get(passes.end(law, y))
     drift, noise = trees.assumed(tree).laws(**sites)
     held = live.arguments()
 
@@ -69,7 +70,7 @@ def add_explorers(
         held |= {k: np.concatenate([held[k], sites[k].T], 1) for k in ("gap_bars", "gap_noise")}
     held |= {
         "drift": joined(held["drift"], batch_last(drift, 1)),
-        "noise": joined(held["noise"], batch_last(noise, 1)),
+        "noise": joined(held["noise"], floored(batch_last(noise, 1), least)),
         "state": joined(held["state"], state),
         "carried": joined(held["carried"], learnt),
         "log_weights": np.concatenate(weights),

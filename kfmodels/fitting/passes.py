@@ -77,6 +77,8 @@ class Pass(NamedTuple):
     unit: Float[Array, "draw"]
     dof: Float[Array, "draw"] | None
     carried: Carried
+    least: Float[Array, "draw"]
+    """Smallest unit that each draw had after an observed row."""
 
 
 def mix(mean: Float[Array, "time coef draw"], cov: Float[Array, "time coef coef draw"]) -> Belief:
@@ -111,6 +113,7 @@ def forward(law: KalmanRegression, y: Float[Array, "time"]) -> Pass:
         unit=after[-1],
         dof=None if passed.filtered_dof is None else passed.filtered_dof[-1],
         carried=passed.carried,
+        least=after.min(0),
     )
 
 
@@ -149,9 +152,12 @@ def right_variance(law: KalmanRegression, y: Float[Array, "time"]) -> Float[Arra
 
 
 @jax.jit
-def end(law: KalmanRegression, y: Float[Array, "time"]) -> tuple[State, Carried]:
-    """State of every draw after the last row, batch axis last, and what its noise carries."""
-    return scan.final(*law.recursion(y))
+def end(
+    law: KalmanRegression, y: Float[Array, "time"]
+) -> tuple[State, Carried, Float[Array, "draw"]]:
+    """Where every draw ends, batch axis last: state, what its noise carries, and its smallest unit."""
+    ended = scan.ending(*law.recursion(y))
+    return ended.state, ended.carried, ended.least
 
 
 @jax.jit

@@ -20,6 +20,8 @@ from kfmodels.files.atomic import replacing
 from kfmodels.files.documents import Format
 from kfmodels.fitting.passes import Belief, Pass
 from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.kalman.habits import habits_of
+from kfmodels.kalman.noise import floored
 from kfmodels.kalman.regression import KalmanRegression, batch_last
 from kfmodels.kalman.step import State
 from kfmodels.kalman.transforms import transform_of
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 Tree = Any
 """An xarray `DataTree`, for code that indexes it by path; its annotations do not type the result."""
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 FORMAT = Format(
     "kfmodels fit",
     FORMAT_VERSION,
@@ -258,13 +260,14 @@ def online(tree: "DataTree", given: HedgeData, draws: int) -> OnlineFilter:
         transform=given.transform,
         coordinates=coordinates(tree),
         drift=batch_last(drift, 1),
-        noise=batch_last(noise, 1),
+        noise=floored(batch_last(noise, 1), taken["least"].values),
         state=State(
             np.moveaxis(taken["mean"].values, 0, -1), np.moveaxis(taken["cov"].values, 0, -1)
         ),
         carried=carried,
         log_weights=np.full(draws, -np.log(draws)),
         last_prices=complete.iloc[-1].to_numpy(),
+        habits=habits_of(complete.to_numpy(), given.transform),
         at=last,
         until=last,
         fit_id=tree.attrs["fit_id"],
@@ -353,5 +356,6 @@ def _ended(
     parts |= {"mean": ((*draw, "coef"), done.mean), "cov": ((*draw, "coef", "coef_"), done.cov)}
     carried = {} if done.carried is None else done.carried._asdict()
     parts |= {f"carried_{name}": (draw, value) for name, value in carried.items()}
+    parts["least"] = (draw, done.least)
     spots = {"coef": names, "coef_": names} | ({"gap": list(gaps)} if gaps else {})
     return Dataset(parts, coords=spots)

@@ -125,3 +125,39 @@ class DiscountedVariance(NamedTuple):
         dof = carried.dof + observed
         square = forecast.error * forecast.error / forecast.var
         return Scale(dof, (carried.dof * carried.var + observed * square) / dof)
+
+
+class FlooredVariance(NamedTuple):
+    """A `DiscountedVariance` that never falls below `least`.
+
+    Online only: a filter that has collapsed takes every real price for an outlier and, as it learns
+    from no outlier, stays so. The floor is a tenth of the least variance that the draw had over its
+    training rows, so that no row like those ever meets it.
+    """
+
+    var: Array
+    weight: Array
+    factor: Array
+    least: Array
+
+    start = DiscountedVariance.start
+    keep = DiscountedVariance.keep
+    fade = DiscountedVariance.fade
+    unit = DiscountedVariance.unit
+    relative = DiscountedVariance.relative
+    dof = DiscountedVariance.dof
+
+    def learn(self, carried: Scale, forecast: Forecast, observed: Array) -> Scale:
+        dof, var = DiscountedVariance.learn(self, carried, forecast, observed)
+        return Scale(dof, var + (var < self.least) * (self.least - var))
+
+
+FLOOR = 0.1
+"""Share of the least variance of the training rows that is the floor online."""
+
+
+def floored(noise: Noise, least: Array) -> Noise:
+    """A noise whose variance keeps above `FLOOR` times `least`, if it is one that could collapse."""
+    if not isinstance(noise, DiscountedVariance):
+        return noise
+    return FlooredVariance(*noise, FLOOR * least)

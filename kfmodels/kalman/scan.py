@@ -177,23 +177,37 @@ class Last(NamedTuple):
     dof: Float[Array, "*batch"] | None
 
 
-def ending(
-    rows: Series, start: State, drift: Motion, noise: Noise
-) -> tuple[State, Carried, Last, Float[Array, "time *batch"]]:
-    """State and carry after the last row, the last innovation observed, and all of them (T, *b)."""
+class Ended(NamedTuple):
+    """Where a pass ends: the state, what the noise carries, and the last innovation observed.
+
+    `errors (T, *b)` are all innovations, and `least` is the smallest unit after any row.
+    """
+
+    state: State
+    carried: Carried
+    last: Last
+    least: Float[Array, "*batch"]
+    errors: Float[Array, "time *batch"]
+
+
+def ending(rows: Series, start: State, drift: Motion, noise: Noise) -> Ended:
+    """A pass that keeps little more than its end."""
     first = begin(rows, start, drift, noise)
     blank = jnp.zeros(first[0].mean.shape[1:], first[0].mean.dtype)
     last = Last(blank, blank + 1, None if noise.dof(first[1]) is None else blank + 3)
 
-    def body(carry: tuple[State, Carried, Last], row: Series):
-        state, carried, last = carry
+    def body(carry: tuple[State, Carried, Last, Float[Array, "*batch"]], row: Series):
+        state, carried, last, least = carry
         _, state, seen, faded, carried = advance(state, carried, row, drift, noise)
         new = Last(seen.error, seen.var * noise.unit(faded), noise.dof(faded))
         last = jax.tree.map(lambda now, was: jnp.where(row.observed > 0, now, was), new, last)
-        return (state, carried, last), seen.error
+        least = jnp.minimum(least, noise.unit(carried))
+        return (state, carried, last, least), seen.error
 
-    (state, carried, last), errors = lax.scan(body, (*first, last), timed(rows))
-    return state, carried, last, errors
+    (state, carried, last, least), errors = lax.scan(
+        body, (*first, last, blank + jnp.inf), timed(rows)
+    )
+    return Ended(state, carried, last, least, errors)
 
 
 def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:

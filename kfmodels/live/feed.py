@@ -38,10 +38,10 @@ from kfmodels.online.ticks import Outcome
 
 FORMAT = Format(
     "kfmodels live filter",
-    3,
+    4,
     "the state of a live filter",
     "begin a new journal with a filter of the fit",
-    oldest=3,
+    oldest=4,
 )
 register(Clock, Clock.to_json, Clock.from_json)  # here, because `clock` does not import `files`
 

@@ -10,7 +10,7 @@ from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
 from kfmodels.online.arrays import cut, join, join_arrays, make_contiguous
 from kfmodels.online.mixture import Draws, Mixture, weigh
-from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict
+from kfmodels.online.shocks import NONE, Hold, Shocks, Surprise, Verdict
 from kfmodels.online.ticks import DrawForecasts
 
 _BLOCK = 32768
@@ -60,7 +60,7 @@ class Blocks:
 
     Args:
         drift, noise, state, carried, log_weights: as for `OnlineBoard`.
-        forgetting, gap_names, gap_bars, gap_noise: as for `Mixture`.
+        level, forgetting, gap_names, gap_bars, gap_noise: as for `Mixture`.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Blocks:
         carried: Carried,
         log_weights: np.ndarray,
         *,
+        level: bool,
         forgetting: float,
         gap_names: Sequence[str],
         gap_bars: np.ndarray,
@@ -97,6 +98,7 @@ class Blocks:
                 Mixture(
                     cut(drift, part),
                     cut(noise, part),
+                    level=level,
                     forgetting=forgetting,
                     gap_names=gap_names,
                     **how,
@@ -134,6 +136,7 @@ class Blocks:
             sd = np.sqrt(squared)
             z = spread / sd
             taught = None if seen is None else seen[part]
+            lesson = None
             if policy.shocks is not None:
                 scale = policy.shocks.doubt(look.seen.error**2 / look.squared)
                 if scale is not None:
@@ -141,10 +144,15 @@ class Blocks:
                     look = mixture.doubt(ahead, look, scale)
                     density = mixture.density(ahead, look)
                     log_weights, weights, _ = weigh(ahead.log_weights + density)
-                judged = self._judge(part, z, seen, policy)
+                pull = mixture.pull(ahead, look, weights, policy.shocks.pull)
+                judged = self._judge(part, z, pull, seen, policy)
                 if judged:
                     verdicts |= judged
-                    taught, wide = self._teach(part, seen, judged, policy)
+                    taught, real = self._teach(part, seen, judged, policy)
+                    wide = real & (policy.level and not policy.returns)
+                    if real.any():
+                        seen_as = mixture.lesson(look, real, policy.shocks.limit)
+                        lesson = seen_as, (taught | real)[..., None].astype(float)
                     if wide.any():
                         # the level takes the move, and no draw is judged by what none could foresee
                         ahead = mixture.widen(ahead, look, wide)
@@ -153,7 +161,7 @@ class Blocks:
                         weights = np.where(wide[..., None], ahead.weights, weights)
             dof = mixture.noise.dof(ahead.carried)
             forecasts.append(DrawForecasts(dof, ahead.weights, look.noise, look.seen.var))
-            draws.append(mixture.learn(ahead, look, (log_weights, weights), taught))
+            draws.append(mixture.learn(ahead, look, (log_weights, weights), taught, lesson))
             numbers.append((spread, sd, score, z))
         if len(numbers) == 1:
             spread, sd, score, z = numbers[0]
@@ -162,20 +170,29 @@ class Blocks:
         return Passed(draws, forecasts, spread, sd, score, z, verdicts)
 
     def _judge(
-        self, part: slice | int, z: np.ndarray, seen: np.ndarray | None, policy: Policy
+        self,
+        part: slice | int,
+        z: np.ndarray,
+        pull: np.ndarray | None,
+        seen: np.ndarray | None,
+        policy: Policy,
     ) -> dict[int, Verdict]:
-        """What the policy makes of rows beyond the limit, and of pairs that have a hold."""
+        """What the policy makes of rows beyond a limit, and of pairs that have a hold."""
         assert policy.shocks is not None
         holds, judge = policy.holds, policy.shocks.judge
         far = abs(z) > policy.shocks.limit
+        if pull is None:
+            pull = np.zeros_like(z)
+        else:
+            far = far | (pull > policy.shocks.pull)
         # nearly every tick ends here, so the loop below may be one of Python
         if not holds and not far.any():
             return {}
         numbers = [part] if isinstance(part, int) else range(self.shape[0])[part]
-        rows = zip(numbers, np.ravel(z).tolist(), np.ravel(far).tolist(), strict=True)
+        rows = zip(numbers, *(np.ravel(each).tolist() for each in (z, pull, far)), strict=True)
         return {
-            number: judge(value, holds.get(number, NONE))
-            for number, value, beyond in rows
+            number: judge(Surprise(value, moves), holds.get(number, NONE))
+            for number, value, moves, beyond in rows
             if (seen is None or seen[number]) and (beyond or number in holds)
         }
 
@@ -186,13 +203,13 @@ class Blocks:
         judged: Mapping[int, Verdict],
         policy: Policy,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Which pairs of a block learn from their row, and in which the level takes the move."""
+        """Which pairs of a block learn from their row, and of which a shock is taken for real."""
         taught = np.ones(self.shape[0], bool) if seen is None else seen.copy()
-        wide = np.zeros(self.shape[0], bool)
+        real = np.zeros(self.shape[0], bool)
         for number, verdict in judged.items():
             taught[number] &= verdict.teaches(policy.returns)
-            wide[number] = verdict.moved and policy.level and not policy.returns
-        return taught[part], wide[part]
+            real[number] = verdict.moved
+        return taught[part], real[part]
 
     def keep(self, passed: Passed) -> None:
         """Take over the draws that `advance` returned."""
@@ -207,6 +224,7 @@ class Blocks:
         one = Mixture(
             cut(mixture.drift, place),
             cut(mixture.noise, place),
+            level=mixture.level,
             forgetting=mixture.forgetting,
             gap_names=mixture.gap_names,
             gap_bars=mixture.gap_bars[:, place],

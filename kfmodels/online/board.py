@@ -18,9 +18,11 @@ from numpy.typing import ArrayLike
 from kfmodels.clock.instants import Stamp, check_dt, check_later
 from kfmodels.files.documents import register
 from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.kalman.habits import CALM, Habits, unknown_habits
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
+from kfmodels.kalman.transforms import LEVEL
 from kfmodels.online.arrays import map_arrays
 from kfmodels.online.belief import Belief, Frame
 from kfmodels.online.blocks import Blocks, Foreseen, Passed, Policy
@@ -28,7 +30,7 @@ from kfmodels.online.checks import check_shapes, gap_arrays, list_names
 from kfmodels.online.document import BOARD, Documented
 from kfmodels.online.legs import ByTicker, Legs
 from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict, release, with_hold
-from kfmodels.online.splits import find_moves, name_split, watch_scale
+from kfmodels.online.splits import find_moves, name_split, scaled_from, watch_scale
 from kfmodels.online.ticks import BoardTick, Outcome, number_of
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class OnlineBoard(Documented):
         gap_names, gap_bars, gap_noise: closed periods that the model knows, `(gap, pair, draw)`.
         last_prices: `(pair, leg)`, the target first, of the last row that each pair learnt from; NaN
             where there is none.
+        habits: how the legs usually move, `(pair, leg)`; None where nothing is known of it.
         at: time of the last tick seen, or None.
         until: last date whose prices the noise was inferred from, or None.
         fit_id: of the fit it comes from, or None.
@@ -90,6 +93,7 @@ class OnlineBoard(Documented):
         gap_bars: ArrayLike | None = None,
         gap_noise: ArrayLike | None = None,
         last_prices: ArrayLike | None = None,
+        habits: Habits | None = None,
         at: Stamp | None = None,
         until: Stamp | None = None,
         fit_id: str | None = None,
@@ -108,6 +112,7 @@ class OnlineBoard(Documented):
         pairs, draws = log_weights.shape
         none = np.full((pairs, len(several[0]) + 1 if several else 1), np.nan)
         self.last_prices = none if last_prices is None else np.array(last_prices, float)
+        self.habits = unknown_habits(*none.shape) if habits is None else habits
         check_shapes(self, coordinates, (state, carried or (), noise), log_weights)
         closed = gap_arrays(gap_bars, gap_noise, (len(self.gap_names), pairs, draws))
         found = {number_of(name, self.names): hold for name, hold in (holds or {}).items()}
@@ -118,12 +123,14 @@ class OnlineBoard(Documented):
             state,
             carried,
             log_weights,
+            level=coordinates.intercept,
             forgetting=forgetting,
             gap_names=self.gap_names,
             gap_bars=closed[0],
             gap_noise=closed[1],
         )
         self._place(coordinates)
+        self._scaled = scaled_from(self.transform, self.habits.move)
 
     def _place(self, coordinates: Coordinates) -> None:
         """Use these coordinates from now on, and work out what every tick needs of them."""
@@ -151,6 +158,15 @@ class OnlineBoard(Documented):
     def holds(self) -> dict[str, Hold]:
         """Rows in quarantine in succession, by the name of the pair; only where there are some."""
         return {self.names[number]: hold for number, hold in self._holds.items()}
+
+    @property
+    def stopped(self) -> dict[str, tuple[str, ...]]:
+        """Legs that have repeated their price for longer than they do, by the name of the pair."""
+        found = self.habits.stopped
+        return {
+            self.names[number]: tuple(np.array(self.pairs[number])[found[number]].tolist())
+            for number in np.flatnonzero(found.any(1)).tolist()
+        }
 
     def __len__(self) -> int:
         return len(self.names)
@@ -200,6 +216,11 @@ class OnlineBoard(Documented):
     ) -> BoardTick:
         """Take one row of checked prices `(pair, leg)`; with `strict` raise instead of "rejected"."""
         values, seen = self._values(given)
+        habits, idle = self._watch_repeats(given)
+        if idle:
+            seen = np.ones(len(self), bool) if seen is None else seen
+            seen[list(idle)] = False
+            values[:, ~seen] = 0.0
         holds = self._watch_scales(given, seen, dt, gaps)
         wild = np.zeros(len(self), bool)
         # a row that overflows is rejected below, so no warning is needed; where it is an error instead,
@@ -221,7 +242,7 @@ class OnlineBoard(Documented):
                 for number in np.flatnonzero(lost).tolist():
                     holds = with_hold(holds, number, self._holds.get(number, NONE))
                 passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds))
-        return self._commit(given, at, seen, wild, holds, passed)
+        return self._commit(given, at, seen, wild, holds, passed, habits, idle)
 
     def _policy(self, holds: Mapping[int, Hold]) -> Policy:
         returns = self.transform.needs_last
@@ -259,6 +280,9 @@ class OnlineBoard(Documented):
         by = self.legs.factors(factors)
         self._place(self.coordinates.requote(self.transform, by))
         self.last_prices = self.last_prices * by
+        if self.transform == LEVEL:
+            self.habits = self.habits._replace(move=self.habits.move * by)
+            self._scaled = scaled_from(self.transform, self.habits.move)
         for number, hold in self._holds.items():
             if named := [factors[name] for name in self.pairs[number] if name in factors]:
                 self._holds = with_hold(self._holds, number, release(hold, named))
@@ -278,7 +302,7 @@ class OnlineBoard(Documented):
     def arguments(self) -> dict[str, Any]:
         """What `__init__` takes to make this board again."""
         mine = ("names", "targets", "hedges", "transform", "coordinates", "forgetting", "shocks")
-        mine += ("gap_names", "last_prices", "at", "until", "fit_id", "holds")
+        mine += ("gap_names", "last_prices", "habits", "at", "until", "fit_id", "holds")
         return {name: getattr(self, name) for name in mine} | self._blocks.arguments()
 
     def arguments_of(self, number: int) -> dict[str, Any]:
@@ -298,6 +322,7 @@ class OnlineBoard(Documented):
             "gap_bars": mixture.gap_bars.copy(),
             "gap_noise": mixture.gap_noise.copy(),
             "last_prices": None if np.isnan(last).any() else last.copy(),
+            "habits": Habits(*(each[number] for each in self.habits)),
             "hold": self._holds.get(number, NONE),
             **{name: getattr(self, name) for name in same},
         }
@@ -326,6 +351,8 @@ class OnlineBoard(Documented):
         wild: np.ndarray,
         holds: dict[int, Hold],
         passed: Passed,
+        habits: Habits,
+        idle: Mapping[int, str],
     ) -> BoardTick:
         """Take over the draws, the prices, the time and the holds; the tick of the row."""
         said: dict[int, tuple[Outcome, str]] = {}
@@ -341,7 +368,8 @@ class OnlineBoard(Documented):
         if seen is not None:
             for number in np.flatnonzero(~seen).tolist():
                 absent = self.legs.absent(number, given[number])
-                said[number] = Outcome.SKIPPED, absent or "the first price of a return"
+                why = absent or idle.get(number) or "the first price of a return"
+                said[number] = Outcome.SKIPPED, why
                 taken[number] = not absent  # the next return starts from it
                 if wild[number]:
                     said[number], taken[number] = (Outcome.REJECTED, _TOO_FAR), False
@@ -353,7 +381,11 @@ class OnlineBoard(Documented):
         self._holds = holds
         if taken is not self._all:
             given = np.where(taken[:, None], given, self.last_prices)
-        self.last_prices = given
+            if habits is not self.habits:
+                still = np.where(taken[:, None], habits.still, self.habits.still)
+                calm = np.where(taken, habits.calm, self.habits.calm)
+                habits = habits._replace(still=still, calm=calm)
+        self.last_prices, self.habits = given, habits
         self.at = self.at if at is None else at
         spread, sd, score, z = passed.spread, passed.sd, passed.score, passed.z
         if self._requoted:  # the log score is a density of the target, and so has the Jacobian
@@ -372,6 +404,28 @@ class OnlineBoard(Documented):
             belief=self.belief(),
         )
 
+    def _watch_repeats(self, given: np.ndarray) -> tuple[Habits, dict[int, str]]:
+        """The counts of repeated prices after a row, and the pairs that it teaches nothing, with why."""
+        before = self.habits
+        same = given == self.last_prices
+        if not same.any() and not before.calm.any() and not before.still.any():
+            return before, {}
+        after = before.after(same, ~np.isnan(given).any(1))
+        why = {
+            number: f"no leg has moved for {after.calm[number]:.0f} rows, nothing is learnt"
+            for number in np.flatnonzero(after.calm >= CALM).tolist()
+            if same[number].all()
+        }
+        stopped = after.stopped
+        for number in np.flatnonzero(stopped.any(1)).tolist():
+            leg = int(np.argmax(stopped[number]))
+            price, rows = given[number, leg], after.still[number, leg]
+            why[number] = (
+                f"{self.pairs[number][leg]} has stood at {price:g} for {rows:.0f} rows in which another "
+                "leg moved, nothing is learnt"
+            )
+        return after, why
+
     def belief(self) -> Belief:
         """Moments of the coefficients of every pair."""
         return Belief(self._frame, self._blocks.mixtures, self._blocks.draws)
@@ -388,13 +442,14 @@ class OnlineBoard(Documented):
         if self.shocks is None or not self.shocks.holds:
             return holds
         held = [number for number, hold in holds.items() if hold.cause != "shock"]
-        for number in {*find_moves(given, self.last_prices), *held}:
+        for number in {*find_moves(given, self.last_prices, self._scaled), *held}:
             row, last = given[number].tolist(), self.last_prices[number].tolist()
+            least = self._scaled[number].tolist()
             known = seen is None or seen[number]
             if known and not any(price != price for price in last):
                 before = holds.get(number, NONE)
                 beyond = partial(self._beyond, number, row, dt, gaps)
-                holds = with_hold(holds, number, watch_scale(before, row, last, beyond))
+                holds = with_hold(holds, number, watch_scale(before, row, last, least, beyond))
         return holds
 
     def _beyond(
@@ -430,13 +485,16 @@ class OnlineBoard(Documented):
         """Add to the reason of a row which leg moved as in a split, if one did."""
         named = [number for number in verdicts if not taken[number]]
         if self.shocks is None or not self.shocks.holds:
-            named += [number for number in find_moves(given, self.last_prices) if taken[number]]
+            far = find_moves(given, self.last_prices, self._scaled)
+            named += [number for number in far if taken[number]]
         for number in named:
-            row, last = given[number].tolist(), self.last_prices[number].tolist()
             verdict = verdicts.get(number, Verdict(Outcome.ACCEPTED))
-            if any(price != price for price in last):
+            last = self.last_prices[number]
+            if np.isnan(last).any():
                 continue
-            if split := name_split(self.pairs[number], row, last, at=at, verdict=verdict):
+            usual = self.habits.move[number], self._scaled[number]
+            how = {"transform": self.transform, "at": at, "verdict": verdict}
+            if split := name_split(self.pairs[number], given[number], last, usual, **how):
                 outcome, reason = said.get(number, (Outcome.ACCEPTED, ""))
                 said[number] = outcome, f"{reason}; {split}" if reason else split
 

@@ -10,20 +10,21 @@ import numpy as np
 
 from kfmodels.files.documents import Format, Json, register
 from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.kalman.habits import Habits
 from kfmodels.kalman.motion import Discount, Walk
-from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, Scale
+from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, FlooredVariance, Scale
 from kfmodels.kalman.step import State
 from kfmodels.online.shocks import Hold, Quarantine, Robust
 
 FILTER = Format(
     "kfmodels online filter",
-    2,
+    3,
     "a saved online filter",
     "make one with fit.online().save(path)",
-    oldest=2,
+    oldest=3,
 )
 BOARD = Format(
-    "kfmodels online board", 2, "a saved board", "make one with board.online().save(path)", oldest=2
+    "kfmodels online board", 3, "a saved board", "make one with board.online().save(path)", oldest=3
 )
 
 _TIMES: tuple[type[object], ...] = (date, np.datetime64)
@@ -95,7 +96,9 @@ def read_array(parts: Mapping[str, Any]) -> np.ndarray:
 
 
 register(np.ndarray, write_array, read_array, name="array")
-for _kind in (Coordinates, Walk, Discount, ConstantVariance, DiscountedVariance, State, Scale):
+for _kind in (Coordinates, Walk, Discount, State, Habits):
+    register(_kind)
+for _kind in (ConstantVariance, DiscountedVariance, FlooredVariance, Scale):
     register(_kind)
 for _policy in (Quarantine, Robust, Hold):
     register(_policy)

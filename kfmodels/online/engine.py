@@ -92,6 +92,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def stopped(self) -> Mapping[str, tuple[str, ...]]:
+        """Legs that repeat their price for longer than they do, by the name of the pair."""
+        ...
+
+    @property
     def at(self) -> Stamp | None:
         """Time of the last row."""
         ...

@@ -14,6 +14,7 @@ from kfmodels.clock.instants import Stamp, check_dt, check_later
 from kfmodels.files.documents import register
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import Z90
+from kfmodels.kalman.habits import Habits
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
@@ -53,6 +54,7 @@ class OnlineFilter(Documented):
             `(gap, draw)`: how many bars of state noise each is worth, and the factor on the
             observation variance of the row after it.
         last_prices: [target, hedges...] of the last row learnt from, or None.
+        habits: how the legs usually move, `(leg,)`; None where nothing is known of it.
         at: time of the last tick seen, or None.
         until: last date whose prices the noise was inferred from, or None.
         fit_id: of the fit it comes from, or None.
@@ -87,6 +89,7 @@ class OnlineFilter(Documented):
         gap_bars: ArrayLike | None = None,
         gap_noise: ArrayLike | None = None,
         last_prices: ArrayLike | None = None,
+        habits: Habits | None = None,
         at: Stamp | None = None,
         until: Stamp | None = None,
         fit_id: str | None = None,
@@ -110,6 +113,7 @@ class OnlineFilter(Documented):
             gap_bars=np.asarray(gap_bars)[:, None] if several else None,
             gap_noise=np.asarray(gap_noise)[:, None] if several else None,
             last_prices=None if last_prices is None else np.asarray(last_prices)[None],
+            habits=None if habits is None else Habits(*(np.asarray(each)[None] for each in habits)),
             at=at,
             until=until,
             fit_id=fit_id,
@@ -148,6 +152,11 @@ class OnlineFilter(Documented):
     def holds(self) -> dict[str, Hold]:
         """The same by the name of the target; empty where there is none."""
         return self.board.holds
+
+    @property
+    def stopped(self) -> dict[str, tuple[str, ...]]:
+        """Legs that have repeated their price for longer than they do, by the name of the target."""
+        return self.board.stopped
 
     @property
     def last_prices(self) -> np.ndarray | None:

@@ -51,6 +51,7 @@ class Mixture:
 
     Args:
         drift, noise: of the recursion, batch axes (pair, draw).
+        level: whether the last coefficient is an intercept.
         forgetting: factor a bar on the log weights.
         gap_names, gap_bars, gap_noise: closed periods, `(gap, pair, draw)`.
     """
@@ -60,12 +61,14 @@ class Mixture:
         drift: Motion,
         noise: Noise,
         *,
+        level: bool,
         forgetting: float,
         gap_names: Sequence[str],
         gap_bars: np.ndarray,
         gap_noise: np.ndarray,
     ) -> None:
         self.drift, self.noise, self.forgetting = drift, noise, forgetting
+        self.level = level
         self.gap_names, self.gap_bars, self.gap_noise = tuple(gap_names), gap_bars, gap_noise
         self._constant: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -123,10 +126,14 @@ class Mixture:
         return self._of_dof(dof) - 0.5 * (np.log(width) + (dof + 1) * tail)
 
     def doubt(self, ahead: Draws, look: Look, factor: np.ndarray) -> Look:
-        """The row with its observation variance multiplied by `factor`."""
+        """The row with its predictive variance multiplied by `factor`.
+
+        Not the observation variance: with an outsized price of a hedge nearly all of the forecast's
+        variance is that of the ratio, and the row would still move it by any amount.
+        """
         seen, noise, _ = look
-        seen = seen._replace(var=seen.var + noise * (factor - 1))
-        return Look(seen, noise * factor, self.noise.unit(ahead.carried) * seen.var)
+        wider = seen._replace(var=seen.var * factor)
+        return Look(wider, noise + seen.var * (factor - 1), look.squared * factor)
 
     def widen(self, ahead: Draws, look: Look, which: np.ndarray) -> Draws:
         """The draws with a variance of the last coefficient, the intercept, wide enough for the row."""
@@ -135,16 +142,53 @@ class Mixture:
         cov[-1, -1] += np.where(which[..., None], np.minimum(square, _WIDEST), 0.0)
         return ahead._replace(state=State(ahead.state.mean, cov))
 
+    def pull(
+        self, ahead: Draws, look: Look, weights: np.ndarray, limit: float
+    ) -> np.ndarray | None:
+        """By how many of its sds a row moves the ratio that it moves farthest, `(pair,)`.
+
+        `weights` are those of the draws after the row. None where it is within the limit for sure: no
+        draw moves a ratio by more of its sds than its innovation has, and rows within one sd hardly
+        move the weights.
+        """
+        if limit == np.inf:
+            return None
+        strain = average(look.seen.error * look.seen.error / look.squared, ahead.weights)
+        if not strain.max() > min(1.0, limit * limit / 4):
+            return None
+        unit = self.variance(ahead)
+        mean, cov = ahead.state
+        farthest: np.ndarray = np.zeros(look.seen.error.shape[:-1])
+        shift = look.seen.error / look.seen.var
+        for hedge in range(len(mean) - self.level):
+            here = average(mean[hedge], ahead.weights)
+            there = average(mean[hedge] + look.seen.leverage[hedge] * shift, weights)
+            away = mean[hedge] - spread_out(here)
+            var = average(away * away + cov[hedge, hedge] * unit, ahead.weights)
+            farthest = np.maximum(farthest, np.abs(there - here) / np.sqrt(var))
+        return farthest
+
+    def lesson(self, look: Look, real: np.ndarray, limit: float) -> Forecast:
+        """What rows say of the noise: of a shock taken for `real (pair,)` at most `limit` sds.
+
+        Were it nothing, a filter whose variance is far too small would take every row for a shock, for
+        ever; were it all, one jump would widen the bands for as long as the variance remembers.
+        """
+        most = np.where(real[..., None], limit * np.sqrt(look.squared), np.inf)
+        return look.seen._replace(error=np.clip(look.seen.error, -most, most))
+
     def learn(
         self,
         ahead: Draws,
         look: Look,
         weights: tuple[np.ndarray, np.ndarray],
         learnt: np.ndarray | None,
+        lesson: tuple[Forecast, np.ndarray] | None = None,
     ) -> Draws:
         """The draws after the row, with their log weights and weights as given.
 
-        `learnt (pair,)` says which pairs learn from it; None is all of them.
+        `learnt (pair,)` says which pairs learn from it; None is all of them. `lesson` is what the
+        noise learns from, and in which pairs, where that is not the row.
         """
         if learnt is None:
             carried = self.noise.learn(ahead.carried, look.seen, 1.0)
@@ -154,7 +198,8 @@ class Mixture:
             np.where(learnt[..., None], new, old)
             for new, old in zip(weights, (ahead.log_weights, ahead.weights), strict=True)
         )
-        carried = self.noise.learn(ahead.carried, look.seen, observed)
+        seen, taught = (look.seen, observed) if lesson is None else lesson
+        carried = self.noise.learn(ahead.carried, seen, taught)
         return Draws(update(ahead.state, look.seen, observed), carried, *kept)
 
     def variance(self, draws: Draws) -> np.ndarray:

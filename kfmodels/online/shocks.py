@@ -48,6 +48,14 @@ class Verdict(NamedTuple):
         return self.outcome is Outcome.ACCEPTED and not (self.moved and returns)
 
 
+class Surprise(NamedTuple):
+    """How far a row is from what was expected: the innovation in predictive sds, and by how many of its
+    sds it would move the ratio that it moves farthest (0 where that is within the limit)."""
+
+    z: float
+    pull: float
+
+
 @runtime_checkable
 class Shocks(Protocol):
     """A policy on shocks."""
@@ -58,19 +66,24 @@ class Shocks(Protocol):
         ...
 
     @property
+    def pull(self) -> float:
+        """Sds of a hedge ratio by which an ordinary row may move it; infinite where all may."""
+        ...
+
+    @property
     def holds(self) -> bool:
         """Whether rows are held where a leg seems to be quoted in other units."""
         ...
 
     def doubt(self, square: np.ndarray) -> np.ndarray | None:
-        """Factor on the observation variance of a row in each draw, None where it is 1.
+        """Factor on the predictive variance of a row in each draw, None where it is 1.
 
         `square` is its innovation in predictive sds of the draw, squared.
         """
         ...
 
-    def judge(self, z: float, hold: Hold) -> Verdict:
-        """What becomes of a row beyond the limit, or of a pair of which rows are held."""
+    def judge(self, row: Surprise, hold: Hold) -> Verdict:
+        """What becomes of a row beyond a limit, or of a pair of which rows are held."""
         ...
 
 
@@ -78,10 +91,12 @@ class Shocks(Protocol):
 class Quarantine:
     r"""A tick beyond the limit moves nothing until others confirm it; until then time only passes.
 
-    With $z_t$ the innovation in predictive sds, a row with $|z_t| > \text{limit}$ is not learnt from.
-    The `confirm`-th such row in succession and of one sign is taken for real. The intercept's variance
-    is then widened by the squared innovation, so that the level takes the move and the ratio stays
-    (without an intercept the row is learnt from as it is).
+    With $z_t$ the innovation in predictive sds, a row with $|z_t| > \text{limit}$ is not learnt from,
+    nor one that would move a hedge ratio by more than `pull` of its sds: a wrong price of a hedge widens
+    its own forecast, so that its z is small. The `confirm`-th such row in succession and of one sign is
+    taken for real. The intercept's variance is then widened by the squared innovation, so that the level
+    takes the move and the ratio stays (without an intercept the row is learnt from as it is); a variance
+    that is learnt takes it for an innovation of `limit` sds at most.
 
     On returns there is no level: a move that is taken for real is where the next return starts, and
     is not learnt from.
@@ -96,6 +111,8 @@ class Quarantine:
         confirm: rows it takes, 1 or more; 1 only widens the intercept.
         hold: rows after which a change of scale is taken up without `rescale`; None never does, 0
             confirms it as any other move.
+        pull: in sds of the hedge ratio, above 0; no single row moves it farther. On daily and
+            five-minute rows of ETFs about one in two thousand would.
 
     Raises:
         ValueError: a limit or a number of rows outside.
@@ -106,9 +123,11 @@ class Quarantine:
     limit: float = 6.0
     confirm: int = 2
     hold: int | None = None
+    pull: float = 2.0
 
     def __post_init__(self) -> None:
-        _check_limit(self)
+        _check_limit(self, "limit")
+        _check_limit(self, "pull")
         if not (self.hold is None or _counts(self.hold, 0)):
             raise ValueError(
                 f"Quarantine: hold is a number of rows, 0 or more, or None, not {self.hold}"
@@ -127,9 +146,12 @@ class Quarantine:
         """A row counts in full, or not at all."""
         return
 
-    def judge(self, z: float, hold: Hold) -> Verdict:
-        """What becomes of a row beyond the limit, or of a pair that has a hold."""
+    def judge(self, row: Surprise, hold: Hold) -> Verdict:
+        """What becomes of a row beyond a limit, or of a pair that has a hold."""
+        z, pull = row
         said, sign = f"z {z:+.1f}", 1 if z > 0 else -1
+        if pull > self.pull and abs(z) <= self.limit:
+            said += f", which would move the ratio by {pull:.1f} of its sds"
         if hold.cause == "released" or (
             hold.cause == "scale" and self.hold is not None and hold.rows >= self.hold
         ):
@@ -143,7 +165,7 @@ class Quarantine:
             return Verdict(
                 Outcome.QUARANTINED, f"{said}, row {rows}{of} held", Hold("scale", rows, sign)
             )
-        if abs(z) <= self.limit:
+        if abs(z) <= self.limit and pull <= self.pull:
             return Verdict(Outcome.ACCEPTED)
         rows = hold.rows + 1 if hold.sign == sign else 1
         now = Hold("shock", rows, sign)
@@ -157,9 +179,14 @@ class Quarantine:
 class Robust:
     r"""A tick counts the less the farther it is from its forecast; its influence is bounded.
 
-    The observation variance of the row is multiplied by $1 + z_t^2 / \text{limit}^2$ (inverse
-    multi-quadric weights), in each noise draw by its own z, so that the state moves by at most a
-    bounded amount and by ever less beyond. That variance is also what the draws are weighed by.
+    The predictive variance of the row is multiplied by $1 + z_t^2 / \text{limit}^2$ (inverse
+    multi-quadric weights), in each noise draw by its own z. A coefficient then moves by at most
+    $\text{limit} / 2$ of its sds, whatever leg is wrong and by how much, and by ever less beyond:
+
+    $$|K_t e_t| \le \frac{|P_t h_t|}{\sqrt{S_t}} \cdot \frac{|z_t|}{1 + z_t^2 / \text{limit}^2}
+    \le \text{sd} \cdot \text{limit} / 2$$
+
+    That variance is also what the draws are weighed by.
 
     Args:
         limit: in predictive sds, above 0; at that z the row weighs half.
@@ -167,14 +194,19 @@ class Robust:
     Raises:
         ValueError: a limit outside.
 
-    Source: Duran-Martin, Altamirano, Shestopaloff, Sanchez-Betancourt, Knoblauch, Jones, Briol and
+    Source: of the weights, on the observation variance, Duran-Martin, Altamirano, Shestopaloff, Sanchez-Betancourt, Knoblauch, Jones, Briol and
     Murphy (2024), Outlier-robust Kalman filtering through generalised Bayes, ICML.
     """
 
     limit: float = 4.0
 
     def __post_init__(self) -> None:
-        _check_limit(self)
+        _check_limit(self, "limit")
+
+    @property
+    def pull(self) -> float:
+        """The variance bounds it already."""
+        return math.inf
 
     @property
     def holds(self) -> bool:
@@ -185,8 +217,9 @@ class Robust:
         """Inverse multi-quadric weights: the variance grows with the squared innovation."""
         return 1 + square / self.limit**2
 
-    def judge(self, z: float, hold: Hold) -> Verdict:
+    def judge(self, row: Surprise, hold: Hold) -> Verdict:
         """What becomes of a row beyond the limit."""
+        z = row.z
         if abs(z) <= self.limit:
             return Verdict(Outcome.ACCEPTED)
         weight = 1 / (1 + (z / self.limit) ** 2)
@@ -210,8 +243,8 @@ def _counts(given: object, least: int) -> bool:
     return isinstance(given, int) and given >= least
 
 
-def _check_limit(policy: Shocks) -> None:
-    if not 0 < policy.limit < math.inf:
-        raise ValueError(
-            f"{type(policy).__name__}: limit is a number of predictive sds above 0, not {policy.limit}"
-        )
+def _check_limit(policy: Shocks, name: str) -> None:
+    limit, of = getattr(policy, name), {"limit": "predictive sds", "pull": "sds of a hedge ratio"}
+    if not 0 < limit < math.inf:
+        kind = type(policy).__name__
+        raise ValueError(f"{kind}: {name} is a number of {of[name]} above 0, not {limit}")

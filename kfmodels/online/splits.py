@@ -8,6 +8,7 @@ from numbers import Real
 import numpy as np
 
 from kfmodels.clock.instants import Stamp
+from kfmodels.kalman.transforms import Transform
 from kfmodels.online.shocks import NONE, Hold, Verdict
 
 _SPLITS = sorted(
@@ -28,6 +29,12 @@ In new units it stays farther away, whatever the market does.
 
 _AS_A_SPLIT = 0.05
 """How far, in logs, the price of a split day may be from its ratio: the market moves as well."""
+
+_MANY = 20.0
+"""Moves of a level in its price from which on a ratio of two prices means something."""
+
+_USUAL = 6.0
+"""Moves of a leg up to which one is not worth a word."""
 
 _FEW = 8
 """Pairs up to which a loop costs less than setting up NumPy."""
@@ -85,31 +92,48 @@ def like_a_split(ratio: float) -> Fraction | None:
     return near if ratio > 1 else 1 / near
 
 
-def find_moves(prices: np.ndarray, last: np.ndarray) -> list[int]:
-    """Numbers of the pairs with a leg that moved so far that its units may be others, `(pair, leg)`."""
+def find_moves(prices: np.ndarray, last: np.ndarray, least: np.ndarray) -> list[int]:
+    """The pairs with a leg that went by so much that its scale may be another.
+
+    Args:
+        prices, last: of this row and the last, `(pair, leg)`.
+        least: the price from which on one has a scale, see `scaled_from`.
+    """
     if len(prices) <= _FEW:
-        pairs = enumerate(zip(prices.tolist(), last.tolist(), strict=True))
-        return [number for number, (row, before) in pairs if breaks_scale(row, before)]
+        pairs = enumerate(zip(prices.tolist(), last.tolist(), least.tolist(), strict=True))
+        return [number for number, row in pairs if breaks_scale(*row)]
     with np.errstate(all="ignore"):
         moves = prices / last
-    far = ~((moves < BREAK) & (moves > 1 / BREAK)).all(1)
-    return [
-        n
-        for n in np.flatnonzero(far).tolist()
-        if breaks_scale(prices[n].tolist(), last[n].tolist())
-    ]
+    far = np.flatnonzero(~((moves < BREAK) & (moves > 1 / BREAK)).all(1)).tolist()
+    return [n for n in far if breaks_scale(prices[n].tolist(), last[n].tolist(), least[n].tolist())]
 
 
-def breaks_scale(prices: Sequence[float], last: Sequence[float]) -> bool:
-    """Whether the price of a leg moved so far that its units may be others."""
-    for now, before in zip(prices, last, strict=True):  # in every tick, and a generator costs more
-        if before > 0 and not 1 / BREAK < now / before < BREAK:
+def breaks_scale(prices: Sequence[float], last: Sequence[float], least: Sequence[float]) -> bool:
+    """Whether the price of a leg went by so much that its scale may be another."""
+    for now, before, from_on in zip(prices, last, least, strict=True):  # in every tick
+        # no split makes a price negative
+        if now > 0 and before > from_on and not 1 / BREAK < now / before < BREAK:
             return True
     return False
 
 
+def scaled_from(transform: Transform, move: np.ndarray) -> np.ndarray:
+    """The price from which on a ratio of two prices can be one of scales, by leg.
+
+    Levels may be near 0, where an ordinary move doubles them: there a price has a scale where it is
+    many of its own moves.
+    """
+    if transform.least == 0:
+        return np.zeros_like(move)
+    return np.where(np.isnan(move), 0.0, _MANY * move)
+
+
 def watch_scale(
-    hold: Hold, prices: Sequence[float], last: Sequence[float], beyond: Callable[[], bool]
+    hold: Hold,
+    prices: Sequence[float],
+    last: Sequence[float],
+    least: Sequence[float],
+    beyond: Callable[[], bool],
 ) -> Hold:
     """Start, keep or end a hold for a change of scale, before the row is judged.
 
@@ -119,7 +143,7 @@ def watch_scale(
     if hold.cause in ("scale", "released"):
         back = all(1 / _STILL < move < _STILL for move in _moves(prices, last))
         return NONE if back else hold
-    return Hold("scale", 0, hold.sign) if breaks_scale(prices, last) and beyond() else hold
+    return Hold("scale", 0, hold.sign) if breaks_scale(prices, last, least) and beyond() else hold
 
 
 def _moves(prices: Sequence[float], last: Sequence[float]) -> list[float]:
@@ -128,27 +152,46 @@ def _moves(prices: Sequence[float], last: Sequence[float]) -> list[float]:
 
 def name_split(
     names: Sequence[str],
-    prices: Sequence[float],
-    last: Sequence[float],
+    row: np.ndarray,
+    last: np.ndarray,
+    habits: tuple[np.ndarray, np.ndarray],
     *,
+    transform: Transform,
     at: Stamp | None,
     verdict: Verdict,
 ) -> str:
-    """Which leg moved by a factor usual for splits, when, and what to call; empty if none did."""
-    legs = [leg for leg in zip(names, prices, last, strict=True) if leg[1] > 0 and leg[2] > 0]
-    if not legs:
-        return ""
+    """Which leg went by far more than it does, or as in a split, and what to call; empty if none.
+
+    Args:
+        names: of the legs.
+        row, last: their prices now and in the last row learnt from, `(leg,)`.
+        habits: the sd of a move of each leg, and the price from which on it has a scale.
+        transform: of the prices.
+        at: time of the row.
+        verdict: what becomes of it.
+    """
+    move, least = habits
+    scaled = (row > 0) & (last > 0) & (last > least)
+    with np.errstate(all="ignore"):
+        ratio = np.where(scaled, row / last, 1.0)
+        steps = np.abs(np.log(ratio))
+        if transform.least < 0:
+            steps = np.where(scaled & np.isnan(move), steps, np.abs(row - last))
+        usual = np.where(np.isnan(move), 1.0, np.where(move > 0, move, np.inf))
+        size = steps / usual
     held = verdict.hold.cause == "scale"
-    name, now, before = max(legs, key=lambda leg: abs(math.log(leg[1] / leg[2])))
-    factor = like_a_split(now / before)
-    if factor is None and not (held or breaks_scale([now], [before])):
-        return ""
-    said = f"{name} went from {before:g} to {now:g}"
+    far = np.array([breaks_scale([n], [b], [f]) for n, b, f in zip(row, last, least, strict=True)])
+    leg = int(np.argmax(np.where(far | ~(held & far.any()), size, -1.0)))
+    said = f"{names[leg]} went from {last[leg]:g} to {row[leg]:g}"
+    factor = like_a_split(ratio[leg]) if scaled[leg] else None
+    if not scaled[leg] or (factor is None and not (held or far[leg])):
+        unusual = size[leg] > _USUAL and move[leg] == move[leg]
+        return f"{said}, {size[leg]:.0f} times its usual move" if unusual else ""
     said += f", about {factor} times" if factor else ""
     waited = verdict.hold.rows - 1 if held else 0
     if waited > 0:
         said += f", first {waited} row{'s'[: waited > 1]} ago"
     elif at is not None:
         said += f", at {at}"
-    said += f": if that is a split, call rescale with {name} at {factor or 'its factor'}"
-    return said + (f", if not with {name} at 1; no row is learnt from before" if held else "")
+    said += f": if that is a split, call rescale with {names[leg]} at {factor or 'its factor'}"
+    return said + (f", if not with {names[leg]} at 1; no row is learnt from before" if held else "")

@@ -241,8 +241,9 @@ def test_one_dead_ticker_never_stops_the_board():
     board = board_of(filters("no intercept"))
     row = later().ffill().bfill().iloc[0]
     alive = {"PEP": row["PEP"], "SPX": row["SPX"]}
-    for _ in range(200):
-        tick = board.update(alive, dt=10.0)
+    for number in range(200):
+        moved = {name: price * (1 + 1e-4 * (number % 3)) for name, price in alive.items()}
+        tick = board.update(moved, dt=10.0)
     assert_array_equal(tick.observed, [False, True, False, False])
     assert np.isfinite(tick.beta).all()
     assert np.isfinite(tick.sd_total).all()

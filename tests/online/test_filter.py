@@ -24,6 +24,7 @@ from kfmodels.kalman import scan
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Walk
 from kfmodels.kalman.noise import DiscountedVariance, Scale
+from kfmodels.kalman.noise import floored
 from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.kalman.step import State
 from kfmodels.online.filter import Tick
@@ -100,12 +101,14 @@ def expected_of(fitted: HedgeFit, data: HedgeData, group: str, chosen: Any, rows
     held = fitted.tree[group].to_dataset().isel(noise_draw=chosen)
     sites = {name: held[name].values for name in fitted.model.parameters}
     start = fitted.model.inputs(fitted.data)
+    drift, noise = fitted.model.laws(**sites)
     with jax.enable_x64(True):
         law = KalmanRegression(
             x,
             start.start_mean,
             start.start_cov,
-            *fitted.model.laws(**sites),
+            drift,
+            floored(noise, held["least"].values),
             observed=data.observed,
             dt=data.dt,
         )

@@ -15,7 +15,7 @@ from kfmodels.files.documents import register
 from kfmodels.kalman.step import State
 from kfmodels.live.feed import LiveFilter
 from kfmodels.online.filter import OnlineFilter
-from kfmodels.online.shocks import NONE, Hold, Quarantine, Robust, Verdict
+from kfmodels.online.shocks import NONE, Hold, Quarantine, Robust, Surprise, Verdict
 from kfmodels.online.splits import like_a_split
 from kfmodels.online.ticks import Outcome
 from tests.benchmarks import shocks as bench
@@ -77,7 +77,7 @@ def test_a_row_in_quarantine_is_a_row_not_observed(kind: dict[str, Any], z: floa
 def test_a_streak_is_of_rows_in_succession_and_of_one_sign():
     policy, hold, found = Quarantine(6.0, confirm=3), NONE, []
     for z in (7, -7, -8, 3, -7, 9, 9, 6.5, 2, 6.0):
-        hold = policy.judge(z, hold).hold
+        hold = policy.judge(Surprise(z, 0.0), hold).hold
         found.append(hold.sign * hold.rows)
     assert found == [1, -1, -2, 0, -1, 1, 2, 3, 0, 0]
 
@@ -151,7 +151,7 @@ def test_of_returns_a_move_taken_for_real_starts_the_next_and_teaches_nothing():
 
 @pytest.mark.parametrize("limit", [2.0, 4.0])
 def test_influence_is_bounded_redescends_and_is_plain_for_small_innovations(limit: float):
-    r"""The state moves by P h e / (v + e^2 / (L^2 v)): at most |P h| L / 2, and less from z = L on."""
+    r"""The state moves by P h e / (v (1 + z^2 / L^2)), z^2 = e^2 / v: at most sqrt(P_jj) L / 2."""
     live = warm(draws=1)
     before = live.arguments()
     noise = math.sqrt(before["noise"].var[0])
@@ -169,12 +169,12 @@ def test_influence_is_bounded_redescends_and_is_plain_for_small_innovations(limi
     moved, plain = np.array(moved), np.array(plain)
     error = zs * root  # in units of the noise
     assert_allclose(plain, np.outer(error / v, leverage), rtol=1e-6, atol=1e-9)
-    expected = np.outer(error / (v + error**2 / (limit**2 * v)), leverage)
+    expected = np.outer(error / (v * (1 + zs**2 / limit**2)), leverage)
     assert_allclose(moved, expected, rtol=1e-6, atol=1e-9)
-    assert (np.abs(moved) <= np.abs(leverage) * limit / 2 * (1 + 1e-9)).all()
+    assert (np.abs(moved) <= np.sqrt(predicted.diagonal()) * limit / 2).all()
     small = (np.abs(zs) < 1) & (zs != 0)
     assert (np.abs(moved[small] / plain[small] - 1) <= (zs[small] / limit)[:, None] ** 2).all()
-    outside = zs >= limit * root
+    outside = zs >= limit
     assert (np.diff(np.abs(moved[outside]), axis=0) < 0).all()
 
 
@@ -329,7 +329,8 @@ def test_a_move_that_is_no_split_is_taken_up_when_that_is_said(board: bool):
     good = {"XLE": 90.0, "XOM": 90.0, "SPY": 500.0, "USO": 500.0}
     assert set(several.update(good).sentence) == {"accepted"}
     for number in range(3):
-        outcome = several.update(good | {"SPY": 250.0}, at=START + number * MINUTE).sentence
+        row = good | {"SPY": 250.0, "USO": 500.0 + 0.1 * number}
+        outcome = several.update(row, at=START + number * MINUTE).sentence
     assert outcome[2] == "accepted"
     for said in outcome[:2]:
         assert "row 3 held; SPY went from 500 to 250, about 1/2 times, first 2 rows ago" in said
@@ -377,6 +378,7 @@ def test_an_absurd_price_stops_only_the_pairs_that_have_it(policy: Any, transfor
         for name in ("beta", "alpha", "z", "gain", "log_score", "effective_draws"):
             assert_array_equal(getattr(a, name), getattr(b, name))
         assert_array_equal(one.last_prices, other.last_prices)
+        good = {name: price * 1.001 for name, price in good.items()}
         assert a.observed.tolist() == [True, not wild, True]
 
 
@@ -385,6 +387,10 @@ REFUSED = [
         (lambda policy=policy, limit=limit: policy(limit), f"{policy.__name__}: limit is a number")
         for policy in (Quarantine, Robust)
         for limit in (0.0, -1.0, math.inf, math.nan)
+    ),
+    *(
+        (lambda pull=pull: Quarantine(pull=pull), "pull is a number of sds of a hedge ratio above 0")
+        for pull in (0.0, math.inf, math.nan)
     ),
     *(
         (lambda confirm=confirm: Quarantine(confirm=confirm), "confirm is a number of rows")
@@ -437,13 +443,14 @@ class Never:
     """Rows beyond the limit teach nothing, however many there are."""
 
     limit: float = 2.0
+    pull: ClassVar[float] = math.inf
     holds: ClassVar[bool] = False
 
     def doubt(self, square: Any) -> None:
         return None
 
-    def judge(self, z: float, hold: Hold) -> Verdict:
-        if abs(z) <= self.limit:
+    def judge(self, row: Surprise, hold: Hold) -> Verdict:
+        if abs(row.z) <= self.limit:
             return Verdict(Outcome.ACCEPTED)
         return Verdict(Outcome.QUARANTINED, "never", Hold("shock", hold.rows + 1, 1))
 

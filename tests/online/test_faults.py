@@ -1,0 +1,213 @@
+"""What a day of real feeds brings: outages filled flat, dead legs, bad prints, prices below zero.
+
+On a fit of simulated prices whose volatility moves, so that the observation variance is learnt live.
+"""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from kfmodels import (
+    Discounted,
+    HedgeData,
+    HedgeFit,
+    ImportanceSampling,
+    OnlineFilter,
+    Quarantine,
+    Robust,
+    StateDiscount,
+    datasets,
+    fit,
+    hedge_ratio_model,
+)
+from kfmodels.online.ticks import Outcome, Tick
+
+TRAIN = 500
+PRICES = datasets.simulate(900, seed=1, volatility_memory=20).prices
+LATER = PRICES.iloc[TRAIN:]
+
+
+def fitted_to(prices: pd.DataFrame, **options: Any) -> HedgeFit:
+    transform = options.pop("transform", "log")
+    data = HedgeData.from_prices(prices, target="Y", hedges=["X1"], transform=transform)
+    model = hedge_ratio_model(**{"noise": Discounted()} | options)
+    return fit(data, model, method=ImportanceSampling(), progress=False)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> HedgeFit:
+    return fitted_to(PRICES.iloc[:TRAIN])
+
+
+def run(live: OnlineFilter, table: pd.DataFrame) -> list[Tick]:
+    return [live.update(y=row["Y"], x=[row["X1"]]) for _, row in table.iterrows()]
+
+
+def outcomes(ticks: list[Tick]) -> Counter:
+    return Counter(tick.outcome.value for tick in ticks)
+
+
+# -- legs that repeat ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [48, 96, 288])
+@pytest.mark.parametrize("policy", [Quarantine(), Robust(), None])
+def test_an_outage_filled_flat_is_as_prices_that_are_missing(
+    fitted: HedgeFit, rows: int, policy: Any
+):
+    """But for its first two rows, which real markets have as well."""
+    flat, missing = (fitted.online(shocks=policy) for _ in range(2))
+    last = PRICES.iloc[TRAIN - 1]
+    repeated = pd.DataFrame([last] * rows)
+    said = run(flat, repeated)
+    assert outcomes(said) == {"accepted": 2, "skipped": rows - 2}
+    assert said[-1].reason == f"no leg has moved for {rows} rows, nothing is learnt"
+    run(missing, repeated.iloc[:2])
+    run(missing, repeated.iloc[2:] * np.nan)
+    a, b = run(flat, LATER), run(missing, LATER)
+    assert outcomes(a) == outcomes(b)
+    assert outcomes(a)["accepted"] >= len(LATER) - 2
+    for name in ("spread", "spread_sd", "effective_draws"):
+        assert_array_equal([getattr(t, name) for t in a], [getattr(t, name) for t in b])
+    plain = run(fitted.online(shocks=policy), LATER)
+    assert_allclose(a[60].spread_sd, plain[60].spread_sd, rtol=0.05)
+
+
+@pytest.mark.parametrize("leg", ["Y", "X1"])
+def test_a_leg_that_stops_teaches_nothing_from_its_fifth_row_on(fitted: HedgeFit, leg: str):
+    live = fitted.online(shocks=Quarantine())
+    stuck = LATER.assign(**{leg: PRICES[leg].iloc[TRAIN - 1]})
+    said = run(live, stuck.iloc[:50])
+    assert [tick.outcome for tick in said[:4]] == [Outcome.ACCEPTED] * 4
+    assert {tick.outcome for tick in said[4:]} == {Outcome.SKIPPED}
+    price = PRICES[leg].iloc[TRAIN - 1]
+    assert said[4].reason == (
+        f"{leg} has stood at {price:g} for 5 rows in which another leg moved, nothing is learnt"
+    )
+    assert live.stopped == {"Y": (leg,)}
+    again = OnlineFilter.from_json(live.to_json())
+    assert again.stopped == live.stopped
+    # trading again, it is learnt from again
+    assert run(live, LATER.iloc[50:52])[-1].outcome in (Outcome.ACCEPTED, Outcome.QUARANTINED)
+    assert live.stopped == {}
+
+
+def test_a_leg_that_often_repeats_may_do_so_twice_as_long(fitted: HedgeFit):
+    prices = PRICES.iloc[:TRAIN].copy()
+    prices.iloc[100:108, 1] = prices.iloc[99, 1]
+    live = fitted_to(prices).online()
+    assert_array_equal(live.arguments()["habits"].patience, [5, 16])
+
+
+# -- a variance that has collapsed -----------------------------------------------------------------
+
+
+def test_a_variance_that_has_collapsed_comes_back(fitted: HedgeFit):
+    """A millionth of what it was: a row taken for real teaches it, and then all are accepted."""
+    held = fitted.online(shocks=Quarantine()).arguments()
+    carried = held["carried"]
+    live = OnlineFilter(**held | {"carried": carried._replace(var=carried.var * 1e-6)})
+    said = run(live, LATER)
+    assert outcomes(said)["accepted"] >= len(LATER) - 2
+    plain = run(fitted.online(shocks=Quarantine()), LATER)
+    assert_allclose(said[200].spread_sd, plain[200].spread_sd, rtol=0.1)
+
+
+def test_no_variance_falls_below_a_tenth_of_its_least_in_training(fitted: HedgeFit):
+    """Rows that fit exactly, both legs moving, would take it to nothing."""
+    live = fitted.online()
+    noise = live.arguments()["noise"]
+    sds = []
+    for number in range(400):
+        x = PRICES["X1"].iloc[TRAIN - 1] * (1 + 0.001 * (number % 2))
+        tick = live.update(y=live.forecast(x=[x]).price, x=[x])
+        sds.append(tick.spread_sd)
+    assert_array_equal(live.arguments()["carried"].var, noise.least)
+    least = fitted.tree["mixture"]["least"].values
+    assert_allclose(noise.least, least / 10, rtol=1e-12)
+    assert min(sds) > 0
+
+
+# -- bad prints ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leg", ["Y", "X1"])
+@pytest.mark.parametrize("factor", [0.5, 0.8, 0.95, 1.05, 1.2, 1.7])
+@pytest.mark.parametrize("policy", [Quarantine(), Robust(4.0), Robust(2.0)])
+def test_one_bad_print_moves_a_ratio_by_two_of_its_sds_at_most(
+    fitted: HedgeFit, leg: str, factor: float, policy: Any
+):
+    """Of the sds that the row finds, whichever leg is wrong and by how much."""
+    live, ahead = fitted.online(shocks=policy), fitted.online()
+    row = LATER.iloc[0] * pd.Series({"Y": 1.0, "X1": 1.0, leg: factor})
+    tick = live.update(y=row["Y"], x=[row["X1"]])
+    before = ahead.state()["mean"][0]
+    ahead.update(y=np.nan, x=[row["X1"]])
+    found = abs(live.state()["mean"][0] - before) / np.sqrt(ahead.state()["cov"][0, 0])
+    assert found <= 2
+    assert isinstance(policy, Robust) or factor == 0.95 or tick.outcome is Outcome.QUARANTINED
+    if isinstance(policy, Quarantine) and tick.outcome is not Outcome.ACCEPTED:
+        assert tick.outcome is Outcome.QUARANTINED
+        assert found == 0
+        truth = run(live, LATER.iloc[1:3])
+        assert outcomes(truth) == {"accepted": 2}
+
+
+def test_a_bad_print_of_a_hedge_hides_behind_its_own_forecast(fitted: HedgeFit):
+    live = fitted.online(shocks=Quarantine())
+    row = LATER.iloc[0]
+    tick = live.update(y=row["Y"], x=[row["X1"] * 1.05])
+    assert abs(tick.z) < 6
+    assert tick.sentence.endswith(", which would move the ratio by 2.4 of its sds, 1 of 2")
+
+
+# -- levels ----------------------------------------------------------------------------------------
+
+
+def test_a_price_below_zero_names_the_leg_that_moved_and_offers_no_split():
+    live = fitted_to(PRICES.iloc[:TRAIN], transform="level").online(shocks=Quarantine())
+    for wrong in (-37.0, -1.0, 0.0, -99.99):
+        said = live.update(y=wrong, x=[84.6]).sentence
+        assert said.startswith("quarantined")
+        assert f"Y went from 90.8591 to {wrong:g}, " in said
+        assert said.endswith("times its usual move")
+        assert "rescale" not in said
+        live = OnlineFilter(**live.arguments() | {"hold": live.hold._replace(cause="none", rows=0)})
+
+
+def test_a_level_near_zero_that_doubles_is_no_split():
+    random = np.random.default_rng(0)
+    x = random.normal(0, 0.04, 700).cumsum()
+    x = np.where(np.arange(700) < TRAIN, x - x[TRAIN - 1] + 0.0305, 0.25 + 0.1 * (x - x[TRAIN]))
+    table = pd.DataFrame({"Y": 50 + 5 * x + random.normal(0, 0.05, 700), "X1": x}, PRICES.index[:700])
+    live = fitted_to(table.iloc[:TRAIN], transform="level").online(shocks=Quarantine())
+    said = run(live, table.iloc[TRAIN:])
+    assert outcomes(said)["quarantined"] <= 1
+    assert not any("rescale" in tick.reason for tick in said)
+
+
+def test_a_split_of_a_level_is_still_named():
+    live = fitted_to(PRICES.iloc[:TRAIN], transform="level").online(shocks=Quarantine())
+    row = LATER.iloc[0]
+    said = live.update(y=row["Y"], x=[row["X1"] / 2]).sentence
+    assert "about 1/2 times: if that is a split, call rescale with X1 at 1/2" in said
+
+
+# -- a long gap ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dt", [1e3, 1e5, 1e7])
+def test_after_a_long_gap_a_discounted_state_knows_next_to_nothing(dt: float):
+    """Board and filter alike, whether the prices are there or not."""
+    live = fitted_to(PRICES.iloc[:TRAIN], drift=StateDiscount()).online()
+    before = live.state()["cov"]
+    board = live.board
+    live.update(y=np.nan, x=[np.nan], dt=dt)
+    after = live.state()["cov"]
+    assert (after.diagonal() > 1e6 * before.diagonal()).all()
+    assert np.isfinite(after).all()
+    assert_array_equal(board.filter("Y").state()["cov"], after)
