@@ -308,7 +308,9 @@ def _last_prices(pairs: HedgePairs, numbers: list[int]) -> Arrays:
         last.append(complete[-1])
         habits.append(habits_of(complete, pairs.transform))
     last_y, last_x = np.transpose(last)
-    usual = {HABIT + name: np.array([getattr(one, name) for one in habits]) for name in Habits._fields}
+    usual = {
+        HABIT + name: np.array([getattr(one, name) for one in habits]) for name in Habits._fields
+    }
     return {"last_y": last_y, "last_x": last_x} | usual
 
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kfmodels.kalman.motion import Array
 from kfmodels.kalman.transforms import Transform
 
 CALM = 3
@@ -21,7 +20,7 @@ Both legs of a pair repeat on up to 3 % of real minute bars and 4 % of the days 
 """
 
 _LEAST_PATIENCE = 5
-"""Rows that any leg may repeat while another moves; in training none of the daily ones went beyond 7."""
+"""Rows that any leg may repeat while another moves; no daily ETF repeats for more than 2."""
 
 _ENDLESS = 1e9
 
@@ -38,17 +37,24 @@ class Habits(NamedTuple):
     `calm (pair,)` the rows in succession in which no leg moved.
     """
 
-    move: Array
-    patience: Array
-    still: Array
-    calm: Array
+    move: np.ndarray
+    patience: np.ndarray
+    still: np.ndarray
+    calm: np.ndarray
 
     @property
-    def stopped(self) -> Array:
+    def stopped(self) -> np.ndarray:
         """Which legs have repeated their price for longer than they do."""
         return self.still >= self.patience
 
-    def after(self, same: Array, complete: Array) -> "Habits":
+    def where(self, taken: np.ndarray, others: "Habits") -> "Habits":
+        """These counts of the pairs `taken (pair,)`, those of the `others` elsewhere."""
+        return self._replace(
+            still=np.where(taken[:, None], self.still, others.still),
+            calm=np.where(taken, self.calm, others.calm),
+        )
+
+    def after(self, same: np.ndarray, complete: np.ndarray) -> "Habits":
         """The counts after a row; `same (pair, leg)` says which prices repeat, `complete (pair,)`
         where every leg has one."""
         none = same.all(-1)
@@ -76,7 +82,7 @@ def habits_of(prices: np.ndarray, transform: Transform) -> Habits:
     last = runs[-1] if len(runs) else np.zeros(prices.shape[1])
     calm = _runs(none[:, None])[-1, 0] if len(none) else 0
     patience = np.maximum(_LEAST_PATIENCE, 2 * longest)
-    return Habits(move, patience.astype(float), last.astype(float), np.float64(calm))
+    return Habits(move, patience.astype(float), last.astype(float), np.array(calm, float))
 
 
 def calm_rows(prices: np.ndarray) -> np.ndarray:

@@ -148,7 +148,8 @@ class FlooredVariance(NamedTuple):
     dof = DiscountedVariance.dof
 
     def learn(self, carried: Scale, forecast: Forecast, observed: Array) -> Scale:
-        dof, var = DiscountedVariance.learn(self, carried, forecast, observed)
+        free = DiscountedVariance(self.var, self.weight, self.factor)
+        dof, var = free.learn(carried, forecast, observed)
         return Scale(dof, var + (var < self.least) * (self.least - var))
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import ArrayLike
 from kfmodels.clock.instants import Stamp, check_dt, check_later
 from kfmodels.files.documents import register
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.habits import CALM, Habits, unknown_habits
+from kfmodels.kalman.habits import Habits, unknown_habits
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
@@ -29,6 +30,7 @@ from kfmodels.online.blocks import Blocks, Foreseen, Passed, Policy
 from kfmodels.online.checks import check_shapes, gap_arrays, list_names
 from kfmodels.online.document import BOARD, Documented
 from kfmodels.online.legs import ByTicker, Legs
+from kfmodels.online.repeats import count_repeats
 from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict, release, with_hold
 from kfmodels.online.splits import find_moves, name_split, scaled_from, watch_scale
 from kfmodels.online.ticks import BoardTick, Outcome, number_of
@@ -111,8 +113,8 @@ class OnlineBoard(Documented):
         log_weights = np.array(log_weights, float)
         pairs, draws = log_weights.shape
         none = np.full((pairs, len(several[0]) + 1 if several else 1), np.nan)
-        self.last_prices = none if last_prices is None else np.array(last_prices, float)
-        self.habits = unknown_habits(*none.shape) if habits is None else habits
+        self.last_prices: np.ndarray = none if last_prices is None else np.array(last_prices, float)
+        self.habits: Habits = unknown_habits(*none.shape) if habits is None else habits
         check_shapes(self, coordinates, (state, carried or (), noise), log_weights)
         closed = gap_arrays(gap_bars, gap_noise, (len(self.gap_names), pairs, draws))
         found = {number_of(name, self.names): hold for name, hold in (holds or {}).items()}
@@ -164,7 +166,7 @@ class OnlineBoard(Documented):
         """Legs that have repeated their price for longer than they do, by the name of the pair."""
         found = self.habits.stopped
         return {
-            self.names[number]: tuple(np.array(self.pairs[number])[found[number]].tolist())
+            self.names[number]: tuple(compress(self.pairs[number], found[number].tolist()))
             for number in np.flatnonzero(found.any(1)).tolist()
         }
 
@@ -216,7 +218,7 @@ class OnlineBoard(Documented):
     ) -> BoardTick:
         """Take one row of checked prices `(pair, leg)`; with `strict` raise instead of "rejected"."""
         values, seen = self._values(given)
-        habits, idle = self._watch_repeats(given)
+        habits, idle = count_repeats(self.habits, given, self.last_prices, self.pairs)
         if idle:
             seen = np.ones(len(self), bool) if seen is None else seen
             seen[list(idle)] = False
@@ -382,9 +384,7 @@ class OnlineBoard(Documented):
         if taken is not self._all:
             given = np.where(taken[:, None], given, self.last_prices)
             if habits is not self.habits:
-                still = np.where(taken[:, None], habits.still, self.habits.still)
-                calm = np.where(taken, habits.calm, self.habits.calm)
-                habits = habits._replace(still=still, calm=calm)
+                habits = habits.where(taken, self.habits)
         self.last_prices, self.habits = given, habits
         self.at = self.at if at is None else at
         spread, sd, score, z = passed.spread, passed.sd, passed.score, passed.z
@@ -403,28 +403,6 @@ class OnlineBoard(Documented):
             forecasts=passed.forecasts,
             belief=self.belief(),
         )
-
-    def _watch_repeats(self, given: np.ndarray) -> tuple[Habits, dict[int, str]]:
-        """The counts of repeated prices after a row, and the pairs that it teaches nothing, with why."""
-        before = self.habits
-        same = given == self.last_prices
-        if not same.any() and not before.calm.any() and not before.still.any():
-            return before, {}
-        after = before.after(same, ~np.isnan(given).any(1))
-        why = {
-            number: f"no leg has moved for {after.calm[number]:.0f} rows, nothing is learnt"
-            for number in np.flatnonzero(after.calm >= CALM).tolist()
-            if same[number].all()
-        }
-        stopped = after.stopped
-        for number in np.flatnonzero(stopped.any(1)).tolist():
-            leg = int(np.argmax(stopped[number]))
-            price, rows = given[number, leg], after.still[number, leg]
-            why[number] = (
-                f"{self.pairs[number][leg]} has stood at {price:g} for {rows:.0f} rows in which another "
-                "leg moved, nothing is learnt"
-            )
-        return after, why
 
     def belief(self) -> Belief:
         """Moments of the coefficients of every pair."""
@@ -493,8 +471,17 @@ class OnlineBoard(Documented):
             if np.isnan(last).any():
                 continue
             usual = self.habits.move[number], self._scaled[number]
-            how = {"transform": self.transform, "at": at, "verdict": verdict}
-            if split := name_split(self.pairs[number], given[number], last, usual, **how):
+            transform = self.transform
+            split = name_split(
+                self.pairs[number],
+                given[number],
+                last,
+                usual,
+                transform=transform,
+                at=at,
+                verdict=verdict,
+            )
+            if split:
                 outcome, reason = said.get(number, (Outcome.ACCEPTED, ""))
                 said[number] = outcome, f"{reason}; {split}" if reason else split
 

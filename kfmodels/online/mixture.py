@@ -163,7 +163,7 @@ class Mixture:
         for hedge in range(len(mean) - self.level):
             here = average(mean[hedge], ahead.weights)
             there = average(mean[hedge] + look.seen.leverage[hedge] * shift, weights)
-            away = mean[hedge] - spread_out(here)
+            away = mean[hedge] - add_draw_axis(here)
             var = average(away * away + cov[hedge, hedge] * unit, ahead.weights)
             farthest = np.maximum(farthest, np.abs(there - here) / np.sqrt(var))
         return farthest

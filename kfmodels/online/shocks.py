@@ -92,11 +92,11 @@ class Quarantine:
     r"""A tick beyond the limit moves nothing until others confirm it; until then time only passes.
 
     With $z_t$ the innovation in predictive sds, a row with $|z_t| > \text{limit}$ is not learnt from,
-    nor one that would move a hedge ratio by more than `pull` of its sds: a wrong price of a hedge widens
-    its own forecast, so that its z is small. The `confirm`-th such row in succession and of one sign is
-    taken for real. The intercept's variance is then widened by the squared innovation, so that the level
-    takes the move and the ratio stays (without an intercept the row is learnt from as it is); a variance
-    that is learnt takes it for an innovation of `limit` sds at most.
+    nor one that would move a hedge ratio by more than `pull` of its sds: a wrong price of a hedge
+    widens its own forecast, so that its z is small. The `confirm`-th such row in succession and of one
+    sign is taken for real. The intercept's variance is then widened by the squared innovation, so that
+    the level takes the move and the ratio stays (without an intercept the row is learnt from as it is);
+    a variance that is learnt takes it for an innovation of `limit` sds at most.
 
     On returns there is no level: a move that is taken for real is where the next return starts, and
     is not learnt from.
@@ -194,8 +194,9 @@ class Robust:
     Raises:
         ValueError: a limit outside.
 
-    Source: of the weights, on the observation variance, Duran-Martin, Altamirano, Shestopaloff, Sanchez-Betancourt, Knoblauch, Jones, Briol and
-    Murphy (2024), Outlier-robust Kalman filtering through generalised Bayes, ICML.
+    Source: the weights, there on the observation variance: Duran-Martin, Altamirano, Shestopaloff,
+    Sanchez-Betancourt, Knoblauch, Jones, Briol and Murphy (2024), Outlier-robust Kalman filtering
+    through generalised Bayes, ICML.
     """
 
     limit: float = 4.0

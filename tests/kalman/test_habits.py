@@ -1,6 +1,6 @@
 """Repeated prices: what is usual on real bars, and what is counted."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
@@ -20,13 +20,14 @@ PRICES = st.lists(st.tuples(*[st.sampled_from([1.0, 2.0, 3.0])] * 2), min_size=2
 def counted(rows: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], list[int]]:
     """A plain loop: which rows are calm, and the runs of every leg and of both after each."""
     calm, runs, both = [False], [np.zeros(rows.shape[1])], [0]
-    for before, now in zip(rows[:-1], rows[1:], strict=True):
+    for before, now in pairwise(rows):
         if (before == now).all():
             both.append(both[-1] + 1)
             runs.append(runs[-1])
         else:
             both.append(0)
-            runs.append(np.array([k + 1 if a == b else 0 for k, a, b in zip(runs[-1], before, now)]))
+            legs = zip(runs[-1], before, now, strict=True)
+            runs.append(np.array([count + 1 if a == b else 0 for count, a, b in legs]))
         calm.append(both[-1] >= CALM)
     return np.array(calm), runs, both
 
@@ -41,7 +42,7 @@ def test_offline_and_online_count_as_a_loop_does(rows):
     assert offline.calm == both[-1]
     assert_array_equal(offline.patience, np.maximum(5, 2 * np.max(runs, axis=0)))
     online = Habits(offline.move, offline.patience, np.zeros(2), np.zeros(()))
-    for before, now in zip(prices[:-1], prices[1:], strict=True):
+    for before, now in pairwise(prices):
         online = online.after(before == now, np.array(True))
     assert_array_equal(online.still, runs[-1])
     assert online.calm == both[-1]

@@ -183,7 +183,9 @@ def test_a_level_near_zero_that_doubles_is_no_split():
     random = np.random.default_rng(0)
     x = random.normal(0, 0.04, 700).cumsum()
     x = np.where(np.arange(700) < TRAIN, x - x[TRAIN - 1] + 0.0305, 0.25 + 0.1 * (x - x[TRAIN]))
-    table = pd.DataFrame({"Y": 50 + 5 * x + random.normal(0, 0.05, 700), "X1": x}, PRICES.index[:700])
+    table = pd.DataFrame(
+        {"Y": 50 + 5 * x + random.normal(0, 0.05, 700), "X1": x}, PRICES.index[:700]
+    )
     live = fitted_to(table.iloc[:TRAIN], transform="level").online(shocks=Quarantine())
     said = run(live, table.iloc[TRAIN:])
     assert outcomes(said)["quarantined"] <= 1

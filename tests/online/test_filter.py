@@ -23,8 +23,7 @@ from kfmodels import (
 from kfmodels.kalman import scan
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Walk
-from kfmodels.kalman.noise import DiscountedVariance, Scale
-from kfmodels.kalman.noise import floored
+from kfmodels.kalman.noise import DiscountedVariance, Scale, floored
 from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.kalman.step import State
 from kfmodels.online.filter import Tick

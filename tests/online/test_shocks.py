@@ -389,7 +389,10 @@ REFUSED = [
         for limit in (0.0, -1.0, math.inf, math.nan)
     ),
     *(
-        (lambda pull=pull: Quarantine(pull=pull), "pull is a number of sds of a hedge ratio above 0")
+        (
+            lambda pull=pull: Quarantine(pull=pull),
+            "pull is a number of sds of a hedge ratio above 0",
+        )
         for pull in (0.0, math.inf, math.nan)
     ),
     *(
