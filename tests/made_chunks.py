@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from kfmodels.batch.chunk import HABIT
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data.arrays import pair_arrays
+from kfmodels.kalman.habits import habits_of
 
 DRAWS = 5
 
@@ -40,6 +42,7 @@ def one_pair(pairs: Any, target: str, hedge: str) -> dict[str, Any]:
     y, x = arrays.y, arrays.x[:, 0]
     dy, dx = np.diff(y), np.diff(x)
     slope = dy @ dx / (dx @ dx)
+    habits = habits_of(prices.T, pairs.transform)
     scale, noise = x.std(), (dy - slope * dx).std()
     count = DRAWS + 1
     q = 10 ** random.uniform(-4, -1, (count, 2))
@@ -55,6 +58,8 @@ def one_pair(pairs: Any, target: str, hedge: str) -> dict[str, Any]:
         "offset": y.mean(),
         "last_y": prices[0, -1],
         "last_x": prices[1, -1],
+        "least": np.full(count, noise**2 / 4),
+        **{HABIT + name: values for name, values in habits._asdict().items()},
         "spread": noise * random.normal(),
         "spread_sd": noise,
         "half_life": random.uniform(0, 5),

@@ -29,8 +29,7 @@ from kfmodels.online.belief import Belief, Frame
 from kfmodels.online.blocks import Blocks, Foreseen, Passed, Policy
 from kfmodels.online.checks import check_shapes, gap_arrays, list_names
 from kfmodels.online.document import BOARD, Documented
-from kfmodels.online.legs import ByTicker, Legs
-from kfmodels.online.repeats import count_repeats
+from kfmodels.online.legs import ByTicker, Legs, count_repeats
 from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict, release, with_hold
 from kfmodels.online.splits import find_moves, name_split, scaled_from, watch_scale
 from kfmodels.online.ticks import BoardTick, Outcome, number_of
