@@ -141,10 +141,12 @@ class Blocks:
                 scale = policy.shocks.doubt(look.seen.error**2 / look.squared)
                 if scale is not None:
                     # z and score stay those of the forecast as it was made; only learning changes
-                    look = mixture.doubt(ahead, look, scale)
+                    look = mixture.doubt(ahead, look, scale, policy.shocks.pull)
                     density = mixture.density(ahead, look)
                     log_weights, weights, _ = weigh(ahead.log_weights + density)
-                pull = mixture.pull(ahead, look, weights, policy.shocks.pull)
+                    pull = None
+                else:
+                    pull = mixture.pull(ahead, look, weights, policy.shocks.pull)
                 judged = self._judge(part, z, pull, seen, policy)
                 if judged:
                     verdicts |= judged

@@ -125,15 +125,28 @@ class Mixture:
         tail = np.log(1 + look.seen.error * look.seen.error / width)
         return self._of_dof(dof) - 0.5 * (np.log(width) + (dof + 1) * tail)
 
-    def doubt(self, ahead: Draws, look: Look, factor: np.ndarray) -> Look:
-        """The row with its predictive variance multiplied by `factor`.
+    def doubt(self, ahead: Draws, look: Look, factor: np.ndarray, most: float) -> Look:
+        """The row with its observation variance multiplied by `factor`, or by more if need be.
 
-        Not the observation variance: with an outsized price of a hedge nearly all of the forecast's
-        variance is that of the ratio, and the row would still move it by any amount.
+        With an outsized price of a hedge nearly all of the forecast's variance is that of the ratio,
+        and the row would move it by any amount. In no draw does a ratio move by more than `most` of the
+        sds that it has over the draws.
         """
         seen, noise, _ = look
-        wider = seen._replace(var=seen.var * factor)
-        return Look(wider, noise + seen.var * (factor - 1), look.squared * factor)
+        var = seen.var + noise * (factor - 1)
+        push = np.abs(seen.error) / most
+        for hedge in range(len(ahead.state.mean) - self.level):
+            sd = np.sqrt(self.ratio_variance(ahead, hedge))
+            with np.errstate(invalid="ignore"):  # a ratio that is known moves by nothing
+                var = np.fmax(var, np.abs(seen.leverage[hedge]) / add_draw_axis(sd) * push)
+        unit = self.noise.unit(ahead.carried)
+        return Look(seen._replace(var=var), noise + (var - seen.var), unit * var)
+
+    def ratio_variance(self, ahead: Draws, hedge: int) -> np.ndarray:
+        """Variance of an inner hedge ratio over the draws, `(pair,)`."""
+        mean, cov = ahead.state
+        away = mean[hedge] - add_draw_axis(average(mean[hedge], ahead.weights))
+        return average(away * away + cov[hedge, hedge] * self.variance(ahead), ahead.weights)
 
     def widen(self, ahead: Draws, look: Look, which: np.ndarray) -> Draws:
         """The draws with a variance of the last coefficient, the intercept, wide enough for the row."""
@@ -151,21 +164,17 @@ class Mixture:
         draw moves a ratio by more of its sds than its innovation has, and rows within one sd hardly
         move the weights.
         """
-        if limit == np.inf:
-            return None
         strain = average(look.seen.error * look.seen.error / look.squared, ahead.weights)
         if not strain.max() > min(1.0, limit * limit / 4):
             return None
-        unit = self.variance(ahead)
-        mean, cov = ahead.state
+        mean = ahead.state.mean
         farthest: np.ndarray = np.zeros(look.seen.error.shape[:-1])
         shift = look.seen.error / look.seen.var
         for hedge in range(len(mean) - self.level):
             here = average(mean[hedge], ahead.weights)
             there = average(mean[hedge] + look.seen.leverage[hedge] * shift, weights)
-            away = mean[hedge] - add_draw_axis(here)
-            var = average(away * away + cov[hedge, hedge] * unit, ahead.weights)
-            farthest = np.maximum(farthest, np.abs(there - here) / np.sqrt(var))
+            sd = np.sqrt(self.ratio_variance(ahead, hedge))
+            farthest = np.maximum(farthest, np.abs(there - here) / sd)
         return farthest
 
     def lesson(self, look: Look, real: np.ndarray, limit: float) -> Forecast:

@@ -67,7 +67,10 @@ class Shocks(Protocol):
 
     @property
     def pull(self) -> float:
-        """Sds of a hedge ratio by which an ordinary row may move it; infinite where all may."""
+        """Sds of a hedge ratio by which a row moves it at most.
+
+        One that would move it farther is judged or, where the policy doubts rows, doubted by more.
+        """
         ...
 
     @property
@@ -76,7 +79,7 @@ class Shocks(Protocol):
         ...
 
     def doubt(self, square: np.ndarray) -> np.ndarray | None:
-        """Factor on the predictive variance of a row in each draw, None where it is 1.
+        """Factor on the observation variance of a row in each draw, None where it is 1.
 
         `square` is its innovation in predictive sds of the draw, squared.
         """
@@ -179,24 +182,22 @@ class Quarantine:
 class Robust:
     r"""A tick counts the less the farther it is from its forecast; its influence is bounded.
 
-    The predictive variance of the row is multiplied by $1 + z_t^2 / \text{limit}^2$ (inverse
-    multi-quadric weights), in each noise draw by its own z. A coefficient then moves by at most
-    $\text{limit} / 2$ of its sds, whatever leg is wrong and by how much, and by ever less beyond:
-
-    $$|K_t e_t| \le \frac{|P_t h_t|}{\sqrt{S_t}} \cdot \frac{|z_t|}{1 + z_t^2 / \text{limit}^2}
-    \le \text{sd} \cdot \text{limit} / 2$$
-
-    That variance is also what the draws are weighed by.
+    The observation variance of the row is multiplied by $1 + z_t^2 / \text{limit}^2$ (inverse
+    multi-quadric weights), in each noise draw by its own z, and by more where a hedge ratio would still
+    move by more than a quarter of `limit` of its sds. What one row does is so bounded, whichever leg is
+    wrong and by how much: for an outsized price of a hedge the weights alone bound nothing, as nearly
+    all of the forecast's variance is then that of the ratio. That variance is also what the draws are
+    weighed by.
 
     Args:
-        limit: in predictive sds, above 0; at that z the row weighs half.
+        limit: in predictive sds, above 0; at that z the row weighs half. No draw moves a ratio by more
+            than limit / 4 of the sds that it has over all.
 
     Raises:
         ValueError: a limit outside.
 
-    Source: the weights, there on the observation variance: Duran-Martin, Altamirano, Shestopaloff,
-    Sanchez-Betancourt, Knoblauch, Jones, Briol and Murphy (2024), Outlier-robust Kalman filtering
-    through generalised Bayes, ICML.
+    Source: Duran-Martin, Altamirano, Shestopaloff, Sanchez-Betancourt, Knoblauch, Jones, Briol and
+    Murphy (2024), Outlier-robust Kalman filtering through generalised Bayes, ICML.
     """
 
     limit: float = 4.0
@@ -206,8 +207,8 @@ class Robust:
 
     @property
     def pull(self) -> float:
-        """The variance bounds it already."""
-        return math.inf
+        """Sds of a hedge ratio by which any row moves it at most."""
+        return self.limit / 4
 
     @property
     def holds(self) -> bool:
