@@ -135,7 +135,7 @@ def _scored(fitted: HedgeFit, prices: pd.DataFrame) -> Scored:
         pd.concat([before, later]),
         target=fitted.target,
         hedges=list(fitted.hedges),
-        train=len(before) - (transform == "return"),  # the first of the rows given has no return
+        train=len(before) - transform.needs_last,  # the first of the rows given has no return
         models={_OURS: fitted},
         transform=transform,
     )

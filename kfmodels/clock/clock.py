@@ -34,8 +34,6 @@ from kfmodels.clock.instants import (
 )
 from kfmodels.clock.sessions import GAPS, WEEKEND, Sessions
 
-FORMAT, VERSION = "kfmodels clock", 1
-
 _HOUR = 3600 * SECOND
 Bar = str | timedelta | np.timedelta64
 """Length of a bar: "30s", "5min", "1h", "1D", or a span of time."""
@@ -272,8 +270,6 @@ class Clock:
     def to_json(self) -> dict[str, Any]:
         """A plain dict with every session in it, so that reading it back needs no calendar package."""
         return {
-            "format": FORMAT,
-            "version": VERSION,
             "bar": None if self.bar is None else self._bar,
             "zone": self.zone,
             "sessions": None if self.sessions is None else self.sessions.to_json(),
@@ -283,17 +279,12 @@ class Clock:
     def from_json(cls, document: object) -> "Clock":
         """The clock of `to_json`, equal to the one it came from.
 
+        It is a part of other documents, and their versions are its own.
+
         Raises:
-            ValueError: it is not a saved clock, is damaged, or is of a newer version of kfmodels.
+            ValueError: it is not a saved clock, or is damaged.
         """
         given = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
-        if given.get("format") != FORMAT:
-            raise ValueError("this is not a saved clock; make one with clock.to_json()")
-        if given.get("version", 0) > VERSION:
-            raise ValueError(
-                f"the clock was written by a newer kfmodels (format {given['version']}, this one reads "
-                f"up to {VERSION}): upgrade kfmodels"
-            )
         try:
             bar, sessions, zone = given["bar"], given["sessions"], given["zone"]
             return cls(
@@ -302,7 +293,9 @@ class Clock:
                 zone=zone,
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"the saved clock is damaged: {error!r}; save it again") from error
+            raise ValueError(
+                f"this is no clock as clock.to_json() makes one: {error!r}; save it again"
+            ) from error
 
     @overload
     def _place(self, times: Instant, shown_as: object) -> int: ...

@@ -8,7 +8,7 @@ from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -34,9 +34,6 @@ from kfmodels.sampling.posterior import of_recursion
 
 if TYPE_CHECKING:
     from xarray import Dataset, DataTree
-
-Tree = Any
-"""An xarray `DataTree`, for code that indexes it by path; its annotations do not type the result."""
 
 FORMAT_VERSION = 4
 FORMAT = Format(

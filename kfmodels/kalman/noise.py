@@ -126,6 +126,10 @@ class DiscountedVariance(NamedTuple):
         square = forecast.error * forecast.error / forecast.var
         return Scale(dof, (carried.dof * carried.var + observed * square) / dof)
 
+    def with_floor(self, least: Array) -> "FlooredVariance":
+        """The same that never falls below `least`."""
+        return FlooredVariance(*self, least)
+
 
 class FlooredVariance(NamedTuple):
     """A `DiscountedVariance` that never falls below `least`.
@@ -158,7 +162,9 @@ FLOOR = 0.1
 
 
 def floored(noise: Noise, least: Array) -> Noise:
-    """A noise whose variance keeps above `FLOOR` times `least`, if it is one that could collapse."""
-    if not isinstance(noise, DiscountedVariance):
-        return noise
-    return FlooredVariance(*noise, FLOOR * least)
+    """A noise whose variance keeps above `FLOOR` times `least`, if it is one that could collapse.
+
+    One that could says so by a method `with_floor`.
+    """
+    floor = getattr(noise, "with_floor", None)
+    return noise if floor is None else floor(FLOOR * least)

@@ -58,7 +58,7 @@ def variance_memory(least: float) -> Allowed:
 
 
 def is_number(given: Any) -> bool:
-    """Whether it is one number; a yes or no is none."""
+    """Whether it is one number; bool, an int in Python, is none."""
     return np.ndim(given) == 0 and np.asarray(given).dtype.kind in "iuf"
 
 

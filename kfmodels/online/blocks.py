@@ -9,7 +9,7 @@ from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
 from kfmodels.online.arrays import cut, join, join_arrays, make_contiguous
-from kfmodels.online.mixture import Draws, Mixture, weigh
+from kfmodels.online.mixture import Draws, Mixture, average, weigh
 from kfmodels.online.shocks import NONE, Hold, Shocks, Surprise, Verdict
 from kfmodels.online.ticks import DrawForecasts
 
@@ -18,6 +18,9 @@ _BLOCK = 32768
 
 The fastest of four sizes for a board of 1000 pairs (`python -m tests.benchmarks latency`).
 """
+
+_HALF = 0.5
+"""Weight of a doubted row below which it is worth a word."""
 
 
 class Policy(NamedTuple):
@@ -141,13 +144,19 @@ class Blocks:
                 scale = policy.shocks.doubt(look.seen.error**2 / look.squared)
                 if scale is not None:
                     # z and score stay those of the forecast as it was made; only learning changes
+                    plain = np.asarray(look.noise)
                     look = mixture.doubt(ahead, look, scale, policy.shocks.pull)
                     density = mixture.density(ahead, look)
                     log_weights, weights, _ = weigh(ahead.log_weights + density)
-                    pull = None
+                    weight = average(plain / look.noise, ahead.weights)
+                    rows, far = (z, np.zeros_like(z), weight), weight < _HALF
                 else:
                     pull = mixture.pull(ahead, look, weights, policy.shocks.pull)
-                judged = self._judge(part, z, pull, seen, policy)
+                    far = abs(z) > policy.shocks.limit
+                    if pull is not None:
+                        far = far | (pull > policy.shocks.pull)
+                    rows = z, np.zeros_like(z) if pull is None else pull, np.ones_like(z)
+                judged = self._judge(part, rows, far, seen, policy)
                 if judged:
                     verdicts |= judged
                     taught, real = self._teach(part, seen, judged, policy)
@@ -174,27 +183,25 @@ class Blocks:
     def _judge(
         self,
         part: slice | int,
-        z: np.ndarray,
-        pull: np.ndarray | None,
+        rows: tuple[np.ndarray, np.ndarray, np.ndarray],
+        far: np.ndarray,
         seen: np.ndarray | None,
         policy: Policy,
     ) -> dict[int, Verdict]:
-        """What the policy makes of rows beyond a limit, and of pairs that have a hold."""
+        """What the policy makes of rows that are `far` off, and of pairs that have a hold.
+
+        `rows` are the fields of their `Surprise`.
+        """
         assert policy.shocks is not None
         holds, judge = policy.holds, policy.shocks.judge
-        far = abs(z) > policy.shocks.limit
-        if pull is None:
-            pull = np.zeros_like(z)
-        else:
-            far = far | (pull > policy.shocks.pull)
         # nearly every tick ends here, so the loop below may be one of Python
         if not holds and not far.any():
             return {}
         numbers = [part] if isinstance(part, int) else range(self.shape[0])[part]
-        rows = zip(numbers, *(np.ravel(each).tolist() for each in (z, pull, far)), strict=True)
+        found = zip(numbers, *(np.ravel(each).tolist() for each in (far, *rows)), strict=True)
         return {
-            number: judge(Surprise(value, moves), holds.get(number, NONE))
-            for number, value, moves, beyond in rows
+            number: judge(Surprise(*surprise), holds.get(number, NONE))
+            for number, beyond, *surprise in found
             if (seen is None or seen[number]) and (beyond or number in holds)
         }
 

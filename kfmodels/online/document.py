@@ -14,7 +14,6 @@ from kfmodels.kalman.habits import Habits
 from kfmodels.kalman.motion import Discount, Walk
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, FlooredVariance, Scale
 from kfmodels.kalman.step import State
-from kfmodels.online.shocks import Hold, Quarantine, Robust
 
 FILTER = Format(
     "kfmodels online filter",
@@ -100,5 +99,3 @@ for _kind in (Coordinates, Walk, Discount, State, Habits):
     register(_kind)
 for _kind in (ConstantVariance, DiscountedVariance, FlooredVariance, Scale):
     register(_kind)
-for _policy in (Quarantine, Robust, Hold):
-    register(_policy)

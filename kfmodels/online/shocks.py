@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from kfmodels.files.documents import register
 from kfmodels.online.ticks import Outcome
 
 
@@ -49,11 +50,16 @@ class Verdict(NamedTuple):
 
 
 class Surprise(NamedTuple):
-    """How far a row is from what was expected: the innovation in predictive sds, and by how many of its
-    sds it would move the ratio that it moves farthest (0 where that is within the limit)."""
+    """How far a row is from what was expected.
+
+    `z` is its innovation in predictive sds. `pull` says by how many of its sds a hedge ratio would
+    move, of several the largest number; 0 where that is within the limit. `weight` is the share of it
+    that a policy which doubts rows leaves, 1 where none does.
+    """
 
     z: float
-    pull: float
+    pull: float = 0.0
+    weight: float = 1.0
 
 
 @runtime_checkable
@@ -67,9 +73,9 @@ class Shocks(Protocol):
 
     @property
     def pull(self) -> float:
-        """Sds of a hedge ratio by which a row moves it at most.
+        """Sds of a hedge ratio by which one row moves it at most.
 
-        One that would move it farther is judged or, where the policy doubts rows, doubted by more.
+        A row that would move it farther is judged, or its variance is inflated by a policy that doubts.
         """
         ...
 
@@ -151,7 +157,7 @@ class Quarantine:
 
     def judge(self, row: Surprise, hold: Hold) -> Verdict:
         """What becomes of a row beyond a limit, or of a pair that has a hold."""
-        z, pull = row
+        z, pull, _ = row
         said, sign = f"z {z:+.1f}", 1 if z > 0 else -1
         if pull > self.pull and abs(z) <= self.limit:
             said += f", which would move the ratio by {pull:.1f} of its sds"
@@ -190,8 +196,8 @@ class Robust:
     weighed by.
 
     Args:
-        limit: in predictive sds, above 0; at that z the row weighs half. No draw moves a ratio by more
-            than limit / 4 of the sds that it has over all.
+        limit: in predictive sds, above 0; at that z the row weighs half. In no noise draw does a row
+            move a hedge ratio by more than limit / 4 of its sds.
 
     Raises:
         ValueError: a limit outside.
@@ -220,12 +226,11 @@ class Robust:
         return 1 + square / self.limit**2
 
     def judge(self, row: Surprise, hold: Hold) -> Verdict:
-        """What becomes of a row beyond the limit."""
-        z = row.z
-        if abs(z) <= self.limit:
+        """What becomes of a row that weighs less than half."""
+        if row.weight >= 0.5:
             return Verdict(Outcome.ACCEPTED)
-        weight = 1 / (1 + (z / self.limit) ** 2)
-        return Verdict(Outcome.ACCEPTED, f"z {z:+.1f}, learnt from with the weight {weight:.2f}")
+        said = f"z {row.z:+.1f}, learnt from with the weight {row.weight:.2g}"
+        return Verdict(Outcome.ACCEPTED, said)
 
 
 def with_hold(holds: Mapping[int, Hold], number: int, hold: Hold) -> dict[int, Hold]:
@@ -242,7 +247,7 @@ def release(hold: Hold, factors: Iterable[float]) -> Hold:
 
 def _counts(given: object, least: int) -> bool:
     """Whether it is a whole number of rows; one that comes from a file may be anything."""
-    return isinstance(given, int) and given >= least
+    return isinstance(given, int) and not isinstance(given, bool) and given >= least
 
 
 def _check_limit(policy: Shocks, name: str) -> None:
@@ -250,3 +255,7 @@ def _check_limit(policy: Shocks, name: str) -> None:
     if not 0 < limit < math.inf:
         kind = type(policy).__name__
         raise ValueError(f"{kind}: {name} is a number of {of[name]} above 0, not {limit}")
+
+
+for _kind in (Quarantine, Robust, Hold):
+    register(_kind)

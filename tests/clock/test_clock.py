@@ -489,10 +489,8 @@ REFUSED = [
         "from 2024-01-02 00:00:00 to 2024-01-04 00:00:00 UTC",
     ),
     # files
-    (lambda: Clock.from_json([]), "not a saved clock"),
-    (lambda: Clock.from_json({"format": "kfmodels online filter"}), "not a saved clock"),
-    (lambda: Clock.from_json(Clock().to_json() | {"version": 2}), "upgrade kfmodels"),
-    (lambda: Clock.from_json({"format": "kfmodels clock", "version": 1}), "damaged: KeyError"),
+    (lambda: Clock.from_json([]), "no clock as clock.to_json"),
+    (lambda: Clock.from_json({"bar": 1000, "zone": None}), "no clock .* KeyError"),
 ]
 
 
