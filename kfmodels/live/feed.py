@@ -19,6 +19,7 @@ from kfmodels.files.documents import Format, Json, built, encode, plain, registe
 from kfmodels.files.log import Journal, Message
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.arrivals import MONTH, Ahead, Limit, check_kind, span
+from kfmodels.live.feed_watch import FeedWatch
 from kfmodels.live.monitor import Monitor, Watch
 from kfmodels.live.quotes import (
     KEPT,
@@ -31,7 +32,13 @@ from kfmodels.live.quotes import (
     was_sent_before,
 )
 from kfmodels.live.settings import check_amounts, check_same, extends, identify, list_overruled
-from kfmodels.live.signals import Alarms, Signal, find_alarms, worst_condition
+from kfmodels.live.signals import (
+    Alarms,
+    Signal,
+    find_alarms,
+    with_feed,
+    worst_condition,
+)
 from kfmodels.online.engine import AnyTick, Engine
 from kfmodels.online.splits import check_factors
 from kfmodels.online.ticks import Outcome
@@ -177,6 +184,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         # a wrong setting would spoil every message to come, so these two are raised
         self._stale.check("max_staleness", now.kind)
         self._ahead.check_units(now.kind)
+        self._feed.note_names(prices)
         if wrong and (self.strict or not good):
             return self._refused(now.kept, "; ".join(wrong))
         if not good:
@@ -279,6 +287,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "rescaled": list(self._rescaled),
             "factors": self.factors,
             "max_ahead": self._ahead.limit,
+            "feed": self._feed.to_json(),
         }
         return FORMAT.document(content)
 
@@ -303,6 +312,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self._few: np.ndarray = np.array(held["few"], bool)
         least = transform_of(engine.transform).least
         self._quotes = Quotes(engine.tickers, engine.pairs, least, held["quotes"])
+        self._feed = FeedWatch(engine, held.get("feed"))
         self._now, self._row = _moment(held["now"]), _moment(engine.at)
         self._history: deque[Row] = deque(held["history"], maxlen=held["keep"])
 
@@ -334,7 +344,10 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def _apply(self, message: Priced | Rescaled) -> Signal:
         """Carry out a message that is recorded; does the same when it is replayed."""
-        return self._requote(message) if "rescale" in message else self._take(message)
+        signal = self._requote(message) if "rescale" in message else self._take(message)
+        rung = self._feed.ring(self.engine, signal.tick)
+        condition = worst_condition(self.watch, self.engine.holds, self._feed.condition)
+        return with_feed(signal, rung, condition)
 
     def _requote(self, message: Rescaled) -> Signal:
         factors, at = message["rescale"], message["at"]
@@ -343,6 +356,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             self._rescaled.append(message)
         before = _moment(at)
         self._quotes.rescale(factors, before)
+        self._feed.rescale(name for name, factor in factors.items() if factor != 1)
         rescale_rows(self._history, factors, before)
         self.factors |= {n: self.factors.get(n, 1.0) * f for n, f in factors.items()}
         return self._signal(self.engine.at if at is None else at, Outcome.RESCALED)
@@ -350,13 +364,11 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _take(self, message: Priced) -> Signal:
         """Keep the prices, and make a row of them if every leg has one."""
         now = Moment.of(message["at"])
+        self._arrive(message["prices"], now)
         if self._row is not None and now.number == self._row.number:
             self._quotes.take(message["prices"], now)
             late = f"{', '.join(message['prices'])} after the row of this time was made"
             return self._signal(now.kept, Outcome.SKIPPED, f"{late}, kept for the next")
-        if self._now is None or now.number > self._now.number:
-            self._bars.add(message["prices"], apart=bool(self._stale.units))
-            self._now = now
         self._quotes.take(message["prices"], now)
         row, absent = self._quotes.row(now, self._stale.units or 0)
         # one pair waits for all its legs; on a board those that have theirs need not wait for others
@@ -379,7 +391,16 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         outcome, reason = tick.overall()
         if self._stale.units and (aged := self._quotes.aged(row, now)):
             reason = "; ".join(filter(None, [reason, f"with {aged} old"]))
-        return self._signal(now.kept, outcome, reason, self._watched(tick), tick)
+        signal = self._signal(now.kept, outcome, reason, self._watched(tick), tick)
+        return with_feed(signal, self._feed.take(row, tick), signal.condition)
+
+    def _arrive(self, prices: Mapping[str, float], now: Moment) -> None:
+        """Count the bars, and how long each leg has been away or standing still."""
+        opens = self._now is None or now.number > self._now.number
+        if opens:
+            opens = self._bars.add(prices, apart=bool(self._stale.units))
+            self._now = now
+        self._feed.arrive(prices, self._quotes.prices, now, opens=opens, clock=self.clock)
 
     def _settings(self) -> dict[str, object]:
         """The settings in force, by name, as the user gives them."""
@@ -424,7 +445,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         tick: AnyTick | None = None,
     ) -> Signal:
         tick = self.engine.standing() if tick is None else tick
-        condition = worst_condition(self.watch, self.engine.holds)
+        condition = worst_condition(self.watch, self.engine.holds, self._feed.condition)
         return Signal(self.seq, at, outcome, reason, tick, alarms, condition)
 
 

@@ -114,7 +114,8 @@ class Alarm:
     `bars` is the number of bars with a z since the CUSUM left 0, this one included. `size` is the sd,
     the lag-one autocorrelation or the mean of z in them; it is that of the worst stretch, and thus
     larger than what to expect from now on. `message` says what happened, `action` what to do, `reason`
-    why.
+    why. Alarms about the feed (`live.feed_watch`) have no evidence; `leg` is the ticker they are about,
+    empty where they are about a whole pair.
     """
 
     kind: str
@@ -125,6 +126,7 @@ class Alarm:
     action: Action
     reason: str
     message: str
+    leg: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,11 +218,12 @@ class Bars:
     def __init__(self, count: int, come: Iterable[str]) -> None:
         self.count, self.come = count, set(come)
 
-    def add(self, legs: Iterable[str], apart: bool) -> None:
-        """Prices of these legs came, at a new time."""
+    def add(self, legs: Iterable[str], apart: bool) -> bool:
+        """Prices of these legs came, at a new time: whether it is a new bar."""
         again = not (apart and self.come and self.come.isdisjoint(legs))
         self.count += again
         self.come = set(legs) if again else self.come | set(legs)
+        return again
 
     def to_json(self) -> dict[str, object]:
         """What `__init__` takes, by the names that a live filter's document has for it."""

@@ -1,14 +1,14 @@
 """What a live filter answers to a message: its record, the alarms that a row set off, the condition."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from kfmodels.clock.instants import Stamp
-from kfmodels.live.monitor import Alarm, Watch
+from kfmodels.live.monitor import Alarm, Condition, Watch
 from kfmodels.online.engine import AnyTick
 from kfmodels.online.shocks import Hold
 from kfmodels.online.ticks import Outcome
@@ -30,10 +30,13 @@ class Signal:
     `outcome` is accepted (a row was made of it), skipped (it waits for another leg, or one is stale),
     quarantined (a shock, not learnt from yet), rescaled (a split was taken in), duplicate or rejected
     (it changed nothing), and `reason` says why. `tick` is what is believed now, `seq` the number of the
-    message in the journal, or among those taken; the one before where it was not taken. `alarms` are
-    those that this row set off (pairs of a board as `(name, alarm)`), `condition` is "ok", "watch" or
-    "broken", of a board that of the worst pair; "watch" at least while prices are held that look like
-    a split.
+    message in the journal, or among those taken; the one before where it was not taken.
+
+    `alarms` are those that this message set off, each once when it begins (pairs of a board as
+    `(name, alarm)`): the kinds of the monitor, "few draws", and about the feed "missing leg", "stopped
+    leg", "calm", "held prices" and "lead or lag". `condition` is "ok", "watch" or "broken", of a board
+    that of the worst pair: "broken" as long as an alarm about the feed is on ("watch" if it is "calm"),
+    and "watch" at least while prices are held that look like a split.
     """
 
     seq: int
@@ -90,9 +93,21 @@ def find_alarms(tick: AnyTick, watch: Watch | None, fewer: list[int], draws: int
             found += watch.update(z, dof if dof < math.inf else None)
         else:
             found += watch.update(np.clip(z, -_FARTHEST, _FARTHEST), dof)
-    if not tick.names:
-        return tuple(alarm for _, alarm in found)
-    return tuple((tick.names[pair], alarm) for pair, alarm in found)
+    names = tick.names
+    return of_engine([(names[pair] if names else "", alarm) for pair, alarm in found], tick)
+
+
+def of_engine(found: Sequence[tuple[str, Alarm]], tick: AnyTick) -> Alarms:
+    """Alarms by the name of their pair, without the name where the tick is of one pair."""
+    return tuple(found) if tick.names else tuple(alarm for _, alarm in found)
+
+
+def with_feed(signal: Signal, rung: Sequence[tuple[str, Alarm]], condition: str) -> Signal:
+    """A signal with the alarms about the feed that its message has set off, and the condition now."""
+    if not rung and condition == signal.condition:
+        return signal
+    alarms: Any = (*signal.alarms, *of_engine(rung, signal.tick))
+    return replace(signal, alarms=alarms, condition=condition)
 
 
 def few_draws(effective: float, draws: int) -> Alarm:
@@ -109,10 +124,11 @@ def few_draws(effective: float, draws: int) -> Alarm:
     )
 
 
-def worst_condition(watch: Watch | None, holds: Mapping[str, Hold]) -> str:
-    """The condition of the worst pair; at least "watch" while a change of units is in doubt."""
+def worst_condition(watch: Watch | None, holds: Mapping[str, Hold], feed: Condition) -> str:
+    """The condition of the worst pair, of the `feed` too; at least "watch" while a change of units is
+    in doubt."""
     doubted = any(hold.cause in ("scale", "released") for hold in holds.values())
-    found = ["watch" if doubted else "ok"]
+    found = ["watch" if doubted else "ok", feed]
     if watch is not None:
         found.append(watch.condition)
     return max(found, key=("ok", "watch", "broken").index)

@@ -1,0 +1,287 @@
+"""What a live filter says of its feed: a leg that is missing, stands still or comes early, rows held.
+
+The monitor judges innovations, and a feed that has died has none. So this counts, message by message,
+the bars since each leg came and the rows in which it has not moved.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Literal, NamedTuple, cast
+
+import numpy as np
+
+from kfmodels.clock.clock import Clock
+from kfmodels.clock.instants import Moment, Stamp
+from kfmodels.files.documents import Json
+from kfmodels.kalman.transforms import transform_of
+from kfmodels.live.lags import Lag, Lags
+from kfmodels.live.monitor import Action, Alarm, Condition
+from kfmodels.online.engine import AnyTick, Engine
+
+MISSING = 10
+"""Bars in which other legs came after which one that did not is missing.
+
+It is twice its second longest absence where that is longer, so a leg that is often away is not called
+missing, and one outage does not make it so.
+"""
+
+CALM = 10
+"""Rows in succession in which no leg of a pair moved from which on that is an alarm.
+
+Two weeks of days, which no holiday lasts; on real minute bars fed whole it does not happen
+(tests/live/test_feed_watch.py).
+"""
+
+HELD = 5
+"""Rows that may be quarantined in succession before that is an alarm."""
+
+_STILL = 4  # rows that a leg has stood still at least when the engine calls it stopped
+_NAMES = 50  # unknown tickers remembered
+
+type Kind = Literal["missing leg", "stopped leg", "calm", "held prices", "lead or lag"]
+type Subject = tuple[Kind, str, str]
+"""What an alarm is about: its kind, the pair (empty for a leg of all), the leg (empty for a pair)."""
+
+
+class Known(NamedTuple):
+    """All that a feed watch remembers; never changed in place, so that it can be gone back to.
+
+    `bar` is the number of bars so far, the last of which was `opened` at that time, `come` the bar in
+    which each leg came last (0: never) and `away` its two longest absences in bars, the longer first;
+    `stood` the rows in succession in which a leg did not move and `since` when it last did; `held` the
+    rows in succession that a pair did not learn from, and `told` what alarms are on.
+    """
+
+    bar: int
+    opened: Stamp | None
+    come: dict[str, int]
+    away: dict[str, list[int]]
+    stood: dict[str, int]
+    since: dict[str, Stamp]
+    held: dict[str, int]
+    told: tuple[Subject, ...]
+
+
+class FeedWatch:
+    """Alarms about the feed of an engine. `known` and `lags.stands` are its state.
+
+    Args:
+        engine: whose pairs and tickers it watches.
+        held: what `to_json` gave.
+    """
+
+    def __init__(self, engine: Engine, held: Mapping[str, Any] | None = None) -> None:
+        self._pairs, self._tickers = tuple(engine.pairs), frozenset(engine.tickers)
+        self._names = engine.standing().names or (engine.pairs[0][0],)
+        held = held or {}
+        self.lags = Lags(engine.pairs, transform_of(engine.transform), held.get("lags"))
+        none = dict.fromkeys(engine.tickers, 0)
+        known = Known(0, None, none, {}, none, {}, {}, ())
+        if held:
+            told = tuple(cast("Subject", tuple(each)) for each in held["told"])
+            known = known._replace(**{name: held[name] for name in Known._fields[:-1]}, told=told)
+        self.known = known
+        # in memory only, because a journal holds the prices of legs alone
+        self._unknown: dict[str, None] = {}
+
+    def note_names(self, given: Iterable[object]) -> None:
+        """Remember names in a message that are those of no leg, while some leg has never come."""
+        if 0 in self.known.come.values() and len(self._unknown) < _NAMES:
+            others = [str(name) for name in given if name not in self._tickers]
+            self._unknown |= dict.fromkeys(others[:_NAMES])
+
+    def arrive(
+        self,
+        prices: Mapping[str, float],
+        before: Mapping[str, float],
+        now: Moment,
+        *,
+        opens: bool,
+        clock: Clock | None,
+    ) -> None:
+        """Prices came.
+
+        Args:
+            prices, before: by ticker, those of the message and the last ones of all legs.
+            now: time of the message.
+            opens: whether it begins a bar where no clock says so.
+            clock: if there is one, a bar begins when one has passed since the last.
+        """
+        bar, opened, come, away, stood, since, held, told = self.known
+        if opens and (clock is None or opened is None or _has_passed(clock, opened, now.kept)):
+            bar, opened = bar + 1, now.kept
+        gaps: dict[str, int] = {}
+        if min(come.values()) < bar - 1:
+            each = ((name, bar - come[name] - 1) for name in prices if come[name])
+            gaps = {name: gap for name, gap in each if gap > away.get(name, (0, 0))[1]}
+        if gaps:
+            away = away | {n: sorted([gap, away.get(n, [0])[0]])[::-1] for n, gap in gaps.items()}
+        come = come | dict.fromkeys(prices, bar)
+        if moved := [name for name, price in prices.items() if price != before[name]]:
+            stood = stood | dict.fromkeys(moved, -1)  # the row that is made of them counts it to 0
+            since = since | dict.fromkeys(moved, now.kept)
+        self.known = Known(bar, opened, come, away, stood, since, held, told)
+
+    def take(self, prices: Mapping[str, float], tick: AnyTick) -> list[tuple[str, Alarm]]:
+        """A row of these prices was answered with this tick: the leads and lags that begin."""
+        stood = self.known.stood
+        stood = stood | {name: stood[name] + 1 for name, p in prices.items() if p == p}
+        z, _ = tick.learnt()
+        held = self.known.held
+        quarantined = [self._names[number] for number in tick.quarantined()]
+        if held or quarantined:
+            learnt = np.atleast_1d(z)
+            kept = {n: rows for n, rows in held.items() if np.isnan(learnt[self._names.index(n)])}
+            held = kept | {name: held.get(name, 0) + 1 for name in quarantined}
+        self.known = self.known._replace(stood=stood, held=held)
+        return [self._lag(lag) for lag in self.lags.update(prices, z)]
+
+    def ring(self, engine: Engine, tick: AnyTick) -> list[tuple[str, Alarm]]:
+        """The alarms that begin with this message, each with the name of its pair.
+
+        Of a leg that concerns several pairs there is one, with the name of the first.
+        """
+        now, told = self._on(engine), self.known.told
+        if not now and not told:
+            return []
+        self.known = self.known._replace(told=tuple(now))
+        begun: dict[tuple[Kind, str], list[str]] = {}
+        for kind, pair, leg in now:
+            if (kind, pair, leg) not in told:
+                begun.setdefault((kind, leg or ("" if kind == "calm" else pair)), []).append(pair)
+        return [self._alarm(kind, of, pairs, tick) for (kind, of), pairs in begun.items()]
+
+    @property
+    def condition(self) -> Condition:
+        """Of the worst pair: "broken" while a leg is missing, stopped, early or late, or rows are held
+        for long, "watch" while no leg moves."""
+        if self.lags.ringing or any(kind != "calm" for kind, *_ in self.known.told):
+            return "broken"
+        return "watch" if self.known.told else "ok"
+
+    def rescale(self, tickers: Iterable[str]) -> None:
+        """These legs are quoted in new units from now on."""
+        self.lags.restart(tickers)
+
+    def to_json(self) -> dict[str, Json]:
+        """What `__init__` takes, as plain lists and dicts."""
+        told = [list(subject) for subject in self.known.told]
+        held = self.known._replace(told=())._asdict() | {"told": told, "lags": self.lags.to_json()}
+        return cast("dict[str, Json]", held)
+
+    def _on(self, engine: Engine) -> list[Subject]:
+        """What alarms are on, in a fixed order."""
+        known, found = self.known, list[Subject]()
+        if known.bar - min(known.come.values()) >= MISSING:
+            for name, last in known.come.items():
+                if known.bar - last >= self._patience(name):
+                    found.append(_subject("missing leg", "", name))
+        longest = max(known.stood.values())
+        if longest >= _STILL:
+            for pair, legs in engine.stopped.items():
+                found += [_subject("stopped leg", pair, leg) for leg in legs]
+        if longest >= CALM:
+            calm = {name for name, rows in known.stood.items() if rows >= CALM}
+            if len(calm) > 1:
+                each = zip(self._names, self._pairs, strict=True)
+                found += [_subject("calm", pair) for pair, legs in each if calm.issuperset(legs)]
+        if known.held and max(known.held.values()) > HELD:
+            causes = {name: hold.cause for name, hold in engine.holds.items()}
+            for name, rows in known.held.items():
+                if rows > HELD and causes.get(name) in ("scale", "shock"):
+                    found.append(_subject("held prices", name))
+        return found
+
+    def _patience(self, leg: str) -> int:
+        """Bars for which a leg may be absent."""
+        return max(MISSING, 2 * self.known.away.get(leg, [0, 0])[1])
+
+    def _alarm(self, kind: Kind, of: str, pairs: Sequence[str], tick: Any) -> tuple[str, Alarm]:
+        """The alarm of a leg, or of a pair, that concerns these pairs."""
+        known, leg = self.known, of
+        if kind == "missing leg":
+            each = zip(self._names, self._pairs, strict=True)
+            pairs, rows = [name for name, legs in each if leg in legs], known.bar - known.come[leg]
+            said = f"{leg} has not come for {rows} bars in which other legs did"
+            said += self._last_seen(leg) if known.come[leg] else self._others()
+            reason = f"no row is made without it: check the feed, and how it spells {leg}"
+        elif kind == "stopped leg":
+            rows = known.stood[leg]
+            said = f"{leg} has had the same price for {rows} rows, since {known.since.get(leg)}, "
+            said += "while another leg moved"
+            reason = f"nothing is learnt until {leg} moves: check the feed"
+        elif kind == "calm":
+            legs, leg = self._pairs[self._names.index(pairs[0])], ""
+            last = min(legs, key=known.stood.__getitem__)
+            rows = known.stood[last]
+            said = f"no leg has moved for {rows} rows, since {known.since.get(last)}"
+            reason = (
+                "nothing is learnt until one moves: check the feed, unless the market is closed"
+            )
+        else:
+            rows, leg = known.held[of], ""
+            why = tick.of(of).reason if tick.names else tick.reason
+            said = f"{rows} rows in succession were quarantined, the last of them with {why}"
+            reason = "nothing is learnt until `rescale` is called, with 1 if the move was real"
+            if "rescale" not in why:
+                reason = "nothing is learnt: check the feed, or refresh the noise"
+        return pairs[0], _made(kind, pairs, leg, rows, float(rows), said, "stop", reason)
+
+    def _lag(self, lag: Lag) -> tuple[str, Alarm]:
+        """The alarm of a hedge that comes before or after its target."""
+        pair, legs = self._names[lag.pair], self._pairs[lag.pair]
+        target, hedge = legs[0], legs[1 + lag.hedge]
+        way, next_ = ("after", "next") if lag.late else ("before", "last")
+        said = (
+            f"{hedge} arrives one row {way} {target}: the innovations of {lag.rows:.0f} rows have a "
+            f"correlation of {lag.correlation:+.2f} with its {next_} move ({lag.errors:.1f} standard "
+            "errors)"
+        )
+        reason = (
+            "prices of two times make a ratio too small: send those of one time together, or give "
+        )
+        reason += "a shorter max_staleness"
+        rows, size = round(lag.rows), lag.correlation
+        advised: Action = "fall back to static"
+        return pair, _made("lead or lag", [pair], hedge, rows, size, said, advised, reason)
+
+    def _last_seen(self, leg: str) -> str:
+        since = self.known.since.get(leg)
+        return f"; its last new price was that of {since}" if since is not None else ""
+
+    def _others(self) -> str:
+        """Which unknown names the feed brings, those that look like a missing leg first."""
+        known = self.known
+        never = [name for name in self._tickers if not known.come[name]]
+        like = [near for name in never for near in get_close_matches(name, self._unknown, 3, 0.6)]
+        names = list(dict.fromkeys([*like, *self._unknown]))
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        return f", it brings {', '.join(names[:5])}{more} instead" if names else ""
+
+
+def _subject(kind: Kind, pair: str, leg: str = "") -> Subject:
+    return kind, pair, leg
+
+
+def _has_passed(clock: Clock, last: Stamp, now: Stamp) -> bool:
+    """Whether a bar of open time has passed."""
+    try:
+        return clock.between(last, now).bars >= 1
+    except ValueError:  # the clock was followed by one that begins later
+        return True
+
+
+def _made(
+    kind: Kind,
+    pairs: Sequence[str],
+    leg: str,
+    rows: int,
+    size: float,
+    said: str,
+    action: Action,
+    reason: str,
+) -> Alarm:
+    """An alarm about the feed; evidence is what the monitor has, and this has none."""
+    of = f" ({', '.join(pairs[:3])}{f' and {len(pairs) - 3} more' if len(pairs) > 3 else ''})"
+    message = f"{kind}{of}: {said}"
+    return Alarm(kind, rows, size, 0.0, 0.0, action, reason, message, leg)

@@ -1,0 +1,262 @@
+r"""Does one leg arrive before the other? Innovations against the neighbouring moves of a hedge.
+
+Under the model an innovation $e_t$ knows nothing of how a hedge moved one row before, nor of how it
+moves one row after. Where the prices of a hedge arrive a row late the target has moved already, and
+$e_t$ has the sign of the hedge's *next* move; where they arrive a row early, that of its *last* one.
+(The target's own next move is no such test: it takes back the noise of its price.) For every hedge and
+both directions, with sums $\langle \cdot \rangle$ in which a row weighs 0.99 of the one after it,
+
+$$r = \frac{\langle e\,m \rangle}{\sqrt{\langle e^2 \rangle \langle m^2 \rangle}}, \qquad
+t = \frac{\langle e\,m \rangle}{\sqrt{\sum_i w_i^2 (e_i m_i - \overline{e\,m})^2}}$$
+
+The standard error is that of the products themselves (White's), so that wild times that both share do
+not pass for a correlation.
+
+Source: Epps (1979), Comovements in stock prices in the very short run, Journal of the American
+Statistical Association 74; White (1980), A heteroskedasticity-consistent covariance matrix estimator,
+Econometrica 48.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from kfmodels.files.documents import Json
+from kfmodels.kalman.transforms import Transform
+
+ERRORS, LEAST = 5.0, 0.3
+"""Standard errors and correlation from which on there is an alarm.
+
+Neither rings on right models or on real bars fed whole (tests/live/test_lags.py has the counts).
+"""
+
+OVER = 3.0
+"""Standard errors below which it is over."""
+
+_KEEP = 0.99
+_BOUND = 4.0  # largest |z|, and largest move in its own sds, so that one bad print is no lag
+_ROWS = 25.0  # that must count before anything is said
+
+Value = Any
+"""A number for one hedge of one pair, an array `(pair, hedge)` for a board."""
+
+
+class Sums(NamedTuple):
+    """Discounted sums of one direction.
+
+    `weight` of the rows, `cross` of the products of innovation and move, `error` and `move` of the
+    squares of each; with squared weights `weight2`, `cross2` and, of the squared products, `square2`.
+    """
+
+    weight: Value
+    cross: Value
+    error: Value
+    move: Value
+    weight2: Value
+    cross2: Value
+    square2: Value
+
+    def add(self, error: Value, move: Value, seen: Value) -> "Sums":
+        """The sums with one more row, or as they were where `seen` is 0 instead of 1."""
+        keep = 1 - (1 - _KEEP) * seen
+        keep2, product = keep * keep, error * move * seen
+        return Sums(
+            keep * self.weight + seen,
+            keep * self.cross + product,
+            keep * self.error + error * error * seen,
+            keep * self.move + move * move * seen,
+            keep2 * self.weight2 + seen,
+            keep2 * self.cross2 + product,
+            keep2 * self.square2 + product * product,
+        )
+
+    def strength(self, of: Any) -> tuple[Value, Value]:
+        """The correlation, and how many standard errors it is; `of` is `math` or `numpy`."""
+        tiny = 1e-300
+        mean = self.cross / (self.weight + tiny)
+        var = self.square2 - 2 * mean * self.cross2 + mean * mean * self.weight2
+        # of equal products the variance is 0 but for rounding
+        var = abs(var) + 1e-9 * self.square2 + tiny
+        return self.cross / (of.sqrt(self.error * self.move) + tiny), self.cross / of.sqrt(var)
+
+
+class Stand(NamedTuple):
+    """Where the tests of one hedge, or of all of a board, stand; never changed in place.
+
+    `value` (log or level of the hedge), `error` (the innovation) and `move` (of the hedge) are of the
+    last row, NaN where there is none. `before` are the sums of a hedge that comes before the target (an
+    innovation by the move of the row before), `after` those of one that comes after it (by that of the
+    row after), and `rings` says which of the two is an alarm now.
+    """
+
+    value: Value
+    error: Value
+    move: Value
+    before: Sums
+    after: Sums
+    rings: tuple[Value, Value]
+
+
+class Lag(NamedTuple):
+    """An alarm that begins: number of the pair and of its hedge, whether the hedge comes `late`, the
+    correlation, its standard errors, and the rows that count."""
+
+    pair: int
+    hedge: int
+    late: bool
+    correlation: float
+    errors: float
+    rows: float
+
+
+class Lags:
+    """Tests of every hedge of some pairs; `stands` alone changes, and is replaced whole.
+
+    Args:
+        pairs: the tickers of each, the target first.
+        transform: of the prices; moves are of logs unless it is "level".
+        held: what `to_json` gave.
+    """
+
+    def __init__(
+        self, pairs: Sequence[tuple[str, ...]], transform: Transform, held: Json = None
+    ) -> None:
+        self._logs = transform.least == 0
+        hedges = [names[1:] for names in pairs]
+        self._tickers = tuple(dict.fromkeys(name for names in hedges for name in names))
+        # plain numbers for one pair, on which NumPy is many times slower
+        self._single = len(pairs) == 1
+        spots = {name: number for number, name in enumerate(self._tickers)}
+        self._spots = np.array([[spots[name] for name in names] for names in hedges])
+        self._shape = None if self._single else self._spots.shape
+        count = len(hedges[0]) if self._single else 1
+        self.stands: tuple[Stand, ...] = (_fresh(self._shape),) * count
+        if held is not None:
+            self.stands = tuple(map(self._read, cast("list[list[Value]]", held)))
+
+    def update(self, prices: Mapping[str, float], z: float | np.ndarray) -> list[Lag]:
+        """Take a row: its prices by ticker, and the innovation of every pair in its sds, NaN where
+        there is none. Returns the alarms that begin."""
+        before, found = self.stands, list[Lag]()
+        if self._single:
+            error = min(max(z, -_BOUND), _BOUND) if z == z else z
+            values = [self._value(prices[name]) for name in self._tickers]
+            each = zip(before, values, strict=True)
+            self.stands = tuple(_after(stand, value, error, math) for stand, value in each)
+        else:
+            given = np.array([prices[name] for name in self._tickers])
+            values = (np.log(given) if self._logs else given)[self._spots]
+            error = np.clip(z, -_BOUND, _BOUND)[:, None]
+            self.stands = (_after(before[0], values, error, np),)
+        for number, (old, now) in enumerate(zip(before, self.stands, strict=True)):
+            first, second = now.rings
+            if self._single and not (first or second):
+                continue
+            found += _lags(old, now, number if self._single else None)
+        return found
+
+    @property
+    def ringing(self) -> bool:
+        """Whether a hedge comes before or after its target now."""
+        if self._single:
+            return any(first or second for stand in self.stands for first, second in [stand.rings])
+        return any(way.any() for way in self.stands[0].rings)
+
+    def restart(self, tickers: Iterable[str]) -> None:
+        """The hedges named are quoted in new units: what was known of their moves does not compare."""
+        names, fresh = set(tickers), _fresh(self._shape)
+        changed = np.array([name in names for name in self._tickers])
+        if self._single:
+            each = zip(changed.tolist(), self.stands, strict=True)
+            self.stands = tuple(fresh if new else stand for new, stand in each)
+            return
+        both = zip(_leaves(fresh), _leaves(self.stands[0]), strict=True)
+        self.stands = (_stand([np.where(changed[self._spots], *leaf) for leaf in both]),)
+
+    def to_json(self) -> Json:
+        """Where the tests stand, as nested lists; None for what there is not."""
+        return [[_plain(leaf) for leaf in _leaves(stand)] for stand in self.stands]
+
+    def _read(self, leaves: list[Value]) -> Stand:
+        """A stand out of what `to_json` gave."""
+        if self._single:
+            return _stand([math.nan if leaf is None else leaf for leaf in leaves])
+        kinds = [float] * 17 + [bool] * 2
+        # error has one column; NumPy reads None as NaN
+        return _stand([np.array(leaf, kind) for leaf, kind in zip(leaves, kinds, strict=True)])
+
+    def _value(self, price: float) -> float:
+        return math.log(price) if self._logs and price == price else price
+
+
+def _after(stand: Stand, value: Value, error: Value, of: Any) -> Stand:
+    """The tests after one more row; `of` is `math` for numbers, `numpy` for arrays."""
+    move = value - stand.value
+    if of is math:
+        usual = stand.after.move / stand.after.weight if stand.after.weight else 0.0
+        bound = _BOUND * math.sqrt(usual) or math.inf
+        move = min(max(move, -bound), bound) if move == move else move
+    else:
+        usual = stand.after.move / np.maximum(stand.after.weight, 1.0)
+        bound = np.where(usual > 0, _BOUND * np.sqrt(usual), np.inf)
+        move = np.clip(move, -bound, bound)
+    before, first = _test(stand.before, stand.rings[0], error, stand.move, of)
+    after, second = _test(stand.after, stand.rings[1], stand.error, move, of)
+    return Stand(value, error, move, before, after, (first, second))
+
+
+def _test(sums: Sums, rang: Value, error: Value, move: Value, of: Any) -> tuple[Sums, Value]:
+    """The sums of one direction with one more product, and whether it rings."""
+    product = error * move
+    if of is math:
+        if product != product:
+            return sums, rang
+        sums = sums.add(error, move, 1.0)
+    else:
+        seen = product == product
+        sums = sums.add(np.where(seen, error, 0.0), np.where(seen, move, 0.0), seen)
+    size, errors = sums.strength(of)
+    errors = abs(errors)
+    begins = (errors > ERRORS) & (abs(size) > LEAST) & (sums.weight > _ROWS)
+    return sums, begins | (rang & (errors > OVER))
+
+
+def _lags(old: Stand, now: Stand, only: int | None) -> list[Lag]:
+    """The alarms that begin between two rows; `only` is the hedge where there is one pair."""
+    found: list[Lag] = []
+    for late, (rang, rings) in enumerate(zip(old.rings, now.rings, strict=True)):
+        sums = now.after if late else now.before
+        size, errors = sums.strength(np)
+        begun = np.atleast_2d(np.logical_and(rings, np.logical_not(rang)))
+        for pair, hedge in np.argwhere(begun).tolist():
+            told = [np.atleast_2d(each)[pair, hedge].item() for each in (size, errors, sums.weight)]
+            found.append(Lag(pair, hedge if only is None else only, bool(late), *told))
+    return found
+
+
+def _fresh(shape: tuple[int, int] | None) -> Stand:
+    """Nothing is known yet, of one hedge or of those of a board."""
+    none, zero = (math.nan, 0.0) if shape is None else (np.full(shape, math.nan), np.zeros(shape))
+    silent = False if shape is None else np.zeros(shape, bool)
+    return Stand(none, none, none, Sums(*[zero] * 7), Sums(*[zero] * 7), (silent, silent))
+
+
+def _leaves(stand: Stand) -> list[Value]:
+    """All numbers of a stand in one list; `_stand` is the inverse."""
+    return [*stand[:3], *stand.before, *stand.after, *stand.rings]
+
+
+def _stand(leaves: Sequence[Value]) -> Stand:
+    value, error, move, *sums, first, second = leaves
+    return Stand(value, error, move, Sums(*sums[:7]), Sums(*sums[7:]), (first, second))
+
+
+def _plain(value: Value) -> Json:
+    """Numbers as nested lists, None for NaN."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_plain(part) for part in cast("list[Value]", value)]
+    return value if value == value else None
