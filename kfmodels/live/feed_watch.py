@@ -28,8 +28,7 @@ missing, and one outage does not make it so.
 CALM = 10
 """Rows in succession in which no leg of a pair moved from which on that is an alarm.
 
-Two weeks of days, which no holiday lasts; on real minute bars fed whole it does not happen
-(tests/live/test_feed_watch.py).
+Two weeks of days, which hardly any holiday lasts.
 """
 
 HELD = 5
