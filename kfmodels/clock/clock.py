@@ -229,6 +229,46 @@ class Clock:
         (i, before), (j, after) = self.sessions.place(a), self.sessions.place(b)
         return Elapsed((after - before) / self._bar, self.sessions.crossed(i, j))
 
+    def bar_of(self, at: Stamp) -> tuple[int, int]:
+        """The bar that a time lies in, as numbers that grow with time; those of `bars_of`.
+
+        A bar is of the times after its start up to its end, counted from the open of its session: the
+        first number is that of the closed periods crossed, the second `ceil(open time / bar)`. So the
+        times from a close to the next open, this one included, are one bar, in which no time passes. Of
+        `Clock.daily` a bar is a date.
+
+        Raises:
+            ValueError: as `between`.
+
+        Example:
+            >>> clock = Clock.hours("09:30", "16:00", zone="America/New_York", bar="5min")
+            >>> [clock.bar_of(f"2024-03-08 09:{at}")[1] for at in (30, 31, 35, 36)]
+            [0, 1, 1, 2]
+        """
+        place = self._place(read(at), at)
+        if self.bar is None:
+            return place // DAY, 0
+        if self.sessions is None:
+            return 0, -(-place // self._bar)
+        crossed, passed = self.sessions.reach(place)
+        return crossed, -(-passed // self._bar)
+
+    def bars_of(self, index: Index) -> Nanoseconds:
+        """The bars of the sorted times of a table, `(T, 2)`: `bar_of` each of them."""
+        at = self._places(index)
+        if self.bar is None:
+            return np.stack([at // DAY, 0 * at], 1)
+        if self.sessions is None:
+            return np.stack([0 * at, -(-at // self._bar)], 1)
+        crossed, passed = self.sessions.reaches(at)
+        return np.stack([crossed, -(-passed // self._bar)], 1)
+
+    def outside(self, index: Index) -> NDArray[np.bool_]:
+        """Which of the sorted times of a table lie outside the sessions, `(T,)`."""
+        if self.sessions is None or self.bar is None:
+            return np.zeros(len(read_rows(index).at), bool)
+        return self.sessions.closed(self._places(index))
+
     def rows(self, index: Index) -> tuple[Numbers, Numbers, tuple[str, ...]]:
         """Bars and closed periods before each row of a table: `between` it and the row before.
 
@@ -247,11 +287,10 @@ class Clock:
             >>> clock.rows(np.array(stamps, "datetime64[m]"))[0].tolist()
             [0.0, 1.0, 2.0]
         """
-        times = read_rows(index)
-        dt, gaps = np.zeros(len(times.at)), np.zeros((len(times.at), len(self.names)))
-        if len(times.at) == 0:
+        at = self._places(index)
+        dt, gaps = np.zeros(len(at)), np.zeros((len(at), len(self.names)))
+        if len(at) == 0:
             return dt, gaps, self.names
-        at = self._place(times, shown(int(times.at[0])))
         back = np.flatnonzero(np.diff(at) < 0)
         if len(back):
             row = int(back[0]) + 1
@@ -296,6 +335,11 @@ class Clock:
             raise ValueError(
                 f"this is no clock as clock.to_json() makes one: {error!r}; save it again"
             ) from error
+
+    def _places(self, index: Index) -> Nanoseconds:
+        """`_place` of the times of a table."""
+        times = read_rows(index)
+        return self._place(times, shown(int(times.at[0]))) if len(times.at) else times.at
 
     @overload
     def _place(self, times: Instant, shown_as: object) -> int: ...

@@ -162,6 +162,11 @@ class Sessions:
         Raises:
             ValueError: the instant is before the first open or after the last close.
         """
+        i, passed = self.reach(at)
+        return i, self._before[i] + passed
+
+    def reach(self, at: int) -> tuple[int, int]:
+        """The same, but the open nanoseconds since the open of its session, or of the next one."""
         if not self.opens[0] <= at <= self.closes[-1]:
             raise ValueError(
                 f"{shown(at)} UTC is outside what this clock knows of {self.name}, which is from "
@@ -171,15 +176,25 @@ class Sessions:
         # left: an instant at a close still belongs to its session
         i = bisect_left(self.closes, at)
         # negative in a closed period, in which no open time passes
-        return i, self._before[i] + max(0, at - self.opens[i])
+        return i, max(0, at - self.opens[i])
 
     def places(self, at: Nanoseconds) -> tuple[Nanoseconds, Nanoseconds]:
         """`place` of sorted instants (T,): closed periods by kind (T, G), open nanoseconds (T,)."""
-        for edge in at[[0, -1]].tolist():
-            self.place(edge)
-        i = np.searchsorted(np.array(self.closes), at)
-        passed = np.array(self._before)[i] + np.maximum(0, at - np.array(self.opens)[i])
+        i, since = self.reaches(at)
+        passed = np.array(self._before)[i] + since
         return np.stack([np.array(count)[i] for _, count in self._crossed], axis=1), passed
+
+    def reaches(self, at: Nanoseconds) -> tuple[Nanoseconds, Nanoseconds]:
+        """`reach` of sorted instants, `(T,)` each."""
+        for edge in at[[0, -1][: len(at)]].tolist():
+            self.reach(edge)
+        i = np.searchsorted(np.array(self.closes), at)
+        return i, np.maximum(0, at - np.array(self.opens)[i])
+
+    def closed(self, at: Nanoseconds) -> NDArray[np.bool_]:
+        """At which of sorted instants the market is closed; at an open and a close it is not."""
+        i, _ = self.reaches(at)
+        return at < np.array(self.opens)[i]
 
     def crossed(self, first: int, second: int) -> dict[str, float]:
         """Closed periods by kind between two numbers of them, as `place` gives them."""

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.clock.clock import Clock
+from kfmodels.data.bars import check_clock, gather, superseded, warn_superseded
 from kfmodels.data.checks import (
     DateLike,
     Label,
@@ -37,8 +38,8 @@ class HedgeData:
 
     `prices` are the prices as given, `values` the same rows transformed; both have the columns
     [target, hedges...]. A row in which any of them is missing is kept and counts as not observed.
-    `clock` says how much open time and which closed periods lie between rows; without one, every row
-    is one bar after the row before.
+    `clock` says how much open time and which closed periods lie between rows; of complete rows in one
+    of its bars only the last is observed. Without one, every row is one bar after the row before.
     """
 
     prices: pd.DataFrame
@@ -69,8 +70,8 @@ class HedgeData:
         Raises:
             ValueError: unknown ticker, target among the hedges, unsorted or duplicate dates, a
                 price that is infinite, not a number or (log, return) not positive, a hedge that
-                never moves, fewer than 30 common rows, a row that the clock cannot place in time. The
-                message names ticker, date and remedy.
+                never moves, fewer than 30 common rows, a row that the clock cannot place in time, or
+                most of them outside its sessions. The message names ticker, date and remedy.
 
         Example:
             >>> from kfmodels import HedgeData, datasets
@@ -92,16 +93,19 @@ class HedgeData:
             raise ValueError(f"clock must be a Clock, such as Clock.exchange(...), not {clock!r}")
         prices = to_floats(frame, [target, *hedges])
         check_prices(prices, done)
+        if clock is not None:
+            clock.rows(prices.index)  # raises here, not at the first use of `dt`
+            check_clock(prices.index, clock)
+        again = superseded(prices.notna().all(axis=1).to_numpy(), prices.index, clock)
+        warn_superseded(len(prices), prices.index, again)
         if done.needs_last:  # from one complete row to the next; the first row given has no value
-            complete = prices.dropna()
+            complete = prices[~again].dropna()
             values = done.values(complete, complete.shift(1)).reindex(prices.index)
             prices, values = prices.iloc[1:], values.iloc[1:]
         else:
             values = done.values(prices)
         data = cls(prices, values, done, clock)
         data.check_enough()
-        if clock is not None:
-            clock.rows(data.index)  # raises here, not at the first use of `dt`
         return data
 
     @classmethod
@@ -159,13 +163,19 @@ class HedgeData:
         return self.index[-1]
 
     @cached_property
+    def superseded(self) -> np.ndarray:
+        """True where a later complete row is of the same bar of the clock, shape (time,)."""
+        complete = self.prices.notna().all(axis=1).to_numpy()
+        return superseded(complete, self.index, self.clock)
+
+    @cached_property
     def observed(self) -> np.ndarray:
         """True where target and all hedges are there, shape (time,), and may be learnt from.
 
         From the third row in succession in which no leg moved nothing is learnt: a market is never so
         calm, but a feed that has stopped is; see `kfmodels.kalman.habits`.
         """
-        complete = self.values.notna().all(axis=1).to_numpy(copy=True)
+        complete = self.values.notna().all(axis=1).to_numpy() & ~self.superseded
         complete[complete] = ~calm_rows(self.prices.to_numpy()[complete])
         return complete
 
@@ -204,6 +214,10 @@ class HedgeData:
         if self.clock is None:
             return started.astype(float), np.zeros((len(self), 0)), ()
         dt, gaps, names = self.clock.rows(self.index)
+        if self.superseded.any():
+            complete = self.prices.notna().all(axis=1).to_numpy()
+            stands, bars = complete & ~self.superseded, self.clock.bars_of(self.index)
+            dt, gaps = gather(dt, stands, bars), gather(gaps, stands, bars)
         return np.where(started, dt, 0.0), np.where(started[:, None], gaps, 0.0), tuple(names)
 
     def __len__(self) -> int:

@@ -249,7 +249,7 @@ def online(tree: "DataTree", given: HedgeData, draws: int) -> OnlineFilter:
     carried = noise.start()
     if carried is not None:
         carried = type(carried)(*(taken[f"carried_{k}"].values for k in carried._fields))
-    complete = given.prices.dropna()
+    complete = given.prices[~given.superseded].dropna()
     last = given.last_date
     return OnlineFilter(
         target=given.target,

@@ -3,9 +3,10 @@
 One file: one class; a message passes through all of it before it is answered.
 """
 
+import math
 from collections import deque
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,11 +20,11 @@ from kfmodels.files.documents import Format, Json, built, encode, plain, registe
 from kfmodels.files.log import Journal, Message
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.arrivals import MONTH, Ahead, Limit, check_kind, span
+from kfmodels.live.bars import Bar, Known, Start
 from kfmodels.live.feed_watch import FeedWatch
 from kfmodels.live.monitor import Monitor, Watch
 from kfmodels.live.quotes import (
     KEPT,
-    Bars,
     Priced,
     Quotes,
     Rescaled,
@@ -33,6 +34,7 @@ from kfmodels.live.quotes import (
 )
 from kfmodels.live.settings import check_amounts, check_same, extends, identify, list_overruled
 from kfmodels.live.signals import (
+    Alarm,
     Alarms,
     Signal,
     find_alarms,
@@ -50,6 +52,7 @@ FORMAT = Format(
     "begin a new journal with a filter of the fit",
     oldest=4,
 )
+_FEW, _MANY = np.array([True]), np.array([False])
 register(Clock, Clock.to_json, Clock.from_json)  # here, because `clock` does not import `files`
 
 
@@ -57,7 +60,9 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     """An `OnlineFilter`, or the `OnlineBoard` of a whole universe, that survives its feed.
 
     Messages bring prices of one leg or of many. A row is made when every leg has a price of that time,
-    or one not older than `max_staleness`; time between rows is read off the time stamps. A message
+    or one not older than `max_staleness`; time between rows is read off the time stamps. The messages
+    of a bar make one row: each goes back to the start of the bar and takes the row as known so far,
+    which the next bar makes final. So legs may come in any order, and a bar may be polled. A message
     that is bad is answered, not raised, and never changes the state halfway. With a journal every
     message that is taken is committed before it is answered: after a crash the same call goes on
     where the filter stood, to the last bit.
@@ -65,8 +70,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     Args:
         engine: of `HedgeFit.online(...)` or `HedgeBoard.online()`; it belongs to the live filter from
             now on.
-        clock: turns time stamps into bars and closed periods. Without one every new time is one bar;
-            with `max_staleness`, every new time at which a leg comes again.
+        clock: turns time stamps into bars (`Clock.bar_of`) and closed periods. Without one every
+            new time is one bar; with `max_staleness`, every new time at which a leg comes again.
         max_staleness: how old a leg's price may be when another leg's makes a row; a timedelta, or a
             number where times are numbers. Default: rows of one time only.
         monitor: what to watch the innovations for, or None.
@@ -135,8 +140,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 "few_draws": few_draws,
                 "few": [False] * count,
                 "quotes": {},
-                "bars": 0,
-                "come": [],
+                "bar": None,
                 "now": None,
                 "seq": 0,
                 "history": [],
@@ -253,24 +257,35 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             OSError: the journal's disk fails. Nothing was replaced.
         """
         check_same(engine, self.engine)
-        before = self.engine, self._row, self.watch, self._few
+        before = self.engine, self._row, self.watch, self._few, self._bar
+        # what the bar so far has taught is in the new engine for good
         self.engine, self._row = engine, _moment(engine.at)
+        self._bar = Bar.of_row(engine.at, engine.tickers if self._bar is None else self._bar.come)
+        if self._bar is not None and before[-1] is not None:
+            self._bar.quarantined = before[-1].quarantined
         self.watch = self.watch and self.watch.monitor.board(len(self.watch))
         self._few = np.zeros_like(self._few)
         try:
             if self.journal is not None:
                 self.journal.compact(self.to_json())
         except BaseException:
-            self.engine, self._row, self.watch, self._few = before
+            self.engine, self._row, self.watch, self._few, self._bar = before
             raise
 
     def history(self) -> list[Row]:
-        """The last rows made: `at`, `prices`, and `dt` and `gaps` since the row before."""
+        """The last rows, one a bar: `at`, `prices`, and `dt` and `gaps` since the row before."""
         return list(self._history)
 
     def to_json(self) -> dict[str, Json]:
-        """All it needs to go on, as plain numbers, text, lists and dicts."""
-        content: dict[str, object] = {
+        """All it needs to go on, as plain numbers, text, lists and dicts.
+
+        What has learnt is as it stood at the start of the bar, with the row of the bar beside it.
+        """
+        with self._at_start():
+            return FORMAT.document(self._content())
+
+    def _content(self) -> dict[str, object]:
+        return {
             "engine": self.engine,
             "clock": self.clock,
             "max_staleness": self._stale,
@@ -281,7 +296,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "explorers": self.explorers,
             "history": list(self._history),
             "quotes": self._quotes.to_json(),
-            **self._bars.to_json(),
+            "bar": self._bar and self._bar.to_json(),
             "now": self._now and self._now.kept,
             "seq": self.seq,
             "rescaled": list(self._rescaled),
@@ -289,7 +304,6 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "max_ahead": self._ahead.limit,
             "feed": self._feed.to_json(),
         }
-        return FORMAT.document(content)
 
     def close(self) -> None:
         """Hand the journal back; what was answered is in it already."""
@@ -305,7 +319,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self.engine, self.clock, self.explorers = engine, clock, held.get("explorers")
         self.watch = watch
         self._stale, self._ahead = held["max_staleness"], Ahead(held["max_ahead"])
-        self._bars, self.seq = Bars(held["bars"], held["come"]), held["seq"]
+        self.seq = held["seq"]
         self._rescaled = deque(held["rescaled"], maxlen=KEPT)
         self.factors = dict(held["factors"])
         self._few_draws = held["few_draws"]
@@ -313,8 +327,16 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         least = transform_of(engine.transform).least
         self._quotes = Quotes(engine.tickers, engine.pairs, least, held["quotes"])
         self._feed = FeedWatch(engine, held.get("feed"))
+        self._rung: list[tuple[str, Alarm]] = []  # leads and lags that this message has set off
         self._now, self._row = _moment(held["now"]), _moment(engine.at)
         self._history: deque[Row] = deque(held["history"], maxlen=held["keep"])
+        self._bar: Bar | None = Bar.of_row(engine.at, engine.tickers)
+        if held["bar"] is not None:
+            self._bar = Bar.from_json(held["bar"])
+        if self._bar is not None and not self._bar.final:
+            self._bar.start = Start.of(engine, watch, self._few)
+            if self._bar.rows:
+                self._learn(self._bar, self._bar.rows)
 
     def _restore(self, document: Message, where: object = "this") -> None:
         """Take over the state in a document."""
@@ -345,62 +367,144 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _apply(self, message: Priced | Rescaled) -> Signal:
         """Carry out a message that is recorded; does the same when it is replayed."""
         signal = self._requote(message) if "rescale" in message else self._take(message)
-        rung = self._feed.ring(self.engine, signal.tick)
+        rung, self._rung = [*self._rung, *self._feed.ring(self.engine, signal.tick)], []
         condition = worst_condition(self.watch, self.engine.holds, self._feed.condition)
         return with_feed(signal, rung, condition)
 
     def _requote(self, message: Rescaled) -> Signal:
         factors, at = message["rescale"], message["at"]
-        self.engine.requote(factors)
+        bar, before = self._bar, _moment(at)
         if at is not None:
             self._rescaled.append(message)
-        before = _moment(at)
+        elif bar is not None and bar.rows and self._holds_scale(factors):
+            before = bar.at  # what is held is in the new units already
         self._quotes.rescale(factors, before)
         self._feed.rescale(name for name, factor in factors.items() if factor != 1)
         rescale_rows(self._history, factors, before)
         self.factors |= {n: self.factors.get(n, 1.0) * f for n, f in factors.items()}
-        return self._signal(self.engine.at if at is None else at, Outcome.RESCALED)
+        alarms: Alarms = ()
+        if bar is None or bar.start is None:
+            self.engine.requote(factors)
+        else:  # the row of the bar is taken once more, from a start in the new units
+            self.engine.requote(factors, bar.start.engine)
+            bar.start = bar.start._replace(engine=self.engine.mark())
+            bar.rescale(factors, before)
+            if bar.rows:
+                # where no arithmetic can follow it, what waits is the next row
+                with suppress(ValueError):
+                    alarms = bar.tell(self._learn(bar, bar.rows)[1])
+        return self._signal(self.engine.at if at is None else at, Outcome.RESCALED, "", alarms)
+
+    def _holds_scale(self, factors: Mapping[str, float]) -> bool:
+        """Whether one of these legs is held because it seems to be in other units."""
+        held = {name for name, hold in self.engine.holds.items() if hold.cause == "scale"}
+        names = self.engine.standing().names or tuple(held)
+        named = zip(names, self.engine.pairs, strict=False)
+        return any(name in held and not factors.keys().isdisjoint(legs) for name, legs in named)
 
     def _take(self, message: Priced) -> Signal:
         """Keep the prices, and make a row of them if every leg has one."""
-        now = Moment.of(message["at"])
-        self._arrive(message["prices"], now)
-        if self._row is not None and now.number == self._row.number:
-            self._quotes.take(message["prices"], now)
-            late = f"{', '.join(message['prices'])} after the row of this time was made"
-            return self._signal(now.kept, Outcome.SKIPPED, f"{late}, kept for the next")
-        self._quotes.take(message["prices"], now)
-        row, absent = self._quotes.row(now, self._stale.units or 0)
+        now, prices = Moment.of(message["at"]), message["prices"]
+        left: Alarms = ()
+        bar = self._bar
+        opens = bar is None
+        if bar is None or bar.is_followed(now, prices, self.clock, apart=bool(self._stale.units)):
+            opens, (left, bar) = True, self._open_bar(now)
+        self._feed.arrive(prices, self._quotes.prices, now, opens=opens)
+        self._quotes.take(prices, now)
+        if self._now is None or now.number > self._now.number:
+            self._now = now
+        if bar.holds(now, self.clock):
+            bar.come |= prices.keys()
+        if bar.final:
+            reason = (
+                f"no time has passed since the row at {bar.at.kept}, which is final: "
+                f"{', '.join(prices)} kept for the next"
+            )
+            return self._signal(now.kept, Outcome.SKIPPED, reason, left)
+        # a leg that comes late makes the row of the latest time
+        row, absent = self._quotes.row(self._now, self._stale.units or 0)
         # one pair waits for all its legs; on a board those that have theirs need not wait for others
         empty = all(price != price for price in row.values())
         if absent and (len(self.engine.pairs) == 1 or empty):
-            return self._signal(now.kept, Outcome.SKIPPED, ", ".join(absent))
-        passed = self._passed(now)
+            return self._signal(now.kept, Outcome.SKIPPED, ", ".join(absent), left)
+        rows = bar.add(self._quotes.known(row, self._now), self.engine.pairs)
         try:
-            tick = self.engine.take(row, at=now.kept, dt=passed.bars, gaps=passed.gaps)
+            tick, alarms = self._learn(bar, rows)
         except ValueError as error:
-            return self._signal(now.kept, Outcome.REJECTED, str(error))
-        self._bars.count, self._row = 0, now
-        self._quotes.doubts.add(tick.quarantined())
-        # a refresh learns from this history, and must not learn from a print in quarantine
-        doubted = self._quotes.doubts.hidden()
-        prices = {n: None if p != p or n in doubted else p for n, p in row.items()}
-        self._history.append(
-            {"at": now.kept, "prices": prices, "dt": passed.bars, "gaps": passed.gaps}
-        )
+            return self._signal(now.kept, Outcome.REJECTED, str(error), left)
         outcome, reason = tick.overall()
-        if self._stale.units and (aged := self._quotes.aged(row, now)):
+        if self._stale.units and (aged := self._quotes.aged(row, self._now)):
             reason = "; ".join(filter(None, [reason, f"with {aged} old"]))
-        signal = self._signal(now.kept, outcome, reason, self._watched(tick), tick)
-        return with_feed(signal, self._feed.take(row, tick), signal.condition)
+        if bar.whole:
+            self._rung += self._feed.take(_prices(rows[0]), tick)
+        told = cast("Alarms", (*left, *bar.tell(alarms)))  # both of one pair, or both of a board
+        return self._signal(now.kept, outcome, reason, told, tick)
 
-    def _arrive(self, prices: Mapping[str, float], now: Moment) -> None:
-        """Count the bars, and how long each leg has been away or standing still."""
-        opens = self._now is None or now.number > self._now.number
-        if opens:
-            opens = self._bars.add(prices, apart=bool(self._stale.units))
-            self._now = now
-        self._feed.arrive(prices, self._quotes.prices, now, opens=opens, clock=self.clock)
+    def _open_bar(self, now: Moment) -> tuple[Alarms, Bar]:
+        """Make the row of the bar final and begin the next; also the alarms that were still to give."""
+        last, left, count = self._bar, (), 1
+        if last is not None:
+            self._quotes.doubts.add(last.quarantined)
+            if last.unwatched is not None:
+                left = last.tell(self._watched(last.unwatched))
+                self._rung += self._feed.take(_prices(last.rows[0]), last.unwatched)
+            if last.rows:
+                self._row = Moment.of(last.rows[0]["at"])
+            else:
+                count = last.count + 1
+        self._bar = bar = Bar(now, set(), count, False)
+        bar.start = Start.of(self.engine, self.watch, self._few)
+        return left, bar
+
+    def _learn(self, bar: Bar, rows: list[Known]) -> tuple[AnyTick, Alarms]:
+        """Take the row of a bar from the start of the bar; where it raises nothing has changed."""
+        row, *others = map(_prices, rows)
+        at, before = Moment.of(rows[0]["at"]), self.engine.mark()
+        passed = self._passed(at, bar)
+        assert bar.start is not None  # only what is final has none
+        self.engine.back(bar.start.engine)
+        try:
+            tick = self.engine.take(
+                row, at=at.kept, dt=passed.bars, gaps=passed.gaps, earlier=others
+            )
+        except ValueError:
+            self.engine.back(before)
+            raise
+        if bar.rows and self._history:
+            self._history.pop()
+        bar.rows, bar.quarantined = rows, tick.quarantined()
+        # a refresh learns from this history, and must not learn from a print in quarantine
+        doubted = self._quotes.doubts.hidden(bar.quarantined)
+        prices = {n: None if n in doubted else p for n, p in rows[0]["prices"].items()}
+        self._history.append(
+            {"at": at.kept, "prices": prices, "dt": passed.bars, "gaps": passed.gaps}
+        )
+        self._few = bar.start.few
+        if self.watch is not None:
+            self.watch.back(bar.start.watch)
+        bar.unwatched = None if bar.whole else tick
+        return tick, self._watched(tick) if bar.whole else ()
+
+    @contextmanager
+    def _at_start(self) -> Generator[None]:
+        """What learns, as it stood at the start of the bar; afterwards as it stands now."""
+        bar = self._bar
+        if bar is None or bar.start is None:
+            yield
+            return
+        now = Start.of(self.engine, self.watch, self._few)
+        try:
+            self._stand(bar.start)
+            yield
+        finally:
+            self._stand(now)
+
+    def _stand(self, where: Start) -> None:
+        self.engine.back(where.engine)
+        self._few = where.few
+        if self.watch is not None:
+            self.watch.back(where.watch)
 
     def _settings(self) -> dict[str, object]:
         """The settings in force, by name, as the user gives them."""
@@ -416,10 +520,10 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "max_ahead": self._ahead.limit.given,
         }
 
-    def _passed(self, now: Moment) -> Elapsed:
-        """Time since the last row."""
+    def _passed(self, now: Moment, bar: Bar) -> Elapsed:
+        """Time since the last row that is final."""
         if self.clock is None or self._row is None:
-            return Elapsed(float(self._bars.count), {})
+            return Elapsed(float(bar.count), {})
         return self.clock.between(self._row.kept, now.kept)
 
     def _watched(self, tick: AnyTick) -> Alarms:
@@ -428,7 +532,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             fewer, self._few = np.flatnonzero(few & ~self._few).tolist(), few
         else:  # of one pair a plain number, for which NumPy is slow
             fewer = [0] if few and not self._few[0] else []
-            self._few[0] = few
+            self._few = _FEW if few else _MANY
         return find_alarms(tick, self.watch, fewer, self.engine.draws)
 
     def _refused(self, at: Stamp, why: str) -> Signal:
@@ -447,6 +551,11 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         tick = self.engine.standing() if tick is None else tick
         condition = worst_condition(self.watch, self.engine.holds, self._feed.condition)
         return Signal(self.seq, at, outcome, reason, tick, alarms, condition)
+
+
+def _prices(known: Known) -> dict[str, float]:
+    """The prices of a row, NaN where there is none."""
+    return {name: math.nan if p is None else p for name, p in known["prices"].items()}
 
 
 def _moment(at: Stamp | None) -> Moment | None:

@@ -10,11 +10,10 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from kfmodels.clock.clock import Clock
 from kfmodels.clock.instants import Moment, Stamp
 from kfmodels.files.documents import Json
 from kfmodels.kalman.transforms import transform_of
-from kfmodels.live.lags import Lag, Lags
+from kfmodels.live.lags import Lag, Lags, Stand
 from kfmodels.live.monitor import Action, Alarm, Condition
 from kfmodels.online.engine import AnyTick, Engine
 
@@ -61,6 +60,16 @@ class Known(NamedTuple):
     told: tuple[Subject, ...]
 
 
+class Taken(NamedTuple):
+    """What to go back to where the row of a `bar` is taken again: what was `held` and where the tests
+    of lags stood before it, and the legs that it counted."""
+
+    bar: int
+    held: dict[str, int]
+    lags: tuple[Stand, ...]
+    legs: list[str]
+
+
 class FeedWatch:
     """Alarms about the feed of an engine. `known` and `lags.stands` are its state.
 
@@ -80,6 +89,10 @@ class FeedWatch:
             told = tuple(cast("Subject", tuple(each)) for each in held["told"])
             known = known._replace(**{name: held[name] for name in Known._fields[:-1]}, told=told)
         self.known = known
+        self._last: Taken | None = None
+        if held and held["last"] is not None:
+            bar, before, lags, legs = held["last"]
+            self._last = Taken(bar, before, self.lags.read(lags), legs)
         # in memory only, because a journal holds the prices of legs alone
         self._unknown: dict[str, None] = {}
 
@@ -96,18 +109,16 @@ class FeedWatch:
         now: Moment,
         *,
         opens: bool,
-        clock: Clock | None,
     ) -> None:
         """Prices came.
 
         Args:
             prices, before: by ticker, those of the message and the last ones of all legs.
             now: time of the message.
-            opens: whether it begins a bar where no clock says so.
-            clock: if there is one, a bar begins when one has passed since the last.
+            opens: whether it begins a bar.
         """
         bar, opened, come, away, stood, since, held, told = self.known
-        if opens and (clock is None or opened is None or _has_passed(clock, opened, now.kept)):
+        if opens:
             bar, opened = bar + 1, now.kept
         gaps: dict[str, int] = {}
         if min(come.values()) < bar - 1:
@@ -122,11 +133,19 @@ class FeedWatch:
         self.known = Known(bar, opened, come, away, stood, since, held, told)
 
     def take(self, prices: Mapping[str, float], tick: AnyTick) -> list[tuple[str, Alarm]]:
-        """A row of these prices was answered with this tick: the leads and lags that begin."""
-        stood = self.known.stood
-        stood = stood | {name: stood[name] + 1 for name, p in prices.items() if p == p}
+        """A row of these prices was answered with this tick: the leads and lags that begin.
+
+        The row of a bar may be taken again, when more prices of it have come: the last one counts.
+        """
+        stood, held, last = self.known.stood, self.known.held, self._last
+        if last is not None and last.bar == self.known.bar:
+            held, self.lags.stands = last.held, last.lags
+            # a leg that has moved since stands at -1 and counts anew
+            stood = stood | {name: stood[name] - 1 for name in last.legs if stood[name] >= 0}
+        legs = [name for name, price in prices.items() if price == price]
+        self._last = Taken(self.known.bar, held, self.lags.stands, legs)
+        stood = stood | {name: stood[name] + 1 for name in legs}
         z, _ = tick.learnt()
-        held = self.known.held
         quarantined = [self._names[number] for number in tick.quarantined()]
         if held or quarantined:
             learnt = np.atleast_1d(z)
@@ -160,13 +179,19 @@ class FeedWatch:
 
     def rescale(self, tickers: Iterable[str]) -> None:
         """These legs are quoted in new units from now on."""
-        self.lags.restart(tickers)
+        names = tuple(tickers)
+        if self._last is not None:
+            now, self.lags.stands = self.lags.stands, self._last.lags
+            self.lags.restart(names)
+            self._last, self.lags.stands = self._last._replace(lags=self.lags.stands), now
+        self.lags.restart(names)
 
     def to_json(self) -> dict[str, Json]:
         """What `__init__` takes, as plain lists and dicts."""
         told = [list(subject) for subject in self.known.told]
         held = self.known._replace(told=())._asdict() | {"told": told, "lags": self.lags.to_json()}
-        return cast("dict[str, Json]", held)
+        last = self._last and self._last._replace(lags=self.lags.to_json(self._last.lags))
+        return cast("dict[str, Json]", held | {"last": last and list(last)})
 
     def _on(self, engine: Engine) -> list[Subject]:
         """What alarms are on, in a fixed order."""
@@ -260,14 +285,6 @@ class FeedWatch:
 
 def _subject(kind: Kind, pair: str, leg: str = "") -> Subject:
     return kind, pair, leg
-
-
-def _has_passed(clock: Clock, last: Stamp, now: Stamp) -> bool:
-    """Whether a bar of open time has passed."""
-    try:
-        return clock.between(last, now).bars >= 1
-    except ValueError:  # the clock was followed by one that begins later
-        return True
 
 
 def _made(

@@ -134,7 +134,7 @@ class Lags:
         count = len(hedges[0]) if self._single else 1
         self.stands: tuple[Stand, ...] = (_fresh(self._shape),) * count
         if held is not None:
-            self.stands = tuple(map(self._read, cast("list[list[Value]]", held)))
+            self.stands = self.read(held)
 
     def update(self, prices: Mapping[str, float], z: float | np.ndarray) -> list[Lag]:
         """Take a row: its prices by ticker, and the innovation of every pair in its sds, NaN where
@@ -175,9 +175,14 @@ class Lags:
         both = zip(_leaves(fresh), _leaves(self.stands[0]), strict=True)
         self.stands = (_stand([np.where(changed[self._spots], *leaf) for leaf in both]),)
 
-    def to_json(self) -> Json:
-        """Where the tests stand, as nested lists; None for what there is not."""
-        return [[_plain(leaf) for leaf in _leaves(stand)] for stand in self.stands]
+    def to_json(self, stands: tuple[Stand, ...] | None = None) -> Json:
+        """Where the tests stand, or stood, as nested lists; None for what there is not."""
+        stands = self.stands if stands is None else stands
+        return [[_plain(leaf) for leaf in _leaves(stand)] for stand in stands]
+
+    def read(self, held: Json) -> tuple[Stand, ...]:
+        """What `to_json` gave."""
+        return tuple(map(self._read, cast("list[list[Value]]", held)))
 
     def _read(self, leaves: list[Value]) -> Stand:
         """A stand out of what `to_json` gave."""

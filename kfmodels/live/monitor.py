@@ -357,6 +357,14 @@ class Watch:
             for pair, test in np.argwhere(rung.T).tolist()
         ]
 
+    def mark(self) -> tuple[Value, ...]:
+        """Where the watch stands now, for `back`; `update` replaces these values and changes none."""
+        return self.evidence, self.sums, self.bars, self.last, self.broken_left
+
+    def back(self, mark: tuple[Value, ...]) -> None:
+        """Stand again where `mark` was taken."""
+        self.evidence, self.sums, self.bars, self.last, self.broken_left = mark
+
     @property
     def conditions(self) -> list[Condition]:
         """Of every pair: broken for some bars after an alarm, watch where a test is close to one."""

@@ -1,7 +1,7 @@
 """The prices of a live filter as they come in: the last one of every leg, and what is wrong with it.
 
-Also the messages that a journal keeps, the pairs that wait after a quarantine (`Doubts`), the bars
-counted where there is no clock (`Bars`), and the changes of units that were sent before.
+Also the messages that a journal keeps, the pairs that wait after a quarantine (`Doubts`), and the
+changes of units that were sent before.
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 from kfmodels.clock.instants import Moment
 from kfmodels.live.arrivals import span
+from kfmodels.live.bars import Known
 
 KEPT = 100
 """Changes of units that a live filter remembers, to recognise one that is sent again."""
@@ -76,17 +77,18 @@ class Doubts:
         """Numbers of the pairs that have seen the price of a leg and doubt it."""
         return [number for number, old in self._old.items() if leg in old]
 
-    def hidden(self) -> set[str]:
-        """Legs whose prices go into no row: at least one of every pair that waits.
+    def hidden(self, also: Iterable[int] = ()) -> set[str]:
+        """Legs whose prices go into no row: at least one of every pair that waits, or is in `also`.
 
         Of a pair these are the legs that no other pair needs, or else the one that the fewest need.
         """
-        if not self._old:
+        waits = self._old.keys() | set(also)
+        if not waits:
             return set()
-        waiting = Counter(leg for number in self._old for leg in self._pairs[number])
-        needed = {leg: self._count[leg] - waits for leg, waits in waiting.items()}
+        waiting = Counter(leg for number in waits for leg in self._pairs[number])
+        needed = {leg: self._count[leg] - times for leg, times in waiting.items()}
         found = {leg for leg, others in needed.items() if not others}
-        for number in sorted(self._old):
+        for number in sorted(waits):
             if found.isdisjoint(self._pairs[number]):
                 found.add(min(self._pairs[number], key=needed.__getitem__))
         return found
@@ -184,6 +186,12 @@ class Quotes:
                 absent.append(f"no new price of {ticker}")
         return row, absent
 
+    def known(self, row: Mapping[str, float], now: Moment) -> Known:
+        """A row as a bar keeps it."""
+        prices = {name: price if price == price else None for name, price in row.items()}
+        times = {name: at.number for name, at in self.times.items() if at is not None}
+        return {"at": now.kept, "prices": prices, "times": times}
+
     def aged(self, row: Mapping[str, float], now: Moment) -> str:
         """The first three legs whose price in a row is of an earlier time, and how old each is."""
         times = ((name, self.times[name]) for name, price in row.items() if price == price)
@@ -207,27 +215,6 @@ class Quotes:
             for ticker, at in self.times.items()
             if at
         }
-
-
-class Bars:
-    """Bars since the last row where no clock counts them: every new time is a bar.
-
-    Where the legs of a bar may come `apart`, a time is a new bar only if one of its legs came already.
-    """
-
-    def __init__(self, count: int, come: Iterable[str]) -> None:
-        self.count, self.come = count, set(come)
-
-    def add(self, legs: Iterable[str], apart: bool) -> bool:
-        """Prices of these legs came, at a new time: whether it is a new bar."""
-        again = not (apart and self.come and self.come.isdisjoint(legs))
-        self.count += again
-        self.come = set(legs) if again else self.come | set(legs)
-        return again
-
-    def to_json(self) -> dict[str, object]:
-        """What `__init__` takes, by the names that a live filter's document has for it."""
-        return {"bars": self.count, "come": sorted(self.come)}
 
 
 def was_sent_before(

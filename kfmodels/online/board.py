@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,12 +30,24 @@ from kfmodels.online.blocks import Blocks, Foreseen, Passed, Policy
 from kfmodels.online.checks import check_shapes, gap_arrays, list_names
 from kfmodels.online.document import BOARD, Documented
 from kfmodels.online.legs import ByTicker, Legs, count_repeats
+from kfmodels.online.mixture import Draws
 from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict, release, with_hold
 from kfmodels.online.splits import find_moves, name_split, scaled_from, watch_scale
 from kfmodels.online.ticks import BoardTick, Outcome, number_of
 
 if TYPE_CHECKING:
     from kfmodels.online.filter import OnlineFilter
+
+
+class Mark(NamedTuple):
+    """Where a board stood, to go `back` to; a row replaces all of this and changes none of it."""
+
+    at: Stamp | None
+    draws: list[Draws]
+    holds: dict[int, Hold]
+    last_prices: np.ndarray
+    habits: Habits
+    coordinates: Coordinates
 
 
 class OnlineBoard(Documented):
@@ -179,6 +191,7 @@ class OnlineBoard(Documented):
         at: Stamp | None = None,
         dt: float = 1.0,
         gaps: Mapping[str, float] | None = None,
+        earlier: Sequence[Mapping[str, float]] = (),
     ) -> BoardTick:
         """Take one row of prices: predict, score, reweight and update every pair.
 
@@ -190,6 +203,8 @@ class OnlineBoard(Documented):
             dt: bars since the row before.
             gaps: closed periods since the row before, by name; one that the model does not know moves
                 nothing.
+            earlier: other rows of the same bar, the last first, for the pairs that `prices` leaves
+                without one of a leg: such a pair takes the first of them in which it has both.
 
         Returns:
             A `BoardTick`, its arrays in the order of `names`.
@@ -202,9 +217,34 @@ class OnlineBoard(Documented):
         check_dt(dt)
         if at is not None:
             check_later(at, self.at, "nothing was changed")
-        return self.advance(self.legs.of_all(prices), at, dt, gaps)
+        given = self.legs.of_all(prices)
+        for row in earlier:
+            other = self.legs.of_all(row)
+            better = np.isnan(given).any(1) & ~np.isnan(other).any(1)
+            given = np.where(better[:, None], other, given)
+        return self.advance(given, at, dt, gaps)
 
     take = update  # the name in the protocol `Engine`
+
+    def mark(self) -> Mark:
+        """Where the board stands now, for `back`; it costs a few references."""
+        return Mark(
+            self.at,
+            self._blocks.draws,
+            self._holds,
+            self.last_prices,
+            self.habits,
+            self.coordinates,
+        )
+
+    def back(self, mark: Mark) -> None:
+        """Stand again where `mark` was taken, to the bit."""
+        self.at, self._holds = mark.at, mark.holds
+        self._blocks.draws = mark.draws
+        self.last_prices, self.habits = mark.last_prices, mark.habits
+        if mark.coordinates is not self.coordinates:
+            self._place(mark.coordinates)
+            self._scaled = scaled_from(self.transform, self.habits.move)
 
     def advance(
         self,
@@ -288,7 +328,16 @@ class OnlineBoard(Documented):
             if named := [factors[name] for name in self.pairs[number] if name in factors]:
                 self._holds = with_hold(self._holds, number, release(hold, named))
 
-    requote = rescale
+    def requote(self, factors: Mapping[str, float], since: Mark | None = None) -> None:
+        """`rescale`; with `since` go back there first, and release there what was held since."""
+        now = self._holds
+        if since is not None:
+            self.back(since)
+        self.rescale(factors)
+        for number, hold in now.items():
+            named = [factors[name] for name in self.pairs[number] if name in factors]
+            if named and (free := release(hold, named)).cause == "released":
+                self._holds = with_hold(self._holds, number, free)
 
     def filter(self, name: str) -> "OnlineFilter":
         """The filter of one pair as it stands now; what it does next does not move the board.

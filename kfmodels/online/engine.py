@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -118,12 +118,28 @@ class Engine(Protocol):
         at: Stamp | None = None,
         dt: float = 1.0,
         gaps: Mapping[str, float] | None = None,
+        earlier: Sequence[Mapping[str, float]] = (),
     ) -> AnyTick:
-        """Take a row of prices by ticker, NaN where there is none; where it raises nothing changes."""
+        """Take a row of prices by ticker, NaN where there is none; where it raises nothing changes.
+
+        A pair without a price of every leg in it takes the first of the `earlier` rows of the same bar
+        in which it has them.
+        """
         ...
 
-    def requote(self, factors: Mapping[str, float]) -> None:
-        """Convert to prices in new units, `factors` times the old, from now on."""
+    def mark(self) -> Any:
+        """Where it stands now, for `back`; cheap, because it is called with every row."""
+        ...
+
+    def back(self, mark: Any) -> None:
+        """Stand again where `mark` was taken, to the bit."""
+        ...
+
+    def requote(self, factors: Mapping[str, float], since: Any = None) -> None:
+        """Convert to prices in new units, `factors` times the old, from now on.
+
+        With a mark go back there first, where what is held since is released as it would be now.
+        """
         ...
 
     def standing(self) -> AnyTick:

@@ -20,7 +20,7 @@ from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
 from kfmodels.online.arrays import add_pair_axis
 from kfmodels.online.blocks import Foreseen
-from kfmodels.online.board import OnlineBoard
+from kfmodels.online.board import Mark, OnlineBoard
 from kfmodels.online.document import FILTER, Documented
 from kfmodels.online.legs import HedgePrices
 from kfmodels.online.shocks import NONE, Hold, Shocks
@@ -261,13 +261,22 @@ class OnlineFilter(Documented):
         at: Stamp | None = None,
         dt: float = 1.0,
         gaps: Mapping[str, float] | None = None,
+        earlier: Sequence[Mapping[str, float]] = (),
     ) -> Tick:
-        """`update` with all prices by ticker, as `live` has them."""
+        """`update` with all prices by ticker, as `live` has them; one pair needs no `earlier` rows."""
         return self.update(y=prices[self.target], x=prices, at=at, dt=dt, gaps=gaps)
 
-    def requote(self, factors: Mapping[str, float]) -> None:
-        """`rescale` with all factors by ticker, as `live` has them."""
-        self.board.rescale(factors)
+    def requote(self, factors: Mapping[str, float], since: Mark | None = None) -> None:
+        """`rescale` with all factors by ticker, as `live` has them; see `OnlineBoard.requote`."""
+        self.board.requote(factors, since)
+
+    def mark(self) -> Mark:
+        """Where the filter stands now, for `back`; it costs a few references."""
+        return self.board.mark()
+
+    def back(self, mark: Mark) -> None:
+        """Stand again where `mark` was taken, to the bit."""
+        self.board.back(mark)
 
     def standing(self) -> Tick:
         """What is believed now, as a tick that observed nothing; the filter does not move."""

@@ -6,6 +6,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from kfmodels.clock.clock import Clock, Elapsed
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.ticks import Tick
@@ -26,7 +28,8 @@ def follow(
     Args:
         live: the filter; it moves on.
         prices: columns of the target and its hedges, rows later than the last tick of `live`.
-        clock: time between the rows, and since the last tick of `live`; every row is a bar without.
+        clock: time between the rows, and since the last tick of `live`; of complete rows in one of its
+            bars the last stands. Every row is a bar without.
         seen: called with every `Tick`, for a progress bar or a log.
 
     Returns:
@@ -57,10 +60,21 @@ def follow(
         )
     rows = prices[names].to_numpy(float)
     records: list[dict[str, float]] = []
+    # of a bar whose start is not known, as that of the last training row, nothing more is learnt
+    bar = None if clock is None or live.at is None else clock.bar_of(live.at)
+    start = None
     for at, row in zip(prices.index, rows, strict=True):
         passed = Elapsed(1.0, {})
-        if clock is not None and live.at is not None:
-            passed = clock.between(live.at, at)
+        if clock is not None:
+            now = clock.bar_of(at)
+            if now != bar:
+                bar, start = now, live.mark()
+            elif start is None:
+                row = np.full_like(row, np.nan)
+            elif not np.isnan(row).any():
+                live.back(start)
+            if live.at is not None:
+                passed = clock.between(live.at, at)
         tick = live.update(y=row[0], x=row[1:], at=at, dt=passed.bars, gaps=passed.gaps)
         records.append(flat(tick))
         if seen is not None:
