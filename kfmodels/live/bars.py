@@ -144,7 +144,8 @@ class Bar:
     @classmethod
     def from_json(cls, held: Mapping[str, Any]) -> "Bar":
         """The bar of `to_json`, without its start."""
-        return cls(**{**held, "at": Moment.of(held["at"]), "come": set(held["come"])})
+        given: dict[str, Any] = dict(held)
+        return cls(Moment.of(given.pop("at")), set(given.pop("come")), **given)
 
 
 def _has(row: Known, legs: Iterable[str]) -> bool:
