@@ -1,4 +1,7 @@
-"""Prices in, aligned values out: beyond this file a gap is a flag (`observed`) and never a NaN."""
+"""Prices in, aligned values out: beyond this file a gap is a flag (`observed`) and never a NaN.
+
+One file: what the class keeps and how it is made must agree.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
