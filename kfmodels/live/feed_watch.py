@@ -2,6 +2,8 @@
 
 The monitor judges innovations, and a feed that has died has none. So this counts, message by message,
 the bars since each leg came and the rows in which it has not moved.
+
+One file: one class, whose alarms read the same counts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
