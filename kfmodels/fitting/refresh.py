@@ -2,7 +2,7 @@
 
 from concurrent.futures import Executor, Future
 from datetime import datetime
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ def collect_rows(live: LiveFilter, earlier: pd.DataFrame | None = None) -> Hedge
     Args:
         live: of one target.
         earlier: prices by date before them, such as those of the first fit, in the units of that time:
-            they are rescaled as the filter has been since. Rows that the filter remembers itself are
+            they are converted as the filter has been since. Rows that the filter remembers itself are
             left out.
 
     Raises:
@@ -40,9 +40,9 @@ def collect_rows(live: LiveFilter, earlier: pd.DataFrame | None = None) -> Hedge
     index = _times([row["at"] for row in rows], live.clock, earlier)
     table = pd.DataFrame([row["prices"] for row in rows], index=index, columns=list(engine.tickers))
     if earlier is not None:
-        before: Any = earlier[list(engine.tickers)] * [
-            live.factors.get(n, 1.0) for n in engine.tickers
-        ]
+        before = pd.DataFrame(
+            {name: earlier[name].map(partial(live.units.convert, name)) for name in engine.tickers}
+        )
         if len(table):
             before = before[before.index < table.index[0]]
         table = pd.concat([before, table])
@@ -126,7 +126,7 @@ class Refresh:
     """New noise for a live filter, being inferred or in place; made by `refresh`."""
 
     def __init__(self, live: LiveFilter, future: "Future[HedgeFit]") -> None:
-        self.live, self._future, self._factors = live, future, dict(live.factors)
+        self.live, self._future, self._units = live, future, live.units
         self._taken = False
 
     @property
@@ -146,7 +146,7 @@ class Refresh:
         fitted = self._future.result()
         if self._taken:
             return fitted
-        if self.live.factors != self._factors:
+        if self.live.units != self._units:
             raise ValueError("prices were rescaled while the noise was inferred: refresh once more")
         engine = self.live.engine
         assert isinstance(engine, OnlineFilter)  # or there had been nothing to fit

@@ -84,6 +84,20 @@ class Coordinates(NamedTuple):
             return self._replace(pivot=pivot, offset=offset)
         return self  # a return has no unit
 
+    def move(self, shifts: np.ndarray) -> "Coordinates":
+        """The coordinates after levels moved by `shifts (..., leg)`: target, then hedges.
+
+        Raises:
+            ValueError: there is no intercept, which alone could absorb a shift.
+        """
+        if not self.intercept and (shifts != 0).any():
+            raise ValueError(
+                "a model of prices without an intercept holds for prices counted from 0 only: fit again"
+            )
+        return self._replace(
+            pivot=self.pivot + shifts[..., 1:], offset=self.offset + shifts[..., 0]
+        )
+
     def to_original(self, mean: Array, cov: Array) -> tuple[np.ndarray, np.ndarray]:
         """Mean `(..., n)` and covariance `(..., n, n)` of theta = [beta..., alpha] in user units."""
         a = self.matrix()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kfmodels.clock.instants import Stamp, read_rows
 from kfmodels.kalman.transforms import LEVEL, LOG, RETURN, Transform
 from kfmodels.live.book import HedgeBook, Orders, hedge_shares, say_why_unread, split_factors
+from kfmodels.online.adjust import check_shifts, turn_into_factors
 from kfmodels.online.ticks import Tick
 
 if TYPE_CHECKING:
@@ -171,6 +172,55 @@ class Attribution:
         )
         quotes = {name: price * by[name] for name, price in last.quotes.items()}
         self._last = _Row(alpha, beta, quotes, orders)
+
+    def adjust(self, shifts: Mapping[str, float]) -> float:
+        """Take in a cash dividend, or a roll by difference: the shift of the price is no loss.
+
+        The last row is converted to the new prices, so that the next one earns the move beyond the
+        shift: shares times the dividend are credited on the ex-day, to the target in `unhedged` as
+        well. Call it with `HedgeBook.adjust`, before the first row in new prices.
+
+        Args:
+            shifts: new price minus old by ticker, in points: minus the dividend of a share.
+
+        Returns:
+            What is credited so, in currency: the sum of minus the shift times the shares held. A short
+            leg pays. 0 before the first complete row.
+
+        Raises:
+            ValueError: a shift that is no number, a ticker of no leg, or (log, return) a price that
+                would not stay above 0. The account is then as it was.
+
+        Example:
+            >>> from types import SimpleNamespace
+            >>> names = {"target": "KO", "hedges": ["PEP"], "transform": "level"}
+            >>> book = HedgeBook(**names, position=1000)
+            >>> account, prices = Attribution(book), {"KO": 60.0, "PEP": 180.0}
+            >>> seen = {"observed": True, "gain": 0.1, "sd_total": {"PEP": 0.0}, "reason": ""}
+            >>> tick = SimpleNamespace(at=0, alpha=0.0, beta={"PEP": 0.3}, **seen)
+            >>> row = account.add(tick, prices, orders=book.act(tick, prices))
+            >>> account.adjust({"KO": -0.5, "PEP": -1.0})  # 1000 long earn 500, 300 short pay 300
+            200.0
+        """
+        shifts = check_shifts(shifts, (self.target, *self.hedges))
+        last = self._last
+        if last is None:
+            return 0.0
+        factors, alpha = {}, last.alpha
+        if self.transform != LEVEL:
+            factors = turn_into_factors(shifts, last.quotes)
+        if self.transform == LEVEL:
+            hedged = {name: shifts.get(name, 0.0) for name in last.beta}
+            alpha += shifts.get(self.target, 0.0) - _inner(last.beta, hedged)
+        elif self.transform == LOG:
+            moved = {name: math.log(factors.get(name, 1.0)) for name in last.beta}
+            alpha += math.log(factors.get(self.target, 1.0)) - _inner(last.beta, moved)
+        quotes = {name: price + shifts.get(name, 0.0) for name, price in last.quotes.items()}
+        self._last = last._replace(alpha=alpha, quotes=quotes)
+        shares = {self.target: last.orders.position, **last.orders.held}
+        return -math.fsum(
+            shares[name] * self.multiplier[name] * shift for name, shift in shifts.items()
+        )
 
     def table(self) -> "pd.DataFrame":
         """All rows by `at`, with their sums in a last row "total"; the columns of `Attributed`."""

@@ -5,7 +5,7 @@ known so far, and only the next bar makes that final. So the legs of a bar may c
 bar may be polled as often as one likes: its last prices stand, and they count once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
@@ -110,14 +110,13 @@ class Bar:
             for name, price in row["prices"].items()
         )
 
-    def rescale(self, factors: Mapping[str, float], before: Moment | None) -> None:
+    def requote(self, convert: Callable[[str, float], float], before: Moment | None) -> None:
         """Convert the prices from before a moment to new units, or all if there is none."""
         for row in self.rows:
             prices, times = row["prices"], row["times"]
-            for name, factor in factors.items():
-                price = prices[name]
+            for name, price in prices.items():
                 if price is not None and (before is None or times[name] < before.number):
-                    prices[name] = price * factor
+                    prices[name] = convert(name, price)
 
     def tell(self, alarms: Alarms) -> Alarms:
         """Those of the alarms that were not given in this bar yet."""

@@ -12,6 +12,7 @@ from kfmodels.clock.instants import Stamp
 from kfmodels.files.documents import Format, Json
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.costs import Band, Cost, Saving
+from kfmodels.online.adjust import check_shifts
 from kfmodels.online.splits import check_factors
 from kfmodels.online.ticks import Tick
 
@@ -114,6 +115,9 @@ class _Moves(NamedTuple):
     def rescale(self, factor: float) -> "_Moves":
         price = None if self.price is None else self.price * factor
         return self._replace(price=price, variance=self.variance * factor**2)
+
+    def adjust(self, shift: float) -> "_Moves":
+        return self if self.price is None else self._replace(price=self.price + shift)
 
 
 class HedgeBook:
@@ -285,6 +289,28 @@ class HedgeBook:
         self.held = {name: held / factors[name] for name, held in self.held.items()}
         self.turnover_shares = {n: done / factors[n] for n, done in self.turnover_shares.items()}
         self.moves = {name: was.rescale(factors[name]) for name, was in self.moves.items()}
+
+    def adjust(self, shifts: Mapping[str, float]) -> None:
+        """Take in a cash dividend, or a roll by difference: prices shift, and no share is gained.
+
+        Before the first row in new prices call `adjust` of the filter, of this book and of its
+        `Attribution`, which credits the dividend, with the same shifts.
+
+        Args:
+            shifts: new price minus old by ticker, in points: minus the dividend of a share.
+
+        Raises:
+            ValueError: a shift that is no number, or a ticker of no leg. The book is then as it was.
+
+        Example:
+            >>> book = HedgeBook(target="KO", hedges=["PEP"], transform="log", position=1000)
+            >>> book.adjust({"KO": -0.42})
+            >>> book.position
+            1000.0
+        """
+        shifts = check_shifts(shifts, (self.target, *self.hedges))
+        moves = {name: was.adjust(shifts.get(name, 0.0)) for name, was in self.moves.items()}
+        self.moves = moves
 
     def to_json(self) -> dict[str, Json]:
         """Everything needed to go on, as plain numbers, strings, lists and dicts, exact to the bit."""

@@ -18,7 +18,7 @@ from kfmodels.clock.clock import Clock, Elapsed
 from kfmodels.clock.instants import Moment, Stamp
 from kfmodels.files.documents import Format, Json, built, encode, plain, register
 from kfmodels.files.log import Journal, Message
-from kfmodels.kalman.transforms import transform_of
+from kfmodels.kalman.transforms import LEVEL, transform_of
 from kfmodels.live.arrivals import MONTH, Ahead, Limit, check_kind, span
 from kfmodels.live.bars import Bar, Known, Start
 from kfmodels.live.feed_watch import FeedWatch
@@ -29,7 +29,9 @@ from kfmodels.live.quotes import (
     Quotes,
     Rescaled,
     Row,
-    rescale_rows,
+    Units,
+    requote_rows,
+    rows_before,
     was_sent_before,
 )
 from kfmodels.live.settings import check_amounts, check_same, extends, identify, list_overruled
@@ -41,13 +43,14 @@ from kfmodels.live.signals import (
     with_feed,
     worst_condition,
 )
+from kfmodels.online.adjust import check_shifts, tell_shifts, turn_into_factors
 from kfmodels.online.engine import AnyTick, Engine
 from kfmodels.online.splits import check_factors
 from kfmodels.online.ticks import Outcome
 
 FORMAT = Format(
     "kfmodels live filter",
-    4,
+    5,
     "the state of a live filter",
     "begin a new journal with a filter of the fit",
     oldest=4,
@@ -146,6 +149,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 "history": [],
                 "rescaled": [],
                 "factors": {},
+                "shifts": {},
                 "max_ahead": ahead.limit,
             },
             clock,
@@ -228,20 +232,37 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             raise ValueError(
                 "no factor is given: name the ticker, with 1 where a move that is held was real"
             )
-        # try it on a copy: what the engine refuses, or no document can hold, must not be written
-        trial = built(plain(self.engine))
-        trial.requote(factors)
-        encode(plain(trial), "the rescaled filter")
-        since = _moment(at)
-        if since:
-            check_kind("rescale", at, since, self._now or self._row, self._now is not None)
-        if was_sent_before(factors, since, self._rescaled):
-            return self.standing(Outcome.DUPLICATE, "rescaled already at this time")
-        message: Rescaled = {"rescale": factors, "at": since and since.kept}
-        self._record(message)
-        signal = self._apply(message)
-        self._settle()
-        return signal
+        since = self._since("rescale", at)
+        return self._change({"rescale": factors, "at": since and since.kept}, since)
+
+    def adjust(self, shifts: Mapping[str, float], *, at: Stamp | None = None) -> Signal:
+        """The price of a leg moves by an amount when no value does: a cash dividend, a roll.
+
+        On levels the shift is exact. On logs and returns it is taken as the factor
+        `(last + shift) / last` at the last price of the leg that was learnt from, before `at` if that
+        is given; the reason of the answer, whose outcome is "rescaled", says which.
+
+        Args:
+            shifts: new price minus old by ticker, in currency: minus the dividend on its ex-day, new
+                contract minus old on the day of a roll.
+            at: as for `rescale`, which says too what becomes of one that is sent again.
+
+        Raises:
+            ValueError: no shift or one that is no number, a ticker that is no leg, a time of another
+                kind than those of the ticks; what `OnlineFilter.adjust` raises.
+            OSError: the journal's disk fails. Nothing was changed.
+        """
+        shifts = check_shifts(shifts, self.engine.tickers)
+        if not shifts:
+            raise ValueError("no shift is given: name the ticker, with minus its dividend")
+        since = self._since("adjust", at)
+        message: Rescaled = {"adjust": shifts, "at": since and since.kept}
+        if self.engine.transform != LEVEL and not was_sent_before(message, since, self._rescaled):
+            last = dict(self.engine.last)
+            for row in rows_before(self._history, since) if since else []:
+                last |= {name: price for name, price in row["prices"].items() if price is not None}
+            message["rescale"] = turn_into_factors(shifts, last)
+        return self._change(message, since)
 
     def standing(self, outcome: Outcome, reason: str) -> Signal:
         """What is believed now, with this outcome and reason; nothing is changed."""
@@ -300,7 +321,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "now": self._now and self._now.kept,
             "seq": self.seq,
             "rescaled": list(self._rescaled),
-            "factors": self.factors,
+            "factors": dict(self.units.factors),
+            "shifts": dict(self.units.shifts),
             "max_ahead": self._ahead.limit,
             "feed": self._feed.to_json(),
         }
@@ -321,7 +343,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self._stale, self._ahead = held["max_staleness"], Ahead(held["max_ahead"])
         self.seq = held["seq"]
         self._rescaled = deque(held["rescaled"], maxlen=KEPT)
-        self.factors = dict(held["factors"])
+        self.units = Units(held["factors"], held.get("shifts", {}))
+        """All changes of units so far, as one."""
         self._few_draws = held["few_draws"]
         self._few: np.ndarray = np.array(held["few"], bool)
         least = transform_of(engine.transform).least
@@ -366,34 +389,57 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def _apply(self, message: Priced | Rescaled) -> Signal:
         """Carry out a message that is recorded; does the same when it is replayed."""
-        signal = self._requote(message) if "rescale" in message else self._take(message)
+        signal = self._take(message) if "prices" in message else self._requote(message)
         rung, self._rung = [*self._rung, *self._feed.ring(self.engine, signal.tick)], []
         condition = worst_condition(self.watch, self.engine.holds, self._feed.condition)
         return with_feed(signal, rung, condition)
 
+    def _since(self, what: str, at: Stamp | None) -> Moment | None:
+        """Read the time from which on prices are in new units."""
+        if at is None:
+            return None
+        since = Moment.of(at)
+        check_kind(what, at, since, self._now or self._row, self._now is not None)
+        return since
+
+    def _change(self, message: Rescaled, since: Moment | None) -> Signal:
+        """Take a message of new units, unless it came before."""
+        # try it on a copy: what the engine refuses, or no document can hold, must not be written
+        if was_sent_before(message, since, self._rescaled):
+            return self.standing(Outcome.DUPLICATE, "rescaled already at this time")
+        trial = built(plain(self.engine))
+        _requote(trial, Units.of(message))
+        encode(plain(trial), "the rescaled filter")
+        self._record(message)
+        signal = self._apply(message)
+        self._settle()
+        return signal
+
     def _requote(self, message: Rescaled) -> Signal:
-        factors, at = message["rescale"], message["at"]
+        units, at = Units.of(message), message["at"]
         bar, before = self._bar, _moment(at)
         if at is not None:
             self._rescaled.append(message)
-        elif bar is not None and bar.rows and self._holds_scale(factors):
+        elif bar is not None and bar.rows and self._holds_scale(units.factors):
             before = bar.at  # what is held is in the new units already
-        self._quotes.rescale(factors, before)
-        self._feed.rescale(name for name, factor in factors.items() if factor != 1)
-        rescale_rows(self._history, factors, before)
-        self.factors |= {n: self.factors.get(n, 1.0) * f for n, f in factors.items()}
+        self._quotes.requote(units, before)
+        self._feed.rescale(units.moved())
+        requote_rows(self._history, units, before)
+        self.units = self.units.then(units)
+        reason = tell_shifts(message.get("adjust", {}), units.factors)
         alarms: Alarms = ()
         if bar is None or bar.start is None:
-            self.engine.requote(factors)
+            _requote(self.engine, units)
         else:  # the row of the bar is taken once more, from a start in the new units
-            self.engine.requote(factors, bar.start.engine)
+            _requote(self.engine, units, bar.start.engine)
             bar.start = bar.start._replace(engine=self.engine.mark())
-            bar.rescale(factors, before)
+            bar.requote(units.convert, before)
             if bar.rows:
                 # where no arithmetic can follow it, what waits is the next row
                 with suppress(ValueError):
                     alarms = bar.tell(self._learn(bar, bar.rows)[1])
-        return self._signal(self.engine.at if at is None else at, Outcome.RESCALED, "", alarms)
+        seen = self.engine.at if at is None else at
+        return self._signal(seen, Outcome.RESCALED, reason, alarms)
 
     def _holds_scale(self, factors: Mapping[str, float]) -> bool:
         """Whether one of these legs is held because it seems to be in other units."""
@@ -556,6 +602,15 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 def _prices(known: Known) -> dict[str, float]:
     """The prices of a row, NaN where there is none."""
     return {name: math.nan if p is None else p for name, p in known["prices"].items()}
+
+
+def _requote(engine: Engine, units: Units, since: Any = None) -> None:
+    """Convert an engine to new units, from a mark on if one is given."""
+    if not units.shifts:
+        return engine.requote(units.factors, since)
+    if since is not None:
+        engine.back(since)
+    engine.adjust(units.shifts)
 
 
 def _moment(at: Stamp | None) -> Moment | None:

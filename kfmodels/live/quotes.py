@@ -7,7 +7,7 @@ changes of units that were sent before.
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from kfmodels.clock.instants import Moment
 from kfmodels.live.arrivals import span
@@ -34,10 +34,48 @@ class Priced(TypedDict):
 
 
 class Rescaled(TypedDict):
-    """A message of new units, new price over old by ticker, as the journal keeps it."""
+    """A message of new units as the journal keeps it: new price over old, or minus old, by ticker.
 
-    rescale: dict[str, float]
+    A shift of logs or returns is kept with the factors that it came to; then they are what counts.
+    """
+
+    rescale: NotRequired[dict[str, float]]
+    adjust: NotRequired[dict[str, float]]
     at: int | str | None
+
+
+class Units(NamedTuple):
+    """From old prices to new ones by ticker: times a factor, plus a shift."""
+
+    factors: Mapping[str, float]
+    shifts: Mapping[str, float]
+
+    @classmethod
+    def of(cls, message: Rescaled) -> "Units":
+        """The change that a message asks for."""
+        if "rescale" in message:
+            return cls(message["rescale"], {})
+        return cls({}, message.get("adjust", {}))
+
+    def convert(self, name: str, price: float) -> float:
+        """The new price of a ticker."""
+        return price * self.factors.get(name, 1.0) + self.shifts.get(name, 0.0)
+
+    def moved(self) -> list[str]:
+        """The tickers whose prices change."""
+        by_factor = [name for name, factor in self.factors.items() if factor != 1]
+        return by_factor + [name for name, shift in self.shifts.items() if shift]
+
+    def then(self, later: "Units") -> "Units":
+        """Both changes as one."""
+        factors, shifts = dict(self.factors), dict(self.shifts)
+        for name, factor in later.factors.items():
+            factors[name] = factors.get(name, 1.0) * factor
+            if name in shifts:
+                shifts[name] *= factor
+        for name, shift in later.shifts.items():
+            shifts[name] = shifts.get(name, 0.0) + shift
+        return Units(factors, shifts)
 
 
 class Doubts:
@@ -95,7 +133,7 @@ class Doubts:
 
 
 class Quotes:
-    """Last price of every leg and its time; only `take` and `rescale` change them.
+    """Last price of every leg and its time; only `take` and `requote` change them.
 
     Args:
         tickers: of the legs.
@@ -201,12 +239,11 @@ class Quotes:
         more = f" and {len(old) - 3} more" if len(old) > 3 else ""
         return ", ".join(f"{name} {span(age, now.kind)}" for name, age in old[:3]) + more
 
-    def rescale(self, factors: Mapping[str, float], before: Moment | None) -> None:
+    def requote(self, units: Units, before: Moment | None) -> None:
         """Convert the prices from before a moment to new units, or all if there is none."""
-        for ticker, factor in factors.items():
-            at = self.times[ticker]
+        for ticker, at in self.times.items():
             if at is not None and (before is None or at.number < before.number):
-                self.prices[ticker] *= factor
+                self.prices[ticker] = units.convert(ticker, self.prices[ticker])
 
     def to_json(self) -> dict[str, object]:
         """What is held, as plain lists."""
@@ -217,22 +254,29 @@ class Quotes:
         }
 
 
-def was_sent_before(
-    factors: Mapping[str, float], since: Moment | None, earlier: Iterable[Rescaled]
-) -> bool:
-    """Whether the same factors were sent for the same time; without a time none are the same."""
+def was_sent_before(asked: Rescaled, since: Moment | None, earlier: Iterable[Rescaled]) -> bool:
+    """Whether the same was asked for the same time; without a time none are the same."""
     return since is not None and any(
-        message["rescale"] == factors and Moment.of(message["at"])[1:] == since[1:]
+        _asked(message) == _asked(asked) and Moment.of(message["at"])[1:] == since[1:]
         for message in earlier
         if message["at"] is not None
     )
 
 
-def rescale_rows(rows: Iterable[Row], factors: Mapping[str, float], before: Moment | None) -> None:
+def _asked(message: Rescaled) -> tuple[dict[str, float] | None, dict[str, float] | None]:
+    """What the user gave; the factors of a shift depend on the price when it came."""
+    return message.get("adjust"), None if "adjust" in message else message.get("rescale")
+
+
+def requote_rows(rows: Iterable[Row], units: Units, before: Moment | None) -> None:
     """Convert the prices of rows before a moment to new units, or all if there is none."""
-    for row in rows:
-        if before is None or Moment.of(row["at"]).number < before.number:
-            row["prices"] = {
-                name: price and price * factors.get(name, 1.0)
-                for name, price in row["prices"].items()
-            }
+    for row in rows_before(rows, before):
+        row["prices"] = {
+            name: None if price is None else units.convert(name, price)
+            for name, price in row["prices"].items()
+        }
+
+
+def rows_before(rows: Iterable[Row], before: Moment | None) -> list[Row]:
+    """The rows before a moment, or all if there is none."""
+    return [r for r in rows if before is None or Moment.of(r["at"]).number < before.number]

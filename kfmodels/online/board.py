@@ -24,6 +24,7 @@ from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
 from kfmodels.kalman.transforms import LEVEL
+from kfmodels.online.adjust import check_shifts, turn_into_factors
 from kfmodels.online.arrays import map_arrays
 from kfmodels.online.belief import Belief, Frame
 from kfmodels.online.blocks import Blocks, Foreseen, Passed, Policy
@@ -338,6 +339,42 @@ class OnlineBoard(Documented):
             named = [factors[name] for name in self.pairs[number] if name in factors]
             if named and (free := release(hold, named)).cause == "released":
                 self._holds = with_hold(self._holds, number, free)
+
+    def adjust(self, shifts: Mapping[str, float]) -> None:
+        """Prices move by an amount when no value does: a cash dividend, a roll by difference.
+
+        On levels exact in every draw: afterwards a filter is what it would be, had all prices so far
+        been quoted so. On logs and returns a shift is taken as the factor `(last + shift) / last` at
+        the last price of the ticker, see `last`, and goes through `rescale`.
+
+        Args:
+            shifts: new price minus old by ticker, in currency; minus the dividend on its ex-day.
+
+        Raises:
+            ValueError: a shift that is no number, a ticker of no pair; a model of levels or logs
+                without an intercept; (log, return) no last price yet, or one that is not larger than
+                the dividend. All filters are then as they were before.
+        """
+        shifts = check_shifts(shifts, self.tickers)
+        if self.transform != LEVEL:
+            return self.rescale(turn_into_factors(shifts, self.last))
+        by = self.legs.shifts(shifts)
+        self._place(self.coordinates.move(by))
+        self.last_prices = self.last_prices + by
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The last price of every ticker that has been learnt from.
+
+        Of pairs that differ it is that of the first without a hold.
+        """
+        found: dict[str, float] = {}
+        for number in sorted(range(len(self)), key=self._holds.__contains__):
+            row = self.last_prices[number].tolist()
+            for name, price in zip(self.pairs[number], row, strict=True):
+                if price == price:
+                    found.setdefault(name, price)
+        return found
 
     def filter(self, name: str) -> "OnlineFilter":
         """The filter of one pair as it stands now; what it does next does not move the board.

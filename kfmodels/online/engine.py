@@ -142,6 +142,15 @@ class Engine(Protocol):
         """
         ...
 
+    def adjust(self, shifts: Mapping[str, float]) -> None:
+        """Convert to prices that are `shifts` above the old, from now on."""
+        ...
+
+    @property
+    def last(self) -> Mapping[str, float]:
+        """The last price of every ticker that has been learnt from."""
+        ...
+
     def standing(self) -> AnyTick:
         """What is believed now, as a tick that observed nothing."""
         ...

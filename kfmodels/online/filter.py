@@ -254,6 +254,28 @@ class OnlineFilter(Documented):
         # all legs are named, because a hold ends only where every factor that is given is 1
         self.board.rescale(dict.fromkeys(self.tickers, 1.0) | factors)
 
+    def adjust(self, shifts: Mapping[str, float]) -> None:
+        """Prices move by an amount when no value does: a cash dividend, a roll by difference.
+
+        On levels exact in every draw: afterwards the filter is what it would be, had all prices so far
+        been quoted so. On logs and returns a shift is taken as the factor `(last + shift) / last` at
+        the last price of the leg, as adjusted series of prices are made, and goes through `rescale`.
+
+        Args:
+            shifts: new price minus old by ticker, in currency; minus the dividend on its ex-day.
+
+        Raises:
+            ValueError: a shift that is no number, a ticker that is no leg; a model of levels or logs
+                without an intercept; (log, return) no last price yet, or one that is not larger than
+                the dividend. The filter is then as it was before.
+        """
+        self.board.adjust(shifts)
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The last price of every ticker that has been learnt from."""
+        return self.board.last
+
     def take(
         self,
         prices: Mapping[str, float],

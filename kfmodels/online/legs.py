@@ -124,6 +124,10 @@ class Legs:
         factors = check_factors(factors, self.tickers)
         return np.array([factors.get(name, 1.0) for name in self.tickers], float)[self._spots]
 
+    def shifts(self, shifts: Mapping[str, float]) -> np.ndarray:
+        """New price minus old of every leg of every pair, `(pair, leg)`; `shifts` are checked."""
+        return np.array([shifts.get(name, 0.0) for name in self.tickers], float)[self._spots]
+
     def absent(self, number: int, prices: np.ndarray) -> str:
         """The legs of a pair that have no price in its row, in words; empty if all have one."""
         legs = zip(self.pairs[number], prices.tolist(), strict=True)

@@ -444,7 +444,7 @@ def test_changes_of_units_that_are_sent_again_are_taken_once(tmp_path: Path):
             live.tick(ROW | {"USO": 70.0, "XOM": 90.0}, at=START)
             found = [live.rescale(factors, at=START + MINUTE).sentence for factors in splits]
             assert [outcome.split(":")[0] for outcome in found] == [expected] * 3
-            assert live.factors == {"XLE": 0.25, "XOM": 0.5, "SPY": 2.0}
+            assert live.units.factors == {"XLE": 0.25, "XOM": 0.5, "SPY": 2.0}
             live.journal.compact(live.to_json())  # pyright: ignore[reportOptionalMemberAccess]
     live = LiveFilter(made_board(PAIRS))
     for _ in range(2):  # without a time nobody can tell
