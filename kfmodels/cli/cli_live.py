@@ -69,7 +69,8 @@ def live(
     """Read messages from the standard input, one JSON object a line, and answer each with one.
 
     In: {"at": "2024-03-01T09:31:00-05:00", "prices": {"XLE": 88.1, "SPY": 512.3}}, or
-    {"at": ..., "rescale": {"XLE": 0.5}} after a split. Out: the record of `Signal`, with "schema": 2.
+    {"at": ..., "rescale": {"XLE": 0.5}} after a split, {"at": ..., "adjust": {"XLE": -0.4}} on the
+    ex-day of a dividend of 0.4. Out: the record of `Signal`, with "schema": 2.
     A line that cannot be read is answered as rejected. SIGTERM ends it once the message at hand
     is answered.
     """
@@ -96,11 +97,13 @@ def _answer(running: "LiveFilter", line: str, number: int) -> "Signal":
     try:
         message = json.loads(line)
         if not isinstance(message, dict) or not (
-            message.keys() >= {"at", "prices"} or message.keys() >= {"at", "rescale"}
+            "at" in message and message.keys() & {"prices", "rescale", "adjust"}
         ):
-            raise ValueError('a message has "at", and "prices" or "rescale"')
+            raise ValueError('a message has "at", and "prices", "rescale" or "adjust"')
         if "rescale" in message:
             return running.rescale(message["rescale"], at=message["at"])
+        if "adjust" in message:
+            return running.adjust(message["adjust"], at=message["at"])
         return running.tick(message["prices"], at=message["at"])
     except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         return running.standing(Outcome.REJECTED, f"line {number}: {error}")

@@ -64,11 +64,12 @@ def test_what_cannot_be_read_is_rejected_and_the_rest_goes_on(saved: Path):
     split = '{"at": "2024-03-01T00:00-05:00", "rescale": {"SPY": 2}}\n'
     back = '{"at": null, "rescale": {"SPY": 0.5}}\n'
     odd += ['{"at": 1, "rescale": {"SPY": 2}}\n', '{"at": "2024-03-01", "rescale": {}}\n']
-    found = live(saved, "".join([good[0], *odd, split, split, back, *good[1:]]))
+    less = '{"at": "2024-03-01T00:00-05:00", "adjust": {"SPY": -5}}\n'
+    found = live(saved, "".join([good[0], *odd, split, split, back, less, less, *good[1:]]))
     outcomes = [record["outcome"] for record in found]
     assert outcomes == [
         *["accepted", *["rejected"] * 9],
-        *["rescaled", "duplicate", "rescaled"],
+        *["rescaled", "duplicate", "rescaled", "rescaled", "duplicate"],
         *["accepted"] * 2,
     ]
     assert found[1]["reason"].startswith("line 2: Expecting value")
