@@ -28,6 +28,7 @@ from kfmodels.kalman.habits import Habits
 from kfmodels.kalman.noise import floored
 from kfmodels.kalman.regression import batch_last
 from kfmodels.kalman.step import State
+from kfmodels.live.book import HedgeBook
 from kfmodels.live.feed import LiveFilter
 from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel
@@ -271,6 +272,25 @@ class HedgeBoard:
         engine = self.online(targets, forgetting=forgetting, shocks=shocks)
         return LiveFilter(engine, **settings)
 
+    def book(self, pair: str, *, position: float, **settings: Any) -> HedgeBook:
+        """The shares of the hedge against a position in the target of one pair.
+
+        Its ticks are those of `BoardTick.of(pair)`.
+
+        Args:
+            pair: its name.
+            position: shares of the target held, negative when short.
+            settings: of `HedgeBook`: lots, band, cost, multiplier, held.
+
+        Raises:
+            ValueError: there is no such pair, or as `HedgeBook`.
+        """
+        if pair not in self.verdicts:
+            raise ValueError(self._unknown(pair))
+        target, hedge = dict(zip(self.pairs.names, self.pairs.pairs, strict=True))[pair]
+        legs: Any = {"target": target, "hedges": [hedge], "transform": self.pairs.transform}
+        return HedgeBook(**legs, position=position, **settings)
+
     def fitted(
         self, keys: Sequence[str], targets: list[str] | None = None
     ) -> tuple[list[str], Arrays]:
@@ -317,10 +337,7 @@ class HedgeBoard:
     def _find_row(self, pair: str) -> Arrays:
         """The arrays of one pair, from the one chunk that holds it."""
         if pair not in self.verdicts:
-            raise ValueError(
-                f"{pair} is not among the {len(self.pairs)} pairs; they are named like "
-                f"{self.pairs.names[0]}"
-            )
+            raise ValueError(self._unknown(pair))
         for record in self.store.records().values():
             if pair in record.names:
                 place = record.names.index(pair)
@@ -329,6 +346,10 @@ class HedgeBoard:
                 if arrays and np.isfinite(arrays["effective_draws"][place]):
                     return {name: values[place] for name, values in arrays.items()}
         raise ValueError(f"{pair} was not fitted: {self.verdicts[pair].reason}")
+
+    def _unknown(self, pair: str) -> str:
+        named = f"they are named like {self.pairs.names[0]}"
+        return f"{pair} is not among the {len(self.pairs)} pairs; {named}"
 
     def later(self, prices: pd.DataFrame, names: list[str]) -> pd.DataFrame:
         """Take the rows of some tickers that are later than the fit, as numbers."""

@@ -17,6 +17,7 @@ from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.explorers import add_explorers
+from kfmodels.live.book import HedgeBook
 from kfmodels.live.feed import LiveFilter
 from kfmodels.model import gaps as closed
 from kfmodels.model import saved
@@ -373,6 +374,29 @@ class HedgeFit:
             )
         engine = self.online(draws=draws, explorers=explorers, forgetting=forgetting, shocks=shocks)
         return LiveFilter(engine, explorers=explorers, **settings)
+
+    def book(self, *, position: float, **settings: Any) -> HedgeBook:
+        """The shares of the hedges against a position in the target, of this fit's tickers and units.
+
+        Args:
+            position: shares of the target held, negative when short.
+            settings: of `HedgeBook`: lots, band, cost, multiplier, held.
+
+        Raises:
+            ValueError: as `HedgeBook`.
+
+        Example:
+            >>> from kfmodels import HedgeData, datasets, fit, hedge_ratio_model
+            >>> pair = datasets.stocks().loc["2019", ["KO", "PEP"]]
+            >>> data = HedgeData.from_prices(pair, target="KO", hedges=["PEP"])
+            >>> fixed = fit(data, hedge_ratio_model(delta=0.01, obs_scale=0.01), progress=False)
+            >>> book, prices = fixed.book(position=1000), {"KO": 55.0, "PEP": 137.0}
+            >>> orders = book.act(fixed.go_live().tick(prices, at="2020-01-02").tick, prices)
+            >>> print(book.transform, -1000 < orders.held["PEP"] < 0)
+            log True
+        """
+        legs = {"target": self.target, "hedges": self.hedges, "transform": self.data.transform}
+        return HedgeBook(**legs, position=position, **settings)
 
     def save(self, path: str | Path) -> None:
         """Write the tree as one netCDF file, atomically; read it back with `load`."""

@@ -3,6 +3,7 @@
 from concurrent.futures import Executor, Future
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ def collect_rows(live: LiveFilter, earlier: pd.DataFrame | None = None) -> Hedge
     index = _times([row["at"] for row in rows], live.clock, earlier)
     table = pd.DataFrame([row["prices"] for row in rows], index=index, columns=list(engine.tickers))
     if earlier is not None:
-        before = pd.DataFrame(
+        before: Any = pd.DataFrame(
             {name: earlier[name].map(partial(live.units.convert, name)) for name in engine.tickers}
         )
         if len(table):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kfmodels.clock.instants import Stamp, read_rows
 from kfmodels.kalman.transforms import LEVEL, LOG, RETURN, Transform
 from kfmodels.live.book import HedgeBook, Orders, hedge_shares, say_why_unread, split_factors
-from kfmodels.online.adjust import check_shifts, turn_into_factors
+from kfmodels.online.splits import check_shifts, turn_into_factors
 from kfmodels.online.ticks import Tick
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Attribution:
     def __init__(self, book: HedgeBook) -> None:
         self.target, self.hedges, self.transform = book.target, book.hedges, book.transform
         self.multiplier = dict(book.multiplier)
-        self._quotes = book.quotes
+        self._check, self._quotes = book.check, book.quotes
         self._last: _Row | None = None
         self._bars = 0
         self._rows: list[Attributed] = []
@@ -114,10 +114,11 @@ class Attribution:
         """Book one row, once `HedgeBook.act` has answered it with `orders`.
 
         Raises:
-            ValueError: a price that cannot be, orders of another time, a position or shares that
-                changed at a row without all prices, where their gain cannot be told, or shares that
-                changed between two rows. Nothing is then booked.
+            ValueError: a tick of another pair or transform, a price that cannot be, orders of another
+                time, a position or shares that changed at a row without all prices, where their gain
+                cannot be told, or shares that changed between two rows. Nothing is then booked.
         """
+        self._check(tick)
         at, last = tick.at, self._last
         if orders.at != at:
             raise ValueError(f"the orders are of {orders.at}, the tick of {self.target} of {at}")

@@ -12,8 +12,7 @@ from kfmodels.clock.instants import Stamp
 from kfmodels.files.documents import Format, Json
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.costs import Band, Cost, Saving
-from kfmodels.online.adjust import check_shifts
-from kfmodels.online.splits import check_factors
+from kfmodels.online.splits import check_factors, check_shifts
 from kfmodels.online.ticks import Tick
 
 FORMAT = Format(
@@ -128,7 +127,8 @@ class HedgeBook:
     hedges. `turnover`, `turnover_shares` (by hedge) and `costs` count from the start.
 
     Args:
-        target, hedges, transform: as of the filter that makes the ticks.
+        target, hedges, transform: as of the filter that makes the ticks; `HedgeFit.book` and
+            `HedgeBoard.book` fill them in, and ticks of another are refused.
         position: shares of the target held, negative when short.
         lots: smallest tradable number of shares by hedge; 1 where none is given.
         band, cost: when to rehedge, and what a trade costs.
@@ -186,9 +186,11 @@ class HedgeBook:
         was not learnt from or a ratio is not a number, nothing is done and the orders say why.
 
         Raises:
-            ValueError: a leg without an entry in `prices` or in the tick, a price that the transform
-                cannot take, a position that is not a number. The book is then as it was before.
+            ValueError: a tick of other tickers, of another transform or of a whole board, a leg without
+                an entry in `prices` or in the tick, a price that the transform cannot take, a position
+                that is not a number. The book is then as it was before.
         """
+        self.check(tick)
         at, before = tick.at, self.held
         quotes = self.quotes(prices, at)
         if not math.isfinite(self.position):
@@ -242,6 +244,26 @@ class HedgeBook:
             beta, prices, target=self.target, transform=self.transform, position=position
         )
         return {name: shares[name] / self.multiplier[name] for name in self.hedges}
+
+    def check(self, tick: Tick) -> None:
+        """Raise unless a tick is of the tickers and the transform of this book."""
+        if getattr(tick, "names", ()):  # which one of a pair never has
+            raise ValueError(
+                f"the tick is of a board: pass that of one pair, tick.of({tick.names[0]!r})"
+            )
+        mine = (self.target, *self.hedges)
+        # one that is made by hand may do without both
+        its, transform = getattr(tick, "tickers", mine), getattr(tick, "transform", self.transform)
+        if its[0] != self.target or set(its) != set(mine):
+            raise ValueError(
+                f"the tick at {tick.at} is of {', '.join(its)}, the book of {', '.join(mine)}: make it "
+                "with fit.book(position=...)"
+            )
+        if transform != self.transform:
+            raise ValueError(
+                f'the tick at {tick.at} is of a fit with the transform "{transform}", the book reads '
+                f'its ratios as those of "{self.transform}": make it with fit.book(position=...)'
+            )
 
     def quotes(self, prices: Mapping[str, float], at: object) -> dict[str, float]:
         """Prices of all legs as floats, NaN where there is none; raises what `act` raises."""

@@ -43,9 +43,8 @@ from kfmodels.live.signals import (
     with_feed,
     worst_condition,
 )
-from kfmodels.online.adjust import check_shifts, tell_shifts, turn_into_factors
 from kfmodels.online.engine import AnyTick, Engine
-from kfmodels.online.splits import check_factors
+from kfmodels.online.splits import check_factors, check_shifts, tell_shifts, turn_into_factors
 from kfmodels.online.ticks import Outcome
 
 FORMAT = Format(

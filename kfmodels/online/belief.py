@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.kalman.transforms import Transform
 from kfmodels.online.mixture import Draws, Mixture, average
 
 
@@ -15,10 +16,14 @@ class Frame:
     Args:
         pairs: the tickers of each, the target first.
         coordinates: with an axis of pairs in front.
+        transform: of the prices.
     """
 
-    def __init__(self, pairs: Sequence[tuple[str, ...]], coordinates: Coordinates) -> None:
+    def __init__(
+        self, pairs: Sequence[tuple[str, ...]], coordinates: Coordinates, transform: Transform
+    ) -> None:
         self.pairs, self.intercept = tuple(pairs), coordinates.intercept
+        self.transform = transform
         self.matrix, self.shift = coordinates.matrix(), coordinates.shift()
         a, n = self.matrix, self.matrix.shape[-1]
         # a row times itself turns a flattened covariance into the variance of one coefficient, so sds

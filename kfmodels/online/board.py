@@ -24,7 +24,6 @@ from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
 from kfmodels.kalman.transforms import LEVEL
-from kfmodels.online.adjust import check_shifts, turn_into_factors
 from kfmodels.online.arrays import map_arrays
 from kfmodels.online.belief import Belief, Frame
 from kfmodels.online.blocks import Blocks, Foreseen, Passed, Policy
@@ -149,7 +148,7 @@ class OnlineBoard(Documented):
     def _place(self, coordinates: Coordinates) -> None:
         """Use these coordinates from now on, and work out what every tick needs of them."""
         self.coordinates = coordinates
-        self._frame = Frame(self.pairs, coordinates)
+        self._frame = Frame(self.pairs, coordinates, self.transform)
         legs = [np.asarray(coordinates.offset)[None], coordinates.pivot.T]
         units = [np.broadcast_to(coordinates.unit, legs[0].shape), coordinates.scale.T]
         self._centre, self._unit = np.concatenate(legs), np.concatenate(units)
@@ -292,32 +291,19 @@ class OnlineBoard(Documented):
 
     def standing(self) -> BoardTick:
         """What is believed now, as a tick that observed nothing; no filter moves."""
-        none = np.zeros(len(self), bool)
-        nothing = np.full(len(self), np.nan)
-        said = dict.fromkeys(range(len(self)), (Outcome.SKIPPED, "no new row"))
-        return BoardTick(
-            self.names,
-            self.at,
-            observed=none,
-            taught=none,
-            said=said,
-            numbers=(nothing, nothing, nothing, nothing),
-            forecasts=(),
-            belief=self.belief(),
-        )
+        return BoardTick.standing(self.names, self.at, self.belief())
 
     def rescale(self, factors: Mapping[str, float]) -> None:
         """Prices are quoted otherwise from now on: a split, a multiplier, another currency.
 
-        Exact in mean, covariance and every draw of every pair with the ticker, as target or as hedge:
-        afterwards a filter is what it would be, had all prices so far been quoted so.
+        Exact in every draw of every pair with the ticker, as target or as hedge: afterwards a filter is
+        what it would be, had all prices so far been quoted so.
 
         Args:
             factors: new price over old by ticker; 0.5 after a 2-for-1 split.
 
         Raises:
-            ValueError: a factor that is not positive, a ticker of no pair, or a model of logs without
-                an intercept. All filters are then as they were before.
+            ValueError: as `OnlineFilter.rescale`, and all filters are then as they were before.
         """
         by = self.legs.factors(factors)
         self._place(self.coordinates.requote(self.transform, by))
@@ -341,40 +327,18 @@ class OnlineBoard(Documented):
                 self._holds = with_hold(self._holds, number, free)
 
     def adjust(self, shifts: Mapping[str, float]) -> None:
-        """Prices move by an amount when no value does: a cash dividend, a roll by difference.
-
-        On levels exact in every draw: afterwards a filter is what it would be, had all prices so far
-        been quoted so. On logs and returns a shift is taken as the factor `(last + shift) / last` at
-        the last price of the ticker, see `last`, and goes through `rescale`.
-
-        Args:
-            shifts: new price minus old by ticker, in currency; minus the dividend on its ex-day.
-
-        Raises:
-            ValueError: a shift that is no number, a ticker of no pair; a model of levels or logs
-                without an intercept; (log, return) no last price yet, or one that is not larger than
-                the dividend. All filters are then as they were before.
-        """
-        shifts = check_shifts(shifts, self.tickers)
+        """A dividend or a roll, as `OnlineFilter.adjust` has it, for every pair with the ticker."""
         if self.transform != LEVEL:
-            return self.rescale(turn_into_factors(shifts, self.last))
+            self.rescale(self.legs.shift_factors(shifts, self.last))
+            return
         by = self.legs.shifts(shifts)
         self._place(self.coordinates.move(by))
         self.last_prices = self.last_prices + by
 
     @property
     def last(self) -> dict[str, float]:
-        """The last price of every ticker that has been learnt from.
-
-        Of pairs that differ it is that of the first without a hold.
-        """
-        found: dict[str, float] = {}
-        for number in sorted(range(len(self)), key=self._holds.__contains__):
-            row = self.last_prices[number].tolist()
-            for name, price in zip(self.pairs[number], row, strict=True):
-                if price == price:
-                    found.setdefault(name, price)
-        return found
+        """The last price of every ticker that was learnt from."""
+        return self.legs.last(self.last_prices, self._holds)
 
     def filter(self, name: str) -> "OnlineFilter":
         """The filter of one pair as it stands now; what it does next does not move the board.

@@ -1,14 +1,14 @@
 """The prices of pairs: which ticker is which leg of which pair, and what a price must be."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from kfmodels.kalman.habits import CALM, Habits
 from kfmodels.kalman.transforms import transform_of
-from kfmodels.online.splits import check_factors
+from kfmodels.online.splits import check_factors, check_shifts, turn_into_factors
 
 
 class ByTicker(Protocol):
@@ -125,8 +125,24 @@ class Legs:
         return np.array([factors.get(name, 1.0) for name in self.tickers], float)[self._spots]
 
     def shifts(self, shifts: Mapping[str, float]) -> np.ndarray:
-        """New price minus old of every leg of every pair, `(pair, leg)`; `shifts` are checked."""
+        """New price minus old of every leg of every pair, `(pair, leg)`."""
+        shifts = check_shifts(shifts, self.tickers)
         return np.array([shifts.get(name, 0.0) for name in self.tickers], float)[self._spots]
+
+    def shift_factors(
+        self, shifts: Mapping[str, float], last: Mapping[str, float]
+    ) -> dict[str, float]:
+        """The factors by ticker that shifts are at the `last` prices."""
+        return turn_into_factors(check_shifts(shifts, self.tickers), last)
+
+    def last(self, prices: np.ndarray, held: Container[int]) -> dict[str, float]:
+        """Prices `(pair, leg)` by ticker; where pairs differ, of the first that is not `held`."""
+        found: dict[str, float] = {}
+        for number in sorted(range(len(self.pairs)), key=held.__contains__):
+            for name, price in zip(self.pairs[number], prices[number].tolist(), strict=True):
+                if price == price:
+                    found.setdefault(name, price)
+        return found
 
     def absent(self, number: int, prices: np.ndarray) -> str:
         """The legs of a pair that have no price in its row, in words; empty if all have one."""

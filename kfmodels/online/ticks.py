@@ -88,6 +88,22 @@ class BoardTick:
         self._numbers = numbers
         self.belief, self._forecasts = belief, forecasts
 
+    @classmethod
+    def standing(cls, names: tuple[str, ...], at: Stamp | None, belief: Belief) -> "BoardTick":
+        """What is believed now, where no row was observed."""
+        none = np.zeros(len(names), bool)
+        nothing = np.full(len(names), np.nan)
+        return cls(
+            names,
+            at,
+            observed=none,
+            taught=none,
+            said=dict.fromkeys(range(len(names)), (Outcome.SKIPPED, "no new row")),
+            numbers=(nothing, nothing, nothing, nothing),
+            forecasts=(),
+            belief=belief,
+        )
+
     @cached_property
     def outcome(self) -> tuple[Outcome, ...]:
         return tuple(self.said(number)[0] for number in range(len(self.names)))
@@ -227,6 +243,16 @@ class Tick:
     @property
     def at(self) -> Stamp | None:
         return self._all.at
+
+    @property
+    def tickers(self) -> tuple[str, ...]:
+        """The target, then its hedges."""
+        return self._all.belief.frame.pairs[self._number]
+
+    @property
+    def transform(self) -> str:
+        """What the ratios multiply: "log" and "return" count money, "level" shares."""
+        return self._all.belief.frame.transform
 
     @property
     def outcome(self) -> Outcome:

@@ -172,6 +172,16 @@ def test_a_board_goes_live_as_all_its_filters(board, tmp_path):
         assert signal.tick.record() == expected.record()
 
 
+def test_the_book_of_a_pair_takes_its_ticks(board):
+    """By hand: a ratio of money is shares at P_y / P_x."""
+    row = prices().iloc[ROWS][["MTUM", "QUAL", "USMV"]].astype(float)
+    tick = board.online().update(row).of("MTUM/QUAL")
+    book = board.book("MTUM/QUAL", position=1e6)
+    held = book.act(tick, row.to_dict()).held["QUAL"]
+    expected = -1e6 * tick.beta["QUAL"] * row["MTUM"] / row["QUAL"]
+    assert held == pytest.approx(expected, abs=0.51)
+
+
 def test_online_takes_some_targets(board):
     assert board.online(["MTUM"]).names == ("MTUM/QUAL", "MTUM/USMV")
 
@@ -179,6 +189,7 @@ def test_online_takes_some_targets(board):
 REFUSED = [
     (lambda board: board.matrix("betta"), "there is no column betta: target, hedge, beta, sd"),
     (lambda board: board.sel("A/B"), "A/B is not among the 8 pairs; .* like MTUM/QUAL"),
+    (lambda board: board.book("A/B", position=1), "A/B is not among the 8 pairs; .* like MTUM"),
     (lambda board: board.sel("MTUM/DEAD"), "MTUM/DEAD was not fitted: hedge DEAD constant since"),
     (lambda board: board.online(["FEW"]), "no pair (of FEW )?was fitted"),
     (lambda board: board.go_live(draws=8), "the draws it was fitted with and no explorers"),
