@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO, TypedDict
 
 import typer
 
+from kfmodels.cli.cli_update import kept_path, load_kept
 from kfmodels.cli.shell import as_json
 
 if TYPE_CHECKING:
@@ -182,9 +183,30 @@ def _running(
         return LiveFilter(engine, clock=clock, **settings)
     from kfmodels.fitting.hedge_fit import load
 
-    fit = load(fitted)
+    fit, journal = load(fitted), settings["journal"]
     own = fit.data.clock if clock is None else clock
-    return fit.go_live(shocks=policy, clock=own, **settings)
+    begun = journal is not None and journal.exists()
+    running = fit.go_live(shocks=policy, clock=own, **settings)
+    typer.echo(_tell_start(fitted, running, journal, begun), err=True)
+    return running
+
+
+def _tell_start(fitted: Path, running: "LiveFilter", journal: Path | None, begun: bool) -> str:
+    """Go on from what `kfmodels update` learnt, unless a journal was begun, and say which it is."""
+    from kfmodels.data.hedge_data import day
+
+    kept, own = load_kept(fitted), journal or "memory only"
+    if begun:
+        at = str(running.engine.at).removesuffix("T00:00:00")
+        start = f"goes on from {journal}, up to {at}"
+        start += f" and not from {kept_path(fitted)}" if kept else ""
+    elif kept:
+        kept.shocks = running.engine.shocks
+        running.replace(kept)
+        start = f"goes on from {kept_path(fitted)}, up to {day(kept.at)}"
+    else:
+        start = f"starts after the training rows, up to {day(running.engine.at)}"
+    return f"{fitted}: {start}; what it learns stays in {own}, kfmodels update does not see it"
 
 
 def _policy(shocks: str, limit: float | None) -> "Shocks | None":

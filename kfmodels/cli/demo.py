@@ -56,7 +56,8 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
         transform="log",
     )
     say(f"{_worth(scored)}\n")
-    for sentence in (facts.worth(TARGET, scored, _OURS), facts.advice(scored, _OURS)):
+    static = facts.static(fitted, later.iloc[-1])
+    for sentence in (facts.worth(TARGET, scored, _OURS), facts.advice(scored, _OURS, static)):
         say(fill(sentence, 100))
 
     paths = [out / name for name in ("aapl-spx.nc", "aapl-spx.nc.live.json", "aapl-spx.png")]

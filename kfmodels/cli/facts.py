@@ -1,22 +1,27 @@
 """The sentences that tell a result, each written once; report, page and commands arrange them.
 
 Ratios are those to hold until the next row, orders are against `POSITION` shares of the target, and
-intervals hold 90 %.
+intervals hold 90 %. Shares have one sign, below 0 is sold; `hedge_shares` makes them and
+`order_sentence` says them.
+
+One file: whoever looks for a sentence looks here.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from kfmodels.data.hedge_data import HedgeData, day
+from kfmodels.evaluate.baselines import static_ratio
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.transforms import transform_of
+from kfmodels.live.book import hedge_shares, order_sentence
 from kfmodels.online.filter import OnlineFilter
-from kfmodels.online.ticks import Tick
+from kfmodels.online.ticks import Outcome, Tick
 
 POSITION = 100
 """Shares of the target for which orders are told."""
@@ -31,6 +36,9 @@ STRONG = 3.0
 
 PRICE_RATIO = 5
 """Bars: a ratio learnt over fewer follows the level of prices, not their moves."""
+
+_ORDINARY = 2.0
+"""Sds of the forecast within which nothing is said of a spread."""
 
 MONTH = 21
 """Bars over which the speed of a ratio is told: the trading days of a month."""
@@ -58,21 +66,34 @@ def hedges(live: OnlineFilter, prices: Mapping[str, float] | None = None) -> lis
     if prices is None:
         assert live.last_prices is not None  # a fit has complete rows
         prices = dict(zip(live.tickers, live.last_prices, strict=True))
-    now, transform = live.standing(), transform_of(live.transform)
-    shares = {
-        name: -POSITION * transform.shares(beta, prices[live.target], prices[name])
-        for name, beta in now.beta.items()
-    }
+    now = live.standing()
+    of = {"target": live.target, "transform": live.transform}
+    shares = hedge_shares(now.beta, prices, **of, position=POSITION)
     return [
         Hedge(live.target, name, beta, now.sd_total[name], now.sd_given_noise[name], shares[name])
         for name, beta in now.beta.items()
     ]
 
 
+def static(fitted: HedgeFit, prices: Mapping[str, float] | None = None) -> list[str]:
+    """What the static hedges, least squares on the changes of the training rows, ask to trade.
+
+    In words like those of `order` and `ratio`, at these prices or the last of each ticker.
+    """
+    table = static_ratio(fitted.data)
+    at: Any = fitted.data.prices.ffill().iloc[-1].to_dict() if prices is None else prices
+    of = {"target": fitted.target, "transform": fitted.data.transform}
+    shares = hedge_shares(table["ratio"].to_dict(), at, **of, position=POSITION)
+    return [
+        f"{order_sentence(fitted.target, name, shares[name], position=POSITION)} "
+        f"(ratio {row['ratio']:.4g} +- {row['sd']:.2g})"
+        for name, row in table.to_dict("index").items()
+    ]
+
+
 def order(hedge: Hedge) -> str:
     """What to trade."""
-    side = "sell" if hedge.shares < 0 else "buy"
-    return f"against {POSITION} {hedge.target} {side} {abs(hedge.shares):.2f} {hedge.name}"
+    return order_sentence(hedge.target, hedge.name, hedge.shares, position=POSITION)
 
 
 def ratio(hedge: Hedge) -> str:
@@ -89,15 +110,22 @@ def unit(transform: str) -> str:
     return "money in the hedge per unit of money in the target"
 
 
-def surprise(target: str, tick: Tick) -> str:
-    """How the last price of the target compares with its forecast."""
+def surprise(target: str, tick: Tick, *, reverts: bool = False) -> str:
+    """How the last price of the target compares with its forecast.
+
+    That it is rich or cheap is said only of a spread that `reverts`, as `spread_health` finds it.
+    """
     if not tick.observed:
         return "a price was missing in the last row: the ratio only became less certain"
-    side = "rich" if tick.spread > 0 else "cheap"
-    usual = "" if abs(tick.z) > 2 else ", within the ordinary"
-    return (
-        f"spread {tick.spread:+.4g}, {tick.z:+.2f} sd of its forecast: {target} looks {side}{usual}"
-    )
+    said = f"spread {tick.spread:+.4g}, {tick.z:+.2f} sd of its forecast: {target} "
+    side = "above" if tick.spread > 0 else "below"
+    if tick.outcome is Outcome.QUARANTINED:
+        return f"{said}is far {side} it, and the row is held until later ones confirm it"
+    if abs(tick.z) <= _ORDINARY:
+        return f"{said}is within the ordinary"
+    if not reverts:
+        return f"{said}is {side} it, beyond the ordinary"
+    return f"{said}looks {'rich' if tick.spread > 0 else 'cheap'}"
 
 
 # -- what was inferred -----------------------------------------------------------------------------
@@ -229,17 +257,25 @@ def worth(target: str, scored: pd.DataFrame, ours: str) -> str:
     )
 
 
-def advice(scored: pd.DataFrame, ours: str) -> str:
-    """What to do, by the same table."""
+def keeps_static(scored: pd.DataFrame, ours: str) -> bool:
+    """Whether the moving ratio has no lead beyond chance, by the same table: a static one will do."""
+    return not scored.loc[ours, "gain_lower"] > 0
+
+
+def advice(scored: pd.DataFrame, ours: str, static: list[str]) -> str:
+    """What to do, by the same table; `static` is what the static ratio asks for, by `static`."""
     mine = scored.loc[ours]
     if mine.gain_lower > 0:
         cost = f"{mine.break_even_cost:.0f} basis points of what is traded"
         return f"So: run the moving ratio, as long as trading costs less than {cost}."
+    held = "; ".join(static)
     if mine.gain_upper < 0:
-        return "So: hold the static ratio on changes, and look at the prior on how fast it moves."
+        return (
+            f"So: hold the static ratio on changes: {held}. Look at the prior on how fast it moves."
+        )
     return (
-        "So: moving with the ratio saved no variance here. Hold the static ratio on changes, or run "
-        "the filter for its sd on ratio and spread, whichever trades less "
+        f"So: moving with the ratio saved no variance here. Hold the static ratio on changes: {held}; "
+        "or run the filter for its sd on ratio and spread, whichever trades less "
         f"({mine.turnover:.1f} against {scored.loc[CHANGES, 'turnover']:.1f} times the target a year)."
     )
 

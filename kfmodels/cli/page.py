@@ -25,6 +25,7 @@ from kfmodels.files.atomic import replacing
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.follow import follow
+from kfmodels.online.ticks import Tick
 from kfmodels.plots.pair import hedge_ratio_and_spread
 from kfmodels.plots.priors import likelihood, memories
 from kfmodels.plots.priors import sensitivity as sensitivity_picture
@@ -52,11 +53,12 @@ class Section(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """A fit on later prices: its filter after them, its ticks, and two tables of scores."""
+    """A fit on later prices: its filter after them, its ticks, the last, and two tables of scores."""
 
     prices: pd.DataFrame
     live: OnlineFilter
     ticks: pd.DataFrame
+    last: Tick
     worth: pd.DataFrame
     compared: Comparison
 
@@ -104,7 +106,7 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None) -> str:
         sections.append(_landscape(fitted))
     if scored is not None:
         sections += [_value(scored.worth), _honesty(scored.compared)]
-    sections += [_health(fitted), _folklore(fitted)]
+    sections += [_health(fitted, None if scored is None else scored.last), _folklore(fitted)]
     kind, rows = facts.training(fitted.data)
     until = "" if scored is None else f"; scored until {day(scored.prices.index[-1])}"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
@@ -139,15 +141,20 @@ def _scored(fitted: HedgeFit, prices: pd.DataFrame) -> Scored:
         models={_OURS: fitted},
         transform=transform,
     )
-    return Scored(later, live, follow(live, later), worth, compare({_OURS: fitted}, later))
+    seen: list[Tick] = []
+    ticks = follow(live, later, seen=seen.append)
+    return Scored(later, live, ticks, seen[-1], worth, compare({_OURS: fitted}, later))
 
 
 def _held(fitted: HedgeFit, scored: Scored | None) -> list[facts.Hedge]:
     """The hedges after the last row seen, at the last price of each ticker."""
-    before = fitted.data.prices
-    if scored is None:
-        return facts.hedges(fitted.online(), before.ffill().iloc[-1])
-    return facts.hedges(scored.live, pd.concat([before, scored.prices]).ffill().iloc[-1])
+    live = fitted.online() if scored is None else scored.live
+    return facts.hedges(live, _last_prices(fitted, scored))
+
+
+def _last_prices(fitted: HedgeFit, scored: Scored | None) -> dict[str, float]:
+    seen = fitted.data.prices
+    return (seen if scored is None else pd.concat([seen, scored.prices])).ffill().iloc[-1].to_dict()
 
 
 def _decision(
@@ -158,12 +165,22 @@ def _decision(
 ) -> list[str]:
     """What to do and how sure it is, in a few sentences."""
     at = day(fitted.fit_until if scored is None else scored.prices.index[-1])
-    said = [f"After {at}: {facts.order(hedge)} ({facts.ratio(hedge)})." for hedge in held]
+    still = facts.static(fitted, _last_prices(fitted, scored))
+    moving = [f"{facts.order(hedge)} ({facts.ratio(hedge)})" for hedge in held]
+    if scored is not None and facts.keeps_static(scored.worth, _OURS):
+        said = [f"After {at}, by the static ratio: {words}." for words in still]
+        said += [f"By the moving ratio: {words}." for words in moving]
+    else:
+        said = [f"After {at}: {words}." for words in moving]
+        said += [f"By the static ratio: {words}." for words in still]
     if static is not None:
         chances = static["probability"].to_dict().items()
         said += [facts.static_chance(name, chance) for name, chance in chances]
     if scored is not None:
-        said += [facts.worth(fitted.target, scored.worth, _OURS), facts.advice(scored.worth, _OURS)]
+        said += [
+            facts.worth(fitted.target, scored.worth, _OURS),
+            facts.advice(scored.worth, _OURS, still),
+        ]
         row = scored.compared.table.iloc[0]
         shown = facts.intervals(row["inside_90"], int(row["bars"]))
         said.append(f"{shown}; sd of z {row['z_sd']:.2f} (1 is honest).")
@@ -227,10 +244,13 @@ def _honesty(compared: Comparison) -> Section:
     )
 
 
-def _health(fitted: HedgeFit) -> Section:
+def _health(fitted: HedgeFit, last: Tick | None) -> Section:
     health = spread_health(fitted)
     warnings = tuple(Part(warning=warning) for warning in health.warnings)
-    return Section("The spread", (_tabled(health.table.T), *warnings))
+    # rich and cheap are words for a spread that comes back
+    said = facts.surprise(fitted.target, last, reverts=not health.warnings) if last else ""
+    now = (Part(text=f"The last row: {said}."),) if said else ()
+    return Section("The spread", (*now, _tabled(health.table.T), *warnings))
 
 
 def _folklore(fitted: HedgeFit) -> Section:

@@ -73,7 +73,8 @@ def _hedge(fitted: HedgeFit) -> str:
     # the last price of each ticker, where the last row has a gap
     held = facts.hedges(fitted.online(), fitted.data.prices.ffill().iloc[-1])
     said = [f"  {facts.order(hedge)}: {facts.ratio(hedge)}" for hedge in held]
-    head = f"Hedge after the close of {day(fitted.fit_until)} (hold it until the next)"
+    said += [f"  {facts.CHANGES}, for comparison: {words}" for words in facts.static(fitted)]
+    head = f"Hedge after the close of {day(fitted.fit_until)} (until the next; a ratio above 0 is sold)"
     return "\n".join([head, *said])
 
 

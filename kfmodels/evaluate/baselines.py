@@ -47,6 +47,23 @@ def ols_on_changes(data: HedgeData) -> pd.Series:
     return _least_squares(moves(data), MIN_ROWS)
 
 
+def static_ratio(data: HedgeData) -> pd.DataFrame:
+    """The ratios of `ols_on_changes` as `ratio` and their `sd`, a row per hedge.
+
+    The sd is White's, so that days of large moves may have large errors.
+
+    Source: White (1980), A heteroskedasticity-consistent covariance matrix estimator, Econometrica 48,
+    with the factor rows / (rows - coefficients).
+    """
+    ratios, table = ols_on_changes(data), moves(data).dropna()
+    away = (table - table.mean()).to_numpy()
+    x, left = away[:, 1:], away[:, 0] - away[:, 1:] @ ratios.to_numpy()
+    inverse = np.linalg.pinv(x.T @ x)
+    rows, n = x.shape
+    cov = inverse @ ((x * left[:, None] ** 2).T @ x) @ inverse * rows / max(rows - n - 1, 1)
+    return pd.DataFrame({"ratio": ratios, "sd": np.sqrt(np.diagonal(cov))}, ratios.index)
+
+
 def static_spread(data: HedgeData) -> pd.Series:
     """Residual of `ols_on_levels`, less its mean."""
     ratios = ols_on_levels(data)

@@ -260,7 +260,7 @@ class HedgeFit:
 
         Columns `mean` (the spread), `sd` (of the forecast), `lower`, `upper` (the band around zero
         that the forecast allowed it) and `z = mean / sd`; NaN where nothing was observed. Positive
-        means the target is rich.
+        means the target is above its forecast; whether it comes back, `spread_health` says.
         """
         group = trees.group_of(self.tree, "predicted")
         seen = trees.group_of(self.tree, "constant_data")["observed"].values.astype(bool)
@@ -294,8 +294,8 @@ class HedgeFit:
     ) -> OnlineFilter:
         """The filter as it stands after the last training row, ready for the next tick.
 
-        By default it continues with exactly the posterior of the noise; for a filter that runs
-        unattended on a feed see `go_live`.
+        By default it continues with exactly the posterior of the noise and takes what it is given, ten
+        times the price as well; the guarded filter for a feed is that of `go_live`.
 
         Args:
             draws: number of noise draws to mix over, by default all that are kept (64); 1 is the

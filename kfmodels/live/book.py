@@ -59,7 +59,7 @@ def hedge_shares(
 
 
 def order_sentence(target: str, hedge: str, shares: float, *, position: float = 100.0) -> str:
-    """What to trade in a hedge against a position in the target, negative shares sold.
+    """What to trade in a hedge against a position in the target; shares below 0 are sold.
 
     Example:
         >>> order_sentence("KO", "SPX", -60.3)

@@ -36,8 +36,8 @@ class OnlineFilter(Documented):
 
     $$w_k \leftarrow w_k^{f^{dt}} \, p(y_t \mid y_{<t}, \text{draw } k), \text{ normalised,}$$
 
-    with the forgetting factor f. It takes what it is given or raises; `LiveFilter` is the one to leave
-    unattended on a feed.
+    with the forgetting factor f. It takes what it is given or raises; `LiveFilter`, which
+    `HedgeFit.go_live` makes, is the one to leave unattended on a feed.
 
     Args:
         target, hedges: tickers.
@@ -213,6 +213,9 @@ class OnlineFilter(Documented):
         gaps: Mapping[str, float] | None = None,
     ) -> Tick:
         """Take one row of prices: predict, score, reweight, update.
+
+        This is the exact filter: it takes what it is given, a bad print as well, unless `shocks` says
+        otherwise. `HedgeFit.go_live` makes the guarded one.
 
         Args:
             y: price of the target; NaN if there is none.

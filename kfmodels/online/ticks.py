@@ -229,10 +229,10 @@ class Tick:
     `beta`, `alpha` and their sds are filtered (t | t): the hedge to hold until the next tick.
     `sd_given_noise` takes the noise as known, `sd_total` adds what is not known about it (law of total
     variance); both have an entry "alpha" too. `spread` is the innovation, y minus its forecast from the
-    ticks before: positive means the target is rich. `z` is spread / spread_sd, and `dof` the degrees of
-    freedom of the forecast (inf where it is normal). `gain` is the share of the spread that was taken
-    to be permanent. Where nothing was observed, `spread`, `z` and `log_score` are NaN; where a row was
-    not learnt from, `gain` is 0.
+    ticks before: positive means the target is above it. `z` is spread / spread_sd, and `dof` the
+    degrees of freedom of the forecast (inf where it is normal). `gain` is the share of the spread that
+    was taken to be permanent. Where nothing was observed, `spread`, `z` and `log_score` are NaN; where
+    a row was not learnt from, `gain` is 0.
     """
 
     __slots__ = ("_all", "_number")

@@ -80,7 +80,8 @@ def test_the_decision_comes_first_with_the_figures_of_the_tables(text, fitted):
     later = PRICES.loc["2021":]
     last = kf.follow(fitted.online(), later).iloc[-1]
     shares = 100 * last["beta PEP"] * later["KO"].iloc[-1] / later["PEP"].iloc[-1]
-    assert f"After 2022-12-28: against 100 KO sell {shares:.2f} PEP" in decision
+    moving = f"against 100 KO sell {shares:.2f} PEP"
+    (static,) = facts.static(fitted, later.iloc[-1])
     compared = kf.compare({"fit": fitted}, later).table.iloc[0]
     assert facts.intervals(compared["inside_90"], int(compared["bars"])) in decision
     worth = kf.hedge_effectiveness(
@@ -92,6 +93,16 @@ def test_the_decision_comes_first_with_the_figures_of_the_tables(text, fitted):
         transform="log",
     )
     assert facts.worth("KO", worth, "fit") in decision
+    # the first sentence is what the advice comes to
+    assert facts.advice(worth, "fit", [static]) in decision
+    first = re.search(r"After 2022-12-28(.*?) \(", decision)
+    assert first
+    kept = facts.keeps_static(worth, "fit")
+    assert first[1] == (
+        f", by the static ratio: {static.split(' (')[0]}" if kept else f": {moving}"
+    )
+    assert moving in decision
+    assert static in decision
     chance = kf.evaluate.static_probability(fitted)["probability"].iloc[0]
     assert facts.static_chance("PEP", chance) in decision
 

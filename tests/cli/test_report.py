@@ -10,6 +10,7 @@ from kfmodels.cli.report import VARIANCE_MEMORIES, discounted_gain, report
 from kfmodels.kalman import likelihood
 from kfmodels.model import Absolute
 from kfmodels.plots import hedge_ratio_and_spread
+from tests.made_filters import made_filter
 from tests.problems import ROWS, stock_prices, unsampled
 
 PRICES = stock_prices(ROWS + 20)[["KO", "PEP"]]
@@ -35,6 +36,53 @@ def test_the_report_quotes_the_tables(constant):
     assert f"against 100 KO sell {-shares:.2f} PEP: ratio" in text
     first, last = (str(PRICES.index[row].date()) for row in (0, ROWS - 1))
     assert text.startswith(f"KO hedged with PEP: log prices, {ROWS} rows {first} .. {last}\n")
+
+
+def test_the_report_shows_the_static_ratio_with_its_sd(data, constant):
+    """Least squares on simple returns with White's sd, by a plain loop."""
+    returns = data.prices.pct_change().dropna().to_numpy()
+    y, x = (returns - returns.mean(0)).T
+    ratio = sum(x * y) / sum(x * x)
+    left = [b - ratio * a for a, b in zip(x, y, strict=True)]
+    meat = sum((a * e) ** 2 for a, e in zip(x, left, strict=True))
+    sd = np.sqrt(meat * len(x) / (len(x) - 2)) / sum(x * x)
+    last = data.prices.iloc[-1]
+    shares = 100 * ratio * last["KO"] / last["PEP"]
+    text = report(constant)
+    order = f"against 100 KO sell {shares:.2f} PEP (ratio {ratio:.4g} +- {sd:.2g})"
+    assert f"static OLS on changes, for comparison: {order}" in text
+    assert "a ratio above 0 is sold" in text
+
+
+@pytest.mark.parametrize("transform", ["log", "level", "return"])
+def test_every_road_to_an_order_has_one_sign(transform):
+    """Report, table of shares and book: below 0 is sold, and they agree on how many."""
+    data = HedgeData.from_prices(
+        PRICES.iloc[:ROWS], target="KO", hedges=["PEP"], transform=transform
+    )
+    fitted = unsampled(data)
+    (hedge,) = facts.hedges(fitted.online())
+    table = fitted.hedge_shares(facts.POSITION).iloc[-1]["PEP"]
+    book = fitted.book(position=facts.POSITION)
+    wanted = book.wanted({"PEP": hedge.ratio}, data.prices.iloc[-1].to_dict())["PEP"]
+    assert hedge.shares == pytest.approx(table, rel=1e-9) == pytest.approx(wanted, rel=1e-9)
+    assert f"against 100 KO sell {-table:.2f} PEP" == facts.order(hedge)
+
+
+@pytest.mark.parametrize(
+    ("price", "reverts", "words"),
+    [
+        (90.05, True, "XLE is within the ordinary"),
+        (95.0, True, "XLE looks rich"),
+        (85.0, True, "XLE looks cheap"),
+        (95.0, False, "XLE is above it, beyond the ordinary"),
+        (85.0, False, "XLE is below it, beyond the ordinary"),
+    ],
+)
+def test_rich_and_cheap_are_said_only_of_a_spread_that_comes_back(price, reverts, words):
+    tick = made_filter().update(y=price, x=500.0)
+    assert facts.surprise("XLE", tick, reverts=reverts).endswith(words)
+    assert not {"rich", "cheap"} & set(facts.surprise("XLE", tick).split())
 
 
 def test_what_a_moving_variance_would_gain_is_a_difference_of_two_log_likelihoods(constant, x64):
@@ -112,7 +160,10 @@ def test_what_a_hedge_was_worth(low, high, worth, advice):
     rows["ours"] = row | {"turnover": 2.0, "break_even_cost": 7.0}
     table = pd.DataFrame.from_dict(rows, orient="index")
     assert worth in facts.worth("KO", table, "ours")
-    assert advice in facts.advice(table, "ours")
+    said = facts.advice(table, "ours", ["against 100 KO sell 30.00 PEP (ratio 0.6 +- 0.02)"])
+    assert advice in said
+    assert facts.keeps_static(table, "ours") == (low < 0)
+    assert ("sell 30.00 PEP (ratio 0.6 +- 0.02)" in said) == (low < 0)
 
 
 def test_the_picture_shows_training_and_live_rows(constant):
