@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO, TypedDict
 
 import typer
 
-from kfmodels.cli.cli_update import kept_path, load_kept
+from kfmodels.cli.kept import kept_path, load_kept
 from kfmodels.cli.shell import as_json
 
 if TYPE_CHECKING:

@@ -3,10 +3,11 @@
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kfmodels.cli.kept import kept_path, open_guarded
 from kfmodels.cli.shell import AsJson, DateFormat, DayFirst, Fit, as_json, read_prices
 
 if TYPE_CHECKING:
@@ -104,63 +105,6 @@ def update(
         typer.echo(f"  {facts.surprise(live.target, ticks[-1])}")
     if ticks or units:
         typer.echo(f"Saved to {kept}")
-
-
-def kept_path(fitted: Path) -> Path:
-    """The file beside a fit that `update` keeps its filter in."""
-    return fitted.with_name(fitted.name + ".live.json")
-
-
-def load_kept(fitted: Path) -> "OnlineFilter | None":
-    """The filter that `update` kept, with a policy on shocks; None if it never ran.
-
-    Raises:
-        ValueError: it goes on from another fit.
-    """
-    from h5py import File
-
-    from kfmodels.online.filter import OnlineFilter
-    from kfmodels.online.shocks import Quarantine
-
-    kept = kept_path(fitted)
-    if not (kept.exists() and fitted.exists()):
-        return None
-    live = OnlineFilter.load(kept)
-    # only the name of the fit is read: the whole of it would load JAX
-    with File(fitted) as opened:
-        now = opened.attrs.get("fit_id")
-    if live.fit_id != now:
-        raise ValueError(
-            f"{kept} goes on from another fit than {fitted}: remove it to start from this one"
-        )
-    live.shocks = live.shocks or Quarantine()  # one saved by fit.online().save() has none
-    return live
-
-
-def open_guarded(fitted: Path) -> "tuple[OnlineFilter, Clock | None]":
-    """The filter as it was last kept, or that of `go_live` after the training rows; and its clock."""
-    from kfmodels.online.filter import OnlineFilter
-
-    live = load_kept(fitted)
-    if live is None:
-        from kfmodels.fitting.hedge_fit import load
-
-        running = load(fitted).go_live()
-        assert isinstance(running.engine, OnlineFilter)  # of one pair
-        return running.engine, running.clock
-    return live, _clock_of(fitted)
-
-
-def _clock_of(fitted: Path) -> "Clock | None":
-    import json
-
-    from h5py import File
-
-    from kfmodels.clock.clock import Clock
-
-    with File(fitted) as opened:
-        text = opened.get("constant_data/clock")
-        return None if text is None else Clock.from_json(json.loads(cast("Any", text)[()]))
 
 
 def _check_gap(live: "OnlineFilter", table: "pd.DataFrame", most: timedelta) -> None:

@@ -3,10 +3,10 @@
 One file: one class; a message passes through all of it before it is answered.
 """
 
-import math
 from collections import deque
-from collections.abc import Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
+from copy import copy
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,14 +14,15 @@ from typing import Any, cast
 
 import numpy as np
 
-from kfmodels.clock.clock import Clock, Elapsed
+from kfmodels.clock.clock import Clock
 from kfmodels.clock.instants import Moment, Stamp
 from kfmodels.files.documents import Format, Json, built, encode, plain, register
 from kfmodels.files.log import Journal, Message
 from kfmodels.kalman.transforms import LEVEL, transform_of
 from kfmodels.live.arrivals import MONTH, Ahead, Limit, check_kind, span
-from kfmodels.live.bars import Bar, Known, Start
+from kfmodels.live.bars import Bar
 from kfmodels.live.feed_watch import FeedWatch
+from kfmodels.live.learner import Learner, prices_of, requote_engine
 from kfmodels.live.monitor import Monitor, Watch
 from kfmodels.live.quotes import (
     KEPT,
@@ -35,14 +36,7 @@ from kfmodels.live.quotes import (
     was_sent_before,
 )
 from kfmodels.live.settings import check_amounts, check_same, extends, identify, list_overruled
-from kfmodels.live.signals import (
-    Alarm,
-    Alarms,
-    Signal,
-    find_alarms,
-    with_feed,
-    worst_condition,
-)
+from kfmodels.live.signals import Alarms, Signal, with_feed, worst_condition
 from kfmodels.online.engine import AnyTick, Engine
 from kfmodels.online.splits import check_factors, check_shifts, tell_shifts, turn_into_factors
 from kfmodels.online.ticks import Outcome
@@ -54,7 +48,8 @@ FORMAT = Format(
     "begin a new journal with a filter of the fit",
     oldest=4,
 )
-_FEW, _MANY = np.array([True]), np.array([False])
+
+
 register(Clock, Clock.to_json, Clock.from_json)  # here, because `clock` does not import `files`
 
 
@@ -166,7 +161,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             for seq, message in self.journal.messages():
                 self._apply(cast("Priced | Rescaled", message))
                 self.seq = seq
-            if extends(clock, self.clock, self._row and self._row.kept):
+            if extends(clock, self.clock, self._learner.row and self._learner.row.kept):
                 self.clock = clock
                 self.journal.compact(self.to_json())
             self.overruled = list_overruled(given, self._settings())
@@ -258,7 +253,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         message: Rescaled = {"adjust": shifts, "at": since and since.kept}
         if self.engine.transform != LEVEL and not was_sent_before(message, since, self._rescaled):
             last = dict(self.engine.last)
-            for row in rows_before(self._history, since) if since else []:
+            for row in rows_before(self._learner.history, since) if since else []:
                 last |= {name: price for name, price in row["prices"].items() if price is not None}
             message["rescale"] = turn_into_factors(shifts, last)
         return self._change(message, since)
@@ -277,46 +272,33 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             OSError: the journal's disk fails. Nothing was replaced.
         """
         check_same(engine, self.engine)
-        before = self.engine, self._row, self.watch, self._few, self._bar
-        # what the bar so far has taught is in the new engine for good
-        self.engine, self._row = engine, _moment(engine.at)
-        self._bar = Bar.of_row(engine.at, engine.tickers if self._bar is None else self._bar.come)
-        if self._bar is not None and before[-1] is not None:
-            self._bar.quarantined = before[-1].quarantined
-        self.watch = self.watch and self.watch.monitor.board(len(self.watch))
-        self._few = np.zeros_like(self._few)
+        before, self._learner = self._learner, copy(self._learner)
+        self._learner.replace(engine)
         try:
             if self.journal is not None:
                 self.journal.compact(self.to_json())
         except BaseException:
-            self.engine, self._row, self.watch, self._few, self._bar = before
+            self._learner = before
             raise
 
     def history(self) -> list[Row]:
         """The last rows, one a bar: `at`, `prices`, and `dt` and `gaps` since the row before."""
-        return list(self._history)
+        return list(self._learner.history)
 
     def to_json(self) -> dict[str, Json]:
         """All it needs to go on, as plain numbers, text, lists and dicts.
 
         What has learnt is as it stood at the start of the bar, with the row of the bar beside it.
         """
-        with self._at_start():
+        with self._learner.at_start():
             return FORMAT.document(self._content())
 
     def _content(self) -> dict[str, object]:
         return {
-            "engine": self.engine,
             "clock": self.clock,
             "max_staleness": self._stale,
-            "watch": self.watch,
-            "few_draws": self._few_draws,
-            "few": self._few.tolist(),
-            "keep": self._history.maxlen,
             "explorers": self.explorers,
-            "history": list(self._history),
             "quotes": self._quotes.to_json(),
-            "bar": self._bar and self._bar.to_json(),
             "now": self._now and self._now.kept,
             "seq": self.seq,
             "rescaled": list(self._rescaled),
@@ -324,6 +306,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "shifts": dict(self.units.shifts),
             "max_ahead": self._ahead.limit,
             "feed": self._feed.to_json(),
+            **self._learner.content(),
         }
 
     def close(self) -> None:
@@ -337,28 +320,37 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _begin(
         self, engine: Engine, held: dict[str, Any], clock: Clock | None, watch: Watch | None
     ) -> None:
-        self.engine, self.clock, self.explorers = engine, clock, held.get("explorers")
-        self.watch = watch
+        self.clock, self.explorers = clock, held.get("explorers")
         self._stale, self._ahead = held["max_staleness"], Ahead(held["max_ahead"])
         self.seq = held["seq"]
         self._rescaled = deque(held["rescaled"], maxlen=KEPT)
         self.units = Units(held["factors"], held.get("shifts", {}))
         """All changes of units so far, as one."""
-        self._few_draws = held["few_draws"]
-        self._few: np.ndarray = np.array(held["few"], bool)
         least = transform_of(engine.transform).least
         self._quotes = Quotes(engine.tickers, engine.pairs, least, held["quotes"])
-        self._feed = FeedWatch(engine, held.get("feed"))
-        self._rung: list[tuple[str, Alarm]] = []  # leads and lags that this message has set off
-        self._now, self._row = _moment(held["now"]), _moment(engine.at)
-        self._history: deque[Row] = deque(held["history"], maxlen=held["keep"])
-        self._bar: Bar | None = Bar.of_row(engine.at, engine.tickers)
-        if held["bar"] is not None:
-            self._bar = Bar.from_json(held["bar"])
-        if self._bar is not None and not self._bar.final:
-            self._bar.start = Start.of(engine, watch, self._few)
-            if self._bar.rows:
-                self._learn(self._bar, self._bar.rows)
+        self._feed, self._now = FeedWatch(engine, held.get("feed")), _moment(held["now"])
+        self._learner = Learner(
+            engine,
+            watch,
+            self._quotes,
+            self._feed,
+            few_draws=held["few_draws"],
+            few=np.array(held["few"], bool),
+            bar=None if held["bar"] is None else Bar.from_json(held["bar"]),
+            history=held["history"],
+            keep=held["keep"],
+            clock=clock,
+        )
+
+    @property
+    def engine(self) -> Engine:
+        """The filters."""
+        return self._learner.engine
+
+    @property
+    def watch(self) -> Watch | None:
+        """The monitor of their innovations."""
+        return self._learner.watch
 
     def _restore(self, document: Message, where: object = "this") -> None:
         """Take over the state in a document."""
@@ -367,7 +359,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def _time(self, at: Stamp) -> Moment:
         """Read the time of a message; raise if it cannot be taken."""
-        now, row = Moment.of(at), self._row
+        now, row = Moment.of(at), self._learner.row
         check_kind("tick", at, now, self._now or row, self._now is not None)
         if row is not None and now.number < row.number:
             late = span(row.number - now.number, now.kind)
@@ -389,7 +381,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _apply(self, message: Priced | Rescaled) -> Signal:
         """Carry out a message that is recorded; does the same when it is replayed."""
         signal = self._take(message) if "prices" in message else self._requote(message)
-        rung, self._rung = [*self._rung, *self._feed.ring(self.engine, signal.tick)], []
+        rung = [*self._learner.rung, *self._feed.ring(self.engine, signal.tick)]
+        self._learner.rung = []
         condition = worst_condition(self.watch, self.engine.holds, self._feed.condition)
         return with_feed(signal, rung, condition)
 
@@ -398,7 +391,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         if at is None:
             return None
         since = Moment.of(at)
-        check_kind(what, at, since, self._now or self._row, self._now is not None)
+        check_kind(what, at, since, self._now or self._learner.row, self._now is not None)
         return since
 
     def _change(self, message: Rescaled, since: Moment | None) -> Signal:
@@ -407,7 +400,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         if was_sent_before(message, since, self._rescaled):
             return self.standing(Outcome.DUPLICATE, "rescaled already at this time")
         trial = built(plain(self.engine))
-        _requote(trial, Units.of(message))
+        requote_engine(trial, Units.of(message))
         encode(plain(trial), "the rescaled filter")
         self._record(message)
         signal = self._apply(message)
@@ -416,45 +409,28 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def _requote(self, message: Rescaled) -> Signal:
         units, at = Units.of(message), message["at"]
-        bar, before = self._bar, _moment(at)
+        bar, before = self._learner.bar, _moment(at)
         if at is not None:
             self._rescaled.append(message)
-        elif bar is not None and bar.rows and self._holds_scale(units.factors):
+        elif bar is not None and bar.rows and self._learner.holds_scale(units.factors):
             before = bar.at  # what is held is in the new units already
         self._quotes.requote(units, before)
         self._feed.rescale(units.moved())
-        requote_rows(self._history, units, before)
+        requote_rows(self._learner.history, units, before)
         self.units = self.units.then(units)
         reason = tell_shifts(message.get("adjust", {}), units.factors)
-        alarms: Alarms = ()
-        if bar is None or bar.start is None:
-            _requote(self.engine, units)
-        else:  # the row of the bar is taken once more, from a start in the new units
-            _requote(self.engine, units, bar.start.engine)
-            bar.start = bar.start._replace(engine=self.engine.mark())
-            bar.requote(units.convert, before)
-            if bar.rows:
-                # where no arithmetic can follow it, what waits is the next row
-                with suppress(ValueError):
-                    alarms = bar.tell(self._learn(bar, bar.rows)[1])
+        alarms = self._learner.requote(units, before, self.clock)
         seen = self.engine.at if at is None else at
         return self._signal(seen, Outcome.RESCALED, reason, alarms)
-
-    def _holds_scale(self, factors: Mapping[str, float]) -> bool:
-        """Whether one of these legs is held because it seems to be in other units."""
-        held = {name for name, hold in self.engine.holds.items() if hold.cause == "scale"}
-        names = self.engine.standing().names or tuple(held)
-        named = zip(names, self.engine.pairs, strict=False)
-        return any(name in held and not factors.keys().isdisjoint(legs) for name, legs in named)
 
     def _take(self, message: Priced) -> Signal:
         """Keep the prices, and make a row of them if every leg has one."""
         now, prices = Moment.of(message["at"]), message["prices"]
         left: Alarms = ()
-        bar = self._bar
+        bar = self._learner.bar
         opens = bar is None
         if bar is None or bar.is_followed(now, prices, self.clock, apart=bool(self._stale.units)):
-            opens, (left, bar) = True, self._open_bar(now)
+            opens, (left, bar) = True, self._learner.open_bar(now)
         self._feed.arrive(prices, self._quotes.prices, now, opens=opens)
         self._quotes.take(prices, now)
         if self._now is None or now.number > self._now.number:
@@ -475,81 +451,16 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             return self._signal(now.kept, Outcome.SKIPPED, ", ".join(absent), left)
         rows = bar.add(self._quotes.known(row, self._now), self.engine.pairs)
         try:
-            tick, alarms = self._learn(bar, rows)
+            tick, alarms = self._learner.learn(bar, rows, self.clock)
         except ValueError as error:
             return self._signal(now.kept, Outcome.REJECTED, str(error), left)
         outcome, reason = tick.overall()
         if self._stale.units and (aged := self._quotes.aged(row, self._now)):
             reason = "; ".join(filter(None, [reason, f"with {aged} old"]))
         if bar.whole:
-            self._rung += self._feed.take(_prices(rows[0]), tick)
+            self._learner.rung += self._feed.take(prices_of(rows[0]), tick)
         told = cast("Alarms", (*left, *bar.tell(alarms)))  # both of one pair, or both of a board
         return self._signal(now.kept, outcome, reason, told, tick)
-
-    def _open_bar(self, now: Moment) -> tuple[Alarms, Bar]:
-        """Make the row of the bar final and begin the next; also the alarms that were still to give."""
-        last, left, count = self._bar, (), 1
-        if last is not None:
-            self._quotes.doubts.add(last.quarantined)
-            if last.unwatched is not None:
-                left = last.tell(self._watched(last.unwatched))
-                self._rung += self._feed.take(_prices(last.rows[0]), last.unwatched)
-            if last.rows:
-                self._row = Moment.of(last.rows[0]["at"])
-            else:
-                count = last.count + 1
-        self._bar = bar = Bar(now, set(), count, False)
-        bar.start = Start.of(self.engine, self.watch, self._few)
-        return left, bar
-
-    def _learn(self, bar: Bar, rows: list[Known]) -> tuple[AnyTick, Alarms]:
-        """Take the row of a bar from the start of the bar; where it raises nothing has changed."""
-        row, *others = map(_prices, rows)
-        at, before = Moment.of(rows[0]["at"]), self.engine.mark()
-        passed = self._passed(at, bar)
-        assert bar.start is not None  # only what is final has none
-        self.engine.back(bar.start.engine)
-        try:
-            tick = self.engine.take(
-                row, at=at.kept, dt=passed.bars, gaps=passed.gaps, earlier=others
-            )
-        except ValueError:
-            self.engine.back(before)
-            raise
-        if bar.rows and self._history:
-            self._history.pop()
-        bar.rows, bar.quarantined = rows, tick.quarantined()
-        # a refresh learns from this history, and must not learn from a print in quarantine
-        doubted = self._quotes.doubts.hidden(bar.quarantined)
-        prices = {n: None if n in doubted else p for n, p in rows[0]["prices"].items()}
-        self._history.append(
-            {"at": at.kept, "prices": prices, "dt": passed.bars, "gaps": passed.gaps}
-        )
-        self._few = bar.start.few
-        if self.watch is not None:
-            self.watch.back(bar.start.watch)
-        bar.unwatched = None if bar.whole else tick
-        return tick, self._watched(tick) if bar.whole else ()
-
-    @contextmanager
-    def _at_start(self) -> Generator[None]:
-        """What learns, as it stood at the start of the bar; afterwards as it stands now."""
-        bar = self._bar
-        if bar is None or bar.start is None:
-            yield
-            return
-        now = Start.of(self.engine, self.watch, self._few)
-        try:
-            self._stand(bar.start)
-            yield
-        finally:
-            self._stand(now)
-
-    def _stand(self, where: Start) -> None:
-        self.engine.back(where.engine)
-        self._few = where.few
-        if self.watch is not None:
-            self.watch.back(where.watch)
 
     def _settings(self) -> dict[str, object]:
         """The settings in force, by name, as the user gives them."""
@@ -559,26 +470,11 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             "shocks": self.engine.shocks,
             "forgetting": self.engine.forgetting,
             "draws": self.engine.draws,
-            "few_draws": self._few_draws,
-            "keep": self._history.maxlen,
+            "few_draws": self._learner.few_draws,
+            "keep": self._learner.history.maxlen,
             "max_staleness": self._stale.given,
             "max_ahead": self._ahead.limit.given,
         }
-
-    def _passed(self, now: Moment, bar: Bar) -> Elapsed:
-        """Time since the last row that is final."""
-        if self.clock is None or self._row is None:
-            return Elapsed(float(bar.count), {})
-        return self.clock.between(self._row.kept, now.kept)
-
-    def _watched(self, tick: AnyTick) -> Alarms:
-        few = tick.effective_draws < self._few_draws * self.engine.draws
-        if isinstance(few, np.ndarray):
-            fewer, self._few = np.flatnonzero(few & ~self._few).tolist(), few
-        else:  # of one pair a plain number, for which NumPy is slow
-            fewer = [0] if few and not self._few[0] else []
-            self._few = _FEW if few else _MANY
-        return find_alarms(tick, self.watch, fewer, self.engine.draws)
 
     def _refused(self, at: Stamp, why: str) -> Signal:
         if self.strict:
@@ -596,20 +492,6 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         tick = self.engine.standing() if tick is None else tick
         condition = worst_condition(self.watch, self.engine.holds, self._feed.condition)
         return Signal(self.seq, at, outcome, reason, tick, alarms, condition)
-
-
-def _prices(known: Known) -> dict[str, float]:
-    """The prices of a row, NaN where there is none."""
-    return {name: math.nan if p is None else p for name, p in known["prices"].items()}
-
-
-def _requote(engine: Engine, units: Units, since: Any = None) -> None:
-    """Convert an engine to new units, from a mark on if one is given."""
-    if not units.shifts:
-        return engine.requote(units.factors, since)
-    if since is not None:
-        engine.back(since)
-    engine.adjust(units.shifts)
 
 
 def _moment(at: Stamp | None) -> Moment | None:

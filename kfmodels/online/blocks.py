@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kfmodels.clock.instants import Stamp
+from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.kalman.habits import Habits
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
@@ -45,6 +48,17 @@ class Passed(NamedTuple):
     score: np.ndarray
     z: np.ndarray
     verdicts: dict[int, Verdict]
+
+
+class Mark(NamedTuple):
+    """Where a board stood, to go `back` to; a row replaces all of this and changes none of it."""
+
+    at: Stamp | None
+    draws: list[Draws]
+    holds: dict[int, Hold]
+    last_prices: np.ndarray
+    habits: Habits
+    coordinates: Coordinates
 
 
 class Foreseen(NamedTuple):

@@ -9,9 +9,8 @@ One file: a row of prices passes through all of it, from the checks to its tick.
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
 from itertools import compress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,28 +25,16 @@ from kfmodels.kalman.step import State
 from kfmodels.kalman.transforms import LEVEL
 from kfmodels.online.arrays import map_arrays
 from kfmodels.online.belief import Belief, Frame
-from kfmodels.online.blocks import Blocks, Foreseen, Passed, Policy
+from kfmodels.online.blocks import Blocks, Foreseen, Mark, Passed, Policy
 from kfmodels.online.checks import check_shapes, gap_arrays, list_names
 from kfmodels.online.document import BOARD, Documented
 from kfmodels.online.legs import ByTicker, Legs, count_repeats
-from kfmodels.online.mixture import Draws
 from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict, release, with_hold
-from kfmodels.online.splits import find_moves, name_split, scaled_from, watch_scale
+from kfmodels.online.splits import find_moves, name_split, scaled_from, watch_scales
 from kfmodels.online.ticks import BoardTick, Outcome, number_of
 
 if TYPE_CHECKING:
     from kfmodels.online.filter import OnlineFilter
-
-
-class Mark(NamedTuple):
-    """Where a board stood, to go `back` to; a row replaces all of this and changes none of it."""
-
-    at: Stamp | None
-    draws: list[Draws]
-    holds: dict[int, Hold]
-    last_prices: np.ndarray
-    habits: Habits
-    coordinates: Coordinates
 
 
 class OnlineBoard(Documented):
@@ -424,7 +411,18 @@ class OnlineBoard(Documented):
                 taken[number] = not absent  # the next return starts from it
                 if wild[number]:
                     said[number], taken[number] = (Outcome.REJECTED, _TOO_FAR), False
-        self._name_splits(given, at, taken, passed.verdicts, said)
+        named = [number for number in passed.verdicts if not taken[number]]
+        if self.shocks is None or not self.shocks.holds:
+            far = find_moves(given, self.last_prices, self._scaled)
+            named += [number for number in far if taken[number]]
+        usual = self.habits.move, self._scaled
+        for number in named:
+            verdict = passed.verdicts.get(number, Verdict(Outcome.ACCEPTED))
+            row = given[number], self.last_prices[number], *(each[number] for each in usual)
+            split = name_split(self.pairs[number], *row, self.transform, at=at, verdict=verdict)
+            if split:
+                outcome, reason = said.get(number, (Outcome.ACCEPTED, ""))
+                said[number] = outcome, f"{reason}; {split}" if reason else split
         if self.shocks is None and holds:  # left over from a policy that the user has removed
             holds = {n: h for n, h in holds.items() if seen is not None and not seen[n]}
         # nothing has changed the board so far
@@ -468,16 +466,8 @@ class OnlineBoard(Documented):
         holds = self._holds
         if self.shocks is None or not self.shocks.holds:
             return holds
-        held = [number for number, hold in holds.items() if hold.cause != "shock"]
-        for number in {*find_moves(given, self.last_prices, self._scaled), *held}:
-            row, last = given[number].tolist(), self.last_prices[number].tolist()
-            least = self._scaled[number].tolist()
-            known = seen is None or seen[number]
-            if known and not any(price != price for price in last):
-                before = holds.get(number, NONE)
-                beyond = partial(self._beyond, number, row, dt, gaps)
-                holds = with_hold(holds, number, watch_scale(before, row, last, least, beyond))
-        return holds
+        rows = given, self.last_prices, self._scaled
+        return watch_scales(holds, rows, seen, lambda *row: self._beyond(*row, dt, gaps))
 
     def _beyond(
         self, number: int, row: list[float], dt: float, gaps: Mapping[str, float] | None
@@ -500,39 +490,6 @@ class OnlineBoard(Documented):
         inner = self._design[:, number].copy()
         inner[: len(values)] = (values - self._centre[:, number]) / self._unit[:, number]
         return self._blocks.foresee(number, np.nan_to_num(inner), dt, gaps)
-
-    def _name_splits(
-        self,
-        given: np.ndarray,
-        at: Stamp | None,
-        taken: np.ndarray,
-        verdicts: dict[int, Verdict],
-        said: dict[int, tuple[Outcome, str]],
-    ) -> None:
-        """Add to the reason of a row which leg moved as in a split, if one did."""
-        named = [number for number in verdicts if not taken[number]]
-        if self.shocks is None or not self.shocks.holds:
-            far = find_moves(given, self.last_prices, self._scaled)
-            named += [number for number in far if taken[number]]
-        for number in named:
-            verdict = verdicts.get(number, Verdict(Outcome.ACCEPTED))
-            last = self.last_prices[number]
-            if np.isnan(last).any():
-                continue
-            usual = self.habits.move[number], self._scaled[number]
-            transform = self.transform
-            split = name_split(
-                self.pairs[number],
-                given[number],
-                last,
-                usual,
-                transform=transform,
-                at=at,
-                verdict=verdict,
-            )
-            if split:
-                outcome, reason = said.get(number, (Outcome.ACCEPTED, ""))
-                said[number] = outcome, f"{reason}; {split}" if reason else split
 
 
 register(OnlineBoard, OnlineBoard.to_json, OnlineBoard.from_json)

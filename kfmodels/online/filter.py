@@ -19,8 +19,8 @@ from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
 from kfmodels.online.arrays import add_pair_axis
-from kfmodels.online.blocks import Foreseen
-from kfmodels.online.board import Mark, OnlineBoard
+from kfmodels.online.blocks import Foreseen, Mark
+from kfmodels.online.board import OnlineBoard
 from kfmodels.online.document import FILTER, Documented
 from kfmodels.online.legs import HedgePrices
 from kfmodels.online.shocks import NONE, Hold, Shocks

@@ -14,7 +14,7 @@ import numpy as np
 
 from kfmodels.clock.instants import Stamp
 from kfmodels.kalman.transforms import Transform
-from kfmodels.online.shocks import NONE, Hold, Verdict
+from kfmodels.online.shocks import NONE, Hold, Verdict, with_hold
 
 _SPLITS = sorted(
     {Fraction(n) for n in (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)}
@@ -200,22 +200,33 @@ def scaled_from(transform: Transform, move: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(move), 0.0, _MANY * move)
 
 
-def watch_scale(
-    hold: Hold,
-    prices: Sequence[float],
-    last: Sequence[float],
-    least: Sequence[float],
-    beyond: Callable[[], bool],
-) -> Hold:
-    """Start, keep or end a hold for a change of scale, before the row is judged.
+def watch_scales(
+    holds: dict[int, Hold],
+    rows: tuple[np.ndarray, np.ndarray, np.ndarray],
+    seen: np.ndarray | None,
+    beyond: Callable[[int, list[float]], bool],
+) -> dict[int, Hold]:
+    """Start, keep or end holds for a change of scale, before the rows are judged.
 
-    `beyond` says whether the row is beyond the limit by the sd of a forecast at the last hedge prices;
-    it is called only where a price has moved so far.
+    Args:
+        holds: by number of the pair.
+        rows: prices of this row and of the last, and those from which on one has a scale.
+        seen: which pairs observe the row; None where all do.
+        beyond: whether the row of a pair is beyond the limit by the sd of a forecast at the last hedge
+            prices: a jump of a hedge widens its own forecast, and would hide behind it.
     """
-    if hold.cause in ("scale", "released"):
-        back = all(1 / _STILL < move < _STILL for move in _moves(prices, last))
-        return NONE if back else hold
-    return Hold("scale", 0, hold.sign) if breaks_scale(prices, last, least) and beyond() else hold
+    held = [number for number, hold in holds.items() if hold.cause != "shock"]
+    for number in {*find_moves(*rows), *held}:
+        row, last, least = (each[number].tolist() for each in rows)
+        if (seen is None or seen[number]) and not any(price != price for price in last):
+            hold = holds.get(number, NONE)
+            if hold.cause in ("scale", "released"):
+                back = all(1 / _STILL < move < _STILL for move in _moves(row, last))
+                hold = NONE if back else hold
+            elif breaks_scale(row, last, least) and beyond(number, row):
+                hold = Hold("scale", 0, hold.sign)
+            holds = with_hold(holds, number, hold)
+    return holds
 
 
 def _moves(prices: Sequence[float], last: Sequence[float]) -> list[float]:
@@ -226,9 +237,10 @@ def name_split(
     names: Sequence[str],
     row: np.ndarray,
     last: np.ndarray,
-    habits: tuple[np.ndarray, np.ndarray],
-    *,
+    move: np.ndarray,
+    least: np.ndarray,
     transform: Transform,
+    *,
     at: Stamp | None,
     verdict: Verdict,
 ) -> str:
@@ -237,12 +249,13 @@ def name_split(
     Args:
         names: of the legs.
         row, last: their prices now and in the last row learnt from, `(leg,)`.
-        habits: the sd of a move of each leg, and the price from which on it has a scale.
+        move, least: the sd of a move of each leg, and the price from which on it has a scale.
         transform: of the prices.
         at: time of the row.
         verdict: what becomes of it.
     """
-    move, least = habits
+    if np.isnan(last).any():
+        return ""
     scaled = (row > 0) & (last > 0) & (last > least)
     with np.errstate(all="ignore"):
         ratio = np.where(scaled, row / last, 1.0)

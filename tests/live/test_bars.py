@@ -38,7 +38,7 @@ NEW_YORK = Clock.hours("09:30", "16:00", zone="America/New_York")
 
 def state(live: LiveFilter) -> str:
     """All that has learnt, to the bit."""
-    held = [live.engine, live.watch, live._few]
+    held = [live.engine, live.watch, live._learner.few]
     return json.dumps([one.tolist() if one is held[2] else one.to_json() for one in held])
 
 

@@ -1,0 +1,201 @@
+"""What of a live filter learns: its filters, the monitor and the watch of its feed, bar by bar."""
+
+import math
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from kfmodels.clock.clock import Clock, Elapsed
+from kfmodels.clock.instants import Moment
+from kfmodels.live.bars import Bar, Known, Start
+from kfmodels.live.feed_watch import FeedWatch
+from kfmodels.live.monitor import Alarm, Watch
+from kfmodels.live.quotes import Quotes, Row, Units
+from kfmodels.live.signals import Alarms, find_alarms
+from kfmodels.online.engine import AnyTick, Engine
+
+_FEW, _MANY = np.array([True]), np.array([False])
+
+
+class Learner:
+    """Takes the rows of a live filter, and takes that of a bar once more when more of it is known.
+
+    Args:
+        engine: the filters.
+        watch: over their innovations, or None.
+        quotes: last prices of the legs.
+        feed: the watch over them.
+        few_draws, few: share of the draws below which a pair has few, and which pairs have.
+        bar: the one that is open; None before the first price.
+        history: the last rows.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        watch: Watch | None,
+        quotes: Quotes,
+        feed: FeedWatch,
+        *,
+        few_draws: float,
+        few: np.ndarray,
+        bar: Bar | None,
+        history: Iterable[Row],
+        keep: int,
+        clock: Clock | None,
+    ) -> None:
+        self.engine, self.watch, self.quotes, self.feed = engine, watch, quotes, feed
+        self.few_draws, self.few = few_draws, few
+        self.row = None if engine.at is None else Moment.of(engine.at)
+        """Time of the last row that is final."""
+        self.history = deque(history, maxlen=keep)
+        self.rung: list[tuple[str, Alarm]] = []  # leads and lags that this message has set off
+        self.bar = Bar.of_row(engine.at, engine.tickers) if bar is None else bar
+        if self.bar is not None and not self.bar.final:
+            self.bar.start = Start.of(engine, watch, few)
+            if self.bar.rows:
+                self.learn(self.bar, self.bar.rows, clock)
+
+    def replace(self, engine: Engine) -> None:
+        """Go on with another engine; what the bar so far has taught is in it for good."""
+        bar = self.bar
+        self.engine = engine
+        self.row = None if engine.at is None else Moment.of(engine.at)
+        self.bar = Bar.of_row(engine.at, engine.tickers if bar is None else bar.come)
+        if self.bar is not None and bar is not None:
+            self.bar.quarantined = bar.quarantined
+        self.watch = self.watch and self.watch.monitor.board(len(self.watch))
+        self.few = np.zeros_like(self.few)
+
+    def requote(self, units: Units, before: Moment | None, clock: Clock | None) -> Alarms:
+        """Convert to new units; the row of the open bar is then taken once more."""
+        bar = self.bar
+        if bar is None or bar.start is None:
+            requote_engine(self.engine, units)
+            return ()
+        requote_engine(self.engine, units, bar.start.engine)
+        bar.start = bar.start._replace(engine=self.engine.mark())
+        bar.requote(units.convert, before)
+        if not bar.rows:
+            return ()
+        try:
+            return bar.tell(self.learn(bar, bar.rows, clock)[1])
+        except ValueError:  # no arithmetic can follow it: what waits is the next row
+            return ()
+
+    def holds_scale(self, factors: Mapping[str, float]) -> bool:
+        """Whether one of these legs is held because it seems to be in other units."""
+        held = {name for name, hold in self.engine.holds.items() if hold.cause == "scale"}
+        names = self.engine.standing().names or tuple(held)
+        named = zip(names, self.engine.pairs, strict=False)
+        return any(name in held and not factors.keys().isdisjoint(legs) for name, legs in named)
+
+    def content(self) -> dict[str, object]:
+        """What `__init__` takes to make it again, by name."""
+        return {
+            "engine": self.engine,
+            "watch": self.watch,
+            "few_draws": self.few_draws,
+            "few": self.few.tolist(),
+            "bar": self.bar and self.bar.to_json(),
+            "history": list(self.history),
+            "keep": self.history.maxlen,
+        }
+
+    def open_bar(self, now: Moment) -> tuple[Alarms, Bar]:
+        """Make the row of the bar final and begin the next; also the alarms that were still to give."""
+        last, left, count = self.bar, (), 1
+        if last is not None:
+            self.quotes.doubts.add(last.quarantined)
+            if last.unwatched is not None:
+                left = last.tell(self._watched(last.unwatched))
+                self.rung += self.feed.take(prices_of(last.rows[0]), last.unwatched)
+            if last.rows:
+                self.row = Moment.of(last.rows[0]["at"])
+            else:
+                count = last.count + 1
+        self.bar = bar = Bar(now, set(), count, False)
+        bar.start = Start.of(self.engine, self.watch, self.few)
+        return left, bar
+
+    def learn(self, bar: Bar, rows: list[Known], clock: Clock | None) -> tuple[AnyTick, Alarms]:
+        """Take the row of a bar from the start of the bar; where it raises nothing has changed."""
+        row, *others = map(prices_of, rows)
+        at, before = Moment.of(rows[0]["at"]), self.engine.mark()
+        passed = self._passed(at, bar, clock)
+        assert bar.start is not None  # only what is final has none
+        self.engine.back(bar.start.engine)
+        try:
+            tick = self.engine.take(
+                row, at=at.kept, dt=passed.bars, gaps=passed.gaps, earlier=others
+            )
+        except ValueError:
+            self.engine.back(before)
+            raise
+        if bar.rows and self.history:
+            self.history.pop()
+        bar.rows, bar.quarantined = rows, tick.quarantined()
+        # a refresh learns from this history, and must not learn from a print in quarantine
+        doubted = self.quotes.doubts.hidden(bar.quarantined)
+        prices = {n: None if n in doubted else p for n, p in rows[0]["prices"].items()}
+        self.history.append(
+            {"at": at.kept, "prices": prices, "dt": passed.bars, "gaps": passed.gaps}
+        )
+        self.few = bar.start.few
+        if self.watch is not None:
+            self.watch.back(bar.start.watch)
+        bar.unwatched = None if bar.whole else tick
+        return tick, self._watched(tick) if bar.whole else ()
+
+    @contextmanager
+    def at_start(self) -> Generator[None]:
+        """What learns, as it stood at the start of the bar; afterwards as it stands now."""
+        bar = self.bar
+        if bar is None or bar.start is None:
+            yield
+            return
+        now = Start.of(self.engine, self.watch, self.few)
+        try:
+            self._stand(bar.start)
+            yield
+        finally:
+            self._stand(now)
+
+    def _stand(self, where: Start) -> None:
+        self.engine.back(where.engine)
+        self.few = where.few
+        if self.watch is not None:
+            self.watch.back(where.watch)
+
+    def _passed(self, now: Moment, bar: Bar, clock: Clock | None) -> Elapsed:
+        """Time since the last row that is final."""
+        if clock is None or self.row is None:
+            return Elapsed(float(bar.count), {})
+        return clock.between(self.row.kept, now.kept)
+
+    def _watched(self, tick: AnyTick) -> Alarms:
+        few = tick.effective_draws < self.few_draws * self.engine.draws
+        if isinstance(few, np.ndarray):
+            fewer, self.few = np.flatnonzero(few & ~self.few).tolist(), few
+        else:  # of one pair a plain number, for which NumPy is slow
+            fewer = [0] if few and not self.few[0] else []
+            self.few = _FEW if few else _MANY
+        return find_alarms(tick, self.watch, fewer, self.engine.draws)
+
+
+def prices_of(known: Known) -> dict[str, float]:
+    """The prices of a row, NaN where there is none."""
+    return {name: math.nan if p is None else p for name, p in known["prices"].items()}
+
+
+def requote_engine(engine: Engine, units: Units, since: Any = None) -> None:
+    """Convert an engine to new units, from a mark on if one is given."""
+    if not units.shifts:
+        engine.requote(units.factors, since)
+        return
+    if since is not None:
+        engine.back(since)
+    engine.adjust(units.shifts)
