@@ -9,6 +9,7 @@ One file: a row of prices passes through all of it, from the checks to its tick.
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,8 @@ from kfmodels.online.blocks import Blocks, Foreseen, Mark, Passed, Policy
 from kfmodels.online.checks import check_shapes, gap_arrays, list_names
 from kfmodels.online.document import BOARD, Documented
 from kfmodels.online.legs import ByTicker, Legs, count_repeats
-from kfmodels.online.shocks import NONE, Hold, Shocks, Verdict, release, with_hold
-from kfmodels.online.splits import find_moves, name_split, scaled_from, watch_scales
+from kfmodels.online.shocks import NONE, Hold, Shocks, release, with_hold
+from kfmodels.online.splits import add_splits, find_moves, scaled_from, watch_scales
 from kfmodels.online.ticks import BoardTick, Outcome, number_of
 
 if TYPE_CHECKING:
@@ -415,14 +416,8 @@ class OnlineBoard(Documented):
         if self.shocks is None or not self.shocks.holds:
             far = find_moves(given, self.last_prices, self._scaled)
             named += [number for number in far if taken[number]]
-        usual = self.habits.move, self._scaled
-        for number in named:
-            verdict = passed.verdicts.get(number, Verdict(Outcome.ACCEPTED))
-            row = given[number], self.last_prices[number], *(each[number] for each in usual)
-            split = name_split(self.pairs[number], *row, self.transform, at=at, verdict=verdict)
-            if split:
-                outcome, reason = said.get(number, (Outcome.ACCEPTED, ""))
-                said[number] = outcome, f"{reason}; {split}" if reason else split
+        rows = (given, self.last_prices, self.habits.move, self._scaled)
+        add_splits(said, named, self.legs, rows, at=at, verdicts=passed.verdicts)
         if self.shocks is None and holds:  # left over from a policy that the user has removed
             holds = {n: h for n, h in holds.items() if seen is not None and not seen[n]}
         # nothing has changed the board so far
@@ -467,10 +462,10 @@ class OnlineBoard(Documented):
         if self.shocks is None or not self.shocks.holds:
             return holds
         rows = given, self.last_prices, self._scaled
-        return watch_scales(holds, rows, seen, lambda *row: self._beyond(*row, dt, gaps))
+        return watch_scales(holds, rows, seen, partial(self._beyond, dt, gaps))
 
     def _beyond(
-        self, number: int, row: list[float], dt: float, gaps: Mapping[str, float] | None
+        self, dt: float, gaps: Mapping[str, float] | None, number: int, row: list[float]
     ) -> bool:
         """Whether a row is beyond the limit by the sd of a forecast at the last hedge prices."""
         # by that sd, because a jump of a hedge widens the forecast at its own price and hides in it

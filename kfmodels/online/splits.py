@@ -9,12 +9,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from numbers import Real
+from typing import Protocol
 
 import numpy as np
 
 from kfmodels.clock.instants import Stamp
 from kfmodels.kalman.transforms import Transform
 from kfmodels.online.shocks import NONE, Hold, Verdict, with_hold
+from kfmodels.online.ticks import Outcome
 
 _SPLITS = sorted(
     {Fraction(n) for n in (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)}
@@ -233,12 +235,50 @@ def _moves(prices: Sequence[float], last: Sequence[float]) -> list[float]:
     return [now / before for now, before in zip(prices, last, strict=True) if before > 0]
 
 
+class Named(Protocol):
+    """The tickers of pairs, and the transform of their prices."""
+
+    @property
+    def pairs(self) -> Sequence[tuple[str, ...]]: ...
+
+    @property
+    def transform(self) -> Transform: ...
+
+
+def add_splits(
+    said: dict[int, tuple[Outcome, str]],
+    numbers: Iterable[int],
+    legs: Named,
+    rows: tuple[np.ndarray, ...],
+    *,
+    at: Stamp | None,
+    verdicts: Mapping[int, Verdict],
+) -> None:
+    """Add to what is `said` of the rows of some pairs which leg moved out of all proportion.
+
+    Args:
+        said: outcome and reason by number of the pair.
+        numbers: of the pairs.
+        legs: their tickers.
+        rows: `(pair, leg)` each, as `name_split` takes them of one pair.
+        at, verdicts: time of the row, and what became of it.
+    """
+    for number in numbers:
+        split = name_split(
+            legs.pairs[number],
+            tuple(each[number] for each in rows),
+            legs.transform,
+            at=at,
+            verdict=verdicts.get(number, Verdict(Outcome.ACCEPTED)),
+        )
+        if split:
+            outcome, reason = said.get(number, (Outcome.ACCEPTED, ""))
+            said[number] = outcome, f"{reason}; {split}" if reason else split
+
+
 def name_split(
     names: Sequence[str],
-    row: np.ndarray,
-    last: np.ndarray,
-    move: np.ndarray,
-    least: np.ndarray,
+    legs: tuple[np.ndarray, ...],
     transform: Transform,
     *,
     at: Stamp | None,
@@ -248,12 +288,13 @@ def name_split(
 
     Args:
         names: of the legs.
-        row, last: their prices now and in the last row learnt from, `(leg,)`.
-        move, least: the sd of a move of each leg, and the price from which on it has a scale.
+        legs: `(leg,)` each, their prices now and in the last row learnt from, the sd of a move of
+            each, and the price from which on it has a scale.
         transform: of the prices.
         at: time of the row.
         verdict: what becomes of it.
     """
+    row, last, move, least = legs
     if np.isnan(last).any():
         return ""
     scaled = (row > 0) & (last > 0) & (last > least)
