@@ -3,6 +3,8 @@
 A cash dividend and a roll by difference shift a price when no value moves. On levels the shift is
 exact. Logs and returns know factors only, and there a dividend of d at the last price P is the factor
 (P - d) / P, as in every series of adjusted prices.
+
+One file: one question, asked of a row, told in words, and answered by a factor or a shift.
 """
 
 import math
