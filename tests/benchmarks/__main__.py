@@ -1,6 +1,6 @@
 """Run every contest and print the table; ends with 1 if a peer's numbers differ.
 
-`batch`, `latency`, `opening`, `variety`, `shocks` or `forgetting` as the first word runs that module of
+`batch`, `latency`, `opening`, `variety`, `shocks`, `forgetting` or `fuzz` as the first word runs that module of
 `tests.benchmarks` instead.
 """
 
@@ -9,7 +9,7 @@ import importlib
 import sys
 import warnings
 
-OTHERS = ("batch", "latency", "opening", "variety", "shocks", "forgetting")
+OTHERS = ("batch", "latency", "opening", "variety", "shocks", "forgetting", "fuzz")
 
 
 def main() -> int:
