@@ -1,7 +1,7 @@
 """Run every contest and print the table; ends with 1 if a peer's numbers differ.
 
-`batch`, `latency`, `opening`, `variety`, `shocks`, `forgetting` or `fuzz` as the first word runs that module of
-`tests.benchmarks` instead.
+`batch`, `latency`, `opening`, `variety`, `shocks`, `forgetting` or `fuzz` as the first word runs that
+module of `tests.benchmarks` instead.
 """
 
 import argparse

@@ -49,7 +49,7 @@ class Loop:
     offset: float
 
     @classmethod
-    def of(cls, live: OnlineFilter) -> "Loop":
+    def of(cls, live: Any) -> "Loop":
         held, where = live.arguments(), live.coordinates
         return cls(
             mean=held["state"].mean[:, 0].copy(),
@@ -82,8 +82,8 @@ class Loop:
         var = h @ ph + 1
         self.mean = self.mean + ph * error / var
         self.cov = self.cov - np.outer(ph, ph) / var
-        self.var = (self.dof * self.var + lesson**2 / before) / (self.dof + 1)
-        self.var = max(self.var, self.least)
+        learnt = (self.dof * self.var + lesson**2 / before) / (self.dof + 1)
+        self.var = max(float(learnt), self.least)
         self.dof += 1
 
     def rescale(self, leg: str, factor: float) -> None:
@@ -92,7 +92,7 @@ class Loop:
         else:
             self.pivot += math.log(factor)
 
-    def differ(self, live: OnlineFilter) -> float:
+    def differ(self, live: Any) -> float:
         """Largest difference from the filter, in parts of the size of each."""
         held = live.arguments()
         mean, cov = held["state"].mean[:, 0], held["state"].cov[..., 0]
@@ -170,7 +170,7 @@ def run(messages: int, seed: int) -> Counter:
             split = LEGS[random.integers(2)], float(random.choice([0.5, 0.1, 2.0])), 4
             market.prices[split[0]] *= split[1]
         row: Signal | None = None
-        prices: dict[str, Any] = {}
+        prices: Any = {}
         for message, at in market.bar(start):
             seen += 1
             signal = live.tick(message, at=at)
@@ -217,7 +217,7 @@ def _is_real(reason: str) -> bool:
     return "confirmed by" in reason or "no change of scale" in reason
 
 
-def replay(loop: Loop, kept: dict[str, Any], *, taught: bool, real: bool) -> None:
+def replay(loop: Loop, kept: Any, *, taught: bool, real: bool) -> None:
     """The bar as it ended: time passes, and it is learnt from if it was accepted."""
     loop.pass_time(kept["dt"])
     if taught:
