@@ -21,6 +21,7 @@ from kfmodels.batch.store import Store
 from kfmodels.data.checks import Label
 from kfmodels.data.hedge_data import day, rows_after
 from kfmodels.data.hedge_pairs import HedgePairs
+from kfmodels.data.scales import sentence_of
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import Z90, student_variance
@@ -100,6 +101,11 @@ class HedgeBoard:
         for record in self.store.records().values():
             for name, (status, reason) in zip(record.names, record.statuses, strict=True):
                 listed[name] = Verdict(Status(status), reason)
+        suspect = {ticker: sentence_of(doubts) for ticker, doubts in self.pairs.doubts.items()}
+        for name, legs in zip(self.pairs.names, self.pairs.pairs, strict=True):
+            said = [suspect[leg] for leg in legs if leg in suspect]
+            if said and listed[name] == FITTED:
+                listed[name] = Verdict(Status.DOUBTED, "; ".join(said))
         return listed
 
     @property
@@ -300,6 +306,7 @@ class HedgeBoard:
             ValueError: there is no such pair.
         """
         parts: list[tuple[list[str], Arrays]] = []
+        targets = None if targets is None else [str(target) for target in targets]
         wanted = {
             name
             for name, (target, _) in zip(self.pairs.names, self.pairs.pairs, strict=True)

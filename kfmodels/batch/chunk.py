@@ -16,7 +16,6 @@ from kfmodels._types import Bool, Float, Shaped, UInt32
 from kfmodels._types import JaxArray as Array
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data.arrays import Inputs, PairArrays, half_life, pair_arrays
-from kfmodels.data.hedge_data import day
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.kalman import scan
 from kfmodels.kalman.density import student_variance
@@ -35,9 +34,6 @@ from kfmodels.sampling.importance import (
 from kfmodels.sampling.nuts import MAX_PARETO_K, refit_failed
 
 Arrays = dict[str, Shaped[np.ndarray, "pair ..."]]
-
-STALE = 20
-"""Rows without a change at the end of a price after which its ticker is taken to be dead."""
 
 CARRIED = {"var": "last_obs_var"}
 """Fields that a noise carries after the last row, to their names among the arrays where they differ."""
@@ -136,13 +132,9 @@ def _length(some: list[PairArrays], rows: int) -> int:
 def _judge(pairs: HedgePairs, number: int, model: HedgeRatioModel, usable: bool) -> Verdict:
     """Tell `FITTED` of a pair that can be fitted, and of another what is wrong with it."""
     target, hedge = pairs.pairs[number]
-    for word, name in (("target", target), ("hedge", hedge)):
+    for name in (target, hedge):
         if name in pairs.faults:
             return Verdict(Status.UNUSABLE, pairs.faults[name])
-        since = _unchanged_since(pairs.prices[name].to_numpy())
-        if usable and since is not None:
-            sentence = f"{word} {name} constant since {day(pairs.index[since])}"
-            return Verdict(Status.UNUSABLE, sentence)
     if usable:
         return FITTED
     # the pair alone refuses what its arrays could not use, and says in words why
@@ -151,14 +143,6 @@ def _judge(pairs: HedgePairs, number: int, model: HedgeRatioModel, usable: bool)
     except ValueError as error:
         return Verdict(Status.UNUSABLE, str(error))
     return Verdict(Status.UNUSABLE, "the prices leave nothing to infer")
-
-
-def _unchanged_since(values: Float[np.ndarray, "time"]) -> int | None:
-    """The row from which on a price keeps one value, if that is `STALE` rows or more before its end."""
-    there = np.flatnonzero(np.isfinite(values))
-    moved = np.flatnonzero(values[there] != values[there[-1]]) if len(there) else there
-    since = moved[-1] + 1 if len(moved) else 0
-    return int(there[since]) if len(there) - since >= STALE else None
 
 
 def pair_key(name: str, seed: int) -> UInt32[np.ndarray, "2"]:

@@ -47,6 +47,7 @@ def rank_hedges(
         >>> len(table), bool(table["variance_removed"].iloc[0] > 0.5)
         (2, True)
     """
+    target = str(target)
     live = board.online([target])
     hedges = [hedge for (hedge,) in live.hedges]
     later = board.later(prices, [target, *hedges])

@@ -230,8 +230,11 @@ def _complete(store: Store, pairs: HedgePairs) -> None:
     """Write what is missing or damaged of a store; the job last, for by it others find the store."""
     (store.path / CHUNKS).mkdir(exist_ok=True)
     try:
-        _ = store.pairs
+        # what is known to be real moves no number: it is kept as it was said last
+        kept = store.pairs.real == pairs.real
     except ValueError:
+        kept = False
+    if not kept:
         write_pairs(store.path / PRICES, pairs)
     if not (store.path / JOB).is_file():
         FORMAT.save(store.path / JOB, {"job": store.job})
@@ -310,6 +313,7 @@ def write_pairs(path: Path, pairs: HedgePairs) -> None:
         "transform": _texts([pairs.transform]),
         "fault_tickers": _texts(pairs.faults),
         "fault_sentences": _texts(pairs.faults.values()),
+        "real_moves": np.array(pairs.real, dtype=str).reshape(-1, 2),
     }
     try:  # a time zone is written as its name, by which not every one is found again
         same = _index(arrays).equals(pairs.index)
@@ -342,7 +346,9 @@ def read_pairs(path: Path) -> HedgePairs:
     listed = tuple((tickers[target], tickers[hedge]) for target, hedge in arrays["pairs"].tolist())
     keys, sentences = arrays["fault_tickers"].tolist(), arrays["fault_sentences"].tolist()
     transform = transform_of(arrays["transform"].item())
-    return HedgePairs(prices, listed, transform, dict(zip(keys, sentences, strict=True)))
+    faults = dict(zip(keys, sentences, strict=True))
+    real = tuple((name, at) for name, at in arrays.get("real_moves", np.empty((0, 2))).tolist())
+    return HedgePairs(prices, listed, transform, faults, real)
 
 
 def describe_pairs(pairs: HedgePairs) -> dict[str, object]:

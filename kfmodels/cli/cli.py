@@ -14,6 +14,7 @@ from kfmodels.cli.shell import (
     MovingVariance,
     PlainErrors,
     Prices,
+    Repair,
     Seed,
     Transform,
     Until,
@@ -57,6 +58,7 @@ def fit(
     dayfirst: DayFirst = None,
     transform: Transform = "log",
     discounted: MovingVariance = False,
+    repair: Repair = None,
     draws: Annotated[int, typer.Option(help="Draws per chain, after as many to warm up.")] = 1000,
     seed: Seed = 0,
     json: AsJson = False,
@@ -64,6 +66,7 @@ def fit(
     """Infer the noise of one target and its hedges, and save the fit."""
     from kfmodels.cli import facts
     from kfmodels.data.hedge_data import HedgeData
+    from kfmodels.data.repairs import read_repairs
     from kfmodels.fitting.fit import fit as infer
     from kfmodels.sampling.nuts import NUTS
 
@@ -71,7 +74,13 @@ def fit(
         raise ValueError(f"there is no folder {out.parent} to write {out.name} to")
     names = [name.strip() for name in hedges.split(",") if name.strip()]
     table = read_prices(prices, until, date_format=date_format, dayfirst=dayfirst)
-    data = HedgeData.from_prices(table, target=target, hedges=names, transform=transform)
+    data = HedgeData.from_prices(
+        table,
+        target=target,
+        hedges=names,
+        transform=transform,
+        repair=read_repairs(repair or [], table.columns),
+    )
     fitted = infer(data, model_of(discounted), method=NUTS(warmup=draws, draws=draws), seed=seed)
     fitted.save(out)
     _show(fitted, json)
@@ -120,11 +129,14 @@ def _show(fitted: "HedgeFit", json: bool) -> None:
 
         typer.echo(report(fitted))
         return
+    from kfmodels.cli import facts
+
     last = fitted.tree["filtered"].to_dataset().isel(time=-1)
     held = {
         name: {k: float(last[k].sel(coef=name)) for k in ("mean", "sd", "sd_given_noise")}
         for name in fitted.hedges
     }
     found = {"target": fitted.target, "hedges": fitted.hedges, "fit_until": str(fitted.fit_until)}
+    found |= {"doubts": facts.doubts(fitted.data)}
     found |= {"noise": fitted.summary().to_dict("index"), "hedge_ratio": held}
     typer.echo(as_json(found | {"convergence": fitted.convergence()}))

@@ -13,6 +13,7 @@ from kfmodels.cli.shell import (
     DayFirst,
     MovingVariance,
     Prices,
+    Repair,
     Seed,
     Transform,
     Until,
@@ -41,6 +42,7 @@ def fit_many(
     dayfirst: DayFirst = None,
     transform: Transform = "log",
     discounted: MovingVariance = False,
+    repair: Repair = None,
     chunk_size: Annotated[
         int | None, typer.Option(min=1, help="Number of pairs that are fitted and kept together.")
     ] = None,
@@ -54,12 +56,14 @@ def fit_many(
     from kfmodels.batch.status import Status
     from kfmodels.cli.board_report import universe
     from kfmodels.data.hedge_data import HedgeData
+    from kfmodels.data.repairs import read_repairs
 
     table = read_prices(prices, until, date_format=date_format, dayfirst=dayfirst)
+    said = read_repairs(repair or [], table.columns)
     if target is None:
-        pairs = HedgeData.all_pairs(table, transform=transform)
+        pairs = HedgeData.all_pairs(table, transform=transform, repair=said)
     else:
-        pairs = HedgeData.one_target(table, target, transform=transform)
+        pairs = HedgeData.one_target(table, target, transform=transform, repair=said)
     typer.echo(f"fitting {pairs!r}", err=True)
     options = {"chunk_size": chunk_size, "seed": seed, "store": store}
     with _workers(cluster) as executor:

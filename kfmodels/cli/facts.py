@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.data.hedge_data import HedgeData, day
+from kfmodels.data.scales import option, remedy
 from kfmodels.evaluate.baselines import static_ratio
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
@@ -141,6 +142,17 @@ def training(data: HedgeData) -> tuple[str, str]:
     gaps = int((~data.observed).sum())
     rows = f"{len(data)} rows {day(data.index[0])} .. {day(data.last_date)}"
     return transform_of(data.transform).words, rows + (f", {gaps} with a gap" if gaps else "")
+
+
+def doubts(data: HedgeData) -> list[str]:
+    """What is in doubt of the training rows, and what to do about it."""
+    listed = data.doubts
+    cure = " ".join(option(doubt) for doubt in listed)
+    todo = (
+        f"Until that is settled rely on no number below. If so, refit with {cure} (in Python "
+        f"{remedy(listed)}); if the price is right as it is, with 1 for what stands last."
+    )
+    return [*(str(doubt) for doubt in listed), *([todo] if listed else [])]
 
 
 def speed(name: str, var: float, memory: float, rows: int) -> str:

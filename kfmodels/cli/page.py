@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from kfmodels.cli import facts
 from kfmodels.data.hedge_data import MIN_ROWS, day, rows_after
+from kfmodels.data.repairs import known_real
 from kfmodels.evaluate.compare import Comparison, compare
 from kfmodels.evaluate.effectiveness import hedge_effectiveness
 from kfmodels.evaluate.health import spread_health
@@ -116,6 +117,7 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None) -> str:
     ).render(
         title=facts.pair(fitted),
         under=f"{kind}, noise inferred on {rows}{until}",
+        doubts=facts.doubts(fitted.data),
         decision=_decision(fitted, held, static, scored),
         faults=[f"The draws may not represent the posterior: {fault}" for fault in fitted.faults()],
         sections=sections,
@@ -140,6 +142,7 @@ def _scored(fitted: HedgeFit, prices: pd.DataFrame) -> Scored:
         train=len(before) - transform.needs_last,  # the first of the rows given has no return
         models={_OURS: fitted},
         transform=transform,
+        repair=known_real(fitted.data.real),
     )
     seen: list[Tick] = []
     ticks = follow(live, later, seen=seen.append)

@@ -30,8 +30,19 @@ def report(fitted: HedgeFit) -> str:
         'KO hedged with PEP: log prices, 252 rows 2019-01-02 .. 2019-12-31'
     """
     title = f"{facts.pair(fitted)}: {', '.join(facts.training(fitted.data))}"
-    parts = [title, _noise(fitted), _gaps(fitted), _hedge(fitted), _meaning(fitted)]
+    parts = [
+        title,
+        _doubts(fitted),
+        _noise(fitted),
+        _gaps(fitted),
+        _hedge(fitted),
+        _meaning(fitted),
+    ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _doubts(fitted: HedgeFit) -> str:
+    return _list("The prices are in doubt", facts.doubts(fitted.data))
 
 
 def _noise(fitted: HedgeFit) -> str:
@@ -90,8 +101,13 @@ def _meaning(fitted: HedgeFit) -> str:
     if gain is not None:
         notes.append(facts.moving_variance(*gain, rows, len(VARIANCE_MEMORIES)))
     notes.append(facts.sampling(fitted))
+    return _list("What it means", notes)
+
+
+def _list(head: str, notes: list[str]) -> str:
+    """A heading and what is said under it; nothing where nothing is."""
     wrapped = [fill(note, 100, initial_indent="- ", subsequent_indent="  ") for note in notes]
-    return "\n".join(["What it means", *wrapped])
+    return "\n".join([head, *wrapped]) if notes else ""
 
 
 def discounted_gain(fitted: HedgeFit) -> tuple[float, float] | None:

@@ -46,6 +46,14 @@ Transform = Annotated[
 MovingVariance = Annotated[
     bool, typer.Option("--discounted", help="Let the observation variance move with time.")
 ]
+Repair = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--repair",
+        help="TICKER:DATE:FACTOR multiplies all prices before that row (new price over old), "
+        "TICKER:DATE:gap takes the row out, factor 1 says that the move is real; repeat.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of the sampler.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from kfmodels._types import Array, ArrayLike, Bool, Float
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
+from kfmodels.data.scales import stopped, stopped_since
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.habits import calm_rows
 from kfmodels.kalman.transforms import Transform
@@ -67,14 +68,15 @@ class PairArrays(NamedTuple):
     move: float
     ratio: Float[np.ndarray, "hedge"]
     usable: bool
-    """False where there are too few rows, a leg that never moves, or legs in exact proportion."""
+    """False where there are too few rows, a leg never moves or stopped, or legs in exact proportion."""
 
 
 def arrays_of(data: HedgeData) -> PairArrays:
     """The arrays of checked data. With a clock, `move` is that of open bars if there are enough.
 
     Raises:
-        ValueError: too few rows, a leg that never moves, a target in exact proportion to its hedges.
+        ValueError: too few rows, a leg that never moves or has stopped, a target in exact proportion to
+            its hedges.
     """
     data.check_enough()
     seen = data.observed
@@ -82,6 +84,11 @@ def arrays_of(data: HedgeData) -> PairArrays:
     if fault:
         names = ", ".join(data.hedges)
         raise ValueError(fault.format(target=data.target, hedges=names, move=move))
+    if fault := stopped(data.prices, data.target, data.hedges):
+        raise ValueError(
+            f"{fault}: fit the rows before, data.before(...) with that date (--until in the shell), or "
+            "leave it out"
+        )
     return PairArrays(data.y, data.x, seen, data.dt, move, ratio, usable=True)
 
 
@@ -113,7 +120,7 @@ def _one_pair(prices: np.ndarray, transform: Transform) -> PairArrays:
     move, ratio, usable = np.nan, np.full(x.shape[1], np.nan), False
     if len(y) >= MIN_ROWS and (np.ptp(x, axis=0) > 0).all():
         move, ratio, fault = _typical_move(y, x, transform, np.ones(len(y), bool))
-        usable = not fault
+        usable = not fault and not any(stopped_since(leg) is not None for leg in prices.T)
     dt = (np.cumsum(seen) - seen > 0).astype(float)
     return PairArrays(values[:, 0], values[:, 1:], seen, dt, move, ratio, usable)
 

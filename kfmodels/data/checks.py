@@ -13,6 +13,24 @@ from kfmodels.kalman.transforms import Transform
 Label = pd.Timestamp | int
 """The label of a row: its date, or a number where rows are numbered."""
 
+_CLOSES = ("Close", "close", "Adj Close", "adj_close", "adjclose")
+"""What downloads call the closing price."""
+
+_SEPARATED = r"\s*-?\d{1,3}(,\d{3})+(\.\d*)?\s*"
+"""A number whose thousands are set apart."""
+
+RETURNS = (
+    "these look like returns: make prices of them, (1 + frame).cumprod(), or np.exp(frame.cumsum()) if "
+    "they are logarithms"
+)
+"""What is said where returns were given."""
+
+_FEWEST, _RARER = 20, 0.2
+"""Rows that returns can be recognised by, and the share of the sign they have less often."""
+
+_AUTUMN = 4
+"""Hours of the night, and no others, come twice when clocks go back."""
+
 DateLike = str | date | Label
 """What a user may write for a label: a date as text too."""
 
@@ -20,9 +38,32 @@ DateLike = str | date | Label
 def check_table(frame: object) -> None:
     """Raise unless this is a table of prices."""
     if not isinstance(frame, pd.DataFrame):
+        cure = ""
+        if hasattr(frame, "to_pandas"):  # of polars or Arrow
+            cure = ': frame = frame.to_pandas().set_index("date"), by its column of dates'
         raise ValueError(
-            f"prices must be a pandas DataFrame, one column a ticker, not {type(frame)}"
+            f"prices must be a pandas DataFrame, one column a ticker, not {type(frame)}{cure}"
         )
+    columns = frame.columns
+    if columns.nlevels > 1:
+        first = str(columns[0])
+        cure = 'frame.columns = ["_".join(map(str, name)) for name in frame.columns]'
+        for level in range(columns.nlevels):
+            kind = next((word for word in _CLOSES if word in columns.get_level_values(level)), None)
+            if kind is not None:
+                cure = f"frame = frame.xs({kind!r}, axis=1, level={level})"
+                break
+        raise ValueError(
+            f"the columns have {columns.nlevels} levels (first: {first}); a column is a ticker: use "
+            f"{cure}"
+        )
+
+
+def name_by_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with its tickers as text: 7203 is the ticker "7203", here and in all that follows."""
+    if all(isinstance(name, str) for name in frame.columns):
+        return frame
+    return frame.set_axis([str(name) for name in frame.columns], axis=1)
 
 
 def check_columns(frame: pd.DataFrame, tickers: Iterable[str]) -> None:
@@ -56,11 +97,13 @@ def check_index(index: pd.Index) -> None:
     """Raise unless rows are labelled with dates or whole numbers, sorted, each once."""
     # pandas before 3 reads text as object, pandas 3 as a type of its own
     if index.dtype == object or isinstance(index.dtype, pd.StringDtype):
-        raise ValueError(
-            f"the rows are labelled with text (first: {index[0]!r}), not dates: read them with "
-            "pd.read_csv(..., index_col=0, parse_dates=True) or set frame.index = pd.to_datetime(...)"
-        )
+        raise ValueError(_no_dates(index))
     numbered = pd.api.types.is_integer_dtype(index.dtype)
+    if numbered and _like_dates(index):
+        raise ValueError(
+            f"the rows are labelled with whole numbers that look like dates (first: {index[0]}): set "
+            'frame.index = pd.to_datetime(frame.index.astype(str), format="%Y%m%d")'
+        )
     if not numbered and not isinstance(index, pd.DatetimeIndex):
         raise ValueError(
             f"the rows are labelled with {index.dtype}: dates or whole numbers are needed; use "
@@ -69,7 +112,15 @@ def check_index(index: pd.Index) -> None:
     if index.hasnans:
         raise ValueError("a row has no date (NaT): drop it with frame[frame.index.notna()]")
     if not index.is_unique:
-        twice = index[index.duplicated()][0]
+        repeated = index[index.duplicated()]
+        twice = repeated[0]
+        if _autumn(index, repeated):
+            raise ValueError(
+                f"the time {twice} stands twice, as in a night in which clocks go back: say the zone, "
+                'frame.index = frame.index.tz_localize("America/New_York", ambiguous="infer"), with '
+                "the zone of the exchange; or, if it is one row that was given twice, keep one: "
+                "frame[~frame.index.duplicated(keep='last')]"
+            )
         raise ValueError(
             f"the date {twice} stands more than once: keep one row of it, for example "
             "frame[~frame.index.duplicated(keep='last')]"
@@ -82,6 +133,51 @@ def check_index(index: pd.Index) -> None:
         )
 
 
+def _no_dates(index: pd.Index) -> str:
+    """What is wrong with labels that are text, or objects."""
+    if isinstance(index[0], date):
+        return (
+            f"the rows are labelled with {type(index[0]).__name__} objects of Python (first: "
+            f"{index[0]}): set frame.index = pd.to_datetime(frame.index)"
+        )
+    said = f"the rows are labelled with text (first: {index[0]!r}), not dates: "
+    try:
+        pd.to_datetime(index)
+    except ValueError:
+        at = pd.to_datetime(pd.Series(index), utc=True, errors="coerce")
+        if at.notna().all():
+            return (
+                f"{said}the offsets change with the season: set frame.index = "
+                'pd.to_datetime(frame.index, utc=True).tz_convert("America/New_York"), with the zone '
+                "of the exchange"
+            )
+        return f"{said}{index[int(np.argmax(at.isna()))]!r} is none; name the column of the dates"
+    return (
+        f"{said}read them with pd.read_csv(..., index_col=0, parse_dates=True) or set frame.index = "
+        "pd.to_datetime(...)"
+    )
+
+
+def _like_dates(index: pd.Index) -> bool:
+    """Whether whole numbers are all dates such as 20200102; rows are not counted so."""
+    days = index.to_numpy(np.int64)
+    if not (len(days) and days.min() >= 19_000_101 and days.max() <= 21_001_231):
+        return False
+    return bool(pd.to_datetime(index.astype(str), format="%Y%m%d", errors="coerce").notna().all())
+
+
+def _autumn(index: pd.Index, repeated: pd.Index) -> bool:
+    """Whether times without a zone stand twice only in the night, as an hour does in autumn."""
+    if not isinstance(index, pd.DatetimeIndex) or index.tz is not None or len(repeated) == 0:
+        return False
+    times = pd.DatetimeIndex(repeated)
+    days = times.normalize()
+    intraday = bool((index != index.normalize()).any())
+    night = bool((times.hour < _AUTUMN).all()) and bool(times.is_unique)
+    one_hour = all(np.ptp(times[days == day].asi8) < 3_600_000_000_000 for day in days.unique())
+    return intraday and night and one_hour
+
+
 def to_floats(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Some columns of a table as floats, or the first cell that is none named in an error."""
     columns = {}
@@ -92,9 +188,14 @@ def to_floats(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
             given = frame[name]
             bad = given.loc[pd.isna(pd.to_numeric(given, errors="coerce")) & given.notna()]
             where = f": {bad.iloc[0]!r} at {bad.index[0]}" if len(bad) else ""
+            cure = "use pd.to_numeric(..., errors='coerce') to make it a gap"
+            if len(bad) and bad.astype(str).str.fullmatch(_SEPARATED).all():
+                cure = (
+                    'read the file with pd.read_csv(..., thousands=","), or set '
+                    f'frame["{name}"] = frame["{name}"].astype(str).str.replace(",", "").astype(float)'
+                )
             raise ValueError(
-                f"{name} holds something that is not a number{where}; "
-                "use pd.to_numeric(..., errors='coerce') to make it a gap"
+                f"{name} holds something that is not a number{where}; {cure}"
             ) from error
     return pd.DataFrame(columns, index=frame.index)
 
@@ -110,11 +211,25 @@ def check_prices(prices: pd.DataFrame, transform: Transform) -> None:
                 "replace it with NaN to make it a gap"
             )
         low = column.loc[column <= transform.least]
+        if len(low) and like_returns(column.to_numpy()):
+            raise ValueError(
+                f"{name} is {low.iloc[0]:g} at {low.index[0]}: a {transform} transform needs positive "
+                f"prices, and {RETURNS}"
+            )
         if len(low):
             raise ValueError(
                 f"{name} is {low.iloc[0]:g} at {low.index[0]}: a {transform} transform needs positive "
                 'prices; make it a gap (NaN) if it is a bad print, or use transform="level"'
             )
+
+
+def like_returns(values: np.ndarray) -> bool:
+    """Whether a column changes sign freely and does not remember the row before, as no price does."""
+    values = values[np.isfinite(values)]
+    if len(values) < _FEWEST or np.ptp(values[1:]) == 0 or np.ptp(values[:-1]) == 0:
+        return False
+    rarer = min((values > 0).mean(), (values < 0).mean())
+    return bool(rarer > _RARER and np.corrcoef(values[1:], values[:-1])[0, 1] < 0.5)
 
 
 def check_moves(column: pd.Series, name: str) -> None:

@@ -1,8 +1,10 @@
 """Prices in, aligned values out: beyond this file a gap is a flag (`observed`) and never a NaN.
 
-One file: what the class keeps and how it is made must agree.
+
+One file: one class, and how its rows are cut by date.
 """
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,8 +25,11 @@ from kfmodels.data.checks import (
     check_moves,
     check_prices,
     check_table,
+    name_by_text,
     to_floats,
 )
+from kfmodels.data.repairs import Real, Repair, apply_repair
+from kfmodels.data.scales import Doubt, complain, find_doubts
 from kfmodels.kalman.habits import calm_rows
 from kfmodels.kalman.transforms import Transform, transform_of
 
@@ -39,16 +44,18 @@ MIN_ROWS = 30
 class HedgeData:
     """A target and its hedges over time, transformed and aligned; make it with `from_prices`.
 
-    `prices` are the prices as given, `values` the same rows transformed; both have the columns
-    [target, hedges...]. A row in which any of them is missing is kept and counts as not observed.
-    `clock` says how much open time and which closed periods lie between rows; of complete rows in one
-    of its bars only the last is observed. Without one, every row is one bar after the row before.
+    `prices` are the prices as given and repaired, `values` the same rows transformed; both have the
+    columns [target, hedges...]. A row in which any of them is missing is kept and counts as not
+    observed. `clock` says how much open time and which closed periods lie between rows; of complete
+    rows in one of its bars only the last is observed. Without one, every row is one bar after the row
+    before. `real` holds ticker and date of the moves that the user knows to be real.
     """
 
     prices: pd.DataFrame
     values: pd.DataFrame
     transform: Transform
     clock: Clock | None = None
+    real: Real = ()
 
     @classmethod
     def from_prices(
@@ -59,6 +66,7 @@ class HedgeData:
         hedges: list[str] | tuple[str, ...] | str,
         transform: str = "log",
         clock: Clock | None = None,
+        repair: Repair | None = None,
     ) -> "HedgeData":
         """Align a target with its hedges and transform both.
 
@@ -69,6 +77,11 @@ class HedgeData:
             transform: "log" (hedge ratio in percent per percent), "level" (in shares) or "return"
                 (simple returns between complete rows).
             clock: when the market is open; without one a night counts as one bar, like any other step.
+            repair: what is wrong with the prices, by ticker and date, as the warning below prints it.
+                `{"USO": {"2020-04-29": 8}}`: from that row on one share is 8 of before, and all prices
+                before it are multiplied by 8 (new price over old, as for `rescale`). None instead of a
+                number makes the row a gap; a key "FIRST .. LAST" names several. 1 says that the move is
+                real: it stays, and no more is said.
 
         Raises:
             ValueError: unknown ticker, target among the hedges, unsorted or duplicate dates, a
@@ -76,14 +89,21 @@ class HedgeData:
                 never moves, fewer than 30 common rows, a row that the clock cannot place in time, or
                 most of them outside its sessions. The message names ticker, date and remedy.
 
+        Warns:
+            UserWarning: once, of all prices that are in doubt: a change of scale such as a split that
+                was not adjusted for, a gross print, a ticker that stands still for long (see
+                `doubts`), returns instead of prices.
+
         Example:
             >>> from kfmodels import HedgeData, datasets
             >>> data = HedgeData.from_prices(datasets.stocks(), target="AAPL", hedges=["SPX"])
             >>> data.before("2020-01-01").last_date.date().isoformat()
             '2019-12-31'
         """
-        hedges = (hedges,) if isinstance(hedges, str) else tuple(hedges)
+        given = (hedges,) if isinstance(hedges, (str, int)) else hedges
+        target, hedges = str(target), tuple(str(name) for name in given)
         check_table(frame)
+        frame = name_by_text(frame)
         if not hedges:
             raise ValueError(
                 f"no hedge given for {target}: name at least one ticker in hedges=[...]"
@@ -94,52 +114,96 @@ class HedgeData:
         done = transform_of(transform)
         if not (clock is None or isinstance(clock, Clock)):
             raise ValueError(f"clock must be a Clock, such as Clock.exchange(...), not {clock!r}")
-        prices = to_floats(frame, [target, *hedges])
+        prices, real = apply_repair(to_floats(frame, [target, *hedges]), repair)
         check_prices(prices, done)
         if clock is not None:
             clock.rows(prices.index)  # raises here, not at the first use of `dt`
             check_clock(prices.index, clock)
+        data = cls.align(prices, done, clock, real)
         again = superseded(prices.notna().all(axis=1).to_numpy(), prices.index, clock)
         warn_superseded(len(prices), prices.index, again)
-        if done.needs_last:  # from one complete row to the next; the first row given has no value
+        if found := complain(prices, done, real):
+            warnings.warn(found, stacklevel=2)
+        return data
+
+    @classmethod
+    def align(
+        cls,
+        prices: pd.DataFrame,
+        transform: Transform,
+        clock: Clock | None = None,
+        real: Real = (),
+    ) -> "HedgeData":
+        """Checked prices [target, hedges...] as data.
+
+        Raises:
+            ValueError: too few common rows, a hedge that never moves, a row that the clock cannot place
+                in time.
+        """
+        if transform.needs_last:  # from one complete row to the next; the first row has no value
+            again = superseded(prices.notna().all(axis=1).to_numpy(), prices.index, clock)
             complete = prices[~again].dropna()
-            values = done.values(complete, complete.shift(1)).reindex(prices.index)
+            values = transform.values(complete, complete.shift(1)).reindex(prices.index)
             prices, values = prices.iloc[1:], values.iloc[1:]
         else:
-            values = done.values(prices)
-        data = cls(prices, values, done, clock)
+            values = transform.values(prices)
+        data = cls(prices, values, transform, clock, real)
         data.check_enough()
         return data
 
     @classmethod
     def pairs(
-        cls, prices: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, transform: str = "log"
+        cls,
+        prices: pd.DataFrame,
+        pairs: Iterable[tuple[str, str]],
+        *,
+        transform: str = "log",
+        repair: Repair | None = None,
     ) -> "HedgePairs":
-        """Many pairs (target, hedge) of one table of prices, for `fit_many`; see `HedgePairs`."""
+        """Many pairs (target, hedge) of one table of prices, for `fit_many`; see `HedgePairs`.
+
+        `repair` and what is warned of are those of `from_prices`.
+        """
         from kfmodels.data.hedge_pairs import HedgePairs
 
-        return HedgePairs.from_prices(prices, pairs, transform)
+        return HedgePairs.from_prices(prices, pairs, transform, repair)
 
     @classmethod
-    def all_pairs(cls, prices: pd.DataFrame, *, transform: str = "log") -> "HedgePairs":
-        """Every ordered pair of the columns, for `fit_many`.
+    def all_pairs(
+        cls, prices: pd.DataFrame, *, transform: str = "log", repair: Repair | None = None
+    ) -> "HedgePairs":
+        """Every ordered pair of the columns, for `fit_many`; `repair` as for `from_prices`.
 
         Example:
             >>> from kfmodels import HedgeData, datasets
             >>> HedgeData.all_pairs(datasets.factor_etfs())
             HedgePairs(20 pairs of 5 tickers; log; 2264 rows, 2014-01-02 .. 2022-12-28)
         """
+        from kfmodels.data.hedge_pairs import HedgePairs
+
         check_table(prices)
-        return cls.pairs(prices, permutations(prices.columns, 2), transform=transform)
+        names = permutations(name_by_text(prices).columns, 2)
+        return HedgePairs.from_prices(prices, names, transform, repair)
 
     @classmethod
     def one_target(
-        cls, prices: pd.DataFrame, target: str, *, transform: str = "log"
+        cls,
+        prices: pd.DataFrame,
+        target: str,
+        *,
+        transform: str = "log",
+        repair: Repair | None = None,
     ) -> "HedgePairs":
-        """One target with every other column as its hedge, for `fit_many`."""
+        """One target with every other column as its hedge, for `fit_many`.
+
+        `repair` is that of `from_prices`.
+        """
+        from kfmodels.data.hedge_pairs import HedgePairs
+
         check_table(prices)
-        others = [name for name in prices.columns if name != target]
-        return cls.pairs(prices, [(target, name) for name in others], transform=transform)
+        names = name_by_text(prices).columns
+        others = [(target, name) for name in names if name != str(target)]
+        return HedgePairs.from_prices(prices, others, transform, repair)
 
     def before(self, date: DateLike) -> "HedgeData":
         """The rows strictly before `date`; with `after` it splits the data in two."""
@@ -170,6 +234,15 @@ class HedgeData:
         """True where a later complete row is of the same bar of the clock, shape (time,)."""
         complete = self.prices.notna().all(axis=1).to_numpy()
         return superseded(complete, self.index, self.clock)
+
+    @cached_property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """Rows that look like no price, or like one in other units than the rows after them.
+
+        Each has `ticker`, `kind` ("scale", "print" or "still"), its rows `at` and `until`, and of a
+        scale its `factor`; as text it says what was seen.
+        """
+        return find_doubts(self.prices, self.transform, self.real)
 
     @cached_property
     def observed(self) -> np.ndarray:
@@ -261,6 +334,7 @@ def rows_after(prices: pd.DataFrame, date: Label, names: list[str]) -> pd.DataFr
             unique, only one of table and date has a time zone, a cell that is not a number.
     """
     check_table(prices)
+    prices = name_by_text(prices)
     missing = [name for name in names if name not in prices.columns]
     if missing:
         raise ValueError(f"the prices have no column {', '.join(missing)}")

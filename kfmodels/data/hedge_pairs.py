@@ -1,5 +1,6 @@
 """Many pairs of one table of prices, for `fit_many`: what is wrong with one never stops the others."""
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,9 +15,12 @@ from kfmodels.data.checks import (
     check_legs,
     check_prices,
     check_table,
+    name_by_text,
     to_floats,
 )
 from kfmodels.data.hedge_data import HedgeData, day, is_before
+from kfmodels.data.repairs import Real, Repair, apply_repair
+from kfmodels.data.scales import Doubt, by_ticker, complain, find_doubts
 from kfmodels.kalman.transforms import Transform, transform_of
 
 
@@ -36,9 +40,16 @@ class HedgePairs:
     faults: dict[str, str]
     """What is wrong with a ticker, by ticker."""
 
+    real: Real = ()
+    """Ticker and date of the moves that the user knows to be real."""
+
     @classmethod
     def from_prices(
-        cls, frame: pd.DataFrame, pairs: Iterable[tuple[str, str]], transform: str
+        cls,
+        frame: pd.DataFrame,
+        pairs: Iterable[tuple[str, str]],
+        transform: str,
+        repair: Repair | None = None,
     ) -> "HedgePairs":
         """Check what concerns all pairs: the table, its dates, the names.
 
@@ -47,6 +58,7 @@ class HedgePairs:
                 twice, an unknown ticker, dates not sorted or not unique, an unknown transform.
         """
         check_table(frame)
+        frame = name_by_text(frame)
         listed = tuple(_check_pair(pair) for pair in pairs)
         if not listed:
             raise ValueError("no pair is given: name at least one (target, hedge)")
@@ -66,13 +78,26 @@ class HedgePairs:
         columns, faults = {}, {}
         for name in tickers:
             try:
-                column = to_floats(frame, [name])
-                check_prices(column, done)
-                columns[name] = column[name]
+                columns[name] = to_floats(frame, [name])[name]
             except ValueError as error:
                 faults[name] = str(error)  # told of its own pairs; the others are fitted
                 columns[name] = pd.Series(np.nan, frame.index)
-        return cls(pd.DataFrame(columns, frame.index), listed, done, faults)
+        prices, real = apply_repair(pd.DataFrame(columns, frame.index), repair)
+        for name in tickers:
+            try:
+                check_prices(prices.loc[:, [name]], done)
+            except ValueError as error:
+                faults[name] = str(error)
+                prices[name] = np.nan
+        made = cls(prices, listed, done, faults, real)
+        if found := complain(prices, done, real):
+            warnings.warn(found, stacklevel=3)
+        return made
+
+    @cached_property
+    def doubts(self) -> dict[str, list[Doubt]]:
+        """What is in doubt of a ticker, by ticker; see `HedgeData.doubts`."""
+        return dict(by_ticker(find_doubts(self.prices, self.transform, self.real)))
 
     @property
     def names(self) -> list[str]:
@@ -95,7 +120,7 @@ class HedgePairs:
         Raises:
             ValueError: it is not one of the pairs, or `HedgeData.from_prices` refuses its prices.
         """
-        found = self._by_name.get(pair)
+        found = self._by_name.get(pair if isinstance(pair, str) else _check_pair(pair))
         if found is None:
             raise ValueError(
                 f"{pair} is not among the {len(self.pairs)} pairs: there is {self.names[0]}"
@@ -104,9 +129,7 @@ class HedgePairs:
         for name in (target, hedge):
             if name in self.faults:
                 raise ValueError(self.faults[name])
-        return HedgeData.from_prices(
-            self.prices, target=target, hedges=[hedge], transform=self.transform
-        )
+        return HedgeData.align(self.prices.loc[:, [target, hedge]], self.transform, real=self.real)
 
     def before(self, date: DateLike) -> "HedgePairs":
         """The rows strictly before `date`."""
@@ -131,7 +154,7 @@ class HedgePairs:
 def _check_pair(pair: object) -> tuple[str, str]:
     if isinstance(pair, str) or not isinstance(pair, Iterable) or len(legs := tuple(pair)) != 2:
         raise ValueError(f"a pair is two tickers, (target, hedge), not {pair!r}")
-    return legs
+    return str(legs[0]), str(legs[1])
 
 
 def _name(target: str, hedge: str) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
+from kfmodels.data.repairs import Repair
 from kfmodels.evaluate.baselines import (
     bars_per_year,
     ewma_ols,
@@ -73,6 +74,7 @@ def hedge_effectiveness(
     level: float = 0.9,
     risk_aversion: float = 4.0,
     seed: int = 0,
+    repair: Repair | None = None,
 ) -> pd.DataFrame:
     r"""Share of the target's one-bar variance that each hedge removed after the training rows.
 
@@ -91,6 +93,7 @@ def hedge_effectiveness(
         level: probability of the bootstrap intervals (circular blocks of 20 rows, 2000 resamples).
         risk_aversion: a, of a holder who gives up a / 2 of yearly return per unit of yearly
             variance.
+        repair: of the prices, as for `HedgeData.from_prices`, which warns where they are in doubt.
 
     Returns:
         One row per method: `variance_removed` with its interval `lower`, `upper`; `turnover`, the value
@@ -128,7 +131,9 @@ def hedge_effectiveness(
             f"risk_aversion must be positive and finite, not {risk_aversion}: 4 is usual, more fears "
             "variance more"
         )
-    data = HedgeData.from_prices(prices, target=target, hedges=hedges, transform=transform)
+    data = HedgeData.from_prices(
+        prices, target=target, hedges=hedges, transform=transform, repair=repair
+    )
     if not MIN_ROWS <= train <= len(data) - MIN_ROWS:
         raise ValueError(
             f"train={train} of {len(data)} rows leaves too few on one side: both need {MIN_ROWS}"

@@ -180,6 +180,7 @@ def build(
         "timezone": "" if zone is None else str(zone),
         "index_name": "" if data.index.name is None else str(data.index.name),
         "index_unit": getattr(data.index, "unit", ""),
+        "real_moves": json.dumps(data.real),
     }
     return tree
 
@@ -228,7 +229,8 @@ def data(tree: "DataTree") -> HedgeData:
     )
     text = constant.get("clock")
     clock = None if text is None else Clock.from_json(json.loads(str(text.values)))
-    return HedgeData(prices, values, transform_of(tree.attrs["transform"]), clock)
+    real = tuple((name, at) for name, at in json.loads(tree.attrs.get("real_moves", "[]")))
+    return HedgeData(prices, values, transform_of(tree.attrs["transform"]), clock, real)
 
 
 def gap_names(tree: "DataTree") -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 from kfmodels.clock.instants import Moment
 from kfmodels.live.arrivals import span
 from kfmodels.live.bars import Known
+from kfmodels.online.legs import by_text
 
 KEPT = 100
 """Changes of units that a live filter remembers, to recognise one that is sent again."""
@@ -172,6 +173,8 @@ class Quotes:
         good: dict[str, float] = {}
         wrong: list[str] = []
         known: list[str] = []
+        if not any(ticker in given for ticker in self.tickers):
+            given = by_text(given)
         for ticker in self.tickers:
             value = given.get(ticker)
             if value is None:

@@ -53,6 +53,7 @@ def follow(
     import pandas as pd
 
     names = [live.target, *live.hedges]
+    prices = prices.set_axis([str(name) for name in prices.columns], axis=1)
     missing = [name for name in names if name not in prices.columns]
     if missing:
         raise ValueError(

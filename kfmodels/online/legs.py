@@ -21,6 +21,12 @@ class ByTicker(Protocol):
     def __len__(self) -> int: ...
 
 
+def by_text(prices: ByTicker) -> dict[str, Any]:
+    """Prices by the text of their tickers: a code may come as a whole number, 7203 as "7203"."""
+    held: Any = prices
+    return {str(ticker): held[ticker] for ticker in held.keys()}  # noqa: SIM118 (pandas)
+
+
 type HedgePrices = float | Sequence[float] | np.ndarray | ByTicker
 """Prices of the hedges of one pair: of the only one, in their order, or by ticker."""
 
@@ -67,6 +73,9 @@ class Legs:
         if len(held) != len(prices):  # the dict has kept the last of two prices of one ticker
             raise ValueError("the prices name a ticker twice: give each once")
         known = [ticker for ticker in self.tickers if ticker in held]
+        if not known:
+            held = by_text(held)
+            known = [ticker for ticker in self.tickers if ticker in held]
         if len(held) and not known:
             raise ValueError(
                 f"there is no price of any of the {len(self.tickers)} tickers of this board (one is "
@@ -97,6 +106,9 @@ class Legs:
         hedges = self.hedges[0]
         if hasattr(given, "keys"):  # a dict or a row of a DataFrame goes by ticker, not by position
             missing = [name for name in hedges if name not in given]
+            if missing:
+                given = by_text(given)
+                missing = [name for name in hedges if name not in given]
             if missing:
                 raise ValueError(f"no price of {', '.join(missing)} in x (NaN means not observed)")
             given = [given[name] for name in hedges]

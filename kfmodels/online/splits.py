@@ -9,35 +9,22 @@ One file: one question, asked of a row, told in words, and answered by a factor 
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from fractions import Fraction
 from numbers import Real
 from typing import Protocol
 
 import numpy as np
 
 from kfmodels.clock.instants import Stamp
+from kfmodels.kalman.splits import BREAK, like_a_split
 from kfmodels.kalman.transforms import Transform
 from kfmodels.online.shocks import NONE, Hold, Verdict, with_hold
 from kfmodels.online.ticks import Outcome
-
-_SPLITS = sorted(
-    {Fraction(n) for n in (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)}
-    | {Fraction(3, 2), Fraction(4, 3), Fraction(5, 4)}
-)
-BREAK = 1.75
-"""A price that goes up or down by this factor may be quoted in another unit.
-
-So does a split of 2 on a day on which the market moves the other way.
-"""
 
 _STILL = 1.4
 """A price within this factor of its last one in the old units is back in them.
 
 In new units it stays farther away, whatever the market does.
 """
-
-_AS_A_SPLIT = 0.05
-"""How far, in logs, the price of a split day may be from its ratio: the market moves as well."""
 
 _MANY = 20.0
 """Moves of a level in its price from which on a ratio of two prices means something."""
@@ -67,7 +54,8 @@ def check_factors(factors: Mapping[str, object], tickers: Iterable[str]) -> dict
     if not hasattr(factors, "items"):
         raise ValueError(f"factors go by ticker, each a number, not {factors!r:.80}")
     known, checked = tuple(tickers), dict[str, float]()
-    for name, factor in factors.items():
+    for given, factor in factors.items():
+        name = str(given)
         if name not in known:
             more = f" and {len(known) - 8} more" if len(known) > 8 else ""
             raise ValueError(f"{name} is not among the tickers {', '.join(known[:8])}{more}")
@@ -155,17 +143,6 @@ def tell_shifts(shifts: Mapping[str, float], factors: Mapping[str, float]) -> st
         for name, shift in shifts.items()
     ]
     return "; ".join(said)
-
-
-def like_a_split(ratio: float) -> Fraction | None:
-    """The usual split nearest to a price ratio, as the factor to rescale by; None if none is near."""
-    if not 0 < ratio < math.inf:
-        return None
-    move = abs(math.log(ratio))
-    near = min(_SPLITS, key=lambda split: abs(math.log(split) - move))
-    if abs(math.log(near) - move) > _AS_A_SPLIT:
-        return None
-    return near if ratio > 1 else 1 / near
 
 
 def find_moves(prices: np.ndarray, last: np.ndarray, least: np.ndarray) -> list[int]:

@@ -6,8 +6,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels import Discounted, HedgeData, HedgePairs, ImportanceSampling, hedge_ratio_model
-from kfmodels.batch.chunk import STALE, fit_chunk
-from kfmodels.batch.status import FITTED, Status, Verdict
+from kfmodels.batch.chunk import fit_chunk
+from kfmodels.batch.status import FITTED, Status
 from kfmodels.data import datasets
 from kfmodels.sampling import nuts
 from tests.processes import python
@@ -78,13 +78,14 @@ def test_a_late_listing_is_fitted_on_what_there_is(pairs):
 
 def test_a_price_that_died_is_named_with_its_date():
     prices = table()
-    prices.iloc[-STALE:, 0] = prices.iloc[-STALE, 0]
-    day = f"{prices.index[-STALE]:%Y-%m-%d}"
+    prices.iloc[-20:, 0] = prices.iloc[-20, 0]
+    day = f"{prices.index[-20]:%Y-%m-%d}"
     dead = HedgeData.pairs(prices, [("MTUM", "QUAL"), ("QUAL", "MTUM")])
     found, verdicts = fit_chunk(dead, [0, 1], MODEL, QUICK, 0)
-    assert verdicts == [
-        Verdict(Status.UNUSABLE, f"{leg} MTUM constant since {day}") for leg in ("target", "hedge")
-    ]
+    said = [f"{leg} MTUM constant since {day}: fit the rows before" for leg in ("target", "hedge")]
+    for verdict, words in zip(verdicts, said, strict=True):
+        assert verdict.status == Status.UNUSABLE
+        assert verdict.reason.startswith(words)
     assert not found
 
 

@@ -24,8 +24,12 @@ def prices(rows: int = ROWS, index: pd.Index | None = None) -> pd.DataFrame:
     return pd.DataFrame(np.exp(moves) * [50.0, 100.0, 20.0], index, ["AAA", "BBB", "CCC"])
 
 
-def make(frame: pd.DataFrame, *, target="AAA", hedges=("BBB",), transform="log") -> HedgeData:
-    return HedgeData.from_prices(frame, target=target, hedges=hedges, transform=transform)
+def make(
+    frame: pd.DataFrame, *, target="AAA", hedges=("BBB",), transform="log", repair=None
+) -> HedgeData:
+    return HedgeData.from_prices(
+        frame, target=target, hedges=hedges, transform=transform, repair=repair
+    )
 
 
 def stocks_with_gaps() -> pd.DataFrame:

@@ -12,11 +12,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels.files.documents import register
+from kfmodels.kalman.splits import like_a_split
 from kfmodels.kalman.step import State
 from kfmodels.live.feed import LiveFilter
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import NONE, Hold, Quarantine, Robust, Surprise, Verdict
-from kfmodels.online.splits import like_a_split
 from kfmodels.online.ticks import Outcome
 from tests.benchmarks import shocks as bench
 from tests.benchmarks.shocks import again
