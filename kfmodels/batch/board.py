@@ -101,12 +101,21 @@ class HedgeBoard:
         for record in self.store.records().values():
             for name, (status, reason) in zip(record.names, record.statuses, strict=True):
                 listed[name] = Verdict(Status(status), reason)
-        suspect = {ticker: sentence_of(doubts) for ticker, doubts in self.pairs.doubts.items()}
-        for name, legs in zip(self.pairs.names, self.pairs.pairs, strict=True):
-            said = [suspect[leg] for leg in legs if leg in suspect]
-            if said and listed[name] == FITTED:
-                listed[name] = Verdict(Status.DOUBTED, "; ".join(said))
         return listed
+
+    @cached_property
+    def doubts(self) -> pd.Series:
+        """For each pair what is in doubt of the prices of its legs, and the remedy; empty if nothing.
+
+        Such a pair is fitted and put online as any other: only who knows the ticker can tell a split
+        from a fall by half.
+        """
+        suspect = {ticker: sentence_of(doubts) for ticker, doubts in self.pairs.doubts.items()}
+        texts = {
+            name: "; ".join(suspect[leg] for leg in legs if leg in suspect)
+            for name, legs in zip(self.pairs.names, self.pairs.pairs, strict=True)
+        }
+        return pd.Series(texts, name="doubts").rename_axis("pair")
 
     @property
     def status(self) -> pd.Series:
@@ -131,7 +140,7 @@ class HedgeBoard:
         table["refitted"] = table["refitted"].eq(True)
         table.insert(0, "target", [target for target, _ in self.pairs.pairs])
         table.insert(1, "hedge", [hedge for _, hedge in self.pairs.pairs])
-        return table.assign(status=self.status, reason=self.reason)
+        return table.assign(doubts=self.doubts, status=self.status, reason=self.reason)
 
     def table(self) -> pd.DataFrame:
         """One row per pair, as of the last row of prices; NaN where a pair was not fitted.
@@ -145,7 +154,7 @@ class HedgeBoard:
         the model; `against_static` says by how many nats it beats a ratio that stands still
         (negative where static does better), `static_probability` the same at even prior odds.
         `pareto_k`, `ess` (effective draws) and `refitted` (by NUTS) say how reliable the draws are,
-        `status` and `reason` what came of the pair.
+        `doubts` what may be wrong with the prices, `status` and `reason` what came of the pair.
         """
         return self._table.copy()
 
@@ -326,8 +335,10 @@ class HedgeBoard:
     @cached_property
     def sites(self) -> tuple[str, ...]:
         """Names of the inferred parameters, in the order of `points`."""
-        name = next(name for name, verdict in self.verdicts.items() if verdict == FITTED)
-        inputs = self.model.inputs(self.pairs.data(name))
+        fitted = [name for name, verdict in self.verdicts.items() if verdict.status in _KEPT]
+        if not fitted:
+            raise ValueError("no pair was fitted: board.reason says why")
+        inputs = self.model.inputs(self.pairs.data(fitted[0]))
         with jax.enable_x64(True):
             # a layout is that of many pairs: here of a batch of one
             alone = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
@@ -370,6 +381,11 @@ class HedgeBoard:
         table = self._table
         fine: pd.DataFrame = table.loc[table["status"] == Status.OK]
         lines = [f"{len(fine)} of {len(table)} pairs fitted on prices until {day(self.fit_until)}"]
+        for ticker, doubts in self.pairs.doubts.items():
+            legs = zip(self.pairs.names, self.pairs.pairs, strict=True)
+            pairs = sum(ticker in two and self.verdicts[n].status in _KEPT for n, two in legs)
+            if pairs:
+                lines.append(f"  in doubt, {pairs} pair{'s'[: pairs > 1]}: {sentence_of(doubts)}")
         if redone := int(np.sum(table["refitted"].to_numpy())):
             lines.append(f"  {redone} refitted with NUTS (their importance weights failed)")
         for sentence, names in _group_by_reason(self.verdicts):
@@ -385,6 +401,9 @@ class HedgeBoard:
             )
         return "\n".join(lines)
 
+
+_KEPT = (Status.OK, Status.DOUBTED)
+"""Statuses of pairs whose draws the store holds."""
 
 _ONLINE = ("mean", "cov", "least", "pivot", "scale", "offset", "last_y", "last_x")
 _ONLINE += tuple(HABIT + name for name in Habits._fields)

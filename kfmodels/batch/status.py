@@ -11,7 +11,7 @@ class Status(StrEnum):
     """Fitted, and its draws represent the posterior."""
 
     DOUBTED = "doubted"
-    """Fitted, but the draws may not represent the posterior, or the prices are in doubt."""
+    """Fitted, but the draws may not represent the posterior."""
 
     UNUSABLE = "unusable"
     """Not fitted: its prices cannot be used."""

@@ -1,8 +1,10 @@
 """A board in plain words: what was fitted, what to hold, how sure that is, what to do next."""
 
 import math
+from collections.abc import Hashable, Mapping
 from difflib import get_close_matches
 from shlex import quote
+from typing import Any
 
 import pandas as pd
 
@@ -59,6 +61,7 @@ def one_target(made: HedgeBoard, target: str, table: pd.DataFrame, top: int) -> 
     known = table.dropna(subset="beta")
     lines = [f"{len(known)} of {len(table)} hedges of {target} fitted until {day(made.fit_until)}"]
     doubted = table.loc[table["status"] != Status.OK, "reason"]
+    doubted = pd.concat([known["doubts"], doubted]).loc[lambda said: said != ""]
     lines += [f"  {name}: {sentence}" for name, sentence in doubted.head(top).items()]
     lines += [f"  and {len(doubted) - top} more"] if len(doubted) > top else []
     parts = ["\n".join(lines)]
@@ -110,7 +113,7 @@ def _spreads(made: HedgeBoard, known: pd.DataFrame) -> str:
 def _matrix(made: HedgeBoard, ratios: pd.DataFrame) -> str:
     known = made.table().dropna(subset="beta").to_dict("records")
     cells = {
-        (row["target"], row["hedge"]): f"{row['beta']:.3g} ({row['sd']:.2g}){_mark(row['status'])}"
+        (row["target"], row["hedge"]): f"{row['beta']:.3g} ({row['sd']:.2g}){_mark(row)}"
         for row in known
     }
     rows = [[cells.get((target, hedge), "") for hedge in ratios] for target in ratios.index]
@@ -138,7 +141,9 @@ def _listed(part: pd.DataFrame, corner: str, more: dict[str, str] | None = None)
             lambda bars: f"{bars:.0f}" if bars < math.inf else "no end"
         ),
         verdict=part["against_static"].map(facts.motion),
-    ).set_axis([f"{name}{_mark(status)}" for name, status in part["status"].to_dict().items()])
+    ).set_axis(
+        [f"{row[part.index.name]}{_mark(row)}" for row in part.reset_index().to_dict("records")]
+    )
     columns = {
         "ratio": "{beta:.3g}",
         "sd": "{sd:.2g}",
@@ -150,8 +155,8 @@ def _listed(part: pd.DataFrame, corner: str, more: dict[str, str] | None = None)
     return tabulate(shown, columns | (more or {}), corner)
 
 
-def _mark(status: str) -> str:
-    return "" if status == Status.OK else "?"
+def _mark(row: Mapping[Hashable, Any]) -> str:
+    return "" if row["status"] == Status.OK and not row["doubts"] else "?"
 
 
 def _held(made: HedgeBoard) -> str:

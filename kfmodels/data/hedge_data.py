@@ -1,6 +1,5 @@
 """Prices in, aligned values out: beyond this file a gap is a flag (`observed`) and never a NaN.
 
-
 One file: one class, and how its rows are cut by date.
 """
 

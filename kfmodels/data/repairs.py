@@ -63,11 +63,13 @@ def apply_repair(prices: pd.DataFrame, repair: Repair | None) -> tuple[pd.DataFr
     return prices, tuple(real)
 
 
-def known_real(real: Real) -> dict[str, dict[Any, float | None]]:
-    """The table that says of these moves that they are real."""
+def known_real(real: Real, repair: Repair | None = None) -> dict[str, dict[Any, float | None]]:
+    """The table that says of these moves that they are real, beside what another table says."""
     table: dict[str, dict[Any, float | None]] = {}
     for ticker, date in real:
         table.setdefault(ticker, {})[date] = 1
+    for ticker, rows in (repair or {}).items():
+        table[ticker] = table.get(ticker, {}) | dict(rows)
     return table
 
 

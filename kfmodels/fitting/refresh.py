@@ -10,6 +10,7 @@ import pandas as pd
 
 from kfmodels.clock.clock import Clock
 from kfmodels.data.hedge_data import HedgeData
+from kfmodels.data.repairs import Real, Repair, known_real
 from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import student_variance
@@ -21,14 +22,19 @@ from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
 
 
-def collect_rows(live: LiveFilter, earlier: pd.DataFrame | None = None) -> HedgeData:
+def collect_rows(
+    live: LiveFilter,
+    earlier: pd.DataFrame | HedgeData | None = None,
+    repair: Repair | None = None,
+) -> HedgeData:
     """The rows a live filter remembers, after those of an earlier table, as data to fit.
 
     Args:
         live: of one target.
-        earlier: prices by date before them, such as those of the first fit, in the units of that time:
-            they are converted as the filter has been since. Rows that the filter remembers itself are
-            left out.
+        earlier: prices by date before them in the units of that time, or the data of the first fit
+            (then moves that were said to be real stay so): they are converted as the filter has been
+            since. Rows that the filter remembers itself are left out.
+        repair: of all these rows, as for `HedgeData.from_prices`.
 
     Raises:
         ValueError: too few rows, or what `HedgeData.from_prices` refuses; a board, whose pairs are
@@ -37,6 +43,9 @@ def collect_rows(live: LiveFilter, earlier: pd.DataFrame | None = None) -> Hedge
     engine = live.engine
     if not isinstance(engine, OnlineFilter):
         raise ValueError("the noise of a board is inferred anew with fit_many, not pair by pair")
+    real: Real = ()
+    if isinstance(earlier, HedgeData):
+        earlier, real = earlier.prices, earlier.real
     rows = live.history()
     index = _times([row["at"] for row in rows], live.clock, earlier)
     table = pd.DataFrame([row["prices"] for row in rows], index=index, columns=list(engine.tickers))
@@ -53,6 +62,7 @@ def collect_rows(live: LiveFilter, earlier: pd.DataFrame | None = None) -> Hedge
         hedges=engine.hedges,
         transform=engine.transform,  # pyright: ignore[reportArgumentType]
         clock=live.clock,
+        repair=known_real(real, repair),
     )
 
 
@@ -161,7 +171,8 @@ def refresh(
     *,
     model: HedgeRatioModel | None = None,
     method: NUTS | ImportanceSampling = ImportanceSampling(),
-    earlier: pd.DataFrame | None = None,
+    earlier: pd.DataFrame | HedgeData | None = None,
+    repair: Repair | None = None,
     executor: Executor | None = None,
 ) -> Refresh:
     """Infer the noise anew from the rows a live filter has seen, and continue with it.
@@ -170,7 +181,7 @@ def refresh(
         live: a live filter of one target.
         model: as for `fit`; best that of the first fit.
         method: as for `fit`.
-        earlier: as for `collect_rows`.
+        earlier, repair: as for `collect_rows`.
         executor: any of `concurrent.futures`, to infer in a thread or process while ticks arrive
             (processes must be spawned, since JAX has threads); the loop of the ticks asks `.done` and
             puts the noise in place with `.take()`. Without one the call waits and does both.
@@ -191,11 +202,11 @@ def refresh(
         >>> for at, row in prices.loc["2020":"2020-06"].iterrows():
         ...     signal = live.tick(row.to_dict(), at=at)
         >>> before = live.engine.state()["mean"]
-        >>> again = refresh(live, model=fitted.model, earlier=data.before("2020-01-01").prices).take()
+        >>> again = refresh(live, model=fitted.model, earlier=data.before("2020-01-01")).take()
         >>> bool(np.allclose(live.engine.state()["mean"], before)), str(again.fit_until.date())
         (True, '2020-06-30')
     """
-    data = collect_rows(live, earlier)
+    data = collect_rows(live, earlier, repair)
     if executor is not None:
         return Refresh(live, executor.submit(fit, data, model, method=method, progress=False))
     ready: Future[HedgeFit] = Future()

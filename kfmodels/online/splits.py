@@ -285,7 +285,8 @@ def name_split(
         usual = np.where(np.isnan(move), 1.0, np.where(move > 0, move, np.inf))
         size = steps / usual
     held = verdict.hold.cause == "scale"
-    far = np.array([breaks_scale([n], [b], [f]) for n, b, f in zip(row, last, least, strict=True)])
+    each_leg = zip(*(each.tolist() for each in (row, last, least)), strict=True)
+    far = np.array([breaks_scale([now], [before], [from_on]) for now, before, from_on in each_leg])
     leg = int(np.argmax(np.where(far | ~(held & far.any()), size, -1.0)))
     said = f"{names[leg]} went from {last[leg]:g} to {row[leg]:g}"
     factor = like_a_split(ratio[leg]) if scaled[leg] else None

@@ -49,6 +49,40 @@ def fits(board) -> dict:
     return {name: board.sel(name) for name in FINE}
 
 
+def test_a_leg_in_doubt_is_told_and_its_pairs_stay(board):
+    """An unadjusted split of USMV is said of its pairs, which are fitted and put online as others."""
+    split = prices().iloc[:ROWS, :3]
+    split.iloc[:100, 2] *= 4
+    day = split.index[100].date()
+    with pytest.warns(UserWarning, match="in doubt") as caught:
+        pairs = HedgeData.pairs(split, [("MTUM", "USMV"), ("USMV", "QUAL")])
+    assert len(caught) == 1
+    doubted = fit_many(pairs, progress=False)
+    assert (doubted.status == "ok").all()
+    for said in (str(doubted), *doubted.table()["doubts"], *doubted.doubts):
+        assert f"at {day}, about 1/4 times, and stayed: a split?" in said
+        assert f"repair={{'USMV': {{'{day}': 1/4}}}}" in said
+    assert "in doubt, 2 pairs: USMV went from" in str(doubted)
+    assert set(doubted.online().names) == set(doubted.table().index)
+    assert doubted.sites == board.sites
+    assert (board.doubts[FINE] == "").all()
+    repaired = HedgeData.pairs(split, pairs.pairs, repair={"USMV": {str(day): 1 / 4}})
+    again = fit_many(repaired, progress=False)
+    assert (again.doubts == "").all()
+    assert_allclose(
+        again.table()["beta"], board.table().loc[again.table().index, "beta"], rtol=1e-6
+    )
+
+
+def test_a_board_of_which_nothing_was_fitted_says_so():
+    """Not a `StopIteration`, which would end a loop around it without a word."""
+    flat = prices().iloc[:ROWS, :3].assign(USMV=31.5)
+    made = fit_many(HedgeData.pairs(flat, [("MTUM", "USMV")]), progress=False)
+    for ask in (lambda: made.sites, made.online):
+        with pytest.raises(ValueError, match=r"no pair was fitted: board\.reason says why"):
+            ask()
+
+
 def test_pairs_that_fail_keep_the_rest_and_say_why(board):
     dates = prices().index
     status, reason = board.status, board.reason

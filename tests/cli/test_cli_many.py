@@ -46,6 +46,39 @@ def test_what_is_fitted_is_what_was_asked_for(universe):
     assert "--transform level --discounted" in text
 
 
+def test_a_split_in_the_prices_leads_the_board_and_repair_settles_it(tmp_path, funds, until, quick):
+    day = str(funds.index[60].date())
+    split = funds.drop(columns="BAD")
+    split.iloc[:60, 3] *= 4
+    split.to_csv(tmp_path / "split.csv")
+    arguments = ["fit-many", "split.csv", "--until", until, "--store"]
+    done = kfmodels(*arguments, "raw", folder=tmp_path)
+    assert f"--repair USMV:{day}:1/4" in done.stderr
+    first, doubt = done.stdout.splitlines()[:2]
+    assert first == f"12 of 12 pairs fitted on prices until {until}"
+    assert doubt.startswith("  in doubt, 6 pairs: USMV went from")
+    assert "? where the lines above doubt it" in done.stdout
+    listed = kfmodels("board", "raw", "--target", "USMV", folder=tmp_path).stdout
+    assert "  USMV/MTUM: USMV went from" in listed
+    table = json.loads(kfmodels("board", "raw", "--json", folder=tmp_path).stdout)["table"]
+    assert {row["pair"] for row in table if row["doubts"]} == {
+        row["pair"] for row in table if "USMV" in (row["target"], row["hedge"])
+    }
+    options = ["--repair", f"USMV:{day}:1/4"]
+    done = kfmodels(*arguments, "repaired", *options, folder=tmp_path)
+    assert "in doubt" not in done.stdout + done.stderr
+    found = HedgeBoard.open(tmp_path / "repaired").pairs.prices
+    pd.testing.assert_frame_equal(
+        found, funds.loc[:until].drop(columns="BAD"), check_freq=False, check_names=False
+    )
+    assert (
+        "is no factor"
+        in kfmodels(
+            *arguments, "wrong", "--repair", f"USMV:{day}:x", folder=tmp_path, code=2
+        ).stderr
+    )
+
+
 def test_prices_after_until_spoil_nothing(tmp_path, funds, until, quick):
     """A bad print later than the last date is not a fault of the ticker."""
     late = funds.copy()
