@@ -1,13 +1,12 @@
 """`kfmodels update`: a fitted filter over later prices, its state kept in a file beside the fit."""
 
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kfmodels.cli.kept import kept_path, open_guarded
+from kfmodels.cli.kept import check_gap, kept_path, open_guarded
 from kfmodels.cli.shell import AsJson, DateFormat, DayFirst, Fit, as_json, read_prices
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def update(
     ticks: list[Tick] = []
     odd: list[str] = []
     if table is not None and len(table):
-        _check_gap(live, table, timedelta(days=max_ahead))
+        check_gap(live, table, timedelta(days=max_ahead))
         if tick:
             ticks = [_take(live, clock, table.index[0], table.iloc[0])]
         else:
@@ -105,25 +104,6 @@ def update(
         typer.echo(f"  {facts.surprise(live.target, ticks[-1])}")
     if ticks or units:
         typer.echo(f"Saved to {kept}")
-
-
-def _check_gap(live: "OnlineFilter", table: "pd.DataFrame", most: timedelta) -> None:
-    """Raise if a row comes so long after the one before that its date may be wrong."""
-    import pandas as pd
-
-    from kfmodels.data.hedge_data import day
-
-    last = pd.Timestamp(live.at)
-    if not len(table) or (table.index[0].tz is None) != (last.tz is None):
-        return  # where only one has a time zone the filter says so
-    for before, now in pairwise([last, *table.index]):
-        if now - before > most:
-            raise ValueError(
-                f"the row of {day(now)} comes {(now - before).days} days after that of {day(before)}, "
-                "and a wrong date would put all later ones out of order: give the rows between with "
-                f"--prices FILE, or if it is right --max-ahead {(now - before).days + 1}; nothing was "
-                "changed"
-            )
 
 
 def _take(live: "OnlineFilter", clock: "Clock | None", at: Any, row: "pd.Series") -> "Tick":

@@ -1,9 +1,13 @@
 """The filter that `kfmodels update` keeps beside a fit, and from which `kfmodels live` goes on."""
 
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from kfmodels.clock.clock import Clock
     from kfmodels.online.filter import OnlineFilter
 
@@ -63,3 +67,22 @@ def _clock_of(fitted: Path) -> "Clock | None":
     with File(fitted) as opened:
         text = opened.get("constant_data/clock")
         return None if text is None else Clock.from_json(json.loads(cast("Any", text)[()]))
+
+
+def check_gap(live: "OnlineFilter", table: "pd.DataFrame", most: timedelta) -> None:
+    """Raise if a row comes so long after the one before that its date may be wrong."""
+    import pandas as pd
+
+    from kfmodels.data.hedge_data import day
+
+    last = pd.Timestamp(live.at)
+    if not len(table) or (table.index[0].tz is None) != (last.tz is None):
+        return  # where only one has a time zone the filter says so
+    for before, now in pairwise([last, *table.index]):
+        if now - before > most:
+            raise ValueError(
+                f"the row of {day(now)} comes {(now - before).days} days after that of {day(before)}, "
+                "and a wrong date would put all later ones out of order: give the rows between with "
+                f"--prices FILE, or if it is right --max-ahead {(now - before).days + 1}; nothing was "
+                "changed"
+            )

@@ -12,14 +12,7 @@ from kfmodels._types import JaxArray as Array
 from kfmodels.model.assumptions import least
 from kfmodels.sampling import amis, posterior
 from kfmodels.sampling.amis import Weighted
-from kfmodels.sampling.posterior import (
-    Draws,
-    Layout,
-    Model,
-    draw_prior,
-    of_recursion,
-    single_draw,
-)
+from kfmodels.sampling.posterior import Draws, Layout, Model, draw_prior, of_recursion, single_draw
 from kfmodels.sampling.psis import resample
 
 MIXTURE_DRAWS = 64
