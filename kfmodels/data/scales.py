@@ -20,7 +20,7 @@ A rate near zero halves and doubles without one, and so do prices that move by a
 GROSS = 15.0
 """Typical moves by which a smaller print goes away and comes back in the next row to be called gross.
 
-On 21 real files with 722 columns those that do are errors; at 12 the first real days are among them.
+Fewer take the first real days among them (tests/data/test_scales.py has the counts).
 """
 
 BACK, BACK_ROWS = 0.3, 5

@@ -4,7 +4,7 @@
 
 Bars of a minute, in which legs come apart, in any order and several times; flat stretches, legs that
 stop, prices of zero, below it and of no number, bad prints that are corrected within the bar or not,
-messages that are late or come twice, splits that are named some bars later or denied. Checked after
+messages that are late or come twice, splits that are named some bars later. Checked after
 every message: no row is accepted with a predictive sd that is not above 0. Checked at every bar: the
 state is that of a textbook loop which is told no more than the row as it stood at the end of the bar
 and what became of it.
@@ -167,8 +167,9 @@ def run(messages: int, seed: int) -> Counter:
     split: tuple[str, float, int] | None = None
     while seen < messages:
         if split is None and random.random() < 0.002:
-            split = LEGS[random.integers(2)], float(random.choice([0.5, 0.1, 2.0])), 4
-            market.prices[split[0]] *= split[1]
+            leg, factor = LEGS[random.integers(2)], float(random.choice([2.0, 3.0, 10.0]))
+            split = leg, 1 / factor if market.prices[leg] > 100 else factor, 4
+            market.prices[leg] *= split[1]
         row: Signal | None = None
         prices: Any = {}
         for message, at in market.bar(start):
@@ -178,10 +179,14 @@ def run(messages: int, seed: int) -> Counter:
             if signal.tick.observed and signal.accepted:
                 assert 0 < signal.tick.spread_sd < math.inf, signal
                 assert math.isfinite(signal.tick.z), signal
-            history = live.history()
-            new = bool(history) and history[-1]["at"] != last
-            if (new and signal.outcome in ("accepted", "quarantined")) or _idle(signal):
-                row, prices = signal, history[-1]
+            if not (signal.outcome in ("accepted", "quarantined") or _idle(signal)):
+                continue
+            kept: Any = live.history()[-1]
+            if kept["at"] != last:
+                row, prices = signal, kept
+            else:  # a late leg of the bar before, whose row is taken once more
+                loop, idle = deepcopy(before), _idle(signal)
+                replay(loop, kept, taught=signal.accepted, real=_is_real(signal.reason))
         if row is not None:
             before = deepcopy(loop)
             replay(loop, prices, taught=row.accepted, real=_is_real(row.reason))
@@ -196,8 +201,8 @@ def run(messages: int, seed: int) -> Counter:
             if left == 1:
                 # the row of the bar is taken once more, in the new units
                 live.rescale({leg: factor})
-                loop = before
-                loop.rescale(leg, factor)
+                before.rescale(leg, factor)
+                loop = deepcopy(before)
                 hold = live.engine.holds.get("XLE", NONE)
                 real = hold.cause == "shock" and hold.rows >= CONFIRM
                 taught = not idle and (hold == NONE or real)
