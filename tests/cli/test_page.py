@@ -153,5 +153,5 @@ def test_the_command_writes_the_page_of_a_saved_fit(data, tmp_path):
     PRICES.to_csv(tmp_path / "prices.csv")
     options = ["--prices", "prices.csv", "--out", "report.html"]
     done = kfmodels("report", "ko.nc", *options, folder=tmp_path)
-    assert done.output.startswith("Saved to report.html")
+    assert "\nSaved to report.html" in done.output
     assert "Out of sample the moving ratio removed" in (tmp_path / "report.html").read_text()

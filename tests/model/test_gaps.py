@@ -27,6 +27,7 @@ from kfmodels.clock.clock import Clock
 from kfmodels.evaluate import prior_and_posterior
 from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.model import gaps as closed
+from kfmodels.model.priors import Memory
 from tests import reference
 from tests.closeness import scaled_close
 from tests.made_models import log_prob, regression, run_filter, run_smooth
@@ -382,7 +383,7 @@ def test_the_noise_of_the_first_bar_is_found_under_a_learnt_variance():
     data = data_of(prices(4, 0.0, noise=truth, days=20))
     model = model_of(
         Gaps(bars=0, noise={"overnight": dist.LogNormal(0.0, 2.0), "weekend": 1.0}),
-        noise=Discounted(dist.LogNormal(4.0, 0.5)),
+        noise=Discounted(Memory(55, low=24, high=125)),
     )
     found = fit(data, model, method=ImportanceSampling())
     row = found.gaps().loc["overnight"]
