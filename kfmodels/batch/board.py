@@ -18,8 +18,8 @@ from scipy.special import expit
 from kfmodels.batch.chunk import CARRIED, HABIT, pair_key
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.batch.store import Store
-from kfmodels.data.checks import Label
-from kfmodels.data.hedge_data import day, rows_after
+from kfmodels.data.checks import Label, day
+from kfmodels.data.hedge_data import rows_after
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.data.scales import sentence_of
 from kfmodels.fitting.hedge_fit import HedgeFit

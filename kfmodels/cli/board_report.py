@@ -12,7 +12,7 @@ from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.status import Status
 from kfmodels.cli import facts
 from kfmodels.cli.tables import align, tabulate
-from kfmodels.data.hedge_data import day
+from kfmodels.data.checks import day
 
 WIDEST = 10
 """Tickers up to which the board is printed as a matrix: more make lines that no screen holds."""

@@ -193,7 +193,7 @@ def _running(
 
 def _tell_start(fitted: Path, running: "LiveFilter", journal: Path | None, begun: bool) -> str:
     """Go on from what `kfmodels update` learnt, unless a journal was begun, and say which it is."""
-    from kfmodels.data.hedge_data import day
+    from kfmodels.data.checks import day
 
     kept, own = load_kept(fitted), journal or "memory only"
     if begun:

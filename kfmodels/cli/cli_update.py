@@ -50,7 +50,7 @@ def update(
     its own journal. Rows that were seen are left out, so a file may be given again.
     """
     from kfmodels.cli import facts
-    from kfmodels.data.hedge_data import day
+    from kfmodels.data.checks import day
     from kfmodels.online.ticks import Outcome
 
     units = bool(rescale or adjust)
@@ -118,7 +118,7 @@ def _take_all(
     live: "OnlineFilter", clock: "Clock | None", table: "pd.DataFrame"
 ) -> "tuple[list[Tick], list[str]]":
     """The ticks of all rows; those that cannot be taken are left out and said."""
-    from kfmodels.data.hedge_data import day
+    from kfmodels.data.checks import day
 
     ticks, refused = [], []
     for at, row in table.iterrows():

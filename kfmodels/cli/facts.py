@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from kfmodels.data.hedge_data import HedgeData, day
+from kfmodels.data.checks import day
+from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.scales import option, remedy
 from kfmodels.evaluate.baselines import static_ratio
 from kfmodels.fitting.hedge_fit import HedgeFit

@@ -73,7 +73,7 @@ def check_gap(live: "OnlineFilter", table: "pd.DataFrame", most: timedelta) -> N
     """Raise if a row comes so long after the one before that its date may be wrong."""
     import pandas as pd
 
-    from kfmodels.data.hedge_data import day
+    from kfmodels.data.checks import day
 
     last = pd.Timestamp(live.at)
     if not len(table) or (table.index[0].tz is None) != (last.tz is None):

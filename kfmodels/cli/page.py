@@ -12,7 +12,8 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from kfmodels.cli import facts
-from kfmodels.data.hedge_data import MIN_ROWS, day, rows_after
+from kfmodels.data.checks import day
+from kfmodels.data.hedge_data import MIN_ROWS, rows_after
 from kfmodels.data.repairs import known_real
 from kfmodels.evaluate.compare import Comparison, compare
 from kfmodels.evaluate.effectiveness import hedge_effectiveness

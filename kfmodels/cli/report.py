@@ -8,7 +8,7 @@ import numpy as np
 
 from kfmodels.cli import facts
 from kfmodels.cli.tables import tabulate
-from kfmodels.data.hedge_data import day
+from kfmodels.data.checks import day
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit

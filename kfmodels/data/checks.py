@@ -35,6 +35,11 @@ DateLike = str | date | Label
 """What a user may write for a label: a date as text too."""
 
 
+def day(at: object) -> str:
+    """A date without its midnight."""
+    return str(at).removesuffix(" 00:00:00")
+
+
 def check_table(frame: object) -> None:
     """Raise unless this is a table of prices."""
     if not isinstance(frame, pd.DataFrame):

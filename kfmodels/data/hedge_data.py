@@ -24,6 +24,7 @@ from kfmodels.data.checks import (
     check_moves,
     check_prices,
     check_table,
+    day,
     name_by_text,
     to_floats,
 )
@@ -373,8 +374,3 @@ def is_before(index: pd.Index, date: DateLike) -> np.ndarray:
             f"{'without one' if stamp.tz is None else f'in {stamp.tz}'}; use {cure}"
         )
     return np.asarray(index < stamp)
-
-
-def day(at: object) -> str:
-    """A date without its midnight."""
-    return str(at).removesuffix(" 00:00:00")

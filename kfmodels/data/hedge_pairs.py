@@ -15,10 +15,11 @@ from kfmodels.data.checks import (
     check_legs,
     check_prices,
     check_table,
+    day,
     name_by_text,
     to_floats,
 )
-from kfmodels.data.hedge_data import HedgeData, day, is_before
+from kfmodels.data.hedge_data import HedgeData, is_before
 from kfmodels.data.repairs import Real, Repair, apply_repair
 from kfmodels.data.scales import Doubt, by_ticker, complain, find_doubts
 from kfmodels.kalman.transforms import Transform, transform_of

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kfmodels.data.scales import label_of
+from kfmodels.data.checks import day
 
 Repair = Mapping[str, Mapping[Any, float | None]]
 """By ticker, by date: a factor for all rows before, None for no price, 1 for a real move."""
@@ -57,7 +57,7 @@ def apply_repair(prices: pd.DataFrame, repair: Repair | None) -> tuple[pd.DataFr
                 continue
             factor = _factor(name, date, what)
             if factor == 1:
-                real.append((name, label_of(prices.index[first])))
+                real.append((name, day(prices.index[first])))
             else:
                 prices.iloc[:first, prices.columns.get_loc(name)] *= factor
     return prices, tuple(real)

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from kfmodels.data.checks import RETURNS, like_returns
+from kfmodels.data.checks import RETURNS, day, like_returns
 from kfmodels.kalman.splits import BREAK, like_a_split
 from kfmodels.kalman.transforms import Transform
 
@@ -60,13 +60,13 @@ class Doubt(NamedTuple):
     def rows(self) -> str:
         """The row in doubt, or the first and the last."""
         if self.at == self.until:
-            return label_of(self.at)
-        return f"{label_of(self.at)} .. {label_of(self.until)}"
+            return day(self.at)
+        return f"{day(self.at)} .. {day(self.until)}"
 
     def __str__(self) -> str:
         if self.kind == "still":
             return f"{self.ticker} stands still at {self.now:g}, {self.rows}: did it stop?"
-        moved = f"{self.ticker} went from {self.before:g} to {self.now:g} at {label_of(self.at)}"
+        moved = f"{self.ticker} went from {self.before:g} to {self.now:g} at {day(self.at)}"
         if self.kind == "print":
             return f"{moved} and came back: a bad print?"
         return f"{moved}, about {self.factor} times, and stayed: a split?"
@@ -97,7 +97,7 @@ def find_doubts(
             at, until = index[there[first]], index[there[last]]
             before, now = float(values[max(first - 1, 0)]), float(values[first])
             factor = _factor(values, first) if kind == "scale" else ""
-            if (str(ticker), label_of(at)) not in known:
+            if (str(ticker), day(at)) not in known:
                 found.append(Doubt(str(ticker), kind, at, until, before, now, factor))
     return tuple(found)
 
@@ -109,11 +109,6 @@ def _factor(values: np.ndarray, row: int) -> str:
     ratio = float(values[row] / values[row - 1])
     split = like_a_split(ratio, max(daily, default=0.0))
     return f"{ratio:.5g}" if split is None else str(split)
-
-
-def label_of(at: object) -> str:
-    """The label of a row as text, a date without its midnight."""
-    return str(at).removesuffix(" 00:00:00")
 
 
 def remedy(doubts: Iterable[Doubt]) -> str:
@@ -170,7 +165,7 @@ def stopped(prices: pd.DataFrame, target: str, hedges: Iterable[str]) -> str:
     for word, name in (("target", target), *(("hedge", name) for name in hedges)):
         since = stopped_since(prices[name].to_numpy(float))
         if since is not None:
-            return f"{word} {name} constant since {label_of(prices.index[since])}"
+            return f"{word} {name} constant since {day(prices.index[since])}"
     return ""
 
 

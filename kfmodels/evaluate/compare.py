@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, stdtr
 
-from kfmodels.data.hedge_data import MIN_ROWS, day, rows_after
+from kfmodels.data.checks import day
+from kfmodels.data.hedge_data import MIN_ROWS, rows_after
 from kfmodels.evaluate.arguments import check_fit
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import Transform, transform_of

@@ -8,7 +8,7 @@ import pandas as pd
 
 from kfmodels.batch.chunk import SETTLED
 from kfmodels.data.arrays import half_life
-from kfmodels.data.hedge_data import day
+from kfmodels.data.checks import day
 from kfmodels.evaluate.arguments import check_fit
 from kfmodels.evaluate.baselines import bars_per_year, static_spread
 from kfmodels.fitting.hedge_fit import HedgeFit

@@ -20,7 +20,7 @@ Both legs of a pair repeat on up to 3 % of real minute bars and 4 % of the days 
 """
 
 _LEAST_PATIENCE = 5
-"""Rows that any leg may repeat while another moves; no daily ETF repeats for more than 2."""
+"""Rows that any leg may repeat while another moves."""
 
 _ENDLESS = 1e9
 

@@ -26,7 +26,7 @@ It is twice its second longest absence where that is longer, so a leg that is of
 missing, and one outage does not make it so.
 """
 
-CALM = 10
+LONG_CALM = 10
 """Rows in succession in which no leg of a pair moved from which on that is an alarm.
 
 Two weeks of days, which hardly any holiday lasts.
@@ -206,8 +206,8 @@ class FeedWatch:
         if longest >= _STILL:
             for pair, legs in engine.stopped.items():
                 found += [_subject("stopped leg", pair, leg) for leg in legs]
-        if longest >= CALM:
-            calm = {name for name, rows in known.stood.items() if rows >= CALM}
+        if longest >= LONG_CALM:
+            calm = {name for name, rows in known.stood.items() if rows >= LONG_CALM}
             if len(calm) > 1:
                 each = zip(self._names, self._pairs, strict=True)
                 found += [_subject("calm", pair) for pair, legs in each if calm.issuperset(legs)]

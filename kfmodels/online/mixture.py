@@ -135,18 +135,21 @@ class Mixture:
         seen, noise, _ = look
         var = seen.var + noise * (factor - 1)
         push = np.abs(seen.error) / most
-        for hedge in range(len(ahead.state.mean) - self.level):
-            sd = np.sqrt(self.ratio_variance(ahead, hedge))
+        for leverage, (_, sd) in zip(seen.leverage, self.ratios(ahead), strict=False):
             with np.errstate(invalid="ignore"):  # a ratio that is known moves by nothing
-                var = np.fmax(var, np.abs(seen.leverage[hedge]) / add_draw_axis(sd) * push)
+                var = np.fmax(var, np.abs(leverage) / add_draw_axis(sd) * push)
         unit = self.noise.unit(ahead.carried)
         return Look(seen._replace(var=var), noise + (var - seen.var), unit * var)
 
-    def ratio_variance(self, ahead: Draws, hedge: int) -> np.ndarray:
-        """Variance of an inner hedge ratio over the draws, `(pair,)`."""
-        mean, cov = ahead.state
-        away = mean[hedge] - add_draw_axis(average(mean[hedge], ahead.weights))
-        return average(away * away + cov[hedge, hedge] * self.variance(ahead), ahead.weights)
+    def ratios(self, ahead: Draws) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Mean and sd of each inner hedge ratio over the draws, `(pair,)` each."""
+        unit, found = self.variance(ahead), list[tuple[np.ndarray, np.ndarray]]()
+        for hedge in range(len(ahead.state.mean) - self.level):
+            mean, var = ahead.state.mean[hedge], ahead.state.cov[hedge, hedge] * unit
+            centre = average(mean, ahead.weights)
+            away = mean - add_draw_axis(centre)
+            found.append((centre, np.sqrt(average(away * away + var, ahead.weights))))
+        return found
 
     def widen(self, ahead: Draws, look: Look, which: np.ndarray) -> Draws:
         """The draws with a variance of the last coefficient, the intercept, wide enough for the row."""
@@ -167,14 +170,11 @@ class Mixture:
         strain = average(look.seen.error * look.seen.error / look.squared, ahead.weights)
         if not strain.max() > min(1.0, limit * limit / 4):
             return None
-        mean = ahead.state.mean
         farthest: np.ndarray = np.zeros(look.seen.error.shape[:-1])
         shift = look.seen.error / look.seen.var
-        for hedge in range(len(mean) - self.level):
-            here = average(mean[hedge], ahead.weights)
-            there = average(mean[hedge] + look.seen.leverage[hedge] * shift, weights)
-            sd = np.sqrt(self.ratio_variance(ahead, hedge))
-            farthest = np.maximum(farthest, np.abs(there - here) / sd)
+        moved = ahead.state.mean + look.seen.leverage * shift
+        for mean, (here, sd) in zip(moved, self.ratios(ahead), strict=False):
+            farthest = np.maximum(farthest, np.abs(average(mean, weights) - here) / sd)
         return farthest
 
     def lesson(self, look: Look, real: np.ndarray, limit: float) -> Forecast:

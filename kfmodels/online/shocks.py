@@ -120,8 +120,7 @@ class Quarantine:
         confirm: rows it takes, 1 or more; 1 only widens the intercept.
         hold: rows after which a change of scale is taken up without `rescale`; None never does, 0
             confirms it as any other move.
-        pull: in sds of the hedge ratio, above 0; no single row moves it farther. On daily and
-            five-minute rows of ETFs about one in two thousand would.
+        pull: in sds of the hedge ratio, above 0; no single row moves it farther.
 
     Raises:
         ValueError: a limit or a number of rows outside.

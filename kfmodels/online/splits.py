@@ -51,21 +51,13 @@ def check_factors(factors: Mapping[str, object], tickers: Iterable[str]) -> dict
         >>> check_factors({"PEP": Fraction(1, 2)}, ["KO", "PEP"])
         {'PEP': 0.5}
     """
-    if not hasattr(factors, "items"):
-        raise ValueError(f"factors go by ticker, each a number, not {factors!r:.80}")
-    known, checked = tuple(tickers), dict[str, float]()
-    for given, factor in factors.items():
-        name = str(given)
-        if name not in known:
-            more = f" and {len(known) - 8} more" if len(known) > 8 else ""
-            raise ValueError(f"{name} is not among the tickers {', '.join(known[:8])}{more}")
-        if not 0 < (number := _read(factor)) < math.inf:
-            raise ValueError(
-                f"the factor of {name} is its new price over its old one, a number above 0, not "
-                f"{factor!r}"
-            )
-        checked[name] = number
-    return checked
+    return _check(
+        factors,
+        tickers,
+        "factors go by ticker, each a number",
+        lambda factor: 0 < factor < math.inf,
+        "the factor of {} is its new price over its old one, a number above 0, not {!r}",
+    )
 
 
 def _read(factor: object) -> float:
@@ -92,19 +84,35 @@ def check_shifts(shifts: Mapping[str, object], tickers: Iterable[str]) -> dict[s
         >>> check_shifts({"PEP": -1}, ["KO", "PEP"])
         {'PEP': -1.0}
     """
-    if not hasattr(shifts, "items"):
-        raise ValueError(f"shifts go by ticker, each an amount of money, not {shifts!r:.80}")
-    known = tuple(tickers)
-    for name, shift in shifts.items():
-        if name not in known:
+    return _check(
+        shifts,
+        tickers,
+        "shifts go by ticker, each an amount of money",
+        lambda shift: abs(shift) < math.inf,
+        "the shift of {} is its new price minus its old one, such as minus the dividend, not {!r:.40}",
+    )
+
+
+def _check(
+    given: Mapping[str, object],
+    tickers: Iterable[str],
+    kind: str,
+    is_fine: Callable[[float], bool],
+    refusal: str,
+) -> dict[str, float]:
+    """Numbers by ticker, read and checked; names are taken as text, as columns are."""
+    if not hasattr(given, "items"):
+        raise ValueError(f"{kind}, not {given!r:.80}")
+    known, checked = tuple(tickers), dict[str, float]()
+    for name, value in given.items():
+        if str(name) not in known:
             more = f" and {len(known) - 8} more" if len(known) > 8 else ""
             raise ValueError(f"{name} is not among the tickers {', '.join(known[:8])}{more}")
-        if not abs(_read(shift)) < math.inf:
-            raise ValueError(
-                f"the shift of {name} is its new price minus its old one, such as minus the dividend, "
-                f"not {shift!r:.40}"
-            )
-    return {name: _read(shift) for name, shift in shifts.items()}
+        number = _read(value)
+        if not is_fine(number):
+            raise ValueError(refusal.format(name, value))
+        checked[str(name)] = number
+    return checked
 
 
 def turn_into_factors(shifts: Mapping[str, float], last: Mapping[str, float]) -> dict[str, float]:

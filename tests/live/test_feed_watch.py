@@ -15,7 +15,7 @@ from kfmodels.clock.clock import Clock
 from kfmodels.data import datasets
 from kfmodels.kalman.habits import Habits
 from kfmodels.live.feed import LiveFilter
-from kfmodels.live.feed_watch import CALM, MISSING
+from kfmodels.live.feed_watch import LONG_CALM, MISSING
 from kfmodels.live.monitor import Alarm
 from kfmodels.live.signals import Signal
 from kfmodels.online.shocks import Quarantine
@@ -79,7 +79,7 @@ def test_a_hedge_or_a_target_that_died_is_found_within_five_days(dead: str):
 def test_an_outage_filled_flat_is_told_once():
     live, rows = made_live(), feed(40)
     flat = [(rows[9][0] if 9 < n < 30 else p, at) for n, (p, at) in enumerate(rows)]
-    assert told(live, flat[:30]) == [(9 + CALM, "calm", "", "watch")]
+    assert told(live, flat[:30]) == [(9 + LONG_CALM, "calm", "", "watch")]
     assert live.tick(flat[30][0], at=flat[30][1]).condition == "ok"
 
 

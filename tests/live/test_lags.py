@@ -114,12 +114,7 @@ def followed(board: OnlineBoard, rows: np.ndarray) -> list[int | None]:
 def test_real_minutes_ring_where_a_leg_is_late_and_not_where_they_come_whole():
     """14 stocks and funds by SPY, 1450 minutes: none rings when fed whole.
 
-    With SPY a row late all 14 do, the median after 150 rows, with the targets late 13. Nor did any of
-    28 pairs of daily ETFs ring when fed whole, nor of 42 of five-minute and minute bars of 2025 and
-    2026, nor of 5 of coins (5000 rows each). With the hedge late 39 of the 42 and 4 of the 5 did; the
-    medians of the files were 72 to 451 rows, the slowest pair took 1533. With legs that came
-    alternately 22 of
-    the 42 and 4 of the 5 did, with medians of 130 to 920 rows.
+    With SPY a row late all 14 do, the median after 100 to 250 rows, with the targets late 13 at least.
     """
     table = read_table("intraday_us_1min_2019-02.csv.gz")
     names = table.columns.drop(
