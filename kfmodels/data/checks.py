@@ -1,5 +1,6 @@
 """What prices must be before anything is inferred from them, and what to do where they are not."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date
@@ -16,14 +17,20 @@ Label = pd.Timestamp | int
 _CLOSES = ("Close", "close", "Adj Close", "adj_close", "adjclose")
 """What downloads call the closing price."""
 
+_DATES = ("date", "datetime", "day", "time", "timestamp")
+"""What a column of dates is called, in small letters."""
+
 _SEPARATED = r"\s*-?\d{1,3}(,\d{3})+(\.\d*)?\s*"
 """A number whose thousands are set apart."""
 
 RETURNS = (
-    "these look like returns: make prices of them, (1 + frame).cumprod(), or np.exp(frame.cumsum()) if "
-    "they are logarithms"
+    "these look like returns: make prices of them, (1 + frame).cumprod(), in per cent "
+    "(1 + frame / 100).cumprod(), or np.exp(frame.cumsum()) if they are logarithms"
 )
 """What is said where returns were given."""
+
+_RENAMED = re.compile(r"(.+)\.[1-9]\d*")
+"""The name that pandas gives the second column of a name in a file, and later ones."""
 
 _FEWEST, _RARER = 20, 0.2
 """Rows that returns can be recognised by, and the share of the sign they have less often."""
@@ -43,11 +50,10 @@ def day(at: object) -> str:
 def check_table(frame: object) -> None:
     """Raise unless this is a table of prices."""
     if not isinstance(frame, pd.DataFrame):
-        cure = ""
-        if hasattr(frame, "to_pandas"):  # of polars or Arrow
-            cure = ': frame = frame.to_pandas().set_index("date"), by its column of dates'
+        cure = _as_table(frame)
         raise ValueError(
-            f"prices must be a pandas DataFrame, one column a ticker, not {type(frame)}{cure}"
+            f"prices must be a pandas DataFrame, one column a ticker, not {type(frame)}"
+            f"{': ' if cure else ''}{cure}"
         )
     columns = frame.columns
     if columns.nlevels > 1:
@@ -64,6 +70,32 @@ def check_table(frame: object) -> None:
         )
 
 
+def _as_table(given: object) -> str:
+    """What makes a table of prices of something else; nothing where that is not known."""
+    if isinstance(given, pd.Series):
+        return (
+            "a Series is one ticker, put all of them into a table, "
+            'frame = pd.concat({"TARGET": target, "HEDGE": hedge}, axis=1)'
+        )
+    if isinstance(given, dict):
+        return "frame = pd.DataFrame(frame)"
+    if not hasattr(given, "to_pandas"):
+        return ""
+    # of Arrow or polars
+    names = getattr(given, "column_names", None) or getattr(given, "columns", None)
+    if names is None:
+        return (
+            "a Series is one ticker, put all of them into a table by their dates, frame = "
+            'pd.DataFrame({"TARGET": target.to_pandas(), "HEDGE": hedge.to_pandas()})'
+            ".set_index(dates.to_pandas())"
+        )
+    kept = getattr(getattr(given, "schema", None), "pandas_metadata", None) or {}
+    if any(isinstance(name, str) for name in kept.get("index_columns", ())):
+        return "frame = frame.to_pandas()"
+    dates = next((name for name in names if str(name).lower() in _DATES), names[0])
+    return f"frame = frame.to_pandas().set_index({dates!r}), by its column of dates"
+
+
 def name_by_text(frame: pd.DataFrame) -> pd.DataFrame:
     """The table with its tickers as text: 7203 is the ticker "7203", here and in all that follows."""
     if all(isinstance(name, str) for name in frame.columns):
@@ -74,17 +106,43 @@ def name_by_text(frame: pd.DataFrame) -> pd.DataFrame:
 def check_columns(frame: pd.DataFrame, tickers: Iterable[str]) -> None:
     """Raise unless each ticker is one column."""
     # 1 and "1" are two columns for pandas and one ticker here
-    names = Counter(str(name) for name in frame.columns)
+    names = list(dict.fromkeys(str(name) for name in frame.columns))
     count = len(frame.columns)
     for ticker in tickers:
         if ticker not in frame.columns:
-            close = get_close_matches(str(ticker), names, n=3, cutoff=0.5) or list(names)[:8]
+            close = get_close_matches(str(ticker), names, n=3, cutoff=0.5) or names[:8]
             raise ValueError(
                 f"{ticker} is not among the {count} columns of the prices; "
                 f"there is {', '.join(close)}{' ...' if count > len(close) else ''}"
             )
-        if names[str(ticker)] > 1:
-            raise ValueError(f"{ticker} names several columns of the prices: keep one")
+    check_named_once(frame, tickers)
+
+
+def check_named_once(frame: pd.DataFrame, tickers: Iterable[str]) -> None:
+    """Raise if a ticker has several columns, also if pandas has renamed them as it read a file."""
+    names = Counter(str(name) for name in frame.columns)
+    first_of = {
+        name: match[1]
+        for name in names
+        if (match := _RENAMED.fullmatch(name)) and match[1] in names
+    }
+    several = {*first_of, *first_of.values()}
+    for ticker in map(str, tickers):
+        if names[ticker] > 1:
+            raise ValueError(
+                f"{ticker} names several columns of the prices: keep one, the first of each with "
+                "frame = frame.loc[:, ~frame.columns.astype(str).duplicated()]"
+            )
+        if ticker in several:
+            first = first_of.get(ticker, ticker)
+            again = [name for name, other in first_of.items() if other == first]
+            own = {name: name.replace(".", "_") for name in again}
+            raise ValueError(
+                f"the prices have {', '.join([first, *again])}, as pandas names the columns of a file "
+                f"in which several are called {first}: keep one, frame = frame.drop(columns={again}), "
+                "or take the others out of the file; if they are tickers of their own, "
+                f"frame = frame.rename(columns={own})"
+            )
 
 
 def check_legs(target: str, hedges: tuple[str, ...]) -> None:
@@ -101,7 +159,7 @@ def check_legs(target: str, hedges: tuple[str, ...]) -> None:
 def check_index(index: pd.Index) -> None:
     """Raise unless rows are labelled with dates or whole numbers, sorted, each once."""
     # pandas before 3 reads text as object, pandas 3 as a type of its own
-    if index.dtype == object or isinstance(index.dtype, pd.StringDtype):
+    if len(index) and (index.dtype == object or isinstance(index.dtype, pd.StringDtype)):
         raise ValueError(_no_dates(index))
     numbered = pd.api.types.is_integer_dtype(index.dtype)
     if numbered and _like_dates(index):
@@ -140,15 +198,14 @@ def check_index(index: pd.Index) -> None:
 
 def _no_dates(index: pd.Index) -> str:
     """What is wrong with labels that are text, or objects."""
-    if isinstance(index[0], date):
-        return (
-            f"the rows are labelled with {type(index[0]).__name__} objects of Python (first: "
-            f"{index[0]}): set frame.index = pd.to_datetime(frame.index)"
-        )
+    given = isinstance(index[0], date)
     said = f"the rows are labelled with text (first: {index[0]!r}), not dates: "
+    if given:
+        kind = type(index[0]).__name__
+        said = f"the rows are labelled with {kind} objects of Python (first: {index[0]}): "
     try:
         pd.to_datetime(index)
-    except ValueError:
+    except (TypeError, ValueError):
         at = pd.to_datetime(pd.Series(index), utc=True, errors="coerce")
         if at.notna().all():
             return (
@@ -157,6 +214,8 @@ def _no_dates(index: pd.Index) -> str:
                 "of the exchange"
             )
         return f"{said}{index[int(np.argmax(at.isna()))]!r} is none; name the column of the dates"
+    if given:
+        return f"{said}set frame.index = pd.to_datetime(frame.index)"
     return (
         f"{said}read them with pd.read_csv(..., index_col=0, parse_dates=True) or set frame.index = "
         "pd.to_datetime(...)"
@@ -194,6 +253,8 @@ def to_floats(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
             bad = given.loc[pd.isna(pd.to_numeric(given, errors="coerce")) & given.notna()]
             where = f": {bad.iloc[0]!r} at {bad.index[0]}" if len(bad) else ""
             cure = "use pd.to_numeric(..., errors='coerce') to make it a gap"
+            if pd.api.types.is_datetime64_any_dtype(given):
+                cure = f"label the rows with these dates: frame = frame.set_index({name!r})"
             if len(bad) and bad.astype(str).str.fullmatch(_SEPARATED).all():
                 cure = (
                     'read the file with pd.read_csv(..., thousands=","), or set '

@@ -22,6 +22,7 @@ from kfmodels.data.checks import (
     check_index,
     check_legs,
     check_moves,
+    check_named_once,
     check_prices,
     check_table,
     day,
@@ -96,7 +97,8 @@ class HedgeData:
 
         Example:
             >>> from kfmodels import HedgeData, datasets
-            >>> data = HedgeData.from_prices(datasets.stocks(), target="AAPL", hedges=["SPX"])
+            >>> prices = datasets.stocks().loc["2018":]
+            >>> data = HedgeData.from_prices(prices, target="AAPL", hedges=["SPX"])
             >>> data.before("2020-01-01").last_date.date().isoformat()
             '2019-12-31'
         """
@@ -338,6 +340,7 @@ def rows_after(prices: pd.DataFrame, date: Label, names: list[str]) -> pd.DataFr
     missing = [name for name in names if name not in prices.columns]
     if missing:
         raise ValueError(f"the prices have no column {', '.join(missing)}")
+    check_named_once(prices, names)
     check_index(prices.index)
     if isinstance(prices.index, pd.DatetimeIndex) != isinstance(date, pd.Timestamp):
         raise ValueError(
@@ -357,9 +360,14 @@ def is_before(index: pd.Index, date: DateLike) -> np.ndarray:
     """Which rows lie before a date, as booleans.
 
     Raises:
-        ValueError: only one of the two has a time zone.
+        ValueError: only one of the two has a time zone, or is a date.
     """
     if not isinstance(index, pd.DatetimeIndex):
+        if not isinstance(date, (int, float, np.number)):
+            raise ValueError(
+                f"the rows are numbered ({index[0]} .. {index[-1]}), so {date!r} is none of them: give "
+                "a number, or make prices whose rows have dates"
+            )
         return np.asarray(index < date)
     stamp = pd.Timestamp(date)
     if (stamp.tz is None) != (index.tz is None):

@@ -43,8 +43,9 @@ def fit(
 
     Example:
         >>> from kfmodels import HedgeData, NUTS, datasets, fit
-        >>> data = HedgeData.from_prices(datasets.stocks(), target="AAPL", hedges=["SPX"])
-        >>> pair = fit(data.after("2019-01-01").before("2020-01-01"), progress=False)
+        >>> prices = datasets.stocks().loc["2019"]
+        >>> data = HedgeData.from_prices(prices, target="AAPL", hedges=["SPX"])
+        >>> pair = fit(data, progress=False)
         >>> list(pair.summary().index)
         ['SPX', 'alpha', 'noise']
     """

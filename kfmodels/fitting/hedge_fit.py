@@ -308,9 +308,9 @@ class HedgeFit:
 
         Example:
             >>> from kfmodels import HedgeData, NUTS, datasets, fit
-            >>> prices = datasets.stocks()[["AAPL", "SPX"]]
+            >>> prices = datasets.stocks()[["AAPL", "SPX"]].loc["2019":"2020"]
             >>> data = HedgeData.from_prices(prices, target="AAPL", hedges=["SPX"])
-            >>> year = data.after("2019-01-01").before("2020-01-01")
+            >>> year = data.before("2020-01-01")
             >>> live = fit(year, method=NUTS(draws=500, chains=2), progress=False).online()
             >>> row = prices.loc["2020-01-02"]
             >>> tick = live.update(y=row["AAPL"], x=[row["SPX"]], at=row.name)

@@ -42,9 +42,9 @@ def follow(
 
     Example:
         >>> from kfmodels import HedgeData, NUTS, datasets, fit, follow
-        >>> prices = datasets.stocks()[["AAPL", "SPX"]]
+        >>> prices = datasets.stocks()[["AAPL", "SPX"]].loc["2019":"2020"]
         >>> data = HedgeData.from_prices(prices, target="AAPL", hedges=["SPX"])
-        >>> year = data.after("2019-01-01").before("2020-01-01")
+        >>> year = data.before("2020-01-01")
         >>> live = fit(year, method=NUTS(draws=500, chains=2), progress=False).online()
         >>> table = follow(live, prices.loc["2020-01"])
         >>> len(table), bool(table["z"].notna().all())

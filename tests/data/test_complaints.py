@@ -43,7 +43,9 @@ REFUSED = {
     ),
     "no hedge given for AAA: name at least one": lambda: make(prices(), hedges=[]),
     "BBB is named twice among the hedges": lambda: make(prices(), hedges=["BBB", "BBB"]),
-    "BBB names several columns of the prices: keep one": lambda: make(named("AAA", "BBB", "BBB")),
+    "BBB names several columns of the prices: keep one, the first of each": lambda: make(
+        named("AAA", "BBB", "BBB")
+    ),
     "'alpha' names a coefficient here: rename that column of the prices": lambda: make(
         named("AAA", "alpha", "CCC"), hedges=["alpha"]
     ),

@@ -2,26 +2,44 @@
 
 import re
 import warnings
+from datetime import datetime
 from io import StringIO
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose
 
-from kfmodels import HedgeData, hedge_ratio_model
-from tests.data.made_prices import ROWS, make, prices
+from kfmodels import HedgeData, hedge_effectiveness, hedge_ratio_model
+from kfmodels.data.hedge_data import rows_after
+from tests.data import made_prices
+from tests.data.made_prices import make
+
+ROWS = 120
 
 
-class Polars:
-    """What kfmodels sees of a frame of polars, which need not be installed."""
+class PolarsSeries:
+    """What kfmodels sees of a series of polars, which need not be installed."""
 
-    def __init__(self, frame: pd.DataFrame) -> None:
-        self._frame = frame
+    def __init__(self, given: Any) -> None:
+        self._given = given
 
-    def to_pandas(self) -> pd.DataFrame:
-        return self._frame
+    def to_pandas(self) -> Any:
+        return self._given
+
+
+class PolarsFrame(PolarsSeries):
+    """The same of a frame."""
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self._given.columns)
+
+
+def prices(rows: int = ROWS) -> pd.DataFrame:
+    return made_prices.prices(rows)
 
 
 def dated(index: Any) -> pd.DataFrame:
@@ -69,39 +87,163 @@ REFUSED = {  # (the table, what is said, the remedy in it, the index that comes 
         DATES,
     ),
     "two levels of columns": (
-        pd.concat({"Close": prices(), "Volume": prices()}, axis=1),
+        pd.concat({"Volume": prices()[::-1].set_axis(DATES), "Close": prices()}, axis=1),
         "the columns have 2 levels",
         "frame = frame.xs('Close', axis=1, level=0)",
         DATES,
     ),
     "the ticker first": (
-        pd.concat({"Close": prices(), "Open": prices()}, axis=1).swaplevel(axis=1),
+        pd.concat({"Close": prices(), "Open": 2 * prices() + 1}, axis=1).swaplevel(axis=1),
         "the columns have 2 levels",
         "frame = frame.xs('Close', axis=1, level=1)",
         DATES,
     ),
     "polars": (
-        Polars(prices().reset_index()),
+        PolarsFrame(prices().reset_index(names="Date")),
         "must be a pandas DataFrame",
-        'frame = frame.to_pandas().set_index("date")',
+        "frame = frame.to_pandas().set_index('Date')",
+        DATES,
+    ),
+    "Arrow": (
+        pa.Table.from_pandas(prices().reset_index()),
+        "must be a pandas DataFrame",
+        "frame = frame.to_pandas().set_index('date')",
+        DATES,
+    ),
+    "Arrow that knows its index": (
+        pa.Table.from_pandas(prices()),
+        "must be a pandas DataFrame",
+        "frame = frame.to_pandas()",
+        DATES,
+    ),
+    "columns by name": (
+        dict(prices().items()),
+        "must be a pandas DataFrame",
+        "frame = pd.DataFrame(frame)",
+        DATES,
+    ),
+    "dates of Python with offsets that differ": (
+        dated(pd.Index([datetime.fromisoformat(str(at)) for at in NEW_YORK], dtype=object)),
+        "labelled with datetime objects of Python",
+        'frame.index = pd.to_datetime(frame.index, utc=True).tz_convert("America/New_York")',
+        NEW_YORK,
+    ),
+    "a file with two columns of a name": (
+        pd.read_csv(
+            StringIO(prices().to_csv().replace("BBB,CCC", "BBB,BBB")), index_col=0, parse_dates=True
+        ),
+        "BBB, BBB.1, as pandas names the columns of a file in which several are called BBB",
+        "frame = frame.drop(columns=['BBB.1'])",
+        DATES,
+    ),
+    "a ticker that looks like one": (
+        prices().set_axis(["AAA", "BBB", "BBB.1"], axis=1),
+        "the prices have BBB, BBB.1",
+        "frame = frame.rename(columns={'BBB.1': 'BBB_1'})",
+        DATES,
+    ),
+    "two columns of a name": (
+        prices().set_axis(["AAA", "BBB", "BBB"], axis=1),
+        "BBB names several columns of the prices",
+        "frame = frame.loc[:, ~frame.columns.astype(str).duplicated()]",
         DATES,
     ),
 }
 
 
+LEGS = ["AAA", "BBB"]
+DOORS = {
+    "one pair": make,
+    "pairs": lambda frame: HedgeData.pairs(frame, [LEGS]),
+    "every pair": HedgeData.all_pairs,
+    "one target": lambda frame: HedgeData.one_target(frame, "AAA"),
+    "effectiveness": lambda frame: hedge_effectiveness(
+        frame, target="AAA", hedges=["BBB"], train=ROWS // 2
+    ),
+    "later rows": lambda frame: rows_after(
+        frame, pd.Timestamp("2000-01-01", tz=getattr(frame.index, "tz", None)), LEGS
+    ),
+}
+
+
+def complaint(door: str, frame: Any) -> str:
+    """What is said of a table; of many pairs, what is said of a ticker."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            done = DOORS[door](frame)
+        except ValueError as error:
+            return str(error)
+    return " ".join(getattr(done, "faults", {}).values())
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_table_that_is_refused_is_taken_once_its_remedy_is_done(name):
     frame, says, remedy, index = REFUSED[name]
-    with pytest.raises(ValueError, match=re.escape(says)) as caught:
-        make(frame)
-    assert remedy in str(caught.value)
+    # a file of later prices is asked for its dates, and so for all of this but for frames of others
+    doors = [door for door in DOORS if door != "later rows" or isinstance(frame, pd.DataFrame)]
+    for door in doors:
+        said = complaint(door, frame)
+        assert says in said
+        assert remedy in said
     names = {"frame": frame, "pd": pd}
     exec(remedy, names)
-    data = make(names["frame"])
+    table: Any = names["frame"]
+    data = make(table)
     assert len(data) == ROWS
     assert (data.index == index).all()
     assert data.observed.all()
     assert data.index.is_unique
+    moves, right = (np.diff(np.log(one[LEGS]), axis=0) for one in (data.prices, prices()))
+    assert_allclose(moves, right, atol=1e-6)
+    assert {door: complaint(door, table) for door in DOORS} == dict.fromkeys(DOORS, "")
+
+
+def test_columns_of_two_levels_without_a_close_are_joined():
+    frame = pd.concat({"mid": prices(), "size": prices()[::-1].set_axis(DATES)}, axis=1)
+    remedy = 'frame.columns = ["_".join(map(str, name)) for name in frame.columns]'
+    with pytest.raises(ValueError, match=re.escape(remedy)):
+        make(frame)
+    exec(remedy, {"frame": frame})
+    made = make(frame, target="mid_AAA", hedges=["mid_BBB"])
+    assert_allclose(made.prices, prices()[LEGS], rtol=1e-15)
+
+
+@pytest.mark.parametrize("wrap", [pd.Series, PolarsSeries])
+def test_series_are_put_into_a_table(wrap):
+    """Those of polars have no index, so their dates are a series of their own."""
+    target, hedge = (prices()[name] for name in LEGS)
+    names = {"target": target, "hedge": hedge, "pd": pd}
+    if wrap is PolarsSeries:
+        names |= {name: wrap(names[name].reset_index(drop=True)) for name in ("target", "hedge")}
+        names["dates"] = wrap(pd.Series(DATES))
+    with pytest.raises(
+        ValueError, match="a Series is one ticker, put all of them into a table"
+    ) as no:
+        make(names["target"])
+    exec(re.search(r"frame = .*", str(no.value)).group(), names)
+    made = make(names["frame"], target="TARGET", hedges=["HEDGE"])
+    assert_allclose(made.prices, prices()[LEGS], rtol=1e-15)
+    assert (made.index == DATES).all()
+
+
+def test_a_column_of_dates_beside_numbered_rows_is_told_from_a_ticker():
+    frame = prices().reset_index()
+    faults = HedgeData.all_pairs(frame).faults
+    assert set(faults) == {"date"}
+    remedy = re.search(r"frame = \S+", faults["date"]).group()
+    names = {"frame": frame}
+    exec(remedy, names)
+    assert HedgeData.all_pairs(names["frame"]).names == HedgeData.all_pairs(prices()).names
+
+
+def test_numbered_rows_are_not_cut_by_a_date():
+    data = make(prices().reset_index(drop=True))
+    assert len(data.before(40)) == 40
+    with pytest.raises(
+        ValueError, match=re.escape("the rows are numbered (0 .. 119), so '2020-02-01'")
+    ):
+        data.before("2020-02-01")
 
 
 def test_a_file_with_thousands_set_apart_is_read_as_told():
@@ -112,23 +254,36 @@ def test_a_file_with_thousands_set_apart_is_read_as_told():
     assert_allclose(make(read).prices["AAA"], prices()["AAA"] * 1000, atol=0.005)
 
 
+RETURNS = {  # what makes prices of returns, by how they were made
+    "(1 + frame).cumprod()": lambda frame: frame.pct_change(),
+    "(1 + frame / 100).cumprod()": lambda frame: 100 * frame.pct_change(),
+    "np.exp(frame.cumsum())": lambda frame: np.log(frame).diff(),
+}
+
+
+@pytest.mark.parametrize("remedy", RETURNS)
 @pytest.mark.parametrize("transform", ["log", "return", "level"])
-def test_returns_are_told_from_prices_and_made_into_them(transform):
+def test_returns_are_told_from_prices_and_made_into_them(transform, remedy):
     frame = prices(300)
-    returns = frame.pct_change().iloc[1:]
-    remedy = "(1 + frame).cumprod()"
+    returns = RETURNS[remedy](frame).iloc[1:]
     if transform == "level":
         with pytest.warns(UserWarning, match="AAA: these look like returns") as caught:
             make(returns, transform=transform)
-        assert remedy in str(caught[0].message)
+        said = str(caught[0].message)
+        with pytest.warns(UserWarning, match="BBB: these look like returns"):
+            HedgeData.all_pairs(returns, transform=transform)
+        with pytest.warns(UserWarning, match="these look like returns"):
+            hedge_effectiveness(returns, target="AAA", hedges=["BBB"], train=150)
     else:
-        with pytest.raises(ValueError, match=re.escape(remedy)):
+        with pytest.raises(ValueError, match="AAA is -.* and these look like returns") as refused:
             make(returns, transform=transform)
-    made = make(eval(remedy, {"frame": returns}), transform=transform)
-    again = make(frame.iloc[1:], transform=transform)
+        said = str(refused.value)
+        assert set(HedgeData.all_pairs(returns, transform=transform).faults) == {*frame}
+    assert remedy in said
+    made = make(eval(remedy, {"frame": returns, "np": np}), transform=transform)
     assert made.doubts == ()
-    if transform == "return":
-        assert_allclose(made.y, again.y, atol=1e-12)
+    moves, right = (np.diff(np.log(one[LEGS]), axis=0) for one in (made.prices, frame))
+    assert_allclose(moves, right[-len(moves) :], atol=1e-12)
 
 
 def test_a_spread_that_comes_back_is_not_called_returns():
