@@ -6,10 +6,17 @@ import pandas as pd
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.data.arrays import removed, slopes
 from kfmodels.data.hedge_data import MIN_ROWS
+from kfmodels.data.later import repair_later, warn_of_later
+from kfmodels.data.repairs import Repair
 
 
 def rank_hedges(
-    board: HedgeBoard, target: str, prices: pd.DataFrame, *, top: int | None = 10
+    board: HedgeBoard,
+    target: str,
+    prices: pd.DataFrame,
+    *,
+    top: int | None = 10,
+    repair: Repair | None = None,
 ) -> pd.DataFrame:
     r"""Rank the hedges of one target by how well they forecast it on later dates, the best first.
 
@@ -25,6 +32,7 @@ def rank_hedges(
         prices: rows later than the fit, with columns of the target and its hedges; earlier rows are
             left out.
         top: number of hedges; None for all.
+        repair: of the later rows, as for `HedgeData.from_prices`; ratios stay in the units of the fit.
 
     Returns:
         One row per hedge, sorted by `log_score` (mean, nats a bar): `log_score`; the share of the
@@ -35,6 +43,9 @@ def rank_hedges(
 
     Raises:
         ValueError: no pair of the target was fitted, or fewer than 30 later rows.
+
+    Warns:
+        UserWarning: once, of later prices that are in doubt, as `HedgeData.from_prices` does.
 
     Source: variance removed: Ederington (1979), Journal of Finance 34; the log score: Gneiting and
     Raftery (2007), Strictly proper scoring rules, JASA 102.
@@ -56,6 +67,11 @@ def rank_hedges(
             f"only {len(later)} rows are later than {board.fit_until}, {MIN_ROWS} are needed: fit on "
             "pairs.before(date) and score from that date on"
         )
+    training: pd.DataFrame = board.pairs.prices.loc[:, [target, *hedges]]
+    repaired = repair_later(training, later, repair)
+    later = repaired.as_fitted
+    known = (*board.pairs.real, *repaired.real)
+    warn_of_later(training, later, board.pairs.transform, known)
     ticks = [
         live.update(row, at=at) for at, (_, row) in zip(later.index, later.iterrows(), strict=True)
     ]
@@ -63,7 +79,6 @@ def rank_hedges(
     # a move is hedged by the ratio of the bar before: for the first one that of the fit
     fitted = board.table().loc[list(live.names), "beta"].to_numpy()
     held = np.array([fitted, *(tick.beta for tick in ticks[:-1])])
-    training: pd.DataFrame = board.pairs.prices.loc[:, [target, *hedges]]
     every = pd.concat([training, later])  # the first later move starts at the last price of the fit
     moves = board.pairs.transform.moves(every, every.shift(1)).to_numpy()
     known, scored = np.split(moves, [len(training)])

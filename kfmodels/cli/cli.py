@@ -111,15 +111,22 @@ def report(
     ] = None,
     date_format: DateFormat = None,
     dayfirst: DayFirst = None,
+    repair: Repair = None,
 ) -> None:
     """Write one page for those who decide: the hedge, how sure it is, what it was worth."""
     from kfmodels.cli.page import write_page
+    from kfmodels.data.repairs import read_repairs
     from kfmodels.fitting.hedge_fit import load
 
-    later = None
+    if repair and prices is None:
+        raise ValueError(
+            "--repair is of what --prices gives; the prices of a fit are repaired as it is made"
+        )
+    later, said = None, None
     if prices is not None:
         later = read_prices(prices, date_format=date_format, dayfirst=dayfirst)
-    write_page(load(fitted), out, later)
+        said = read_repairs(repair or [], later.columns)
+    write_page(load(fitted), out, later, said)
     typer.echo(f"Saved to {out}: one file, which any browser opens")
 
 

@@ -85,6 +85,7 @@ def board(
     ] = None,
     date_format: DateFormat = None,
     dayfirst: DayFirst = None,
+    repair: Repair = None,
     json: AsJson = False,
     csv: Annotated[Path | None, typer.Option(help="File to write the table to.")] = None,
 ) -> None:
@@ -93,8 +94,13 @@ def board(
     from kfmodels.batch.ranking import rank_hedges
     from kfmodels.batch.status import Status
     from kfmodels.cli import board_report
+    from kfmodels.data.repairs import read_repairs
     from kfmodels.files.atomic import replacing
 
+    if repair and later is None:
+        raise ValueError(
+            "--repair is of what --later gives; the prices of a fit are repaired as it is made"
+        )
     made, shown = HedgeBoard.open(folder), top or SHOWN
     if target is not None:
         table = board_report.hedges_of(made, target)
@@ -102,7 +108,8 @@ def board(
             text = board_report.one_target(made, target, table, shown)
         else:
             prices = read_prices(later, date_format=date_format, dayfirst=dayfirst)
-            table = rank_hedges(made, target, prices, top=None)
+            said = read_repairs(repair or [], prices.columns)
+            table = rank_hedges(made, target, prices, top=None, repair=said)
             text = board_report.ranked(made, target, table, shown)
     elif later is not None:
         raise ValueError("--later ranks the hedges of one ticker: name it with --target")

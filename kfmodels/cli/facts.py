@@ -77,12 +77,21 @@ def hedges(live: OnlineFilter, prices: Mapping[str, float] | None = None) -> lis
     ]
 
 
-def static(fitted: HedgeFit, prices: Mapping[str, float] | None = None) -> list[str]:
+def static(
+    fitted: HedgeFit,
+    prices: Mapping[str, float] | None = None,
+    factors: Mapping[str, float] | None = None,
+) -> list[str]:
     """What the static hedges, least squares on the changes of the training rows, ask to trade.
 
-    In words like those of `order` and `ratio`, at these prices or the last of each ticker.
+    In words like those of `order` and `ratio`, at these prices or the last of each ticker. Of prices in
+    other units than the training rows `factors` has new over old by ticker.
     """
     table = static_ratio(fitted.data)
+    if factors is not None and transform_of(fitted.data.transform).by_shares:
+        table = table.mul(
+            [factors[fitted.target] / factors[str(name)] for name in table.index], axis=0
+        )
     at: Any = fitted.data.prices.ffill().iloc[-1].to_dict() if prices is None else prices
     of = {"target": fitted.target, "transform": fitted.data.transform}
     shares = hedge_shares(table["ratio"].to_dict(), at, **of, position=POSITION)

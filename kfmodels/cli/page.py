@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from kfmodels.cli import facts
 from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import MIN_ROWS, rows_after
-from kfmodels.data.repairs import known_real
+from kfmodels.data.later import Later, repair_later
+from kfmodels.data.repairs import Repair, known_real
 from kfmodels.evaluate.compare import Comparison, compare
 from kfmodels.evaluate.effectiveness import hedge_effectiveness
 from kfmodels.evaluate.health import spread_health
@@ -57,7 +58,7 @@ class Section(NamedTuple):
 class Scored(NamedTuple):
     """A fit on later prices: its filter after them, its ticks, the last, and two tables of scores."""
 
-    prices: pd.DataFrame
+    later: Later
     live: OnlineFilter
     ticks: pd.DataFrame
     last: Tick
@@ -65,13 +66,20 @@ class Scored(NamedTuple):
     compared: Comparison
 
 
-def write_page(fitted: HedgeFit, path: str | Path, later: pd.DataFrame | None = None) -> None:
+def write_page(
+    fitted: HedgeFit,
+    path: str | Path,
+    later: pd.DataFrame | None = None,
+    repair: Repair | None = None,
+) -> None:
     """Write the page of a fit: the decision first, then what it rests on; no file beside it is needed.
 
     Args:
         fitted: the fit.
         path: where the HTML goes; replaced atomically.
         later: prices after the training rows (earlier rows are left out), to say what it was worth.
+        repair: of the later prices, as for `HedgeData.from_prices`; what is said to be held is then in
+            the shares of the last of them.
 
     Raises:
         ValueError: a column is missing in `later`, or fewer than 60 of its rows are later than the fit
@@ -89,14 +97,14 @@ def write_page(fitted: HedgeFit, path: str | Path, later: pd.DataFrame | None = 
         ...     Path(folder, "report.html").read_text().count("<h2>")
         5
     """
-    text = page(fitted, later)
+    text = page(fitted, later, repair)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def page(fitted: HedgeFit, later: pd.DataFrame | None = None) -> str:
+def page(fitted: HedgeFit, later: pd.DataFrame | None = None, repair: Repair | None = None) -> str:
     """The page that `write_page` writes, as text."""
-    scored = None if later is None else _scored(fitted, later)
+    scored = None if later is None else _scored(fitted, later, repair)
     prior = list(fitted.tree["log_prior"].data_vars) if "log_prior" in fitted.tree else []
     # with nothing inferred but the speed, a static ratio leaves no noise to integrate over
     static = static_probability(fitted) if "delta_beta" in prior and len(prior) > 1 else None
@@ -110,7 +118,7 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None) -> str:
         sections += [_value(scored.worth), _honesty(scored.compared)]
     sections += [_health(fitted, None if scored is None else scored.last), _folklore(fitted)]
     kind, rows = facts.training(fitted.data)
-    until = "" if scored is None else f"; scored until {day(scored.prices.index[-1])}"
+    until = "" if scored is None else f"; scored until {day(scored.later.prices.index[-1])}"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     about = fitted.tree.attrs
     return environment.from_string(
@@ -126,7 +134,7 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None) -> str:
     )
 
 
-def _scored(fitted: HedgeFit, prices: pd.DataFrame) -> Scored:
+def _scored(fitted: HedgeFit, prices: pd.DataFrame, repair: Repair | None) -> Scored:
     later = rows_after(prices, fitted.fit_until, [fitted.target, *fitted.hedges])
     complete, least = int(later.notna().all(axis=1).sum()), 2 * MIN_ROWS
     if complete < least:
@@ -136,18 +144,24 @@ def _scored(fitted: HedgeFit, prices: pd.DataFrame) -> Scored:
             "more"
         )
     before, transform, live = fitted.data.prices, fitted.data.transform, fitted.online()
+    repaired = repair_later(before, later, repair)
+    # what is in doubt of the training rows leads the page, and is not warned of again
+    known = (*fitted.data.real, *((doubt.ticker, day(doubt.at)) for doubt in fitted.data.doubts))
     worth = hedge_effectiveness(
-        pd.concat([before, later]),
+        pd.concat([before, repaired.as_fitted]),
         target=fitted.target,
         hedges=list(fitted.hedges),
         train=len(before) - transform.needs_last,  # the first of the rows given has no return
         models={_OURS: fitted},
         transform=transform,
-        repair=known_real(fitted.data.real),
+        repair=known_real((*known, *repaired.real)),
     )
+    compared = compare({_OURS: fitted}, repaired.as_fitted)
     seen: list[Tick] = []
-    ticks = follow(live, later, seen=seen.append)
-    return Scored(later, live, ticks, seen[-1], worth, compare({_OURS: fitted}, later))
+    if set(repaired.factors.values()) != {1}:
+        live.requote(repaired.factors)
+    ticks = follow(live, repaired.prices, seen=seen.append)
+    return Scored(repaired, live, ticks, seen[-1], worth, compared)
 
 
 def _held(fitted: HedgeFit, scored: Scored | None) -> list[facts.Hedge]:
@@ -158,7 +172,9 @@ def _held(fitted: HedgeFit, scored: Scored | None) -> list[facts.Hedge]:
 
 def _last_prices(fitted: HedgeFit, scored: Scored | None) -> dict[str, float]:
     seen = fitted.data.prices
-    return (seen if scored is None else pd.concat([seen, scored.prices])).ffill().iloc[-1].to_dict()
+    if scored is not None:
+        seen = pd.concat([seen * pd.Series(scored.later.factors), scored.later.prices])
+    return seen.ffill().iloc[-1].to_dict()
 
 
 def _decision(
@@ -168,8 +184,9 @@ def _decision(
     scored: Scored | None,
 ) -> list[str]:
     """What to do and how sure it is, in a few sentences."""
-    at = day(fitted.fit_until if scored is None else scored.prices.index[-1])
-    still = facts.static(fitted, _last_prices(fitted, scored))
+    at = day(fitted.fit_until if scored is None else scored.later.prices.index[-1])
+    factors = None if scored is None else scored.later.factors
+    still = facts.static(fitted, _last_prices(fitted, scored), factors)
     moving = [f"{facts.order(hedge)} ({facts.ratio(hedge)})" for hedge in held]
     if scored is not None and facts.keeps_static(scored.worth, _OURS):
         said = [f"After {at}, by the static ratio: {words}." for words in still]

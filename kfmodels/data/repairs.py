@@ -63,6 +63,16 @@ def apply_repair(prices: pd.DataFrame, repair: Repair | None) -> tuple[pd.DataFr
     return prices, tuple(real)
 
 
+def factors_after(prices: pd.DataFrame, repair: Repair | None, row: int) -> dict[str, float]:
+    """By ticker, the product of the factors that a table has at a row and later."""
+    factors = dict.fromkeys(map(str, prices.columns), 1.0)
+    for ticker, rows in (repair or {}).items():
+        for date, what in rows.items():
+            if what is not None and _rows(prices.index, str(ticker), date)[0] >= row:
+                factors[str(ticker)] *= float(what)
+    return factors
+
+
 def known_real(real: Real, repair: Repair | None = None) -> dict[str, dict[Any, float | None]]:
     """The table that says of these moves that they are real, beside what another table says."""
     table: dict[str, dict[Any, float | None]] = {}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -130,18 +130,24 @@ def option(doubt: Doubt) -> str:
     return f"--repair '{text}'" if " " in text else f"--repair {text}"
 
 
-def complain(prices: pd.DataFrame, transform: Transform, real: Iterable[tuple[str, str]]) -> str:
-    """One text about all that is in doubt, and what to do; empty if nothing is."""
+def complain(
+    prices: pd.DataFrame,
+    transform: Transform,
+    real: Iterable[tuple[str, str]],
+    since: Any = None,
+) -> str:
+    """One text about all that is in doubt (since a date), and what to do; empty if nothing is."""
     # where logarithms are taken, returns are refused
     levels = list(prices.columns) if transform.by_shares else []
     said = [f"  {name}: {RETURNS}" for name in levels if like_returns(prices[name].to_numpy())]
     listed = [] if said else list(find_doubts(prices, transform, real))
+    listed = [doubt for doubt in listed if since is None or cast("Any", doubt.at) >= since]
     said += [f"  {doubt}" for doubt in listed]
     if listed:
         said.append(
-            f"If so, give HedgeData {remedy(listed)} (in the shell {option(listed[0])}): a number "
-            "multiplies all prices before that row, None (gap) takes the rows out. 1 says that the "
-            "price is right as it is."
+            f"If so, give with the prices {remedy(listed)} (in the shell {option(listed[0])}): a "
+            "number multiplies all prices before that row, None (gap) takes the rows out. 1 says that "
+            "the price is right as it is."
         )
     return "\n".join(["prices are in doubt:", *said]) if said else ""
 
@@ -149,7 +155,7 @@ def complain(prices: pd.DataFrame, transform: Transform, real: Iterable[tuple[st
 def sentence_of(doubts: Iterable[Doubt]) -> str:
     """Some doubts and their remedy in a sentence."""
     listed = list(doubts)
-    return f"{' '.join(map(str, listed))} If so, give HedgeData {remedy(listed)}"
+    return f"{' '.join(map(str, listed))} If so, give with the prices {remedy(listed)}"
 
 
 def by_ticker(doubts: Iterable[Doubt]) -> Mapping[str, list[Doubt]]:

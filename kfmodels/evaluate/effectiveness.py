@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.data.repairs import Repair
 from kfmodels.evaluate.baselines import (
@@ -25,6 +26,9 @@ _BLOCK, _RESAMPLES = 20, 2000
 
 _ANCHOR = "static OLS on changes"
 """The method whose variance and turnover the others are compared with."""
+
+_SPLIT = 1.2
+"""New price over old, or old over new, from which two prices of one row are in different units."""
 
 _WINDOWS = (60, 252)
 """Rows of a quarter and of a year."""
@@ -109,8 +113,8 @@ def hedge_effectiveness(
         resampled days. Turnover and cost are NaN when a price is not positive.
 
     Raises:
-        ValueError: a model was fitted on rows that it would be scored on, too few rows are left, or
-            risk_aversion is not positive.
+        ValueError: a model was fitted on rows that it would be scored on, or on prices in other units;
+            too few rows are left; risk_aversion is not positive.
 
     Source: Ederington (1979), The hedging performance of the new futures markets, Journal of Finance
     34; Politis and Romano (1992), A circular block-resampling procedure. Variance against the cost
@@ -193,12 +197,27 @@ def _model_ratios(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> p
             f"{name} hedges {fitted.target} with {', '.join(fitted.hedges)}, "
             f"not {data.target} with {', '.join(data.hedges)}"
         )
+    if other := _other_units(fitted.data, data):
+        raise ValueError(
+            f"{name} was fitted on prices in other units ({other}): make data of all prices and this "
+            "repair, and fit data.before(...)"
+        )
     later = data.prices.loc[data.index > fitted.fit_until]
     found = ratios(follow(fitted.online(), later), fitted.hedges)
     target, hedge = later.iloc[:, [0]].to_numpy(), later.iloc[:, 1:].to_numpy()
     if transform_of(data.transform).by_shares:
         return transform_of(fitted.data.transform).shares(found, target, hedge)
     return found * hedge / target if transform_of(fitted.data.transform).by_shares else found
+
+
+def _other_units(fitted: HedgeData, data: HedgeData) -> str:
+    """The first leg whose price at the last row of the fit is that of another unit in these data."""
+    shared = fitted.prices.dropna().index.intersection(data.prices.dropna().index)
+    for ticker in data.prices.columns if len(shared) else ():
+        then, now = (float(one.prices[ticker].loc[shared[-1]]) for one in (fitted, data))
+        if now > 0 and then > 0 and max(now / then, then / now) > _SPLIT:
+            return f"{ticker} was {then:g} at {day(shared[-1])}, it is {now:g} here"
+    return ""
 
 
 def _bootstrap(scored: pd.DataFrame, level: float, seed: int) -> pd.DataFrame:

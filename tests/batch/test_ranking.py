@@ -1,5 +1,7 @@
 """`rank_hedges` against a plain loop over the filters of the pairs, on made-up fits."""
 
+import re
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -71,3 +73,31 @@ def test_the_ranking_is_that_of_a_plain_loop_over_later_rows(board):
     assert ranked.loc["SIZE", "bars"] < ranked.loc["QUAL", "bars"] == LATER
     for top in (2, None):
         assert list(rank_hedges(board, "MTUM", prices(), top=top).index) == list(ranked.index[:top])
+
+
+def test_a_split_after_the_fit_is_told_and_repaired(board):
+    """The table of prices in which it never was; beside it a bad print becomes a gap."""
+    right = prices()
+    split = right.copy()
+    split.iloc[TRAIN + 20 :, 0] *= 4
+    split.iloc[TRAIN + 40, 1] *= 5
+    right.iloc[TRAIN + 40, 1] = np.nan
+    with pytest.warns(UserWarning, match=r"MTUM went from .*, about 4 times") as caught:
+        raw = rank_hedges(board, "MTUM", split)
+    (warning,) = caught
+    assert warning.filename == __file__
+    (given,) = re.findall(r"repair=(\{.*?\}\})", str(warning.message))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ranked = rank_hedges(board, "MTUM", split, repair=eval(given))
+        expected = rank_hedges(board, "MTUM", right)
+    pd.testing.assert_frame_equal(ranked, expected, rtol=1e-10)
+    assert raw["log_score"].lt(expected["log_score"]).all()
+
+
+def test_what_is_in_doubt_before_the_end_of_the_fit_is_not_told_again(board):
+    old = prices()
+    old.iloc[: TRAIN // 2, 0] *= 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rank_hedges(board, "MTUM", old)

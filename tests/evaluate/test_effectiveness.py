@@ -1,5 +1,6 @@
 """What a hedge is worth and costs: published baselines, held shares, trades by hand, refusals."""
 
+import re
 from functools import partial
 
 import jax
@@ -321,6 +322,25 @@ def test_a_ratio_that_saves_and_never_trades_is_free():
     assert levels["gain"] > 0.3
     assert levels["turnover"] == 0
     assert levels["break_even_cost"] == np.inf
+
+
+def test_a_fit_of_prices_in_other_units_is_refused_and_the_remedy_works(pair):
+    """A split after the fit, which the table repairs and the fit does not know."""
+    split = pair.copy()
+    split.loc["2018-06-01":, "MTUM"] *= 4
+    options = {"target": "MTUM", "hedges": ["QUAL"]}
+    train = len(pair.loc[:"2017"])
+    repair = {"MTUM": {"2018-06-01": 4}}
+    scored = partial(hedge_effectiveness, train=train, **options, transform="log")
+    fitted = unsampled(HedgeData.from_prices(split.loc[:"2017"], **options))
+    then, now = (table["MTUM"].iloc[train - 1] for table in (pair, 4 * pair))
+    words = f"other units (MTUM was {then:g} at 2017-12-29, it is {now:g} here)"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        scored(split, models={"fit": fitted}, repair=repair)
+    data = HedgeData.from_prices(split, **options, repair=repair)
+    again = unsampled(data.before("2018-01-01"))
+    table = scored(split, models={"fit": again}, repair=repair)
+    pd.testing.assert_frame_equal(table, scored(pair, models={"fit": fitted}), rtol=1e-6)
 
 
 def test_prices_below_zero_have_no_turnover(pair):

@@ -14,9 +14,11 @@ from scipy import stats
 
 from kfmodels import (
     NUTS,
+    Constant,
     Discounted,
     HedgeData,
     HedgeFit,
+    ImportanceSampling,
     Memory,
     StateDiscount,
     fit,
@@ -274,3 +276,37 @@ def constant_hedge(data: HedgeData) -> HedgeData:
 def test_it_is_refused_in_words(apple: HedgeData, call: Callable, text: str):
     with pytest.raises(ValueError, match=text):
         call(apple)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("noise", "ratio", "shares"),
+    [(Constant(), 1.047, 268), (Discounted(), 1.059, 271)],
+    ids=["constant", "discounted"],
+)
+def test_raw_prices_of_oil_funds_are_hedged_rightly_once_their_split_is_repaired(
+    noise, ratio, shares
+):
+    """USO did a reverse split of 1 for 8 on 2020-04-29; least squares on log changes have 1.053."""
+    raw = read_table("lean_uso_bno_daily_raw.csv.gz").loc["2018":"2020"]
+    options = {"target": "USO", "hedges": ["BNO"]}
+    model, method = hedge_ratio_model(noise=noise), ImportanceSampling()
+    with pytest.warns(UserWarning, match="USO went from 2.13 to 18 at 2020-04-29, about 8 times"):
+        data = HedgeData.from_prices(raw, **options)
+    wrong = fit(data, model, method=method, progress=False)
+    assert [doubt.factor for doubt in wrong.data.doubts] == ["8"]
+    assert abs(wrong.hedge_ratio()["mean"].iloc[-1] - 1.053) > 0.05
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = HedgeData.from_prices(raw, **options, repair={"USO": {"2020-04-29": 8}})
+        right = fit(data, model, method=method, progress=False)
+    uso = raw["USO"] * np.where(raw.index < "2020-04-29", 8, 1)
+    y, x = (np.diff(np.log(prices)) for prices in (uso, raw["BNO"]))
+    least = x @ y / (x @ x)
+    assert least == pytest.approx(1.053, abs=1e-3)
+    now = right.hedge_ratio().iloc[-1]
+    assert now["mean"] == pytest.approx(ratio, abs=5e-3)
+    held = right.hedge_shares(100).iloc[-1]["BNO"]
+    assert held == pytest.approx(-shares, abs=1.5)
+    uso, bno = raw.iloc[-1]
+    assert held == pytest.approx(-100 * least * uso / bno, abs=5)

@@ -1,6 +1,7 @@
 """From a fit to a filter that may be left alone: explorers, and new noise from the rows seen."""
 
 import json
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -198,3 +199,26 @@ def test_few_draws_are_told_once(prices: pd.DataFrame):
     assert told
     assert told[0][0] < 32
     assert told[0][1].action == "refresh noise"
+
+
+def test_what_was_said_to_be_real_is_not_warned_of_again(prices: pd.DataFrame):
+    """With the data of the first fit, whose moves stay known, as rows before those seen live."""
+    jump = prices.copy()
+    jump.iloc[:30, 0] *= 2
+    options: Any = {"target": "KO", "hedges": ["PEP"]}
+    with pytest.warns(UserWarning, match="about 1/2 times"):
+        HedgeData.from_prices(jump.iloc[:TRAIN], **options)
+    real = {"KO": {str(jump.index[30].date()): 1}}
+    data = HedgeData.from_prices(jump.iloc[:TRAIN], **options, repair=real)
+    live = unsampled(data).go_live(explorers=0, monitor=None)
+    for at, row in jump.iloc[TRAIN:100].iterrows():
+        live.tick(row.to_dict(), at=at)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = collect_rows(live, data)
+        assert_array_equal(rows.prices.to_numpy(), jump.iloc[:100].to_numpy())
+        # or said again, of a table
+        said = collect_rows(live, data.prices, repair=real)
+    assert rows.real == said.real == (("KO", str(jump.index[30].date())),)
+    with pytest.warns(UserWarning, match="about 1/2 times"):
+        collect_rows(live, data.prices)
