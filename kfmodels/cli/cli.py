@@ -21,6 +21,7 @@ from kfmodels.cli.shell import (
     as_json,
     model_of,
     read_prices,
+    split_tickers,
 )
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def fit(
 
     if not out.absolute().parent.is_dir():
         raise ValueError(f"there is no folder {out.parent} to write {out.name} to")
-    names = [name.strip() for name in hedges.split(",") if name.strip()]
     table = read_prices(prices, until, date_format=date_format, dayfirst=dayfirst)
+    names = split_tickers(hedges, table.columns)
     data = HedgeData.from_prices(
         table,
         target=target,

@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -94,6 +94,18 @@ def model_of(discounted: bool) -> "HedgeRatioModel":
     from kfmodels.model.hedge_ratio import hedge_ratio_model
 
     return hedge_ratio_model(noise=Discounted() if discounted else Constant())
+
+
+def split_tickers(text: str, columns: Iterable[object]) -> list[str]:
+    """Tickers with commas between them; one that is a column may have commas of its own."""
+    known, parts = {str(name) for name in columns}, text.split(",")
+    found: list[str] = []
+    while parts:
+        ends = range(len(parts), 0, -1)
+        end = next((end for end in ends if ",".join(parts[:end]).strip() in known), 1)
+        found.append(",".join(parts[:end]).strip())
+        parts = parts[end:]
+    return [name for name in found if name]
 
 
 def read_prices(

@@ -22,6 +22,10 @@ FORMAT = Format(
 _Numbers = Mapping[str, float]
 
 
+_SMALL = 0.1
+"""Shares below which digits are counted from the first that is not 0."""
+
+
 def hedge_shares(
     beta: Mapping[str, float],
     prices: Mapping[str, float],
@@ -65,8 +69,10 @@ def order_sentence(target: str, hedge: str, shares: float, *, position: float = 
         >>> order_sentence("KO", "SPX", -60.3)
         'against 100 KO sell 60.30 SPX'
     """
-    side = "sell" if shares < 0 else "buy"
-    return f"against {position:g} {target} {side} {abs(shares):.2f} {hedge}"
+    side, size = "sell" if shares < 0 else "buy", abs(shares)
+    # of a token worth a millionth of its hedge the two digits would be zeros
+    shown = f"{size:.3g}" if 0 < size < _SMALL else f"{size:.2f}"
+    return f"against {position:g} {target} {side} {shown} {hedge}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +274,7 @@ class HedgeBook:
     def quotes(self, prices: Mapping[str, float], at: object) -> dict[str, float]:
         """Prices of all legs as floats, NaN where there is none; raises what `act` raises."""
         found: dict[str, float] = {}
+        prices = {str(name): price for name, price in prices.items()}  # 7203 is "7203"
         for name in (self.target, *self.hedges):
             if name not in prices:
                 raise ValueError(f"no price of {name} at {at} (NaN means not observed)")

@@ -101,3 +101,15 @@ def test_what_is_in_doubt_before_the_end_of_the_fit_is_not_told_again(board):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rank_hedges(board, "MTUM", old)
+
+
+def test_whole_numbers_as_tickers_are_their_text(board):
+    numbers = [7203, 9984, 6758, 6501, 8306]
+    ranked = []
+    for names in (numbers, [str(number) for number in numbers]):
+        table = prices().set_axis(names, axis=1)
+        transform = str(board.pairs.transform)
+        pairs = HedgeData.one_target(table.iloc[:TRAIN], names[0], transform=transform)
+        ranked.append(rank_hedges(fit_many(pairs, progress=False), names[0], table))
+    pd.testing.assert_frame_equal(*ranked)
+    assert set(ranked[0].index) == {"9984", "6758", "6501"}

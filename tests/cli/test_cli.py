@@ -8,7 +8,9 @@ import pytest
 
 from kfmodels import OnlineFilter, datasets, follow, load
 from kfmodels.cli.shell import read_prices
+from kfmodels.sampling import nuts
 from tests.command import kfmodels, process
+from tests.problems import FromPrior
 
 
 @pytest.fixture
@@ -35,6 +37,24 @@ def test_show_says_what_the_fit_holds(desk):
     assert found["fit_until"].startswith("2021-12-31")
     assert found["hedge_ratio"]["CVX"]["mean"] == fitted.hedge_ratio()["mean"].iloc[-1]
     assert found["noise"]["CVX"]["delta"] == fitted.summary().loc["CVX", "delta"]
+
+
+def test_tickers_with_commas_and_equals_signs_can_be_named(prices, tmp_path, monkeypatch):
+    """ES=F and EURUSD=X are names of a large vendor, and a table may have any."""
+    monkeypatch.setattr(nuts, "NUTS", FromPrior)
+    odd = prices.set_axis(["EURUSD=X", "BRK,B"], axis=1).assign(OTHER=prices["CVX"] ** 0.5)
+    odd.loc["2021"].to_csv(tmp_path / "odd.csv")
+    command = ["fit", "odd.csv", "--target", "EURUSD=X", "--out", "odd.nc", "--hedges"]
+    kfmodels(*command, "OTHER, BRK,B", folder=tmp_path)
+    assert load(tmp_path / "odd.nc").hedges == ("OTHER", "BRK,B")
+    kfmodels(*command, "BRK,B", folder=tmp_path)
+    row = odd.loc["2022"].iloc[0]
+    ticks = [f"--tick={name}={row[name]}" for name in ("EURUSD=X", "BRK,B")]
+    done = kfmodels(
+        "update", "odd.nc", *ticks, "--at", "2022-01-03", "--json", folder=tmp_path
+    ).stdout
+    expected = load(tmp_path / "odd.nc").go_live().tick(row.to_dict(), at="2022-01-03").tick
+    assert json.loads(done)["beta"] == pytest.approx(expected.beta, rel=1e-12)
 
 
 @pytest.mark.slow

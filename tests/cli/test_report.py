@@ -85,6 +85,19 @@ def test_rich_and_cheap_are_said_only_of_a_spread_that_comes_back(price, reverts
     assert not {"rich", "cheap"} & set(facts.surprise("XLE", tick).split())
 
 
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        (-2.8e-13, "sell 2.8e-13 PEP"),
+        (0.0123, "buy 0.0123 PEP"),
+        (-0.5, "sell 0.50 PEP"),
+        (0.0, "buy 0.00 PEP"),
+    ],
+)
+def test_a_hedge_of_tiny_size_is_not_called_nothing(shares, words):
+    assert facts.order(facts.Hedge("KO", "PEP", 1.0, 0.1, 0.1, shares)) == f"against 100 KO {words}"
+
+
 def test_what_a_moving_variance_would_gain_is_a_difference_of_two_log_likelihoods(constant, x64):
     """Recomputed with the scan itself, at the plug-in q and the memory that the report names."""
     from kfmodels.fitting import tree as trees

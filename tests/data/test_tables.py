@@ -12,10 +12,11 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose
 
-from kfmodels import HedgeData, hedge_effectiveness, hedge_ratio_model
+from kfmodels import HedgeData, compare, follow, hedge_effectiveness, hedge_ratio_model
 from kfmodels.data.hedge_data import rows_after
 from tests.data import made_prices
 from tests.data.made_prices import make
+from tests.problems import unsampled
 
 ROWS = 120
 
@@ -301,6 +302,32 @@ def test_whole_numbers_as_tickers_are_their_text():
     assert HedgeData.all_pairs(frame).names[0] == "7203/9984"
     assert HedgeData.one_target(frame, 7203).pairs[0] == ("7203", "9984")
     assert HedgeData.pairs(frame, [(7203, 9984)]).data((7203, 9984)).hedges == ("9984",)
+
+
+def test_whole_numbers_as_tickers_go_all_the_way():
+    """As their text does, through filter, feed, book, scores and tables of later rows."""
+    named = prices()
+    numbered = named.set_axis([7203, 9984, 6758], axis=1)
+    answers = []
+    for frame, (target, hedge) in ((named, LEGS), (numbered, (7203, 9984))):
+        data = HedgeData.from_prices(frame.iloc[:60], target=target, hedges=[hedge])
+        fitted = unsampled(data)
+        row = frame.iloc[60].to_dict()
+        live = fitted.go_live(monitor=None)
+        tick = live.tick(row, at=frame.index[60]).tick
+        assert tick.observed
+        options = {"target": target, "hedges": [hedge], "transform": "log"}
+        answers.append(
+            [
+                list(tick.beta.values()),
+                list(fitted.book(position=100).act(tick, row).wanted.values()),
+                follow(fitted.online(), frame.iloc[60:]).to_numpy(),
+                hedge_effectiveness(frame, train=60, models={"fit": fitted}, **options).to_numpy(),
+                compare({"fit": fitted}, frame.iloc[60:]).table.to_numpy(),
+            ]
+        )
+    for one, other in zip(*answers, strict=True):
+        assert_allclose(np.array(one, float), np.array(other, float), rtol=1e-12)
 
 
 def test_a_leg_that_stopped_is_refused_at_the_fit_with_its_date():

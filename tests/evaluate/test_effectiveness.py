@@ -324,6 +324,24 @@ def test_a_ratio_that_saves_and_never_trades_is_free():
     assert levels["break_even_cost"] == np.inf
 
 
+def test_oil_funds_hedge_each_other_once_their_split_is_repaired():
+    """Raw, USO has a reverse split of 1 for 8, and hardly any of its variance seems to be removed."""
+    raw = read_table("lean_uso_bno_daily_raw.csv.gz").loc["2018":"2020"]
+    options = {"target": "USO", "hedges": ["BNO"], "train": 500, "transform": "log"}
+    with pytest.warns(UserWarning, match="about 8 times"):
+        wrong = hedge_effectiveness(raw, **options)
+    right = hedge_effectiveness(raw, **options, repair={"USO": {"2020-04-29": 8}})
+    assert wrong["variance_removed"].max() < 0.04
+    assert right["variance_removed"].between(0.76, 0.85).all()
+    divided = raw.assign(USO=raw["USO"].where(raw.index >= "2020-04-29", 8 * raw["USO"]))
+    y, x = divided.pct_change().to_numpy()[1:].T
+    held = np.polyfit(x[:499], y[:499], 1)[0]
+    removed = 1 - np.var((y - held * x)[500:]) / np.var(y[500:])
+    assert right.loc["static OLS on changes", "variance_removed"] == pytest.approx(
+        removed, abs=0.01
+    )
+
+
 def test_a_fit_of_prices_in_other_units_is_refused_and_the_remedy_works(pair):
     """A split after the fit, which the table repairs and the fit does not know."""
     split = pair.copy()
