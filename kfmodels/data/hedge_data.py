@@ -18,16 +18,18 @@ from kfmodels.data.bars import check_clock, gather, superseded, warn_superseded
 from kfmodels.data.checks import (
     DateLike,
     Label,
-    check_columns,
     check_index,
-    check_legs,
     check_moves,
-    check_named_once,
     check_prices,
-    check_table,
     day,
-    name_by_text,
     to_floats,
+)
+from kfmodels.data.columns import (
+    check_columns,
+    check_legs,
+    check_named_once,
+    check_table,
+    name_by_text,
 )
 from kfmodels.data.repairs import Real, Repair, apply_repair
 from kfmodels.data.scales import Doubt, complain, find_doubts

@@ -10,14 +10,16 @@ import pandas as pd
 
 from kfmodels.data.checks import (
     DateLike,
-    check_columns,
     check_index,
-    check_legs,
     check_prices,
-    check_table,
     day,
-    name_by_text,
     to_floats,
+)
+from kfmodels.data.columns import (
+    check_columns,
+    check_legs,
+    check_table,
+    name_by_text,
 )
 from kfmodels.data.hedge_data import HedgeData, is_before
 from kfmodels.data.repairs import Real, Repair, apply_repair

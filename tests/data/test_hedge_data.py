@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels import HedgeData
-from kfmodels.data import checks, hedge_data, hedge_pairs
+from kfmodels.data import hedge_data, hedge_pairs
 from kfmodels.data.hedge_pairs import HedgePairs
 from tests.data.made_prices import INDEXES, ROWS, TRANSFORMS, make, prices, stocks_with_gaps
 
@@ -184,7 +184,7 @@ def test_the_table_is_looked_at_once_a_ticker(monkeypatch):
     frame = pd.DataFrame(np.exp(moves), columns=[f"T{number}" for number in range(142)])
     counts: dict[str, int] = {}
     for name in ("check_table", "check_columns", "check_index", "check_prices"):
-        check = getattr(checks, name)
+        check = getattr(hedge_pairs, name)
 
         def counted(*args: Any, name: str = name, check: Any = check) -> None:
             counts[name] = counts.get(name, 0) + 1
