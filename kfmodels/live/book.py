@@ -12,6 +12,7 @@ from kfmodels.clock.instants import Stamp
 from kfmodels.files.documents import Format, Json
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.costs import Band, Cost, Saving
+from kfmodels.online.legs import by_text
 from kfmodels.online.splits import check_factors, check_shifts
 from kfmodels.online.ticks import Tick
 
@@ -274,7 +275,8 @@ class HedgeBook:
     def quotes(self, prices: Mapping[str, float], at: object) -> dict[str, float]:
         """Prices of all legs as floats, NaN where there is none; raises what `act` raises."""
         found: dict[str, float] = {}
-        prices = {str(name): price for name, price in prices.items()}  # 7203 is "7203"
+        if self.target not in prices:
+            prices = by_text(prices)
         for name in (self.target, *self.hedges):
             if name not in prices:
                 raise ValueError(f"no price of {name} at {at} (NaN means not observed)")

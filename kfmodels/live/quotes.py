@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
-from kfmodels.clock.instants import Moment
+from kfmodels.clock.instants import Kind, Moment
 from kfmodels.live.arrivals import span
 from kfmodels.live.bars import Known
 from kfmodels.online.legs import by_text
@@ -197,7 +197,8 @@ class Quotes:
                 if price == self.prices[ticker]:
                     known.append(ticker)
                 else:
-                    wrong.append(f"{ticker} has a second price {price:g} at one time")
+                    kept = "" if now.kind is Kind.NUMBER else ", which is kept to the microsecond"
+                    wrong.append(f"{ticker} has a second price {price:g} at one time{kept}")
             else:
                 good[ticker] = price
         return good, wrong, known

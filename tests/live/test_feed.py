@@ -56,7 +56,11 @@ ODD = {
     "infinite": ({"XLE": math.inf, "SPY": -math.inf}, LATE, "rejected: XLE has the price inf; SPY"),
     "text": ({"XLE": "12,5"}, LATE, "rejected: XLE has the price '12,5', which is no number"),
     "again": (ROW, START, "duplicate: XLE, SPY at this time"),
-    "a second price": (ROW | {"XLE": 91.0}, START, "rejected: XLE has a second price 91"),
+    "a second price": (
+        ROW | {"XLE": 91.0},
+        START,
+        "rejected: XLE has a second price 91 at one time, which is kept to the microsecond",
+    ),
     "earlier": (
         ROW,
         START - timedelta(seconds=3),
