@@ -95,6 +95,15 @@ def feed(rows: int, hedges: tuple[str, ...] = ("SPY",)) -> list[tuple[dict[str, 
     ]
 
 
+def leg_by_leg(rows: int) -> list[tuple[dict[str, float], datetime]]:
+    """Messages of XLE, SPY and USO, one leg every ten seconds of a minute."""
+    return [
+        ({name: price}, at + number * MINUTE / 6)
+        for prices, at in feed(rows, ("SPY", "USO"))
+        for number, (name, price) in enumerate(prices.items(), 1)
+    ]
+
+
 def made_board(pairs: tuple[tuple[str, str], ...], **options: Any) -> OnlineBoard:
     """A board of pairs, all of which begin as `made_filter` does."""
     one = made_filter(**options).arguments()

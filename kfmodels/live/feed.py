@@ -32,7 +32,6 @@ from kfmodels.live.quotes import (
     Row,
     Units,
     requote_rows,
-    rows_before,
     was_sent_before,
 )
 from kfmodels.live.settings import check_amounts, check_same, extends, identify, list_overruled
@@ -252,10 +251,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         since = self._since("adjust", at)
         message: Rescaled = {"adjust": shifts, "at": since and since.kept}
         if self.engine.transform != LEVEL and not was_sent_before(message, since, self._rescaled):
-            last = dict(self.engine.last)
-            for row in rows_before(self._learner.history, since) if since else []:
-                last |= {name: price for name, price in row["prices"].items() if price is not None}
-            message["rescale"] = turn_into_factors(shifts, last)
+            message["rescale"] = turn_into_factors(shifts, self._learner.last_before(since))
         return self._change(message, since)
 
     def standing(self, outcome: Outcome, reason: str) -> Signal:

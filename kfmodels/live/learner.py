@@ -13,7 +13,7 @@ from kfmodels.clock.instants import Moment
 from kfmodels.live.bars import Bar, Known, Start
 from kfmodels.live.feed_watch import FeedWatch
 from kfmodels.live.monitor import Alarm, Watch
-from kfmodels.live.quotes import Quotes, Row, Units
+from kfmodels.live.quotes import Quotes, Row, Units, rows_before
 from kfmodels.live.signals import Alarms, find_alarms
 from kfmodels.online.engine import AnyTick, Engine
 
@@ -92,6 +92,21 @@ class Learner:
         names = self.engine.standing().names or tuple(held)
         named = zip(names, self.engine.pairs, strict=False)
         return any(name in held and not factors.keys().isdisjoint(legs) for name, legs in named)
+
+    def last_before(self, since: Moment | None) -> dict[str, float]:
+        """The last price of every leg that was learnt from, before a moment if one is given."""
+        bar = self.bar
+        if since is None or bar is None:
+            return dict(self.engine.last)
+        if bar.rows and Moment.of(bar.rows[0]["at"]).number >= since.number:
+            # the row of the bar is of the new prices, and of a short history it may be all there is
+            with self.at_start():
+                last = dict(self.engine.last)
+        else:
+            last = dict(self.engine.last)
+        for row in rows_before(self.history, since):
+            last |= {name: price for name, price in row["prices"].items() if price is not None}
+        return last
 
     def content(self) -> dict[str, object]:
         """What `__init__` takes to make it again, by name."""
