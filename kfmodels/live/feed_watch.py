@@ -205,7 +205,9 @@ class FeedWatch:
         longest = max(known.stood.values())
         if longest >= _STILL:
             for pair, legs in engine.stopped.items():
-                found += [_subject("stopped leg", pair, leg) for leg in legs]
+                # in half a row the last price of a leg that is still to come repeats
+                each = ((_subject("stopped leg", pair, leg), known.come[leg]) for leg in legs)
+                found += [of for of, bar in each if bar != known.bar - 1 or of in known.told]
         if longest >= LONG_CALM:
             calm = {name for name, rows in known.stood.items() if rows >= LONG_CALM}
             if len(calm) > 1:

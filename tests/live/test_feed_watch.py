@@ -59,6 +59,27 @@ def test_a_leg_that_stops_is_told_once_and_broken_until_it_moves(leg: str):
     assert (moved.condition, of_feed(moved)) == ("ok", [])
 
 
+STOPPED = "stopped leg", "XLE", "broken"
+
+
+@pytest.mark.parametrize(
+    ("repeats", "comes", "alarms"),
+    [(4, True, []), (99, True, [(29, *STOPPED)]), (99, False, [(24, *STOPPED)])],
+)
+def test_half_a_row_does_not_call_the_leg_that_is_still_to_come_stopped(
+    repeats: int, comes: bool, alarms: Any
+):
+    """XLE repeats from row 10 on or does not come; in row 14, with SPY alone, it would be the fifth."""
+    live, rows = made_live(max_staleness=10 * MINUTE, clock=Clock("1min")), feed(16)
+    messages = []
+    for number, (prices, at) in enumerate(rows):
+        price = rows[9][0]["XLE"] if 9 < number < 10 + repeats else prices["XLE"]
+        messages.append(({"SPY": prices["SPY"]}, at + MINUTE / 3))
+        if comes or number < 10:
+            messages.append(({"XLE": price}, at + MINUTE / 2))
+    assert told(live, messages) == alarms
+
+
 @pytest.mark.parametrize("dead", ["PEP", "KO"])
 def test_a_hedge_or_a_target_that_died_is_found_within_five_days(dead: str):
     """A8: KO on PEP, one of which repeats its price from 2020-06-01 on."""

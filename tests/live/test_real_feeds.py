@@ -2,7 +2,8 @@
 
 import json
 import signal
-from functools import partial
+from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
+from kfmodels import Discounted, HedgeData, fit_many, hedge_ratio_model
 from kfmodels.clock.clock import Clock
 from kfmodels.live.account import COLUMNS, Attribution
 from kfmodels.live.book import HedgeBook
 from kfmodels.live.feed import LiveFilter
+from kfmodels.online.board import OnlineBoard
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import Quarantine
 from tests.made_filters import MINUTE, START, board_of, leg_by_leg, made_board, made_filter
@@ -215,3 +218,78 @@ def test_a_process_killed_within_a_bar_goes_on_as_one_that_lived(tmp_path: Path)
             one, other = again.tick(prices, at=at), whole.tick(prices, at=at)
             assert repr(one.record()) == repr(other.record())
         assert json.dumps(again.to_json()) == json.dumps(whole.to_json())
+
+
+FILES = {
+    "us_5min_2025-05_2026-03_etf.csv.gz": [
+        ("XLK", "QQQ"),
+        ("XLF", "SPY"),
+        ("TNA", "SPY"),
+        ("XLU", "XLP"),
+    ],
+    "us_1min_2026-01-22_2026-03-06.csv.gz": [
+        ("QQQ", "SPY"),
+        ("SOXL", "SMH"),
+        ("XLK", "SPY"),
+        ("NVDA", "SMH"),
+    ],
+    "crypto_5min_2025.csv.gz": [("ETH", "BTC"), ("SOL", "BTC"), ("BNB", "BTC"), ("XRP", "BTC")],
+}
+"""Files and pairs; of each pair the first 700 rows are fitted and the next 1300 are live."""
+
+
+@cache
+def fitted(file: str) -> tuple[dict[str, Any], pd.DataFrame]:
+    """A board of the pairs, as a document, and the live rows."""
+    table = read_table(file)
+    pairs = HedgeData.pairs(table.iloc[:700], FILES[file], transform="log")
+    board = fit_many(pairs, hedge_ratio_model(noise=Discounted()), progress=False).go_live()
+    return board.engine.to_json(), table.iloc[700:2000][list(board.engine.tickers)]
+
+
+def rung(live: LiveFilter, rows: pd.DataFrame, *kinds: str) -> list[tuple[int, str, str]]:
+    """Row, pair and leg of the alarms of some kinds."""
+    found = []
+    for number, (at, row) in enumerate(rows.iterrows()):
+        alarms = live.tick(row.to_dict(), at=at).alarms
+        found += [(number, name, alarm.leg) for name, alarm in alarms if alarm.kind in kinds]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", FILES)
+def test_a_leg_that_is_one_bar_late_rings_in_every_pair_and_good_rows_in_none(file: str):
+    """Pairs that move together; one of a correlation near the least, 0.3, takes longer or forever."""
+    document, rows = fitted(file)
+    hedges = sorted({hedge for _, hedge in FILES[file]})
+    targets = sorted({target for target, _ in FILES[file]} - {*hedges})
+
+    def run(table: pd.DataFrame) -> dict[str, int]:
+        live = LiveFilter(OnlineBoard.from_json(document))
+        return {name: number for number, name, _ in rung(live, table, "lead or lag")[::-1]}
+
+    assert run(rows) == {}
+    for legs, least in ((hedges, 200), (targets, 500)):
+        found = run(rows.assign(**{leg: rows[leg].shift(1) for leg in legs}))
+        assert len(found) == 4
+        assert max(found.values()) < least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", FILES)
+def test_a_leg_that_died_is_told_within_ten_rows_and_live_ones_are_not_called_dead(file: str):
+    """One that repeats its price, and one that comes no more, at six rows each."""
+    document, rows = fitted(file)
+    live = LiveFilter(OnlineBoard.from_json(document))
+    starts = np.random.default_rng(2).choice(np.arange(60, 1200), 6, replace=False).tolist()
+    for first, start in pairwise([0, *sorted(starts)]):
+        assert rung(live, rows.iloc[first:start], "missing leg", "stopped leg") == []
+        stood = live.to_json()
+        for leg in FILES[file][first % 4]:
+            before = rows[leg].iloc[start - 1]
+            for value, kind in ((before, "stopped leg"), (np.nan, "missing leg")):
+                dead = LiveFilter(OnlineBoard.from_json(document))
+                dead._restore(json.loads(json.dumps(stood)))
+                found = rung(dead, rows.iloc[start : start + 40].assign(**{leg: value}), kind)
+                assert [alarm[2] for alarm in found[:1]] == [leg]
+                assert found[0][0] < 10
