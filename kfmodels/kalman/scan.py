@@ -17,11 +17,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.special import gammaln
 
 from kfmodels._types import ArrayLike, Bool, Float, Shaped
 from kfmodels._types import JaxArray as Array
 from kfmodels.kalman.density import log_normal, log_student, student_variance
+from kfmodels.kalman.logarithm import fast_log
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, ConstantVariance, Noise
 from kfmodels.kalman.step import Forecast, State, forecast, predict, step, update
@@ -154,8 +154,8 @@ def log_density(
 ) -> Float[Array, "*batch"]:
     """Log density of an innovation with squared scale `var`, normal where `dof` is None."""
     if dof is None:
-        return log_normal(error, var, jnp.log)
-    return log_student(error, var, dof, jnp.log, gammaln)
+        return log_normal(error, var, fast_log)
+    return log_student(error, var, dof, fast_log)
 
 
 def final(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[State, Carried]:

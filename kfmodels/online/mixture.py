@@ -221,7 +221,7 @@ class Mixture:
         # these settle after a few memories of the variance, and then most ticks ask for the same
         if self._constant is None or not np.array_equal(self._constant[0], dof):
             ratio, rest = gamma_ratio(0.5 * dof)
-            self._constant = dof, np.log(ratio) + rest - 0.5 * LOG_PI
+            self._constant = dof, 0.5 * (np.log(ratio) - LOG_PI) + rest
         return self._constant[1]
 
 
