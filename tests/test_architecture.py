@@ -39,7 +39,7 @@ BELOW = {
 DAY = ("kalman", "clock", "files", "online", "live")
 """Rooms that need NumPy only."""
 
-NIGHT = {"kalman.scan", "kalman.likelihood", "kalman.regression"}
+NIGHT = {"kalman.scan", "kalman.likelihood", "kalman.logarithm", "kalman.regression"}
 """What of `kalman` needs JAX: the trading process leaves it alone."""
 
 
