@@ -25,6 +25,9 @@ A table in single precision keeps 6e-8 of a price, and its last digits are no no
 trades in ticks of 1e-6 of the price and more. The share of the move keeps this from quiet second bars.
 """
 
+_SHORTEST = 256
+"""Twice the shortest series that is lengthened by less than a quarter of it."""
+
 _STILL = "{target} never moves: there is nothing to hedge; check its prices"
 _PROPORTIONAL = (
     "{target} moves in exact proportion to {hedges}: a constant ratio leaves {move:.1e} a bar over, "
@@ -192,6 +195,27 @@ def stack_inputs(each: Sequence[Inputs], length: int | None = None) -> Inputs:
     for name in ("scales", "typical_move", "typical_ratio", "start_mean", "start_cov"):
         made[name] = np.stack([getattr(one, name) for one in each])
     return Inputs(**made)
+
+
+def lengthen(inputs: Inputs) -> Inputs:
+    """One pair with unobserved rows at its end, in which no time passes, and `dt` written out.
+
+    So an expanding window, or another pair, has one of few lengths, four between a number and twice it:
+    what was compiled for one serves for all of a length.
+    """
+    rows = len(inputs.y)
+    step = max(_SHORTEST, 1 << rows.bit_length()) // 8
+    added = -rows % step
+    dt = np.arange(rows) > 0 if inputs.dt is None else inputs.dt
+    inputs = inputs._replace(dt=np.asarray(dt, float))
+    by_row = ("y", "design", "observed", "dt", "gaps")
+    given = {name: getattr(inputs, name) for name in by_row}
+    longer = {
+        name: np.concatenate([array, np.zeros((added, *array.shape[1:]), array.dtype)])
+        for name, array in given.items()
+        if array is not None
+    }
+    return inputs._replace(**longer)
 
 
 # -- statistics of moves and spreads ---------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import warnings
 
+from kfmodels.data.arrays import lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
@@ -55,7 +56,12 @@ def fit(
         raise ValueError(f"seed is a whole number from 0 to 2**32 - 1, not {seed}")
     model = hedge_ratio_model() if model is None else model
     inputs = model.inputs(data)
-    draws = method.run(model, inputs, seed, progress)
+    longer = lengthen(inputs)
+    if inputs.dt is None and not model.drift.overflows:
+        # without times the recursion is quicker; those that pass in the rows added change no density,
+        # for nothing is observed there, but a discounted state would overflow
+        longer = longer._replace(dt=None)
+    draws = method.run(model, longer, seed, progress)
     result = HedgeFit.from_draws(data, model, inputs, draws)
     problem = _problem(result)
     if problem:

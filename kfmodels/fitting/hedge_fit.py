@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from kfmodels.data.arrays import lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
@@ -63,11 +64,11 @@ class HedgeFit:
         """Assemble the result of an inference."""
         sites = drawn.sites
         chosen = drawn.mixed or passes.choose(of_recursion(trees.flat(sites)), MIXTURE_DRAWS)
-        chosen = of_recursion(chosen)
+        chosen, inputs = of_recursion(chosen), lengthen(inputs)
         with jax.enable_x64(True):
             densities = jax.device_get(trees.densities(model, inputs, trees.flat(sites)))
             law = trees.regression(model, inputs, chosen)
-            passed = jax.device_get(passes.forward(law, inputs.y))
+            passed = jax.device_get(passes.forward(law, inputs.y)).first(len(data.y))
             if model.noise.moves or model.drift.shared:
                 # variances that move with the filter are reported as after the last row
                 every = trees.regression(model, inputs, trees.flat(sites))
@@ -413,7 +414,7 @@ class HedgeFit:
     def _smoothed(self) -> "Dataset":
         with jax.enable_x64(True):
             law, y = trees.posed(self.tree, self.data, trees.stored_sites(self.tree))
-            belief = jax.device_get(passes.backward(law, y))
+            belief = jax.device_get(passes.backward(law, y)).first(len(self.index))
         return trees.in_units(self.tree, belief)
 
 

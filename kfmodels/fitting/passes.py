@@ -60,6 +60,10 @@ class Belief(NamedTuple):
     cov: Float[Array, "time coef coef"]
     cov_given_noise: Float[Array, "time coef coef"]
 
+    def first(self, rows: int) -> "Belief":
+        """The same of the first rows."""
+        return Belief(*(leaf[:rows] for leaf in self))
+
 
 class Pass(NamedTuple):
     """A forward pass of all draws: the mixture of all but the last, and the final state of each.
@@ -79,6 +83,15 @@ class Pass(NamedTuple):
     carried: Carried
     least: Float[Array, "draw"]
     """Smallest unit that each draw had after an observed row."""
+
+    def first(self, rows: int) -> "Pass":
+        """The same of the first rows, after which nothing was observed."""
+        by_row = ("spread", "spread_var", "log_density")
+        return self._replace(
+            predicted=self.predicted.first(rows),
+            filtered=self.filtered.first(rows),
+            **{name: getattr(self, name)[:rows] for name in by_row},
+        )
 
 
 def mix(mean: Float[Array, "time coef draw"], cov: Float[Array, "time coef coef draw"]) -> Belief:

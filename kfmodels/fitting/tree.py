@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.clock.clock import Clock
+from kfmodels.data.arrays import lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.files.atomic import replacing
 from kfmodels.files.documents import Format
@@ -95,9 +96,9 @@ def stored_sites(tree: "DataTree", group: str = "mixture") -> dict[str, np.ndarr
 def posed(
     tree: "DataTree", given: HedgeData, sites: dict[str, np.ndarray]
 ) -> tuple[KalmanRegression, np.ndarray]:
-    """The training series as a distribution under draws of the sites, and its values."""
+    """The training series as a distribution under draws of the sites, and its values; lengthened."""
     model = assumed(tree)
-    inputs = model.inputs(given)
+    inputs = lengthen(model.inputs(given))
     return regression(model, inputs, sites), np.asarray(inputs.y)
 
 

@@ -25,6 +25,7 @@ from kfmodels import (
     hedge_ratio_model,
 )
 from kfmodels.data import datasets
+from kfmodels.data.arrays import lengthen
 from kfmodels.model.memory import memory_to_q
 from kfmodels.model.priors import HEDGE_MEMORY, INTERCEPT_MEMORY, VARIANCE_MEMORY
 from kfmodels.model.priors import HEDGE_MEMORY_BESIDE_MOVING_LEVEL as BESIDE_MOVING_LEVEL
@@ -149,8 +150,8 @@ def test_the_seed_decides(apple: HedgeData, static: HedgeFit):
 
 
 @pytest.mark.slow
-def test_a_second_fit_of_the_same_shape_compiles_nothing(apple, static, compiled: list[str]):
-    prices = datasets.stocks().loc["2018":].iloc[: len(apple)].copy()
+def test_a_second_fit_of_about_that_length_compiles_nothing(apple, static, compiled: list[str]):
+    prices = datasets.stocks().loc["2018":].iloc[: len(apple) - 7].copy()
     prices.iloc[17, 0] = np.nan
     other = HedgeData.from_prices(prices, target="KO", hedges=["PEP"])
     model = hedge_ratio_model(intercept="static")
@@ -161,6 +162,22 @@ def test_a_second_fit_of_the_same_shape_compiles_nothing(apple, static, compiled
     assert compiled == []
     jax.jit(lambda x: x + 17)(jnp.ones(3))  # the ear is open
     assert compiled != []
+
+
+def test_series_are_given_one_of_few_lengths(apple: HedgeData):
+    inputs = hedge_ratio_model().inputs(apple.before(apple.index[129]))
+    assert inputs.dt is None
+    lengths = set()
+    for rows in range(30, 130):
+        cut = ("y", "design", "observed")
+        short = inputs._replace(**{name: getattr(inputs, name)[:rows] for name in cut})
+        longer = lengthen(short)
+        lengths.add(len(longer.y))
+        assert rows <= len(longer.y) <= max(1.25 * rows, rows + 31)
+        assert {len(getattr(longer, name)) for name in (*cut, "dt")} == {len(longer.y)}
+        assert longer.dt.sum() == rows - 1
+        assert not longer.observed[rows:].any()
+    assert lengths == {32, 64, 96, 128, 160}
 
 
 def test_single_precision_stays_the_default(static):
