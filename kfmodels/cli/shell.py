@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from kfmodels.cli.dates import EPOCH, EXCEL, Dating, read_dates
+from kfmodels.cli.programs import keep_programs
 from kfmodels.cli.spacing import describe
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class PlainErrors(TyperGroup):
 
     def invoke(self, ctx: typer.Context) -> object:
         """Run the command that was typed."""
+        keep_programs()
         with _plain_warnings():
             try:
                 return super().invoke(ctx)

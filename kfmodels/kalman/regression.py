@@ -171,6 +171,12 @@ class KalmanRegression(Distribution):
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
 
     @classmethod
+    def gather_pytree_data_fields(cls) -> tuple[str, ...]:
+        """Names of the arrays, in an order that is the same in every process."""
+        # NumPyro keeps them in a set; a program compiled in another process would not be found again
+        return tuple(sorted(super().gather_pytree_data_fields()))
+
+    @classmethod
     def infer_shapes(cls, **shapes: Any) -> tuple[Any, tuple[int]]:
         """Batch and event shape from the shapes of the arguments; of a law, those of its fields."""
         if len(shapes["design"]) < 2:
