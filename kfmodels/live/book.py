@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from kfmodels.clock.instants import Stamp
+from kfmodels.clock.clock import Clock
+from kfmodels.clock.instants import Moment, Stamp
 from kfmodels.files.documents import Format, Json
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.costs import Band, Cost, Saving
@@ -141,6 +142,8 @@ class HedgeBook:
         band, cost: when to rehedge, and what a trade costs.
         multiplier: currency per point and contract by ticker, target or hedge; 1 where none is given.
         held: shares held at the start by hedge; 0 where none is given.
+        clock: that of the live filter. The ticks of one of its bars are polls of one bar, the last of
+            which counts for the variance that `Saving` needs; without a clock, those of one time are.
 
     Raises:
         ValueError: a ticker of no leg, a lot or multiplier that is not positive.
@@ -172,6 +175,7 @@ class HedgeBook:
         cost: Cost = Cost(),
         multiplier: Mapping[str, float] | None = None,
         held: Mapping[str, float] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.target, self.hedges, self.transform = target, tuple(hedges), transform_of(transform)
         legs = (target, *self.hedges)
@@ -185,12 +189,16 @@ class HedgeBook:
         self.turnover_shares = dict.fromkeys(self.hedges, 0.0)
         self.costs = 0.0
         self.moves: dict[str, _Moves] = dict.fromkeys(self.hedges, _Moves())
+        self.clock = clock
+        self._at: Stamp | None = None
+        self._before = self.moves  # as they stood at the start of the bar of that time
 
     def act(self, tick: Tick, prices: Mapping[str, float]) -> Orders:
         """Compare the shares held with those wanted now, and trade those outside their band.
 
-        Call it once a bar; trades fill at `prices`, by ticker. Where a price is missing (NaN), the tick
-        was not learnt from or a ratio is not a number, nothing is done and the orders say why.
+        Call it once a bar, or at every poll of it; trades fill at `prices`, by ticker. Where a price is
+        missing (NaN), the tick was not learnt from or a ratio is not a number, nothing is done and the
+        orders say why.
 
         Raises:
             ValueError: a tick of other tickers, of another transform or of a whole board, a leg without
@@ -206,7 +214,11 @@ class HedgeBook:
         memory = self.band.saving.memory if self.band.saving else 1.0
         skipped = say_why_unread(tick, quotes)
         last = dict.fromkeys(quotes, math.nan) if skipped else quotes
-        moves = {name: was.add(last[name], memory) for name, was in self.moves.items()}
+        polled = self._is_of_bar(at)
+        start = self._before if polled else self.moves
+        moves = {name: was.add(last[name], memory) for name, was in start.items()}
+        if polled and skipped:  # an earlier poll of the bar may have had prices
+            moves = self.moves
         if unknown := skipped or _not_numbers(beta, sd):
             wanted, held = dict.fromkeys(self.hedges, math.nan), dict(before)
             why = f"nothing was done at {at}: {unknown}"
@@ -229,6 +241,7 @@ class HedgeBook:
             self.turnover[name] += money
             self.turnover_shares[name] += shares
         self.moves, self.held, self.costs = moves, held, self.costs + cost
+        self._at, self._before = at, start
         rounding = {name: held[name] - wanted[name] for name in self.hedges}
         return Orders(
             at=at,
@@ -319,7 +332,10 @@ class HedgeBook:
         self.position /= of_target
         self.held = {name: held / factors[name] for name, held in self.held.items()}
         self.turnover_shares = {n: done / factors[n] for n, done in self.turnover_shares.items()}
-        self.moves = {name: was.rescale(factors[name]) for name, was in self.moves.items()}
+        self.moves, self._before = (
+            {name: was.rescale(factors[name]) for name, was in seen.items()}
+            for seen in (self.moves, self._before)
+        )
 
     def adjust(self, shifts: Mapping[str, float]) -> None:
         """Take in a cash dividend, or a roll by difference: prices shift, and no share is gained.
@@ -340,8 +356,10 @@ class HedgeBook:
             1000.0
         """
         shifts = check_shifts(shifts, (self.target, *self.hedges))
-        moves = {name: was.adjust(shifts.get(name, 0.0)) for name, was in self.moves.items()}
-        self.moves = moves
+        self.moves, self._before = (
+            {name: was.adjust(shifts.get(name, 0.0)) for name, was in seen.items()}
+            for seen in (self.moves, self._before)
+        )
 
     def to_json(self) -> dict[str, Json]:
         """Everything needed to go on, as plain numbers, strings, lists and dicts, exact to the bit."""
@@ -361,6 +379,9 @@ class HedgeBook:
             "turnover_shares": dict(self.turnover_shares),
             "costs": self.costs,
             "moves": {name: list(known) for name, known in self.moves.items()},
+            "before": {name: list(known) for name, known in self._before.items()},
+            "at": None if self._at is None else Moment.of(self._at).kept,
+            "clock": self.clock and self.clock.to_json(),
         }
 
     @classmethod
@@ -376,14 +397,26 @@ class HedgeBook:
             band = Band(stored["band"]["sds"], saving and Saving(**saving))
             named = ("target", "hedges", "transform", "position", "lots", "multiplier", "held")
             settings = {name: stored[name] for name in named}
-            book = cls(**settings, band=band, cost=Cost(**stored["cost"]))
+            clock = stored.get("clock") and Clock.from_json(stored["clock"])
+            book = cls(**settings, band=band, cost=Cost(**stored["cost"]), clock=clock)
             book.turnover = dict(stored["turnover"])
             book.turnover_shares = dict(stored["turnover_shares"])
             book.costs = stored["costs"]
             book.moves = {name: _Moves(*known) for name, known in stored["moves"].items()}
+            before = stored.get("before", stored["moves"])  # older files say nothing of polls
+            book._before = {name: _Moves(*known) for name, known in before.items()}
+            book._at = stored.get("at")
         except (KeyError, TypeError) as error:
             raise ValueError(f"the stored hedge book is damaged: {error!r}") from error
         return book
+
+    def _is_of_bar(self, at: Stamp | None) -> bool:
+        """Whether a time is of the same bar as the last tick."""
+        if at is None or self._at is None:
+            return False
+        if Moment.of(at).number == Moment.of(self._at).number:
+            return True
+        return self.clock is not None and self.clock.bar_of(at) == self.clock.bar_of(self._at)
 
     def _width(self, name: str, sd: float, price: float, variance: float) -> tuple[float, str]:
         """Width of the band of one hedge in shares, and what it comes from."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from kfmodels.clock.clock import Clock
 from kfmodels.live.account import COLUMNS, Attribution
 from kfmodels.live.book import Band, Cost, HedgeBook, Orders, Saving, hedge_shares
-from tests.made_filters import made_filter, made_prices
+from tests.made_filters import START, made_filter, made_prices
 
 TRANSFORMS = ("log", "level", "return")
 FREE = Cost(bp=0.0, per_share=0.0)
@@ -139,11 +141,45 @@ def test_the_variance_of_a_bar_is_the_mean_square_of_its_moves():
     book = a_book(band=band)
     # before any move the cost is not weighed; after it hardly any trade pays
     assert book.act(estimate(beta={"X": 0.5}), row(11.0, X=20.0)).held == {"X": -50.0}
-    for at, price in enumerate([22.0, math.nan, math.nan, 25.0]):
+    for at, price in enumerate([22.0, math.nan, math.nan, 25.0], 1):
         tick = estimate(at, beta={"X": 0.9}, observed=price == price)
         assert book.act(tick, row(11.0, X=price)).held == {"X": -50.0}
     # 4 from one bar, then 9 over three
     assert book.moves["X"].variance == (4.0 + 9.0 / 3) / 2
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_bar_that_is_polled_is_one_move(stored):
+    """By hand: bars of a minute that end at 20, 22 and 19, so the squares of the moves are 4 and 9."""
+    saving = Band(0.0, Saving(risk_aversion=1e-12, memory=100.0))
+    book = a_book(band=saving, clock=Clock("1min"))
+    polls = [
+        (1, 20.0),
+        (61, 20.5),
+        (75, 23.0),
+        (90, 22.0),
+        (91, math.nan),
+        (130, 21.0),
+        (170, 19.0),
+    ]
+    for second, price in polls:
+        at = START + timedelta(seconds=second)
+        book.act(estimate(at, beta={"X": 0.5}, observed=price == price), row(11.0, X=price))
+        book = HedgeBook.from_json(json.loads(json.dumps(book.to_json()))) if stored else book
+    assert book.moves["X"].variance == (4.0 + 9.0) / 2
+    book.rescale(
+        hedges={"X": 0.5}
+    )  # within the bar, whose last poll is 10.5, a move of half a point
+    book.act(estimate(START + timedelta(seconds=175), beta={"X": 0.5}), row(11.0, X=10.5))
+    assert book.moves["X"].variance == pytest.approx((1.0 + 0.25) / 2)
+
+
+def test_a_daily_bar_that_is_polled_is_one_move():
+    """Without a clock the ticks of one time are one bar; 30 of them once made its variance 0.13."""
+    book = a_book(band=Band(0.0, Saving(risk_aversion=1e-12, memory=100.0)))
+    for day, price in (("2024-03-01", 20.0), *30 * [("2024-03-04", 22.0)]):
+        book.act(estimate(day, beta={"X": 0.5}), row(11.0, X=price))
+    assert book.moves["X"].variance == 4.0
 
 
 def test_a_closed_position_closes_its_hedges():
@@ -274,14 +310,14 @@ def test_a_split_earns_nothing_and_leaves_all_else_as_if_it_never_was(transform)
             turned.rescale(target=split["Y"], hedges=factors)
             after.rescale(target=split["Y"], hedges=factors)
             still = {name: price * by[name] for name, price in prices.items()}
-            same, flat = (estimate(4.5, beta=ratios, alpha=level, sd=math.inf) for _ in range(2))
+            same, flat = (estimate(45, beta=ratios, alpha=level, sd=math.inf) for _ in range(2))
             flat.beta, flat.alpha = in_units(transform, ratios, level, by)
             assert abs(after.add(flat, still, orders=turned.act(flat, still)).pnl) < 1e-9
             plain.add(same, prices, orders=kept.act(same, prices))
         prices = {name: price * math.exp(0.01 * rng.normal()) for name, price in prices.items()}
         ratios = {name: ratio + 0.02 * rng.normal() for name, ratio in beta.items()}
         level = 0.1 * rng.normal() / 100
-        tick, other = estimate(at, beta=ratios, alpha=level), estimate(at, beta=ratios)
+        tick, other = (estimate(10 * at, beta=ratios, alpha=level) for _ in range(2))
         other.beta, other.alpha = in_units(transform, ratios, level, by)
         now = {name: price * by[name] for name, price in prices.items()}
         a = plain.add(tick, prices, orders=kept.act(tick, prices))
