@@ -64,9 +64,12 @@ class Doubt(NamedTuple):
         return f"{day(self.at)} .. {day(self.until)}"
 
     def __str__(self) -> str:
-        if self.kind == "still":
-            return f"{self.ticker} stands still at {self.now:g}, {self.rows}: did it stop?"
         moved = f"{self.ticker} went from {self.before:g} to {self.now:g} at {day(self.at)}"
+        if self.kind == "still":
+            positive = min(self.before, self.now) > 0
+            if positive and not 1 / BREAK < self.now / self.before < BREAK:
+                return f"{moved} and stood still until {day(self.until)}: did it stop?"
+            return f"{self.ticker} stands still at {self.now:g}, {self.rows}: did it stop?"
         if self.kind == "print":
             return f"{moved} and came back: a bad print?"
         return f"{moved}, about {self.factor} times, and stayed: a split?"
@@ -77,8 +80,9 @@ def find_doubts(
 ) -> tuple[Doubt, ...]:
     """Changes of scale, gross prints and long still stretches, by ticker and date.
 
-    A price that moves by 1.75 times in a row and stays there has another scale. One that comes back
-    is a print, and so is a smaller one that is far beyond its own typical moves.
+    A price that moves by 1.75 times in a row and stays there has another scale, unless it stands still
+    from then to the end: then it has stopped. One that comes back is a print, and so is a smaller one
+    that is far beyond its own typical moves.
 
     Args:
         prices: floats; NaN is a gap.
@@ -196,6 +200,7 @@ def _unlike(
     ratio[(values[1:] <= 0) | (values[:-1] <= 0)] = 0.0
     jumps = np.abs(ratio) >= math.log(BREAK)
     found, done = _still(values, size), 0
+    stopped = {first for _, first, last in found if last == len(values) - 1}
     for move in np.flatnonzero(jumps | (size > GROSS * typical)).tolist():
         row = move + 1
         if row < done:
@@ -208,7 +213,7 @@ def _unlike(
         if len(back) and size[move] > (JUMP if scale else GROSS) * usual:
             found.append(("print", row, last))
             done = last + 2
-        elif scale and size[move] > JUMP * _around(size, move, move):
+        elif scale and row not in stopped and size[move] > JUMP * _around(size, move, move):
             found.append(("scale", row, row))
     return sorted(found, key=lambda one: one[1:])
 

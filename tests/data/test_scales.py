@@ -138,6 +138,22 @@ def test_a_price_that_stopped_is_found_and_coarse_prices_are_not():
     assert find_doubts(coarse, LOG) == ()
 
 
+def test_a_leg_that_stopped_at_a_jump_is_not_called_a_split():
+    """From 96 to 31.5, a third, and no move from then on: to divide out a split is no remedy."""
+    frame = prices(300)
+    frame.iloc[:, 0] *= 96 / frame.iloc[199, 0]
+    frame.iloc[200:, 0] = 31.5
+    (doubt,) = find_doubts(frame.iloc[:, :1], LOG)
+    first, last = frame.index[200].date(), frame.index[-1].date()
+    told = f"AAA went from 96 to 31.5 at {first} and stood still until {last}: did it stop?"
+    assert doubt.kind == "still"
+    assert str(doubt) == told
+    repaired, _ = apply_repair(frame, {doubt.ticker: {doubt.rows: None}})
+    assert not find_doubts(repaired.iloc[:, :1], LOG)
+    frame.iloc[250:, 0] = 31.5 * np.exp(np.cumsum(0.01 * np.ones(50)))  # then it moves: maybe both
+    assert {doubt.kind for doubt in find_doubts(frame.iloc[:, :1], LOG)} == {"scale", "still"}
+
+
 def test_a_level_near_zero_has_no_scale():
     """A yield that moves by 0.04 a day and stands at 0.03 goes to 0.25: FAULTS of a real desk."""
     rng = np.random.default_rng(0)
