@@ -379,8 +379,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         signal = self._take(message) if "prices" in message else self._requote(message)
         rung = [*self._learner.rung, *self._feed.ring(self.engine, signal.tick)]
         self._learner.rung = []
-        condition = worst_condition(self.watch, self.engine.holds, self._feed.condition)
-        return with_feed(signal, rung, condition)
+        return with_feed(signal, rung, self._condition())
 
     def _since(self, what: str, at: Stamp | None) -> Moment | None:
         """Read the time from which on prices are in new units."""
@@ -449,12 +448,16 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         try:
             tick, alarms = self._learner.learn(bar, rows, self.clock)
         except ValueError as error:
+            self._feed.reject(str(error))
             return self._signal(now.kept, Outcome.REJECTED, str(error), left)
+        self._feed.answer(tick)
         outcome, reason = tick.overall()
         if self._stale.units and (aged := self._quotes.aged(row, self._now)):
             reason = "; ".join(filter(None, [reason, f"with {aged} old"]))
         if bar.whole:
             self._learner.rung += self._feed.take(prices_of(rows[0]), tick)
+        if doubted := self._feed.doubt_split(tick):
+            reason = f"{reason}; {doubted}"
         told = cast("Alarms", (*left, *bar.tell(alarms)))  # both of one pair, or both of a board
         return self._signal(now.kept, outcome, reason, told, tick)
 
@@ -475,7 +478,10 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _refused(self, at: Stamp, why: str) -> Signal:
         if self.strict:
             raise ValueError(f"rejected: {why}; nothing was changed")
-        return self._signal(at, Outcome.REJECTED, why)
+        self._feed.refuse(why)
+        signal = self._signal(at, Outcome.REJECTED, why)
+        rung = self._feed.ring(self.engine, signal.tick)
+        return with_feed(signal, rung, self._condition())
 
     def _signal(
         self,
@@ -486,8 +492,10 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         tick: AnyTick | None = None,
     ) -> Signal:
         tick = self.engine.standing() if tick is None else tick
-        condition = worst_condition(self.watch, self.engine.holds, self._feed.condition)
-        return Signal(self.seq, at, outcome, reason, tick, alarms, condition)
+        return Signal(self.seq, at, outcome, reason, tick, alarms, self._condition())
+
+    def _condition(self) -> str:
+        return worst_condition(self.watch, self.engine.holds, self._feed.condition)
 
 
 def _moment(at: Stamp | None) -> Moment | None:

@@ -35,10 +35,15 @@ Two weeks of days, which hardly any holiday lasts.
 HELD = 5
 """Rows that may be quarantined in succession before that is an alarm."""
 
+REJECTED = 10
+"""Answers in succession that are all "rejected", with no row made between them, that are an alarm."""
+
 _STILL = 4  # rows that a leg has stood still at least when the engine calls it stopped
 _NAMES = 50  # unknown tickers remembered
 
-type Kind = Literal["missing leg", "stopped leg", "calm", "held prices", "lead or lag"]
+type Kind = Literal[
+    "missing leg", "stopped leg", "calm", "held prices", "rejected rows", "lead or lag"
+]
 type Subject = tuple[Kind, str, str]
 """What an alarm is about: its kind, the pair (empty for a leg of all), the leg (empty for a pair)."""
 
@@ -95,7 +100,10 @@ class FeedWatch:
         if held and held["last"] is not None:
             bar, before, lags, legs = held["last"]
             self._last = Taken(bar, before, self.lags.read(lags), legs)
-        # in memory only, because a journal holds the prices of legs alone
+        self.rejected: dict[str, int] = dict(held.get("rejected", {}))
+        """Answers in succession that rejected the row of a pair, by its name; of all pairs under ""."""
+        # in memory only, as a journal holds the prices of legs alone, and no message that is refused
+        self._refused, self._why = 0, ""
         self._unknown: dict[str, None] = {}
 
     def note_names(self, given: Iterable[object]) -> None:
@@ -133,6 +141,26 @@ class FeedWatch:
             stood = stood | dict.fromkeys(moved, -1)  # the row that is made of them counts it to 0
             since = since | dict.fromkeys(moved, now.kept)
         self.known = Known(bar, opened, come, away, stood, since, held, told)
+
+    def refuse(self, why: str) -> None:
+        """A message was rejected at sight."""
+        self._refused, self._why = self._refused + 1, why
+
+    def reject(self, why: str) -> None:
+        """The row of a message was rejected, of all pairs."""
+        self.rejected, self._why = self.rejected | {"": self.rejected.get("", 0) + 1}, why
+
+    def answer(self, tick: AnyTick) -> None:
+        """A row was made, and answered with this tick."""
+        self._refused, numbers = 0, tick.rejected()
+        if numbers or self.rejected:
+            names = [self._names[number] for number in numbers]
+            self.rejected = {name: self.rejected.get(name, 0) + 1 for name in names}
+
+    def doubt_split(self, tick: AnyTick) -> str:
+        """Which leg of the only pair stopped when its price jumped, in words; empty if none."""
+        still = "" if tick.names else self._still(self._pairs[0], tick.overall()[1])
+        return f"{still}: it may have stopped, and not have split" if still else ""
 
     def take(self, prices: Mapping[str, float], tick: AnyTick) -> list[tuple[str, Alarm]]:
         """A row of these prices was answered with this tick: the leads and lags that begin.
@@ -174,7 +202,7 @@ class FeedWatch:
     @property
     def condition(self) -> Condition:
         """Of the worst pair: "broken" while a leg is missing, stopped, early or late, or rows are held
-        for long, "watch" while no leg moves."""
+        or rejected for long, "watch" while no leg moves."""
         if self.lags.ringing or any(kind != "calm" for kind, *_ in self.known.told):
             return "broken"
         return "watch" if self.known.told else "ok"
@@ -193,7 +221,8 @@ class FeedWatch:
         told = [list(subject) for subject in self.known.told]
         held = self.known._replace(told=())._asdict() | {"told": told, "lags": self.lags.to_json()}
         last = self._last and self._last._replace(lags=self.lags.to_json(self._last.lags))
-        return cast("dict[str, Json]", held | {"last": last and list(last)})
+        held |= {"rejected": self.rejected, "last": last and list(last)}
+        return cast("dict[str, Json]", held)
 
     def _on(self, engine: Engine) -> list[Subject]:
         """What alarms are on, in a fixed order."""
@@ -218,7 +247,23 @@ class FeedWatch:
             for name, rows in known.held.items():
                 if rows > HELD and causes.get(name) in ("scale", "shock"):
                     found.append(_subject("held prices", name))
+        if self.rejected or self._refused:
+            names = dict.fromkeys(("", *self.rejected))
+            rejected = [name for name in names if self._rejections(name) >= REJECTED]
+            found += [_subject("rejected rows", name) for name in rejected]
         return found
+
+    def _rejections(self, name: str) -> int:
+        """Answers in succession that rejected the row of a pair, or of all under ""."""
+        return self.rejected.get(name, 0) + (0 if name else self._refused)
+
+    def _still(self, legs: Sequence[str], why: str) -> str:
+        """How long the leg that a quarantine calls split has stood still, if the others move."""
+        stood = {leg: self.known.stood[leg] for leg in legs}
+        for leg, rows in stood.items():
+            if f"rescale with {leg} at" in why and rows >= _STILL > min(stood.values()):
+                return f"{leg} has not moved for {rows} rows, since {self.known.since.get(leg)}"
+        return ""
 
     def _patience(self, leg: str) -> int:
         """Bars for which a leg may be absent."""
@@ -246,6 +291,11 @@ class FeedWatch:
             reason = (
                 "nothing is learnt until one moves: check the feed, unless the market is closed"
             )
+        elif kind == "rejected rows":
+            rows, leg, pairs = self._rejections(of), "", pairs if of else self._names
+            why = self._why if not of else tick.of(of).reason
+            said = f"{rows} messages in succession were rejected, the last of them as: {why}"
+            reason = "nothing is learnt: check the feed, its prices and its clock"
         else:
             rows, leg = known.held[of], ""
             why = tick.of(of).reason if tick.names else tick.reason
@@ -253,6 +303,12 @@ class FeedWatch:
             reason = "nothing is learnt until `rescale` is called, with 1 if the move was real"
             if "rescale" not in why:
                 reason = "nothing is learnt: check the feed, or refresh the noise"
+            elif still := self._still(self._pairs[self._names.index(of)], why):
+                said += f"; but {still}"
+                reason = (
+                    "a leg that stopped is no split: check the feed first, and call `rescale` only if "
+                    "the new price is right"
+                )
         return pairs[0], _made(kind, pairs, leg, rows, float(rows), said, "stop", reason)
 
     def _lag(self, lag: Lag) -> tuple[str, Alarm]:

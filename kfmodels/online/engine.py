@@ -42,6 +42,10 @@ class AnyTick(Protocol):
         """Numbers of the pairs whose row went into quarantine."""
         ...
 
+    def rejected(self) -> list[int]:
+        """Numbers of the pairs whose row no arithmetic could follow."""
+        ...
+
     def learnt(self) -> tuple[float, float] | tuple[np.ndarray, np.ndarray]:
         """`z` and `dof` of the pairs that learnt from their row, NaN and inf of the others; numbers
         where there is one pair."""

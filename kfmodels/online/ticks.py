@@ -210,6 +210,10 @@ class BoardTick:
         """Numbers of the pairs whose row went into quarantine."""
         return [n for n, (outcome, _) in self._said.items() if outcome is Outcome.QUARANTINED]
 
+    def rejected(self) -> list[int]:
+        """Numbers of the pairs whose row no arithmetic could follow."""
+        return [n for n, (outcome, _) in self._said.items() if outcome is Outcome.REJECTED]
+
     def record(self) -> dict[str, object]:
         """All of it as a plain dict of lists, which a `pandas.DataFrame` takes as it is."""
         numbers = ("observed", *_BELIEFS, *_NUMBERS)
@@ -335,6 +339,10 @@ class Tick:
     def quarantined(self) -> list[int]:
         """Numbers of the pairs whose row went into quarantine: the only one, or none."""
         return [0] if self.outcome is Outcome.QUARANTINED else []
+
+    def rejected(self) -> list[int]:
+        """None: a row of one pair that is rejected raises, and has no tick."""
+        return []
 
     def learnt(self) -> tuple[float, float]:
         """`z` and `dof` where it learnt from the row; NaN and inf where it did not."""

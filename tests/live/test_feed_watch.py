@@ -15,19 +15,19 @@ from kfmodels.clock.clock import Clock
 from kfmodels.data import datasets
 from kfmodels.kalman.habits import Habits
 from kfmodels.live.feed import LiveFilter
-from kfmodels.live.feed_watch import LONG_CALM, MISSING
+from kfmodels.live.feed_watch import HELD, LONG_CALM, MISSING, REJECTED
 from kfmodels.live.monitor import Alarm
 from kfmodels.live.signals import Signal
 from kfmodels.online.shocks import Quarantine
 from tests.made_filters import MINUTE, START, board_of, feed, made_filter
 from tests.tables import read_table
 
-ABOUT_FEED = ("missing leg", "stopped leg", "calm", "held prices", "lead or lag")
+ABOUT_FEED = ("missing leg", "stopped leg", "calm", "held prices", "rejected rows", "lead or lag")
 HABITS = Habits(np.full(2, 0.004), np.full(2, 5.0), np.zeros(2), np.array(0.0))
 
 
 def made_live(**options: Any) -> LiveFilter:
-    given = {name: options.pop(name) for name in ("shocks",) if name in options}
+    given = {name: options.pop(name) for name in ("shocks", "transform") if name in options}
     return LiveFilter(made_filter(habits=HABITS, **given), monitor=None, few_draws=0, **options)
 
 
@@ -142,6 +142,77 @@ def test_a_change_of_scale_held_for_long_is_told_with_the_call_that_ends_it():
     prices, at = feed(31)[-1]
     after = live.tick(prices | {"SPY": prices["SPY"] / 2}, at=at)
     assert (after.sentence, after.condition) == ("accepted", "ok")
+
+
+@pytest.mark.parametrize(
+    ("bad", "late", "why"),
+    [
+        ({"XLE": math.inf, "SPY": -math.inf}, 0, "XLE has the price inf; SPY has the price -inf"),
+        ({}, -90, "out of order, "),
+        ({"XLE": 1e200}, 0, "the arithmetic cannot follow"),
+    ],
+)
+def test_a_feed_of_which_every_message_is_rejected_is_told_once(
+    bad: dict[str, float], late: int, why: str
+):
+    live, rows, found = made_live(transform="level"), feed(60), []
+    with np.errstate(all="ignore"):
+        for number, (prices, at) in enumerate(rows[:50]):
+            wrong = 9 < number < 40
+            at += late * MINUTE if wrong else 0 * MINUTE
+            signal = live.tick(prices | bad if wrong else prices, at=at)
+            found += [(number, alarm) for alarm in of_feed(signal)]
+            assert (signal.outcome == "rejected") == wrong, signal.sentence
+            assert signal.condition == ("broken" if 9 + REJECTED <= number < 40 else "ok")
+    ((number, alarm),) = found
+    assert (number, alarm.kind, alarm.bars) == (9 + REJECTED, "rejected rows", REJECTED)
+    assert "10 messages in succession were rejected, the last of them as: " in alarm.message
+    assert why in alarm.message
+    assert alarm.action == "stop"
+
+
+def test_the_count_of_rejections_outlives_a_restart(tmp_path: Path):
+    """Those that are in the journal, since a message that is refused at once is in none."""
+    rows, level = feed(20), {"transform": "level", "journal": tmp_path / "journal"}
+    with np.errstate(all="ignore"), made_live(**level) as live:
+        for prices, at in rows[: REJECTED - 1]:
+            assert live.tick(prices | {"XLE": 1e200}, at=at).condition == "ok"
+    with np.errstate(all="ignore"), made_live(**level) as live:
+        prices, at = rows[REJECTED]
+        (alarm,) = of_feed(live.tick(prices | {"XLE": 1e200}, at=at))
+        assert (alarm.kind, alarm.bars) == ("rejected rows", REJECTED)
+
+
+def test_a_pair_of_a_board_whose_rows_are_rejected_is_told_by_name():
+    prices = [(p | {"OIL": p["XLE"]}, at) for p, at in feed(30)]
+    made = {"habits": HABITS, "transform": "level"}
+    pairs = {"XLE": made_filter(**made), "OIL": made_filter(target="OIL", **made)}
+    live = LiveFilter(board_of(pairs), monitor=None, few_draws=0)
+    found = []
+    with np.errstate(all="ignore"):
+        for number, (row, at) in enumerate(prices):
+            signal = live.tick(row | {"OIL": 1e200} if number > 9 else row, at=at)
+            found += [(number, one[0], one[1].kind, one[1].bars) for one in signal.alarms]
+    assert signal.tick.outcome == ("accepted", "rejected")
+    assert found == [(9 + REJECTED, "OIL", "rejected rows", REJECTED)]
+
+
+def test_a_leg_that_stopped_at_a_jump_is_not_only_called_a_split():
+    """DEAD falls from 96 to 31.5, a third, and stands still from then on."""
+    live, rows, found = made_live(shocks=Quarantine()), feed(30), []
+    for number, (prices, at) in enumerate(rows):
+        signal = live.tick(prices | {"SPY": 160.0} if number > 9 else prices, at=at)
+        found += [(number, alarm) for alarm in of_feed(signal)]
+        if number > 9:
+            assert "if that is a split, call rescale with SPY at 1/3" in signal.reason
+        doubted = f"SPY has not moved for {number - 10} rows, since {rows[10][1].isoformat()}"
+        assert (f"; {doubted}: it may have stopped, and not have split" in signal.reason) == (
+            number >= 14
+        )
+    ((number, alarm),) = found
+    assert (number, alarm.kind) == (10 + HELD, "held prices")
+    assert "but SPY has not moved for 5 rows, since 2024-03-01T09:40:00-05:00" in alarm.message
+    assert alarm.reason.startswith("a leg that stopped is no split: check the feed first")
 
 
 def test_shocks_of_changing_sign_are_not_held_in_silence():
