@@ -48,7 +48,6 @@ FORMAT = Format(
     oldest=4,
 )
 
-
 register(Clock, Clock.to_json, Clock.from_json)  # here, because `clock` does not import `files`
 
 
@@ -173,8 +172,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             at: time of the prices. Times are kept to the microsecond.
 
         Raises:
-            ValueError: with `strict`, what else would be answered by "rejected"; a time in other units
-                than `max_staleness`.
+            ValueError: a time in other units than `max_staleness`; with `strict`, what is rejected.
             OSError: the journal's disk fails. The message was not taken.
         """
         try:
