@@ -155,7 +155,7 @@ def plug_in_spread(fitted: HedgeFit) -> np.ndarray:
     with jax.enable_x64(True):
         plug_in = trees.stored_sites(fitted.tree, "plug_in")
         law, y = trees.posed(fitted.tree, fitted.data, plug_in)
-        return np.asarray(law.filter(y).error).squeeze()
+        return np.asarray(law.filter(y).error).squeeze()[: len(fitted.data)]
 
 
 def half_life(spread: np.ndarray) -> float:
