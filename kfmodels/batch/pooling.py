@@ -25,9 +25,10 @@ from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, q_to_memory
 from kfmodels.model.priors import Absolute, Memory
 from kfmodels.model.sites import infers_on
 from kfmodels.sampling import ridge
+from kfmodels.sampling.near_mode import NearMode
 from kfmodels.sampling.nuts import MAX_PARETO_K, MAX_RHAT, MIN_ESS, NUTS
 
-_AVERAGED = 200
+_AVERAGED = 64
 """Draws of the population, evenly thinned, that the weights of the pairs are averaged over."""
 
 _ENDS = (0.5, 0.05, 0.95)
@@ -56,7 +57,8 @@ class Pooled:
     values (see `scale_free`). `alone` and `log_weights`, both `(pair, draw)`, are the log weights of
     these draws under the prior that each pair was fitted with and under the population; the weights
     of a pair sum to one. `pareto_k`, `effective_draws` and `verdicts` say for each pair how well its
-    draws represent the latter. `mean` and `sd (chain, draw, J)` are draws of the population.
+    draws represent the latter. `mean` and `sd (chain, draw, J)` are draws of the population; where they
+    were drawn by weights, `weighted` is how many effective draws these left.
     """
 
     names: tuple[str, ...]
@@ -69,6 +71,7 @@ class Pooled:
     verdicts: tuple[Verdict, ...]
     mean: np.ndarray
     sd: np.ndarray
+    weighted: float | None = None
 
     @cached_property
     def population(self) -> pd.DataFrame:
@@ -78,7 +81,7 @@ class Pooled:
         typical move, log of the variance memory less 4), with 90 % intervals; then in readable units
         (bars; a share of the typical one-bar move) the `typical` pair with its 90 % interval, and
         `pairs_lower`, `pairs_upper`, between which 90 % of pairs lie; `rhat` and `ess`, the worse of
-        those of the mean and of the log sd.
+        those of the mean and of the log sd. Of weighted draws there is no R-hat.
         """
         rows = {}
         # a hundred quantiles of a normal stand for the pairs of each drawn population
@@ -91,7 +94,8 @@ class Pooled:
                 row[name], row[f"{name}_lower"], row[f"{name}_upper"] = np.quantile(value, _ENDS)
             pairs = read(mean.ravel()[:, None] + sd.ravel()[:, None] * z)
             row["pairs_lower"], row["pairs_upper"] = np.quantile(pairs, _ENDS[1:])
-            rows[label] = row | _mixing(mean, np.log(sd))
+            mixing = {"rhat": np.nan, "ess": self.weighted}
+            rows[label] = row | (mixing if self.weighted else _mixing(mean, np.log(sd)))
         return pd.DataFrame(rows).T.rename_axis("parameter")
 
     def table(self) -> pd.DataFrame:
@@ -124,7 +128,7 @@ def pool_draws(
     parameters: Sequence[str],
     verdicts: Sequence[Verdict] | None = None,
     seed: int = 0,
-    method: NUTS = NUTS(warmup=500, draws=500, chains=4),
+    method: NearMode | NUTS = NearMode(),
 ) -> Pooled:
     r"""Infer the population of a universe, and each pair under it, from the draws of every pair.
 
@@ -143,7 +147,7 @@ def pool_draws(
         verdicts: on the pairs; default: all were fitted. Pairs that were not, and pairs whose numbers
             are not finite, are left out.
         seed: of the sampler.
-        method: how the population is sampled.
+        method: how the population is sampled: `NearMode()`, or `NUTS(...)`, which is far slower.
 
     Returns:
         A `Pooled`.
@@ -187,7 +191,8 @@ def pool_draws(
     mean, sd = sampled.sites["mean"], sampled.sites["sd"]
     mixing = [_mixing(mean[..., j], np.log(sd[..., j])) for j in range(count)]
     rhat, ess = max(one["rhat"] for one in mixing), min(one["ess"] for one in mixing)
-    if not (rhat <= MAX_RHAT and ess >= MIN_ESS):
+    weighted = sampled.about.get("ess")
+    if weighted is None and not (rhat <= MAX_RHAT and ess >= MIN_ESS):
         warnings.warn(
             f"the population may be sampled badly: R-hat {rhat:.3f} (should be below {MAX_RHAT}), "
             f"effective sample size {ess:.0f} (should exceed {MIN_ESS}). Pool again with "
@@ -222,12 +227,11 @@ def pool_draws(
         verdicts=tuple(judged),
         mean=mean + centre,
         sd=sd,
+        weighted=weighted,
     )
 
 
-def pool(
-    board: HedgeBoard, *, seed: int = 0, method: NUTS = NUTS(warmup=500, draws=500, chains=4)
-) -> Pooled:
+def pool(board: HedgeBoard, *, seed: int = 0, method: NearMode | NUTS = NearMode()) -> Pooled:
     """Infer the population of all pairs of a board, and each pair under it; see `pool_draws`.
 
     What is pooled are those of log q of the hedge ratio and of the intercept, the log of the noise sd
