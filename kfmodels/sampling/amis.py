@@ -7,27 +7,24 @@ One file: the steps of one algorithm, in the order in which they run.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.special import gammaln, logsumexp, ndtri
+from jax.scipy.special import logsumexp
 from scipy.stats import qmc
 
 from kfmodels._types import Float, Shaped
 from kfmodels._types import JaxArray as Array
+from kfmodels.sampling import mixture
+from kfmodels.sampling.mixture import DOF, UNIFORMS, Mixture, Parts
 from kfmodels.sampling.psis import smooth
 
 Density = Callable[[Float[Array, "pair draw site"]], Float[Array, "pair draw"]]
 """Log density of points `(pair, draw, d)`, up to a constant of the pair: `(pair, draw)`."""
-
-_DOF = 4
-"""Degrees of freedom of the proposals: tails heavier than a posterior's, and easy to draw from.
-
-`_draw` relies on its being 4.
-"""
 
 _STARTS, _APART = 5, 1.5
 """Starts of Newton's method, and their least distance in prior sds.
@@ -89,15 +86,6 @@ class Weighted(NamedTuple):
 
     pareto_k: Float[Array, "pair"]
     """The weights have no reliable mean above 0.7."""
-
-
-class Proposal(NamedTuple):
-    """A mixture of Student-t distributions for every pair."""
-
-    log_share: Float[Array, "pair part"]
-    mean: Float[Array, "pair part site"]
-    root: Float[Array, "pair part site site"]
-    """Lower Cholesky factor of the squared scale."""
 
 
 class Climb(NamedTuple):
@@ -162,7 +150,7 @@ def sample(
 # -- modes -----------------------------------------------------------------------------------------
 
 
-def _propose_modes(density: Density, prior: Float[Array, "pair draw site"]) -> Proposal:
+def _propose_modes(density: Density, prior: Float[Array, "pair draw site"]) -> Mixture:
     """Student-t distributions at the modes, and a wide one over the prior."""
     starts = _spread_out(prior, density(prior))
     u, value, (w, v) = _climb(density, starts)
@@ -213,7 +201,7 @@ def _defend(
     share: Float[Array, "pair part"],
     mean: Float[Array, "pair part site"],
     cov: Float[Array, "pair part site site"],
-) -> Proposal:
+) -> Mixture:
     """The mixture with two more parts, one wide over all of it and one about the prior."""
     pairs, _, d = mean.shape
     share = share / share.sum(-1, keepdims=True)
@@ -225,7 +213,7 @@ def _defend(
     share = jnp.concatenate([share * (1 - _DEFENCE.sum()), defence], 1)
     mean = jnp.concatenate([mean, middle, jnp.zeros((pairs, 1, d))], 1)
     cov = jnp.concatenate([cov, _WIDTH**2 * spread[:, None], wide], 1)
-    return Proposal(jnp.log(share), mean, jnp.linalg.cholesky(cov))
+    return Mixture(share, mean, jnp.linalg.cholesky(cov))
 
 
 def _spread_out(
@@ -327,115 +315,102 @@ def _climb(
 
 # -- rounds ----------------------------------------------------------------------------------------
 
-_Rounds = tuple[
-    Proposal, Proposal, Float[Array, "pair round draw site"], Float[Array, "pair round draw"]
-]
-"""The current proposal, those of all rounds, and all points with their log densities."""
+
+class _Rounds(NamedTuple):
+    """What the rounds so far have proposed and drawn; all arrays have the size of the last round."""
+
+    now: Mixture
+    parts: Parts
+    """Those of all proposals, round after round."""
+
+    points: Float[Array, "site pair every"]
+    values: Float[Array, "pair every"]
+    """Log density of the target; -inf where nothing is drawn yet."""
+
+    proposed: Float[Array, "pair every"]
+    """Density under the sum of all proposals."""
 
 
 def _adapt(
-    density: Density, first: Proposal, keys: Shaped[Array, "pair"], draws: int, rounds: int
+    density: Density, first: Mixture, keys: Shaped[Array, "pair"], draws: int, rounds: int
 ) -> tuple[Float[Array, "pair {rounds*draws} site"], Float[Array, "pair {rounds*draws}"]]:
     """All draws and their log weights against all proposals."""
-    pairs, _, d = first.mean.shape
+    pairs, count, d = first.mean.shape
     # one Sobol sequence for all; a random shift modulo 1 for each pair and round makes it unbiased
-    sobol = qmc.Sobol(d + 3, scramble=True, rng=np.random.default_rng(0)).random(draws)
-    shift = jax.vmap(lambda key: jax.random.uniform(key, (rounds, d + 3)))(keys)
+    sobol = qmc.Sobol(d + UNIFORMS, scramble=True, rng=np.random.default_rng(0)).random(draws)
+    shift = jax.vmap(lambda key: jax.random.uniform(key, (rounds, d + UNIFORMS)))(keys)
     shift = jnp.moveaxis(shift, 1, 0)
 
     def draw_round(
-        carry: _Rounds, at: tuple[Shaped[Array, ""], Float[Array, "pair uniform"]]
-    ) -> tuple[_Rounds, Float[Array, "pair every"]]:
-        now, held, points, values = carry
-        number, moved = at
+        at: _Rounds, given: tuple[Shaped[Array, ""], Float[Array, "pair uniform"]]
+    ) -> tuple[_Rounds, None]:
+        number, moved = given
         # at exactly 0 or 1 a normal quantile is infinite
         u = jnp.clip((sobol + moved[:, None]) % 1, 1e-12, 1 - 1e-12)
-        new = _draw(now, u)
-        points = lax.dynamic_update_index_in_dim(points, new, number, 1)
-        values = lax.dynamic_update_index_in_dim(values, density(new), number, 1)
+        new = mixture.draw(at.now, u)
+        put = partial(lax.dynamic_update_slice_in_dim, start_index=number * draws, axis=-1)
+        values, new = put(at.values, density(new)), jnp.moveaxis(new, -1, 0)
+        points = put(at.points, new)
+        # the sum grows by what is new: the new draws under the earlier proposals, all under this one
+        earlier = mixture.density(at.parts, new, number * count)
+        parts = mixture.parts_of(at.now)
+        each, close = mixture.densities(parts, points)
+        proposed = put(at.proposed, earlier) + each.sum(0)
         held = jax.tree.map(
-            lambda every, one: lax.dynamic_update_index_in_dim(every, one, number, 1), held, now
+            lambda every, one: lax.dynamic_update_slice_in_dim(every, one, number * count, 0),
+            at.parts,
+            parts,
         )
-        every = points.reshape(pairs, -1, d)
-        proposed = _log_mixture(_join(held), every) - jnp.log(number + 1.0)
-        log_ratio = values.reshape(pairs, -1) - proposed
-        return (_move(now, every, log_ratio), held, points, values), log_ratio
+        now = _move(at.now, points, values - jnp.log(proposed), each, close)
+        return _Rounds(now, held, points, values, proposed), None
 
-    held = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf[:, None], (pairs, rounds, *leaf.shape[1:])), first
+    every = draws * rounds
+    begin = _Rounds(
+        now=first,
+        parts=jax.tree.map(
+            lambda leaf: jnp.tile(leaf, (rounds,) + (1,) * (leaf.ndim - 1)), mixture.parts_of(first)
+        ),
+        points=jnp.zeros((d, pairs, every)),
+        values=jnp.full((pairs, every), -jnp.inf),
+        proposed=jnp.zeros((pairs, every)),
     )
-    # a round that has not been drawn yet has no share in the mixture
-    held = held._replace(log_share=jnp.full_like(held.log_share, -jnp.inf))
-    begin = (
-        first,
-        held,
-        jnp.zeros((pairs, rounds, draws, d)),
-        jnp.full((pairs, rounds, draws), -jnp.inf),
-    )
-    (_, _, points, _), log_ratio = lax.scan(draw_round, begin, (jnp.arange(rounds), shift))
-    return points.reshape(pairs, -1, d), log_ratio[-1]
-
-
-def _join(held: Proposal) -> Proposal:
-    """The parts of all rounds as one mixture; its shares sum to the number of rounds."""
-    return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], -1, *leaf.shape[3:]), held)
-
-
-def _draw(
-    proposal: Proposal, u: Float[Array, "pair draw uniform"]
-) -> Float[Array, "pair draw site"]:
-    """Points of the mixture from uniform numbers: one for the part, two for the radius, d normal."""
-    edges = jnp.cumsum(jnp.exp(proposal.log_share), -1)
-    part = (u[..., :1] > edges[:, None, :-1]).sum(-1)
-    # a chi-squared variable with four degrees of freedom is the sum of two exponential ones
-    radius = jnp.sqrt(-jnp.log(u[..., 1] * u[..., 2]) / (_DOF / 2))
-    mean = jnp.take_along_axis(proposal.mean, part[..., None], 1)
-    root = jnp.take_along_axis(proposal.root, part[..., None, None], 1)
-    return mean + (root * ndtri(u[..., None, 3:])).sum(-1) / radius[..., None]
-
-
-def _distances(
-    proposal: Proposal, points: Float[Array, "pair draw site"]
-) -> tuple[Float[Array, "pair draw part"], Float[Array, "pair draw part"]]:
-    """Squared distance and log density of every point under every part."""
-    d = points.shape[-1]
-    eye = jnp.broadcast_to(jnp.eye(d), proposal.root.shape)
-    inverse = jax.scipy.linalg.solve_triangular(proposal.root, eye, lower=True)
-    away = points[:, :, None] - proposal.mean[:, None]
-    squared = ((inverse[:, None] * away[..., None, :]).sum(-1) ** 2).sum(-1)
-    constant = gammaln((_DOF + d) / 2) - gammaln(_DOF / 2) - d / 2 * np.log(_DOF * np.pi)
-    log_det = jnp.log(jnp.diagonal(proposal.root, axis1=-2, axis2=-1)).sum(-1)
-    tail = (_DOF + d) / 2 * jnp.log1p(squared / _DOF)
-    return squared, constant - log_det[:, None] - tail
-
-
-def _log_mixture(
-    proposal: Proposal, points: Float[Array, "pair draw site"]
-) -> Float[Array, "pair draw"]:
-    _, density = _distances(proposal, points)
-    return logsumexp(density + proposal.log_share[:, None], -1)
+    at, _ = lax.scan(draw_round, begin, (jnp.arange(rounds), shift))
+    return jnp.moveaxis(at.points, 0, -1), at.values - jnp.log(at.proposed / rounds)
 
 
 def _move(
-    now: Proposal, points: Float[Array, "pair draw site"], log_ratio: Float[Array, "pair draw"]
-) -> Proposal:
-    """The proposal after one step of expectation-maximisation on the weighted draws."""
-    d = points.shape[-1]
+    now: Mixture,
+    points: Float[Array, "site pair every"],
+    log_ratio: Float[Array, "pair every"],
+    each: Float[Array, "part pair every"],
+    close: Float[Array, "part pair every"],
+) -> Mixture:
+    """The proposal after one step of expectation-maximisation on the weighted draws.
+
+    `each` and `close` are those of `mixture.densities` for `now`.
+    """
+    d = len(points)
     weights = _flatten(log_ratio)
-    squared, density = _distances(now, points)
-    joint = density + now.log_share[:, None]
-    owned = weights[..., None] * jnp.exp(joint - logsumexp(joint, -1, keepdims=True))
-    owned = owned[..., :-2]  # the defensive parts are not fitted but made anew by `_defend`
+    # the defensive parts are not fitted but made anew by `_defend`
+    owned = (weights / each.sum(0) * each)[:-2]
     # in the fit of a Student-t, a point far out counts less
-    pulled = owned * ((_DOF + d) / (_DOF + squared[..., :-2]))
-    share = owned.sum(1)
-    mass = jnp.maximum(pulled.sum(1), 1e-30)
-    mean = jnp.einsum("pkm,pkd->pmd", pulled, points) / mass[..., None]
-    away = points[:, :, None] - mean[:, None]
-    found = jnp.einsum("pkm,pkmi,pkmj->pmij", pulled, away, away)
+    pulled = owned * ((DOF + d) / DOF * close[:-2])
+    share, mass = owned.sum(-1).T, jnp.maximum(pulled.sum(-1).T, 1e-30)
+    # moments about the mean of all draws, so that little is lost where they are differences
+    middle = (weights * points).sum(-1)
+    away = points - middle[..., None]
+    rows, columns = np.tril_indices(d)
+    features = jnp.concatenate([away, away[rows] * away[columns]])
+    sums = jnp.einsum("mpk,fpk->pmf", pulled, features)
+    mean = sums[..., :d] / mass[..., None]
+    squares = jnp.zeros((*share.shape, d, d))
+    squares = squares.at[..., rows, columns].set(sums[..., d:])
+    squares = squares.at[..., columns, rows].set(sums[..., d:])
+    found = squares - mass[..., None, None] * mean[..., :, None] * mean[..., None, :]
+    mean = mean + middle.T[:, None]
     old = (now.root @ now.root.mT)[:, :-2]
     # a part that owns few draws keeps most of its old mean and covariance
-    count = share**2 / jnp.maximum((owned**2).sum(1), 1e-30)
+    count = share**2 / jnp.maximum((owned**2).sum(-1).T, 1e-30)
     trust = count / (count + 5 * d)
     shape = found / jnp.maximum(share, 1e-30)[..., None, None]
     cov = trust[..., None, None] * shape + (1 - trust)[..., None, None] * old
