@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 
-def fit_chunk(pairs, numbers, model, method, seed, *, size):
+def fit_chunk(pairs, numbers, model, method, seed, *, size, refit):
     """Arrays and statuses that depend on the pair and the seed; `FAKE_*` say what goes wrong where."""
     chunk = numbers[0] // size
     if log := os.environ.get("FAKE_LOG"):
@@ -41,8 +41,19 @@ def fit_chunk(pairs, numbers, model, method, seed, *, size):
     last = [pairs.prices[pairs.pairs[number][0]].iloc[-1] for number in numbers]
     draws = 50_000 if chunk in told("FAKE_LARGE") else 20
     points = [np.random.default_rng([seed, *name.encode()]).normal(size=draws) for name in names]
-    verdicts = [("ok", "") if price > 0 else ("unusable", "no price") for price in last]
+    fine = ("doubted", "k-hat") if chunk in told("FAKE_DOUBTS") else ("ok", "")
+    verdicts = [fine if price > 0 else ("unusable", "no price") for price in last]
     return {"points": np.stack(points), "last_y": np.array(last)}, verdicts
+
+
+def refit_chunk(pairs, numbers, arrays, verdicts, model, seed, *, size):
+    """The same arrays; no pair is doubted any more; `FAKE_STUCK` says where it fails."""
+    if log := os.environ.get("FAKE_LOG"):
+        with Path(log).open("a") as file:
+            file.write(f"{100 + numbers[0] // size}\n")
+    if numbers[0] // size in told("FAKE_STUCK"):
+        raise IndexError("no chain moves")
+    return arrays, [("ok", "") if status == "doubted" else (status, "") for status, _ in verdicts]
 
 
 def told(name: str) -> set[int]:
@@ -93,7 +104,7 @@ class Board:
 
 STAND_INS = {
     "batch.board": {"HedgeBoard": Board},
-    "batch.chunk": {"fit_chunk": fit_chunk},
+    "batch.chunk": {"fit_chunk": fit_chunk, "refit_chunk": refit_chunk, "LEAST": 16},
     "sampling.importance": {"ImportanceSampling": Method, "layout_of": layout_of},
     "model.saved": {"to_json": lambda model: "{}"},
     "model.hedge_ratio": {"HedgeRatioModel": Model, "hedge_ratio_model": Model},

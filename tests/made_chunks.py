@@ -13,7 +13,14 @@ DRAWS = 5
 
 
 def fit_chunk(
-    pairs: Any, numbers: list[int], model: Any, method: Any, seed: int, *, size: int
+    pairs: Any,
+    numbers: list[int],
+    model: Any,
+    method: Any,
+    seed: int,
+    *,
+    size: int,
+    refit: bool = False,
 ) -> tuple[dict[str, np.ndarray], list[Verdict]]:
     """What `fit_chunk` answers with, of made-up draws around least squares on changes.
 

@@ -3,35 +3,31 @@
 One file: the steps of `fit_chunk`, all on arrays whose first axis is the pairs of one chunk.
 """
 
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import sha256
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, PartitionSpec
 
 from kfmodels._types import Bool, Float, Shaped, UInt32
 from kfmodels._types import JaxArray as Array
+from kfmodels.batch.blocks import by_device, finish, start
+from kfmodels.batch.effort import explore_pairs
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data.arrays import Inputs, PairArrays, half_life, pair_arrays
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.kalman import scan
+from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import student_variance
 from kfmodels.kalman.habits import Habits, habits_of
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling import posterior
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.amis import Weighted
-from kfmodels.sampling.importance import (
-    ImportanceSampling,
-    explore,
-    layout_of,
-    noise_at,
-    thin_draws,
-)
-from kfmodels.sampling.nuts import MAX_PARETO_K, refit_failed
+from kfmodels.sampling.importance import ImportanceSampling, layout_of, noise_at, thin_draws
+from kfmodels.sampling.nuts import refit_failed, weights_failed
 
 Arrays = dict[str, Shaped[np.ndarray, "pair ..."]]
 
@@ -40,6 +36,9 @@ CARRIED = {"var": "last_obs_var"}
 
 HABIT = "habit_"
 """Begins the names that the fields of `Habits` have among the arrays."""
+
+LEAST, BLOCK = 16, 2048
+"""Least and most pairs of one compiled program: 16 keep a CPU busy, 2048 a GPU."""
 
 SETTLED = 30
 """First rows that a half-life leaves out: the filter is still finding its level there."""
@@ -53,13 +52,15 @@ def fit_chunk(
     seed: int,
     *,
     size: int | None = None,
+    refit: bool = True,
 ) -> tuple[Arrays, list[Verdict]]:
     """Infer the noise of some pairs, and run the filter of each to its last row.
 
     Args:
         numbers: positions in `pairs.pairs`.
-        size: pairs that one compiled program takes; where there are fewer, the first one is repeated.
-            Default: their number.
+        size: pairs that one compiled program takes. Default: their number, at most `BLOCK`.
+        refit: whether pairs whose weights failed are sampled by NUTS at once; else they are doubted,
+            until `refit_chunk`.
 
     Returns:
         Arrays whose first axis is that of `numbers` (NaN for a pair that could not be fitted), and
@@ -73,40 +74,106 @@ def fit_chunk(
     good = [place for place, verdict in enumerate(verdicts) if verdict == FITTED]
     if not good:
         return {}, verdicts
-    # the first pair fills the chunk up: all chunks have one shape then, and share one compiled program
-    devices = jax.local_device_count()
-    size = -(-max(size or 0, len(good)) // devices) * devices
-    taken = good + [good[0]] * (size - len(good))
-    rows = len(pairs.index) - pairs.transform.needs_last
-    some = [arrays[place] for place in taken]
-    inputs, coordinates = model.inputs_of_pairs(some, length=_length(some, rows))
-    keys = np.stack([pair_key(pairs.names[numbers[place]], seed) for place in taken])
+    fitted = [numbers[place] for place in good]
+    size = _block(len(good), size)
+    inputs, coordinates = _inputs(pairs, [arrays[place] for place in good], model)
     with jax.enable_x64(True):
-        found, log_static, static_error = _explore_twice(inputs, keys, seed, model, method)
-        found, notes, redone = refit_failed(found, inputs, model, keys[:, 0], range(len(good)))
-        ended = _by_device(_end, (model,))
-        made = jax.device_get(ended(found, inputs))
-        made |= jax.device_get(
-            {
-                "points": found.points,
-                "log_weights": found.log_weights,
-                "log_evidence": found.log_evidence,
-                "log_evidence_mcse": found.evidence_error,
-                "log_static": log_static,
-                "log_static_mcse": static_error,
-                "effective_draws": found.effective_draws,
-                "pareto_k": found.pareto_k,
-            }
-        )
-    made |= {"refitted": redone, "typical_move": inputs.typical_move}
+        keys = _keys(pairs, fitted, seed)
+        found, log_static, static_error = explore_pairs(inputs, keys, seed, model, method, size)
+        made: dict[str, Any] = _end_pairs(found, inputs, model, size)
+    made |= {
+        "log_evidence": found.log_evidence,
+        "log_evidence_mcse": found.evidence_error,
+        "log_static": log_static,
+        "log_static_mcse": static_error,
+        "pareto_k": found.pareto_k,
+        "moment_error": found.moment_error,
+        "refitted": np.zeros(len(good), bool),
+        "typical_move": inputs.typical_move,
+    }
     made["pivot"], made["scale"], made["offset"] = np.transpose(
         [(at.pivot[0], at.scale[0], at.offset) for at in coordinates]
     )
+    made |= _last_prices(pairs, fitted)
+    for place, note in zip(good, weights_failed(found), strict=True):
+        verdicts[place] = Verdict(Status.DOUBTED, note) if note else FITTED
+    placed = {name: _place(values, good, len(numbers)) for name, values in made.items()}
+    if refit:
+        return refit_chunk(pairs, numbers, placed, verdicts, model, seed, size=size)
+    return placed, verdicts
+
+
+def refit_chunk(
+    pairs: HedgePairs,
+    numbers: list[int],
+    arrays: Arrays,
+    verdicts: list[Verdict],
+    model: HedgeRatioModel,
+    seed: int,
+    *,
+    size: int | None = None,
+) -> tuple[Arrays, list[Verdict]]:
+    """Sample by NUTS, on the CPU, those pairs of a chunk from `fit_chunk` whose weights failed.
+
+    Their evidence and k-hat stay those of the weights.
+    """
+    failed = [place for place, verdict in enumerate(verdicts) if verdict.status == Status.DOUBTED]
+    if not failed:
+        return arrays, verdicts
+    doubted = [numbers[place] for place in failed]
+    inputs, _ = _inputs(pairs, _align(pairs, doubted), model)
+    held: dict[str, Any] = {name: values[failed] for name, values in arrays.items()}
+    before = Weighted(
+        points=held["points"],
+        log_weights=held["log_weights"],
+        log_evidence=held["log_evidence"],
+        evidence_error=held["log_evidence_mcse"],
+        effective_draws=held["effective_draws"],
+        pareto_k=held["pareto_k"],
+        moment_error=held["moment_error"],
+    )
+    with jax.enable_x64(True):
+        keys = _keys(pairs, doubted, seed)
+        found, notes = refit_failed(before, inputs, model, keys[:, 0])
+        new = _end_pairs(found, inputs, model, _block(len(failed), size))
+    arrays, verdicts = {name: np.array(values) for name, values in arrays.items()}, list(verdicts)
+    for name, values in (new | {"refitted": np.ones(len(failed), bool)}).items():
+        arrays[name][failed] = values
+    for place, note in zip(failed, notes, strict=True):
+        verdicts[place] = Verdict(Status.DOUBTED, note) if note else FITTED
+    return arrays, verdicts
+
+
+def _block(count: int, size: int | None) -> int:
+    """Pairs of one compiled program: few sizes, and no more than the next power of two."""
+    # always `LEAST` on a CPU, so that a pair has the same bits in a chunk of whatever length
+    size = min(count, BLOCK) if size is None else size
+    size = min(size, max(LEAST, 1 << (count - 1).bit_length()))
+    devices = jax.local_device_count()
+    return -(-size // devices) * devices
+
+
+def _keys(pairs: HedgePairs, numbers: list[int], seed: int) -> UInt32[np.ndarray, "pair 2"]:
+    return np.stack([pair_key(pairs.names[number], seed) for number in numbers])
+
+
+def _inputs(
+    pairs: HedgePairs, some: list[PairArrays], model: HedgeRatioModel
+) -> tuple[Inputs, list[Coordinates]]:
+    rows = len(pairs.index) - pairs.transform.needs_last
+    return model.inputs_of_pairs(some, length=_length(some, rows))
+
+
+def _end_pairs(found: Weighted, inputs: Inputs, model: HedgeRatioModel, size: int) -> Arrays:
+    """The draws of all pairs, and what the filter under them ends with."""
+    made: dict[str, Any] = dict(finish(start(by_device(_end, (model,)), (found, inputs), size)))
     made |= _half_lives(made.pop("error"), inputs)
-    made |= _last_prices(pairs, [numbers[place] for place in taken])
-    for place, note in zip(good, notes, strict=False):
-        verdicts[place] = FITTED if note == "ok" else Verdict(Status.DOUBTED, note)
-    return {name: _place(values, good, len(numbers)) for name, values in made.items()}, verdicts
+    draws: dict[str, Any] = {
+        "points": found.points,
+        "log_weights": found.log_weights,
+        "effective_draws": found.effective_draws,
+    }
+    return made | draws
 
 
 def _align(pairs: HedgePairs, numbers: list[int]) -> list[PairArrays]:
@@ -149,68 +216,6 @@ def pair_key(name: str, seed: int) -> UInt32[np.ndarray, "2"]:
     """Random key of a pair: from its name, so that it has the same draws in any chunk."""
     one, two = np.frombuffer(sha256(name.encode()).digest()[:8], np.uint32)
     return np.array([one ^ np.uint32(seed), two], np.uint32)
-
-
-def _explore_twice(
-    inputs: Inputs,
-    keys: UInt32[np.ndarray, "pair 2"],
-    seed: int,
-    model: HedgeRatioModel,
-    method: ImportanceSampling,
-) -> tuple[Weighted, Float[Array, "pair"], Float[Array, "pair"]]:
-    """Draw from the posterior, and once more with a ratio that stands still.
-
-    Returns:
-        The weighted draws, by how many nats the ratio that stands still does better (NaN where it
-        cannot be told), and the Monte-Carlo error of that.
-    """
-    quick = inputs
-    if not model.drift.overflows:
-        # no dt costs less; padded rows are not observed, so time that passes there changes no density,
-        # but a discounted state would overflow over hundreds of them
-        quick = inputs._replace(dt=None)
-    run = _by_device(_explore, (model, method))
-    seeds = np.full(len(keys), seed, np.uint32)
-    still = np.tile(1.0 * model.follows(quick.design.shape[-1]), (len(keys), 1))
-    found = run(quick, keys, seeds, np.zeros_like(still))
-    if "delta_beta" not in layout_of(quick, model).shapes:
-        unknown = jnp.full(len(keys), jnp.nan)
-        return found, unknown, unknown
-    static = run(quick, keys, seeds, still)
-    factor = static.log_evidence - found.log_evidence
-    reliable = jnp.maximum(static.pareto_k, found.pareto_k) <= MAX_PARETO_K
-    error = jnp.hypot(static.evidence_error, found.evidence_error)
-    return found, jnp.where(reliable, factor, jnp.nan), error
-
-
-@lru_cache(maxsize=8)
-def _by_device(function: Callable, settings: tuple) -> Callable:
-    """Compile a function of arrays `(pair, ...)` so that the devices here share the pairs.
-
-    The cache keeps the compiled function: a new `jax.jit` for each chunk would compile each anew.
-    """
-    run = partial(function, settings=settings)
-    count = jax.local_device_count()
-    if count == 1:
-        return jax.jit(run)
-    # the default axis type, Explicit, would ask every array inside for its sharding
-    mesh = jax.make_mesh(
-        (count,), ("pair",), axis_types=(AxisType.Auto,), devices=jax.local_devices()
-    )
-    spec = PartitionSpec("pair")
-    return jax.jit(jax.shard_map(run, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
-
-
-def _explore(
-    inputs: Inputs,
-    keys: UInt32[Array, "pair 2"],
-    seeds: UInt32[Array, "pair"],
-    still: Float[Array, "pair coef"],
-    *,
-    settings: tuple[HedgeRatioModel, ImportanceSampling],
-) -> Weighted:
-    model, method = settings
-    return explore(inputs, keys, still, seeds[0], model=model, method=method)
 
 
 def _end(

@@ -39,9 +39,10 @@ import numpy as np
 from tqdm import tqdm
 
 from kfmodels.batch.board import HedgeBoard
-from kfmodels.batch.chunk import fit_chunk
+from kfmodels.batch.chunk import LEAST, fit_chunk, refit_chunk
 from kfmodels.batch.status import Status, Verdict
 from kfmodels.batch.store import (
+    Fitted,
     Record,
     Store,
     Writer,
@@ -59,8 +60,9 @@ from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.sampling.importance import ImportanceSampling, layout_of
 
-CHUNK_ON_CPU = 16
-"""Pairs of one chunk: few, so that every core has work and a kill costs seconds."""
+CHUNK_ON_CPU = 4 * LEAST
+"""Pairs of one chunk: few, so that every core has work and a kill costs seconds; and enough to fill a
+block with those of them that are hard."""
 
 CHUNK_ON_GPU = 2048
 """A GPU fits thousands of pairs in about the time of one; so many fit the memory of a large one."""
@@ -95,7 +97,7 @@ def fit_many(
         model: from `hedge_ratio_model(...)`; its defaults where None.
         method: how to infer; `ImportanceSampling(...)`.
         chunk_size: pairs that are fitted together and kept together. Default: that of the store,
-            else 16, or 2048 where JAX here computes on a GPU.
+            else 64, or 2048 where JAX here computes on a GPU.
         seed: the same seed gives the same draws on the same kind of machine.
         executor: who fits the chunks: any `concurrent.futures.Executor`; for a cluster, or to survive
             workers that die, Dask's `Client.get_executor()` (`pip install 'kfmodels[cluster]'`).
@@ -252,7 +254,7 @@ def work(
     model: HedgeRatioModel,
     method: ImportanceSampling,
     attempt: str,
-) -> Record | Verdict:
+) -> Fitted | Verdict:
     """Fit one chunk of a store and write it; doing it twice is harmless.
 
     `attempt` is unused, and another in every call: Dask answers from memory a call that it has seen.
@@ -268,14 +270,41 @@ def work(
     given = store.pairs, store.chunks[number], model, method, store.job["seed"]
     try:
         arrays, verdicts = _compile_once(
-            job, partial(fit_chunk, *given, size=store.job["chunk_size"])
+            job, partial(fit_chunk, *given, size=_block(store), refit=False)
         )
-        return store.write(number, arrays, verdicts)
+        doubted = sum(status == Status.DOUBTED for status, _ in verdicts)
+        return Fitted(store.write(number, arrays, verdicts), doubted)
     except OSError:  # of the disk, not of the pairs: it stops the run
         raise
     except Exception as error:
         _LOG.exception("chunk %d of %s failed", number, path)
         return Verdict(Status.FAILED, f"the fit raised {type(error).__name__}: {error}")
+
+
+def rework(
+    path: str, identity: str, record: Record, model: HedgeRatioModel, attempt: str
+) -> Record:
+    """Refit by NUTS what importance sampling could not fit of a written chunk, and write it anew."""
+    with _opening:
+        store = _opened(path, identity).store
+    arrays, verdicts = (
+        store.arrays(record),
+        [Verdict(Status(status), why) for status, why in record.statuses],
+    )
+    given = store.pairs, store.chunks[record.chunk], arrays, verdicts, model, store.job["seed"]
+    try:
+        return store.write(record.chunk, *refit_chunk(*given, size=_block(store)))
+    except OSError:
+        raise
+    except Exception:  # the pairs stay doubted, with their weights
+        _LOG.exception("refitting of chunk %d of %s failed", record.chunk, path)
+        return record
+
+
+def _block(store: Store) -> int:
+    """Pairs of one compiled program: on a CPU few, whose arrays fit its cache."""
+    size = store.job["chunk_size"]
+    return min(size, LEAST) if jax.default_backend() == "cpu" else size
 
 
 def _compile_once[T](job: _Opened, fitted: Callable[[], T]) -> T:
@@ -307,6 +336,9 @@ class _Run:
     suspects: list[int] = field(default_factory=list)
     """Chunks whose worker died, to be run again alone."""
 
+    unsettled: list[Fitted] = field(default_factory=list)
+    """Chunks with pairs to be refitted: not finished, a run that is stopped fits them anew."""
+
     transient: dict[str, Verdict] = field(default_factory=dict)
     """Verdicts on pairs that were not fitted and are not stored, by name."""
 
@@ -327,6 +359,7 @@ class _Run:
         with bar, lent as pool:
             try:
                 self._run_all(pool, todo, bar.update)
+                self._refit_all(pool, progress)
             except KeyboardInterrupt:
                 self._take_back()
                 if self.pending:
@@ -352,6 +385,36 @@ class _Run:
             for future in wait(self.pending).done:
                 advance(self._settle(future, alone=True))
 
+    def _refit_all(self, pool: Executor, progress: bool) -> None:
+        """Refit the pairs that are left: each takes as long as hundreds of the others."""
+        if not self.unsettled:
+            return
+        path, identity = str(self.writer.store.path), self.writer.store.identity
+        running = {
+            pool.submit(rework, path, identity, record, self.model, uuid4().hex): (record, doubted)
+            for record, doubted in self.unsettled
+        }
+        bar = tqdm(
+            total=sum(doubted for _, doubted in self.unsettled),
+            desc="refitting by NUTS",
+            unit="pair",
+            disable=None if progress else True,
+        )
+        with bar:
+            try:
+                for future in as_completed(running):
+                    record, doubted = running[future]
+                    error = future.exception()
+                    if error is None:
+                        record = future.result()
+                    elif type(error).__name__ != "KilledWorker":
+                        raise error
+                    self.writer.add(record)  # of a worker that died, as it was before
+                    bar.update(doubted)
+            finally:
+                for future in running:
+                    future.cancel()
+
     def _submit(self, pool: Executor, number: int) -> None:
         store = self.writer.store
         job = str(store.path), store.identity, number, self.model, self.method
@@ -368,7 +431,7 @@ class _Run:
                 self.suspects.append(number)
                 return 0
             deaths = getattr(error, "allowed_failures", 0) + 1
-            outcome: Record | Verdict = Verdict(
+            outcome: Fitted | Verdict = Verdict(
                 Status.DIED,
                 f"the worker died {deaths} {'time' if deaths == 1 else 'times'} on this chunk; it is "
                 "not stored, run again to retry it",
@@ -379,8 +442,10 @@ class _Run:
             outcome = future.result()
         if isinstance(outcome, Verdict):
             self.transient |= dict.fromkeys(names, outcome)
+        elif outcome.doubted:
+            self.unsettled.append(outcome)
         else:
-            self.writer.add(outcome)
+            self.writer.add(outcome.record)
         return len(names)
 
     def _take_back(self) -> None:
@@ -426,5 +491,8 @@ class _Run:
 
 
 def _threads() -> int:
-    """Threads to fit in: JAX releases the interpreter, so one per core; one alone keeps a GPU busy."""
-    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+    """Threads to fit in: JAX releases the interpreter, so one per core.
+
+    A GPU has two, so that it computes one chunk while the host works on another.
+    """
+    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 2

@@ -56,6 +56,13 @@ class Record(NamedTuple):
     """Status and reason of each pair; see `status.Verdict`."""
 
 
+class Fitted(NamedTuple):
+    """A chunk that is written, and how many of its pairs are still to be refitted by NUTS."""
+
+    record: Record
+    doubted: int
+
+
 @dataclass(frozen=True, eq=False)
 class Store:
     """The content of a folder, for reading; `hold_store` opens one for writing."""

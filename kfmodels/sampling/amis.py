@@ -17,7 +17,7 @@ from jax import lax
 from jax.scipy.special import logsumexp
 from scipy.stats import qmc
 
-from kfmodels._types import Float, Shaped
+from kfmodels._types import ArrayLike, Float, Int, Shaped
 from kfmodels._types import JaxArray as Array
 from kfmodels.sampling import mixture
 from kfmodels.sampling.mixture import DOF, UNIFORMS, Mixture, Parts
@@ -26,24 +26,17 @@ from kfmodels.sampling.psis import smooth
 Density = Callable[[Float[Array, "pair draw site"]], Float[Array, "pair draw"]]
 """Log density of points `(pair, draw, d)`, up to a constant of the pair: `(pair, draw)`."""
 
-_STARTS, _APART = 5, 1.5
-"""Starts of Newton's method, and their least distance in prior sds.
+_APART = 1.5
+"""Least distance between starts of Newton's method, in prior sds."""
 
-With three starts, one of the sixty pairs in `tests/sampling/test_importance.py` (a jumping ratio) lost
-a mode of 0.2 % of the mass.
-"""
-
-_ITERATIONS, _FARTHEST = 8, 2.5
-"""Newton steps, and the longest one in prior sds."""
+_FARTHEST = 2.5
+"""Longest step of Newton's method, in prior sds."""
 
 _STEP = 1e-2
 """Step of finite differences, in prior sds."""
 
 _LEAST_CURVATURE = 0.3
 """Floor of the curvature of the log density, in prior sds: a normal prior alone has 1."""
-
-_WIDER = 1.5
-"""Factor on the covariance at a mode."""
 
 _ASIDE = np.array([0.0, 1.5, -1.5, 3.0, -3.0])
 """Where starts that ended at the same mode are moved to, in sds along its longest axis."""
@@ -62,6 +55,39 @@ _ENOUGH = 40.0
 
 _POWERS = 0.8 ** np.arange(24)
 """Powers that weights are flattened by, the largest that suffices is taken."""
+
+
+class Size(NamedTuple):
+    """The shapes of a compiled program."""
+
+    draws: int
+    """Per round, best a power of two (they are a shifted Sobol sequence)."""
+
+    rounds: int
+    """The most that there is room for."""
+
+    starts: int = 5
+    """Of Newton's method, at most 5.
+
+    With three, one of the sixty pairs in `tests/sampling/test_importance.py` (a jumping ratio) lost a
+    mode of 0.2 % of the mass.
+    """
+
+    tried: int = 128
+    """Draws of the prior, of which Newton's method starts from the best."""
+
+
+class Effort(NamedTuple):
+    """What is spent on every pair: numbers, so that one program serves a small and a large effort."""
+
+    rounds: Int[ArrayLike, ""]
+    """Of drawing; between two of them the proposal is adapted."""
+
+    steps: Int[ArrayLike, ""] = 8
+    """Of Newton's method from each start."""
+
+    wider: Float[ArrayLike, ""] = 1.5
+    """Factor on the covariance at a mode: a wide first proposal needs fewer steps and rounds."""
 
 
 class Weighted(NamedTuple):
@@ -87,6 +113,9 @@ class Weighted(NamedTuple):
     pareto_k: Float[Array, "pair"]
     """The weights have no reliable mean above 0.7."""
 
+    moment_error: Float[Array, "pair"]
+    """Largest Monte-Carlo standard error of a mean or an sd of the parameters, in sds."""
+
 
 class Climb(NamedTuple):
     """Where each start stands, and the quadratic there, its curvature as eigenpairs."""
@@ -102,9 +131,8 @@ def sample(
     log_density: Density,
     prior: Float[Array, "pair draw site"],
     keys: Shaped[Array, "pair"],
-    *,
-    draws: int,
-    rounds: int,
+    size: Size,
+    effort: Effort,
 ) -> Weighted:
     r"""Draws and weights for every pair.
 
@@ -118,8 +146,8 @@ def sample(
         log_density: of the unconstrained parameters.
         prior: draws of the prior, `(pair, draw, d)`: where to look, and in what units.
         keys: one random key a pair, `(pair,)`.
-        draws: per round, best a power of two (they are a shifted Sobol sequence).
-        rounds: of drawing; between two of them the proposal is adapted.
+        size: of the arrays; draws beyond the rounds of `effort` have no weight.
+        effort: how many densities to compute, and where.
 
     Source: Cornuet, Marin, Mira and Robert (2012), Adaptive multiple importance sampling,
     Scandinavian Journal of Statistics 39; the update of the mixture: Cappe, Douc, Guillin, Marin and
@@ -132,33 +160,49 @@ def sample(
         found = log_density(centre + unit * u) + jnp.log(unit).sum(-1)
         return jnp.where(jnp.isnan(found), -jnp.inf, found)
 
-    first = _propose_modes(density, (prior - centre) / unit)
-    points, log_ratio = _adapt(density, first, keys, draws, rounds)
+    first = _propose_modes(density, (prior - centre) / unit, size, effort)
+    points, log_ratio = _adapt(density, first, keys, size, effort.rounds)
     log_weights, pareto_k = smooth(log_ratio)
-    total = draws * rounds
+    total = size.draws * jnp.asarray(effort.rounds, float)
     effective = 1 / jnp.exp(2 * log_weights).sum(-1)
     return Weighted(
         points=centre + unit * points,
         log_weights=log_weights,
-        log_evidence=logsumexp(log_ratio, -1) - np.log(total),
+        log_evidence=logsumexp(log_ratio, -1) - jnp.log(total),
         evidence_error=jnp.sqrt(jnp.maximum(1 / effective - 1 / total, 0.0)),
         effective_draws=effective,
         pareto_k=pareto_k,
+        moment_error=_moment_error(points, jnp.exp(log_weights)),
     )
+
+
+def _moment_error(
+    points: Float[Array, "pair draw site"], weights: Float[Array, "pair draw"]
+) -> Float[Array, "pair"]:
+    """By the delta method; half that of a variance is that of an sd."""
+    weights = weights[..., None]
+    away = points - (weights * points).sum(1, keepdims=True)
+    square = away**2 / (weights * away**2).sum(1, keepdims=True)
+    mean = (weights**2 * square).sum(1)
+    sd = (weights**2 * (square - 1) ** 2).sum(1) / 4
+    return jnp.sqrt(jnp.maximum(mean, sd).max(-1))
 
 
 # -- modes -----------------------------------------------------------------------------------------
 
 
-def _propose_modes(density: Density, prior: Float[Array, "pair draw site"]) -> Mixture:
+def _propose_modes(
+    density: Density, prior: Float[Array, "pair draw site"], size: Size, effort: Effort
+) -> Mixture:
     """Student-t distributions at the modes, and a wide one over the prior."""
-    starts = _spread_out(prior, density(prior))
-    u, value, (w, v) = _climb(density, starts)
+    tried = prior[:, : size.tried]
+    starts = _spread_out(tried, density(tried), size.starts)
+    u, value, (w, v) = _climb(density, starts, effort.steps)
     height = value - 0.5 * jnp.log(w).sum(-1)
     height = jnp.where(jnp.isfinite(height), height, -jnp.inf)
     # Laplace's approximation of the mass of each mode, of which none starts with less than 0.1
     share = jnp.maximum(jax.nn.softmax(height, -1), 0.1)
-    cov = (v / w[..., None, :]) @ v.mT * _WIDER
+    cov = (v / w[..., None, :]) @ v.mT * effort.wider
     mean = _part(u, w, v)
     # the data may say nothing about a parameter, whose posterior is then as wide as its prior
     best = jnp.argmax(height, -1)[:, None]
@@ -176,9 +220,10 @@ def _part(
 ) -> Float[Array, "pair start site"]:
     """The modes, but for repetitions, which are moved aside: a skewed posterior needs several parts."""
     longest = v[..., 0] / jnp.sqrt(w[..., :1])
-    aside = u + jnp.asarray(_ASIDE)[:, None] * longest
+    starts = u.shape[1]
+    aside = u + jnp.asarray(_ASIDE[:starts])[:, None] * longest
     parted = [u[:, 0]]
-    for number in range(1, _STARTS):
+    for number in range(1, starts):
         away = u[:, :number] - u[:, number : number + 1]
         along = (away[..., None, :] @ v[:, number : number + 1])[..., 0, :]
         near = ((along**2 * w[:, number : number + 1]).sum(-1) < 1).any(1)
@@ -217,11 +262,11 @@ def _defend(
 
 
 def _spread_out(
-    points: Float[Array, "pair draw site"], value: Float[Array, "pair draw"]
-) -> Float[Array, "pair start site"]:
+    points: Float[Array, "pair draw site"], value: Float[Array, "pair draw"], count: int
+) -> Float[Array, "pair {count} site"]:
     """The most likely point, then the most likely one far from all points taken so far."""
     taken, left = [], value
-    for _ in range(_STARTS):
+    for _ in range(count):
         best = jnp.argmax(left, -1)
         chosen = jnp.take_along_axis(points, best[:, None, None], 1)
         taken.append(chosen)
@@ -231,10 +276,10 @@ def _spread_out(
 
 
 def _stencil(d: int) -> Float[np.ndarray, "offset site"]:
-    """Offsets `(point, d)` for value, slope and curvature: 0, +-e_i, +-(e_i + e_j)."""
+    """Offsets `(point, d)` for value, slope and curvature: 0, +-e_i, e_i + e_j."""
     eye = np.eye(d)
     both = [eye[i] + eye[j] for i in range(d) for j in range(i)]
-    return np.array([np.zeros(d), *eye, *-eye, *both, *(-one for one in both)])
+    return np.array([np.zeros(d), *eye, *-eye, *both])
 
 
 def _fit_quadratic(
@@ -244,24 +289,24 @@ def _fit_quadratic(
     Float[Array, "pair start {d}"],
     Float[Array, "pair start {d} {d}"],
 ]:
-    """Value, gradient and Hessian by central differences from values at the stencil."""
-    value, ahead, behind, both, neither = jnp.split(
-        values, np.cumsum([1, d, d, d * (d - 1) // 2]), -1
-    )
+    """Value, gradient and Hessian from values at the stencil.
+
+    Differences are central, but those across two parameters, which bend the proposal only.
+    """
+    value, ahead, behind, both = jnp.split(values, np.cumsum([1, d, d]), -1)
     gradient = (ahead - behind) / (2 * _STEP)
     diagonal = (ahead + behind - 2 * value) / _STEP**2
     hessian = diagonal[..., None] * jnp.eye(d)
     pairs = [(i, j) for i in range(d) for j in range(i)]
     for number, (i, j) in enumerate(pairs):
-        cross = (both + neither)[..., number] - ahead[..., i] - behind[..., i]
-        cross = cross - ahead[..., j] - behind[..., j] + 2 * value[..., 0]
-        cross = cross / (2 * _STEP**2)
+        cross = both[..., number] - ahead[..., i] - ahead[..., j] + value[..., 0]
+        cross = cross / _STEP**2
         hessian = hessian.at[..., i, j].set(cross).at[..., j, i].set(cross)
     return value[..., 0], gradient, hessian
 
 
 def _climb(
-    density: Density, starts: Float[Array, "pair start site"]
+    density: Density, starts: Float[Array, "pair start site"], steps: Int[ArrayLike, ""]
 ) -> tuple[
     Float[Array, "pair start site"],
     Float[Array, "pair start"],
@@ -309,7 +354,7 @@ def _climb(
         curvature=(jnp.ones_like(starts), jnp.broadcast_to(jnp.eye(d), (pairs, count, d, d))),
         damping=jnp.zeros((pairs, count)),
     )
-    at = lax.fori_loop(0, _ITERATIONS, climb, begin)
+    at = lax.fori_loop(0, steps, climb, begin)
     return at.u, at.value, at.curvature
 
 
@@ -332,37 +377,39 @@ class _Rounds(NamedTuple):
 
 
 def _adapt(
-    density: Density, first: Mixture, keys: Shaped[Array, "pair"], draws: int, rounds: int
-) -> tuple[Float[Array, "pair {rounds*draws} site"], Float[Array, "pair {rounds*draws}"]]:
+    density: Density,
+    first: Mixture,
+    keys: Shaped[Array, "pair"],
+    size: Size,
+    count: Int[ArrayLike, ""],
+) -> tuple[Float[Array, "pair every site"], Float[Array, "pair every"]]:
     """All draws and their log weights against all proposals."""
-    pairs, count, d = first.mean.shape
+    draws, rounds = size.draws, size.rounds
+    pairs, many, d = first.mean.shape
     # one Sobol sequence for all; a random shift modulo 1 for each pair and round makes it unbiased
     sobol = qmc.Sobol(d + UNIFORMS, scramble=True, rng=np.random.default_rng(0)).random(draws)
     shift = jax.vmap(lambda key: jax.random.uniform(key, (rounds, d + UNIFORMS)))(keys)
     shift = jnp.moveaxis(shift, 1, 0)
 
-    def draw_round(
-        at: _Rounds, given: tuple[Shaped[Array, ""], Float[Array, "pair uniform"]]
-    ) -> tuple[_Rounds, None]:
-        number, moved = given
+    def draw_round(number: Array, at: _Rounds) -> _Rounds:
         # at exactly 0 or 1 a normal quantile is infinite
-        u = jnp.clip((sobol + moved[:, None]) % 1, 1e-12, 1 - 1e-12)
+        u = jnp.clip((sobol + shift[number][:, None]) % 1, 1e-12, 1 - 1e-12)
         new = mixture.draw(at.now, u)
         put = partial(lax.dynamic_update_slice_in_dim, start_index=number * draws, axis=-1)
         values, new = put(at.values, density(new)), jnp.moveaxis(new, -1, 0)
         points = put(at.points, new)
         # the sum grows by what is new: the new draws under the earlier proposals, all under this one
-        earlier = mixture.density(at.parts, new, number * count)
+        earlier = mixture.density(at.parts, new, number * many)
         parts = mixture.parts_of(at.now)
         each, close = mixture.densities(parts, points)
         proposed = put(at.proposed, earlier) + each.sum(0)
         held = jax.tree.map(
-            lambda every, one: lax.dynamic_update_slice_in_dim(every, one, number * count, 0),
+            lambda every, one: lax.dynamic_update_slice_in_dim(every, one, number * many, 0),
             at.parts,
             parts,
         )
         now = _move(at.now, points, values - jnp.log(proposed), each, close)
-        return _Rounds(now, held, points, values, proposed), None
+        return _Rounds(now, held, points, values, proposed)
 
     every = draws * rounds
     begin = _Rounds(
@@ -374,8 +421,8 @@ def _adapt(
         values=jnp.full((pairs, every), -jnp.inf),
         proposed=jnp.zeros((pairs, every)),
     )
-    at, _ = lax.scan(draw_round, begin, (jnp.arange(rounds), shift))
-    return jnp.moveaxis(at.points, 0, -1), at.values - jnp.log(at.proposed / rounds)
+    at = lax.fori_loop(0, count, draw_round, begin)
+    return jnp.moveaxis(at.points, 0, -1), at.values - jnp.log(at.proposed / count)
 
 
 def _move(

@@ -1,7 +1,7 @@
 """NUTS, the reference for every other method, and the refit of pairs whose weights failed."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from numpyro.infer.hmc import HMCState, hmc
 from numpyro.infer.util import potential_energy
 from tqdm import tqdm
 
-from kfmodels._types import ArrayLike, Bool, Float, Shaped, UInt32
+from kfmodels._types import ArrayLike, Float, Shaped, UInt32
 from kfmodels._types import JaxArray as Array
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
@@ -192,37 +192,41 @@ def _constrain(
     return jax.vmap(jax.vmap(one))(sites)
 
 
-def refit_failed(
-    found: Weighted,
-    inputs: object,
-    model: Model,
-    seeds: UInt32[np.ndarray, "pair"],
-    numbers: Iterable[int],
-) -> tuple[Weighted, list[str], Bool[np.ndarray, "pair"]]:
-    """Sample by NUTS the pairs whose importance weights failed: draws, a status by pair, and which.
+def weights_failed(found: Weighted) -> list[str]:
+    """By pair, what is wrong with its importance weights: "" where nothing is.
 
-    A pair fails above a Pareto k-hat of 0.7 or below 200 effective draws; its evidence and k-hat stay
-    those of the weights. `seeds` are the seeds of NUTS by pair, `numbers` the pairs to look at.
+    A pair fails above a Pareto k-hat of 0.7 or below 200 effective draws.
     """
-    found = jax.tree.map(np.array, found)
-    notes, redone = [], np.zeros(len(found.pareto_k), bool)
-    for number in numbers:
-        k, ess = found.pareto_k[number], found.effective_draws[number]
-        if k <= MAX_PARETO_K and ess >= MIN_WEIGHTED:
-            notes.append("ok")
-            continue
-        alone = jax.tree.map(lambda leaf, n=number: leaf[n], inputs)
+    notes = []
+    for k, ess in zip(found.pareto_k, found.effective_draws, strict=True):
+        fine = k <= MAX_PARETO_K and ess >= MIN_WEIGHTED
+        first = f"{ess:.0f} effective draws" if k <= MAX_PARETO_K else f"Pareto k-hat {k:.2f}"
+        notes.append("" if fine else first)
+    return notes
+
+
+def refit_failed(
+    found: Weighted, inputs: object, model: Model, seeds: UInt32[np.ndarray, "pair"]
+) -> tuple[Weighted, list[str]]:
+    """Sample by NUTS pairs whose importance weights failed; and by pair what is wrong even then.
+
+    Evidence and k-hat stay those of the weights. `seeds` are the seeds of NUTS.
+    """
+    found, failed = jax.tree.map(np.array, found), weights_failed(found)
+    # a GPU takes minutes for the scans of a single pair
+    cpu = jax.local_devices(backend="cpu")[0]
+    notes = []
+    for number, first in enumerate(failed):
+        alone = jax.device_put(jax.tree.map(lambda leaf, n=number: leaf[n], inputs), cpu)
         points, rhat, drawn = _draw_by_nuts(alone, model, int(seeds[number]))
         count = found.points.shape[1]
         found.points[number] = points[(np.arange(count) * len(points)) // count]
         found.log_weights[number] = -np.log(count)
         found.effective_draws[number] = drawn
-        redone[number] = True
         fine = rhat <= MAX_RHAT and drawn >= MIN_ESS
-        first = f"Pareto k-hat {k:.2f}" if k > MAX_PARETO_K else f"{ess:.0f} effective draws"
         again = f"R-hat {rhat:.2f}, {drawn:.0f} effective draws"
-        notes.append("ok" if fine else f"{first}, after NUTS refit {again}")
-    return found, notes, redone
+        notes.append("" if fine else f"{first}, after NUTS refit {again}")
+    return found, notes
 
 
 def _draw_by_nuts(

@@ -116,23 +116,30 @@ def log_density(
     *,
     model: Model,
     still: Float[ArrayLike, "pair coef"] | None = None,
+    left_out: frozenset[str] = frozenset(),
 ) -> Float[Array, "pair draw"]:
     """Log prior plus log likelihood of straightened sites.
 
     `inputs` begin with the axis of pairs. A hedge ratio model runs one filter whose batch axes are
     pairs and draws; any other NumPyro model is mapped over both. Coefficients where `still` is 1 do
-    not move, whatever their delta, which then counts in the prior only.
+    not move, whatever their delta, which then counts in the prior only: a delta that no coefficient
+    reads can be `left_out`, which leaves every integral of the density as it is.
     """
     if not hasattr(model, "log_likelihood"):
         energy = partial(_energy, model=model)
         return -jax.vmap(jax.vmap(energy, (0, None)), (0, 0))(free, inputs)
     # the prior is evaluated draw by draw, the likelihood in one filter for all of them
-    prior = handlers.block(model, hide=_LIKELIHOOD)
+    anything = {
+        name: jnp.full(shape, 0.5) for name, shape in _shapes(inputs, model, left_out).items()
+    }
+    prior = handlers.substitute(model, data=anything)
+    prior = handlers.block(prior, hide=[*_LIKELIHOOD, *left_out])
+    bent = model.bent - left_out
 
     def one(
         z: dict[str, Float[Array, "..."]], pair: object
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, "..."]]]:
-        z = ridge.bend(z, model.bent)
+        z = ridge.bend(z, bent)
         values = constrain_fn(prior, (pair,), {}, z, return_deterministic=True)
         return _energy(z, pair, model=prior), of_recursion(values)
 
@@ -141,6 +148,14 @@ def log_density(
         noise["q"] = noise["q"] * (1 - jnp.asarray(still)[:, None])
     each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)
     return model.log_likelihood(each, **noise) - energy
+
+
+def _shapes(inputs: object, model: Model, names: frozenset[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes of these sites, of one pair."""
+    if not names:
+        return {}
+    draws = jax.eval_shape(partial(prior_draws, model=model, count=1), np.uint32(0), inputs)
+    return {name: draws[name].shape[2:] for name in names}
 
 
 def constrain(

@@ -170,6 +170,20 @@ def test_a_bug_in_one_chunk_costs_that_chunk_and_is_logged(store, monkeypatch, c
     goes_on(set(range(10)) - {2, 9})
 
 
+def test_doubted_pairs_are_refitted_when_all_others_are_done(store, calls, monkeypatch):
+    monkeypatch.setenv("FAKE_DOUBTS", "0 3")
+    monkeypatch.setenv("FAKE_STUCK", "3")
+    batch_script.run(store)
+    assert calls() == Counter([*range(10), 100, 103])
+    records = Store.open(store).records()
+    assert sorted(list(records)[-2:]) == [0, 3]
+    assert len(records) == 10
+    assert {status for status, _ in records[0].statuses} <= {"ok", "unusable"}
+    assert records[3].statuses[0][0] == "doubted"  # where NUTS fails, the weights are all there is
+    batch_script.run(store)
+    assert not calls()
+
+
 def test_few_chunks_are_handed_over_at_a_time(store, monkeypatch, whole):
     monkeypatch.setattr(batch, "IN_FLIGHT", 3)
     waiting, seen = [], []

@@ -93,7 +93,9 @@ def run_normal(mean, root, level, prior, keys, *, draws=DRAWS, rounds=ROUNDS):
         normal = -0.5 * (away**2).sum(-1) - log_det - 0.5 * d * np.log(2 * np.pi)
         return normal + level[:, None]
 
-    return adaptive.sample(log_density, prior, keys, draws=draws, rounds=rounds)
+    return adaptive.sample(
+        log_density, prior, keys, adaptive.Size(draws, rounds), adaptive.Effort(rounds)
+    )
 
 
 def normal_targets(d: int, pairs: int):
@@ -167,7 +169,9 @@ def run_shapes(kind, level, prior, keys, *, draws=DRAWS, rounds=ROUNDS):
         along = jnp.stack(beyond)[kind, jnp.arange(len(kind))]
         return along + normal(y, 0.5 * jnp.tanh(x), 0.5) + level[:, None]
 
-    return adaptive.sample(log_density, prior, keys, draws=draws, rounds=rounds)
+    return adaptive.sample(
+        log_density, prior, keys, adaptive.Size(draws, rounds), adaptive.Effort(rounds)
+    )
 
 
 KIND = np.repeat(np.arange(7), COPIES)

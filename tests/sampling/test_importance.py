@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 ROWS = 256
 KINDS = ("static", "slow", "fast", "jumping", "short", "outliers")
-COARSE, FINE = 15, 25
+COARSE, FINE = 15, 33
 """Points along each of three axes: while the box is cut to where the mass is, and then."""
 
 CUTS = (100000.0, 20000.0, 3000.0, 500.0, 90.0, 35.0, 20.0)

@@ -1,0 +1,163 @@
+"""The posteriors of some pairs, with effort where it is needed: a quick pass, and more for the hard."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from kfmodels._types import Bool, Float, UInt32
+from kfmodels._types import JaxArray as Array
+from kfmodels.batch.blocks import by_device, finish, start
+from kfmodels.data.arrays import Inputs
+from kfmodels.model.hedge_ratio import HedgeRatioModel
+from kfmodels.sampling.amis import Effort, Size, Weighted
+from kfmodels.sampling.importance import (
+    MAX_ERROR,
+    MAX_QUICK_K,
+    ImportanceSampling,
+    draw_start,
+    explore_from,
+    layout_of,
+)
+from kfmodels.sampling.nuts import MAX_PARETO_K, weights_failed
+
+MAX_EVIDENCE_ERROR = 0.1
+"""Monte-Carlo error of the evidence of a static ratio, in nats, beyond which it gets all rounds."""
+
+
+def explore_pairs(
+    inputs: Inputs,
+    keys: UInt32[np.ndarray, "pair 2"],
+    seed: int,
+    model: HedgeRatioModel,
+    method: ImportanceSampling,
+    size: int,
+) -> tuple[Weighted, Float[np.ndarray, "pair"], Float[np.ndarray, "pair"]]:
+    """Draw from the posterior of every pair, and integrate it with a ratio that stands still.
+
+    Returns:
+        The weighted draws, by how many nats the ratio that stands still does better (NaN where it
+        cannot be told), and the Monte-Carlo error of that.
+    """
+    quick = inputs
+    if not model.drift.overflows:
+        # no dt costs less; padded rows are not observed, so time that passes there changes no density,
+        # but a discounted state would overflow over hundreds of them
+        quick = inputs._replace(dt=None)
+    count, coefs = quick.design.shape[0], quick.design.shape[-1]
+    still, seeds = np.zeros((count, coefs)), np.full(count, seed, np.uint32)
+    begin = by_device(_draw_start, (model,))
+    starts = finish(start(begin, (quick, seeds), size))
+    run = by_device(_explore, (model, method.size, frozenset()))
+    every = start(run, (starts, quick, keys, still), size, method.quick)
+    sites = layout_of(quick, model).shapes
+    twin = None
+    if "delta_beta" in sites:
+        # a ratio that stands still does not read its delta, whose prior integrates to 1
+        left_out = frozenset(["delta_beta"]) if len(sites) > 1 else frozenset()
+        still = still + model.follows(coefs)
+        run_static = by_device(_explore, (model, method.static_size, left_out))
+        given = starts, quick, keys, still
+        twin = finish(start(run_static, given, size, method.quick_static))
+        hard = ~((twin.evidence_error <= MAX_EVIDENCE_ERROR) & (twin.pareto_k <= MAX_QUICK_K))
+        twin = _try_again(twin, hard, run_static, given, size, method.thorough)
+    found = finish(every)
+    hard = ~((found.moment_error <= MAX_ERROR) & (found.pareto_k <= MAX_QUICK_K))
+    hard |= np.array([bool(note) for note in weights_failed(found)])
+    points, log_weights = (leaf[:, : method.kept] for leaf in (found.points, found.log_weights))
+    found = found._replace(points=points, log_weights=log_weights)
+    found = _try_again(found, hard, run, (starts, quick, keys, 0 * still), size, method.thorough)
+    if twin is None:
+        unknown = np.full(count, np.nan)
+        return found, unknown, unknown
+    factor = twin.log_evidence - found.log_evidence
+    reliable = np.maximum(twin.pareto_k, found.pareto_k) <= MAX_PARETO_K
+    error = np.hypot(twin.evidence_error, found.evidence_error)
+    return found, np.where(reliable, factor, np.nan), error
+
+
+def _try_again(
+    found: Weighted,
+    hard: Bool[np.ndarray, "pair"],
+    run: Callable,
+    given: tuple,
+    size: int,
+    efforts: tuple[Effort, ...],
+) -> Weighted:
+    """Draw the hard pairs anew with all rounds, and once more those whose weights fail even so.
+
+    As many draws are put in their places as the others have; a later effort, only where it is better.
+    """
+    new, count = jax.tree.map(np.array, found), found.points.shape[1]
+    for number, effort in enumerate(efforts):
+        places = np.flatnonzero(hard)
+        if not len(places):
+            break
+        some = jax.tree.map(lambda leaf, places=places: leaf[places], given)
+        again = finish(start(run, some, size, effort))
+        better = np.isfinite(again.pareto_k)
+        if number:
+            better &= ~(again.pareto_k >= new.pareto_k[places])
+        if again.points.shape[1] > count:
+            again = _thin(again, count)
+        for old, leaf in zip(new, again, strict=True):
+            old[places[better]] = leaf[better]
+        hard = hard & np.array([bool(note) for note in weights_failed(new)])
+    return new
+
+
+def _thin(found: Weighted, count: int) -> Weighted:
+    """Keep `count` of the draws: the heavy ones as they are, of the light ones some, at one weight.
+
+    Source: Fearnhead and Clifford (2003), On-line inference for hidden Markov models via particle
+    filters, JRSS B 65: no other choice that keeps every mean on average changes a weight less.
+    """
+    weights = np.exp(np.asarray(found.log_weights))
+    weights = np.maximum(weights, 1e-200 * weights.max(1, keepdims=True))
+    points = np.asarray(found.points)
+    kept: list[Any] = [choose(*one, count) for one in zip(weights, points, strict=True)]
+    log_weights, points = (np.stack(part) for part in zip(*kept, strict=True))
+    return found._replace(points=points, log_weights=log_weights)
+
+
+def choose(
+    weights: Float[np.ndarray, "draw"], points: Float[np.ndarray, "draw site"], count: int
+) -> tuple[Float[np.ndarray, "{count}"], Float[np.ndarray, "{count} site"]]:
+    """Log weights and points of `count` of the draws of one pair; see `_thin`."""
+    low, high = np.log(weights.min()) - 20, np.log(weights.max())
+    for _ in range(
+        100
+    ):  # the weight that the light draws are given: with it the shares sum to `count`
+        middle = (low + high) / 2
+        many = np.minimum(weights / np.exp(middle), 1).sum() > count
+        low, high = (middle, high) if many else (low, middle)
+    least = np.exp(high)
+    order = np.argsort(points[:, 0])
+    ends = np.cumsum(np.minimum(weights[order] / least, 1))
+    spots = (np.arange(count) + 0.5) * ends[-1] / count
+    picked = order[np.minimum(np.searchsorted(ends, spots), len(ends) - 1)]
+    heavy = np.maximum(weights[picked], least)
+    return np.log(heavy / heavy.sum()), points[picked]
+
+
+def _draw_start(
+    inputs: Inputs, seeds: UInt32[Array, "pair"], *, settings: tuple[HedgeRatioModel]
+) -> dict[str, Float[Array, "pair draw ..."]]:
+    return draw_start(seeds[0], inputs, model=settings[0])
+
+
+def _explore(
+    starts: dict[str, Float[Array, "pair draw ..."]],
+    inputs: Inputs,
+    keys: UInt32[Array, "pair 2"],
+    still: Float[Array, "pair coef"],
+    effort: Effort,
+    *,
+    settings: tuple[HedgeRatioModel, Size, frozenset[str]],
+) -> Weighted:
+    model, size, left_out = settings
+    spent = jax.tree.map(lambda each: each[0], effort)
+    return explore_from(
+        starts, inputs, keys, still, spent, model=model, size=size, left_out=left_out
+    )
