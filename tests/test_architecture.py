@@ -238,6 +238,7 @@ def test_types_in_public_signatures_can_be_imported():
         "OnlineBoard.mark",
         "OnlineBoard.belief",
         "OnlineBoard.foresee",
+        "OnlineBoard.quick",
     }
 
 

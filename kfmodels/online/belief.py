@@ -2,12 +2,26 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.transforms import Transform
 from kfmodels.online.mixture import Draws, Mixture, average
+
+
+class Averaged(Protocol):
+    """Draws that can say their own moments; those of `Draws` are worked out here."""
+
+    @property
+    def effective_draws(self) -> np.ndarray:
+        """Effective number of draws, `(pair,)`."""
+        ...
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `Belief.inner`, of one block."""
+        ...
 
 
 class Frame:
@@ -39,20 +53,31 @@ class Frame:
 class Belief:
     """Moments of the coefficients over the draws of every pair, worked out when first asked for."""
 
-    def __init__(self, frame: Frame, blocks: Sequence[Mixture], draws: Sequence[Draws]) -> None:
-        self.frame, self._blocks, self._draws = frame, blocks, draws
+    def __init__(
+        self, frame: Frame, blocks: Sequence[Mixture], stands: Sequence[Draws | Averaged]
+    ) -> None:
+        self.frame, self._blocks, self._stands = frame, blocks, stands
 
     @cached_property
     def effective_draws(self) -> np.ndarray:
         """Effective number of draws, `(pair,)`."""
-        return 1 / join_blocks([average(now.weights, now.weights) for now in self._draws])
+        return join_blocks(
+            [
+                1 / average(now.weights, now.weights)
+                if isinstance(now, Draws)
+                else now.effective_draws
+                for now in self._stands
+            ]
+        )
 
     @cached_property
     def inner(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean `(pair, n)`, and covariances given the noise and total, `(2, pair, n * n)`."""
         found = [
             _moments(*now.state, block.variance(now), now.weights)
-            for block, now in zip(self._blocks, self._draws, strict=True)
+            if isinstance(now, Draws)
+            else now.moments()
+            for block, now in zip(self._blocks, self._stands, strict=True)
         ]
         if len(found) == 1:
             return found[0]

@@ -1,4 +1,7 @@
-"""The draws of all pairs of a board, in blocks of pairs, and what a row of prices makes of them."""
+"""The draws of all pairs of a board, in blocks of pairs, and what a row of prices makes of them.
+
+One file: which block a pair is in, and whether it has an axis there, is known here alone.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -6,15 +9,16 @@ from typing import NamedTuple
 import numpy as np
 
 from kfmodels.clock.instants import Stamp
+from kfmodels.kalman.arrays import cut, join, join_arrays, make_contiguous
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.habits import Habits
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
-from kfmodels.online.arrays import cut, join, join_arrays, make_contiguous
+from kfmodels.online.compiled import CompiledBlock, Packed, find_kernels
 from kfmodels.online.mixture import Draws, Mixture, average, weigh
 from kfmodels.online.shocks import NONE, Hold, Shocks, Surprise, Verdict
-from kfmodels.online.ticks import DrawForecasts
+from kfmodels.online.ticks import DrawForecasts, MeanForecasts
 
 _BLOCK = 32768
 """Draws of a block, 512 pairs of 64: smaller blocks take more calls of NumPy, larger leave the cache.
@@ -22,8 +26,23 @@ _BLOCK = 32768
 The fastest of four sizes for a board of 1000 pairs (`python -m tests.benchmarks latency`).
 """
 
+_COMPILED = 4096
+"""The same where a tick is compiled."""
+
+TOO_FAR = (
+    "the row is so far from all that this pair did before that the arithmetic cannot follow; pass NaN "
+    "for bad prints"
+)
+
 _HALF = 0.5
 """Weight of a doubted row below which it is worth a word."""
+
+
+type Told = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Spread, its sd, log score and z."""
+
+type Stand = Draws | Packed
+"""Where the draws of a block stand."""
 
 
 class Policy(NamedTuple):
@@ -39,10 +58,11 @@ class Policy(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """The draws after a row, and what it tells of each pair, `(pair,)`; scalars for one pair alone."""
+    """Where the draws stand after a row, and what it tells of each pair, `(pair,)`; scalars for one
+    pair alone."""
 
-    draws: list[Draws]
-    forecasts: list[DrawForecasts]
+    stands: list[Stand]
+    forecasts: list[DrawForecasts | MeanForecasts]
     spread: np.ndarray
     sd: np.ndarray
     score: np.ndarray
@@ -54,7 +74,7 @@ class Mark(NamedTuple):
     """Where a board stood, to go `back` to; a row replaces all of this and changes none of it."""
 
     at: Stamp | None
-    draws: list[Draws]
+    stands: list[Stand]
     holds: dict[int, Hold]
     last_prices: np.ndarray
     habits: Habits
@@ -87,7 +107,6 @@ class Blocks:
         state: State,
         carried: Carried,
         log_weights: np.ndarray,
-        *,
         level: bool,
         forgetting: float,
         gap_names: Sequence[str],
@@ -96,13 +115,16 @@ class Blocks:
     ) -> None:
         pairs, draws = log_weights.shape
         # two at least, because the arrays of one pair have no axis of pairs
-        self._size = size = max(2, _BLOCK // max(1, draws))
+        kernels = find_kernels() if CompiledBlock.lowers(drift, noise) else None
+        most = _BLOCK if kernels is None else _COMPILED
+        self._size = size = max(2, most // max(1, draws))
         self._parts: list[slice | int] = [0]
         if pairs > 1:
             self._parts = [slice(i, min(i + size, pairs)) for i in range(0, pairs, size)]
         self.shape = pairs, draws
         self.mixtures: list[Mixture] = []
-        self.draws: list[Draws] = []
+        self.compiled: list[CompiledBlock] = []
+        self.stands: list[Stand] = []
         drift, noise, state, carried = (
             make_contiguous(drift),
             make_contiguous(noise),
@@ -122,7 +144,17 @@ class Blocks:
                 )
             )
             weights = log_weights[part]
-            self.draws.append(Draws(cut(state, part), cut(carried, part), weights, np.exp(weights)))
+            now = Draws(cut(state, part), cut(carried, part), weights, np.exp(weights))
+            if kernels is not None:
+                block = CompiledBlock(kernels, self.mixtures[-1], weights.shape)
+                self.compiled.append(block)
+                now = block.pack(now)
+            self.stands.append(now)
+
+    @property
+    def draws(self) -> list[Draws]:
+        """The draws of each block."""
+        return [each.draws if isinstance(each, Packed) else each for each in self.stands]
 
     def advance(
         self,
@@ -132,7 +164,7 @@ class Blocks:
         gaps: Mapping[str, float] | None,
         policy: Policy,
     ) -> Passed:
-        """The draws after a row; `self.draws` stay until `keep` takes them over.
+        """The draws after a row; `self.stands` stay until `keep` takes them over.
 
         Args:
             values: inner target and design of every pair, `(1 + n, pair)`, finite.
@@ -140,59 +172,123 @@ class Blocks:
             dt, gaps: time since the last row.
             policy: how it is judged.
         """
-        draws: list[Draws] = []
-        forecasts: list[DrawForecasts] = []
-        numbers: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        stands: list[Stand] = []
+        forecasts: list[DrawForecasts | MeanForecasts] = []
+        numbers: list[Told] = []
         verdicts: dict[int, Verdict] = {}
-        for part, mixture, now in zip(self._parts, self.mixtures, self.draws, strict=True):
-            y, design = _of_block(values, part)
-            ahead, factor = mixture.predict(now, dt, gaps)
-            look = mixture.look(ahead, factor, design, y)
-            spread, squared = mixture.spread(ahead, look)
-            log_weights, weights, score = weigh(ahead.log_weights + mixture.density(ahead, look))
-            sd = np.sqrt(squared)
-            z = spread / sd
-            taught = None if seen is None else seen[part]
-            lesson = None
-            if policy.shocks is not None:
-                scale = policy.shocks.doubt(look.seen.error**2 / look.squared)
-                if scale is not None:
-                    # z and score stay those of the forecast as it was made; only learning changes
-                    plain = np.asarray(look.noise)
-                    look = mixture.doubt(ahead, look, scale, policy.shocks.pull)
-                    density = mixture.density(ahead, look)
-                    log_weights, weights, _ = weigh(ahead.log_weights + density)
-                    weight = average(plain / look.noise, ahead.weights)
-                    rows, far = (z, np.zeros_like(z), weight), weight < _HALF
-                else:
-                    pull = mixture.pull(ahead, look, weights, policy.shocks.pull)
-                    far = abs(z) > policy.shocks.limit
-                    if pull is not None:
-                        far = far | (pull > policy.shocks.pull)
-                    rows = z, np.zeros_like(z) if pull is None else pull, np.ones_like(z)
-                judged = self._judge(part, rows, far, seen, policy)
-                if judged:
-                    verdicts |= judged
-                    taught, real = self._teach(part, seen, judged, policy)
-                    wide = real & (policy.level and not policy.returns)
-                    if real.any():
-                        seen_as = mixture.lesson(look, real, policy.shocks.limit)
-                        lesson = seen_as, (taught | real)[..., None].astype(float)
-                    if wide.any():
-                        # the level takes the move, and no draw is judged by what none could foresee
-                        ahead = mixture.widen(ahead, look, wide)
-                        look = mixture.look(ahead, factor, design, y)
-                        log_weights = np.where(wide[..., None], ahead.log_weights, log_weights)
-                        weights = np.where(wide[..., None], ahead.weights, weights)
-            dof = mixture.noise.dof(ahead.carried)
-            forecasts.append(DrawForecasts(dof, ahead.weights, look.noise, look.seen.var))
-            draws.append(mixture.learn(ahead, look, (log_weights, weights), taught, lesson))
-            numbers.append((spread, sd, score, z))
+        compiles = bool(self.compiled) and all(b.judges(policy.shocks) for b in self.compiled)
+        compiles = compiles and not self.mixtures[0].crosses(gaps)
+        row = values, seen, dt, gaps, policy, verdicts
+        for number, part in enumerate(self._parts):
+            now = self.stands[number]
+            if compiles and isinstance(now, Packed):
+                after = self._compiled(part, now, *row)
+                forecast, told = after.means(), after.told()
+            else:
+                draws = now.draws if isinstance(now, Packed) else now
+                after, forecast, told = self._pass(part, self.mixtures[number], draws, *row)
+                # packed at once, so that a reloaded filter stands at the same bits
+                after = self.compiled[number].pack(after) if self.compiled else after
+            stands.append(after)
+            forecasts.append(forecast)
+            numbers.append(told)
         if len(numbers) == 1:
             spread, sd, score, z = numbers[0]
         else:
             spread, sd, score, z = map(np.concatenate, zip(*numbers, strict=True))
-        return Passed(draws, forecasts, spread, sd, score, z, verdicts)
+        return Passed(stands, forecasts, spread, sd, score, z, verdicts)
+
+    def _compiled(
+        self,
+        part: slice | int,
+        now: Packed,
+        values: np.ndarray,
+        seen: np.ndarray | None,
+        dt: float,
+        gaps: Mapping[str, float] | None,
+        policy: Policy,
+        verdicts: dict[int, Verdict],
+    ) -> Packed:
+        """A block after a row; pairs for which it is not an ordinary one go the other road, each alone,
+        so that no pair depends on its neighbours."""
+        pairs = slice(0, 1) if isinstance(part, int) else part
+        y, design = np.ascontiguousarray(values[0, pairs]), np.ascontiguousarray(values[1:, pairs])
+        taught = None if seen is None else seen[pairs]
+        after, places = now.block.advance(now, y, design, taught, dt)
+        if policy.holds:
+            held = [pair - pairs.start for pair in self._numbers(part) if pair in policy.holds]
+            places = sorted({*places, *held})
+        for place in places:
+            pair = pairs.start + place
+            mixture, draws = self.of_pair(pair)
+            row = values, seen, dt, gaps, policy, verdicts
+            learnt, forecast, told = self._pass(pair, mixture, draws, *row)
+            now.block.put(after, place, learnt, forecast.means(), told)
+        return after
+
+    def _pass(
+        self,
+        part: slice | int,
+        mixture: Mixture,
+        now: Draws,
+        values: np.ndarray,
+        seen: np.ndarray | None,
+        dt: float,
+        gaps: Mapping[str, float] | None,
+        policy: Policy,
+        verdicts: dict[int, Verdict],
+    ) -> tuple[Draws, DrawForecasts, Told]:
+        """A block or one pair after a row, what it forecast, and spread, sd, log score and z.
+
+        What becomes of the rows that are judged is added to the `verdicts`.
+        """
+        y, design = _of_block(values, part)
+        ahead, factor = mixture.predict(now, dt, gaps)
+        look = mixture.look(ahead, factor, design, y)
+        spread, squared = mixture.spread(ahead, look)
+        log_weights, weights, score = weigh(ahead.log_weights + mixture.density(ahead, look))
+        sd = np.sqrt(squared)
+        z = spread / sd
+        taught = None if seen is None else seen[part]
+        lesson = None
+        if policy.shocks is not None:
+            scale = policy.shocks.doubt(look.seen.error**2 / look.squared)
+            if scale is not None:
+                # z and score stay those of the forecast as it was made; only learning changes
+                plain = np.asarray(look.noise)
+                look = mixture.doubt(ahead, look, scale, policy.shocks.pull)
+                density = mixture.density(ahead, look)
+                log_weights, weights, _ = weigh(ahead.log_weights + density)
+                weight = average(plain / look.noise, ahead.weights)
+                rows, far = (z, np.zeros_like(z), weight), weight < _HALF
+            else:
+                pull = mixture.pull(ahead, look, weights, policy.shocks.pull)
+                far = abs(z) > policy.shocks.limit
+                if pull is not None:
+                    far = far | (pull > policy.shocks.pull)
+                rows = z, np.zeros_like(z) if pull is None else pull, np.ones_like(z)
+            judged = self._judge(part, rows, far, seen, policy)
+            if judged:
+                verdicts |= judged
+                taught, real = self._teach(part, seen, judged, policy)
+                wide = real & (policy.level and not policy.returns)
+                if real.any():
+                    seen_as = mixture.lesson(look, real, policy.shocks.limit)
+                    lesson = seen_as, (taught | real)[..., None].astype(float)
+                if wide.any():
+                    # the level takes the move, and no draw is judged by what none could foresee
+                    ahead = mixture.widen(ahead, look, wide)
+                    look = mixture.look(ahead, factor, design, y)
+                    log_weights = np.where(wide[..., None], ahead.log_weights, log_weights)
+                    weights = np.where(wide[..., None], ahead.weights, weights)
+        dof = mixture.noise.dof(ahead.carried)
+        forecast = DrawForecasts(dof, ahead.weights, look.noise, look.seen.var)
+        after = mixture.learn(ahead, look, (log_weights, weights), taught, lesson)
+        return after, forecast, (spread, sd, score, z)
+
+    def _numbers(self, part: slice | int) -> Sequence[int]:
+        """Numbers of the pairs of a block."""
+        return [part] if isinstance(part, int) else range(self.shape[0])[part]
 
     def _judge(
         self,
@@ -211,7 +307,7 @@ class Blocks:
         # nearly every tick ends here, so the loop below may be one of Python
         if not holds and not far.any():
             return {}
-        numbers = [part] if isinstance(part, int) else range(self.shape[0])[part]
+        numbers = self._numbers(part)
         found = zip(numbers, *(np.ravel(each).tolist() for each in (far, *rows)), strict=True)
         return {
             number: judge(Surprise(*surprise), holds.get(number, NONE))
@@ -236,14 +332,15 @@ class Blocks:
 
     def keep(self, passed: Passed) -> None:
         """Take over the draws that `advance` returned."""
-        self.draws = passed.draws
+        self.stands = passed.stands
 
     def of_pair(self, number: int) -> tuple[Mixture, Draws]:
         """The mixture and the draws of one pair, without the axis of pairs."""
         if self.shape[0] == 1:
             return self.mixtures[0], self.draws[0]
         block, place = divmod(number, self._size)
-        mixture, now = self.mixtures[block], self.draws[block]
+        mixture, stand = self.mixtures[block], self.stands[block]
+        now = stand.draws if isinstance(stand, Packed) else stand
         one = Mixture(
             cut(mixture.drift, place),
             cut(mixture.noise, place),

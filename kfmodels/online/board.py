@@ -11,25 +11,25 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kfmodels.clock.instants import Stamp, check_dt, check_later
 from kfmodels.files.documents import register
+from kfmodels.kalman.arrays import map_arrays
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.habits import Habits, unknown_habits
+from kfmodels.kalman.habits import Habits, count_repeats, unknown_habits
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
 from kfmodels.kalman.transforms import LEVEL
-from kfmodels.online.arrays import map_arrays
 from kfmodels.online.belief import Belief, Frame
-from kfmodels.online.blocks import Blocks, Foreseen, Mark, Passed, Policy
-from kfmodels.online.checks import check_shapes, gap_arrays, list_names
-from kfmodels.online.document import BOARD, Documented
-from kfmodels.online.legs import ByTicker, Legs, count_repeats
+from kfmodels.online.blocks import TOO_FAR, Blocks, Foreseen, Mark, Passed, Policy, Stand
+from kfmodels.online.compiled import Packed, PairFrame
+from kfmodels.online.document import BOARD, Documented, check_shapes, gap_arrays, list_names
+from kfmodels.online.legs import ByTicker, Legs
 from kfmodels.online.shocks import NONE, Hold, Shocks, release, with_hold
 from kfmodels.online.splits import add_splits, find_moves, scaled_from, watch_scales
 from kfmodels.online.ticks import BoardTick, Outcome, number_of
@@ -54,15 +54,10 @@ class OnlineBoard(Documented):
         state: where each draw stands, `mean (n, pair, draw)`, `cov (n, n, pair, draw)`.
         carried: what the noise has learnt, as its `start` gives it, `(pair, draw)`; None if nothing.
         log_weights: of the draws, `(pair, draw)`; those of a pair sum to one.
-        forgetting: f, a bar, in (0, 1], see `OnlineFilter`.
-        shocks: `Quarantine`, `Robust`, or None to learn from every row alike.
+        forgetting, shocks, at, until, fit_id: as for `OnlineFilter`.
         gap_names, gap_bars, gap_noise: closed periods that the model knows, `(gap, pair, draw)`.
-        last_prices: `(pair, leg)`, the target first, of the last row that each pair learnt from; NaN
-            where there is none.
+        last_prices: `(pair, leg)`, the target first, of the last row learnt from; NaN where none is.
         habits: how the legs usually move, `(pair, leg)`; None where nothing is known of it.
-        at: time of the last tick seen, or None.
-        until: last date whose prices the noise was inferred from, or None.
-        fit_id: of the fit it comes from, or None.
         holds: rows in quarantine in succession, by the name of the pair.
 
     Raises:
@@ -112,26 +107,18 @@ class OnlineBoard(Documented):
         log_weights = np.array(log_weights, float)
         pairs, draws = log_weights.shape
         none = np.full((pairs, len(several[0]) + 1 if several else 1), np.nan)
-        self.last_prices: np.ndarray = none if last_prices is None else np.array(last_prices, float)
+        self._last: np.ndarray | None = (
+            none if last_prices is None else np.array(last_prices, float)
+        )
         self.habits: Habits = unknown_habits(*none.shape) if habits is None else habits
         check_shapes(self, coordinates, (state, carried or (), noise), log_weights)
         closed = gap_arrays(gap_bars, gap_noise, (len(self.gap_names), pairs, draws))
         found = {number_of(name, self.names): hold for name, hold in (holds or {}).items()}
         self._holds = {number: hold for number, hold in found.items() if hold != NONE}
-        self._blocks = Blocks(
-            drift,
-            noise,
-            state,
-            carried,
-            log_weights,
-            level=coordinates.intercept,
-            forgetting=forgetting,
-            gap_names=self.gap_names,
-            gap_bars=closed[0],
-            gap_noise=closed[1],
-        )
+        how = coordinates.intercept, forgetting, self.gap_names
+        self._blocks = Blocks(drift, noise, state, carried, log_weights, *how, *closed)
+        self.compiles = bool(self._blocks.compiled)
         self._place(coordinates)
-        self._scaled = scaled_from(self.transform, self.habits.move)
 
     def _place(self, coordinates: Coordinates) -> None:
         """Use these coordinates from now on, and work out what every tick needs of them."""
@@ -144,6 +131,19 @@ class OnlineBoard(Documented):
         self._all = np.ones(len(self), bool)
         self._all.setflags(write=False)  # handed out with every tick
         self._design = np.ones((len(self._centre) + coordinates.intercept, len(self)))
+        self._scaled = scaled_from(self.transform, self.habits.move)
+        self._alone: PairFrame | None = None  # made when the compiled road first needs it
+
+    @property
+    def last_prices(self) -> np.ndarray:
+        """`(pair, leg)`, of the last row that each pair learnt from."""
+        if self._last is None:  # the compiled road leaves them where the draws are
+            self._last = cast("Packed", self._blocks.stands[0]).prices()
+        return self._last
+
+    @last_prices.setter
+    def last_prices(self, prices: np.ndarray) -> None:
+        self._last = prices
 
     @property
     def draws(self) -> int:
@@ -194,9 +194,6 @@ class OnlineBoard(Documented):
             earlier: other rows of the same bar, the last first, for the pairs that `prices` leaves
                 without one of a leg: such a pair takes the first of them in which it has both.
 
-        Returns:
-            A `BoardTick`, its arrays in the order of `names`.
-
         Raises:
             ValueError: a price that is infinite, (log, return) not positive or no number, prices of
                 none of the tickers, negative dt, a time not later than the last. All filters are then
@@ -216,23 +213,16 @@ class OnlineBoard(Documented):
 
     def mark(self) -> Mark:
         """Where the board stands now, for `back`; it costs a few references."""
-        return Mark(
-            self.at,
-            self._blocks.draws,
-            self._holds,
-            self.last_prices,
-            self.habits,
-            self.coordinates,
-        )
+        now = self._blocks.stands, self._holds, self.last_prices, self.habits, self.coordinates
+        return Mark(self.at, *now)
 
     def back(self, mark: Mark) -> None:
         """Stand again where `mark` was taken, to the bit."""
         self.at, self._holds = mark.at, mark.holds
-        self._blocks.draws = mark.draws
+        self._blocks.stands = mark.stands
         self.last_prices, self.habits = mark.last_prices, mark.habits
         if mark.coordinates is not self.coordinates:
             self._place(mark.coordinates)
-            self._scaled = scaled_from(self.transform, self.habits.move)
 
     def advance(
         self,
@@ -250,7 +240,10 @@ class OnlineBoard(Documented):
             seen = np.ones(len(self), bool) if seen is None else seen
             seen[list(idle)] = False
             values[:, ~seen] = 0.0
-        holds = self._watch_scales(given, seen, dt, gaps)
+        holds = self._holds
+        if self.shocks is not None and self.shocks.holds:
+            rows = given, self.last_prices, self._scaled
+            holds = watch_scales(holds, rows, seen, partial(self._beyond, dt, gaps))
         wild = np.zeros(len(self), bool)
         # a row that overflows is rejected below, so no warning is needed; where it is an error instead,
         # as with one pair, setting up `errstate` would only cost time
@@ -262,7 +255,7 @@ class OnlineBoard(Documented):
                 lost = ~sound if seen is None else seen & ~sound
                 if strict or not lost.any():
                     raise ValueError(
-                        f"{list_names(self.names, ~sound)}: {_TOO_FAR}. Nothing was changed"
+                        f"{list_names(self.names, ~sound)}: {TOO_FAR}. Nothing was changed"
                     )
                 wild |= lost
                 seen = sound if seen is None else seen & sound
@@ -272,6 +265,39 @@ class OnlineBoard(Documented):
                     holds = with_hold(holds, number, self._holds.get(number, NONE))
                 passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds))
         return self._commit(given, at, seen, wild, holds, passed, habits, idle)
+
+    def quick(
+        self, prices: Sequence[float], dt: float, gaps: Mapping[str, float] | None
+    ) -> Packed | None:
+        """The only pair after a row on the compiled road, unchecked; None where it is not for it."""
+        now: Any = self._blocks.stands[0]
+        if (
+            now.__class__ is not Packed
+            or now.last is not self._last
+            or now.habits is not self.habits
+            or now.block.frame is not self._alone
+            or now.block.shocks is not self.shocks
+            or self._alone is None
+        ):
+            now = self._enter(now)
+        if now is None or self._holds or (gaps and self._blocks.mixtures[0].crosses(gaps)):
+            return None
+        after: Packed | None = now.block.take(now, prices, dt)
+        if after is not None:
+            self._blocks.stands, self._last, self.habits = [after], None, after.habits
+        return after
+
+    def _enter(self, now: Stand) -> Packed | None:
+        """The draws as the compiled road takes them; None where there is none."""
+        if not isinstance(now, Packed) or not now.block.judges(self.shocks):
+            return None
+        patience, frame = self.habits.patience, self._frame
+        if self._alone is None or self._alone.patience is not patience:
+            legs = self._centre[:, 0], self._unit[:, 0], self._scaled[0], patience[0]
+            self._alone = PairFrame(np.stack(legs), frame, patience)
+        now = now.block.place(now, self._alone, self.last_prices, self.habits)
+        self._blocks.stands = [now]
+        return now
 
     def _policy(self, holds: Mapping[int, Hold]) -> Policy:
         returns = self.transform.needs_last
@@ -290,15 +316,14 @@ class OnlineBoard(Documented):
         Args:
             factors: new price over old by ticker; 0.5 after a 2-for-1 split.
 
-        Raises:
-            ValueError: as `OnlineFilter.rescale`, and all filters are then as they were before.
+        Raises what `OnlineFilter.rescale` does, and all filters are then as they were before.
         """
         by = self.legs.factors(factors)
-        self._place(self.coordinates.requote(self.transform, by))
-        self.last_prices = self.last_prices * by
+        coordinates, last = self.coordinates.requote(self.transform, by), self.last_prices * by
         if self.transform == LEVEL:
             self.habits = self.habits._replace(move=self.habits.move * by)
-            self._scaled = scaled_from(self.transform, self.habits.move)
+        self._place(coordinates)
+        self.last_prices = last
         for number, hold in self._holds.items():
             if named := [factors[name] for name in self.pairs[number] if name in factors]:
                 self._holds = with_hold(self._holds, number, release(hold, named))
@@ -329,11 +354,7 @@ class OnlineBoard(Documented):
         return self.legs.last(self.last_prices, self._holds)
 
     def filter(self, name: str) -> "OnlineFilter":
-        """The filter of one pair as it stands now; what it does next does not move the board.
-
-        Raises:
-            ValueError: there is no pair of that name.
-        """
+        """The filter of one pair as it stands now; what it does next does not move the board."""
         from kfmodels.online.filter import OnlineFilter
 
         return OnlineFilter(**self.arguments_of(number_of(name, self.names)))
@@ -411,7 +432,7 @@ class OnlineBoard(Documented):
                 said[number] = Outcome.SKIPPED, why
                 taken[number] = not absent  # the next return starts from it
                 if wild[number]:
-                    said[number], taken[number] = (Outcome.REJECTED, _TOO_FAR), False
+                    said[number], taken[number] = (Outcome.REJECTED, TOO_FAR), False
         named = [number for number in passed.verdicts if not taken[number]]
         if self.shocks is None or not self.shocks.holds:
             far = find_moves(given, self.last_prices, self._scaled)
@@ -448,21 +469,7 @@ class OnlineBoard(Documented):
 
     def belief(self) -> Belief:
         """Moments of the coefficients of every pair."""
-        return Belief(self._frame, self._blocks.mixtures, self._blocks.draws)
-
-    def _watch_scales(
-        self,
-        given: np.ndarray,
-        seen: np.ndarray | None,
-        dt: float,
-        gaps: Mapping[str, float] | None,
-    ) -> dict[int, Hold]:
-        """The holds to judge a row with."""
-        holds = self._holds
-        if self.shocks is None or not self.shocks.holds:
-            return holds
-        rows = given, self.last_prices, self._scaled
-        return watch_scales(holds, rows, seen, partial(self._beyond, dt, gaps))
+        return Belief(self._frame, self._blocks.mixtures, self._blocks.stands)
 
     def _beyond(
         self, dt: float, gaps: Mapping[str, float] | None, number: int, row: list[float]
@@ -477,10 +484,7 @@ class OnlineBoard(Documented):
     def foresee(
         self, prices: np.ndarray, dt: float, gaps: Mapping[str, float] | None, *, number: int = 0
     ) -> Foreseen:
-        """What the draws of one pair say of its row `(leg,)`, in inner units; nothing is changed.
-
-        Without a price of the target the innovation is that of a target at the centre.
-        """
+        """What the draws of one pair say of its row `(leg,)`, in inner units; nothing is changed."""
         values = self.transform.values(prices, self.last_prices[number])
         inner = self._design[:, number].copy()
         inner[: len(values)] = (values - self._centre[:, number]) / self._unit[:, number]
@@ -488,8 +492,3 @@ class OnlineBoard(Documented):
 
 
 register(OnlineBoard, OnlineBoard.to_json, OnlineBoard.from_json)
-
-_TOO_FAR = (
-    "the row is so far from all that this pair did before that the arithmetic cannot follow; pass NaN "
-    "for bad prints"
-)

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kfmodels.kalman.habits import CALM, Habits
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.online.splits import check_factors, check_shifts, turn_into_factors
 
@@ -72,6 +71,11 @@ class Legs:
             held = held.to_dict()
         if len(held) != len(prices):  # the dict has kept the last of two prices of one ticker
             raise ValueError("the prices name a ticker twice: give each once")
+        # with a plain number for every ticker, as mostly, there is nothing to look at one by one
+        given: list[Any] = list(map(held.get, self.tickers)) if hasattr(held, "get") else []
+        if set(map(type, given)) == {float}:
+            self.check(self.tickers, given)
+            return np.array(given)[self._spots]
         known = [ticker for ticker in self.tickers if ticker in held]
         if not known:
             held = by_text(held)
@@ -96,9 +100,15 @@ class Legs:
 
     def of_one(self, y: float, x: HedgePrices) -> list[float]:
         """[target, hedges...] of the only pair; `x` is one number, a list in order, or by ticker."""
-        prices = [float(y), *self.of_hedges(x)]
+        prices = self.read_one(y, x)
         self.check(self.pairs[0], prices)
         return prices
+
+    def read_one(self, y: float, x: HedgePrices) -> list[float]:
+        """The same, unchecked."""
+        if type(x) is float and type(y) is float:
+            return [y, x]
+        return [float(y), *self.of_hedges(x)]
 
     def of_hedges(self, x: HedgePrices) -> list[float]:
         """Hedge prices of the only pair, in their order."""
@@ -161,30 +171,3 @@ class Legs:
         legs = zip(self.pairs[number], prices.tolist(), strict=True)
         missing = ", ".join(name for name, price in legs if price != price)
         return f"no price of {missing}" if missing else ""
-
-
-def count_repeats(
-    before: Habits, prices: np.ndarray, last: np.ndarray, pairs: Sequence[tuple[str, ...]]
-) -> tuple[Habits, dict[int, str]]:
-    """The counts after a row, and by its number why a pair learns nothing from it.
-
-    Args:
-        before: the counts so far.
-        prices, last: of this row and of the last one learnt from, `(pair, leg)`.
-        pairs: the tickers of every pair.
-    """
-    same = prices == last
-    if not same.any() and not before.calm.any() and not before.still.any():
-        return before, {}  # nearly every row ends here
-    after = before.after(same, ~np.isnan(prices).any(1))
-    why: dict[int, str] = {}
-    for number in np.flatnonzero((after.calm >= CALM) & same.all(1)).tolist():
-        why[number] = f"no leg has moved for {after.calm[number]:.0f} rows, nothing is learnt"
-    stopped = after.stopped
-    for number in np.flatnonzero(stopped.any(1)).tolist():
-        leg = int(np.argmax(stopped[number]))
-        why[number] = (
-            f"{pairs[number][leg]} has stood at {prices[number, leg]:g} for "
-            f"{after.still[number, leg]:.0f} rows in which another leg moved, nothing is learnt"
-        )
-    return after, why

@@ -94,6 +94,10 @@ class Mixture:
             log_weights, weights, _ = weigh(log_weights * self.forgetting**dt)
         return Draws(state, self.noise.fade(carried, dt), log_weights, weights), factor
 
+    def crosses(self, gaps: Mapping[str, float] | None) -> bool:
+        """Whether one of the closed periods that were crossed is one that the model knows."""
+        return bool(gaps) and any(gaps[name] for name in self.gap_names if name in gaps)
+
     def look(
         self, ahead: Draws, factor: float | np.ndarray, design: np.ndarray, y: np.ndarray
     ) -> Look:

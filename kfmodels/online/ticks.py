@@ -44,6 +44,22 @@ class DrawForecasts(NamedTuple):
     noise: float | np.ndarray
     var: np.ndarray
 
+    def means(self) -> "MeanForecasts":
+        """Their averages over the draws."""
+        dof = None if self.dof is None else average(self.dof, self.weights)
+        return MeanForecasts(dof, 1 - average(self.noise / self.var, self.weights))
+
+
+class MeanForecasts(NamedTuple):
+    """Averages over the draws, `(pair,)`: degrees of freedom (None: normal), and the gain."""
+
+    dof: np.ndarray | None
+    gain: np.ndarray
+
+    def means(self) -> "MeanForecasts":
+        """Itself."""
+        return self
+
 
 _PLAIN = (Outcome.ACCEPTED, "")
 _NUMBERS = ("spread", "spread_sd", "z", "dof", "gain", "log_score", "effective_draws")
@@ -80,7 +96,7 @@ class BoardTick:
         taught: np.ndarray,
         said: Mapping[int, tuple[Outcome, str]],
         numbers: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-        forecasts: Sequence[DrawForecasts],
+        forecasts: Sequence[DrawForecasts | MeanForecasts],
         belief: Belief,
     ) -> None:
         self.names, self.at, self.observed, self.taught = names, at, observed, taught
@@ -141,17 +157,20 @@ class BoardTick:
     @cached_property
     def dof(self) -> np.ndarray:
         """Degrees of freedom of the forecasts, averaged over the draws; inf where they are normal."""
-        learnt = [(one.dof, one.weights) for one in self._forecasts if one.dof is not None]
-        found = join_blocks([average(*each) for each in learnt]) if learnt else math.inf
+        learnt = [mean.dof for mean in self._means if mean.dof is not None]
+        found = join_blocks(learnt) if learnt else math.inf
         return np.where(self.observed, found, math.nan)
+
+    @cached_property
+    def _means(self) -> list[MeanForecasts]:
+        return [one.means() for one in self._forecasts]
 
     @cached_property
     def gain(self) -> np.ndarray:
         """Share of the spread that was taken to be permanent; 0 where nothing was learnt."""
         if not self._forecasts:
             return np.zeros(len(self.names))
-        share = join_blocks([average(one.noise / one.var, one.weights) for one in self._forecasts])
-        return np.where(self.taught, 1 - share, 0.0)
+        return np.where(self.taught, join_blocks([mean.gain for mean in self._means]), 0.0)
 
     @property
     def effective_draws(self) -> np.ndarray:

@@ -11,6 +11,8 @@ from kfmodels import OnlineFilter
 from kfmodels.online.shocks import Quarantine, Robust
 from tests.made_filters import feed, made_board, made_filter
 
+pytestmark = pytest.mark.usefixtures("road")
+
 SHIFTS = {"XLE": -2.7, "SPY": 14.0, "USO": -6.5}
 NAMES = tuple(SHIFTS)
 TOLD = ("spread", "spread_sd", "z", "gain", "log_score", "effective_draws")

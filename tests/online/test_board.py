@@ -18,6 +18,8 @@ from kfmodels.online.shocks import NONE, Quarantine, Robust
 from kfmodels.online.ticks import BoardTick
 from tests.made_filters import board_of, made_filter, one_draw
 
+pytestmark = pytest.mark.usefixtures("road")
+
 TICKS, DRAWS = 50, 16
 JUMPED, RESCALED = 24, 15
 SINGLE = (("KO", ("PEP",)), ("PEP", ("SPX",)), ("KO", ("SPX",)), ("SPX", ("KO",)))
@@ -189,7 +191,8 @@ def test_the_blocks_do_not_show(kind, size, monkeypatch):
     """Small blocks, of which the last may be of one pair, say what one of all says, to the last bit."""
     singles = filters(kind, "level", gaps=GAPS, forgetting=0.99, shocks=Quarantine(2.5, 2))
     whole = board_of(singles)
-    monkeypatch.setattr(blocks, "_BLOCK", size * DRAWS)
+    for name in ("_BLOCK", "_COMPILED"):
+        monkeypatch.setattr(blocks, name, size * DRAWS)
     parts = board_of(singles)
     for at, row in later(jump=1.25).iterrows():
         passed = {"at": at, "gaps": {"weekend": int(at.day_of_week == 0)}}

@@ -26,6 +26,8 @@ from kfmodels import (
 )
 from kfmodels.online.ticks import Outcome, Tick
 
+pytestmark = pytest.mark.usefixtures("road")
+
 TRAIN = 500
 PRICES = datasets.simulate(900, seed=1, volatility_memory=20).prices
 LATER = PRICES.iloc[TRAIN:]

@@ -31,6 +31,8 @@ from tests.made_filters import made_filter, made_prices
 from tests.problems import ROWS, stock_prices, unsampled
 from tests.processes import trade
 
+pytestmark = pytest.mark.usefixtures("road")
+
 TRAIN = 40
 HEDGES = ("SPX", "PEP")
 TRANSFORMS = ("log", "level", "return")

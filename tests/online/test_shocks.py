@@ -22,6 +22,8 @@ from tests.benchmarks import shocks as bench
 from tests.benchmarks.shocks import again
 from tests.made_filters import MINUTE, START, made_board, made_filter, made_prices
 
+pytestmark = pytest.mark.usefixtures("road")
+
 KINDS: dict[str, dict[str, Any]] = {
     "constant": {},
     "discounted": {"discounted": True},

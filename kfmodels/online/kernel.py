@@ -1,0 +1,500 @@
+"""A row of prices as one loop over the draws, which `compiled` has numba compile.
+
+The arithmetic is that of `mixture` on `kalman.step`, written once more because numba compiles loops
+over numbers, not NumPy on arrays of any shape. Both roads pass the same tests, and agree to 1e-12.
+
+One file: numba keeps what it has compiled until this file changes, and would not notice another.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from kfmodels.kalman.density import LOG_2PI, LOG_PI
+from kfmodels.kalman.habits import CALM as CALM_ROWS
+from kfmodels.kalman.noise import LEAST_DOF
+from kfmodels.kalman.splits import BREAK
+
+SPREAD, SD, Z, SCORE, GAIN, DOF, EFFECTIVE, FAR, CALM, LAST = range(10)
+"""What a buffer begins with, `(number, pair)`: what a row said of each pair.
+
+From `LAST` on there are the prices of the legs, then how often in succession each has repeated; `CALM`
+is how often all have. These are kept where there is one pair.
+"""
+
+PAIRS, DRAWS, COEFFICIENTS, LEVEL, LEARNT, DISCOUNT, FORGETTING, LIMIT = range(8)
+PULL, LEGS, LOGS, LEAST, RETURNS, REQUOTED, FRAME = range(8, 15)
+"""What a model begins with; the frame of one pair comes next, then the parameters, then scratch.
+
+The frame has a row of the legs each for centre, unit, the price from which on one has a scale, and how
+often a leg may repeat; then the matrix and the shift from inner coefficients to those of the data.
+"""
+
+TOP = 2e10
+"""Sum of relative variances above which one may be for `mixture` to cap, by its `_WIDEST`."""
+
+MINUTE = 1e-200
+"""As `_LEAST` in `mixture`."""
+
+DECLINED, TAKEN, COUNTED = 0, 1, 2
+"""What `take` answers; the last is a row with a price that repeats or had repeated."""
+
+_TINY = -650.0  # its exponential is 0 here: products with much less are subnormal, and so very slow
+_ROUND = 6755399441055744.0  # 1.5 * 2**52: a small number added to it is rounded to a whole one
+_LOG2E = 1.4426950408889634
+_LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+_HALF_ROOT = 0x3FE6A09E667F3BCD  # the bits of sqrt(1/2)
+
+
+def exponentiate(x: Any) -> None:
+    """`exp` of each number of a row, in place, to one unit in the last place; 0 below `_TINY`.
+
+    A loop of products that a processor does eight at a time, which it cannot with calls of `math.exp`.
+    Source: Cody and Waite (1980), Software Manual for the Elementary Functions, chapter 6.
+    """
+    bits = x.view(np.int64)
+    for k in range(x.size):
+        tiny = x[k] < _TINY
+        v = min(max(x[k], _TINY), 708.0)
+        whole = (v * _LOG2E + _ROUND) - _ROUND
+        r = (v - whole * _LN2_HIGH) - whole * _LN2_LOW
+        p = 1 / 6227020800 * r + 1 / 479001600
+        p = p * r + 1 / 39916800
+        p = p * r + 1 / 3628800
+        p = p * r + 1 / 362880
+        p = p * r + 1 / 40320
+        p = p * r + 1 / 5040
+        p = p * r + 1 / 720
+        p = p * r + 1 / 120
+        p = p * r + 1 / 24
+        p = p * r + 1 / 6
+        p = p * r + 0.5
+        x[k] = 1.0 + (r + r * r * p)
+        bits[k] = 0 if tiny else bits[k] + (np.int64(whole) << 52)
+
+
+def take_logs(x: Any) -> None:
+    """`log` of each positive finite number of a row, in place, to one unit in the last place.
+
+    Source: log of FreeBSD's msun, after Ng (1992).
+    """
+    bits = x.view(np.int64)
+    for k in range(x.size):
+        power = (bits[k] - _HALF_ROOT) >> 52
+        bits[k] -= power << 52
+        e, f = float(power), x[k] - 1.0
+        s = f / (2.0 + f)
+        q = s * s
+        p = 1.479819860511658591e-01 * q + 1.531383769920937332e-01
+        p = p * q + 1.818357216161805012e-01
+        p = p * q + 2.222219843214978396e-01
+        p = p * q + 2.857142874366239149e-01
+        p = p * q + 3.999999999940941908e-01
+        p = (p * q + 6.666666666666735130e-01) * q
+        half = 0.5 * f * f
+        x[k] = e * _LN2_HIGH - ((half - (s * (half + p) + e * _LN2_LOW)) - f)
+
+
+def weigh_row(logs: Any, weights: Any) -> float:
+    """Make weights of `logs` that sum to one, in place; the log of their sum before."""
+    top, total = 0.0, 0.0
+    for _ in range(2):
+        for k in range(logs.size):
+            weights[k] = logs[k] - top
+        exponentiate(weights)
+        total = 0.0
+        for k in range(logs.size):
+            total += weights[k]
+        if MINUTE < total < 1 / MINUTE:
+            break
+        top = logs[0]  # beyond 39 sds: factor out the largest
+        for k in range(logs.size):
+            top = max(top, logs[k])
+    whole = top + math.log(total)
+    # from the logs, which are what is stored, so that a reloaded filter has the same weights to the bit
+    for k in range(logs.size):
+        logs[k] -= whole
+        weights[k] = logs[k]
+    exponentiate(weights)
+    return whole
+
+
+def split_model(model: Any) -> Any:
+    """Parameters `(pair, row, draw)` of a model, scratch `(row, draw)`, and a design `(n,)`."""
+    pairs, draws, n = int(model[PAIRS]), int(model[DRAWS]), int(model[COEFFICIENTS])
+    begin = FRAME + 4 * int(model[LEGS]) + n * n + n
+    rows = n * n + 2 + 2 * int(model[LEARNT])
+    end = begin + rows * pairs * draws
+    parameters = model[begin:end].reshape((pairs, rows, draws))
+    return parameters, model[end : model.size - n].reshape((n + 8, draws)), model[model.size - n :]
+
+
+def split_buffer(model: Any, buffer: Any) -> Any:
+    """Numbers `(number, pair)` and draws `(pair, row, draw)` of a buffer.
+
+    The rows of draws are the mean, the covariance, degrees of freedom and variance where these are
+    learnt, log weights and weights.
+    """
+    pairs, draws, n = int(model[PAIRS]), int(model[DRAWS]), int(model[COEFFICIENTS])
+    head = LAST + 2 * int(model[LEGS])
+    rows = n + n * n + 2 * int(model[LEARNT]) + 2
+    return (
+        buffer[: head * pairs].reshape((head, pairs)),
+        buffer[head * pairs :].reshape((pairs, rows, draws)),
+    )
+
+
+def raise_row(row: Any, power: float, found: Any) -> None:
+    """Each number of a row to a power, which is mostly 1 or -1."""
+    if power == 1.0:
+        for k in range(row.size):
+            found[k] = row[k]
+    elif power == -1.0:
+        for k in range(row.size):
+            found[k] = 1 / row[k]
+    else:
+        for k in range(row.size):
+            found[k] = row[k] ** power
+
+
+def student_factor(dof: float) -> float:
+    """Variance of a Student-t over its squared scale."""
+    return dof / (dof - 2.0) if dof > 2.0 else np.inf
+
+
+def pass_pair(
+    pair: int, model: Any, parts: Any, old: Any, after: Any, y: float, seen: bool, dt: float
+) -> bool:
+    """One row of one pair; its design stands in its place. False where it is not for this road."""
+    (parameters, scratch, design), (numbers, now) = parts, after
+    parameters, old, now = parameters[pair], old[pair], now[pair]
+    n, draws = int(model[COEFFICIENTS]), int(model[DRAWS])
+    learnt, noise = model[LEARNT] > 0, n * n
+    logs_row = now.shape[0] - 2
+    joint, squared, error, var = scratch[n], scratch[n + 1], scratch[n + 2], scratch[n + 3]
+    ahead_logs, ahead, dof, spare = scratch[n + 4], scratch[n + 5], scratch[n + 6], scratch[n + 7]
+    # the state, the noise and the weights before the row
+    top = 0.0
+    if model[DISCOUNT] > 0:
+        raise_row(parameters[noise + 1], -dt, spare)
+    for i in range(n):
+        was, mean = old[i], now[i]
+        for k in range(draws):
+            mean[k] = was[k]
+        for j in range(i, n):
+            at, by = n + i * n + j, parameters[i * n + j]
+            was, cov = old[at], now[at]
+            if model[DISCOUNT] > 0:
+                for k in range(draws):
+                    cov[k] = was[k] + was[k] * (by[k] * (spare[k] - 1))
+                    top += abs(cov[k])
+            else:
+                for k in range(draws):
+                    cov[k] = was[k] + by[k] * dt
+                    top += abs(cov[k])
+    if not top <= TOP:
+        return False
+    unit = parameters[noise]
+    if learnt:
+        unit, was, fade = (
+            old[logs_row - 1],
+            old[logs_row - 2],
+            parameters[noise + 2],
+        )
+        raise_row(fade, dt, dof)
+        for k in range(draws):
+            dof[k] = max(was[k] * dof[k], min(was[k], LEAST_DOF))
+    was = old[logs_row]
+    weighed = model[FORGETTING] < 1 and draws > 1
+    power = model[FORGETTING] ** dt
+    for k in range(draws):
+        ahead_logs[k] = was[k] * power if weighed else was[k]
+    if weighed:
+        weigh_row(ahead_logs, ahead)
+    else:
+        was = old[logs_row + 1]
+        for k in range(draws):
+            ahead[k] = was[k]
+    # the forecast
+    for k in range(draws):
+        error[k], var[k] = y, 1.0
+    for i in range(n):
+        leverage, mean, by = scratch[i], now[i], design[i]
+        for k in range(draws):
+            leverage[k] = 0.0
+        for j in range(n):
+            cov, other = now[n + min(i, j) * n + max(i, j)], design[j]
+            for k in range(draws):
+                leverage[k] += cov[k] * other
+        for k in range(draws):
+            error[k] -= by * mean[k]
+            var[k] += by * leverage[k]
+    centre, strain, share, average_dof, wrong = 0.0, 0.0, 0.0, 0.0, 0
+    for k in range(draws):
+        squared[k] = unit[k] * var[k]
+        wrong += not squared[k] > 0
+        centre += ahead[k] * error[k]
+        strain += ahead[k] * (error[k] * error[k] / squared[k])
+        share += ahead[k] / var[k]
+    if wrong:
+        return False
+    if learnt:
+        density_of_student(error, squared, dof, spare, joint)
+        total = 0.0
+        for k in range(draws):
+            average_dof += ahead[k] * dof[k]
+            away = error[k] - centre
+            total += ahead[k] * (away * away + squared[k] * student_factor(dof[k]))
+    else:
+        total = 0.0
+        for k in range(draws):
+            joint[k] = squared[k]
+            away = error[k] - centre
+            total += ahead[k] * (away * away + squared[k])
+        take_logs(joint)
+        for k in range(draws):
+            joint[k] = -0.5 * (LOG_2PI + joint[k] + error[k] * error[k] / squared[k])
+    logs, weights = now[logs_row], now[logs_row + 1]
+    for k in range(draws):
+        logs[k] = ahead_logs[k] + joint[k]
+    score = weigh_row(logs, weights)
+    sd = math.sqrt(total)
+    if not (math.isfinite(sd + score) and sd > 0):
+        return False
+    z, far = centre / sd, 0.0
+    if seen and strain > min(1.0, model[PULL] * model[PULL] / 4):
+        far = pull_of(pair, model, scratch, now, ahead, weights, unit, dof)
+    numbers[SPREAD, pair], numbers[SD, pair], numbers[Z, pair] = centre, sd, z
+    numbers[SCORE, pair], numbers[GAIN, pair] = score, 1.0 - share
+    numbers[DOF, pair] = average_dof if learnt else np.inf
+    numbers[FAR, pair] = seen and (abs(z) > model[LIMIT] or far > model[PULL])
+    # what the row teaches
+    if seen:
+        for k in range(draws):
+            joint[k], spare[k] = error[k] * (1.0 / var[k]), 1.0 / var[k]
+    else:
+        for k in range(draws):
+            joint[k], spare[k] = 0.0, 0.0
+            logs[k], weights[k] = ahead_logs[k], ahead[k]
+    for i in range(n):
+        mean, leverage = now[i], scratch[i]
+        for k in range(draws):
+            mean[k] += leverage[k] * joint[k]
+        for j in range(i, n):
+            cov, other, mirror = now[n + i * n + j], scratch[j], now[n + j * n + i]
+            for k in range(draws):
+                cov[k] -= leverage[k] * other[k] * spare[k]
+            for k in range(draws):
+                mirror[k] = cov[k]
+    if learnt:
+        degrees, variance = now[logs_row - 2], now[logs_row - 1]
+        floor, one = parameters[noise + 3], 1.0 if seen else 0.0
+        for k in range(draws):
+            spare[k] = one * (error[k] * error[k] / var[k])
+        for k in range(draws):
+            degrees[k] = dof[k] + one
+        for k in range(draws):
+            variance[k] = (dof[k] * unit[k] + spare[k]) / degrees[k]
+        for k in range(draws):
+            variance[k] = max(variance[k], floor[k])
+    square = 0.0
+    for k in range(draws):
+        square += weights[k] * weights[k]
+    numbers[EFFECTIVE, pair] = 1.0 / square
+    return True
+
+
+def density_of_student(error: Any, squared: Any, dof: Any, spare: Any, joint: Any) -> None:
+    """Log density of each error; the constant is that of `kalman.density.gamma_ratio`."""
+    for k in range(error.size):
+        width = dof[k] * squared[k]
+        joint[k], spare[k] = 1.0 + error[k] * error[k] / width, width
+    take_logs(joint)
+    take_logs(spare)
+    for k in range(error.size):
+        joint[k] = -0.5 * (spare[k] + (dof[k] + 1.0) * joint[k]) - 0.5 * LOG_PI
+    for k in range(error.size):
+        a = 0.5 * dof[k]
+        b = a + 8.0
+        each = 1 / b
+        odd = each * each
+        above, below = a * (a + 7.0) * odd, (a + 0.5) * (a + 7.5) * odd
+        above *= (above + 6 * odd) * (above + 10 * odd) * (above + 12 * odd)
+        below *= (below + 6 * odd) * (below + 10 * odd) * (below + 12 * odd)
+        series = 17 / 14336 + odd * (-31 / 18432 + odd * 691 / 180224)
+        series = -1 / 8 + odd * (1 / 192 + odd * (-1 / 640 + odd * series))
+        spare[k] = above / below * math.sqrt(b)
+        joint[k] += series * each
+    take_logs(spare)
+    for k in range(error.size):
+        joint[k] += spare[k]
+
+
+def pull_of(
+    pair: int, model: Any, scratch: Any, now: Any, ahead: Any, weights: Any, unit: Any, dof: Any
+) -> float:
+    """By how many of its sds the row moves the ratio that it moves farthest; `now` is before it."""
+    n = int(model[COEFFICIENTS])
+    error, var = scratch[n + 2], scratch[n + 3]
+    farthest = 0.0
+    for i in range(n - int(model[LEVEL])):
+        mean, cov, leverage = now[i], now[n + i * n + i], scratch[i]
+        here, there, spread = 0.0, 0.0, 0.0
+        for k in range(mean.size):
+            here += ahead[k] * mean[k]
+            there += weights[k] * (mean[k] + leverage[k] * (error[k] / var[k]))
+        for k in range(mean.size):
+            scale = unit[k] * student_factor(dof[k]) if model[LEARNT] > 0 else unit[k]
+            away = mean[k] - here
+            spread += ahead[k] * (away * away + cov[k] * scale)
+        farthest = max(farthest, abs(there - here) / math.sqrt(spread))
+    return farthest
+
+
+def advance(
+    model: Any, old: Any, now: Any, y: Any, design: Any, seen: Any, given: bool, dt: float
+) -> int:
+    """One row of all pairs of a block: `y (pair,)`, `design (n, pair)`, `seen` where it is `given`.
+
+    Returns how many pairs are marked as `FAR`, because the row is not for this road.
+    """
+    parts, before, after = split_model(model), split_buffer(model, old)[1], split_buffer(model, now)
+    far = 0
+    for pair in range(int(model[PAIRS])):
+        for i in range(int(model[COEFFICIENTS])):
+            parts[2][i] = design[i, pair]
+        taught = not given or seen[pair]
+        if not pass_pair(pair, model, parts, before, after, y[pair], taught, dt):
+            after[0][FAR, pair] = 1.0
+        far += after[0][FAR, pair] > 0
+    return far
+
+
+def take(model: Any, old: Any, now: Any, dt: float) -> int:
+    """One row of prices of one pair, which stand in the new buffer; what came of it."""
+    legs, n = int(model[LEGS]), int(model[COEFFICIENTS])
+    parts, frame = split_model(model), model[FRAME:]
+    calm, counted = True, old[CALM] > 0
+    for leg in range(legs):
+        price, last, repeats = now[LAST + leg], old[LAST + leg], old[LAST + legs + leg]
+        if not model[LEAST] < price < np.inf:
+            return DECLINED
+        if price == last:
+            now[LAST + legs + leg], counted = repeats + 1, True
+        else:
+            now[LAST + legs + leg], calm = 0, False
+            counted = counted or repeats > 0
+        if price > 0 and last > frame[2 * legs + leg]:
+            move = price / last
+            if not 1 / BREAK < move < BREAK:
+                return DECLINED
+    now[CALM] = old[CALM] + 1 if calm else 0.0
+    if counted:
+        if now[CALM] >= CALM_ROWS:
+            return DECLINED
+        for leg in range(legs):
+            if calm:  # only rows in which another leg moved count
+                now[LAST + legs + leg] = old[LAST + legs + leg]
+            if now[LAST + legs + leg] >= frame[3 * legs + leg]:
+                return DECLINED
+    before, after = split_buffer(model, old)[1], split_buffer(model, now)
+    design, y = parts[2], 0.0
+    for leg in range(legs):
+        value = now[LAST + leg]
+        if model[LOGS] > 0:
+            value = math.log(value)
+        elif model[RETURNS] > 0:
+            value = value / old[LAST + leg] - 1.0
+        value = (value - frame[leg]) / frame[legs + leg]
+        if leg:
+            design[leg - 1] = value
+        else:
+            y = value
+    if model[LEVEL] > 0:
+        design[n - 1] = 1.0
+    if not pass_pair(0, model, parts, before, after, y, True, dt) or now[FAR] > 0:
+        return DECLINED
+    if model[REQUOTED] > 0:
+        unit = frame[legs]
+        now[SPREAD], now[SD] = now[SPREAD] * unit, now[SD] * unit
+        now[SCORE] -= math.log(unit)
+    return COUNTED if counted else TAKEN
+
+
+def moments(model: Any, buffer: Any, means: Any, covs: Any) -> None:
+    """Mean `(pair, n)` and covariances given the noise and total `(2, pair, n * n)` of a block."""
+    every, (models, scratch, _) = split_buffer(model, buffer)[1], split_model(model)
+    n, draws = int(model[COEFFICIENTS]), int(model[DRAWS])
+    scaled = scratch[n]
+    for pair in range(int(model[PAIRS])):
+        now, parameters = every[pair], models[pair]
+        weights = now[now.shape[0] - 1]
+        if model[LEARNT] > 0:
+            dof, unit = now[now.shape[0] - 4], now[now.shape[0] - 3]
+            for k in range(draws):
+                scaled[k] = weights[k] * (unit[k] * student_factor(dof[k]))
+        else:
+            unit = parameters[n * n]
+            for k in range(draws):
+                scaled[k] = weights[k] * unit[k]
+        for i in range(n):
+            mean, centre = now[i], 0.0
+            for k in range(draws):
+                centre += weights[k] * mean[k]
+            means[pair, i] = centre
+        for i in range(n):
+            mean, centre, away = now[i], means[pair, i], scratch[n + 1]
+            for k in range(draws):
+                away[k] = weights[k] * (mean[k] - centre)
+            for j in range(i, n):
+                other, there, cov = now[j], means[pair, j], now[n + i * n + j]
+                within, between = 0.0, 0.0
+                for k in range(draws):
+                    within += scaled[k] * cov[k]
+                    between += away[k] * (other[k] - there)
+                for at in (i * n + j, j * n + i):
+                    covs[0, pair, at], covs[1, pair, at] = within, within + between
+
+
+def summarise(model: Any, buffer: Any, found: Any) -> None:
+    """Mean and sds given the noise and total, `(3 * n,)`, of one pair in the units of its data."""
+    n, legs = int(model[COEFFICIENTS]), int(model[LEGS])
+    means, covs = np.empty((1, n)), np.empty((2, 1, n * n))
+    moments(model, buffer, means, covs)
+    matrix = model[FRAME + 4 * legs : FRAME + 4 * legs + n * n].reshape((n, n))
+    shift = model[FRAME + 4 * legs + n * n :]
+    for i in range(n):
+        mean, given, total = shift[i], 0.0, 0.0
+        for j in range(n):
+            mean += matrix[i, j] * means[0, j]
+            for m in range(n):
+                by = matrix[i, j] * matrix[i, m]
+                given += by * covs[0, 0, j * n + m]
+                total += by * covs[1, 0, j * n + m]
+        found[i], found[n + i], found[2 * n + i] = mean, math.sqrt(given), math.sqrt(total)
+
+
+ELEMENTARY = ("exponentiate", "take_logs")
+"""Functions that are rounded as they are written."""
+
+HELPERS = (
+    "weigh_row",
+    "split_model",
+    "split_buffer",
+    "raise_row",
+    "student_factor",
+    "density_of_student",
+    "pull_of",
+    "pass_pair",
+    "moments",
+)
+"""Functions that others call, and whose sums may be taken in any order."""
+
+PLAIN: dict[str, Any] = {"error_model": "numpy", "fastmath": False}
+SUMS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+"""How numba compiles the elementary functions and the others.
+
+The second lets a processor add eight numbers at a time. Loops here write to one row each, because for a
+loop with many rows the compiler does not prove that none overlap, and takes one number at a time.
+"""
