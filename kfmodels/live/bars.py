@@ -7,6 +7,7 @@ bar may be polled as often as one likes: its last prices stand, and they count o
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -16,6 +17,9 @@ from kfmodels.clock.instants import Moment, Stamp
 from kfmodels.live.monitor import Watch
 from kfmodels.live.signals import Alarm, Alarms
 from kfmodels.online.engine import AnyTick, Engine
+
+moment_of = lru_cache(16)(Moment.of)
+"""`Moment.of` a time as JSON keeps it: a message asks for its own several times."""
 
 
 class Known(TypedDict):

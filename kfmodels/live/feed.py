@@ -20,9 +20,9 @@ from kfmodels.files.documents import Format, Json, built, encode, plain, registe
 from kfmodels.files.log import Journal, Message
 from kfmodels.kalman.transforms import LEVEL, transform_of
 from kfmodels.live.arrivals import MONTH, Ahead, Limit, check_kind, span
-from kfmodels.live.bars import Bar
+from kfmodels.live.bars import Bar, moment_of
 from kfmodels.live.feed_watch import FeedWatch
-from kfmodels.live.learner import Learner, prices_of, requote_engine
+from kfmodels.live.learner import Learner, requote_engine
 from kfmodels.live.monitor import Monitor, Watch
 from kfmodels.live.quotes import (
     KEPT,
@@ -124,8 +124,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             stale.check("max_staleness", Moment.of(engine.at).kind)
             ahead.check_units(Moment.of(engine.at).kind)
         self.strict, self.journal = strict, None
-        count = len(engine.pairs)
-        watch = None if monitor is None else monitor.board(count)
+        watch = None if monitor is None else monitor.board(len(engine.pairs))
         self._begin(
             engine,
             {
@@ -133,7 +132,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 "keep": keep,
                 "explorers": explorers,
                 "few_draws": few_draws,
-                "few": [False] * count,
+                "few": [False] * len(engine.pairs),
                 "quotes": {},
                 "bar": None,
                 "now": None,
@@ -375,8 +374,11 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _apply(self, message: Priced | Rescaled) -> Signal:
         """Carry out a message that is recorded; does the same when it is replayed."""
         signal = self._take(message) if "prices" in message else self._requote(message)
+        told = self._feed.known.told
         rung = [*self._learner.rung, *self._feed.ring(self.engine, signal.tick)]
         self._learner.rung = []
+        if not rung and self._feed.known.told is told:
+            return signal  # nothing of the condition has changed since `_take`
         return with_feed(signal, rung, self._condition())
 
     def _since(self, what: str, at: Stamp | None) -> Moment | None:
@@ -418,7 +420,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def _take(self, message: Priced) -> Signal:
         """Keep the prices, and make a row of them if every leg has one."""
-        now, prices = Moment.of(message["at"]), message["prices"]
+        now, prices = moment_of(message["at"]), message["prices"]
         left: Alarms = ()
         bar = self._learner.bar
         opens = bar is None
@@ -452,8 +454,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         outcome, reason = tick.overall()
         if self._stale.units and (aged := self._quotes.aged(row, self._now)):
             reason = "; ".join(filter(None, [reason, f"with {aged} old"]))
-        if bar.whole:
-            self._learner.rung += self._feed.take(prices_of(rows[0]), tick)
+        if bar.unwatched is None:
+            self._learner.rung += self._feed.take(row, tick)
         if doubted := self._feed.doubt_split(tick):
             reason = f"{reason}; {doubted}"
         told = cast("Alarms", (*left, *bar.tell(alarms)))  # both of one pair, or both of a board

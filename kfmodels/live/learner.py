@@ -10,7 +10,7 @@ import numpy as np
 
 from kfmodels.clock.clock import Clock, Elapsed
 from kfmodels.clock.instants import Moment
-from kfmodels.live.bars import Bar, Known, Start
+from kfmodels.live.bars import Bar, Known, Start, moment_of
 from kfmodels.live.feed_watch import FeedWatch
 from kfmodels.live.monitor import Alarm, Watch
 from kfmodels.live.quotes import Quotes, Row, Units, rows_before
@@ -129,7 +129,7 @@ class Learner:
                 left = last.tell(self._watched(last.unwatched))
                 self.rung += self.feed.take(prices_of(last.rows[0]), last.unwatched)
             if last.rows:
-                self.row = Moment.of(last.rows[0]["at"])
+                self.row = moment_of(last.rows[0]["at"])
             else:
                 count = last.count + 1
         self.bar = bar = Bar(now, set(), count, False)
@@ -139,7 +139,7 @@ class Learner:
     def learn(self, bar: Bar, rows: list[Known], clock: Clock | None) -> tuple[AnyTick, Alarms]:
         """Take the row of a bar from the start of the bar; where it raises nothing has changed."""
         row, *others = map(prices_of, rows)
-        at, before = Moment.of(rows[0]["at"]), self.engine.mark()
+        at, before = moment_of(rows[0]["at"]), self.engine.mark()
         passed = self._passed(at, bar, clock)
         assert bar.start is not None  # only what is final has none
         self.engine.back(bar.start.engine)
@@ -162,8 +162,9 @@ class Learner:
         self.few = bar.start.few
         if self.watch is not None:
             self.watch.back(bar.start.watch)
-        bar.unwatched = None if bar.whole else tick
-        return tick, self._watched(tick) if bar.whole else ()
+        whole = bar.whole
+        bar.unwatched = None if whole else tick
+        return tick, self._watched(tick) if whole else ()
 
     @contextmanager
     def at_start(self) -> Generator[None]:

@@ -280,6 +280,32 @@ def _add(
     return level * kept, total * kept, bars * kept, level > top, level, total, bars
 
 
+def _add_one(
+    held: Value, ratios: Value, more: Value, seen: bool, thresholds: tuple[float, ...]
+) -> tuple[Value, ...]:
+    """The same of all CUSUMs of one pair, as lists; none has rung unless `rung` has a True."""
+    if not seen:
+        done = map(_add, *held, ratios, more, repeat(seen), thresholds)
+        return tuple(map(list, zip(*done, strict=True)))
+    evidence: list[float] = []
+    sums: list[float] = []
+    bars: list[int] = []
+    for level, total, count, ratio, size, top in zip(*held, ratios, more, thresholds, strict=True):
+        level, total, count = level + ratio, total + size, count + 1
+        if level > top:  # rare, and then all that was reached is asked for
+            done = map(_add, *held, ratios, more, repeat(seen), thresholds)
+            return tuple(map(list, zip(*done, strict=True)))
+        if level > 0:
+            evidence.append(level)
+            sums.append(total)
+            bars.append(count)
+        else:
+            evidence.append(0.0)
+            sums.append(0.0)
+            bars.append(0)
+    return evidence, sums, bars, ()
+
+
 @dataclass(slots=True, eq=False)
 class Watch:
     """The state of a monitor of one pair or of many, from `Monitor.start()` or `Monitor.board(pairs)`.
@@ -337,10 +363,8 @@ class Watch:
         score, near, seen = _read_one(z, dof) if single else _read(z, dof, len(self.last))
         ratios, more = self._tests.bar(score, near, self.last)
         held = self.evidence, self.sums, self.bars
-        done: Value
         if single:
-            tests = map(_add, *held, ratios, more, repeat(seen), self._tests.thresholds)
-            done = zip(*tests, strict=True)
+            done = _add_one(held, ratios, more, bool(seen), self._tests.thresholds)
         else:
             done = _add(*held, np.stack(ratios), np.stack(more), seen, self._tests.column)
         self.evidence, self.sums, self.bars, rung, *reached = done
@@ -403,9 +427,9 @@ class Watch:
     def _ranks(self) -> list[int]:
         """Places of the conditions in `_WORDS`."""
         if isinstance(self.last, float):
-            if self.broken_left:
-                return [2]
-            return [int(any(map(gt, self.evidence, self._tests.near)))]
+            return [
+                2 if self.broken_left else int(True in map(gt, self.evidence, self._tests.near))
+            ]
         near = (self.evidence > _NEAR * self._tests.column).any(0)
         return np.where(self.broken_left > 0, 2, near).tolist()
 

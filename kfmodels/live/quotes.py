@@ -116,14 +116,14 @@ class Doubts:
         """Numbers of the pairs that have seen the price of a leg and doubt it."""
         return [number for number, old in self._old.items() if leg in old]
 
-    def hidden(self, also: Iterable[int] = ()) -> set[str]:
+    def hidden(self, also: Sequence[int] = ()) -> set[str]:
         """Legs whose prices go into no row: at least one of every pair that waits, or is in `also`.
 
         Of a pair these are the legs that no other pair needs, or else the one that the fewest need.
         """
-        waits = self._old.keys() | set(also)
-        if not waits:
+        if not self._old and not also:
             return set()
+        waits = self._old.keys() | set(also)
         waiting = Counter(leg for number in waits for leg in self._pairs[number])
         needed = {leg: self._count[leg] - times for leg, times in waiting.items()}
         found = {leg for leg, others in needed.items() if not others}

@@ -127,8 +127,10 @@ def few_draws(effective: float, draws: int) -> Alarm:
 def worst_condition(watch: Watch | None, holds: Mapping[str, Hold], feed: Condition) -> str:
     """The condition of the worst pair, of the `feed` too; at least "watch" while a change of units is
     in doubt."""
-    doubted = any(hold.cause in ("scale", "released") for hold in holds.values())
-    found = ["watch" if doubted else "ok", feed]
-    if watch is not None:
-        found.append(watch.condition)
-    return max(found, key=("ok", "watch", "broken").index)
+    if feed == "broken":
+        return feed
+    found = "ok" if watch is None else watch.condition
+    if found != "ok":
+        return found
+    doubted = holds and any(hold.cause in ("scale", "released") for hold in holds.values())
+    return "watch" if doubted else feed
