@@ -3,7 +3,9 @@
     python -m tests.benchmarks latency [--ticks 100000] [--pairs 1000]
 
 Contestants take turns of a thousand ticks, so that what else the machine does falls on all alike.
-Memory is that of the process after the first turn and after the last.
+Ours come on both roads, as NumPy and compiled by numba. The others run one filter of known noise: no
+draws, no checks of prices, no forecast that is told. Memory is that of the process after the first turn
+and after the last.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.live.feed import LiveFilter
+from kfmodels.online import blocks
+from kfmodels.online.compiled import find_kernels
 from tests.made_filters import made_board, made_filter, made_prices
 
 Tick = Callable[[int], Any]
@@ -102,15 +107,64 @@ def _pykalman(rows: list[list[float]]) -> Tick:
     return tick
 
 
-def contestants(folder: Path, pairs: int) -> Iterator[tuple[str, Tick, float]]:
-    """Name, one tick, and the share of the ticks that it takes part in."""
-    rows = _rows(5000)
-    yield "filterpy predict + update", _filterpy(rows), 1.0
-    yield "pykalman filter_update", _pykalman(rows), 0.1
+def _wickra(rows: list[list[float]]) -> Tick:
+    from wickra import KalmanHedgeRatio
+
+    model = KalmanHedgeRatio(1e-5, 1e-3)
+
+    def tick(number: int) -> Any:
+        y, x = rows[number % len(rows)]
+        return model.update(y, x)
+
+    return tick
+
+
+def _fast_kalman(rows: list[list[float]]) -> Tick:
+    import kalman
+
+    model: Any = kalman.LinearKalmanFilter(2, 1)
+    model.x, model.P, model.F = [0.0, 0.0], [1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 1.0]
+    model.Q, model.R = [1e-5, 0.0, 0.0, 1e-5], [1e-3]
+
+    def tick(number: int) -> Any:
+        y, x = rows[number % len(rows)]
+        model.H = [x, 1.0]
+        model.update([y])  # predicts first
+        return model.x
+
+    return tick
+
+
+@contextmanager
+def _on(kernels: Any) -> Iterator[None]:
+    """Filters that are made meanwhile take the compiled road, or NumPy's where that is None."""
+    before, blocks.find_kernels = blocks.find_kernels, lambda: kernels
+    try:
+        yield
+    finally:
+        blocks.find_kernels = before
+
+
+def _peers(rows: list[list[float]]) -> Iterator[tuple[str, Tick, float]]:
+    made = {
+        "wickra update": (_wickra, 1.0),
+        "fast-kalman update": (_fast_kalman, 1.0),
+        "filterpy predict + update": (_filterpy, 1.0),
+        "pykalman filter_update": (_pykalman, 0.1),
+    }
+    for name, (make, share) in made.items():
+        try:
+            yield name, make(rows), share
+        except ImportError as error:
+            print(f"{name}: {error}")
+
+
+def _ours(folder: Path, rows: list[list[float]], pairs: int) -> Iterator[tuple[str, Tick, float]]:
     for draws in (1, 64):
         yield f"OnlineFilter, {draws} draws, z read", _filter(draws, rows, read=False), 1.0
         yield f"OnlineFilter, {draws} draws, all read", _filter(draws, rows), 1.0
-    yield "OnlineFilter, 64 draws, discounted", _filter(64, rows, discounted=True), 1.0
+    discounted = _filter(64, rows, read=False, discounted=True)
+    yield "OnlineFilter, 64 draws, discounted, z read", discounted, 1.0
     yield "LiveFilter, 64 draws, whole record", _live(64, rows), 1.0
     fast = {"journal": folder / "fast", "durable": False}
     yield "with journal, safe from kill", _live(64, rows, **fast), 0.2
@@ -118,6 +172,20 @@ def contestants(folder: Path, pairs: int) -> Iterator[tuple[str, Tick, float]]:
     for discounted in (False, True):
         name = f"OnlineBoard, {pairs} x 64{', discounted' if discounted else ''}"
         yield name, _board(pairs, rows, discounted), 0.02
+
+
+def contestants(folder: Path, pairs: int) -> Iterator[tuple[str, Tick, float]]:
+    """Name, one tick, and the share of the ticks that it takes part in."""
+    rows = _rows(5000)
+    yield from _peers(rows)
+    for road, kernels in (("NumPy", None), ("compiled", find_kernels())):
+        if road == "compiled" and kernels is None:
+            print("compiled: numba is not installed")
+            continue
+        (folder / road).mkdir()
+        with _on(kernels):
+            for name, tick, share in _ours(folder / road, rows, pairs):
+                yield f"{name}, {road}", tick, share
 
 
 def measure(ticks: int, pairs: int) -> pd.DataFrame:
@@ -158,6 +226,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--memory", type=int, default=1_000_000, help="ticks of the memory test")
     options = parser.parse_args(arguments)
+    begun = time.perf_counter()
+    find_kernels()
+    print(
+        f"start of the compiled road, numba imported with it: {time.perf_counter() - begun:.1f} s"
+    )
     print("microseconds a tick")
     print(measure(options.ticks, options.pairs).round(1).to_string())
     if options.memory:
