@@ -5,7 +5,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from kfmodels.kalman.transforms import Transform
+from kfmodels.kalman.transforms import FARTHEST, Transform
 
 Label = pd.Timestamp | int
 """The label of a row: its date, or a number where rows are numbered."""
@@ -24,6 +24,12 @@ _FEWEST, _RARER = 20, 0.2
 
 _AUTUMN = 4
 """Hours of the night, and no others, come twice when clocks go back."""
+
+_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+"""Units in which files count time, by their name in pandas."""
+
+_SINCE, _UNTIL = 631_152_000, 4_102_444_800
+"""Seconds from 1970 to 1990 and to 2100; no table has so many rows that they number them."""
 
 DateLike = str | date | Label
 """What a user may write for a label: a date as text too."""
@@ -44,6 +50,12 @@ def check_index(index: pd.Index) -> None:
         raise ValueError(
             f"the rows are labelled with whole numbers that look like dates (first: {index[0]}): set "
             'frame.index = pd.to_datetime(frame.index.astype(str), format="%Y%m%d")'
+        )
+    if numbered and (unit := _unit_since_1970(index)):
+        raise ValueError(
+            f"the rows are labelled with whole numbers that look like {_UNITS[unit]} since 1970 "
+            f"(first: {index[0]}): set "
+            f'frame.index = pd.to_datetime(frame.index, unit="{unit}", utc=True)'
         )
     if not numbered and not isinstance(index, pd.DatetimeIndex):
         raise ValueError(
@@ -108,6 +120,16 @@ def _like_dates(index: pd.Index) -> bool:
     return bool(pd.to_datetime(index.astype(str), format="%Y%m%d", errors="coerce").notna().all())
 
 
+def _unit_since_1970(index: pd.Index) -> str:
+    """The unit in which whole numbers all count to times from 1990 to 2100; empty if in none."""
+    numbers = index.to_numpy(np.int64)
+    for power, unit in zip((0, 3, 6, 9), _UNITS, strict=True):
+        least, most = 10**power * _SINCE, 10**power * _UNTIL
+        if len(numbers) and numbers.min() >= least and numbers.max() <= most:
+            return unit
+    return ""
+
+
 def _autumn(index: pd.Index, repeated: pd.Index) -> bool:
     """Whether times without a zone stand twice only in the night, as an hour does in autumn."""
     if not isinstance(index, pd.DatetimeIndex) or index.tz is not None or len(repeated) == 0:
@@ -145,14 +167,14 @@ def to_floats(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 
 def check_prices(prices: pd.DataFrame, transform: Transform) -> None:
-    """Raise if a price is infinite, or not positive where it must be."""
+    """Raise if a price is infinite or absurd, or not positive where it must be."""
     for name in prices:
         column = prices[name]
-        infinite = np.isinf(column.to_numpy())
-        if infinite.any():
+        absurd = column.loc[column.abs() >= FARTHEST]
+        if len(absurd):
+            size = "infinite" if np.isinf(absurd.iloc[0]) else f"{absurd.iloc[0]:g}"
             raise ValueError(
-                f"{name} is infinite at {column.index[infinite][0]}: "
-                "replace it with NaN to make it a gap"
+                f"{name} is {size} at {absurd.index[0]}: replace it with NaN to make it a gap"
             )
         low = column.loc[column <= transform.least]
         if len(low) and like_returns(column.to_numpy()):

@@ -10,6 +10,12 @@ import numpy as np
 
 from kfmodels.kalman.motion import Array
 
+FARTHEST = 1e50
+"""No price is as large, nor as small where logarithms or ratios are taken.
+
+Squares of a ratio of two prices stay within what a float can hold, with room for a scale.
+"""
+
 
 class Transform(str):
     """From prices to the values that are modelled, and back; the base class is "level", prices as is.
@@ -53,7 +59,7 @@ class _Money(Transform):
     """Transforms under which a hedge ratio is money of the hedge for money of the target."""
 
     __slots__ = ()
-    least = 0.0
+    least = 1 / FARTHEST
     by_shares = False
 
     def moves(self, prices: Array, last: Array) -> Array:

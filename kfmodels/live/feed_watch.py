@@ -218,7 +218,10 @@ class FeedWatch:
 
     def to_json(self) -> dict[str, Json]:
         """What `__init__` takes, as plain lists and dicts."""
-        told = [list(subject) for subject in self.known.told]
+        # messages refused at sight are in no journal, and so no document knows of their alarm
+        few = self.rejected.get("", 0) < REJECTED
+        unkept = _subject("rejected rows", "") if few else None
+        told = [list(subject) for subject in self.known.told if subject != unkept]
         held = self.known._replace(told=())._asdict() | {"told": told, "lags": self.lags.to_json()}
         last = self._last and self._last._replace(lags=self.lags.to_json(self._last.lags))
         held |= {"rejected": self.rejected, "last": last and list(last)}

@@ -123,7 +123,7 @@ class Lags:
     def __init__(
         self, pairs: Sequence[tuple[str, ...]], transform: Transform, held: Json = None
     ) -> None:
-        self._logs = transform.least == 0
+        self._logs = not transform.by_shares
         hedges = [names[1:] for names in pairs]
         self._tickers = tuple(dict.fromkeys(name for names in hedges for name in names))
         # plain numbers for one pair, on which NumPy is many times slower

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from kfmodels.clock.instants import Kind, Moment
+from kfmodels.kalman.transforms import FARTHEST
 from kfmodels.live.arrivals import span
 from kfmodels.live.bars import Known
 from kfmodels.online.legs import by_text
@@ -150,7 +151,7 @@ class Quotes:
         least: float,
         held: Mapping[str, list[Any]] | None = None,
     ) -> None:
-        self.tickers, self._least = tuple(tickers), least
+        self.tickers, self._least = tuple(tickers), max(least, -FARTHEST)
         self.prices = dict.fromkeys(self.tickers, math.nan)
         self.times: dict[str, Moment | None] = dict.fromkeys(self.tickers)
         held = held or {}
@@ -188,7 +189,7 @@ class Quotes:
             if price != price:  # NaN: no price
                 continue
             before = self.times[ticker]
-            if not self._least < price < math.inf:
+            if not self._least < price < FARTHEST:
                 wrong.append(f"{ticker} has the price {price:g}")
             elif before is not None and now.number < before.number:
                 late = span(before.number - now.number, now.kind)

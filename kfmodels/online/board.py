@@ -240,18 +240,20 @@ class OnlineBoard(Documented):
             seen = np.ones(len(self), bool) if seen is None else seen
             seen[list(idle)] = False
             values[:, ~seen] = 0.0
-        holds = self._holds
-        if self.shocks is not None and self.shocks.holds:
-            rows = given, self.last_prices, self._scaled
-            holds = watch_scales(holds, rows, seen, partial(self._beyond, dt, gaps))
         wild = np.zeros(len(self), bool)
         # a row that overflows is rejected below, so no warning is needed; where it is an error instead,
         # as with one pair, setting up `errstate` would only cost time
         with nullcontext() if strict else np.errstate(all="ignore"):
+            holds = self._holds
+            if self.shocks is not None and self.shocks.holds:
+                rows = given, self.last_prices, self._scaled
+                holds = watch_scales(holds, rows, seen, partial(self._beyond, dt, gaps))
             passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds))
             # one sum tells whether anything has overflowed; only then look which pair it was
             while not math.isfinite(np.dot(passed.sd, passed.score)):
                 sound = np.atleast_1d(np.isfinite(passed.sd + passed.score) & (passed.sd > 0))
+                if sound.all():  # it was the sum alone
+                    break
                 lost = ~sound if seen is None else seen & ~sound
                 if strict or not lost.any():
                     raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kfmodels.kalman.transforms import transform_of
+from kfmodels.kalman.transforms import FARTHEST, transform_of
 from kfmodels.online.splits import check_factors, check_shifts, turn_into_factors
 
 
@@ -95,7 +95,8 @@ class Legs:
                         f"{ticker} has the price {held[ticker]!r}, which is no number; pass NaN if "
                         "there is none. Nothing was changed"
                     ) from None
-        self.check(self.tickers, found.tolist())
+        # one too far off stops the pairs that have it only, which the board sees to
+        self.check(self.tickers, found.tolist(), farthest=math.inf)
         return found[self._spots]
 
     def of_one(self, y: float, x: HedgePrices) -> list[float]:
@@ -129,13 +130,16 @@ class Legs:
             )
         return prices
 
-    def check(self, names: Sequence[str], prices: list[float]) -> None:
+    def check(
+        self, names: Sequence[str], prices: list[float], *, farthest: float = FARTHEST
+    ) -> None:
         """Raise unless each is a price that the transform can take, or NaN."""
+        least = max(self._least, -farthest)
         # fast, and enough for nearly every row; a NaN may hide from `min`, but not from the sum
-        if self._least < min(prices) and max(prices) < math.inf and sum(prices) == sum(prices):
+        if least < min(prices) and max(prices) < farthest and sum(prices) == sum(prices):
             return
         for name, price in zip(names, prices, strict=True):
-            if price == price and not self._least < price < math.inf:
+            if price == price and not least < price < farthest:
                 raise ValueError(
                     f"{name} has the price {price:g}, which a {self.transform} transform cannot take; "
                     "pass NaN if there is none. Nothing was changed"

@@ -184,7 +184,7 @@ def scaled_from(transform: Transform, move: np.ndarray) -> np.ndarray:
     Levels may be near 0, where an ordinary move doubles them: there a price has a scale where it is
     many of its own moves.
     """
-    if transform.least == 0:
+    if not transform.by_shares:
         return np.zeros_like(move)
     return np.where(np.isnan(move), 0.0, _MANY * move)
 
@@ -288,7 +288,7 @@ def name_split(
     with np.errstate(all="ignore"):
         ratio = np.where(scaled, row / last, 1.0)
         steps = np.abs(np.log(ratio))
-        if transform.least < 0:
+        if transform.by_shares:
             steps = np.where(scaled & np.isnan(move), steps, np.abs(row - last))
         usual = np.where(np.isnan(move), 1.0, np.where(move > 0, move, np.inf))
         size = steps / usual

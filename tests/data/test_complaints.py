@@ -77,6 +77,13 @@ REFUSED = {
         put(np.inf, 23, 0)
     ),
     "AAA is infinite at 2020-02-03": lambda: make(put(-np.inf, 23, 0), transform="level"),
+    "AAA is 1e+155 at 2020-02-03 00:00:00: replace it with NaN to make it a gap": lambda: make(
+        put(1e155, 23, 0), transform="level"
+    ),
+    "BBB is -1e+300 at 2020-02-03": lambda: make(put(-1e300, 23, 1), transform="level"),
+    "BBB is 1e-300 at 2020-02-03 00:00:00: a return transform needs positive prices": lambda: make(
+        put(1e-300, 23, 1), transform="return"
+    ),
     "AAA holds something that is not a number: 'n/a' at 2020-02-03 00:00:00; use pd.to_numeric(..., "
     "errors='coerce') to make it a gap": lambda: make(put("n/a", 23, 0, prices().astype(object))),
     # too little to go by

@@ -369,7 +369,7 @@ def test_a_change_of_scale_may_be_held_for_a_time_or_not_at_all():
 
 @pytest.mark.parametrize("policy", [None, Quarantine(), Robust()])
 @pytest.mark.parametrize("transform", ["level", "return"])
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_an_absurd_price_stops_only_the_pairs_that_have_it(policy: Any, transform: str):
     """The others against the board that it does not come to; its own are as if it was not there."""
     options: Any = {"shocks": policy, "transform": transform}
