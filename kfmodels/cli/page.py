@@ -16,7 +16,7 @@ from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import MIN_ROWS, rows_after
 from kfmodels.data.later import Later, repair_later
 from kfmodels.data.repairs import Repair, known_real
-from kfmodels.evaluate.compare import Comparison, compare
+from kfmodels.evaluate.compare import Comparison, compare_rows
 from kfmodels.evaluate.effectiveness import hedge_effectiveness
 from kfmodels.evaluate.health import spread_health
 from kfmodels.evaluate.landscape import likelihood_surface
@@ -27,7 +27,7 @@ from kfmodels.evaluate.static import static_probability
 from kfmodels.files.atomic import replacing
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.online.filter import OnlineFilter
-from kfmodels.online.follow import follow
+from kfmodels.online.follow import follow_rows
 from kfmodels.online.ticks import Tick
 from kfmodels.plots.pair import hedge_ratio_and_spread
 from kfmodels.plots.priors import likelihood, memories
@@ -156,11 +156,11 @@ def _scored(fitted: HedgeFit, prices: pd.DataFrame, repair: Repair | None) -> Sc
         transform=transform,
         repair=known_real((*known, *repaired.real)),
     )
-    compared = compare({_OURS: fitted}, repaired.as_fitted)
+    compared = compare_rows({_OURS: fitted}, {_OURS: repaired.as_fitted})
     seen: list[Tick] = []
     if set(repaired.factors.values()) != {1}:
         live.requote(repaired.factors)
-    ticks = follow(live, repaired.prices, seen=seen.append)
+    ticks = follow_rows(live, repaired.prices, seen=seen.append)
     return Scored(repaired, live, ticks, seen[-1], worth, compared)
 
 

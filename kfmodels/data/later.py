@@ -1,11 +1,13 @@
 """Prices after a fit: repaired by a table, and told where a split has given them other units."""
 
 import warnings
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
 
-from kfmodels.data.checks import DateLike
+from kfmodels.data.checks import DateLike, check_index, to_floats
+from kfmodels.data.columns import check_columns, check_table, name_by_text
 from kfmodels.data.repairs import Real, Repair, apply_repair, factors_after
 from kfmodels.data.scales import complain
 from kfmodels.kalman.transforms import Transform
@@ -38,6 +40,35 @@ def repair_later(before: pd.DataFrame, later: pd.DataFrame, repair: Repair | Non
     every, real = apply_repair(pd.concat([before, later]), repair)
     factors = factors_after(every, repair, len(before))
     return Later(every.iloc[len(before) :], factors, real)
+
+
+def read_on(
+    prices: pd.DataFrame,
+    names: list[str],
+    last: Mapping[str, float],
+    transform: Transform,
+    repair: Repair | None,
+) -> tuple[Later, str]:
+    """The rows that a filter goes on with, and what is in doubt of them, in words.
+
+    Args:
+        prices: as they came.
+        names: the tickers of the filter, the target first.
+        last: the last prices that it has learnt from; empty if there are none.
+        transform: of its prices.
+        repair: of these rows.
+    """
+    check_table(prices)
+    prices = name_by_text(prices)
+    check_columns(prices, names)
+    check_index(prices.index)
+    rows = to_floats(prices, names)
+    # the last row learnt from is judged with them; any date before theirs will do for it
+    earlier = rows.index[:1] - (pd.Timedelta(seconds=1) if hasattr(rows.index, "unit") else 1)
+    before: pd.DataFrame = pd.DataFrame(last, earlier, columns=names, dtype=float)
+    later = repair_later(before if last else before.head(0), rows, repair)
+    every: pd.DataFrame = pd.concat([before * pd.Series(later.factors), later.prices])
+    return later, complain(every, transform, later.real)
 
 
 def warn_of_later(

@@ -1,5 +1,6 @@
 """Fitted models compared on dates that none of them has seen, while each filter runs on."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ from scipy.special import ndtr, stdtr
 
 from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import MIN_ROWS, rows_after
+from kfmodels.data.later import Later, repair_later
+from kfmodels.data.repairs import Repair
+from kfmodels.data.scales import complain
 from kfmodels.evaluate.arguments import check_fit
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import Transform, transform_of
@@ -72,7 +76,9 @@ class Comparison:
         return f"Over {bars} bars {best} is ahead of {'; '.join(rivals)}: {how}"
 
 
-def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
+def compare(
+    fits: Mapping[str, HedgeFit], later: pd.DataFrame, *, repair: Repair | None = None
+) -> Comparison:
     r"""Score the one-bar forecasts of fitted models on later prices.
 
     $$\log p(y_t \mid y_{<t}), \quad \mathrm{CRPS}_t = \int (F_t(v) - 1\{v \ge y_t\})^2 \, dv, \quad
@@ -87,6 +93,8 @@ def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
     Args:
         fits: fits of one target by name; their hedges may differ.
         later: prices with a column for each ticker of each fit.
+        repair: of the later rows, as for `HedgeData.from_prices`; they are scored in the units of the
+            fits.
 
     Returns:
         A `Comparison`; `.verdict()` says it in words.
@@ -94,6 +102,9 @@ def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
     Raises:
         ValueError: different targets, a missing column, or fewer than 30 common rows that no fit has
             seen.
+
+    Warns:
+        UserWarning: once, of later prices that are in doubt, as `HedgeData.from_prices` does.
 
     Source: Gneiting and Raftery (2007), Strictly proper scoring rules, prediction, and estimation,
     JASA 102; Diebold and Mariano (1995), Comparing predictive accuracy, JBES 13.
@@ -119,7 +130,15 @@ def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
         raise ValueError(
             f"the fits have different targets ({', '.join(sorted(targets))}): compare fits of one"
         )
-    scored = {name: _score(name, fitted, later) for name, fitted in fits.items()}
+    rows = {name: _read(name, fitted, later, repair) for name, fitted in fits.items()}
+    if found := _doubt(fits, rows):
+        warnings.warn(found, stacklevel=2)
+    return compare_rows(fits, {name: each.as_fitted for name, each in rows.items()})
+
+
+def compare_rows(fits: Mapping[str, HedgeFit], rows: Mapping[str, pd.DataFrame]) -> Comparison:
+    """`compare` on the rows after each fit, read and in its units."""
+    scored = {name: _score(fitted, rows[name]) for name, fitted in fits.items()}
     last = max(fitted.fit_until for fitted in fits.values())
     words = ("log_score", "crps", "pit", "z")
     parts = {
@@ -137,15 +156,34 @@ def compare(fits: Mapping[str, HedgeFit], later: pd.DataFrame) -> Comparison:
     return Comparison(table, _sd_by_year(z), pit, log_scores, z)
 
 
-def _score(name: str, fitted: HedgeFit, prices: pd.DataFrame) -> pd.DataFrame:
+def _read(name: str, fitted: HedgeFit, prices: pd.DataFrame, repair: Repair | None) -> Later:
+    """The rows of the legs of a fit after its last training row."""
+    try:
+        later = rows_after(prices, fitted.fit_until, [fitted.target, *fitted.hedges])
+        known = {str(ticker): rows for ticker, rows in (repair or {}).items()}
+        mine = {ticker: known[ticker] for ticker in later.columns if ticker in known}
+        return repair_later(fitted.data.prices, later, mine)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be scored: {error}") from error
+
+
+def _doubt(fits: Mapping[str, HedgeFit], rows: Mapping[str, Later]) -> str:
+    """What is in doubt of the later rows, of each ticker once; empty if nothing is."""
+    columns: dict[str, pd.Series] = {}
+    real = [move for name, fitted in fits.items() for move in (*fitted.data.real, *rows[name].real)]
+    for name, fitted in fits.items():
+        every: pd.DataFrame = pd.concat([fitted.data.prices, rows[name].as_fitted])
+        for ticker in (fitted.target, *fitted.hedges):
+            columns.setdefault(ticker, pd.Series(every[ticker]))
+    since = min((each.prices.index[0] for each in rows.values() if len(each.prices)), default=None)
+    first = next(iter(fits.values()))
+    return complain(pd.DataFrame(columns), first.data.transform, real, since)
+
+
+def _score(fitted: HedgeFit, later: pd.DataFrame) -> pd.DataFrame:
     """One row per bar after the fit's last training row: log score, CRPS, PIT and z; NaN at gaps."""
     live = fitted.online()
     transform = transform_of(live.transform)
-    names = [live.target, *live.hedges]
-    try:
-        later = rows_after(prices, fitted.fit_until, names)
-    except ValueError as error:
-        raise ValueError(f"{name} cannot be scored: {error}") from error
     rows = []
     for at, row in zip(later.index, later.to_numpy(float), strict=True):
         last = None if live.last_prices is None else live.last_prices[0]

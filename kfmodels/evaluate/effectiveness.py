@@ -19,7 +19,7 @@ from kfmodels.evaluate.baselines import (
 )
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import transform_of
-from kfmodels.online.follow import follow, ratios
+from kfmodels.online.follow import follow_rows, ratios
 
 _BLOCK, _RESAMPLES = 20, 2000
 """Rows of a block of the bootstrap (a trading month), and its resamples."""
@@ -203,7 +203,7 @@ def _model_ratios(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> p
             "repair, and fit data.before(...)"
         )
     later = data.prices.loc[data.index > fitted.fit_until]
-    found = ratios(follow(fitted.online(), later), fitted.hedges)
+    found = ratios(follow_rows(fitted.online(), later), fitted.hedges)
     target, hedge = later.iloc[:, [0]].to_numpy(), later.iloc[:, 1:].to_numpy()
     if transform_of(data.transform).by_shares:
         return transform_of(fitted.data.transform).shares(found, target, hedge)

@@ -23,7 +23,7 @@ from kfmodels.online.blocks import Foreseen, Mark
 from kfmodels.online.board import OnlineBoard
 from kfmodels.online.compiled import PairTick
 from kfmodels.online.document import FILTER, Documented
-from kfmodels.online.legs import HedgePrices
+from kfmodels.online.legs import HedgePrices, by_text
 from kfmodels.online.shocks import NONE, Hold, Shocks
 from kfmodels.online.splits import check_factors
 from kfmodels.online.ticks import FairValue, Predictive, Tick
@@ -297,7 +297,8 @@ class OnlineFilter(Documented):
         earlier: Sequence[Mapping[str, float]] = (),
     ) -> Tick:
         """`update` with all prices by ticker, as `live` has them; one pair needs no `earlier` rows."""
-        return self.update(y=prices[self.target], x=prices, at=at, dt=dt, gaps=gaps)
+        given = prices if self.target in prices else by_text(prices)
+        return self.update(y=given[self.target], x=given, at=at, dt=dt, gaps=gaps)
 
     def requote(self, factors: Mapping[str, float], since: Mark | None = None) -> None:
         """`rescale` with all factors by ticker, as `live` has them; see `OnlineBoard.requote`."""

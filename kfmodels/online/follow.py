@@ -3,6 +3,7 @@
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (pandas has no complete types of its own)
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from kfmodels.online.ticks import Tick
 if TYPE_CHECKING:
     import pandas as pd
 
+    from kfmodels.data.repairs import Repair
+
 
 def follow(
     live: OnlineFilter,
@@ -22,6 +25,7 @@ def follow(
     *,
     clock: Clock | None = None,
     seen: Callable[[Tick], object] | None = None,
+    repair: "Repair | None" = None,
 ) -> "pd.DataFrame":
     """Feed every row of prices to the filter and tabulate what it says after each.
 
@@ -31,6 +35,8 @@ def follow(
         clock: time between the rows, and since the last tick of `live`; of complete rows in one of its
             bars the last stands. Every row is a bar without.
         seen: called with every `Tick`, for a progress bar or a log.
+        repair: of these rows, as for `HedgeData.from_prices`. The filter and all that is tabulated
+            are then in the units of the last row.
 
     Returns:
         One row a tick: `beta X`, `sd_given_noise X`, `sd_total X` for every hedge X (filtered: what
@@ -38,7 +44,11 @@ def follow(
         `effective_draws`.
 
     Raises:
-        ValueError: a column is missing, or a row is not later than the last tick.
+        ValueError: what `HedgeData.from_prices` says of a table, of dates and of columns; a row that
+            is not later than the last tick.
+
+    Warns:
+        UserWarning: once, of prices that are in doubt, as `HedgeData.from_prices` does.
 
     Example:
         >>> from kfmodels import HedgeData, NUTS, datasets, fit, follow
@@ -50,16 +60,29 @@ def follow(
         >>> len(table), bool(table["z"].notna().all())
         (21, True)
     """
-    import pandas as pd
+    from kfmodels.data.later import read_on
 
     names = [live.target, *live.hedges]
-    prices = prices.set_axis([str(name) for name in prices.columns], axis=1)
-    missing = [name for name in names if name not in prices.columns]
-    if missing:
-        raise ValueError(
-            f"the prices have no column {', '.join(missing)}; the filter needs {', '.join(names)}"
-        )
-    rows = prices[names].to_numpy(float)
+    last = dict(zip(names, live.last_prices, strict=True)) if live.last_prices is not None else {}
+    later, said = read_on(prices, names, last, live.transform, repair)
+    if said:
+        warnings.warn(said, stacklevel=2)
+    if changed := {name: factor for name, factor in later.factors.items() if factor != 1}:
+        live.requote(changed)
+    return follow_rows(live, later.prices, clock=clock, seen=seen)
+
+
+def follow_rows(
+    live: OnlineFilter,
+    prices: "pd.DataFrame",
+    *,
+    clock: Clock | None = None,
+    seen: Callable[[Tick], object] | None = None,
+) -> "pd.DataFrame":
+    """`follow` over rows that were read, with columns [target, hedges...] in the units of `live`."""
+    import pandas as pd
+
+    rows = prices.to_numpy(float)
     records: list[dict[str, float]] = []
     # of a bar whose start is not known, as that of the last training row, nothing more is learnt
     bar = None if clock is None or live.at is None else clock.bar_of(live.at)

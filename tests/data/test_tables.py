@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose
 
-from kfmodels import HedgeData, compare, follow, hedge_effectiveness, hedge_ratio_model
+from kfmodels import HedgeData, HedgeFit, compare, follow, hedge_effectiveness, hedge_ratio_model
 from kfmodels.data.hedge_data import rows_after
 from tests.data import made_prices
 from tests.data.made_prices import make
@@ -68,6 +68,18 @@ REFUSED = {  # (the table, what is said, the remedy in it, the index that comes 
         "whole numbers that look like dates (first: 20200101)",
         'frame.index = pd.to_datetime(frame.index.astype(str), format="%Y%m%d")',
         DATES,
+    ),
+    "seconds since 1970": (
+        dated([int(at.timestamp()) for at in DATES]),
+        "whole numbers that look like seconds since 1970 (first: 1577836800)",
+        'frame.index = pd.to_datetime(frame.index, unit="s", utc=True)',
+        DATES.tz_localize("UTC"),
+    ),
+    "nanoseconds since 1970": (
+        dated(DATES.as_unit("ns").asi8),
+        "whole numbers that look like nanoseconds since 1970",
+        'frame.index = pd.to_datetime(frame.index, unit="ns", utc=True)',
+        DATES.tz_localize("UTC"),
     ),
     "two offsets": (
         dated([str(at) for at in NEW_YORK]),
@@ -341,3 +353,61 @@ def test_a_leg_that_stopped_is_refused_at_the_fit_with_its_date():
     ):
         model.inputs(data)
     model.inputs(data.before("2020-02-19"))
+
+
+# -- later rows ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def half() -> HedgeFit:
+    return unsampled(make(prices().iloc[:60]))
+
+
+LATER = {
+    "compare": lambda fitted, frame, **options: compare({"fit": fitted}, frame, **options).z["fit"],
+    "follow": lambda fitted, frame, **options: follow(fitted.online(), frame, **options)["z"],
+}
+
+
+@pytest.mark.parametrize("door", LATER)
+@pytest.mark.parametrize("leg", LEGS)
+def test_a_split_after_the_fit_is_told_and_the_repair_that_is_named_mends_it(half, door, leg):
+    """The z are those of prices that were never split."""
+    right = LATER[door](half, prices().iloc[60:])
+    later = prices().iloc[60:]
+    later.iloc[30:, later.columns.get_loc(leg)] *= 8
+    with pytest.warns(UserWarning, match=f"{leg} went from .*about 8 times, and stayed") as caught:
+        wrong = LATER[door](half, later)
+    said = [str(each.message) for each in caught if each.category is UserWarning]
+    assert len(said) == 1
+    assert np.abs(wrong - right).max() > 1
+    named = re.search(r"repair=(\{.*\}\})", said[0])
+    assert named is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mended = LATER[door](half, later, repair=eval(named.group(1)))
+    assert_allclose(mended, right, rtol=1e-9, atol=1e-9)
+
+
+def test_a_filter_that_followed_a_split_stands_in_the_new_units(half):
+    later = prices().iloc[60:]
+    later.iloc[30:, 1] *= 8
+    live, plain = half.online(), half.online()
+    follow(live, later, repair={"BBB": {later.index[30]: 8}})
+    follow(plain, prices().iloc[60:])
+    plain.rescale(hedges={"BBB": 8.0})
+    assert_allclose(live.state()["mean"], plain.state()["mean"], rtol=1e-9)
+    assert live.last == pytest.approx(plain.last)
+
+
+@pytest.mark.parametrize("door", LATER)
+@pytest.mark.parametrize("name", ["polars", "two columns of a name", "two levels of columns"])
+def test_later_rows_are_refused_as_those_of_a_fit_are(half, door, name):
+    frame, says, remedy, _ = REFUSED[name]
+    with pytest.raises(ValueError, match=re.escape(says)) as caught:
+        LATER[door](half, frame)
+    assert remedy in str(caught.value)
+    names = {"frame": frame, "pd": pd}
+    exec(remedy, names)
+    table: Any = names["frame"]
+    assert len(LATER[door](half, table[table.index > half.fit_until])) == ROWS - 60

@@ -234,7 +234,7 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
         ),
         (
             lambda: follow(certain().online(), PRICES[["KO"]]),
-            "no column PEP; the filter needs KO, PEP",
+            "PEP is not among the 1 columns of the prices; there is KO",
         ),
         (lambda: worth(train=len(PRICES) - 5), "leaves too few on one side"),
         (lambda: worth(prices=holed(2)), "too many gaps"),
