@@ -16,6 +16,7 @@ from kfmodels import (
     HedgeData,
     HedgeFit,
     ImportanceSampling,
+    LiveFilter,
     OnlineFilter,
     Quarantine,
     Robust,
@@ -25,6 +26,7 @@ from kfmodels import (
     hedge_ratio_model,
 )
 from kfmodels.online.ticks import Outcome, Tick
+from tests.made_filters import MINUTE, START, made_board, made_filter
 
 pytestmark = pytest.mark.usefixtures("road")
 
@@ -215,3 +217,79 @@ def test_after_a_long_gap_a_discounted_state_knows_next_to_nothing(dt: float):
     assert (after.diagonal() > 1e6 * before.diagonal()).all()
     assert np.isfinite(after).all()
     assert_array_equal(board.filter("Y").state()["cov"], after)
+
+
+# -- prices that are none, and times too near ------------------------------------------------------
+
+ABSURD = (1e155, np.finfo(float).max, 1e60, -1e300, 1e-300)
+TWO = (("XLE", "SPY"), ("XOM", "SPY"))
+
+
+@pytest.mark.parametrize("price", ABSURD)
+@pytest.mark.parametrize("leg", ["XLE", "SPY"])
+@pytest.mark.parametrize("transform", ["log", "level", "return"])
+@pytest.mark.filterwarnings("error")
+def test_a_price_that_no_market_has_is_a_gap(transform: str, leg: str, price: float):
+    """Refused in words by a filter and by a feed, without a warning; the next row is taken."""
+    if transform == "level" and price == 1e-300:
+        return  # near zero, as levels may be
+    options: dict[str, Any] = {"transform": transform, "shocks": Quarantine()}
+    good = {"XLE": 90.1, "SPY": 500.5}
+    live, gap = made_filter(**options), made_filter(**options)
+    with pytest.raises(ValueError, match=f"{leg} has the price .*pass NaN if there is none"):
+        live.take(good | {leg: price}, at=START)
+    assert live.to_json() == gap.to_json()
+    assert live.take(good, at=START).outcome == "accepted"
+    fed, missing = LiveFilter(made_filter(**options)), LiveFilter(made_filter(**options))
+    said = fed.tick(good | {leg: price}, at=START)
+    assert f"rejected: {leg} has the price {price:g}" in said.sentence
+    missing.tick(good | {leg: None}, at=START)
+    assert fed.engine.to_json() == missing.engine.to_json()
+    after = fed.tick(good, at=START + MINUTE)
+    assert after.outcome == "accepted"
+    assert after.tick == missing.tick(good, at=START + MINUTE).tick
+
+
+@pytest.mark.parametrize("price", [1e60, 1e120, 1e155, np.finfo(float).max])
+@pytest.mark.parametrize("policy", [None, Quarantine(), Robust()])
+@pytest.mark.parametrize("transform", ["level", "return"])
+@pytest.mark.filterwarnings("error")
+def test_a_board_goes_on_whatever_one_pair_is_given(transform: str, policy: Any, price: float):
+    board = made_board(TWO, transform=transform, shocks=policy)
+    plain = made_board(TWO, transform=transform, shocks=policy)
+    good = {"XLE": 90.1, "XOM": 90.2, "SPY": 500.5}
+    for row in (good | {"XOM": price}, good):
+        said, right = board.update(row), plain.update(good)
+        for name in ("beta", "sd_total", "z", "effective_draws"):
+            assert_allclose(getattr(said, name)[0], getattr(right, name)[0], rtol=1e-12)
+        assert np.isfinite(board.filter("XOM/SPY").state()["mean"]).all()
+
+
+def test_two_prices_within_a_microsecond_are_two_to_a_filter_and_one_to_a_feed():
+    """A filter compares nanoseconds; a feed keeps microseconds, and says so."""
+    first = pd.Timestamp("2024-03-01T14:30:00.000001Z")
+    near, next_ = first + pd.Timedelta(500, "ns"), first + pd.Timedelta(1000, "ns")
+    good = {"XLE": 90.1, "SPY": 500.5}
+    live = made_filter()
+    for at in (first, near, next_):
+        assert live.take(good, at=at).outcome == "accepted"
+    with pytest.raises(ValueError, match="is not later than the last one"):
+        live.take(good, at=next_)
+    fed, plain = LiveFilter(made_filter()), LiveFilter(made_filter())
+    for one in (fed, plain):
+        one.tick(good, at=first)
+    said = fed.tick(good | {"XLE": 90.2}, at=near)
+    assert said.sentence == (
+        "rejected: XLE has a second price 90.2 at one time, which is kept to the microsecond"
+    )
+    assert fed.tick(good, at=near).outcome == "duplicate"
+    row = {"XLE": 90.3, "SPY": 500.6}
+    assert fed.tick(row, at=next_).tick == plain.tick(row, at=next_).tick
+
+
+def test_tickers_that_are_whole_numbers_are_their_text():
+    named = made_filter(target="7203", hedges=("9984",), near={"7203": 90.0, "9984": 500.0})
+    numbered = OnlineFilter(**named.arguments())
+    row = {7203: 90.1, 9984: 500.5}
+    expected = named.take({str(name): price for name, price in row.items()})
+    assert numbered.take(row) == expected  # pyright: ignore[reportArgumentType]
