@@ -404,7 +404,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def _requote(self, message: Rescaled) -> Signal:
         units, at = Units.of(message), message["at"]
-        bar, before = self._learner.bar, _moment(at)
+        bar, before = self._learner.bar, None if at is None else Moment.of(at)
         if at is not None:
             self._rescaled.append(message)
         elif bar is not None and bar.rows and self._learner.holds_scale(units.factors):
@@ -496,7 +496,3 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def _condition(self) -> str:
         return worst_condition(self.watch, self.engine.holds, self._feed.condition)
-
-
-def _moment(at: Stamp | None) -> Moment | None:
-    return None if at is None else Moment.of(at)
