@@ -321,7 +321,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         """All changes of units so far, as one."""
         least = transform_of(engine.transform).least
         self._quotes = Quotes(engine.tickers, engine.pairs, least, held["quotes"])
-        self._feed, self._now = FeedWatch(engine, held.get("feed")), _moment(held["now"])
+        self._feed, now = FeedWatch(engine, held.get("feed")), held["now"]
+        self._now = None if now is None else Moment.of(now)
         self._learner = Learner(
             engine,
             watch,
