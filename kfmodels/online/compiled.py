@@ -36,7 +36,7 @@ from kfmodels.kalman.noise import (
     Scale,
 )
 from kfmodels.kalman.step import State
-from kfmodels.kalman.transforms import LOG
+from kfmodels.kalman.transforms import FARTHEST, LOG
 from kfmodels.online import kernel
 from kfmodels.online.belief import Frame
 from kfmodels.online.mixture import Draws, Mixture
@@ -296,7 +296,8 @@ class CompiledBlock:
         head, legs, inner = other.model, frame.legs, frame.frame
         transform = inner.transform
         head[kernel.LOGS], head[kernel.RETURNS] = transform == LOG, transform.needs_last
-        head[kernel.LEAST], head[kernel.REQUOTED] = transform.least, legs[1, 0] != 1
+        head[kernel.LEAST] = max(transform.least, -FARTHEST)
+        head[kernel.REQUOTED] = legs[1, 0] != 1
         flat = np.concatenate([part.reshape(-1) for part in (legs, inner.matrix, inner.shift)])
         head[kernel.FRAME : kernel.FRAME + len(flat)] = flat
         return other

@@ -15,6 +15,7 @@ from kfmodels.kalman.density import LOG_2PI, LOG_PI
 from kfmodels.kalman.habits import CALM as CALM_ROWS
 from kfmodels.kalman.noise import LEAST_DOF
 from kfmodels.kalman.splits import BREAK
+from kfmodels.kalman.transforms import FARTHEST
 
 SPREAD, SD, Z, SCORE, GAIN, DOF, EFFECTIVE, FAR, CALM, LAST = range(10)
 """What a buffer begins with, `(number, pair)`: what a row said of each pair.
@@ -378,7 +379,7 @@ def take(model: Any, old: Any, now: Any, dt: float) -> int:
     calm, counted = True, old[CALM] > 0
     for leg in range(legs):
         price, last, repeats = now[LAST + leg], old[LAST + leg], old[LAST + legs + leg]
-        if not model[LEAST] < price < np.inf:
+        if not model[LEAST] < price < FARTHEST:
             return DECLINED
         if price == last:
             now[LAST + legs + leg], counted = repeats + 1, True

@@ -74,7 +74,7 @@ class Legs:
         # with a plain number for every ticker, as mostly, there is nothing to look at one by one
         given: list[Any] = list(map(held.get, self.tickers)) if hasattr(held, "get") else []
         if set(map(type, given)) == {float}:
-            self.check(self.tickers, given)
+            self.check(self.tickers, given, farthest=math.inf)
             return np.array(given)[self._spots]
         known = [ticker for ticker in self.tickers if ticker in held]
         if not known:

@@ -89,10 +89,10 @@ def test_prices_after_until_spoil_nothing(tmp_path, funds, until, quick):
 
 
 def test_ctrl_c_keeps_what_is_finished(universe, monkeypatch):
-    def interrupted(pairs: Any, numbers: list[int], *rest: Any, size: int) -> Any:
+    def interrupted(pairs: Any, numbers: list[int], *rest: Any, **options: Any) -> Any:
         if numbers[0] == 2:
             raise KeyboardInterrupt
-        return made_chunks.fit_chunk(pairs, numbers, *rest, size=size)
+        return made_chunks.fit_chunk(pairs, numbers, *rest, **options)
 
     monkeypatch.setattr(batch, "fit_chunk", interrupted)
     monkeypatch.setattr(batch, "_threads", lambda: 1)

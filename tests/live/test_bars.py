@@ -62,9 +62,9 @@ def test_a_bar_that_is_polled_is_learnt_from_once():
         last, one = poll(often, at, row.to_dict(), 30), poll(once, at, row.to_dict(), 1)
         assert last.tick.beta == one.tick.beta
     # of the filter that saw each day once, before bars were provisional
-    assert last.tick.beta["X1"] == pytest.approx(0.9301, abs=1e-4)
-    assert last.tick.sd_total["X1"] == pytest.approx(0.0574, abs=1e-4)
-    assert last.tick.effective_draws == pytest.approx(60.7, abs=0.1)
+    assert last.tick.beta["X1"] == pytest.approx(0.930, abs=1e-3)
+    assert last.tick.sd_total["X1"] == pytest.approx(0.0574, abs=1e-3)
+    assert last.tick.effective_draws == pytest.approx(60.7, abs=0.5)
     assert len(often.history()) == 20
     with_times = often.engine.arguments() | {"at": None}
     for name in ("state", "carried", "log_weights"):
