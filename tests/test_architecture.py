@@ -43,7 +43,7 @@ UPWARD = {"online.follow": {"data.later", "data.repairs"}}
 DAY = ("kalman", "clock", "files", "online", "live")
 """Rooms that need NumPy only."""
 
-NIGHT = {"kalman.scan", "kalman.likelihood", "kalman.logarithm", "kalman.regression"}
+NIGHT = {f"kalman.{name}" for name in ["scan", "likelihood", "kernel", "logarithm", "regression"]}
 """What of `kalman` needs JAX: the trading process leaves it alone."""
 
 

@@ -2,7 +2,8 @@
 
 Where the batch has several axes, say pairs and draws, a CPU runs one member of the first after the
 other: the state of a few hundred lanes then stays in its first cache over the whole series, and a pair
-has the same log likelihood, to the last bit, whatever its neighbours.
+has the same log likelihood, to the last bit, whatever its neighbours. A CUDA device runs the kernel of
+`kalman.kernel` where that takes the law and the noise.
 """
 
 import jax
@@ -11,6 +12,7 @@ from jax import lax
 
 from kfmodels._types import Float
 from kfmodels._types import JaxArray as Array
+from kfmodels.kalman import kernel
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.scan import Series, advance, begin, log_density
@@ -23,9 +25,26 @@ def log_likelihood(
     """Log density of all observed rows with the coefficients integrated out, shape (*b)."""
     if rows.y.ndim < 3:
         return _log_likelihood(rows, start, drift, noise)
-    return lax.platform_dependent(
-        rows, start, drift, noise, cpu=_one_by_one, default=_log_likelihood
-    )
+    ways = {"cpu": _one_by_one, "default": _log_likelihood}
+    # all ways are traced, whichever runs: ask for the kernel only where there may be a device for it
+    if jax.default_backend() == "gpu" and kernel.takes(rows, start, drift, noise):
+        ways["cuda"] = _in_kernel
+    return lax.platform_dependent(rows, start, drift, noise, **ways)
+
+
+@jax.custom_jvp
+def _in_kernel(
+    rows: Series, start: State, drift: Motion, noise: Noise
+) -> Float[Array, "member lane"]:
+    return kernel.log_likelihood(rows, start, drift, noise)
+
+
+@_in_kernel.defjvp
+def _slopes(
+    primals: tuple[Series, State, Motion, Noise], tangents: tuple[Series, State, Motion, Noise]
+) -> tuple[Float[Array, "member lane"], Float[Array, "member lane"]]:
+    """Where a gradient is asked for the scan runs instead, which can be differentiated."""
+    return jax.jvp(_log_likelihood, primals, tangents)
 
 
 def _one_by_one(

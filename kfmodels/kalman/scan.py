@@ -20,6 +20,7 @@ from jax import lax
 
 from kfmodels._types import ArrayLike, Bool, Float, Shaped
 from kfmodels._types import JaxArray as Array
+from kfmodels.kalman import motion
 from kfmodels.kalman.density import log_normal, log_student, student_variance
 from kfmodels.kalman.logarithm import fast_log
 from kfmodels.kalman.motion import Motion
@@ -40,16 +41,16 @@ class Series(NamedTuple):
     noise: Float[Array, "time *#batch"] | None = None
 
     @property
-    def open_time(self) -> Float[Array, "*#batch"] | float:
+    def open_time(self) -> motion.Array:
         """`dt`, which `timed` has written out."""
         assert self.dt is not None
         return self.dt
 
-    def drifting(self) -> Float[Array, "*#batch"] | float:
+    def drifting(self) -> motion.Array:
         """The time in which the coefficients move, `dt` and `extra` together."""
         return self.open_time if self.extra is None else self.open_time + self.extra
 
-    def relative(self, ordinary: Float[ArrayLike, "*#batch"]) -> Float[ArrayLike, "*#batch"]:
+    def relative(self, ordinary: motion.Array) -> motion.Array:
         """Observation variance of the row over the unit, given that of an ordinary one."""
         return ordinary if self.noise is None else self.noise * ordinary
 

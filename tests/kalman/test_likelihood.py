@@ -1,4 +1,7 @@
-"""The log likelihood that keeps nothing on the way, against one step after the other on NumPy."""
+"""The log likelihood that keeps nothing on the way, against one step after the other on NumPy.
+
+By the scan, and by the kernel for CUDA devices in the interpreter of Pallas, which needs no device.
+"""
 
 from functools import partial
 from typing import Any
@@ -11,7 +14,7 @@ from numpy.testing import assert_allclose
 from scipy import stats
 from scipy.special import gammaln
 
-from kfmodels.kalman import scan
+from kfmodels.kalman import kernel, scan
 from kfmodels.kalman.density import gamma_ratio
 from kfmodels.kalman.likelihood import log_likelihood
 from kfmodels.kalman.logarithm import fast_log
@@ -21,40 +24,54 @@ from kfmodels.kalman.step import State, step
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-PAIRS, DRAWS, N = 3, 4, 2
+PAIRS, DRAWS, N = 3, 4, 2  # draws that do not fill a block of the kernel
 NOISES = ("constant", "discounted")
 
 quick = partial(
     jax.jit,
     compiler_options={"xla_backend_optimization_level": 0},  # it is compiled often, and run little
 )
-run = quick(log_likelihood)
+ROADS = {
+    "scan": quick(log_likelihood),
+    "kernel": quick(partial(kernel.log_likelihood, interpret=True)),
+}
+both = pytest.mark.parametrize("run", ROADS.values(), ids=ROADS)
 
 
-def case(time: int, noise: str, *, timed: bool, drift: str = "walk", seed: int = 0):
+def case(
+    time: int,
+    noise: str,
+    *,
+    timed: bool,
+    drift: str = "walk",
+    n: int = N,
+    draws: int = DRAWS,
+    seed: int = 0,
+):
     """Pairs of their own series, draws of their own noise: batch axes `(pair, draw)`, 1 broadcasts."""
     rng = np.random.default_rng(seed)
     y = rng.normal(0, 2, (time, PAIRS, 1))
-    design = np.stack([rng.normal(0, 1, (time, PAIRS, 1)), np.ones((time, PAIRS, 1))], 1)
+    design = rng.normal(0, 1, (time, n, PAIRS, 1))
+    design[:, -1] = 1
     observed = rng.random((time, PAIRS, 1)) < 0.75
     observed[0, 0] = False
     if time > 1:
         observed[:, 1] = True
     dt = rng.exponential(1.0, (time, PAIRS, 1)) if timed else None
     rows = scan.series(y, design, observed, dt)
-    root = rng.normal(size=(PAIRS, N, N))
+    root = rng.normal(size=(PAIRS, n, n))
     start = State(
-        rng.normal(size=(N, PAIRS, 1)), np.moveaxis(root @ root.mT, 0, -1)[..., None] + np.zeros(1)
+        rng.normal(size=(n, PAIRS, 1)), np.moveaxis(root @ root.mT, 0, -1)[..., None] + np.zeros(1)
     )
     if drift == "walk":
-        q = np.exp(rng.normal(-2, 1, (N, PAIRS, DRAWS)))
-        drift_of: Any = Walk(np.eye(N)[:, :, None, None] * q)
+        q = np.exp(rng.normal(-2, 1, (n, PAIRS, draws)))
+        drift_of: Any = Walk(np.eye(n)[:, :, None, None] * q)
     else:
-        drift_of = Discount(rng.uniform(0.8, 1, (PAIRS, DRAWS)), np.ones((N, N, 1, 1)))
-    var = np.exp(rng.normal(0, 1, (PAIRS, DRAWS)))
+        drift_of = Discount(rng.uniform(0.8, 1, (PAIRS, draws)), np.ones((n, n, 1, 1)))
+    var = np.exp(rng.normal(0, 1, (PAIRS, draws)))
     noise_of: Any = ConstantVariance(var)
     if noise == "discounted":
-        factor = rng.uniform(0.8, 1, (PAIRS, DRAWS))
+        factor = rng.uniform(0.8, 1, (PAIRS, draws))
         noise_of = DiscountedVariance(var, np.full((1, 1), 4.0), factor)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), (rows, start, drift_of, noise_of))
 
@@ -83,10 +100,11 @@ def loop(rows, start, drift, noise) -> np.ndarray:
 # -- the same number -------------------------------------------------------------------------------
 
 
+@both
 @pytest.mark.parametrize("drift", ["walk", "discount"])
 @pytest.mark.parametrize("timed", [False, True])
 @pytest.mark.parametrize("noise", NOISES)
-def test_it_is_what_the_steps_sum_to(noise: str, timed: bool, drift: str):
+def test_it_is_what_the_steps_sum_to(run: Any, noise: str, timed: bool, drift: str):
     """With the first row apart, and with it."""
     model = case(31, noise, timed=timed, drift=drift)
     found = run(*model)
@@ -95,15 +113,24 @@ def test_it_is_what_the_steps_sum_to(noise: str, timed: bool, drift: str):
     assert len(np.unique(np.asarray(found))) == PAIRS * DRAWS
 
 
+@both
 @pytest.mark.parametrize("noise", NOISES)
-def test_of_any_number_of_rows(noise: str):
+def test_of_any_number_of_rows(run: Any, noise: str):
     for time, timed in ((1, False), (2, False), (4, True)):
         model = case(time, noise, timed=timed, seed=time)
         assert_allclose(run(*model), loop(*model), rtol=1e-11, atol=1e-13)
 
 
+@both
+@pytest.mark.parametrize(("n", "drift"), [(1, "discount"), (3, "walk")])
+def test_of_other_numbers_of_coefficients(run: Any, n: int, drift: str):
+    model = case(31, "discounted", timed=True, drift=drift, n=n)
+    assert_allclose(run(*model), loop(*model), rtol=1e-11)
+
+
+@both
 @pytest.mark.parametrize("noise", NOISES)
-def test_a_noise_far_from_the_data_is_scored_as_exactly(noise: str):
+def test_a_noise_far_from_the_data_is_scored_as_exactly(run: Any, noise: str):
     """Of a start at 1e5 and at 1e-5 of the sd of the data; what is known of it then fades."""
     rows, start, drift, given = case(31, noise, timed=False)
     for size in (1e-10, 1e10):
@@ -111,7 +138,8 @@ def test_a_noise_far_from_the_data_is_scored_as_exactly(noise: str):
         assert_allclose(run(rows, start, drift, far), loop(rows, start, drift, far), rtol=1e-11)
 
 
-def test_a_noise_forgotten_by_many_orders_is_scored_as_exactly():
+@both
+def test_a_noise_forgotten_by_many_orders_is_scored_as_exactly(run: Any):
     """The variance learnt is 1e-17 of the one it started at: nothing may be added to 1."""
     rows, start, drift, noise = case(200, "discounted", timed=False)
     noise = noise._replace(factor=jnp.full_like(noise.factor, 0.7), var=noise.var * 1e20)
@@ -122,9 +150,10 @@ def test_a_noise_forgotten_by_many_orders_is_scored_as_exactly():
     assert_allclose(found, loop(rows, exact, still, noise), rtol=1e-11)
 
 
+@both
 @pytest.mark.variants
 @pytest.mark.parametrize("noise", NOISES)
-def test_single_precision_from_a_wide_start(noise: str):
+def test_single_precision_from_a_wide_start(run: Any, noise: str):
     """As wide as `Weak` on daily prices: 100 sds of the noise. Within a hundredth of a nat."""
     rows, start, drift, given = case(200, noise, timed=False)
     wide = State(start.mean, jnp.eye(N)[:, :, None, None] * jnp.full((1, 1), 1e4))
@@ -137,8 +166,9 @@ def test_single_precision_from_a_wide_start(noise: str):
     assert (np.abs(found - exact) < 0.01 + rounding).all()
 
 
+@both
 @pytest.mark.parametrize("noise", NOISES)
-def test_a_pair_has_the_same_bits_whatever_its_neighbours(noise: str):
+def test_a_pair_has_the_same_bits_whatever_its_neighbours(run: Any, noise: str):
     model = case(31, noise, timed=False)
     rows, start, drift, given = model
     found = np.asarray(run(*model))
