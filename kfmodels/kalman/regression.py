@@ -48,7 +48,7 @@ class FilterResult(NamedTuple):
     log_density: Float[Array, "*batch time"]
 
 
-class _Covariance(constraints.Constraint):
+class _Covariance(constraints.ParameterFreeConstraint):
     """Finite matrices whose diagonal is not negative; a full check would cost an eigendecomposition."""
 
     event_dim = 2
