@@ -6,6 +6,8 @@ has the same log likelihood, to the last bit, whatever its neighbours. A CUDA de
 `kalman.kernel` where that takes the law and the noise.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -18,14 +20,17 @@ from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.scan import Series, advance, begin, log_density
 from kfmodels.kalman.step import State
 
+UNROLLED = 16
+"""Rows to a turn of the loop on a GPU, which launches kernels turn by turn: 5 times quicker than 1."""
+
 
 def log_likelihood(
     rows: Series, start: State, drift: Motion, noise: Noise
 ) -> Float[Array, "*batch"]:
     """Log density of all observed rows with the coefficients integrated out, shape (*b)."""
     if rows.y.ndim < 3:
-        return _log_likelihood(rows, start, drift, noise)
-    ways = {"cpu": _one_by_one, "default": _log_likelihood}
+        return by_scan(rows, start, drift, noise)
+    ways = {"cpu": _one_by_one, "default": partial(by_scan, unroll=UNROLLED)}
     # all ways are traced, whichever runs: ask for the kernel only where there may be a device for it
     if jax.default_backend() == "gpu" and kernel.takes(rows, start, drift, noise):
         ways["cuda"] = _in_kernel
@@ -44,7 +49,7 @@ def _slopes(
     primals: tuple[Series, State, Motion, Noise], tangents: tuple[Series, State, Motion, Noise]
 ) -> tuple[Float[Array, "member lane"], Float[Array, "member lane"]]:
     """Where a gradient is asked for the scan runs instead, which can be differentiated."""
-    return jax.jvp(_log_likelihood, primals, tangents)
+    return jax.jvp(by_scan, primals, tangents)
 
 
 def _one_by_one(
@@ -66,9 +71,10 @@ def _one_by_one(
     )
 
 
-def _log_likelihood(
-    rows: Series, start: State, drift: Motion, noise: Noise
+def by_scan(
+    rows: Series, start: State, drift: Motion, noise: Noise, *, unroll: int = 1
 ) -> Float[Array, "*batch"]:
+    """The log likelihood of all lanes at once, `unroll` rows to a turn of the loop."""
     state, carried = begin(rows, start, drift, noise)
 
     def one(
@@ -85,5 +91,5 @@ def _log_likelihood(
     if rows.dt is None:  # the first row alone has no time before it
         carry, _ = one(carry, jax.tree.map(lambda leaf: leaf[0], rows), 0.0)
         rows = jax.tree.map(lambda leaf: leaf[1:], rows)
-    (_, _, total), _ = lax.scan(one, carry, rows)
+    (_, _, total), _ = lax.scan(one, carry, rows, unroll=unroll)
     return total
