@@ -1,7 +1,7 @@
 """Run every contest and print the table; ends with 1 if a peer's numbers differ.
 
-`batch`, `latency`, `opening`, `variety`, `shocks`, `forgetting` or `fuzz` as the first word runs that
-module of `tests.benchmarks` instead.
+`batch`, `gpu`, `latency`, `opening`, `variety`, `shocks`, `forgetting` or `fuzz` as the first word runs
+that module of `tests.benchmarks` instead.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import importlib
 import sys
 import warnings
 
-OTHERS = ("batch", "latency", "opening", "variety", "shocks", "forgetting", "fuzz")
+OTHERS = ("batch", "gpu", "latency", "opening", "variety", "shocks", "forgetting", "fuzz")
 
 
 def main() -> int:

@@ -9,14 +9,12 @@ minutes does the first few pairs only; the table says how many.
 import argparse
 import multiprocessing
 import os
-import resource
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -168,18 +166,18 @@ def _memory(count: int, days: int) -> tuple[int, int]:
     """Peak bytes before and after `fit_many`."""
     warnings.simplefilter("ignore")
     pairs = universe(count, days)
-    before = _peak()
+    before = report.peak_memory()
     kf.fit_many(pairs, MODEL, progress=False)
-    return before, _peak()
+    return before, report.peak_memory()
 
 
 def _whole(count: int, days: int) -> tuple[Way, Way, tuple[int, int], str]:
     """`fit_many` twice: the first run compiles. Its memory as `_memory` has it, and how it went."""
     warnings.simplefilter("ignore")
     pairs = universe(count, days)
-    before = _peak()
+    before = report.peak_memory()
     _, *first = _clocked(lambda: kf.fit_many(pairs, MODEL, progress=False))
-    memory = before, _peak()
+    memory = before, report.peak_memory()
     board, *again = _clocked(lambda: kf.fit_many(pairs, MODEL, progress=False))
     order, chunks = _order(_problem(pairs).inputs), [arrays for _, arrays in board.chunks()]
     points, log_weights, refitted = (
@@ -197,18 +195,6 @@ def _order(inputs: Inputs) -> list[int]:
     with jax.enable_x64(True):
         names = list(layout_of(inputs, MODEL).shapes)
     return [names.index(name) for name in NOISE]
-
-
-def _peak() -> int:
-    """Most memory this process has held, in bytes.
-
-    Linux hands `ru_maxrss` of the parent on to a process that it starts; `VmHWM` begins anew.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on a Mac
 
 
 def draws_only(problem: Problem, count: int) -> Way:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -35,8 +36,25 @@ def _lines(outcome: Outcome) -> Iterator[dict[str, str]]:
 
 
 def machine_in_words() -> str:
-    packages = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     return f"{_cpu()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n{packages}"
+
+
+def peak_memory() -> int:
+    """Most memory this process has held, in bytes.
+
+    Linux hands `ru_maxrss` of the parent on to a process that it starts; `VmHWM` begins anew.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on a Mac
+
+
+def versions() -> dict[str, str | None]:
+    """Of the packages that a benchmark depends on; None for one that is not installed."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _time(seconds: float) -> str:

@@ -1,10 +1,13 @@
 """The kernel for CUDA devices: what it takes, and that it compiles for one, without a device.
 
-What it computes is compared with the steps in `test_likelihood`.
+What it computes is compared with the steps in `test_likelihood`. The benchmark of the device, which
+needs one to mean something, is run here on a few pairs.
 """
 
+import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +20,7 @@ from numpy.testing import assert_allclose
 from kfmodels.kalman import kernel
 from kfmodels.kalman.likelihood import log_likelihood
 from kfmodels.kalman.noise import FlooredVariance
+from tests.benchmarks import gpu
 from tests.kalman.test_added_laws import Reverting
 from tests.kalman.test_likelihood import DRAWS, NOISES, PAIRS, case, quick
 
@@ -110,3 +114,31 @@ def likelihood_of_var() -> tuple[Callable[[jax.Array], jax.Array], jax.Array]:
         return log_likelihood(rows, start, drift, noise._replace(var=var)).sum()
 
     return total, noise.var
+
+
+# -- the benchmark ---------------------------------------------------------------------------------
+
+
+def test_a_device_is_busy_where_any_of_its_streams_is():
+    assert gpu.covered([(5.0, 6.0), (0.0, 4.0), (1.0, 2.0), (3.0, 5.0), (8.0, 9.0)]) == 7
+    assert gpu.covered([]) == 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_without_a_gpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    file = tmp_path / "gpu.json"
+    assert gpu.main(["--out", str(file)]) == 1
+    assert "JAX sees no GPU here" in capsys.readouterr().out
+    assert not file.exists()
+    assert gpu.main(["--small", "--out", str(file)]) == 0
+    found = json.loads(file.read_text())
+    assert not found["failed"]
+    assert {line["way"] for line in found["passes"]} > {"kernel", "scan"}
+    assert all(line["off the scan"] < 1e-11 for line in found["passes"])
+    assert [line["pairs"] for line in found["fits"]] == [6, 4, 6, 6]
+    assert found["agreement"]["pairs"] == 6
+    assert found["agreement"]["beta, largest"] < 1e-9
+    assert "fit_many" in capsys.readouterr().out
