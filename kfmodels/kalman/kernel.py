@@ -33,6 +33,9 @@ TAKEN = (Walk, Discount), (ConstantVariance, DiscountedVariance)
 MOST_COEFFICIENTS = 8
 """With so many the 255 registers that a thread may have are all in use."""
 
+MOST_NUMBERS = 2**31
+"""Of all rows: the kernel finds its place among them in 32 bits."""
+
 TRITON = "jax.experimental.pallas.triton"
 
 
@@ -56,8 +59,10 @@ def takes(rows: Series, start: State, drift: Motion, noise: Noise) -> bool:
     known = type(drift) in laws and type(noise) in noises
     shared = all(leaf.shape[-1] == 1 for leaf in jax.tree.leaves(rows))
     few = len(start.mean) <= MOST_COEFFICIENTS
+    counted = rows.y.size * (len(start.mean) + len(Series._fields)) < MOST_NUMBERS
     # JAX means to part with this compiler one day; without it the scan runs
-    return known and rows.y.ndim == 3 and shared and few and find_spec(TRITON) is not None
+    there = find_spec(TRITON) is not None
+    return known and rows.y.ndim == 3 and shared and few and counted and there
 
 
 def log_likelihood(

@@ -86,6 +86,14 @@ def test_a_gpu_runs_it_where_it_takes_the_model(on_a_gpu: None):
         assert CALL not in lowered(log_likelihood, *other)
 
 
+def test_more_rows_than_32_bits_can_count_go_to_the_scan():
+    shapes = jax.eval_shape(lambda: case(9, "constant", timed=False))
+    rows, *laws = shapes
+    assert kernel.takes(rows, *laws)
+    long = rows._replace(y=jax.ShapeDtypeStruct((10**6, 1000, 1), float))
+    assert not kernel.takes(long, *laws)
+
+
 def test_a_gradient_is_that_of_the_scan(on_a_gpu: None):
     total, var = likelihood_of_var()
     assert CALL in lowered(total, var)
