@@ -1,7 +1,7 @@
 """A row of prices as one loop over the draws, which `compiled` has numba compile.
 
-The arithmetic is that of `mixture` on `kalman.step`, written once more because numba compiles loops
-over numbers, not NumPy on arrays of any shape. Both roads pass the same tests, and agree to 1e-12.
+The arithmetic is that of `mixture` on `kalman.step`, once more, because numba compiles loops, not NumPy
+on arrays of any shape. Both roads pass the same tests, and agree to 1e-12.
 
 One file: numba keeps what it has compiled until this file changes, and would not notice another.
 """
@@ -20,8 +20,8 @@ from kfmodels.kalman.transforms import FARTHEST
 SPREAD, SD, Z, SCORE, GAIN, DOF, EFFECTIVE, FAR, CALM, LAST = range(10)
 """What a buffer begins with, `(number, pair)`: what a row said of each pair.
 
-From `LAST` on there are the prices of the legs, then how often in succession each has repeated; `CALM`
-is how often all have. These are kept where there is one pair.
+From `LAST` on, where there is one pair, prices of the legs, then how often in succession each has
+repeated; `CALM` is how often all have.
 """
 
 PAIRS, DRAWS, COEFFICIENTS, LEVEL, LEARNT, DISCOUNT, FORGETTING, LIMIT = range(8)
@@ -37,7 +37,6 @@ TOP = 2e10
 
 MINUTE = 1e-200
 """As `_LEAST` in `mixture`."""
-
 DECLINED, TAKEN, COUNTED = 0, 1, 2
 """What `take` answers; the last is a row with a price that repeats or had repeated."""
 

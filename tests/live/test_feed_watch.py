@@ -80,6 +80,7 @@ def test_half_a_row_does_not_call_the_leg_that_is_still_to_come_stopped(
     assert told(live, messages) == alarms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dead", ["PEP", "KO"])
 def test_a_hedge_or_a_target_that_died_is_found_within_five_days(dead: str):
     """A8: KO on PEP, one of which repeats its price from 2020-06-01 on."""

@@ -206,6 +206,7 @@ def test_without_numba_there_is_no_such_road(monkeypatch):
     assert find_kernels() is not None
 
 
+@pytest.mark.slow
 def test_it_says_when_it_compiles(caplog, tmp_path, monkeypatch):
     numba = pytest.importorskip("numba")
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
