@@ -291,8 +291,10 @@ def _persistence(
 def _last_prices(pairs: HedgePairs, numbers: list[int]) -> Arrays:
     """Prices of the last row in which both legs are there, and how these usually move."""
     last, habits = [], []
+    table = pairs.prices.to_numpy()
+    columns = {name: column for column, name in enumerate(pairs.prices.columns)}
     for number in numbers:
-        both = pairs.prices[list(pairs.pairs[number])].to_numpy()
+        both = table[:, [columns[leg] for leg in pairs.pairs[number]]]
         complete = both[np.isfinite(both).all(1)]
         last.append(complete[-1])
         habits.append(habits_of(complete, pairs.transform))
