@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose
 
 from kfmodels import HedgeData, ImportanceSampling, hedge_ratio_model

@@ -4,7 +4,6 @@ What it computes is compared with the steps in `test_likelihood`. The benchmark 
 needs one to mean something, is run here on a few pairs.
 """
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -132,21 +131,9 @@ def test_a_device_is_busy_where_any_of_its_streams_is():
     assert gpu.covered([]) == 0
 
 
-@pytest.mark.slow
-def test_the_benchmark_without_a_gpu(
+def test_the_benchmark_says_that_there_is_no_gpu(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    file = tmp_path / "gpu.json"
-    assert gpu.main(["--out", str(file)]) == 1
+    assert gpu.main(["--out", str(tmp_path / "gpu.json")]) == 1
     assert "JAX sees no GPU here" in capsys.readouterr().out
-    assert not file.exists()
-    assert gpu.main(["--small", "--out", str(file)]) == 0
-    found = json.loads(file.read_text())
-    assert not found["failed"]
-    assert {line["way"] for line in found["passes"]} > {"kernel", "scan"}
-    assert all(line["off the scan"] < 1e-11 for line in found["passes"])
-    assert [line["pairs"] for line in found["fits"]] == [6, 4, 6, 6]
-    assert found["agreement"]["pairs"] == 6
-    assert found["agreement"]["beta, largest"] < 1e-9
-    assert "fit_many" in capsys.readouterr().out

@@ -446,8 +446,10 @@ def test_the_learnt_variance_is_part_of_what_is_not_known():
         "carried": Scale(np.full(1, 6.0), np.ones(1)),
         "log_weights": np.zeros(1),
     }
+    live = OnlineFilter(**held)
+    start = live.mark()
     for number in range(pairs):
-        live = OnlineFilter(**held)
+        live.back(start)
         y = beta[number] * x + np.sqrt(variance[number]) * rng.normal(size=rows)
         for target, hedge in zip(y, x, strict=True):
             tick = live.update(y=target, x=hedge)
