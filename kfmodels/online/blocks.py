@@ -260,6 +260,13 @@ class Blocks:
                 density = mixture.density(ahead, look)
                 log_weights, weights, _ = weigh(ahead.log_weights + density)
                 weight = average(plain / look.noise, ahead.weights)
+                log_weights, weights = mixture.restrain(
+                    ahead,
+                    look,
+                    (log_weights, weights),
+                    policy.shocks.pull,
+                    np.minimum(1.0, weight / _HALF),
+                )
                 rows, far = (z, np.zeros_like(z), weight), weight < _HALF
             else:
                 pull = mixture.pull(ahead, look, weights, policy.shocks.pull)

@@ -22,6 +22,9 @@ _WIDEST = 1e10
 _LEAST = 1e-200
 """Of a sum of exponentials below this, or above its inverse, the largest is factored out first."""
 
+_ROUNDING = 1e-9
+"""Share of a hedge ratio by which it may always move."""
+
 _add = np.add.reduce
 
 
@@ -144,6 +147,40 @@ class Mixture:
                 var = np.fmax(var, np.abs(leverage) / add_draw_axis(sd) * push)
         unit = self.noise.unit(ahead.carried)
         return Look(seen._replace(var=var), noise + (var - seen.var), unit * var)
+
+    def restrain(
+        self,
+        ahead: Draws,
+        look: Look,
+        weights: tuple[np.ndarray, np.ndarray],
+        most: float,
+        share: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log weights and weights of the draws after a doubted row, between those before and `weights`.
+
+        A share of each is taken: at most `share (pair,)` of those that the row asks for, and so much
+        less that the mean of no ratio moves by more than `most` of its sds. That holds with none of
+        them, as no draw moves farther; pairs that are within both keep what they are given to the bit.
+        """
+        if weights[0].shape[-1] == 1:
+            return weights
+        moved = ahead.state.mean + look.seen.leverage * (look.seen.error / look.seen.var)
+        for mean, (here, sd) in zip(moved, self.ratios(ahead), strict=False):
+            # a ratio that is known has no sd, and moves by roundings
+            room = most * sd + _ROUNDING * np.abs(here)
+            near, far = average(mean, ahead.weights) - here, average(mean, weights[1]) - here
+            near = near * np.sign(far)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                within = np.clip((room - near) / (np.abs(far) - near), 0.0, 1.0)
+            share = np.where(np.abs(far) > room, np.minimum(share, within), share)
+        bound = share < 1
+        if not bound.any():
+            return weights
+        with np.errstate(divide="ignore"):
+            before = ahead.log_weights + add_draw_axis(np.log1p(-share))
+            mixed = np.logaddexp(before, weights[0] + add_draw_axis(np.log(share)))
+        logs = np.where(add_draw_axis(bound), mixed, weights[0])
+        return logs, np.where(add_draw_axis(bound), np.exp(logs), weights[1])
 
     def ratios(self, ahead: Draws) -> list[tuple[np.ndarray, np.ndarray]]:
         """Mean and sd of each inner hedge ratio over the draws, `(pair,)` each."""

@@ -189,14 +189,20 @@ class Robust:
 
     The observation variance of the row is multiplied by $1 + z_t^2 / \text{limit}^2$ (inverse
     multi-quadric weights), in each noise draw by its own z, and by more where a hedge ratio would still
-    move by more than a quarter of `limit` of its sds. What one row does is so bounded, whichever leg is
-    wrong and by how much: for an outsized price of a hedge the weights alone bound nothing, as nearly
-    all of the forecast's variance is then that of the ratio. That variance is also what the draws are
-    weighed by.
+    move by more than a quarter of `limit` of its sds: for an outsized price of a hedge the weights
+    alone bound nothing, as nearly all of the forecast's variance is then that of the ratio. That
+    variance is also what the draws are weighed by.
+
+    Such a row would favour the draws in which the ratio is widest, and so move the mean over the draws
+    farther than any draw moves. So the weights of the draws go only a part of the way that it asks for:
+    at most twice its own weight, where that is less than half, and no farther than leaves the mean of
+    every ratio within the same bound. What one row does to the ratio that is reported is so bounded,
+    whichever leg is wrong and by how much; other rows weigh the draws in full.
 
     Args:
-        limit: in predictive sds, above 0; at that z the row weighs half. In no noise draw does a row
-            move a hedge ratio by more than limit / 4 of its sds.
+        limit: in predictive sds, above 0; at that z the row weighs half. No row moves a hedge ratio,
+            in a noise draw or on average over them, by more than limit / 4 of the sds that it has
+            over the draws just before the row.
 
     Raises:
         ValueError: a limit outside.

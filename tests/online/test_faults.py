@@ -294,3 +294,32 @@ def test_tickers_that_are_whole_numbers_are_their_text():
     row = {7203: 90.1, 9984: 500.5}
     expected = named.take({str(name): price for name, price in row.items()})
     assert numbered.take(row) == expected  # pyright: ignore[reportArgumentType]
+
+
+# -- bad prints that are doubted -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("explorers", [0, 16])
+@pytest.mark.parametrize("leg", [0, 1])
+def test_no_bad_print_moves_the_ratio_that_is_reported_beyond_the_bound(
+    fitted: HedgeFit, leg: int, explorers: int
+):
+    """By limit / 4 of its sds just before the row, whichever leg is wrong and by how much.
+
+    Without a bound on the weights a hedge 20 % too high moved it by 7.1 sds, to the explorers, whose
+    ratio is wide, and left 2.1 effective draws.
+    """
+    live = fitted.online(shocks=Robust(), explorers=explorers)
+    for row in PRICES.iloc[TRAIN : TRAIN + 21].to_numpy():
+        before, document = live.standing(), live.to_json()
+        for factor in (0.5, 0.8, 0.95, 1.05, 1.2, 1.5):
+            one, wrong = OnlineFilter.from_json(document), row.copy()
+            wrong[leg] *= factor
+            tick = one.update(y=wrong[0], x=[wrong[1]])
+            moved = abs(tick.beta["X1"] - before.beta["X1"]) / before.sd_total["X1"]
+            # the sd just before the row is that of `before` one bar later, up to 3 % wider here
+            assert moved < 1.03
+            assert tick.effective_draws > 20
+            assert_allclose(one.weights.sum(), 1.0, rtol=1e-12)
+            assert_array_equal(OnlineFilter.from_json(one.to_json()).weights, one.weights)
+        live.update(y=row[0], x=[row[1]])
