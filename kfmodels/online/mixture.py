@@ -4,6 +4,8 @@ Arrays have the axes (coefficient, pair, draw); that of pairs is left out where 
 NumPy is slower with an axis of length one. A block of pairs is one `Mixture`, small enough that what a
 tick touches stays in the cache of the processor. Nothing is changed in place, so a tick may work out
 its numbers later, and a row that is rejected leaves no trace.
+
+One file: one class, whose methods are the steps of one tick.
 """
 
 from collections.abc import Mapping, Sequence
