@@ -185,11 +185,10 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self._feed.note_names(prices)
         if wrong and (self.strict or not good):
             return self._refused(now.kept, "; ".join(wrong))
+        if known and not good:
+            return self._signal(now.kept, Outcome.DUPLICATE, f"{', '.join(known)} at this time")
         if not good:
-            if known:
-                reason = f"{', '.join(known)} at this time"
-                return self._signal(now.kept, Outcome.DUPLICATE, reason)
-            return self._signal(now.kept, Outcome.SKIPPED, "no price of any leg")
+            return self._ring(self._signal(now.kept, Outcome.SKIPPED, "no price of any leg"))
         message: Priced = {"at": now.kept, "prices": good}
         # written first: a crash from here on is made good by replaying the message
         self._record(message)
@@ -480,9 +479,11 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         if self.strict:
             raise ValueError(f"rejected: {why}; nothing was changed")
         self._feed.refuse(why)
-        signal = self._signal(at, Outcome.REJECTED, why)
-        rung = self._feed.ring(self.engine, signal.tick)
-        return with_feed(signal, rung, self._condition())
+        return self._ring(self._signal(at, Outcome.REJECTED, why))
+
+    def _ring(self, signal: Signal) -> Signal:
+        """The answer to a message that is not recorded, with what it says of the feed."""
+        return with_feed(signal, self._feed.ring(self.engine, signal.tick), self._condition())
 
     def _signal(
         self,

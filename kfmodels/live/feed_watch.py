@@ -6,7 +6,7 @@ the bars since each leg came and the rows in which it has not moved.
 One file: one class, whose alarms read the same counts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple, cast
 
@@ -105,10 +105,15 @@ class FeedWatch:
         # in memory only, as a journal holds the prices of legs alone, and no message that is refused
         self._refused, self._why = 0, ""
         self._unknown: dict[str, None] = {}
+        self._strange = 0
 
-    def note_names(self, given: Iterable[object]) -> None:
-        """Remember names in a message that are those of no leg, while some leg has never come."""
-        if 0 in self.known.come.values() and len(self._unknown) < _NAMES:
+    def note_names(self, given: Collection[object]) -> None:
+        """Count the messages in succession that name no leg, and remember the names of no leg in them,
+        or in any message while some leg has never come."""
+        if given:
+            self._strange = self._strange + 1 if self._tickers.isdisjoint(given) else 0
+        wanted = self._strange or 0 in self.known.come.values()
+        if wanted and len(self._unknown) < _NAMES:
             others = [str(name) for name in given if name not in self._tickers]
             self._unknown |= dict.fromkeys(others[:_NAMES])
 
@@ -218,10 +223,10 @@ class FeedWatch:
 
     def to_json(self) -> dict[str, Json]:
         """What `__init__` takes, as plain lists and dicts."""
-        # messages refused at sight are in no journal, and so no document knows of their alarm
+        # messages that bring no price are in no journal, and so no document knows of their alarms
         few = self.rejected.get("", 0) < REJECTED
-        unkept = _subject("rejected rows", "") if few else None
-        told = [list(subject) for subject in self.known.told if subject != unkept]
+        unkept = _STRANGE, _subject("rejected rows", "") if few else _STRANGE
+        told = [list(subject) for subject in self.known.told if subject not in unkept]
         held = self.known._replace(told=())._asdict() | {"told": told, "lags": self.lags.to_json()}
         last = self._last and self._last._replace(lags=self.lags.to_json(self._last.lags))
         held |= {"rejected": self.rejected, "last": last and list(last)}
@@ -230,6 +235,8 @@ class FeedWatch:
     def _on(self, engine: Engine) -> list[Subject]:
         """What alarms are on, in a fixed order."""
         known, found = self.known, list[Subject]()
+        if self._strange >= MISSING:
+            found.append(_STRANGE)
         if known.bar - min(known.come.values()) >= MISSING:
             for name, last in known.come.items():
                 if known.bar - last >= self._patience(name):
@@ -275,7 +282,13 @@ class FeedWatch:
     def _alarm(self, kind: Kind, of: str, pairs: Sequence[str], tick: Any) -> tuple[str, Alarm]:
         """The alarm of a leg, or of a pair, that concerns these pairs."""
         known, leg = self.known, of
-        if kind == "missing leg":
+        if kind == "missing leg" and not leg:
+            pairs, rows, legs = self._names, self._strange, sorted(self._tickers)
+            more = f" and {len(legs) - 5} more" if len(legs) > 5 else ""
+            said = f"{rows} messages in succession name no leg of {', '.join(legs[:5])}{more}"
+            said += f"; they bring {self._names_brought()} instead"
+            reason = "no row is made without prices: check how the feed spells its names"
+        elif kind == "missing leg":
             each = zip(self._names, self._pairs, strict=True)
             pairs, rows = [name for name, legs in each if leg in legs], known.bar - known.come[leg]
             said = f"{leg} has not come for {rows} bars in which other legs did"
@@ -337,17 +350,26 @@ class FeedWatch:
         return f"; its last new price was that of {since}" if since is not None else ""
 
     def _others(self) -> str:
-        """Which unknown names the feed brings, those that look like a missing leg first."""
+        """Which unknown names the feed brings in place of a leg, in words."""
+        names = self._names_brought()
+        return f", it brings {names} instead" if names else ""
+
+    def _names_brought(self) -> str:
+        """Unknown names in messages, those that look like a missing leg first."""
         known = self.known
         never = [name for name in self._tickers if not known.come[name]]
         like = [near for name in never for near in get_close_matches(name, self._unknown, 3, 0.6)]
         names = list(dict.fromkeys([*like, *self._unknown]))
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        return f", it brings {', '.join(names[:5])}{more} instead" if names else ""
+        return ", ".join(names[:5]) + more
 
 
 def _subject(kind: Kind, pair: str, leg: str = "") -> Subject:
     return kind, pair, leg
+
+
+_STRANGE = _subject("missing leg", "")
+"""No leg is named at all."""
 
 
 def _made(

@@ -119,6 +119,28 @@ def test_a_ticker_that_never_comes_is_told_with_the_names_that_do():
     assert live.tick(prices, at=at).condition == "ok"
 
 
+@pytest.mark.parametrize("first", [0, 5])
+def test_names_that_are_all_unknown_are_told(first: int):
+    """From the first message on, or later; a message without a name does not count."""
+    live, found = made_live(), []
+    for number, (prices, at) in enumerate(feed(30)):
+        lower = {name.lower(): price for name, price in prices.items()}
+        signal = live.tick(prices if number < first else lower, at=at)
+        live.tick({}, at=at)
+        found += [(number, alarm) for alarm in of_feed(signal)]
+    ((number, alarm),) = found
+    assert (number, alarm.kind, alarm.leg) == (first + MISSING - 1, "missing leg", "")
+    assert alarm.message == (
+        "missing leg (XLE): 10 messages in succession name no leg of SPY, XLE; they bring xle, spy "
+        "instead"
+    )
+    assert (signal.sentence, signal.condition) == ("skipped: no price of any leg", "broken")
+    watch: Any = live.to_json()["feed"]
+    assert watch["told"] == []  # these messages are in no journal
+    prices, at = feed(31)[-1]
+    assert live.tick(prices, at=at).condition == "ok"
+
+
 def test_a_leg_that_is_often_away_is_missing_after_twice_as_long():
     live, rows, found = made_live(), feed(200), []
     for number, (prices, at) in enumerate(rows):
