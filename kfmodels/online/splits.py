@@ -308,4 +308,8 @@ def name_split(
     elif at is not None:
         said += f", at {at}"
     said += f": if that is a split, call rescale with {names[leg]} at {factor or 'its factor'}"
-    return said + (f", if not with {names[leg]} at 1; no row is learnt from before" if held else "")
+    if held:
+        return f"{said}, if not with {names[leg]} at 1; no row is learnt from before"
+    # below `BREAK` no row is held for a split, as markets do move by 3/2
+    waits = verdict.outcome is Outcome.QUARANTINED
+    return f"{said} now, as further such rows are taken for a real move" if waits else said

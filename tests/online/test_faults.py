@@ -204,6 +204,18 @@ def test_a_split_of_a_level_is_still_named():
     assert "about 1/2 times: if that is a split, call rescale with X1 at 1/2" in said
 
 
+def test_a_split_too_small_to_be_held_says_that_the_next_row_confirms_it():
+    live = fitted_to(PRICES.iloc[:TRAIN], transform="level").online(shocks=Quarantine())
+    first, second = run(live, LATER.iloc[:2].assign(X1=LATER["X1"].iloc[:2] * 1.5))
+    assert first.outcome is Outcome.QUARANTINED
+    assert first.sentence.endswith(
+        "about 3/2 times: if that is a split, call rescale with X1 at 3/2 now, as further such rows "
+        "are taken for a real move"
+    )
+    assert "confirmed by 2 rows" in second.sentence
+    assert "rescale" not in second.sentence
+
+
 # -- a long gap ------------------------------------------------------------------------------------
 
 
