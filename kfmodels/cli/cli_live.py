@@ -97,10 +97,15 @@ def _answer(running: "LiveFilter", line: str, number: int) -> "Signal":
 
     try:
         message = json.loads(line)
-        if not isinstance(message, dict) or not (
-            "at" in message and message.keys() & {"prices", "rescale", "adjust"}
-        ):
+        kinds = ("prices", "rescale", "adjust")
+        given = [kind for kind in kinds if kind in message] if isinstance(message, dict) else []
+        if not given or "at" not in message:
             raise ValueError('a message has "at", and "prices", "rescale" or "adjust"')
+        if len(given) > 1:
+            raise ValueError(
+                f"a message has one of {', '.join(given)}, not several: send a line for each, and "
+                "prices in new units after the line that says so"
+            )
         if "rescale" in message:
             return running.rescale(message["rescale"], at=message["at"])
         if "adjust" in message:

@@ -146,7 +146,8 @@ class HedgeBook:
             which counts for the variance that `Saving` needs; without a clock, those of one time are.
 
     Raises:
-        ValueError: a ticker of no leg, a lot or multiplier that is not positive.
+        ValueError: a ticker of no leg, a lot or multiplier that is not positive, a position that is no
+            finite number.
 
     Example:
         >>> from types import SimpleNamespace
@@ -182,6 +183,8 @@ class HedgeBook:
         if len(legs) < 2 or len(set(legs)) < len(legs):
             raise ValueError(f"HedgeBook of {target}: name other tickers, each once, not {hedges}")
         self.position, self.band, self.cost = float(position), band, cost
+        if not math.isfinite(self.position):
+            raise ValueError(f"HedgeBook of {target}: the position is {self.position}: no number")
         self.lots = _by_ticker("lots", lots, self.hedges, 1.0)
         self.multiplier = _by_ticker("multiplier", multiplier, legs, 1.0)
         self.held = _by_ticker("held", held, self.hedges, 0.0, least=-math.inf)

@@ -61,6 +61,7 @@ def test_what_cannot_be_read_is_rejected_and_the_rest_goes_on(saved: Path):
     odd = ["not json\n", "[1]\n", '{"at": "2024"}\n', '{"at": 1, "rescale": {"GLD": 2}}\n', "\n"]
     odd += ['{"at": 1, "rescale": 3}\n', '{"at": null, "prices": {}}\n']
     odd += ['{"prices": 1, "at": "2025-01-01"}\n']
+    odd += ['{"at": 1, "prices": {"SPY": 500.0}, "rescale": {"SPY": 2}}\n']
     split = '{"at": "2024-03-01T00:00-05:00", "rescale": {"SPY": 2}}\n'
     back = '{"at": null, "rescale": {"SPY": 0.5}}\n'
     odd += ['{"at": 1, "rescale": {"SPY": 2}}\n', '{"at": "2024-03-01", "rescale": {}}\n']
@@ -68,14 +69,16 @@ def test_what_cannot_be_read_is_rejected_and_the_rest_goes_on(saved: Path):
     found = live(saved, "".join([good[0], *odd, split, split, back, less, less, *good[1:]]))
     outcomes = [record["outcome"] for record in found]
     assert outcomes == [
-        *["accepted", *["rejected"] * 9],
+        *["accepted", *["rejected"] * 10],
         *["rescaled", "duplicate", "rescaled", "rescaled", "duplicate"],
         *["accepted"] * 2,
     ]
     assert found[1]["reason"].startswith("line 2: Expecting value")
     assert "GLD is not among the tickers" in found[4]["reason"]
     assert found[5]["reason"].startswith("line 7: factors go by")  # line 6 is blank
-    assert found[8]["reason"].startswith("line 10: the rescale at 1 is a number")
+    both = "line 10: a message has one of prices, rescale, not several: send a line for each"
+    assert found[8]["reason"].startswith(both)
+    assert found[9]["reason"].startswith("line 11: the rescale at 1 is a number")
 
 
 def test_options_reach_the_filter(saved: Path):

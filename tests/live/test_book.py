@@ -36,6 +36,11 @@ def a_book(transform: str = "level", position: float = 100.0, **options: Any) ->
     return HedgeBook(**(named | options))
 
 
+def moved(book: HedgeBook, position: float) -> HedgeBook:
+    book.position = position
+    return book
+
+
 def row(y: float, **x: float) -> dict[str, float]:
     return {"Y": y, **x}
 
@@ -258,7 +263,9 @@ def test_a_factor_that_cannot_be_is_refused(of, told, text):
         (lambda: a_book(lots={"Z": 1.0}), "lots of Z cannot be 1.0; .* of each of X"),
         (lambda: a_book(multiplier={"Y": -5.0}), "multiplier of Y cannot be -5.0"),
         (lambda: a_book(held={"X": math.nan}), "held of X cannot be nan"),
-        (lambda: follow(a_book(position=math.nan), *ONE), "position in Y at 0 is nan"),
+        (lambda: follow(moved(a_book(), math.nan), *ONE), "position in Y at 0 is nan"),
+        (lambda: a_book(position=math.nan), "HedgeBook of Y: the position is nan"),
+        (lambda: a_book(position=-math.inf), "HedgeBook of Y: the position is -inf"),
         (lambda: Band(sds=-1.0), "Band: sds must be a number, 0 or more, not -1.0"),
         (lambda: Cost(bp=math.inf), "Cost: bp must be a number, 0 or more, not inf"),
         (lambda: Saving(0.0), "Saving: risk_aversion must be a number, above 0, not 0.0"),
