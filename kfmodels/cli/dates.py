@@ -106,12 +106,15 @@ def _formatted(texts: list[str], form: str, source: str) -> "pd.DatetimeIndex":
     """Dates of a given format."""
     import pandas as pd
 
+    from kfmodels.data.checks import day
+
     if form in (EXCEL, EPOCH):
         return (_excel if form == EXCEL else _epoch)(texts, source)
-    if all(map(_WHOLE.fullmatch, texts)):
+    whole = all(map(_WHOLE.fullmatch, texts))
+    if whole:
         texts = [text.partition(".")[0] for text in texts]
     try:
-        return _parse(texts, form)
+        found = _parse(texts, form)
     except ValueError as error:
         read = pd.to_datetime(pd.Index(texts), format=form, errors="coerce", utc="%z" in form)
         bad = next((text for text, at in zip(texts, read, strict=True) if pd.isna(at)), texts[0])
@@ -119,6 +122,15 @@ def _formatted(texts: list[str], form: str, source: str) -> "pd.DatetimeIndex":
             f"--date-format {form} does not read {bad!r} of {source}: give the format of that "
             "date, such as %d/%m/%Y for 31/12/2020"
         ) from error
+    if whole and "%f" not in form:  # %f reads fewer digits than it writes
+        again = zip(texts, found.strftime(form), found, strict=True)
+        if odd := next((one for one in again if one[0] != one[1]), None):
+            raise ValueError(
+                f"--date-format {form} reads {odd[0]} of {source} as {day(odd[2])}, which it writes "
+                f"{odd[1]}: a number has lost the 0 that it began with, or the format is another; "
+                "write the dates like 2020-12-31"
+            )
+    return found
 
 
 def _excel(texts: list[str], source: str) -> "pd.DatetimeIndex":

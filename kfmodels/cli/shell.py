@@ -134,10 +134,10 @@ def read_prices(
             table = pd.read_parquet(path)
         except ImportError as error:
             raise ValueError("reading parquet needs pyarrow: install kfmodels[parquet]") from error
-        if isinstance(table.index, pd.RangeIndex):  # written without an index: dates are a column
-            table = table.set_index(table.columns[0])
-    else:  # as text, or 01022020 would lose its first digit
-        table = pd.read_csv(path, index_col=0, converters={0: str})
+    else:  # dates as text, or 01022020 would lose its first digit; `index_col` would undo that
+        table = pd.read_csv(path, dtype={0: str})
+    if isinstance(table.index, pd.RangeIndex):  # dates are a column
+        table = table.set_index(table.columns[0])
     table.index = read_dates(table.index, dating, str(path))
     kept = table if until is None else _rows_until(table, until, dating)
     typer.echo(f"{path}: {describe(pd.DatetimeIndex(kept.index))}", err=True)

@@ -141,10 +141,40 @@ def written(table: pd.DataFrame, path: Path, form: str) -> None:
     table.set_axis(table.index.strftime(form)).to_csv(path)
 
 
-def test_a_first_digit_that_is_0_is_kept(tmp_path: Path, prices: pd.DataFrame):
-    written(prices.loc["2022-01"], tmp_path / "digits.csv", "%d%m%Y")
-    found = read_prices(tmp_path / "digits.csv", date_format="%d%m%Y")
-    assert list(found.index) == list(prices.loc["2022-01"].index)
+QUARTERS = pd.date_range("2005-01-01", "2019-10-01", freq="QS")
+DAYS = pd.bdate_range("2015-01-02", "2016-02-25")
+
+
+@pytest.mark.parametrize("head", ["", "date"])
+@pytest.mark.parametrize("form", ["%d%m%Y", "%m%d%Y", "%y%m%d", "%Y%m%d"])
+@pytest.mark.parametrize("days", [QUARTERS, DAYS], ids=["quarters", "days"])
+def test_a_first_digit_that_is_0_is_kept(tmp_path: Path, days: pd.DatetimeIndex, form, head):
+    table = pd.DataFrame({"Y": 1.5, "X": 2}, days.strftime(form)).rename_axis(head or None)
+    table.to_csv(tmp_path / "digits.csv")
+    found = read_prices(tmp_path / "digits.csv", date_format=form)
+    assert list(found.index) == list(days)
+    assert list(found.columns) == ["Y", "X"]
+    assert (found == [1.5, 2]).all(axis=None)
+
+
+def test_dates_that_are_numbers_and_have_lost_their_0_are_refused(tmp_path: Path):
+    table = pd.DataFrame({"Y": 1.5}, [int(day) for day in QUARTERS.strftime("%d%m%Y")])
+    table.to_parquet(tmp_path / "numbers.parquet")
+    said = "reads 1012005 of .* as 2005-01-10, which it writes 10012005: a number has lost the 0"
+    with pytest.raises(ValueError, match=said):
+        read_prices(tmp_path / "numbers.parquet", date_format="%d%m%Y")
+    iso = table.set_axis(QUARTERS.strftime("%Y-%m-%d"))  # as the sentence says
+    iso.to_parquet(tmp_path / "text.parquet")
+    assert list(read_prices(tmp_path / "text.parquet").index) == list(QUARTERS)
+    found = read_dates(pd.Index(["20200102093000123"]), Dating("%Y%m%d%H%M%S%f"), "x.csv")
+    assert found[0] == pd.Timestamp("2020-01-02 09:30:00.123")
+
+
+def test_a_file_whose_head_lacks_the_name_of_the_dates_is_read(tmp_path: Path):
+    (tmp_path / "short.csv").write_text("Y,X\n01012005,1,2\n01042005,3,4\n")
+    found = read_prices(tmp_path / "short.csv", date_format="%d%m%Y")
+    assert list(found.index) == list(QUARTERS[:2])
+    assert found.to_numpy().tolist() == [[1, 2], [3, 4]]
 
 
 def test_an_update_says_which_dates_it_used_and_never_drops_a_file_that_it_misread(desk, prices):
