@@ -32,6 +32,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich prints a calendar in the place of `:DATE:`
     help="Infer how fast a hedge ratio moves, then run the fitted filter tick by tick.",
 )
 
