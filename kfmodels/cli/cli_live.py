@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypedDict
 
 import typer
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from kfmodels.live.feed import LiveFilter
     from kfmodels.live.signals import Signal
     from kfmodels.online.shocks import Shocks
+
+
+SHOWN = 40
+"""Characters of a line without sense that are shown."""
+
+EXAMPLE = '{"at": "2024-03-01T09:31:00-05:00", "prices": {"XLE": 88.1, "SPY": 512.3}}'
 
 
 class _Settings(TypedDict):
@@ -96,9 +102,8 @@ def _answer(running: "LiveFilter", line: str, number: int) -> "Signal":
     from kfmodels.online.ticks import Outcome
 
     try:
-        message = json.loads(line)
-        kinds = ("prices", "rescale", "adjust")
-        given = [kind for kind in kinds if kind in message] if isinstance(message, dict) else []
+        message = _object(line)
+        given = [kind for kind in ("prices", "rescale", "adjust") if kind in message]
         if not given or "at" not in message:
             raise ValueError('a message has "at", and "prices", "rescale" or "adjust"')
         if len(given) > 1:
@@ -113,6 +118,18 @@ def _answer(running: "LiveFilter", line: str, number: int) -> "Signal":
         return running.tick(message["prices"], at=message["at"])
     except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         return running.standing(Outcome.REJECTED, f"line {number}: {error}")
+
+
+def _object(line: str) -> dict[str, Any]:
+    """The JSON object that a line is."""
+    message = None
+    with suppress(json.JSONDecodeError):
+        message = json.loads(line)
+    if not isinstance(message, dict):
+        start = line.strip()
+        start = start if len(start) <= SHOWN else f"{start[:SHOWN]} ..."
+        raise ValueError(f"{start!r} is no JSON object, such as {EXAMPLE}")
+    return message
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kfmodels.cli.remedies import for_the_shell
 from kfmodels.cli.shell import (
     AsJson,
     DateFormat,
@@ -68,7 +69,7 @@ def fit_many(
     options = {"chunk_size": chunk_size, "seed": seed, "store": store}
     with _workers(cluster) as executor:
         made = infer(pairs, model_of(discounted), executor=executor, **options)
-    typer.echo(universe(made, SHOWN))
+    typer.echo(for_the_shell(universe(made, SHOWN)))
     if not (made.status == Status.OK).any():
         raise ValueError("no pair was fitted: the lines above say why")
 
@@ -124,7 +125,7 @@ def board(
         rows = kept.reset_index().to_dict("records")
         typer.echo(as_json({"fit_until": made.fit_until, **counts, "table": rows}))
         return
-    typer.echo(text)
+    typer.echo(for_the_shell(text))
     if csv is not None:
         typer.echo(f"\nSaved {len(kept)} rows to {csv}")
 

@@ -12,7 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from kfmodels.cli.dates import EPOCH, EXCEL, Dating, read_dates
+from kfmodels.cli.numbers import read_csv
 from kfmodels.cli.programs import keep_programs
+from kfmodels.cli.remedies import for_the_shell
 from kfmodels.cli.spacing import describe
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class PlainErrors(TyperGroup):
             try:
                 return super().invoke(ctx)
             except (ValueError, OSError) as error:
-                typer.echo(f"error: {error}", err=True)
+                typer.echo(f"error: {for_the_shell(str(error))}", err=True)
                 raise typer.Exit(2) from error
             except KeyboardInterrupt as interrupt:
                 raise typer.Exit(INTERRUPTED) from interrupt
@@ -81,7 +83,7 @@ class PlainErrors(TyperGroup):
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
     def say(message: Warning | str, *_: object, **__: object) -> None:
-        typer.echo(f"warning: {message}", err=True)
+        typer.echo(f"warning: {for_the_shell(str(message))}", err=True)
 
     warnings.showwarning, usual = say, warnings.showwarning
     try:
@@ -119,28 +121,35 @@ def read_prices(
 ) -> "pd.DataFrame":
     """A table of prices by date; its rows up to a date (the whole of that day) or up to a time.
 
-    How many rows, from when to when and how far apart, is said on stderr.
+    How many rows, from when to when and how far apart, and what is unusual in how they are written, is
+    said on stderr.
 
     Raises:
-        ValueError: the first column or `until` holds no dates, or dates that can be read in two ways,
-            no row is left, or parquet cannot be read here.
+        ValueError: the first column or `until` holds no dates, or dates or numbers that can be read in
+            two ways, no row is left, or parquet cannot be read here.
         OSError: there is no such file.
     """
     import pandas as pd
 
-    dating = Dating(date_format, dayfirst)
+    dating, said = Dating(date_format, dayfirst), []
     if path.suffix.lower() in (".parquet", ".pq"):
         try:
             table = pd.read_parquet(path)
         except ImportError as error:
             raise ValueError("reading parquet needs pyarrow: install kfmodels[parquet]") from error
-    else:  # dates as text, or 01022020 would lose its first digit; `index_col` would undo that
-        table = pd.read_csv(path, dtype={0: str})
+    else:
+        table, notation = read_csv(path)
+        said += [notation] if notation else []
     if isinstance(table.index, pd.RangeIndex):  # dates are a column
         table = table.set_index(table.columns[0])
     table.index = read_dates(table.index, dating, str(path))
+    # only a file that is newest first: another order may be one of dates that were read wrong
+    if len(table) > 1 and table.index.is_monotonic_decreasing:
+        table = table.iloc[::-1]
+        said.append("newest first in the file")
     kept = table if until is None else _rows_until(table, until, dating)
-    typer.echo(f"{path}: {describe(pd.DatetimeIndex(kept.index))}", err=True)
+    parts = [describe(pd.DatetimeIndex(kept.index)), *said]
+    typer.echo(f"{path}: {', '.join(parts)}", err=True)
     return kept
 
 

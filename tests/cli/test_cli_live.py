@@ -73,12 +73,20 @@ def test_what_cannot_be_read_is_rejected_and_the_rest_goes_on(saved: Path):
         *["rescaled", "duplicate", "rescaled", "rescaled", "duplicate"],
         *["accepted"] * 2,
     ]
-    assert found[1]["reason"].startswith("line 2: Expecting value")
+    assert found[1]["reason"].startswith("line 2: 'not json' is no JSON object, such as {")
+    assert found[2]["reason"].startswith("line 3: '[1]' is no JSON object, such as {")
     assert "GLD is not among the tickers" in found[4]["reason"]
     assert found[5]["reason"].startswith("line 7: factors go by")  # line 6 is blank
     both = "line 10: a message has one of prices, rescale, not several: send a line for each"
     assert found[8]["reason"].startswith(both)
     assert found[9]["reason"].startswith("line 11: the rescale at 1 is a number")
+
+
+def test_the_message_that_is_shown_for_a_line_without_sense_is_one(saved: Path):
+    (said,) = live(saved, "x" * 1000 + "\n")
+    assert f"'{'x' * 40} ...' is no JSON object" in said["reason"]
+    shown = said["reason"].partition("such as ")[2]
+    assert live(saved, shown, "--shocks", "none")[0]["outcome"] == "accepted"
 
 
 def test_options_reach_the_filter(saved: Path):

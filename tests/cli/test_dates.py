@@ -170,13 +170,6 @@ def test_dates_that_are_numbers_and_have_lost_their_0_are_refused(tmp_path: Path
     assert found[0] == pd.Timestamp("2020-01-02 09:30:00.123")
 
 
-def test_a_file_whose_head_lacks_the_name_of_the_dates_is_read(tmp_path: Path):
-    (tmp_path / "short.csv").write_text("Y,X\n01012005,1,2\n01042005,3,4\n")
-    found = read_prices(tmp_path / "short.csv", date_format="%d%m%Y")
-    assert list(found.index) == list(QUARTERS[:2])
-    assert found.to_numpy().tolist() == [[1, 2], [3, 4]]
-
-
 def test_an_update_says_which_dates_it_used_and_never_drops_a_file_that_it_misread(desk, prices):
     days = prices.loc["2022-01-03":"2022-01-12"]
     written(days, desk / "both.csv", "%d/%m/%Y")
