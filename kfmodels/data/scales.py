@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -23,8 +24,29 @@ GROSS = 15.0
 Fewer take the first real days among them (tests/data/test_scales.py has the counts).
 """
 
+TWICE, SAME, SAME_AFTER = 12.0, 2.5, 3.0
+"""Typical moves of a smaller print in two rows, between these two, and left in the row after them.
+
+Of real moves that come back after two rows the nearest is 11 (GE 2025-10-21, 5 minutes); larger ones,
+as XLE 2026-03-02 with 21, do not stand still in between and come back less far.
+"""
+
 BACK, BACK_ROWS = 0.3, 5
 """A print is back when so small a share of its move is left, one of 1.75 times within so many rows."""
+
+SMALL = {Fraction(3, 2): 25.0, Fraction(4, 3): 35.0}
+"""Splits of less than 1.75 times, by the own moves that such a change must be at least.
+
+In the files of tests/data/test_scales.py the largest real move near 3/2 is 18 of its own (EVHC
+2017-11-01), near 4/3 31 (UAA 2017-01-31) and near 5/4 51 (INTC 2025-09-18, 5 minutes). So where prices
+move by 1 % a row 3-for-2 is found, 4-for-3 only where they move by less than 0.8 %, and 5-for-4 not.
+"""
+
+NEAR_SMALL = 2.5
+"""Own moves, or 1 %, within which a change must be of such a ratio."""
+
+ALTERNATE = 6
+"""Jumps there and back, each within 20 rows of the one before, from which on they are two units."""
 
 STALE = 20
 """A price that has not changed for so many rows is taken to have stopped."""
@@ -36,11 +58,14 @@ _SD = 1.4826
 """Of a normal variable: its sd over the median of its absolute value."""
 
 
+Kind = Literal["scale", "print", "still", "units"]
+
+
 class Doubt(NamedTuple):
     """Rows of a ticker that may be no prices of it, or in other units than the rows after them."""
 
     ticker: str
-    kind: Literal["scale", "print", "still"]
+    kind: Kind
     at: object
     """The label of the first row in doubt; of the first in the new scale."""
 
@@ -54,7 +79,7 @@ class Doubt(NamedTuple):
     """The price at the first row."""
 
     factor: str = ""
-    """New price over old, of a change of scale: that of the split it looks like, else as observed."""
+    """New price over old, where scale or units change: of the split it looks like, else as observed."""
 
     @property
     def rows(self) -> str:
@@ -70,6 +95,9 @@ class Doubt(NamedTuple):
             if positive and not 1 / BREAK < self.now / self.before < BREAK:
                 return f"{moved} and stood still until {day(self.until)}: did it stop?"
             return f"{self.ticker} stands still at {self.now:g}, {self.rows}: did it stop?"
+        if self.kind == "units":
+            goes = f"{self.ticker} goes by about {self.factor} times and back again and again"
+            return f"{goes}, {self.rows}: two units? Bring its rows into one, or take them out"
         if self.kind == "print":
             return f"{moved} and came back: a bad print?"
         return f"{moved}, about {self.factor} times, and stayed: a split?"
@@ -81,8 +109,9 @@ def find_doubts(
     """Changes of scale, gross prints and long still stretches, by ticker and date.
 
     A price that moves by 1.75 times in a row and stays there has another scale, unless it stands still
-    from then to the end: then it has stopped. One that comes back is a print, and so is a smaller one
-    that is far beyond its own typical moves.
+    from then to the end: then it has stopped. So has one that moves by 3/2 or 4/3 times, where no move
+    of its own is nearly as large. One that comes back is a print, and so is a smaller one that is far
+    beyond its own typical moves; one that goes there and back again and again has two units.
 
     Args:
         prices: floats; NaN is a gap.
@@ -100,7 +129,7 @@ def find_doubts(
         for kind, first, last in _unlike(values, at_level=transform.by_shares):
             at, until = index[there[first]], index[there[last]]
             before, now = float(values[max(first - 1, 0)]), float(values[first])
-            factor = _factor(values, first) if kind == "scale" else ""
+            factor = _factor(values, first) if kind in ("scale", "units") else ""
             if (str(ticker), day(at)) not in known:
                 found.append(Doubt(str(ticker), kind, at, until, before, now, factor))
     return tuple(found)
@@ -187,9 +216,7 @@ def stopped_since(values: np.ndarray) -> int | None:
     return int(there[since]) if len(there) - since >= STALE else None
 
 
-def _unlike(
-    values: np.ndarray, *, at_level: bool
-) -> list[tuple[Literal["scale", "print", "still"], int, int]]:
+def _unlike(values: np.ndarray, *, at_level: bool) -> list[tuple[Kind, int, int]]:
     """Kind, first and last row of all that is no move of a market, in complete prices."""
     moved = values if at_level else np.log(values)
     moves = np.diff(moved)
@@ -199,11 +226,14 @@ def _unlike(
         ratio = np.log(values[1:] / values[:-1])
     ratio[(values[1:] <= 0) | (values[:-1] <= 0)] = 0.0
     jumps = np.abs(ratio) >= math.log(BREAK)
+    small = _small_splits(ratio)
     found, done = _still(values, size), 0
     stopped = {first for _, first, last in found if last == len(values) - 1}
-    for move in np.flatnonzero(jumps | (size > GROSS * typical)).tolist():
+    units = _units(values, ratio)
+    found += units
+    for move in np.flatnonzero(jumps | small | (size > TWICE * typical)).tolist():
         row = move + 1
-        if row < done:
+        if row < done or any(first <= row <= last + 1 for _, first, last in units):
             continue
         scale = bool(jumps[move]) and _has_scale(values, row)
         later = np.abs(moved[row + 1 : row + 1 + (BACK_ROWS if scale else 1)] - moved[move])
@@ -213,9 +243,66 @@ def _unlike(
         if len(back) and size[move] > (JUMP if scale else GROSS) * usual:
             found.append(("print", row, last))
             done = last + 2
-        elif scale and row not in stopped and size[move] > JUMP * _around(size, move, move):
+        elif _twice(moved, size, move, typical):
+            found.append(("print", row, row + 1))
+            done = row + 3
+        elif row not in stopped and (
+            small[move] or (scale and size[move] > JUMP * _around(size, move, move))
+        ):
             found.append(("scale", row, row))
     return sorted(found, key=lambda one: one[1:])
+
+
+def _twice(moved: np.ndarray, size: np.ndarray, move: int, typical: float) -> bool:
+    """Whether a move leads to two rows that are alike, and back to where it came from."""
+    if move + 3 >= len(moved):
+        return False
+    usual = max(typical, _around(size, move, move + 2))
+    after = abs(moved[move + 3] - moved[move])
+    return bool(
+        size[move] > TWICE * usual
+        and size[move + 1] <= SAME * usual
+        and after <= SAME_AFTER * usual
+    )
+
+
+def _small_splits(ratio: np.ndarray) -> np.ndarray:
+    """Which moves, in logs, are a small split by their size in moves nearby, and stayed."""
+    size, found = np.abs(ratio), np.zeros(len(ratio), bool)
+    for split, many in SMALL.items():
+        whole = math.log(split)
+        # a coarse sieve: where 2.5 own moves are more than 0.1, a split is less than 17 of them
+        for move in np.flatnonzero(np.abs(size - whole) < 0.1).tolist():
+            usual = _around(size, move, move)
+            near = abs(size[move] - whole) <= max(NEAR_SMALL * usual, 0.01)
+            later = np.cumsum(ratio[move : move + BACK_ROWS])
+            before = np.cumsum(ratio[max(move - BACK_ROWS + 1, 0) : move + 1][::-1])
+            stays = (np.r_[later, before] * np.sign(ratio[move])).min() > size[move] / 2
+            found[move] |= near and size[move] > many * usual > 0 and stays
+    return found
+
+
+def _units(values: np.ndarray, ratio: np.ndarray) -> list[tuple[Kind, int, int]]:
+    """Stretches that go between two scales: first and last row of each.
+
+    Where every other row is in another unit each jump hides the next one's size, so all are judged
+    at once: divided out, they leave moves far smaller than they are.
+    """
+    jumps = np.flatnonzero(np.abs(ratio) >= math.log(BREAK))
+    if len(jumps) < ALTERNATE:
+        return []
+    ends = (np.diff(jumps) > _NEAR) | (np.diff(np.sign(ratio[jumps])) == 0)
+    found: list[tuple[Kind, int, int]] = []
+    for run in np.split(jumps, np.flatnonzero(ends) + 1):
+        if len(run) < ALTERNATE:
+            continue
+        first, last = int(run[0]), int(run[-1])
+        jump = float(np.median(np.abs(ratio[run])))
+        left = ratio[max(first - _NEAR, 0) : last + 1 + _NEAR].copy()
+        left[run - max(first - _NEAR, 0)] -= jump * np.sign(ratio[run])
+        if JUMP * _typical(np.abs(left)) < jump and (values[first : last + 2] > 0).all():
+            found.append(("units", first + 1, last + 1 if len(run) % 2 else last))
+    return found
 
 
 def _has_scale(values: np.ndarray, row: int) -> bool:
@@ -239,9 +326,7 @@ def _typical(size: np.ndarray) -> float:
     return _SD * float(np.median(size)) if len(size) else 0.0
 
 
-def _still(
-    values: np.ndarray, size: np.ndarray
-) -> list[tuple[Literal["scale", "print", "still"], int, int]]:
+def _still(values: np.ndarray, size: np.ndarray) -> list[tuple[Kind, int, int]]:
     """Stretches without a move that are longer than chance has them in prices as coarse as these."""
     ends = np.flatnonzero(np.r_[size > 0, True])
     lengths = np.diff(np.r_[-1, ends])

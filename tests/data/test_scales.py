@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,69 @@ def test_a_planted_print_is_found(bad, rows, transform):
     clean, _ = apply_repair(frame, {"BBB": {doubt.rows: None}})
     assert clean.loc[at, "BBB"].isna().all()
     assert clean["BBB"].notna().sum() == 200 - rows
+
+
+@pytest.mark.parametrize("transform", [LOG, LEVEL], ids=str)
+@pytest.mark.parametrize("factor", ["3/2", "2/3"])
+def test_a_planted_split_of_three_for_two_is_found(factor, transform):
+    """In 40 of 40 walks of 1 % a row: 3 for 2 is 40 of their moves."""
+    for seed in range(40):
+        split = walk(0.01, seed)
+        split.iloc[300:] *= float(Fraction(factor))
+        assert [(d.at, d.factor) for d in find_doubts(split, transform)] == [(300, factor)]
+
+
+def test_four_for_three_is_found_where_prices_are_quiet_and_five_for_four_is_not():
+    def count(sd: float, factor: float) -> int:
+        found = 0
+        for seed in range(40):
+            split = walk(sd, seed)
+            split.iloc[300:] *= factor
+            found += len(find_doubts(split, LOG))
+        return found
+
+    assert [count(0.005, 4 / 3), count(0.005, 5 / 4)] == [40, 0]
+    assert count(0.01, 4 / 3) < 20
+
+
+def walk(sd: float, seed: int) -> pd.DataFrame:
+    moves = np.random.default_rng(seed).normal(0, sd, 500)
+    return pd.DataFrame({"AAA": 50 * np.exp(moves.cumsum())})
+
+
+@pytest.mark.parametrize("transform", [LOG, LEVEL], ids=str)
+def test_a_move_of_three_for_two_is_a_split_where_it_stays(transform):
+    for rows, factors in ((3, []), (10, ["3/2", "2/3"])):
+        frame = walk(0.01, 0)
+        frame.iloc[300 : 300 + rows] *= 1.5
+        assert [doubt.factor for doubt in find_doubts(frame, transform)] == factors
+
+
+@pytest.mark.parametrize("transform", [LOG, LEVEL], ids=str)
+@pytest.mark.parametrize("rows", [slice(250, None, 2), slice(100, 201, 3), "any"])
+def test_units_that_alternate_are_one_doubt(rows, transform):
+    """Each jump hides the next one's size."""
+    frame = walk(0.01, 1)
+    if rows == "any":
+        rows = np.flatnonzero(np.random.default_rng(0).random(500) < 0.5)
+    frame.iloc[rows] *= 100
+    (doubt,) = find_doubts(frame, transform)
+    touched = np.arange(500)[rows]
+    assert (doubt.kind, doubt.at) == ("units", touched[0])
+    assert "and back again and again" in str(doubt)
+    repaired, _ = apply_repair(frame, {"AAA": {doubt.rows: None}})
+    assert np.isnan(repaired.iloc[touched]).all(axis=None)
+    assert find_doubts(repaired, transform) == ()
+
+
+@pytest.mark.parametrize(
+    ("bad", "transform"), [(1.2, LOG), (1.2, LEVEL), (0.8, LOG), (-1, LEVEL), (0, LEVEL)]
+)
+def test_a_print_of_two_rows_is_found(bad, transform):
+    frame = walk(0.01, 2)
+    frame.iloc[300:302] = bad if bad <= 0 else frame.iloc[300:302] * bad
+    (doubt,) = find_doubts(frame, transform)
+    assert (doubt.kind, doubt.at, doubt.until) == ("print", 300, 301)
 
 
 def test_a_price_that_stopped_is_found_and_coarse_prices_are_not():
