@@ -1,5 +1,7 @@
 """What prices must be before anything is inferred from them, and what to do where they are not."""
 
+import re
+import warnings
 from datetime import date
 
 import numpy as np
@@ -31,6 +33,12 @@ _UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nan
 _SINCE, _UNTIL = 631_152_000, 4_102_444_800
 """Seconds from 1970 to 1990 and to 2100; no table has so many rows that they number them."""
 
+_SERIALS = 32_874, 73_050
+"""Days that spreadsheets count to 1990 and to 2100."""
+
+_THREE_NUMBERS = re.compile(r"\s*(\d{1,2})([-/. ])(\d{1,2})\2(\d{4}|\d{2})(?!\d).*")
+"""A date whose year stands last."""
+
 DateLike = str | date | Label
 """What a user may write for a label: a date as text too."""
 
@@ -45,6 +53,8 @@ def check_index(index: pd.Index) -> None:
     # pandas before 3 reads text as object, pandas 3 as a type of its own
     if len(index) and (index.dtype == object or isinstance(index.dtype, pd.StringDtype)):
         raise ValueError(_no_dates(index))
+    if pd.api.types.is_float_dtype(index.dtype):
+        raise ValueError(_floats(index))
     numbered = pd.api.types.is_integer_dtype(index.dtype)
     if numbered and _like_dates(index):
         raise ValueError(
@@ -86,6 +96,80 @@ def check_index(index: pd.Index) -> None:
         )
 
 
+def check_no_serials(index: pd.Index) -> None:
+    """Raise if whole numbers may be days as spreadsheets count them.
+
+    Not asked of later rows: those of a long table have such numbers too.
+    """
+    if not pd.api.types.is_integer_dtype(index.dtype) or not _like_serials(index):
+        return
+    remedy = 'pd.to_datetime(frame.index, origin="1899-12-30", unit="D")'
+    raise ValueError(
+        f"the rows are labelled with whole numbers that look like days of a spreadsheet "
+        f"({index[0]} is {_of_serial(index[0])}): set frame.index = {remedy}; if they number the "
+        "rows, frame = frame.reset_index(drop=True)"
+    )
+
+
+def _like_serials(index: pd.Index) -> bool:
+    days = index.to_numpy(float)
+    return bool(len(days) and days.min() >= _SERIALS[0] and days.max() <= _SERIALS[1])
+
+
+def _of_serial(days: float) -> str:
+    """The date of a number of days that a spreadsheet counts."""
+    return day(pd.to_datetime(float(days), origin="1899-12-30", unit="D").round("s"))
+
+
+def _floats(index: pd.Index) -> str:
+    """What is wrong with labels that are numbers with a point."""
+    said = f"the rows are labelled with {index.dtype}"
+    if not index.hasnans:
+        whole = pd.Index(index.to_numpy(float).clip(-(2.0**62), 2.0**62).astype(np.int64))
+        if bool((whole == index).all()) and _like_dates(whole):
+            return (
+                f"{said} that look like dates (first: {whole[0]}): set frame.index = "
+                'pd.to_datetime(frame.index.astype("int64").astype(str), format="%Y%m%d")'
+            )
+        if unit := _unit_since_1970(whole):
+            return (
+                f"{said} that look like {_UNITS[unit]} since 1970 (first: {index[0]:.10g}): set "
+                f'frame.index = pd.to_datetime(frame.index, unit="{unit}", utc=True)'
+            )
+        if _like_serials(index):
+            return (
+                f"{said} that look like days of a spreadsheet ({index[0]:g} is "
+                f"{_of_serial(index[0])}): set frame.index = "
+                'pd.to_datetime(frame.index, origin="1899-12-30", unit="D").round("s")'
+            )
+    return (
+        f"{said}: dates or whole numbers are needed; if they number the rows, frame = "
+        "frame.reset_index(drop=True); if they count time, say since when and in what: "
+        'pd.to_datetime(frame.index, origin="1970-01-01", unit="s")'
+    )
+
+
+def _readings(index: pd.Index) -> dict[bool, pd.DatetimeIndex]:
+    """Dates whose year stands last, by whether the day is taken to be first, where all are some."""
+    found: dict[bool, pd.DatetimeIndex] = {}
+    texts = [_THREE_NUMBERS.fullmatch(label) for label in index if isinstance(label, str)]
+    numbers = [(int(text[1]), int(text[3])) for text in texts if text]
+    if len(numbers) < len(index):
+        return found
+    for first in (True, False):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                dates = pd.DatetimeIndex(pd.to_datetime(index, dayfirst=first))
+        except (TypeError, ValueError):
+            continue
+        # pandas takes the other order for one that it cannot read in this
+        read = zip(*((dates.day, dates.month) if first else (dates.month, dates.day)), strict=True)
+        if list(read) == numbers:
+            found[first] = dates
+    return found
+
+
 def _no_dates(index: pd.Index) -> str:
     """What is wrong with labels that are text, or objects."""
     given = isinstance(index[0], date)
@@ -93,6 +177,13 @@ def _no_dates(index: pd.Index) -> str:
     if given:
         kind = type(index[0]).__name__
         said = f"the rows are labelled with {kind} objects of Python (first: {index[0]}): "
+    if readings := _readings(index):
+        ways = [
+            f"{'day' if first else 'month'} first they run {day(dates[0])} .. {day(dates[-1])}, set "
+            f"frame.index = pd.to_datetime(frame.index, dayfirst={first})"
+            for first, dates in readings.items()
+        ]
+        return f"{said}{'they can be read in two ways: ' * (len(ways) > 1)}{'; '.join(ways)}"
     try:
         pd.to_datetime(index)
     except (TypeError, ValueError):
@@ -108,7 +199,7 @@ def _no_dates(index: pd.Index) -> str:
         return f"{said}set frame.index = pd.to_datetime(frame.index)"
     return (
         f"{said}read them with pd.read_csv(..., index_col=0, parse_dates=True) or set frame.index = "
-        "pd.to_datetime(...)"
+        "pd.to_datetime(frame.index)"
     )
 
 

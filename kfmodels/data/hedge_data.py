@@ -20,6 +20,7 @@ from kfmodels.data.checks import (
     Label,
     check_index,
     check_moves,
+    check_no_serials,
     check_prices,
     day,
     to_floats,
@@ -115,6 +116,7 @@ class HedgeData:
         check_columns(frame, (target, *hedges))
         check_legs(target, hedges)
         check_index(frame.index)
+        check_no_serials(frame.index)
         done = transform_of(transform)
         if not (clock is None or isinstance(clock, Clock)):
             raise ValueError(f"clock must be a Clock, such as Clock.exchange(...), not {clock!r}")

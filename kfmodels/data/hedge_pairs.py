@@ -11,6 +11,7 @@ import pandas as pd
 from kfmodels.data.checks import (
     DateLike,
     check_index,
+    check_no_serials,
     check_prices,
     day,
     to_floats,
@@ -77,6 +78,7 @@ class HedgePairs:
                 raise ValueError(f"two pairs are called {name}: rename a column of the prices")
             named[name] = pair
         check_index(frame.index)
+        check_no_serials(frame.index)
         done = transform_of(transform)
         columns, faults = {}, {}
         for name in tickers:

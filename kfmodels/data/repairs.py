@@ -21,7 +21,8 @@ def apply_repair(prices: pd.DataFrame, repair: Repair | None) -> tuple[pd.DataFr
     """The prices as the table says, and what it says is real.
 
     A number is the new price over the old one at that date: all prices before it are multiplied by it.
-    None makes the row a gap, or all rows of "first .. last". 1 leaves all as it is.
+    None makes the row a gap, or all rows of "first .. last". 1 leaves all as it is. A range takes no
+    other number: it has two ends, each with a factor of its own.
 
     Args:
         prices: floats by ticker, sorted by date.
@@ -56,6 +57,8 @@ def apply_repair(prices: pd.DataFrame, repair: Repair | None) -> tuple[pd.DataFr
                 prices.iloc[first : last + 1, prices.columns.get_loc(name)] = np.nan
                 continue
             factor = _factor(name, date, what)
+            if factor != 1 and isinstance(date, str) and " .. " in date:
+                raise ValueError(_factor_of_range(name, prices.index, (first, last), factor))
             if factor == 1:
                 real.append((name, day(prices.index[first])))
             else:
@@ -131,6 +134,23 @@ def _at(index: pd.Index, date: Any) -> Any:
         return int(date)
     stamp = pd.Timestamp(date)
     return stamp.tz_localize(index.tz) if stamp.tz is None and index.tz is not None else stamp
+
+
+def _factor_of_range(ticker: str, index: pd.Index, rows: tuple[int, int], factor: float) -> str:
+    """What is said where a factor is given for a range: the one or two dates it may be given for."""
+    first, last = rows
+    ends = [f"{_key(index[first])}: {factor!r}"]
+    if last + 1 < len(index):
+        ends.append(f"{_key(index[last + 1])}: {1 / factor!r}")
+    return (
+        f"repair of {ticker}: a factor belongs to one date, the first in new units, and multiplies all "
+        f"prices before it; if the rows {day(index[first])} .. {day(index[last])} alone are "
+        f"{factor:g} times too large give their ends, repair={{{ticker!r}: {{{', '.join(ends)}}}}}"
+    )
+
+
+def _key(label: Any) -> str:
+    return repr(day(label)) if isinstance(label, pd.Timestamp) else str(label)
 
 
 def _factor(ticker: str, date: object, what: object) -> float:

@@ -56,7 +56,7 @@ REFUSED = {
     ),
     # its dates
     "labelled with text (first: '2020-01-01'), not dates: read them with pd.read_csv(..., index_col=0, "
-    "parse_dates=True) or set frame.index = pd.to_datetime(...)": lambda: make(
+    "parse_dates=True) or set frame.index = pd.to_datetime(frame.index)": lambda: make(
         labelled(DATES.strftime("%Y-%m-%d"))
     ),
     "labelled with period[D]: dates or whole numbers are needed; use frame.index = pd.to_datetime(...) "

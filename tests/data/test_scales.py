@@ -370,6 +370,25 @@ def test_a_repair_that_cannot_be_meant_is_refused(says):
         make(prices(), repair=REFUSED[says])
 
 
+@pytest.mark.parametrize("rows", [slice(40, 45), slice(50, None)])
+@pytest.mark.parametrize("index", [None, pd.RangeIndex(100, 160)], ids=["dates", "numbers"])
+def test_a_factor_of_a_range_is_refused_and_its_ends_are_offered(rows, index):
+    frame = prices(60, index=index)
+    right = frame.copy()
+    frame.iloc[rows, 0] *= 4
+    labels = frame.index[rows]
+    given = f"{labels[0]} .. {labels[-1]}"
+    with pytest.raises(ValueError, match="a factor belongs to one date") as refused:
+        apply_repair(frame, {"AAA": {given: 4}})
+    repaired, _ = apply_repair(frame, offered(str(refused.value)))
+    if rows.stop is None:
+        right *= [4, 1, 1]  # the last units count
+    assert_allclose(repaired, right, rtol=1e-15)
+    kept, real = apply_repair(frame, {"AAA": {given: 1}})
+    assert len(real) == 1
+    pd.testing.assert_frame_equal(kept, frame)
+
+
 def test_raw_uso_is_hedged_with_270_shares_of_bno_once_its_split_is_divided_out():
     """Least squares on changes, in NumPy alone, against 100 shares at the last prices."""
     raw = table("lean_uso_bno_daily_raw.csv.gz").loc["2018":"2020"]

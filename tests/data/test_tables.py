@@ -53,6 +53,7 @@ def texts(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 DATES = prices().index
+MONTHS = pd.date_range("2010-01-01", periods=ROWS, freq="MS")
 AUTUMN = pd.date_range("2020-10-31 22:00", periods=ROWS, freq="15min", tz="America/New_York")
 NEW_YORK = pd.date_range("2020-10-20 16:00", periods=ROWS, tz="America/New_York")
 
@@ -80,6 +81,72 @@ REFUSED = {  # (the table, what is said, the remedy in it, the index that comes 
         "whole numbers that look like nanoseconds since 1970",
         'frame.index = pd.to_datetime(frame.index, unit="ns", utc=True)',
         DATES.tz_localize("UTC"),
+    ),
+    "seconds since 1970 with a point": (
+        dated([at.timestamp() for at in DATES]),
+        "float64 that look like seconds since 1970 (first: 1577836800)",
+        'frame.index = pd.to_datetime(frame.index, unit="s", utc=True)',
+        DATES.tz_localize("UTC"),
+    ),
+    "thousandths since 1970 with a point": (
+        dated([1000 * at.timestamp() for at in DATES]),
+        "float64 that look like milliseconds since 1970",
+        'frame.index = pd.to_datetime(frame.index, unit="ms", utc=True)',
+        DATES.tz_localize("UTC"),
+    ),
+    "whole-number dates with a point": (
+        dated([float(at.strftime("%Y%m%d")) for at in DATES]),
+        "float64 that look like dates (first: 20200101)",
+        'frame.index = pd.to_datetime(frame.index.astype("int64").astype(str), format="%Y%m%d")',
+        DATES,
+    ),
+    "days and hours of a spreadsheet": (
+        dated((DATES - pd.Timestamp("1899-12-30")).days + 16 / 24),
+        "days of a spreadsheet (43831.7 is 2020-01-01 16:00:00)",
+        'frame.index = pd.to_datetime(frame.index, origin="1899-12-30", unit="D").round("s")',
+        DATES + pd.Timedelta(hours=16),
+    ),
+    "the day first": (
+        dated(DATES.strftime("%d/%m/%Y")),
+        "not dates: day first they run 2020-01-01 .. 2020-06-16",
+        "frame.index = pd.to_datetime(frame.index, dayfirst=True)",
+        DATES,
+    ),
+    "the day first, with points": (
+        dated(DATES.strftime("%d.%m.%Y %H:%M")),
+        "not dates: day first they run 2020-01-01 .. 2020-06-16",
+        "frame.index = pd.to_datetime(frame.index, dayfirst=True)",
+        DATES,
+    ),
+    "a day first that shows at once": (
+        dated((DATES + pd.Timedelta(days=12)).strftime("%d-%m-%Y")),
+        "not dates: day first they run 2020-01-13 .. 2020-06-28",
+        "frame.index = pd.to_datetime(frame.index, dayfirst=True)",
+        DATES + pd.Timedelta(days=12),
+    ),
+    "the month first": (
+        dated(DATES.strftime("%m/%d/%Y")),
+        "not dates: month first they run 2020-01-01 .. 2020-06-16",
+        "frame.index = pd.to_datetime(frame.index, dayfirst=False)",
+        DATES,
+    ),
+    "either first, and it is the day": (
+        dated(MONTHS.strftime("%d/%m/%Y")),
+        "two ways: day first they run 2010-01-01 .. 2019-12-01, set frame.index = pd.to_datetime(",
+        "frame.index = pd.to_datetime(frame.index, dayfirst=True)",
+        MONTHS,
+    ),
+    "either first, and it is the month": (
+        dated(MONTHS.strftime("%m/%d/%Y")),
+        "; month first they run 2010-01-01 .. 2019-12-01, set frame.index = pd.to_datetime(",
+        "frame.index = pd.to_datetime(frame.index, dayfirst=False)",
+        MONTHS,
+    ),
+    "text": (
+        dated(DATES.strftime("%Y-%m-%d")),
+        "labelled with text (first: '2020-01-01')",
+        "frame.index = pd.to_datetime(frame.index)",
+        DATES,
     ),
     "two offsets": (
         dated([str(at) for at in NEW_YORK]),
@@ -210,6 +277,41 @@ def test_a_table_that_is_refused_is_taken_once_its_remedy_is_done(name):
     moves, right = (np.diff(np.log(one[LEGS]), axis=0) for one in (data.prices, prices()))
     assert_allclose(moves, right, atol=1e-6)
     assert {door: complaint(door, table) for door in DOORS} == dict.fromkeys(DOORS, "")
+
+
+@pytest.mark.parametrize("door", [door for door in DOORS if door != "later rows"])
+def test_days_of_a_spreadsheet_are_no_numbers_of_rows(door):
+    frame = dated((DATES - pd.Timestamp("1899-12-30")).days)
+    said = complaint(door, frame)
+    assert "days of a spreadsheet (43831 is 2020-01-01)" in said
+    for remedy, index in (
+        ('frame.index = pd.to_datetime(frame.index, origin="1899-12-30", unit="D")', DATES),
+        ("frame = frame.reset_index(drop=True)", pd.RangeIndex(ROWS)),
+    ):
+        assert remedy in said
+        names = {"frame": frame.copy(), "pd": pd}
+        exec(remedy, names)
+        table: Any = names["frame"]
+        assert complaint(door, table) == ""
+        assert (make(table).index == index).all()
+
+
+def test_numbers_with_a_point_that_are_no_dates_number_the_rows_or_count_time():
+    frame = dated(np.arange(ROWS) / 2)
+    said = complaint("one pair", frame)
+    for remedy in (
+        "frame = frame.reset_index(drop=True)",
+        'pd.to_datetime(frame.index, origin="1970-01-01", unit="s")',
+    ):
+        assert remedy in said
+    assert len(make(frame.reset_index(drop=True))) == ROWS
+    assert len(make(dated(pd.to_datetime(frame.index, origin="1970-01-01", unit="s")))) == ROWS
+
+
+def test_later_rows_of_a_long_table_are_numbered():
+    frame = dated(pd.RangeIndex(44_000, 44_000 + ROWS))
+    assert "days of a spreadsheet" in complaint("one pair", frame)
+    assert len(rows_after(frame, 44_009, LEGS)) == ROWS - 10
 
 
 def test_columns_of_two_levels_without_a_close_are_joined():
