@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kfmodels.cli.spacing import span
+from kfmodels.data.spacing import span
 
 if TYPE_CHECKING:
     import pandas as pd

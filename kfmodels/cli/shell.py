@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import platform
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from platformdirs import user_cache_path
 from typer.core import TyperGroup
 
 from kfmodels.cli.dates import EPOCH, EXCEL, Dating, read_dates
 from kfmodels.cli.numbers import read_csv
-from kfmodels.cli.programs import keep_programs
 from kfmodels.cli.remedies import for_the_shell
-from kfmodels.cli.spacing import describe
+from kfmodels.data.spacing import describe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +61,31 @@ Repair = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the sampler.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+_MOST = 512 * 2**20
+"""Bytes of the folder, from which on the programs used least lately are deleted."""
+
+
+def keep_programs() -> None:
+    """Tell JAX, before it is imported, to keep its programs in a folder of this user and machine.
+
+    Two processes may use it at once, for JAX locks a folder whose size has a bound. A setting of the
+    user's own is left alone, and so is a home that cannot be written to.
+    """
+    # a folder for each machine: a home may be shared, and a program fits one kind of processor
+    folder = user_cache_path("kfmodels") / f"programs-{platform.node()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    settings = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(_MOST),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    if settings.keys().isdisjoint(os.environ):
+        os.environ.update(settings)
 
 
 class PlainErrors(TyperGroup):

@@ -1,4 +1,7 @@
-"""What in a history of prices is no move of a market: other units, gross prints, a leg that stopped."""
+"""What in a history of prices is no move of a market: other units, gross prints, a leg that stopped.
+
+One file: the kinds of doubt share their thresholds, each measured beside the others on the same files.
+"""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -11,6 +11,7 @@ import pytest
 
 from kfmodels import Discounted, HedgeBoard, rank_hedges
 from kfmodels.batch import fit_many as batch
+from kfmodels.cli.remedies import for_the_shell
 from tests import made_chunks
 from tests.command import kfmodels
 
@@ -134,7 +135,7 @@ def test_a_night_in_which_nothing_was_fitted_is_an_error(universe):
 def test_a_small_board_is_a_matrix(universe):
     text = kfmodels("board", "pairs", folder=universe).stdout
     board = HedgeBoard.open(universe / "pairs")
-    assert text.startswith(str(board))
+    assert text.startswith(for_the_shell(str(board)))
     for name, row in board.table().loc[board.status == "ok"].iterrows():
         line = next(one for one in text.splitlines() if one.startswith(f"  {row['target']} "))
         assert f"{row['beta']:.3g} ({row['sd']:.2g})" in line, name

@@ -10,7 +10,7 @@ import pytest
 
 from kfmodels.cli.dates import EXCEL, Dating, read_dates
 from kfmodels.cli.shell import read_prices
-from kfmodels.cli.spacing import describe
+from kfmodels.data.spacing import describe
 from tests.command import kfmodels
 
 JANUARY = [date(2020, 1, day) for day in (2, 3, 13, 14)]

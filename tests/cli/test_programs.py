@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kfmodels import datasets
-from kfmodels.cli.programs import keep_programs
+from kfmodels.cli.shell import keep_programs
 from tests.processes import python
 
 SETTING = "JAX_COMPILATION_CACHE_DIR"
