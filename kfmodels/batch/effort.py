@@ -21,6 +21,7 @@ from kfmodels.sampling.importance import (
     layout_of,
 )
 from kfmodels.sampling.nuts import MAX_PARETO_K, weights_failed
+from kfmodels.sampling.psis import pick_evenly
 
 MAX_EVIDENCE_ERROR = 0.1
 """Monte-Carlo error of the evidence of a static ratio, in nats, beyond which it gets all rounds."""
@@ -40,11 +41,7 @@ def explore_pairs(
         The weighted draws, by how many nats the ratio that stands still does better (NaN where it
         cannot be told), and the Monte-Carlo error of that.
     """
-    quick = inputs
-    if not model.drift.overflows:
-        # no dt costs less; padded rows are not observed, so time that passes there changes no density,
-        # but a discounted state would overflow over hundreds of them
-        quick = inputs._replace(dt=None)
+    quick = model.without_times(inputs)
     count, coefs = quick.design.shape[0], quick.design.shape[-1]
     still, seeds = np.zeros((count, coefs)), np.full(count, seed, np.uint32)
     begin = by_device(_draw_start, (model,))
@@ -64,7 +61,7 @@ def explore_pairs(
         twin = _try_again(twin, hard, run_static, given, size, method.thorough)
     found = finish(every)
     hard = ~((found.moment_error <= MAX_ERROR) & (found.pareto_k <= MAX_QUICK_K))
-    hard |= np.array([bool(note) for note in weights_failed(found)])
+    hard |= _failed(found)
     points, log_weights = (leaf[:, : method.kept] for leaf in (found.points, found.log_weights))
     found = found._replace(points=points, log_weights=log_weights)
     found = _try_again(found, hard, run, (starts, quick, keys, 0 * still), size, method.thorough)
@@ -103,8 +100,12 @@ def _try_again(
             again = _thin(again, count)
         for old, leaf in zip(new, again, strict=True):
             old[places[better]] = leaf[better]
-        hard = hard & np.array([bool(note) for note in weights_failed(new)])
+        hard = hard & _failed(new)
     return new
+
+
+def _failed(found: Weighted) -> Bool[np.ndarray, "pair"]:
+    return np.array([bool(note) for note in weights_failed(found)])
 
 
 def _thin(found: Weighted, count: int) -> Weighted:
@@ -126,17 +127,12 @@ def choose(
 ) -> tuple[Float[np.ndarray, "{count}"], Float[np.ndarray, "{count} site"]]:
     """Log weights and points of `count` of the draws of one pair; see `_thin`."""
     low, high = np.log(weights.min()) - 20, np.log(weights.max())
-    for _ in range(
-        100
-    ):  # the weight that the light draws are given: with it the shares sum to `count`
+    for _ in range(100):  # bisect for the weight of the light draws: the shares then sum to `count`
         middle = (low + high) / 2
         many = np.minimum(weights / np.exp(middle), 1).sum() > count
         low, high = (middle, high) if many else (low, middle)
     least = np.exp(high)
-    order = np.argsort(points[:, 0])
-    ends = np.cumsum(np.minimum(weights[order] / least, 1))
-    spots = (np.arange(count) + 0.5) * ends[-1] / count
-    picked = order[np.minimum(np.searchsorted(ends, spots), len(ends) - 1)]
+    picked = pick_evenly(np.minimum(weights / least, 1), points[:, 0], count)
     heavy = np.maximum(weights[picked], least)
     return np.log(heavy / heavy.sum()), points[picked]
 

@@ -287,11 +287,9 @@ def rework(
     """Refit by NUTS what importance sampling could not fit of a written chunk, and write it anew."""
     with _opening:
         store = _opened(path, identity).store
-    arrays, verdicts = (
-        store.arrays(record),
-        [Verdict(Status(status), why) for status, why in record.statuses],
-    )
-    given = store.pairs, store.chunks[record.chunk], arrays, verdicts, model, store.job["seed"]
+    verdicts = [Verdict(Status(status), why) for status, why in record.statuses]
+    pairs, numbers, arrays = store.pairs, store.chunks[record.chunk], store.arrays(record)
+    given = pairs, numbers, arrays, verdicts, model, store.job["seed"]
     try:
         return store.write(record.chunk, *refit_chunk(*given, size=_block(store)))
     except OSError:

@@ -94,8 +94,10 @@ class Pooled:
                 row[name], row[f"{name}_lower"], row[f"{name}_upper"] = np.quantile(value, _ENDS)
             pairs = read(mean.ravel()[:, None] + sd.ravel()[:, None] * z)
             row["pairs_lower"], row["pairs_upper"] = np.quantile(pairs, _ENDS[1:])
-            mixing = {"rhat": np.nan, "ess": self.weighted}
-            rows[label] = row | (mixing if self.weighted else _mixing(mean, np.log(sd)))
+            if self.weighted is None:
+                rows[label] = row | _mixing(mean, np.log(sd))
+            else:
+                rows[label] = row | {"rhat": np.nan, "ess": self.weighted}
         return pd.DataFrame(rows).T.rename_axis("parameter")
 
     def table(self) -> pd.DataFrame:
@@ -189,16 +191,9 @@ def pool_draws(
     universe, centre = universe_of(u[kept], log_weights[kept], log_prior[kept])
     sampled = method.run(population, universe, seed, False)
     mean, sd = sampled.sites["mean"], sampled.sites["sd"]
-    mixing = [_mixing(mean[..., j], np.log(sd[..., j])) for j in range(count)]
-    rhat, ess = max(one["rhat"] for one in mixing), min(one["ess"] for one in mixing)
     weighted = sampled.about.get("ess")
-    if weighted is None and not (rhat <= MAX_RHAT and ess >= MIN_ESS):
-        warnings.warn(
-            f"the population may be sampled badly: R-hat {rhat:.3f} (should be below {MAX_RHAT}), "
-            f"effective sample size {ess:.0f} (should exceed {MIN_ESS}). Pool again with "
-            "method=NUTS(warmup=1000, draws=2000)",
-            stacklevel=2,
-        )
+    if weighted is None and (found := _fault(mean, sd)):
+        warnings.warn(found, stacklevel=2)
     every = [part.reshape(-1, count) for part in (mean, sd)]
     step = max(1, len(every[0]) // _AVERAGED)
     with jax.enable_x64(True):
@@ -293,6 +288,19 @@ def _quantiles(value: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
     at = [(below < end * below[:, -1:]).sum(-1) for end in _ENDS]
     found = np.stack([np.take_along_axis(ordered, one[:, None], -1)[:, 0] for one in at])
     return np.where(np.isnan(below[:, -1]), np.nan, found)
+
+
+def _fault(mean: np.ndarray, sd: np.ndarray) -> str:
+    """What is wrong with draws of chains, `(chain, draw, J)` each; empty if nothing is."""
+    mixing = [_mixing(mean[..., j], np.log(sd[..., j])) for j in range(mean.shape[-1])]
+    rhat, ess = max(one["rhat"] for one in mixing), min(one["ess"] for one in mixing)
+    if rhat <= MAX_RHAT and ess >= MIN_ESS:
+        return ""
+    return (
+        f"the population may be sampled badly: R-hat {rhat:.3f} (should be below {MAX_RHAT}), "
+        f"effective sample size {ess:.0f} (should exceed {MIN_ESS}). Pool again with "
+        "method=NUTS(warmup=1000, draws=2000)"
+    )
 
 
 def _mixing(mean: np.ndarray, log_sd: np.ndarray) -> dict[str, float]:

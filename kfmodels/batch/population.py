@@ -21,7 +21,7 @@ from jax import lax
 from jax.scipy.special import logsumexp
 
 from kfmodels._types import Array
-from kfmodels.sampling.psis import smooth
+from kfmodels.sampling.psis import pick_evenly, smooth
 
 POPULATION_SD = 2.0
 """Scale of the half-normal prior on the sd of the pairs about their mean: a factor exp(2) in q."""
@@ -29,8 +29,7 @@ POPULATION_SD = 2.0
 _EVERY, _LEAST = 2**21, 256
 """Draws of all pairs together that evidences are worked out from, but of each pair at least so many.
 
-The logarithm of a mean of 256 is too low by about half their relative variance over 256, in every pair:
-of ten thousand pairs that moves the population by a tenth of its sd.
+The logarithm of a mean of n is too low by about half their relative variance over n, in every pair.
 """
 
 _NO_WEIGHT = -1e30
@@ -117,11 +116,8 @@ def _thin(
     u: np.ndarray, log_weights: np.ndarray, log_prior: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draws of equal weight, evenly spaced by weight in the order of the first parameter."""
-    order = np.argsort(u[..., 0], 1)
-    sums = np.cumsum(np.exp(np.take_along_axis(log_weights, order, 1)), 1)
-    spots = (np.arange(count) + 0.5) / count
-    place = [np.searchsorted(one / one[-1], spots) for one in sums]
-    picked = np.take_along_axis(order, np.array(place), 1)
+    each = zip(np.exp(log_weights), u[..., 0], strict=True)
+    picked = np.array([pick_evenly(weights, first, count) for weights, first in each])
     equal = np.full(picked.shape, -np.log(count))
     u, log_prior = (np.take_along_axis(a, picked[..., None], 1) for a in (u, log_prior))
     return u, equal, log_prior

@@ -158,8 +158,8 @@ def _scored(fitted: HedgeFit, prices: pd.DataFrame, repair: Repair | None) -> Sc
     )
     compared = compare_rows({_OURS: fitted}, {_OURS: repaired.as_fitted})
     seen: list[Tick] = []
-    if set(repaired.factors.values()) != {1}:
-        live.requote(repaired.factors)
+    if repaired.changed:
+        live.requote(repaired.changed)
     ticks = follow_rows(live, repaired.prices, seen=seen.append)
     return Scored(repaired, live, ticks, seen[-1], worth, compared)
 

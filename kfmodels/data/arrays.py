@@ -188,10 +188,7 @@ def stack_inputs(each: Sequence[Inputs], length: int | None = None) -> Inputs:
     rows = max(len(one.y) for one in each) if length is None else length
     made = {}
     for name in ("y", "design", "observed", "dt"):
-        first = getattr(each[0], name)
-        made[name] = padded = np.zeros((len(each), rows, *first.shape[1:]), first.dtype)
-        for place, one in enumerate(each):
-            padded[place, : len(one.y)] = getattr(one, name)
+        made[name] = np.stack([_pad(getattr(one, name), rows) for one in each])
     for name in ("scales", "typical_move", "typical_ratio", "start_mean", "start_cov"):
         made[name] = np.stack([getattr(one, name) for one in each])
     return Inputs(**made)
@@ -205,17 +202,18 @@ def lengthen(inputs: Inputs) -> Inputs:
     """
     rows = len(inputs.y)
     step = max(_SHORTEST, 1 << rows.bit_length()) // 8
-    added = -rows % step
+    length = -(-rows // step) * step
     dt = np.arange(rows) > 0 if inputs.dt is None else inputs.dt
     inputs = inputs._replace(dt=np.asarray(dt, float))
     by_row = ("y", "design", "observed", "dt", "gaps")
     given = {name: getattr(inputs, name) for name in by_row}
-    longer = {
-        name: np.concatenate([array, np.zeros((added, *array.shape[1:]), array.dtype)])
-        for name, array in given.items()
-        if array is not None
-    }
+    longer = {name: _pad(array, length) for name, array in given.items() if array is not None}
     return inputs._replace(**longer)
+
+
+def _pad(array: np.ndarray, rows: int) -> np.ndarray:
+    """The array with zeros after its end, so many rows in all."""
+    return np.concatenate([array, np.zeros((rows - len(array), *array.shape[1:]), array.dtype)])
 
 
 # -- statistics of moves and spreads ---------------------------------------------------------------

@@ -245,8 +245,8 @@ class HedgeData:
     def doubts(self) -> tuple[Doubt, ...]:
         """Rows that look like no price, or like one in other units than the rows after them.
 
-        Each has `ticker`, `kind` ("scale", "print" or "still"), its rows `at` and `until`, and of a
-        scale its `factor`; as text it says what was seen.
+        Each has `ticker`, `kind` ("scale", "print", "units" or "still"), its rows `at` and `until`, and
+        of a change its `factor`; as text it says what was seen.
         """
         return find_doubts(self.prices, self.transform, self.real)
 

@@ -24,6 +24,11 @@ class Later(NamedTuple):
     """Moves that the table says are real."""
 
     @property
+    def changed(self) -> dict[str, float]:
+        """The factors of the tickers whose units are others than at the fit."""
+        return {name: factor for name, factor in self.factors.items() if factor != 1}
+
+    @property
     def as_fitted(self) -> pd.DataFrame:
         """The same rows in the units of the fit."""
         return self.prices / pd.Series(self.factors)

@@ -57,10 +57,8 @@ def fit(
     model = hedge_ratio_model() if model is None else model
     inputs = model.inputs(data)
     longer = lengthen(inputs)
-    if inputs.dt is None and not model.drift.overflows:
-        # without times the recursion is quicker; those that pass in the rows added change no density,
-        # for nothing is observed there, but a discounted state would overflow
-        longer = longer._replace(dt=None)
+    if inputs.dt is None:
+        longer = model.without_times(longer)
     draws = method.run(model, longer, seed, progress)
     result = HedgeFit.from_draws(data, model, inputs, draws)
     problem = _problem(result)

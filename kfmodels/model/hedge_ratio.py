@@ -106,6 +106,14 @@ class HedgeRatioModel:
             gap_unit=None if self.gaps is None else np.asarray(closed.between(data)),
         )
 
+    def without_times(self, inputs: Inputs) -> Inputs:
+        """Inputs whose rows are one unit apart, without their times, which the recursion reads sooner.
+
+        Rows added at the end are not observed, so time that passes there changes no density; but a
+        discounted state would overflow over hundreds of them, and keeps its times.
+        """
+        return inputs if self.drift.overflows else inputs._replace(dt=None)
+
     def inputs_of_pairs(
         self, pairs: Sequence[PairArrays], *, length: int | None = None
     ) -> tuple[Inputs, list[Coordinates]]:

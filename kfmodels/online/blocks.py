@@ -57,6 +57,17 @@ class Policy(NamedTuple):
     returns: bool
 
 
+class Row(NamedTuple):
+    """A row of all pairs, as `Blocks.advance` is given it, and the verdicts on it so far."""
+
+    values: np.ndarray
+    seen: np.ndarray | None
+    dt: float
+    gaps: Mapping[str, float] | None
+    policy: Policy
+    verdicts: dict[int, Verdict]
+
+
 class Passed(NamedTuple):
     """Where the draws stand after a row, and what it tells of each pair, `(pair,)`; scalars for one
     pair alone."""
@@ -154,7 +165,7 @@ class Blocks:
     @property
     def draws(self) -> list[Draws]:
         """The draws of each block."""
-        return [each.draws if isinstance(each, Packed) else each for each in self.stands]
+        return [_draws_of(each) for each in self.stands]
 
     def advance(
         self,
@@ -178,15 +189,15 @@ class Blocks:
         verdicts: dict[int, Verdict] = {}
         compiles = bool(self.compiled) and all(b.judges(policy.shocks) for b in self.compiled)
         compiles = compiles and not self.mixtures[0].crosses(gaps)
-        row = values, seen, dt, gaps, policy, verdicts
+        row = Row(values, seen, dt, gaps, policy, verdicts)
         for number, part in enumerate(self._parts):
             now = self.stands[number]
             if compiles and isinstance(now, Packed):
-                after = self._compiled(part, now, *row)
+                after = self._compiled(part, now, row)
                 forecast, told = after.means(), after.told()
             else:
-                draws = now.draws if isinstance(now, Packed) else now
-                after, forecast, told = self._pass(part, self.mixtures[number], draws, *row)
+                mixture, draws = self.mixtures[number], _draws_of(now)
+                after, forecast, told = self._pass(part, mixture, draws, row)
                 # packed at once, so that a reloaded filter stands at the same bits
                 after = self.compiled[number].pack(after) if self.compiled else after
             stands.append(after)
@@ -198,50 +209,31 @@ class Blocks:
             spread, sd, score, z = map(np.concatenate, zip(*numbers, strict=True))
         return Passed(stands, forecasts, spread, sd, score, z, verdicts)
 
-    def _compiled(
-        self,
-        part: slice | int,
-        now: Packed,
-        values: np.ndarray,
-        seen: np.ndarray | None,
-        dt: float,
-        gaps: Mapping[str, float] | None,
-        policy: Policy,
-        verdicts: dict[int, Verdict],
-    ) -> Packed:
+    def _compiled(self, part: slice | int, now: Packed, row: Row) -> Packed:
         """A block after a row; pairs for which it is not an ordinary one go the other road, each alone,
         so that no pair depends on its neighbours."""
         pairs = slice(0, 1) if isinstance(part, int) else part
-        y, design = np.ascontiguousarray(values[0, pairs]), np.ascontiguousarray(values[1:, pairs])
-        taught = None if seen is None else seen[pairs]
-        after, places = now.block.advance(now, y, design, taught, dt)
-        if policy.holds:
-            held = [pair - pairs.start for pair in self._numbers(part) if pair in policy.holds]
+        y = np.ascontiguousarray(row.values[0, pairs])
+        design = np.ascontiguousarray(row.values[1:, pairs])
+        taught = None if row.seen is None else row.seen[pairs]
+        after, places = now.block.advance(now, y, design, taught, row.dt)
+        if holds := row.policy.holds:
+            held = [pair - pairs.start for pair in self._numbers(part) if pair in holds]
             places = sorted({*places, *held})
         for place in places:
             pair = pairs.start + place
-            mixture, draws = self.of_pair(pair)
-            row = values, seen, dt, gaps, policy, verdicts
-            learnt, forecast, told = self._pass(pair, mixture, draws, *row)
+            learnt, forecast, told = self._pass(pair, *self.of_pair(pair), row)
             now.block.put(after, place, learnt, forecast.means(), told)
         return after
 
     def _pass(
-        self,
-        part: slice | int,
-        mixture: Mixture,
-        now: Draws,
-        values: np.ndarray,
-        seen: np.ndarray | None,
-        dt: float,
-        gaps: Mapping[str, float] | None,
-        policy: Policy,
-        verdicts: dict[int, Verdict],
+        self, part: slice | int, mixture: Mixture, now: Draws, row: Row
     ) -> tuple[Draws, DrawForecasts, Told]:
         """A block or one pair after a row, what it forecast, and spread, sd, log score and z.
 
-        What becomes of the rows that are judged is added to the `verdicts`.
+        What becomes of the rows that are judged is added to the verdicts.
         """
+        values, seen, dt, gaps, policy, verdicts = row
         y, design = _of_block(values, part)
         ahead, factor = mixture.predict(now, dt, gaps)
         look = mixture.look(ahead, factor, design, y)
@@ -256,7 +248,8 @@ class Blocks:
             if scale is not None:
                 # z and score stay those of the forecast as it was made; only learning changes
                 plain = np.asarray(look.noise)
-                look = mixture.doubt(ahead, look, scale, policy.shocks.pull)
+                ratios = mixture.ratios(ahead)
+                look = mixture.doubt(ahead, look, scale, policy.shocks.pull, ratios)
                 density = mixture.density(ahead, look)
                 log_weights, weights, _ = weigh(ahead.log_weights + density)
                 weight = average(plain / look.noise, ahead.weights)
@@ -266,6 +259,7 @@ class Blocks:
                     (log_weights, weights),
                     policy.shocks.pull,
                     np.minimum(1.0, weight / _HALF),
+                    ratios,
                 )
                 rows, far = (z, np.zeros_like(z), weight), weight < _HALF
             else:
@@ -346,8 +340,7 @@ class Blocks:
         if self.shape[0] == 1:
             return self.mixtures[0], self.draws[0]
         block, place = divmod(number, self._size)
-        mixture, stand = self.mixtures[block], self.stands[block]
-        now = stand.draws if isinstance(stand, Packed) else stand
+        mixture, now = self.mixtures[block], _draws_of(self.stands[block])
         one = Mixture(
             cut(mixture.drift, place),
             cut(mixture.noise, place),
@@ -401,3 +394,7 @@ def _of_block(values: np.ndarray, part: slice | int) -> tuple[np.ndarray, np.nda
     if isinstance(part, int):
         return values[0, part], values[1:, part]
     return values[0, part, None], values[1:, part, None]
+
+
+def _draws_of(stand: Stand) -> Draws:
+    return stand.draws if isinstance(stand, Packed) else stand

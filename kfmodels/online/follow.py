@@ -67,8 +67,8 @@ def follow(
     later, said = read_on(prices, names, last, live.transform, repair)
     if said:
         warnings.warn(said, stacklevel=2)
-    if changed := {name: factor for name, factor in later.factors.items() if factor != 1}:
-        live.requote(changed)
+    if later.changed:
+        live.requote(later.changed)
     return follow_rows(live, later.prices, clock=clock, seen=seen)
 
 

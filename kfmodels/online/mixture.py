@@ -29,6 +29,9 @@ _ROUNDING = 1e-9
 
 _add = np.add.reduce
 
+type Ratios = list[tuple[np.ndarray, np.ndarray]]
+"""Mean and sd of each inner hedge ratio over the draws, `(pair,)` each."""
+
 
 class Draws(NamedTuple):
     """Where the draws stand: state, what the noise carries, and the weights, which sum to one."""
@@ -134,17 +137,19 @@ class Mixture:
         tail = np.log(1 + look.seen.error * look.seen.error / width)
         return self._of_dof(dof) - 0.5 * (np.log(width) + (dof + 1) * tail)
 
-    def doubt(self, ahead: Draws, look: Look, factor: np.ndarray, most: float) -> Look:
+    def doubt(
+        self, ahead: Draws, look: Look, factor: np.ndarray, most: float, ratios: Ratios
+    ) -> Look:
         """The row with its observation variance multiplied by `factor`, or by more if need be.
 
         With an outsized price of a hedge nearly all of the forecast's variance is that of the ratio,
         and the row would move it by any amount. In no draw does a ratio move by more than `most` of the
-        sds that it has over the draws.
+        sds that it has over the draws, those of `ratios`.
         """
         seen, noise, _ = look
         var = seen.var + noise * (factor - 1)
         push = np.abs(seen.error) / most
-        for leverage, (_, sd) in zip(seen.leverage, self.ratios(ahead), strict=False):
+        for leverage, (_, sd) in zip(seen.leverage, ratios, strict=False):
             with np.errstate(invalid="ignore"):  # a ratio that is known moves by nothing
                 var = np.fmax(var, np.abs(leverage) / add_draw_axis(sd) * push)
         unit = self.noise.unit(ahead.carried)
@@ -157,6 +162,7 @@ class Mixture:
         weights: tuple[np.ndarray, np.ndarray],
         most: float,
         share: np.ndarray,
+        ratios: Ratios,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Log weights and weights of the draws after a doubted row, between those before and `weights`.
 
@@ -167,7 +173,7 @@ class Mixture:
         if weights[0].shape[-1] == 1:
             return weights
         moved = ahead.state.mean + look.seen.leverage * (look.seen.error / look.seen.var)
-        for mean, (here, sd) in zip(moved, self.ratios(ahead), strict=False):
+        for mean, (here, sd) in zip(moved, ratios, strict=False):
             # a ratio that is known has no sd, and moves by roundings
             room = most * sd + _ROUNDING * np.abs(here)
             near, far = average(mean, ahead.weights) - here, average(mean, weights[1]) - here
@@ -184,8 +190,8 @@ class Mixture:
         logs = np.where(add_draw_axis(bound), mixed, weights[0])
         return logs, np.where(add_draw_axis(bound), np.exp(logs), weights[1])
 
-    def ratios(self, ahead: Draws) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Mean and sd of each inner hedge ratio over the draws, `(pair,)` each."""
+    def ratios(self, ahead: Draws) -> Ratios:
+        """Mean and sd of each inner hedge ratio over the draws."""
         unit, found = self.variance(ahead), list[tuple[np.ndarray, np.ndarray]]()
         for hedge in range(len(ahead.state.mean) - self.level):
             mean, var = ahead.state.mean[hedge], ahead.state.cov[hedge, hedge] * unit

@@ -18,7 +18,7 @@ from kfmodels.sampling.psis import resample
 MIXTURE_DRAWS = 64
 """Noise draws that tables and the online filter mix over."""
 
-_CHAINS, _KEPT = 4, 250
+CHAINS, KEPT = 4, 250
 """Chains and draws per chain that resampled draws are laid out in, as NUTS lays out its own."""
 
 _COARSE = 128
@@ -131,7 +131,7 @@ class ImportanceSampling:
                 "log_evidence": float(found.log_evidence[0]),
                 "log_evidence_mcse": float(found.evidence_error[0]),
             }
-        return Draws(every, {"diverging": np.zeros((_CHAINS, _KEPT), bool)}, prior, mixed, about)
+        return Draws(every, {"diverging": np.zeros((CHAINS, KEPT), bool)}, prior, mixed, about)
 
 
 @partial(jax.jit, static_argnames=("model", "method"))
@@ -207,7 +207,7 @@ def resample_sites(
     model: Model,
 ) -> dict[str, Float[Array, "chain kept ..."]]:
     """All sites of one pair at draws of equal weight, in random order."""
-    picked = resample(log_weights, key, count=_CHAINS * _KEPT).reshape(_CHAINS, _KEPT)
+    picked = resample(log_weights, key, count=CHAINS * KEPT).reshape(CHAINS, KEPT)
     alone = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], inputs)
     layout = layout_of(alone, model)
 

@@ -7,17 +7,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.infer.util import potential_energy
 
 from kfmodels._types import Float
 from kfmodels._types import JaxArray as Array
-from kfmodels.sampling import ridge
+from kfmodels.sampling import posterior
+from kfmodels.sampling.importance import CHAINS, KEPT, layout_of, resample_sites
+from kfmodels.sampling.mixture import DOF
 from kfmodels.sampling.nuts import MAX_PARETO_K, MIN_WEIGHTED, NUTS
-from kfmodels.sampling.posterior import Draws, Layout, Model, constrain, draw_prior, single_draw
-from kfmodels.sampling.psis import resample, smooth
-
-_DOF = 4
-"""Degrees of freedom of the proposals: tails heavier than a posterior's."""
+from kfmodels.sampling.posterior import Draws, Model, draw_prior, single_draw
+from kfmodels.sampling.psis import smooth
 
 _WIDER = 1.3
 """Factor on their covariance."""
@@ -26,11 +24,6 @@ _STEPS, _CLOSE = 60, 1e-3
 """Newton steps at most, and the rise of the log density, in nats, below which they end."""
 
 _ROUNDS = 4
-
-_CHAINS, _KEPT = 4, 250
-
-Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-"""The shape of every inferred site, by name."""
 
 
 class Slope(NamedTuple):
@@ -72,16 +65,15 @@ class NearMode:
         free, prior = draw_prior(model, inputs, seed)
         if not free:
             return single_draw(prior)
-        shapes = tuple((name, z.shape[1:]) for name, z in free.items())
         random = np.random.default_rng(seed)
         with jax.enable_x64(True):
             start = np.concatenate([np.ravel(z.mean(0)) for z in free.values()])
-            at = partial(_slope, inputs=inputs, model=model, shapes=shapes)
+            at = partial(_slope, inputs=inputs, model=model)
             proposals = [_climb(at, start)]
             points, values = np.empty((0, len(start))), np.empty(0)
             for _ in range(_ROUNDS):
                 new = _draw(proposals[-1], self.draws // _ROUNDS, random)
-                found = _densities(new, inputs, model=model, shapes=shapes)
+                found = _densities(new, inputs, model=model)
                 points, values = np.concatenate([points, new]), np.concatenate([values, found])
                 proposed = np.logaddexp.reduce([_log_t(one, points) for one in proposals], 0)
                 log_weights, pareto_k = jax.device_get(smooth(values - proposed))
@@ -89,11 +81,11 @@ class NearMode:
             effective = 1 / np.exp(2 * log_weights).sum()
             if not (pareto_k <= MAX_PARETO_K and effective >= MIN_WEIGHTED):
                 return self.otherwise.run(model, inputs, seed, progress)
-            picked = resample(log_weights, np.array([seed, 0], np.uint32), count=_CHAINS * _KEPT)
-            kept = points[np.asarray(picked)].reshape(_CHAINS, _KEPT, -1)
-            sites = jax.device_get(_constrain(kept, inputs, model=model, shapes=shapes))
+            key = np.array([seed, 0], np.uint32)
+            drawn = resample_sites(points, log_weights, key, inputs, model=model)
+            sites = jax.device_get(drawn)
         about = {"pareto_k": float(pareto_k), "ess": float(effective)}
-        return Draws(sites, {"diverging": np.zeros((_CHAINS, _KEPT), bool)}, prior, None, about)
+        return Draws(sites, {"diverging": np.zeros((CHAINS, KEPT), bool)}, prior, None, about)
 
 
 class Proposal(NamedTuple):
@@ -132,13 +124,13 @@ def _moments(
     mean = weights @ points
     away = points - mean
     cov = (weights[:, None] * away).T @ away + 1e-12 * np.eye(len(mean))
-    return Proposal(mean, np.linalg.cholesky(_WIDER * (_DOF - 2) / _DOF * cov))
+    return Proposal(mean, np.linalg.cholesky(_WIDER * (DOF - 2) / DOF * cov))
 
 
 def _draw(
     proposal: Proposal, count: int, random: np.random.Generator
 ) -> Float[np.ndarray, "draw site"]:
-    radius = np.sqrt(random.chisquare(_DOF, (count, 1)) / _DOF)
+    radius = np.sqrt(random.chisquare(DOF, (count, 1)) / DOF)
     normal = random.standard_normal((count, len(proposal.mean)))
     return proposal.mean + normal @ proposal.root.T / radius
 
@@ -146,20 +138,19 @@ def _draw(
 def _log_t(proposal: Proposal, points: Float[np.ndarray, "draw site"]) -> Float[np.ndarray, "draw"]:
     """Log density of the proposal, up to a constant that all proposals share."""
     scaled = np.linalg.solve(proposal.root, (points - proposal.mean).T)
-    tail = 0.5 * (_DOF + len(proposal.mean)) * np.log1p((scaled**2).sum(0) / _DOF)
+    tail = 0.5 * (DOF + len(proposal.mean)) * np.log1p((scaled**2).sum(0) / DOF)
     return -np.log(np.diagonal(proposal.root)).sum() - tail
 
 
-def _log_density(
-    point: Float[Array, "site"], inputs: object, *, model: Model, shapes: Shapes
-) -> Float[Array, ""]:
-    z = ridge.bend(Layout(dict(shapes)).unpack(point), ridge.bent_sites(model))
-    return -jnp.asarray(potential_energy(model, (inputs,), {}, z))
+def _log_density(point: Float[Array, "site"], inputs: object, *, model: Model) -> Float[Array, ""]:
+    alone = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], inputs)
+    free = layout_of(alone, model).unpack(point[None, None])
+    return posterior.log_density(free, alone, model=model)[0, 0]
 
 
-@partial(jax.jit, static_argnames=("model", "shapes"))
-def _slope(point: Float[Array, "site"], inputs: object, *, model: Model, shapes: Shapes) -> Slope:
-    density = partial(_log_density, inputs=inputs, model=model, shapes=shapes)
+@partial(jax.jit, static_argnames=("model",))
+def _slope(point: Float[Array, "site"], inputs: object, *, model: Model) -> Slope:
+    density = partial(_log_density, inputs=inputs, model=model)
 
     def gradient(
         point: Float[Array, "site"],
@@ -171,19 +162,9 @@ def _slope(point: Float[Array, "site"], inputs: object, *, model: Model, shapes:
     return Slope(value, slope, hessian)
 
 
-@partial(jax.jit, static_argnames=("model", "shapes"))
+@partial(jax.jit, static_argnames=("model",))
 def _densities(
-    points: Float[Array, "draw site"], inputs: object, *, model: Model, shapes: Shapes
+    points: Float[Array, "draw site"], inputs: object, *, model: Model
 ) -> Float[Array, "draw"]:
     """One draw after the other: each reads all the data."""
-    return jax.lax.map(partial(_log_density, inputs=inputs, model=model, shapes=shapes), points)
-
-
-@partial(jax.jit, static_argnames=("model", "shapes"))
-def _constrain(
-    points: Float[Array, "chain draw site"], inputs: object, *, model: Model, shapes: Shapes
-) -> dict[str, Float[Array, "chain draw ..."]]:
-    def one(point: Float[Array, "site"]) -> dict[str, Float[Array, "..."]]:
-        return constrain(Layout(dict(shapes)).unpack(point), inputs, model=model)
-
-    return jax.vmap(jax.vmap(one))(points)
+    return jax.lax.map(partial(_log_density, inputs=inputs, model=model), points)

@@ -10,6 +10,7 @@ from math import ceil, sqrt
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import logsumexp
 
 from kfmodels._types import ArrayLike, Float, Int, UInt32
@@ -85,6 +86,16 @@ def resample(
     sums = jnp.cumsum(jnp.exp(log_weights))
     picked = jnp.minimum(jnp.searchsorted(sums / sums[-1], ends), len(sums) - 1)
     return jax.random.permutation(order, picked)
+
+
+def pick_evenly(
+    weights: Float[np.ndarray, "draw"], order_by: Float[np.ndarray, "draw"], count: int
+) -> Int[np.ndarray, "{count}"]:
+    """Indices of draws evenly spaced by weight, in the order of one of their parameters."""
+    order = np.argsort(order_by)
+    ends = np.cumsum(weights[order])
+    spots = (np.arange(count) + 0.5) * ends[-1] / count
+    return order[np.minimum(np.searchsorted(ends, spots), len(ends) - 1)]
 
 
 def _fit(

@@ -117,7 +117,7 @@ def test_a_pair_for_which_nuts_fails_too_is_doubted(pairs, monkeypatch):
 
 SHARED = """
 import os, sys
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 import jax, numpy as np
 from kfmodels import HedgeData
 from kfmodels.batch.chunk import fit_chunk
