@@ -1,47 +1,71 @@
-"""Run every contest and print the table; ends with 1 if a peer's numbers differ.
+"""Run a benchmark, show what it found and, with --keep, write it to the page of the documentation.
 
-`batch`, `gpu`, `latency`, `opening`, `variety`, `shocks`, `forgetting` or `fuzz` as the first word runs
-that module of `tests.benchmarks` instead.
+Without a name, all that take minutes are run one after the other, each in a process of its own. Ends
+with 1 where a peer's numbers differ, or an answer is off without a word.
 """
 
 import argparse
 import importlib
+import subprocess
 import sys
-import warnings
+import time
 
-OTHERS = ("batch", "gpu", "latency", "opening", "variety", "shocks", "forgetting", "fuzz")
+from tests.benchmarks import page
+from tests.benchmarks.report import show
+
+COMMANDS = {
+    "speed": [],
+    "batch": [],
+    "start": [],
+    "latency": ["--ticks", "20000", "--memory", "100000"],
+    "growth": [],
+    "gpu": None,
+    "variety": None,
+    "universe": None,
+    "opening": None,
+    "shocks": None,
+    "forgetting": None,
+    "fuzz": None,
+}
+"""By name, in the order of the page: its arguments where all are run; None where it is left out."""
 
 
 def main() -> int:
-    if sys.argv[1:2] and sys.argv[1] in OTHERS:
-        # imported here: some need price tables, some pytest, and most no peer
-        return importlib.import_module(f"tests.benchmarks.{sys.argv[1]}").main(sys.argv[2:])
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument(
-        "--only", default="", metavar="WORD", help="contests with this in their name"
+    words = sys.argv[1:]
+    name = words.pop(0) if words and words[0] in COMMANDS else None
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description=__doc__,
+        epilog=f"Names: {', '.join(COMMANDS)}. `NAME --help` tells the options of one.",
+        add_help=name is None,  # the help of a named one is its own
     )
-    parser.add_argument("--rounds", type=int, default=9, help="turns per contestant")
-    options = parser.parse_args()
+    parser.add_argument("--keep", action="store_true", help="write JSON, page and README")
+    options, others = parser.parse_known_args(words)
+    if name is None:
+        if others:
+            parser.error(f"{others[0]!r} is no benchmark: they are {', '.join(COMMANDS)}")
+        return _run_all(options.keep)
+    begun = time.perf_counter()
+    # imported here: some need price tables, some pytest, and most no peer
+    report = importlib.import_module(f"tests.benchmarks.{name}").measure(others)
+    print(show(report))
+    if options.keep and report.tables:
+        command = " ".join(["python -m tests.benchmarks", name, *others])
+        page.keep(name, report.document(command, time.perf_counter() - begun))
+        print(f"written to {page.PAGE}")
+    if report.failed:
+        print(report.failed, file=sys.stderr)
+    return int(bool(report.failed))
 
-    import jax
 
-    from tests.benchmarks import report
-    from tests.benchmarks.contests import contests
-    from tests.benchmarks.timing import MismatchError, race
-
-    warnings.simplefilter("ignore")  # of the peers, about things that are not ours to mend
-    outcomes = []
-    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-        for contest in contests():
-            if options.only in contest.what:
-                print(f"{contest.what}, {contest.size}", file=sys.stderr, flush=True)
-                outcomes.append(race(contest, options.rounds))
-    if not outcomes:
-        parser.error(f"no contest has {options.only!r} in its name")
-    print(report.table(outcomes))
-    print(report.machine_in_words())
-    errors = [found for outcome in outcomes for found in outcome.peers.values()]
-    return int(any(isinstance(found, MismatchError) for found in errors))
+def _run_all(keep: bool) -> int:
+    failed = []
+    for name, arguments in COMMANDS.items():
+        if arguments is not None:
+            words = [name, *arguments, *(["--keep"] if keep else [])]
+            done = subprocess.run([sys.executable, "-m", "tests.benchmarks", *words], check=False)
+            failed += [name] if done.returncode else []
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from kfmodels.clock.clock import Clock
 from kfmodels.kalman.noise import floored
@@ -29,7 +30,15 @@ from kfmodels.live.signals import Signal
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import NONE, Quarantine, Robust
 from kfmodels.online.ticks import Outcome
+from tests.benchmarks.report import Report, Table
 from tests.made_filters import AT, MINUTE, START, board_of, made_filter
+
+WHAT = (
+    "Odd messages through a live filter, against a textbook loop that replays the rows it accepted: "
+    "legs that come apart, in any order and several times, flat stretches, legs that stop, prices "
+    "of zero and of no number, bad prints, messages that are late or come twice, splits named some "
+    "bars later."
+)
 
 LIMIT, CONFIRM = 6.0, 2
 ROBUST = 4.0
@@ -304,14 +313,17 @@ def replay(loops: list[Loop], live: LiveFilter, said: list[tuple[Outcome, str]])
             loop.learn(prices, real=real)
 
 
-def main(argv: list[str]) -> None:
-    """Run, and print what became of the messages."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def measure(arguments: list[str]) -> Report:
+    """Run, and count what became of the messages."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks fuzz", description=__doc__)
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(argv)
+    options = parser.parse_args(arguments)
     found = run(options.messages, options.seed)
-    print(f"{KINDS[options.seed % len(KINDS)]}, seed {options.seed}")
-    for name, count in found.most_common():
-        print(f"{name:12} {count:9}")
-    print("every bar is that of the loop to 1e-9; no row was accepted with an sd of 0 or NaN")
+    rows = pd.DataFrame(found.most_common(), columns=["what became of it", "messages"])
+    return Report(
+        "Fuzzed messages",
+        WHAT,
+        [Table(f"{KINDS[options.seed % len(KINDS)]}, seed {options.seed}", rows)],
+        ["Every bar is that of the loop to 1e-9; no row was accepted with an sd of 0 or NaN."],
+    )

@@ -36,6 +36,7 @@ from kfmodels.kalman.motion import Walk
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
 from kfmodels.kalman.step import State
 from tests.benchmarks import report
+from tests.benchmarks.report import Report, Table
 from tests.tables import read_table
 
 FEWEST = 3
@@ -43,6 +44,16 @@ FEWEST = 3
 
 LONGEST_TRACED = 60.0
 """A fit that takes longer, in seconds, is not run once more under the profiler."""
+
+
+TITLE = "On a GPU"
+
+WHAT = (
+    "One pass of the filter over many pairs and draws, by the plain scan and by the kernel, and "
+    "`fit_many`, beside the CPU of the same machine."
+)
+
+FITS = "fit_many, every ordered pair; device: busy; cores: CPU seconds of the host"
 
 
 class Sizes(NamedTuple):
@@ -66,7 +77,7 @@ WHOLE = Sizes(lanes=(506, 128, 2141), etfs=23, stocks=101, chunk=2048, rows=None
 SMALL = Sizes(lanes=(3, 20, 40), etfs=3, stocks=3, chunk=4, rows=120)
 
 
-def main(arguments: list[str]) -> int:
+def measure(arguments: list[str]) -> Report:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks gpu", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="where the figures go")
     parser.add_argument("--small", action="store_true", help="a few pairs, on any machine")
@@ -74,12 +85,12 @@ def main(arguments: list[str]) -> int:
     begun = time.perf_counter()
     device = _alone(describe_device)
     if device["platform"] != "gpu" and not options.small:
-        print(f"JAX sees no GPU here, only {device['kind']}, so nothing was measured.")
-        return 1
+        none = f"JAX sees no GPU here, only {device['kind']}, so nothing was measured."
+        return Report(TITLE, WHAT, [], failed=none)
     sizes = SMALL if options.small else WHOLE
     found: dict[str, Any] = {
         "device": device,
-        "machine": report.machine_in_words(),
+        "machine": report.machine(),
         "versions": report.versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "sizes": sizes._asdict(),
@@ -114,8 +125,7 @@ def main(arguments: list[str]) -> int:
     if mine and theirs:
         found["agreement"] = compare(mine[1], theirs[1])
         options.out.write_text(json.dumps(found, indent=1) + "\n")
-    print(show(found), *found["failed"], f"all of it is in {options.out}", sep="\n")
-    return int(bool(found["failed"]))
+    return in_tables(found, options.out)
 
 
 def describe_device() -> dict[str, Any]:
@@ -294,22 +304,15 @@ def _on_the_cpu() -> Iterator[None]:
             os.environ["JAX_PLATFORMS"] = before
 
 
-def show(found: dict[str, Any]) -> str:
-    """The tables and a line on the rest."""
+def in_tables(found: dict[str, Any], out: Path) -> Report:
+    """The same for a reader."""
     pairs, draws, rows = found["sizes"]["lanes"]
     apart = ", ".join(f"{name} {value:.2g}" for name, value in found["agreement"].items())
-    return "\n".join(
-        [
-            f"One pass of {pairs} pairs x {draws} draws x {rows} rows, double precision",
-            _table(found["passes"]),
-            "fit_many, every ordered pair; device: busy; cores: CPU seconds of the host",
-            _table(found["fits"]),
-            f"how far from the CPU, in sds: {apart}",
-            f"{found['device']['kind']}; {found['machine']}; {found['seconds']:.0f} s in all",
-        ]
+    each = f"One pass of {pairs} pairs x {draws} draws x {rows} rows, double precision"
+    return Report(
+        f"{TITLE}: {found['device']['kind']}",
+        WHAT,
+        [Table(each, pd.DataFrame(found["passes"])), Table(FITS, pd.DataFrame(found["fits"]))],
+        [f"How far from the CPU, in sds: {apart}.", f"All of it is in {out}."],
+        failed="\n".join(found["failed"]),
     )
-
-
-def _table(lines: list[dict[str, Any]]) -> str:
-    form = {"float_format": "{:.3g}".format, "na_rep": "", "index": False}
-    return pd.DataFrame(lines).to_string(**form)

@@ -1,43 +1,115 @@
-"""The table on the screen."""
+"""What a benchmark found: shown on the screen, kept as JSON, and a section of the page."""
 
+import json
+import math
 import os
 import platform
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from tests.benchmarks.timing import Outcome
-
-PACKAGES = ("kfmodels", "jax", "jaxlib", "numpy", "statsmodels", "dynamax", "pykalman", "filterpy")
-
-
-def table(outcomes: Sequence[Outcome]) -> str:
-    """One line per peer; the ratio is the peer's time over the time of our fastest way."""
-    lines = pd.DataFrame([shown for outcome in outcomes for shown in _lines(outcome)])
-    title = "kfmodels against its peers, n = 2, float64, CPU; best of several rounds"
-    return f"{title}\n{lines.to_string(index=False, justify='left')}"
+PACKAGES = (
+    *("kfmodels", "jax", "jaxlib", "numpyro", "numpy", "pandas", "numba", "scikit-learn"),
+    *("statsmodels", "dynamax", "pykalman", "filterpy", "wickra", "fast-kalman"),
+)
 
 
-def _lines(outcome: Outcome) -> Iterator[dict[str, str]]:
-    contest, ours = outcome.contest, outcome.ours
-    what = f"{contest.what}, per {contest.per}" if contest.count > 1 else contest.what
-    ways = ", ".join(f"{name} {_time(timing)}" for name, timing in ours.items())
-    for name, timing in outcome.peers.items():
-        shown = {"what": what, "size": contest.size, "ours": ways, "peer": name}
-        ratio = outcome.ratio(name)
-        if isinstance(timing, Exception):
-            yield shown | {"time": _sentence(timing), "ratio": ""}
-        else:
-            yield shown | {"time": _time(timing), "ratio": f"{ratio:.3g}"}
-        what = ""
+class Table(NamedTuple):
+    """Figures under a title; the first column says of what."""
+
+    title: str
+    rows: pd.DataFrame
 
 
-def machine_in_words() -> str:
-    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return f"{_cpu()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n{packages}"
+@dataclass(frozen=True)
+class Report:
+    """What one command measured, in words and tables."""
+
+    title: str
+    what: str
+    """How it was measured and how it is read, in Markdown."""
+
+    tables: Sequence[Table]
+    remarks: Sequence[str] = ()
+    quote: str = ""
+    """What the README says of it: one figure."""
+
+    failed: str = ""
+    """Why the command ends with 1."""
+
+    def document(self, command: str, seconds: float) -> dict[str, Any]:
+        """As JSON, with the machine and the versions it was measured on."""
+        return {
+            "title": self.title,
+            "command": command,
+            "date": datetime.now(UTC).date().isoformat(),
+            "seconds": round(seconds),
+            "machine": machine(),
+            "versions": {name: number for name, number in versions().items() if number},
+            "what": self.what,
+            "tables": [
+                {"title": title, **json.loads(rows.to_json(None, orient="split", index=False))}
+                for title, rows in self.tables
+            ],
+            "remarks": list(self.remarks),
+            "quote": self.quote,
+        }
+
+
+def show(report: Report) -> str:
+    """For the screen."""
+    tables = [
+        f"{title}\n{rows.map(in_words).to_string(index=False, justify='left')}"
+        for title, rows in report.tables
+    ]
+    return "\n\n".join([report.title, *tables, *report.remarks])
+
+
+def as_markdown(document: Mapping[str, Any]) -> str:
+    """A section of the page."""
+    parts = [f"## {document['title']}", f"`{document['command']}`", document["what"]]
+    for table in document["tables"]:
+        head = "| " + " | ".join(map(str, table["columns"])) + " |"
+        rule = "|" + "---|" * len(table["columns"])
+        lines = ["| " + " | ".join(map(in_words, row)) + " |" for row in table["data"]]
+        parts += [f"**{table['title']}**", "\n".join([head, rule, *lines])]
+    parts += document["remarks"]
+    numbers = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
+    parts.append(
+        f"*Measured on {document['date']} in {document['seconds']} s: "
+        f"{document['machine']}; {numbers}.*"
+    )
+    return "\n\n".join(part for part in parts if part)
+
+
+def in_words(value: Any) -> str:
+    """A number to three digits, a missing one as nothing, text as it is."""
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if math.isinf(value):
+        return str(value)
+    if float(value).is_integer() or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def numbered(frame: pd.DataFrame, first: str) -> pd.DataFrame:
+    """Its index as a first column of that name."""
+    return frame.rename_axis(first).reset_index()
+
+
+def machine() -> str:
+    return f"{_cpu()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
 
 
 def peak_memory() -> int:
@@ -55,18 +127,6 @@ def peak_memory() -> int:
 def versions() -> dict[str, str | None]:
     """Of the packages that a benchmark depends on; None for one that is not installed."""
     return {name: _version(name) for name in PACKAGES}
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
 def _version(package: str) -> str | None:

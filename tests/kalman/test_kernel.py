@@ -131,9 +131,8 @@ def test_a_device_is_busy_where_any_of_its_streams_is():
     assert gpu.covered([]) == 0
 
 
-def test_the_benchmark_says_that_there_is_no_gpu(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
+def test_the_benchmark_says_that_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert gpu.main(["--out", str(tmp_path / "gpu.json")]) == 1
-    assert "JAX sees no GPU here" in capsys.readouterr().out
+    found = gpu.measure(["--out", str(tmp_path / "gpu.json")])
+    assert "JAX sees no GPU here" in found.failed
+    assert not found.tables
