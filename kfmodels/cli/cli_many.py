@@ -116,6 +116,9 @@ def board(
         raise ValueError("--later ranks the hedges of one ticker: name it with --target")
     else:
         table, text = made.table(), board_report.universe(made, shown)
+    table = table.assign(
+        **{name: table[name].map(for_the_shell) for name in ("doubts", "reason") if name in table}
+    )
     kept = table if target is None or top is None else table.head(top)
     if csv is not None:
         with replacing(csv) as temporary:

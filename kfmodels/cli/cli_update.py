@@ -1,12 +1,14 @@
 """`kfmodels update`: a fitted filter over later prices, its state kept in a file beside the fit."""
 
 from datetime import timedelta
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kfmodels.cli.kept import check_gap, kept_path, open_guarded
+from kfmodels.cli.remedies import for_the_shell
 from kfmodels.cli.shell import AsJson, DateFormat, DayFirst, Fit, as_json, read_prices
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def update(
             ticks = [_take(live, clock, table.index[0], table.iloc[0])]
         else:
             ticks, odd = _take_all(live, clock, table)
-    odd += [f"{day(one.at)}: {one.sentence}" for one in ticks if one.reason]
+    odd += [f"{day(one.at)}: {for_the_shell(one.sentence)}" for one in ticks if one.reason]
     kept = kept_path(fitted)
     if ticks or units:
         live.save(kept)
@@ -137,7 +139,7 @@ def _later(live: "OnlineFilter", table: "pd.DataFrame") -> "pd.DataFrame":
 
     last = pd.Timestamp(live.at)
     assert isinstance(last, pd.Timestamp)  # not NaT: a fit ends at a row
-    return rows_after(table.sort_index(), last, list(live.tickers))
+    return rows_after(table, last, list(live.tickers))
 
 
 def _by_ticker(given: list[str], option: str, what: str) -> dict[str, float]:
@@ -146,8 +148,9 @@ def _by_ticker(given: list[str], option: str, what: str) -> dict[str, float]:
     for part in given:
         name, _, number = part.rpartition("=")  # a ticker may hold "=", as ES=F does
         try:
-            found[name] = float(number)
-        except ValueError as error:
+            # a factor is named as it is of splits, 3/2
+            found[name] = float(Fraction(number) if "/" in number else number)
+        except (ValueError, ZeroDivisionError) as error:
             raise ValueError(f"{option} {part} is not TICKER={what}") from error
     return found
 

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from kfmodels.cli.remedies import for_the_shell
 from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import HedgeData
-from kfmodels.data.scales import option, remedy
+from kfmodels.data.scales import remedy
 from kfmodels.evaluate.baselines import static_ratio
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
@@ -157,10 +158,10 @@ def training(data: HedgeData) -> tuple[str, str]:
 def doubts(data: HedgeData) -> list[str]:
     """What is in doubt of the training rows, and what to do about it."""
     listed = data.doubts
-    cure = " ".join(option(doubt) for doubt in listed)
+    cure = remedy(listed)
     todo = (
-        f"Until that is settled rely on no number below. If so, refit with {cure} (in Python "
-        f"{remedy(listed)}); if the price is right as it is, with 1 for what stands last."
+        f"Until that is settled rely on no number below. If so, refit with {for_the_shell(cure)} (in "
+        f"Python {cure}); if the price is right as it is, with 1 for what stands last."
     )
     return [*(str(doubt) for doubt in listed), *([todo] if listed else [])]
 

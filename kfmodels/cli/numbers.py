@@ -34,7 +34,7 @@ def read_csv(path: Path) -> "tuple[pd.DataFrame, str]":
     """The table, its first column as text, and what was out of the usual in how it is written.
 
     Raises:
-        ValueError: it is empty, rows differ in length, or its numbers can be read in two ways.
+        ValueError: it is empty or no UTF-8, rows differ in length, or its numbers are of two readings.
         OSError: there is no such file.
     """
     import pandas as pd
@@ -50,6 +50,12 @@ def read_csv(path: Path) -> "tuple[pd.DataFrame, str]":
             raise ValueError(
                 f"{path} is no table, a line of tickers and below it a line for each date: "
                 f"{str(error).strip()}"
+            ) from error
+        except UnicodeDecodeError as error:
+            word = error.object[:20].decode("latin-1").encode("ascii", "backslashreplace").decode()
+            raise ValueError(
+                f"{path} is not text in UTF-8, the first that is none begins with {word!r}: save it as "
+                'csv in UTF-8, which spreadsheets list as "CSV UTF-8"'
             ) from error
 
     (head, *_), said = [*read(nrows=0, index_col=False).columns, ""], ""

@@ -1,5 +1,6 @@
 """What the rooms below tell users of Python to do, said as what to do with a file or an option."""
 
+import ast
 import re
 import shlex
 from collections.abc import Callable
@@ -19,6 +20,25 @@ def _gap(found: re.Match[str]) -> str:
     """The option that makes a gap of a price."""
     ticker, at = found["name"].rpartition(": ")[2], found["at"].removesuffix(" 00:00:00")
     return f"--repair {shlex.quote(f'{ticker}:{at}:gap')}"
+
+
+def _options(found: re.Match[str]) -> str:
+    """The options that say what a table of repairs does."""
+    table, said = ast.parse(found["table"], mode="eval").body, list[str]()
+    assert isinstance(table, ast.Dict)
+    for ticker, rows in zip(table.keys, table.values, strict=True):
+        assert isinstance(ticker, ast.Constant)
+        assert isinstance(rows, ast.Dict)
+        for date, what in zip(rows.keys, rows.values, strict=True):
+            assert isinstance(date, ast.Constant)
+            factor = ast.unparse(what).replace(" ", "").replace("None", "gap")
+            said.append(f"--repair {shlex.quote(f'{ticker.value}:{date.value}:{factor}')}")
+    return " ".join(said)
+
+
+def _rescale(found: re.Match[str]) -> str:
+    factor = found["factor"].replace("its factor", "FACTOR")
+    return f"give kfmodels update --rescale {shlex.quote(found['name'])}={factor}"
 
 
 def _not_positive(found: re.Match[str]) -> str:
@@ -60,6 +80,19 @@ _REMEDIES: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"make prices of them, \(1 \+ frame\).*? if they are logarithms": (
         "give a file of the prices that they are returns of"
     ),
+    r"make prices of them, frame\.cumprod\(\)": "give a file of the prices that they are returns of",
+    r"repair=(?P<table>\{.*?\}\})": _options,
+    r"None takes the rows out": "gap takes the rows out",
+    r"data\.before\(\.\.\.\) with that date": "--until with the date before that one",
+    r"fit the rows before: data\.before\('?(?P<date>.*?)'?\)": (
+        r"fit the rows before \g<date>, with --until"
+    ),
+    # as many draws warm up, and in a longer warm-up the steps become shorter where draws diverge
+    r"Refit with method=NUTS\([^)]+\); if it stays, a tighter prior on delta \(Memory\)": (
+        "Refit with --draws 4000"
+    ),
+    r"call rescale with (?P<name>.+?) at (?P<factor>\d[\d/.]*|its factor)": _rescale,
+    r", if not with (?P<name>.+?) at 1;": r", if not --rescale \g<name>=1;",
     r"name at least one ticker in hedges=\[\.\.\.\]": "name at least one ticker with --hedges",
     r"use prices\.tz_localize\(\.\.\.\) or prices\.tz_localize\(None\)": (
         "write the dates of both files with an offset from UTC, or both without"

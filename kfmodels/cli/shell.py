@@ -164,6 +164,11 @@ def read_prices(
             table = pd.read_parquet(path)
         except ImportError as error:
             raise ValueError("reading parquet needs pyarrow: install kfmodels[parquet]") from error
+        except ValueError as error:
+            raise ValueError(
+                f"{path} is named as parquet and is none: save it as parquet, or name it .csv if it is "
+                "text"
+            ) from error
     else:
         table, notation = read_csv(path)
         said += [notation] if notation else []

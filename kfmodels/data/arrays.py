@@ -89,8 +89,7 @@ def arrays_of(data: HedgeData) -> PairArrays:
         raise ValueError(fault.format(target=data.target, hedges=names, move=move))
     if fault := stopped(data.prices, data.target, data.hedges):
         raise ValueError(
-            f"{fault}: fit the rows before, data.before(...) with that date (--until in the shell), or "
-            "leave it out"
+            f"{fault}: fit the rows before, data.before(...) with that date, or leave it out"
         )
     return PairArrays(data.y, data.x, seen, data.dt, move, ratio, usable=True)
 

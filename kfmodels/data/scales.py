@@ -15,6 +15,9 @@ from kfmodels.data.checks import RETURNS, day, like_returns
 from kfmodels.kalman.splits import BREAK, like_a_split
 from kfmodels.kalman.transforms import Transform
 
+GROSS_RETURNS = "these look like gross returns, 1 + r: make prices of them, frame.cumprod()"
+"""What is said where each number is a price over the one before."""
+
 WORTH, JUMP = 5.0, 8.0
 """Typical moves that a price is worth where a ratio of two means something, and that a split is.
 
@@ -27,11 +30,13 @@ GROSS = 15.0
 Fewer take the first real days among them (tests/data/test_scales.py has the counts).
 """
 
-TWICE, SAME, SAME_AFTER = 12.0, 2.5, 3.0
-"""Typical moves of a smaller print in two rows, between these two, and left in the row after them.
+RUN, SAME, UNDONE = 12.0, 2.5, 3.0
+"""Typical moves of a smaller print of a few rows, between these rows, and by which its ends may differ.
 
-Of real moves that come back after two rows the nearest is 11 (GE 2025-10-21, 5 minutes); larger ones,
-as XLE 2026-03-02 with 21, do not stand still in between and come back less far.
+A tenth of it is allowed too, as a price of 0 is left from another height than it was come to from.
+Of real moves that are undone so after two rows the nearest is 11 (GE 2025-10-21, 5 minutes), after
+three to five it is 10 (XRP 2025-04-27); larger ones, as XLE 2026-03-02 with 21, do not stand still in
+between and come back less far.
 """
 
 BACK, BACK_ROWS = 0.3, 5
@@ -53,6 +58,13 @@ ALTERNATE = 6
 
 STALE = 20
 """A price that has not changed for so many rows is taken to have stopped."""
+
+ENDS = 5
+"""Last rows that repeat a price from which on it may have stopped, if it never repeated half as often.
+
+A live filter judges its legs so. If the files of the tests were cut at any of their 2.1 million prices,
+one of daily prices (BNO) and ten of minute bars would end in such rows.
+"""
 
 _NEAR = 20
 """Moves on either side that say what is typical at a row."""
@@ -159,13 +171,6 @@ def remedy(doubts: Iterable[Doubt]) -> str:
     return f"repair={{{', '.join(inside)}}}"
 
 
-def option(doubt: Doubt) -> str:
-    """The same of one doubt for the shell."""
-    what = doubt.factor if doubt.kind == "scale" else "gap"
-    text = f"{doubt.ticker}:{doubt.rows}:{what}"
-    return f"--repair '{text}'" if " " in text else f"--repair {text}"
-
-
 def complain(
     prices: pd.DataFrame,
     transform: Transform,
@@ -173,25 +178,44 @@ def complain(
     since: Any = None,
 ) -> str:
     """One text about all that is in doubt (since a date), and what to do; empty if nothing is."""
-    # where logarithms are taken, returns are refused
-    levels = list(prices.columns) if transform.by_shares else []
-    said = [f"  {name}: {RETURNS}" for name in levels if like_returns(prices[name].to_numpy())]
+    columns = ((name, _returns(prices[name].to_numpy(), transform)) for name in prices)
+    said = [f"  {name}: {words}" for name, words in columns if words]
     listed = [] if said else list(find_doubts(prices, transform, real))
     listed = [doubt for doubt in listed if since is None or cast("Any", doubt.at) >= since]
     said += [f"  {doubt}" for doubt in listed]
     if listed:
         said.append(
-            f"If so, give with the prices {remedy(listed)} (in the shell {option(listed[0])}): a "
-            "number multiplies all prices before that row, None (gap) takes the rows out. 1 says that "
-            "the price is right as it is."
+            f"If so, give with the prices {remedy(listed)}: a number multiplies all prices before that "
+            "row, None takes the rows out. 1 says that the price is right as it is."
         )
     return "\n".join(["prices are in doubt:", *said]) if said else ""
+
+
+def _returns(values: np.ndarray, transform: Transform) -> str:
+    """What is said of a column that looks like returns; plain ones are refused by logarithms."""
+    if like_returns(values - 1):
+        return GROSS_RETURNS
+    return RETURNS if transform.by_shares and like_returns(values) else ""
 
 
 def sentence_of(doubts: Iterable[Doubt]) -> str:
     """Some doubts and their remedy in a sentence."""
     listed = list(doubts)
     return f"{' '.join(map(str, listed))} If so, give with the prices {remedy(listed)}"
+
+
+def tell_end(doubts: Iterable[Doubt], prices: pd.DataFrame) -> str:
+    """Which leg may have stopped before the last rows, and the rows to fit then; empty if none."""
+    ended = [
+        doubt
+        for doubt in doubts
+        if doubt.kind == "still" and doubt.until == prices[doubt.ticker].last_valid_index()
+    ]
+    if not ended:
+        return ""
+    first = min(cast("Any", doubt.at) for doubt in ended)
+    label = repr(day(first)) if isinstance(first, pd.Timestamp) else first
+    return f"{' '.join(map(str, ended))} If so, fit the rows before: data.before({label})"
 
 
 def by_ticker(doubts: Iterable[Doubt]) -> Mapping[str, list[Doubt]]:
@@ -234,7 +258,7 @@ def _unlike(values: np.ndarray, *, at_level: bool) -> list[tuple[Kind, int, int]
     stopped = {first for _, first, last in found if last == len(values) - 1}
     units = _units(values, ratio)
     found += units
-    for move in np.flatnonzero(jumps | small | (size > TWICE * typical)).tolist():
+    for move in np.flatnonzero(jumps | small | (size > RUN * typical)).tolist():
         row = move + 1
         if row < done or any(first <= row <= last + 1 for _, first, last in units):
             continue
@@ -246,9 +270,9 @@ def _unlike(values: np.ndarray, *, at_level: bool) -> list[tuple[Kind, int, int]
         if len(back) and size[move] > (JUMP if scale else GROSS) * usual:
             found.append(("print", row, last))
             done = last + 2
-        elif _twice(moved, size, move, typical):
-            found.append(("print", row, row + 1))
-            done = row + 3
+        elif rows := _rows_of_run(moves, move, typical):
+            found.append(("print", row, row + rows - 1))
+            done = row + rows + 1
         elif row not in stopped and (
             small[move] or (scale and size[move] > JUMP * _around(size, move, move))
         ):
@@ -256,17 +280,18 @@ def _unlike(values: np.ndarray, *, at_level: bool) -> list[tuple[Kind, int, int]
     return sorted(found, key=lambda one: one[1:])
 
 
-def _twice(moved: np.ndarray, size: np.ndarray, move: int, typical: float) -> bool:
-    """Whether a move leads to two rows that are alike, and back to where it came from."""
-    if move + 3 >= len(moved):
-        return False
-    usual = max(typical, _around(size, move, move + 2))
-    after = abs(moved[move + 3] - moved[move])
-    return bool(
-        size[move] > TWICE * usual
-        and size[move + 1] <= SAME * usual
-        and after <= SAME_AFTER * usual
-    )
+def _rows_of_run(moves: np.ndarray, move: int, typical: float) -> int:
+    """How many rows that are alike a move leads to, if an equal one undoes it after them; or 0."""
+    size = np.abs(moves)
+    for rows in range(2, min(BACK_ROWS, len(moves) - 1 - move) + 1):
+        usual = max(typical, _around(size, move, move + rows))
+        alike = size[move + 1 : move + rows].max() <= SAME * usual
+        if not alike:
+            return 0
+        left = abs(moves[move] + moves[move + rows])
+        if size[move] > RUN * usual and left <= max(UNDONE * usual, size[move] / 10):
+            return rows
+    return 0
 
 
 def _small_splits(ratio: np.ndarray) -> np.ndarray:
@@ -330,13 +355,17 @@ def _typical(size: np.ndarray) -> float:
 
 
 def _still(values: np.ndarray, size: np.ndarray) -> list[tuple[Kind, int, int]]:
-    """Stretches without a move that are longer than chance has them in prices as coarse as these."""
+    """Stretches without a move that are longer than chance has them in prices as coarse as these.
+
+    At the end fewer rows are enough: what comes after them does not say that the price goes on.
+    """
     ends = np.flatnonzero(np.r_[size > 0, True])
     lengths = np.diff(np.r_[-1, ends])
-    if not (lengths >= STALE).any() or len(ends) == 1:
+    if len(ends) == 1:
         return []
     short = lengths[lengths < STALE]
     unmoved = 1 - len(short) / max(int(short.sum()), 1) if len(short) else 0.0
     chance = 4 * math.log(len(values)) / -math.log(unmoved) if unmoved > 0 else 0.0
-    long = np.flatnonzero(lengths >= max(STALE, chance))
-    return [("still", int(ends[n] - lengths[n] + 1), int(ends[n])) for n in long.tolist()]
+    long = lengths >= max(STALE, chance)
+    long[-1] |= lengths[-1] > max(ENDS, 2 * (lengths[:-1].max() - 1))
+    return [("still", int(ends[n] - lengths[n] + 1), int(ends[n])) for n in np.flatnonzero(long)]

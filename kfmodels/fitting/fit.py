@@ -4,6 +4,7 @@ import warnings
 
 from kfmodels.data.arrays import lengthen
 from kfmodels.data.hedge_data import HedgeData
+from kfmodels.data.scales import tell_end
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.sampling.importance import ImportanceSampling
@@ -37,8 +38,9 @@ def fit(
         ValueError: the data do not allow a fit; the message says why.
 
     Warns:
-        UserWarning: once, with a remedy, when R-hat, effective sample size or divergences say that
-            the draws may not represent the posterior.
+        UserWarning: with a remedy, when a leg repeats its price in the last rows as if it had stopped;
+            and once, when R-hat, effective sample size or divergences say that the draws may not
+            represent the posterior.
 
     Source: the likelihood is the prediction error decomposition, Durbin and Koopman (2012), 7.2.
 
@@ -59,6 +61,8 @@ def fit(
     longer = lengthen(inputs)
     if inputs.dt is None:
         longer = model.without_times(longer)
+    if ended := tell_end(data.doubts, data.prices):
+        warnings.warn(ended, stacklevel=2)
     draws = method.run(model, longer, seed, progress)
     result = HedgeFit.from_draws(data, model, inputs, draws)
     problem = _problem(result)
@@ -72,7 +76,7 @@ def _problem(result: HedgeFit) -> str:
     faults = result.faults()
     if not faults:
         return ""
-    cure = "method=NUTS(warmup=2000, draws=4000) (--draws 4000 in the shell)"
+    cure = "method=NUTS(warmup=2000, draws=4000)"
     if any("diverged" in fault for fault in faults):
         cure = "method=NUTS(target_accept=0.99)"
     if any("k-hat" in fault or "weights" in fault for fault in faults):

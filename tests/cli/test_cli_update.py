@@ -1,6 +1,7 @@
 """`kfmodels update` is guarded as a live filter is, and says what it did not learn from."""
 
 import json
+import re
 from typing import Any
 
 import pandas as pd
@@ -37,10 +38,37 @@ def test_ten_times_the_price_is_held_and_said(fresh):
     before, kept = load(fresh / "pair.nc").online(), OnlineFilter.load(fresh / KEPT)
     assert kept.standing().beta == pytest.approx(before.standing().beta, rel=0.02)
     assert kept.last == before.last
-    # the remedy that it names, and the other one: 573 for ten
-    held = kfmodels("update", "pair.nc", "--rescale", "XOM=10", folder=fresh).stdout
+    # the remedy that it names
+    factor, real = re.findall(r"--rescale (\S+?)[,;]", said)
+    assert real == "XOM=1"
+    held = kfmodels("update", "pair.nc", "--rescale", factor, folder=fresh).stdout
     assert held.startswith("prices before are converted to the new ones")
     assert "1 row taken, up to 2022-01-04\n" in tick(fresh, 601.0, 113.0, "2022-01-04").stdout
+
+
+def test_a_factor_may_be_a_fraction(fresh):
+    kfmodels("update", "pair.nc", "--rescale", "XOM=3/2", folder=fresh)
+    live = load(fresh / "pair.nc").go_live().engine
+    live.rescale(target=1.5)
+    kept = OnlineFilter.load(fresh / KEPT)
+    assert kept.state()["mean"].tolist() == live.state()["mean"].tolist()
+    done = kfmodels("update", "pair.nc", "--rescale", "XOM=1/0", folder=fresh, code=2)
+    assert "--rescale XOM=1/0 is not TICKER=FACTOR" in done.stderr
+
+
+def test_rows_out_of_order_are_refused_until_the_file_is_sorted(fresh, prices):
+    """As in every command; only a file that is newest first is turned."""
+    rows = prices.loc["2022-01"]
+    rows.iloc[[1, 0, *range(2, len(rows))]].to_csv(fresh / "mixed.csv")
+    done = kfmodels("update", "pair.nc", "--prices", "mixed.csv", folder=fresh, code=2)
+    assert "dates are not sorted: 2022-01-03 00:00:00 comes after 2022-01-04" in done.stderr
+    assert "sort the rows of the file by date" in done.stderr
+    assert not (fresh / KEPT).exists()
+    rows.to_csv(fresh / "mixed.csv")
+    assert (
+        f"{len(rows)} rows taken"
+        in kfmodels("update", "pair.nc", "--prices", "mixed.csv", folder=fresh).stdout
+    )
 
 
 def test_a_move_that_was_real_goes_on_by_a_factor_of_one(fresh):

@@ -1,14 +1,16 @@
 """Prices in doubt lead what is said of a fit, and `--repair` settles them in every command."""
 
 import json
+import re
 import shlex
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from kfmodels import HedgeData, HedgeFit, load
+from kfmodels import HedgeData, HedgeFit, fit, hedge_ratio_model, load
 from kfmodels.cli import facts
 from kfmodels.cli.page import page
 from kfmodels.cli.report import report
@@ -16,6 +18,7 @@ from kfmodels.sampling import nuts
 from tests.command import kfmodels
 from tests.problems import ROWS, FromPrior, stock_prices, unsampled
 
+NOTHING = hedge_ratio_model(delta=0.01, obs_scale=0.01)
 RIGHT = stock_prices(ROWS + 80)[["KO", "PEP"]]
 SPLIT_AT, LATER_AT = 50, ROWS + 30
 DAY, LATER_DAY = (str(RIGHT.index[row].date()) for row in (SPLIT_AT, LATER_AT))
@@ -64,6 +67,25 @@ def test_report_and_json_begin_with_what_is_in_doubt(doubted, tmp_path):
     assert list(found)[:4] == ["target", "hedges", "fit_until", "doubts"]
     assert found["doubts"] == facts.doubts(doubted.data)
     assert found["doubts"][0] == str(doubted.data.doubts[0])
+
+
+def test_a_leg_that_may_have_stopped_is_told_in_the_fit_the_report_and_the_board():
+    table = RIGHT.iloc[:ROWS].copy()
+    table.iloc[-15:, 1] = table.iloc[-15, 1]
+    told = f"PEP stands still at {table.iloc[-1, 1]:g}, {table.index[-15].date()} .. "
+    with pytest.warns(UserWarning, match=re.escape(told)):
+        data = HedgeData.from_prices(table, **PAIR)
+    with pytest.warns(UserWarning, match=re.escape(told)) as caught:
+        fit(data, NOTHING, method=FromPrior())
+    (remedy,) = re.findall(r"fit the rows before: (.*)", str(caught[0].message))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = fit(eval(remedy, {"data": data}), NOTHING, method=FromPrior())
+    assert fitted.data.last_date == table.index[-16]
+    assert told in " ".join(report(unsampled(data)).split())
+    with pytest.warns(UserWarning, match=re.escape(told)):
+        pairs = HedgeData.all_pairs(table)
+    assert {name: len(doubts) for name, doubts in pairs.doubts.items()} == {"PEP": 1}
 
 
 def test_a_fit_without_doubts_says_nothing_of_them():

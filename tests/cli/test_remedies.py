@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -118,6 +119,68 @@ def test_returns(table, fit):
     assert "look like returns: give a file of the prices that they are returns of" in said
 
 
+def test_gross_returns(table, fit):
+    said = fit((table / table.shift(1)).iloc[1:].to_csv())
+    assert "look like gross returns, 1 + r: give a file of the prices that they are" in said
+    assert "look like" not in fit(table.to_csv())
+
+
+def test_few_draws_and_draws_that_diverge(table, fit, monkeypatch):
+    for given, wrong in (("20", 0.0), ("1000", 0.02)):
+        monkeypatch.setattr(nuts, "NUTS", partial(FromPrior, diverging=wrong))
+        said = fit(table.to_csv(), "--draws", given)
+        assert "may be sampled badly" in said
+        assert said.endswith("Refit with --draws 4000.")
+    monkeypatch.setattr(nuts, "NUTS", FromPrior)
+    assert "badly" not in fit(table.to_csv(), "--draws", "4000")
+
+
+def test_a_leg_that_ends_in_one_price_is_fitted_up_to_there(table, fit, tmp_path):
+    still = table.copy()
+    still.iloc[-15:, 1] = still.iloc[-15, 1]
+    first = str(still.index[-15].date())
+    said = fit(still.to_csv())
+    assert f"warning: CVX stands still at {still.iloc[-1, 1]:g}, {first} .." in said
+    assert f"fit the rows before {first}, with --until" in said
+    before = fit(still.to_csv(), "--until", str(still.index[-16].date()))
+    assert "stands still" not in before
+    assert fitted_rows(tmp_path) == len(table) - 15
+    still.iloc[-25:, 1] = still.iloc[-25, 1]
+    said = fit(still.to_csv(), code=2)
+    assert f"CVX constant since {still.index[-25].date()}: fit the rows before, --until" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("date,Soci\xe9t\xe9,CVX\n2020-01-02,1,2\n".encode("latin-1"), r"'Soci\xe9t\xe9'"),
+        ("date,XOM,CVX,note\n2020-01-02,1,2,Z\xfcrich\n".encode("latin-1"), r"'Z\xfcrich'"),
+        ("date,XOM\n".encode("utf-16"), "begins with "),
+    ],
+    ids=["header", "cell", "utf-16"],
+)
+def test_a_file_that_is_not_utf_8(table, fit, tmp_path, text, word):
+    (tmp_path / "latin.csv").write_bytes(text)
+    done = kfmodels(*FIT.replace("x.csv", "latin.csv").split(), folder=tmp_path, code=2)
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(
+        "error: latin.csv is not text in UTF-8, the first that is none begins with"
+    )
+    assert word.replace("\\", "\\\\") in said
+    assert said.endswith('save it as csv in UTF-8, which spreadsheets list as "CSV UTF-8"')
+    fit(table.rename(columns={"CVX": "Soci\xe9t\xe9"}).to_csv(), "--hedges", "Soci\xe9t\xe9")
+
+
+def test_a_file_that_is_only_named_parquet(table, tmp_path):
+    table.to_csv(tmp_path / "x.parquet")
+    with pytest.raises(
+        ValueError, match="named as parquet and is none: save it as parquet, or name"
+    ):
+        read_prices(tmp_path / "x.parquet")
+    (tmp_path / "x.parquet").rename(tmp_path / "x.csv")
+    assert len(read_prices(tmp_path / "x.csv")) == len(table)
+
+
 def test_a_cell_that_is_no_number(table, fit, tmp_path):
     text = table.astype(object)
     text.iloc[50, 0] = "halted"
@@ -198,6 +261,23 @@ def test_a_board_names_the_option_that_makes_a_gap_of_a_bad_print(universe, unti
     (option,) = set(re.findall(r"--repair BAD:\S+:gap", said))
     assert not re.search(r"NaN|transform=", said)
     kfmodels(*command, "good", *option.split(), folder=universe)
+
+
+@pytest.mark.parametrize("options", [("--json",), ("--csv", "board.csv")])
+def test_a_table_for_programs_names_options_too(universe, until, funds, options):
+    funds = funds.drop(columns="BAD")
+    day = str(funds.index[50].date())
+    funds.iloc[50:, 0] *= 8
+    funds.to_csv(universe / "split.csv")
+    command = ["fit-many", "split.csv", "--until", until, "--store"]
+    kfmodels(*command, "raw", folder=universe)
+    said = kfmodels("board", "raw", *options, folder=universe).stdout
+    said = (universe / "board.csv").read_text() if "--csv" in options else said
+    assert not re.search(r"repair=|\bNone\b", said)
+    (option,) = set(re.findall(r"--repair MTUM:\S+:8", said))
+    assert day in option
+    mended = kfmodels(*command, "mended", *option.split(), folder=universe)
+    assert "in doubt" not in mended.stdout + mended.stderr
 
 
 def test_no_remedy_changes_another_text():

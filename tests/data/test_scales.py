@@ -1,6 +1,7 @@
 """Changes of scale, gross prints and prices that stopped: found in real files, and repaired exactly."""
 
 import re
+import shlex
 import warnings
 from fractions import Fraction
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kfmodels import HedgeData, datasets, hedge_ratio_model
+from kfmodels.cli.remedies import for_the_shell
+from kfmodels.data.checks import like_returns
 from kfmodels.data.repairs import apply_repair, read_repairs
-from kfmodels.data.scales import find_doubts, option
+from kfmodels.data.scales import find_doubts
 from kfmodels.kalman.transforms import LEVEL, LOG
 from tests.data.made_prices import make, prices
 from tests.tables import MissingTableError, path_of, read_table
@@ -158,10 +161,10 @@ def walk(sd: float, seed: int) -> pd.DataFrame:
 
 @pytest.mark.parametrize("transform", [LOG, LEVEL], ids=str)
 def test_a_move_of_three_for_two_is_a_split_where_it_stays(transform):
-    for rows, factors in ((3, []), (10, ["3/2", "2/3"])):
+    for rows, said in ((3, ["print"]), (10, ["3/2", "2/3"])):
         frame = walk(0.01, 0)
         frame.iloc[300 : 300 + rows] *= 1.5
-        assert [doubt.factor for doubt in find_doubts(frame, transform)] == factors
+        assert [doubt.factor or doubt.kind for doubt in find_doubts(frame, transform)] == said
 
 
 @pytest.mark.parametrize("transform", [LOG, LEVEL], ids=str)
@@ -184,11 +187,40 @@ def test_units_that_alternate_are_one_doubt(rows, transform):
 @pytest.mark.parametrize(
     ("bad", "transform"), [(1.2, LOG), (1.2, LEVEL), (0.8, LOG), (-1, LEVEL), (0, LEVEL)]
 )
-def test_a_print_of_two_rows_is_found(bad, transform):
+@pytest.mark.parametrize("rows", [2, 3, 4, 5])
+def test_a_print_of_a_few_rows_is_found(bad, transform, rows):
     frame = walk(0.01, 2)
-    frame.iloc[300:302] = bad if bad <= 0 else frame.iloc[300:302] * bad
+    at = slice(300, 300 + rows)
+    frame.iloc[at] = bad if bad <= 0 else frame.iloc[at] * bad
     (doubt,) = find_doubts(frame, transform)
-    assert (doubt.kind, doubt.at, doubt.until) == ("print", 300, 301)
+    assert (doubt.kind, doubt.at, doubt.until) == ("print", 300, 299 + rows)
+    repaired, _ = apply_repair(frame, {"AAA": {doubt.rows: None}})
+    assert repaired.isna()["AAA"].to_numpy().nonzero()[0].tolist() == list(range(300, 300 + rows))
+
+
+def test_most_prints_of_a_few_rows_are_found_and_no_move_that_stays():
+    """Of 200 prints of 20 % at prices that move by 1 % a row nine in ten, and none of 200 that stay."""
+    for rows, least in ((3, 180), (5, 180), (6, 0), (100, 0)):
+        found = 0
+        for seed in range(200):
+            frame = walk(0.01, seed)
+            frame.iloc[300 : 300 + rows] *= 1.2
+            found += bool(find_doubts(frame, LOG))
+        assert found >= least if least else found == 0
+
+
+def test_last_rows_that_repeat_one_price_are_in_doubt_where_that_is_unusual():
+    """Five repeats, and more than twice the longest run before, as a live filter has it."""
+    still = walk(0.01, 3)
+    for repeats, kinds in ((4, []), (5, ["still"]), (15, ["still"])):
+        frame = still.copy()
+        frame.iloc[-1 - repeats :] = frame.iloc[-1 - repeats, 0]
+        doubts = find_doubts(frame, LOG)
+        assert [doubt.kind for doubt in doubts] == kinds
+        assert {doubt.at for doubt in doubts} <= {499 - repeats}
+    frame.iloc[100:108] = frame.iloc[100, 0]  # seven repeats before: 14 are usual
+    assert [doubt.at for doubt in find_doubts(frame, LOG)] == [484]
+    assert find_doubts(frame.iloc[:-2], LOG) == ()
 
 
 def test_a_price_that_stopped_is_found_and_coarse_prices_are_not():
@@ -233,6 +265,38 @@ def test_no_price_as_minus_one_is_a_print_and_never_a_split():
         frame.iloc[100, 0] = bad
         (doubt,) = find_doubts(frame, LEVEL)
         assert (doubt.ticker, doubt.kind, doubt.factor) == ("AAA", "print", "")
+
+
+# -- returns in the place of prices ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transform", ["log", "level", "return"])
+def test_gross_returns_are_in_doubt_until_they_are_made_prices_as_is_said(transform):
+    right = prices(300)
+    frame = (right / right.shift(1)).iloc[1:]
+    with pytest.warns(UserWarning, match="AAA: these look like gross returns") as caught:
+        make(frame, transform=transform)
+    said = str(caught[0].message)
+    assert "BBB: these look like gross returns" in said
+    (remedy,) = set(re.findall(r"make prices of them, (.*)", said))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = make(eval(remedy, {"frame": frame}), transform=transform)
+    of = right[["AAA", "BBB"]]
+    assert_allclose(data.prices, (of / of.iloc[0]).loc[data.index], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", [S_AND_P, *REAL])
+def test_no_real_price_looks_like_a_return_even_at_par(name):
+    """Every stretch of 120 rows, as if its median were 1; the gross returns of all are found."""
+    frame = table(name)
+    for ticker in frame:
+        values = frame[ticker].dropna().to_numpy()
+        for first in range(0, len(values) - 120, 120):
+            part = values[first : first + 120]
+            assert not like_returns(part / np.median(part) - 1)
+        if (values > 0).all():
+            assert like_returns(values[1:] / values[:-1] - 1)
 
 
 # -- the warning, and the repair it offers ---------------------------------------------------------
@@ -304,9 +368,11 @@ def test_many_pairs_warn_once_and_are_repaired_the_same_way():
 
 def test_the_shell_reads_what_the_warning_offers_it():
     frame, right = spoilt()
-    with pytest.warns(UserWarning, match="in doubt"):
+    with pytest.warns(UserWarning, match="in doubt") as caught:
         data = make(frame)
-    texts = [option(doubt).removeprefix("--repair ").strip("'") for doubt in data.doubts]
+    words = shlex.split(for_the_shell(str(caught[0].message)).splitlines()[-1])
+    texts = [words[n + 1].rstrip(":") for n, word in enumerate(words) if word == "--repair"]
+    assert len(texts) == len(data.doubts)
     found, _ = apply_repair(frame, read_repairs(texts, frame.columns))
     assert_allclose(found, right, rtol=1e-15)
     assert read_repairs(["NYSE:KO:2020-01-02 09:30:00:1/2"], ["NYSE", "NYSE:KO"]) == {
