@@ -2,7 +2,9 @@
 
 The state at the start of the bar is kept. Every message of the bar goes back to it and takes the row as
 known so far, and only the next bar makes that final. So the legs of a bar may come in any order, and a
-bar may be polled as often as one likes: its last prices stand, and they count once.
+bar may be polled as often as one likes: its last prices stand, and they count once. Where bars are
+polled, what the monitor says of one is told when its last row is known, for every poll is a chance of a
+false alarm: on ETFs that were polled six times a day it rang up to four times as often.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -55,6 +57,8 @@ class Bar:
             empty as long as nothing was learnt.
         quarantined: numbers of the pairs whose row is in quarantine.
         told: alarms of the bar that were given, pair and kind.
+        polls: messages that made a row of prices of this bar alone.
+        waits: whether the bar before was polled, so that the alarms of this one wait for its end.
     """
 
     at: Moment
@@ -64,9 +68,13 @@ class Bar:
     rows: list[Known] = field(default_factory=list[Known])
     quarantined: list[int] = field(default_factory=list[int])
     told: list[list[str]] = field(default_factory=list[list[str]])
+    polls: int = 0
+    waits: bool = False
     start: Start | None = field(default=None, init=False)
     unwatched: AnyTick | None = field(default=None, init=False)
     """The tick of a row with a price from before the bar; the monitor sees it only if it stays so."""
+    untold: Alarms = field(default=(), init=False)
+    """Alarms of the row as known so far, where they wait."""
 
     @classmethod
     def of_row(cls, at: Stamp | None, come: Iterable[str]) -> "Bar | None":
@@ -95,6 +103,7 @@ class Bar:
 
     def add(self, row: Known, pairs: Sequence[tuple[str, ...]]) -> list[Known]:
         """The rows with one more; of the earlier ones those stay that complete a pair."""
+        self.polls += self._is_own(row)
         if None not in row["prices"].values():
             return [row]
         kept, left = [row], [legs for legs in pairs if not _has(row, legs)]
@@ -108,11 +117,11 @@ class Bar:
     @property
     def whole(self) -> bool:
         """Whether all prices of the row came in this bar."""
-        return all(
-            price is None or name in self.come
-            for row in self.rows
-            for name, price in row["prices"].items()
-        )
+        return all(map(self._is_own, self.rows))
+
+    def _is_own(self, row: Known) -> bool:
+        prices = row["prices"].items()
+        return all(price is None or name in self.come for name, price in prices)
 
     def requote(self, convert: Callable[[str, float], float], before: Moment | None) -> None:
         """Convert the prices from before a moment to new units, or all if there is none."""
@@ -142,6 +151,8 @@ class Bar:
             "rows": self.rows,
             "quarantined": self.quarantined,
             "told": self.told,
+            "polls": self.polls,
+            "waits": self.waits,
         }
 
     @classmethod

@@ -125,6 +125,7 @@ class Learner:
         last, left, count = self.bar, (), 1
         if last is not None:
             self.quotes.doubts.add(last.quarantined)
+            left = last.tell(last.untold)
             if last.unwatched is not None:
                 left = last.tell(self._watched(last.unwatched))
                 self.rung += self.feed.take(prices_of(last.rows[0]), last.unwatched)
@@ -133,6 +134,7 @@ class Learner:
             else:
                 count = last.count + 1
         self.bar = bar = Bar(now, set(), count, False)
+        bar.waits = last is not None and last.polls > 1
         bar.start = Start.of(self.engine, self.watch, self.few)
         return left, bar
 
@@ -164,7 +166,9 @@ class Learner:
             self.watch.back(bar.start.watch)
         whole = bar.whole
         bar.unwatched = None if whole else tick
-        return tick, self._watched(tick) if whole else ()
+        alarms = self._watched(tick) if whole else ()
+        bar.untold = alarms if bar.waits else ()
+        return tick, () if bar.waits else alarms
 
     @contextmanager
     def at_start(self) -> Generator[None]:

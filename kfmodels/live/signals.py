@@ -34,9 +34,10 @@ class Signal:
 
     `alarms` are those that this message set off, each once when it begins (pairs of a board as
     `(name, alarm)`): the kinds of the monitor, "few draws", and about the feed "missing leg", "stopped
-    leg", "calm", "held prices", "rejected rows" and "lead or lag". `condition` is "ok", "watch" or
-    "broken", of a board that of the worst pair: "broken" as long as an alarm about the feed is on
-    ("watch" if it is "calm"), and "watch" at least while prices are held that look like a split.
+    leg", "calm", "held prices", "rejected rows" and "lead or lag". Where bars are polled, the first two
+    wait for the end of the bar. `condition` is "ok", "watch" or "broken", of a board that of the worst
+    pair: "broken" as long as an alarm about the feed is on ("watch" if it is "calm"), and "watch" at
+    least while prices are held that look like a split.
     """
 
     seq: int

@@ -220,6 +220,29 @@ def test_an_alarm_is_given_once_a_bar():
     assert found[0] == found[1]
 
 
+def test_polls_that_are_on_their_way_to_the_close_set_off_no_alarm_of_their_own():
+    """Every poll is another chance of a false alarm; the first polled bar is not known to be one."""
+    prices = datasets.factor_etfs()[["SIZE", "USMV"]].iloc[:900]
+    found = fitted(prices.iloc[:400], "SIZE", "USMV", Clock.daily())
+    rang: list[list[tuple[str, int]]] = []
+    for polls in (1, 6):
+        live, rng, rung = found.go_live(), np.random.default_rng(1), list[tuple[str, int]]()
+        for number, (at, row) in enumerate(prices.iloc[400:].iterrows()):
+            for n in range(polls, 0, -1):
+                own = 1 + 0.004 * rng.normal(size=2) * (n > 1)
+                now = dict(zip(prices, row * own, strict=True))
+                signal = live.tick(now, at=at + timedelta(hours=16 - n))
+                # those that come with the first message of a bar are of the one before
+                waited = polls > 1 and number > 0
+                rung += [(alarm.kind, number - waited) for alarm in signal.alarms]
+                assert not (waited and n < polls and signal.alarms)
+            if number == 250:  # what waits is kept over a restart
+                live._restore(json.loads(json.dumps(live.to_json())))
+        rang.append([each for each in rung if 0 < each[1] < 499])
+    assert len(rang[0]) > 5
+    assert rang[0] == rang[1]
+
+
 @pytest.mark.parametrize("at", [None, START + 2 * MINUTE])
 def test_a_split_within_a_bar_is_as_if_quoted_so_all_along(at: Any):
     live, plain = (
