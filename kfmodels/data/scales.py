@@ -5,14 +5,13 @@ One file: the kinds of doubt share their thresholds, each measured beside the ot
 
 import math
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
 from kfmodels.data.checks import RETURNS, day, like_returns
-from kfmodels.kalman.splits import BREAK, like_a_split
+from kfmodels.kalman.splits import BREAK, SUSPECT, like_a_small_split, like_a_split
 from kfmodels.kalman.transforms import Transform
 
 GROSS_RETURNS = "these look like gross returns, 1 + r: make prices of them, frame.cumprod()"
@@ -41,17 +40,6 @@ between and come back less far.
 
 BACK, BACK_ROWS = 0.3, 5
 """A print is back when so small a share of its move is left, one of 1.75 times within so many rows."""
-
-SMALL = {Fraction(3, 2): 25.0, Fraction(4, 3): 35.0}
-"""Splits of less than 1.75 times, by the own moves that such a change must be at least.
-
-In the files of tests/data/test_scales.py the largest real move near 3/2 is 18 of its own (EVHC
-2017-11-01), near 4/3 31 (UAA 2017-01-31) and near 5/4 51 (INTC 2025-09-18, 5 minutes). So where prices
-move by 1 % a row 3-for-2 is found, 4-for-3 only where they move by less than 0.8 %, and 5-for-4 not.
-"""
-
-NEAR_SMALL = 2.5
-"""Own moves, or 1 %, within which a change must be of such a ratio."""
 
 ALTERNATE = 6
 """Jumps there and back, each within 20 rows of the one before, from which on they are two units."""
@@ -297,16 +285,11 @@ def _rows_of_run(moves: np.ndarray, move: int, typical: float) -> int:
 def _small_splits(ratio: np.ndarray) -> np.ndarray:
     """Which moves, in logs, are a small split by their size in moves nearby, and stayed."""
     size, found = np.abs(ratio), np.zeros(len(ratio), bool)
-    for split, many in SMALL.items():
-        whole = math.log(split)
-        # a coarse sieve: where 2.5 own moves are more than 0.1, a split is less than 17 of them
-        for move in np.flatnonzero(np.abs(size - whole) < 0.1).tolist():
-            usual = _around(size, move, move)
-            near = abs(size[move] - whole) <= max(NEAR_SMALL * usual, 0.01)
-            later = np.cumsum(ratio[move : move + BACK_ROWS])
-            before = np.cumsum(ratio[max(move - BACK_ROWS + 1, 0) : move + 1][::-1])
-            stays = (np.r_[later, before] * np.sign(ratio[move])).min() > size[move] / 2
-            found[move] |= near and size[move] > many * usual > 0 and stays
+    for move in np.flatnonzero(size > math.log(SUSPECT)).tolist():
+        later = np.cumsum(ratio[move : move + BACK_ROWS])
+        before = np.cumsum(ratio[max(move - BACK_ROWS + 1, 0) : move + 1][::-1])
+        stays = (np.r_[later, before] * np.sign(ratio[move])).min() > size[move] / 2
+        found[move] = stays and like_a_small_split(math.exp(size[move]), _around(size, move, move))
     return found
 
 

@@ -246,7 +246,7 @@ class OnlineBoard(Documented):
         with nullcontext() if strict else np.errstate(all="ignore"):
             holds = self._holds
             if self.shocks is not None and self.shocks.holds:
-                rows = given, self.last_prices, self._scaled
+                rows = given, self.last_prices, self._scaled, self.habits.move
                 holds = watch_scales(holds, rows, seen, partial(self._beyond, dt, gaps))
             passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds))
             # one sum tells whether anything has overflowed; only then look which pair it was
@@ -435,11 +435,13 @@ class OnlineBoard(Documented):
                 taken[number] = not absent  # the next return starts from it
                 if wild[number]:
                     said[number], taken[number] = (Outcome.REJECTED, TOO_FAR), False
-        named = [number for number in passed.verdicts if not taken[number]]
+        rows = given, self.last_prices, self._scaled, self.habits.move
+        shocks = {number for number, hold in self._holds.items() if hold.cause == "shock"}
+        named = [
+            n for n, one in passed.verdicts.items() if not taken[n] or (one.moved and n in shocks)
+        ]
         if self.shocks is None or not self.shocks.holds:
-            far = find_moves(given, self.last_prices, self._scaled)
-            named += [number for number in far if taken[number]]
-        rows = (given, self.last_prices, self.habits.move, self._scaled)
+            named += [number for number in find_moves(rows) if taken[number]]
         add_splits(said, named, self.legs, rows, at=at, verdicts=passed.verdicts)
         if self.shocks is None and holds:  # left over from a policy that the user has removed
             holds = {n: h for n, h in holds.items() if seen is not None and not seen[n]}

@@ -14,7 +14,7 @@ import numpy as np
 from kfmodels.kalman.density import LOG_2PI, LOG_PI
 from kfmodels.kalman.habits import CALM as CALM_ROWS
 from kfmodels.kalman.noise import LEAST_DOF
-from kfmodels.kalman.splits import BREAK
+from kfmodels.kalman.splits import SUSPECT
 from kfmodels.kalman.transforms import FARTHEST
 
 SPREAD, SD, Z, SCORE, GAIN, DOF, EFFECTIVE, FAR, CALM, LAST = range(10)
@@ -387,7 +387,7 @@ def take(model: Any, old: Any, now: Any, dt: float) -> int:
             counted = counted or repeats > 0
         if price > 0 and last > frame[2 * legs + leg]:
             move = price / last
-            if not 1 / BREAK < move < BREAK:
+            if not 1 / SUSPECT < move < SUSPECT:
                 return DECLINED
     now[CALM] = old[CALM] + 1 if calm else 0.0
     if counted:

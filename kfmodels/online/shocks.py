@@ -111,9 +111,10 @@ class Quarantine:
     is not learnt from.
 
     No row confirms a change of scale: where the price of a leg went up or down by a factor of 1.75 or
-    more, and the innovation is beyond the limit by the sd of a forecast at the last hedge prices, rows
-    are held until that price is back or `rescale` is called, with the factor of the split, or with 1 if
-    the move was real: the next row is then taken up.
+    more, or by 3/2 or 4/3 where that is far beyond its moves in the training rows, and the innovation
+    is beyond the limit by the sd of a forecast at the last hedge prices, rows are held until that price
+    is back or `rescale` is called, with the factor of the split, or with 1 if the move was real: the
+    next row is then taken up.
 
     Args:
         limit: in predictive sds, above 0.

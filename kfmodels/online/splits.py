@@ -15,12 +15,12 @@ from typing import Protocol
 import numpy as np
 
 from kfmodels.clock.instants import Stamp
-from kfmodels.kalman.splits import BREAK, like_a_split
+from kfmodels.kalman.splits import BREAK, SUSPECT, like_a_small_split, like_a_split
 from kfmodels.kalman.transforms import Transform
 from kfmodels.online.shocks import NONE, Hold, Verdict, with_hold
 from kfmodels.online.ticks import Outcome
 
-_STILL = 1.4
+_STILL = 1.2
 """A price within this factor of its last one in the old units is back in them.
 
 In new units it stays farther away, whatever the market does.
@@ -153,28 +153,32 @@ def tell_shifts(shifts: Mapping[str, float], factors: Mapping[str, float]) -> st
     return "; ".join(said)
 
 
-def find_moves(prices: np.ndarray, last: np.ndarray, least: np.ndarray) -> list[int]:
-    """The pairs with a leg that went by so much that its scale may be another.
+type Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""By pair and leg: prices of this row and of the last, those from which on one has a scale (see
+`scaled_from`), and the sd of a move."""
 
-    Args:
-        prices, last: of this row and the last, `(pair, leg)`.
-        least: the price from which on one has a scale, see `scaled_from`.
-    """
-    if len(prices) <= _FEW:
-        pairs = enumerate(zip(prices.tolist(), last.tolist(), least.tolist(), strict=True))
+
+def find_moves(rows: Rows) -> list[int]:
+    """The pairs with a leg that went by so much that its scale may be another."""
+    if len(rows[0]) <= _FEW:
+        pairs = enumerate(zip(*(each.tolist() for each in rows), strict=True))
         return [number for number, row in pairs if breaks_scale(*row)]
     with np.errstate(all="ignore"):
-        moves = prices / last
-    far = np.flatnonzero(~((moves < BREAK) & (moves > 1 / BREAK)).all(1)).tolist()
-    return [n for n in far if breaks_scale(prices[n].tolist(), last[n].tolist(), least[n].tolist())]
+        moves = rows[0] / rows[1]
+    far = np.flatnonzero(~((moves < SUSPECT) & (moves > 1 / SUSPECT)).all(1)).tolist()
+    return [n for n in far if breaks_scale(*(each[n].tolist() for each in rows))]
 
 
-def breaks_scale(prices: Sequence[float], last: Sequence[float], least: Sequence[float]) -> bool:
-    """Whether the price of a leg went by so much that its scale may be another."""
-    for now, before, from_on in zip(prices, last, least, strict=True):  # in every tick
+def breaks_scale(
+    prices: Sequence[float], last: Sequence[float], least: Sequence[float], move: Sequence[float]
+) -> bool:
+    """Whether the price of a leg went by so much, or so like a small split, that it has a new scale."""
+    for now, before, from_on, usual in zip(prices, last, least, move, strict=True):  # in every tick
         # no split makes a price negative
-        if now > 0 and before > from_on and not 1 / BREAK < now / before < BREAK:
-            return True
+        if now > 0 and before > from_on and not 1 / SUSPECT < (ratio := now / before) < SUSPECT:
+            own = usual / before if from_on else usual  # of levels a move is in money
+            if not 1 / BREAK < ratio < BREAK or like_a_small_split(ratio, own):
+                return True
     return False
 
 
@@ -191,7 +195,7 @@ def scaled_from(transform: Transform, move: np.ndarray) -> np.ndarray:
 
 def watch_scales(
     holds: dict[int, Hold],
-    rows: tuple[np.ndarray, np.ndarray, np.ndarray],
+    rows: Rows,
     seen: np.ndarray | None,
     beyond: Callable[[int, list[float]], bool],
 ) -> dict[int, Hold]:
@@ -199,20 +203,20 @@ def watch_scales(
 
     Args:
         holds: by number of the pair.
-        rows: prices of this row and of the last, and those from which on one has a scale.
+        rows: what `breaks_scale` takes of each pair.
         seen: which pairs observe the row; None where all do.
         beyond: whether the row of a pair is beyond the limit by the sd of a forecast at the last hedge
             prices: a jump of a hedge widens its own forecast, and would hide behind it.
     """
     held = [number for number, hold in holds.items() if hold.cause != "shock"]
-    for number in {*find_moves(*rows), *held}:
-        row, last, least = (each[number].tolist() for each in rows)
+    for number in {*find_moves(rows), *held}:
+        row, last, least, move = (each[number].tolist() for each in rows)
         if (seen is None or seen[number]) and not any(price != price for price in last):
             hold = holds.get(number, NONE)
             if hold.cause in ("scale", "released"):
                 back = all(1 / _STILL < move < _STILL for move in _moves(row, last))
                 hold = NONE if back else hold
-            elif breaks_scale(row, last, least) and beyond(number, row):
+            elif breaks_scale(row, last, least, move) and beyond(number, row):
                 hold = Hold("scale", 0, hold.sign)
             holds = with_hold(holds, number, hold)
     return holds
@@ -236,7 +240,7 @@ def add_splits(
     said: dict[int, tuple[Outcome, str]],
     numbers: Iterable[int],
     legs: Named,
-    rows: tuple[np.ndarray, ...],
+    rows: Rows,
     *,
     at: Stamp | None,
     verdicts: Mapping[int, Verdict],
@@ -247,7 +251,7 @@ def add_splits(
         said: outcome and reason by number of the pair.
         numbers: of the pairs.
         legs: their tickers.
-        rows: `(pair, leg)` each, as `name_split` takes them of one pair.
+        rows: as `name_split` takes them of one pair.
         at, verdicts: time of the row, and what became of it.
     """
     for number in numbers:
@@ -275,13 +279,12 @@ def name_split(
 
     Args:
         names: of the legs.
-        legs: `(leg,)` each, their prices now and in the last row learnt from, the sd of a move of
-            each, and the price from which on it has a scale.
+        legs: of `Rows` those of the pair, `(leg,)` each; the last prices are those learnt from.
         transform: of the prices.
         at: time of the row.
         verdict: what becomes of it.
     """
-    row, last, move, least = legs
+    row, last, least, move = legs
     if np.isnan(last).any():
         return ""
     scaled = (row > 0) & (last > 0) & (last > least)
@@ -293,11 +296,17 @@ def name_split(
         usual = np.where(np.isnan(move), 1.0, np.where(move > 0, move, np.inf))
         size = steps / usual
     held = verdict.hold.cause == "scale"
-    each_leg = zip(*(each.tolist() for each in (row, last, least)), strict=True)
-    far = np.array([breaks_scale([now], [before], [from_on]) for now, before, from_on in each_leg])
+    each_leg = zip(*(each.tolist() for each in legs), strict=True)
+    far = np.array([breaks_scale(*([number] for number in leg)) for leg in each_leg])
     leg = int(np.argmax(np.where(far | ~(held & far.any()), size, -1.0)))
     said = f"{names[leg]} went from {last[leg]:g} to {row[leg]:g}"
     factor = like_a_split(ratio[leg]) if scaled[leg] else None
+    if verdict.moved:
+        what = f"{said}, about {factor} times, which is taken for a real move: if it was a split, "
+        if not transform.by_shares:  # its ratio has no units
+            return f"{what}the ratio holds as it is" if factor else ""
+        # the level takes two rows more to come back
+        return f"{what}call rescale with {names[leg]} at {factor} even now" if factor else ""
     if not scaled[leg] or (factor is None and not (held or far[leg])):
         unusual = size[leg] > _USUAL and move[leg] == move[leg]
         return f"{said}, {size[leg]:.0f} times its usual move" if unusual else ""
@@ -310,6 +319,6 @@ def name_split(
     said += f": if that is a split, call rescale with {names[leg]} at {factor or 'its factor'}"
     if held:
         return f"{said}, if not with {names[leg]} at 1; no row is learnt from before"
-    # below `BREAK` no row is held for a split, as markets do move by 3/2
+    # a row is not held where the market may have moved so
     waits = verdict.outcome is Outcome.QUARANTINED
     return f"{said} now, as further such rows are taken for a real move" if waits else said
