@@ -61,14 +61,14 @@ class Tables:
 
 
 class Slow:
-    """Marks as slow the docstrings that sample a posterior, and all but the first of `variants`."""
+    """Marks as slow docstrings that sample, all but the first of `variants`, and what is nightly."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         for item in items:
             sampled = isinstance(item, pytest.DoctestItem) and samples(item)
             varied = item.get_closest_marker("variants") and any(item.callspec.indices.values())
-            if sampled or varied:
+            if sampled or varied or item.get_closest_marker("nightly"):
                 item.add_marker("slow")
 
 

@@ -39,7 +39,7 @@ def test_a_home_that_cannot_be_written_to_is_no_fault(home: Path):
     assert SETTING not in os.environ
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_at_once_and_one_after_them_share_what_they_compiled(home: Path):
     prices = datasets.stocks().loc["2018", ["AAPL", "SPX"]]
     prices.to_csv(home / "prices.csv")

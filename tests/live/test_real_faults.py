@@ -207,7 +207,7 @@ def test_two_classes_of_one_share_hedge_one_for_one():
     assert 0.87 < inside_90(ticks) < 0.95
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_triangle_of_currencies_closes():
     """A cross rate is the quotient of two others, whatever Sundays and holes the file has."""
     prices = read_table("lean_fxcm_daily_bid.csv.gz").rename(columns=str.upper)

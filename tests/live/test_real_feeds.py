@@ -256,7 +256,7 @@ def rung(live: LiveFilter, rows: pd.DataFrame, *kinds: str) -> list[tuple[int, s
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("file", FILES)
 def test_a_leg_that_is_one_bar_late_rings_in_every_pair_and_good_rows_in_none(file: str):
     """Pairs that move together; one of a correlation near the least, 0.3, takes longer or forever."""
