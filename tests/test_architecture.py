@@ -28,6 +28,7 @@ BELOW = {
     "model": "data kalman files",
     "sampling": "model kalman",
     "online": "kalman clock files",
+    "basket": "online clock files kalman",
     "live": "online clock files kalman",
     "fitting": "sampling model data online live clock files kalman",
     "batch": "fitting sampling model data online live clock files kalman",
@@ -40,7 +41,7 @@ BELOW = {
 UPWARD = {"online.follow": {"data.later", "data.repairs"}}
 """Calls that reach up: a table of prices is read by the room of the data."""
 
-DAY = ("kalman", "clock", "files", "online", "live")
+DAY = ("kalman", "clock", "files", "online", "basket", "live")
 """Rooms that need NumPy only."""
 
 NIGHT = {f"kalman.{name}" for name in ["scan", "likelihood", "kernel", "logarithm", "regression"]}

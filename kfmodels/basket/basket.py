@@ -1,0 +1,518 @@
+"""The hedge of every asset of a universe with all others: one object, one update a row.
+
+One file: a row of prices passes through all of it, from the checks to its tick.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kfmodels.basket.advice import Advice
+from kfmodels.basket.guard import Cleaned, clean
+from kfmodels.basket.listing import LEG_FROM, TARGET_FROM
+from kfmodels.basket.moments import Gap, Others
+from kfmodels.basket.opinion import Opinion
+from kfmodels.basket.settings import (
+    CHOOSER,
+    EFFECTIVE,
+    MEMORIES,
+    Forgetting,
+    Weighing,
+    choose_structures,
+)
+from kfmodels.basket.standing import Standing, admit, nothing_learnt, open_moments
+from kfmodels.basket.tails import Mixture
+from kfmodels.basket.ticks import BasketTick, Forecast
+from kfmodels.clock.instants import Stamp, check_later
+from kfmodels.files.documents import Format
+from kfmodels.kalman.transforms import LOG
+from kfmodels.online.document import Documented, as_text
+from kfmodels.online.legs import ByTicker, Legs
+from kfmodels.online.shocks import NONE, Hold, Quarantine, Shocks
+from kfmodels.online.ticks import Outcome
+
+BASKET = Format("kfmodels basket", 1, "a saved basket", "make one with basket.save(path)")
+
+GUARD = Quarantine(limit=8.0, hold=0)
+"""The policy on bad prints: a second row of one sign confirms a move, a split too.
+
+A move that is taken for real is not learnt from, so that on logs no split needs to be told.
+"""
+
+
+class Basket(Documented):
+    r"""Hedges every target with all other assets, by a mixture of regressions that all share memories.
+
+    $$C_{m,t} = \lambda_m C_{m,t-1} + w_t r_t r_t', \qquad
+    \beta_i = \sum_k \omega_{ik} \beta_{ik}, \qquad
+    \omega_{ik} \propto \Big(\prod_s p_k(y_{is})^{f^{t-s}}\Big)^{0.3}$$
+
+    with r the log moves and w the weight of the row by the market's variance. On each of four memories
+    (50, 100, 200, 500 rows) stand several structures: best legs, ridges, correlations shrunk to one or
+    three factors, a reweighted ridge. An expert is a structure on a memory; it is weighed, for each
+    target, by its predictive Student-t density of the moves so far. Ratios are money of the hedge for
+    one of the target, known after a row and to be held over the next.
+
+    An asset is a target from 60 rows after its first price on, and a leg of others from 250. A missing
+    move is filled by its mean given the moves seen, its covariance given them goes into the moments,
+    and what the fill has not accounted for enters when the price returns. After 5 rows without a price,
+    or while it repeats one for longer than it does, an asset is no leg; the ratios of others go on
+    without it. A row in which no price moves is a closed day: nothing is learnt.
+
+    Args:
+        tickers: of all assets, each once.
+        targets: which of them are hedged. Default: all.
+        hedges: which of them may be legs. Default: all.
+        legs: at most as many legs for a target. Default: no limit.
+        weighing: how experts gain and lose weight, `Forgetting` or `FixedShare`.
+        shocks: the policy on bad prints; None learns from every price.
+        standing: where it stands, as a document has it; None for the start.
+
+    Raises:
+        ValueError: a ticker twice, a target or hedge that is none of them, a target without any hedge
+            but itself, or a policy that doubts rows (`Robust`) instead of holding them.
+
+    Source: West and Harrison (1997), chapter 16 (discounted Wishart); Ledoit and Wolf (2003), Improved
+    estimation of the covariance matrix of stock returns, Journal of Empirical Finance 10; Raftery,
+    Karny and Ettler (2010), Technometrics 52.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> market = rng.normal(0, 0.01, (300, 1))
+        >>> prices = 100 * np.exp(np.cumsum(market + rng.normal(0, 0.002, (300, 4)), axis=0))
+        >>> basket = Basket(["A", "B", "C", "D"])
+        >>> for row in prices:
+        ...     tick = basket.update(dict(zip("ABCD", row)))
+        >>> basket.ratios()[0].sum().round(1)
+        np.float64(1.0)
+    """
+
+    FORMAT = BASKET
+    transform = LOG
+    forgetting = 1.0
+    until = fit_id = None
+
+    def __init__(
+        self,
+        tickers: Sequence[str],
+        *,
+        targets: Sequence[str] | None = None,
+        hedges: Sequence[str] | None = None,
+        legs: int | None = None,
+        weighing: Weighing = Forgetting(),
+        shocks: Shocks | None = GUARD,
+        standing: Standing | None = None,
+    ) -> None:
+        self.tickers = tuple(map(str, tickers))
+        if len(set(self.tickers)) < max(len(self.tickers), 2):
+            raise ValueError("a universe needs at least two tickers, and each named once")
+        self.names = self._named(targets, "target")
+        self.hedges = self._named(hedges, "hedge")
+        if len(self.hedges) == 1 and self.hedges[0] in self.names:
+            raise ValueError(
+                f"{self.hedges[0]} is the only hedge, and has none itself: leave it out of the targets"
+            )
+        if shocks is not None and shocks.doubt(np.zeros(1)) is not None:
+            raise ValueError(
+                f"a basket holds rows back or takes them: {type(shocks).__name__} does neither, pass "
+                "Quarantine() or None"
+            )
+        most = len(self.hedges) - (set(self.names) <= set(self.hedges))
+        self.legs, self.weighing, self.shocks = legs, weighing, shocks
+        self.structures = choose_structures(most, legs)
+        # the first ticker stands as the target of all others, so that prices are read as a board reads
+        self._prices = Legs(self.tickers[:1], [self.tickers[1:]], LOG)
+        spot = {name: number for number, name in enumerate(self.tickers)}
+        self._targets = np.array([spot[name] for name in self.names])
+        self._hedges = np.zeros(len(self.tickers), bool)
+        self._hedges[[spot[name] for name in self.hedges]] = True
+        self._advised: tuple[Standing, Advice | None] | None = None
+        self.stand = standing or nothing_learnt(len(self.tickers), len(self), self.draws)
+        if self.stand.opinion.log_weights.shape != (len(self.names), self.draws):
+            raise ValueError(
+                f"the standing is of {self.stand.opinion.log_weights.shape} targets and experts, but "
+                f"these settings make {(len(self.names), self.draws)}"
+            )
+
+    def _named(self, given: Sequence[str] | None, role: str) -> tuple[str, ...]:
+        names = self.tickers if given is None else tuple(map(str, given))
+        unknown = [name for name in names if name not in self.tickers]
+        if unknown or len(set(names)) < max(len(names), 1):
+            why = f"{unknown[0]} is not among the {len(self.tickers)} tickers" if unknown else ""
+            raise ValueError(f"every {role} is one of the tickers, named once: {why or names}")
+        return names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether bad prints are held back."""
+        return self.shocks is not None
+
+    @property
+    def draws(self) -> int:
+        """Number of experts."""
+        return len(MEMORIES) * len(self.structures.kinds)
+
+    @property
+    def at(self) -> Stamp | None:
+        """Time of the last row."""
+        return self.stand.at
+
+    @property
+    def rows(self) -> int:
+        """Rows learnt from."""
+        return self.stand.rows
+
+    @property
+    def pairs(self) -> tuple[tuple[str, ...], ...]:
+        """Every target, then all that may be its legs."""
+        return tuple((y, *(x for x in self.hedges if x != y)) for y in self.names)
+
+    @property
+    def holds(self) -> dict[str, Hold]:
+        """Rows in quarantine in succession, by ticker."""
+        return self.stand.holds
+
+    @property
+    def stopped(self) -> dict[str, tuple[str, ...]]:
+        """Assets that have repeated their price for longer than they do, by ticker."""
+        found = np.flatnonzero(self.stand.listing.stopped).tolist()
+        return {self.tickers[number]: (self.tickers[number],) for number in found}
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The last price taken of every ticker."""
+        each = zip(self.tickers, self.stand.listing.last.tolist(), strict=True)
+        return {name: price for name, price in each if price == price}
+
+    @property
+    def ready(self) -> np.ndarray:
+        """Which targets have ratios, `(target,)`."""
+        legs = self.stand.legs(self._hedges)
+        return self.stand.joined[self._targets] & (legs.sum() > legs[self._targets])
+
+    def update(self, prices: ByTicker, *, at: Stamp | None = None) -> BasketTick:
+        """Take one row of prices: forecast, score, reweigh the experts, then learn the moments.
+
+        Args:
+            prices: by ticker, a dict or a pandas Series; NaN or left out where there is none.
+            at: time of the row; must be later than the one before.
+
+        Raises:
+            ValueError: a price that is infinite, not positive or no number, prices of none of the
+                tickers, a time not later than the last. Nothing has changed then.
+        """
+        now = self.stand
+        if at is not None:
+            check_later(at, now.at, "nothing was changed")
+        given = self._prices.of_all(prices)[0]
+        at = now.at if at is None else at
+        reading = now.listing.read(given)
+        absent = now.listing.explain(given, reading.seen)
+        said = {self.tickers[number]: (Outcome.SKIPPED, why) for number, why in absent.items()}
+        if reading.closed:
+            # first prices of newcomers are taken even so
+            first = np.isnan(now.listing.last) & ~np.isnan(given)
+            listing = now.listing._replace(
+                last=np.where(first, given, now.listing.last),
+                age=np.where(first, 0, now.listing.age),
+            )
+            self.stand = now._replace(at=at, listing=listing)
+            return self._tick(at, said | {"": (Outcome.SKIPPED, "no price moved")})
+        now = now._replace(at=at, listing=reading.listing)
+        move = np.where(reading.seen, reading.move, np.nan)
+        if now.market is None:
+            return self._gather(now, given, move, said)
+        return self._advance(now, given, move, said)
+
+    def _gather(
+        self,
+        now: Standing,
+        given: np.ndarray,
+        move: np.ndarray,
+        said: dict[str, tuple[Outcome, str]],
+    ) -> BasketTick:
+        """Keep the first rows, and open the moments once there are enough of them."""
+        seen = ~np.isnan(move)
+        recent = np.vstack([now.recent, np.where(now.listing.gap > 0, np.nan, move)])
+        listing = now.listing.after(given, seen, np.zeros(len(given)))
+        now = now._replace(rows=now.rows + 1, listing=listing, recent=recent)
+        opens = now.rows == TARGET_FROM
+        self.stand = open_moments(now, self.guarded) if opens else now
+        return self._tick(now.at, said)
+
+    def _advance(
+        self,
+        now: Standing,
+        given: np.ndarray,
+        move: np.ndarray,
+        said: dict[str, tuple[Outcome, str]],
+    ) -> BasketTick:
+        """Take a row once the moments are open."""
+        market, joined = now.market, now.joined
+        assert market is not None
+        advice = self._advice()
+        seen = ~np.isnan(move) & joined
+        # a newcomer's move over a gap is left out: nothing has filled it
+        young = np.where(joined | (now.listing.gap > 0), np.nan, move)
+        raw = np.where(seen, move - now.listing.filled, 0.0)
+        cleaned = self._clean(now, advice, raw, seen)
+        weight = cleaned.weight
+        unseen = cleaned.unseen
+        for number, verdict in cleaned.verdicts.items():
+            if verdict.outcome is not Outcome.ACCEPTED or verdict.moved:
+                said[self.tickers[number]] = verdict.outcome, verdict.reason
+        known = joined & ~unseen
+        realised = market.realise(cleaned.move, known)
+        opinion, tick = self._judge(now, advice, cleaned, said)
+        moments = now.moments.after(cleaned.move, weight, cleaned.gap)
+        taken = known | (~joined & ~np.isnan(move))
+        held = dict(now.holds)
+        for number, verdict in cleaned.verdicts.items():
+            held[self.tickers[number]] = verdict.hold
+            taken[number] |= verdict.moved
+        listing = now.listing.after(given, taken, cleaned.move)
+        recent, weights = now.recent, now.recent_weights
+        if not joined.all():
+            recent = np.vstack([recent, np.where(joined, cleaned.move, young)])[-TARGET_FROM:]
+            weights = np.append(weights, weight)[-TARGET_FROM:]
+        after = now._replace(
+            rows=now.rows + 1,
+            listing=listing.learn(cleaned.move, known),
+            market=market.after(cleaned.move, known, realised),
+            moments=moments,
+            recent=recent,
+            recent_weights=weights,
+            doubt=cleaned.doubt,
+            choice=now.choice if advice is None else advice.choice,
+            opinion=opinion,
+            holds={name: hold for name, hold in held.items() if hold != NONE},
+        )
+        self.stand = after if joined.all() else admit(after, self.guarded)
+        return tick
+
+    def _clean(
+        self, now: Standing, advice: Advice | None, move: np.ndarray, seen: np.ndarray
+    ) -> Cleaned:
+        """The row that is learnt from."""
+        market, joined = now.market, now.joined
+        assert market is not None
+        if not self.guarded and seen[joined].all() and not now.listing.gap[joined].any():
+            weight = market.weigh(market.realise(move, seen))
+            return Cleaned(move, joined & ~seen, None, {}, now.doubt, weight)
+        others = None if advice is None else advice.others
+        if others is None:
+            corr, sd = now.moments.standardise()
+            others = Others.of(corr[CHOOSER], sd[CHOOSER])
+        spot = {name: number for number, name in enumerate(self.tickers)}
+        holds = {spot[name]: hold for name, hold in now.holds.items()}
+        return clean(now, others, move, seen, shocks=self.shocks, holds=holds)
+
+    def _judge(
+        self,
+        now: Standing,
+        advice: Advice | None,
+        cleaned: Cleaned,
+        said: Mapping[str, tuple[Outcome, str]],
+    ) -> tuple[Opinion, BasketTick]:
+        """Score the experts on the row."""
+        if advice is None:
+            return now.opinion, self._tick(now.at, said)
+        moves = cleaned.move[self._targets]
+        where = (now.joined & ~cleaned.unseen)[self._targets]
+        row = cleaned.move, cleaned.gap, cleaned.weight
+        mixture, variances = self._expect(now, advice, *row, moves)
+        learnt, score = now.opinion.learn(self.weighing, mixture, moves, variances, where)
+        centre, sd = mixture.centre()
+        numbers = (moves, centre, sd, mixture.below(moves), score)
+        told = [np.where(where, each, np.nan) for each in numbers]
+        return learnt, self._tick(now.at, said, told, where, learnt)
+
+    def _expect(
+        self,
+        now: Standing,
+        advice: Advice,
+        move: np.ndarray,
+        gap: Gap | None,
+        weight: float,
+        moves: np.ndarray | None = None,
+    ) -> tuple[Mixture, np.ndarray]:
+        """What the experts expect of the targets, and their variances with all legs seen.
+
+        An expert that was never scored starts from its error at these `moves`, or without them from the
+        target's mean square.
+        """
+        opinion, mean = now.opinion, advice.predict(move)
+        errors = np.zeros_like(mean) if moves is None else moves[:, None] - mean
+        variances = opinion.start(errors, now.listing.mean_square[self._targets])
+        weights = self.weighing.weigh(opinion.log_weights)
+        wider = np.zeros(len(self))
+        if gap is not None:  # the legs that were not seen
+            held = np.zeros((len(self), len(self.tickers)))
+            held[:, advice.places.hedges] = advice.mix(weights)
+            part = held[:, gap.where]
+            wider = np.einsum("ij,jk,ik->i", part, gap.covariance / weight, part).clip(0)
+        mixture = Mixture(mean, variances + wider[:, None], weights, opinion.tail_weights())
+        return mixture, variances
+
+    def _tick(
+        self,
+        at: Stamp | None,
+        said: Mapping[str, tuple[Outcome, str]],
+        numbers: Sequence[np.ndarray] | None = None,
+        taught: np.ndarray | None = None,
+        opinion: Opinion | None = None,
+    ) -> BasketTick:
+        nothing = np.full(len(self.names), np.nan)
+        move, mean, sd, below, score = numbers or [nothing] * 5
+        weights = self.weighing.weigh((opinion or self.stand.opinion).log_weights)
+        none = np.zeros(len(self.names), bool)
+        return BasketTick(
+            names=self.names,
+            at=at,
+            move=move,
+            mean=mean,
+            spread_sd=sd,
+            below=below,
+            log_score=score,
+            effective_draws=1 / (weights**2).sum(1),
+            taught=none if taught is None else taught,
+            said=said,
+        )
+
+    def _advice(self) -> Advice | None:
+        """What the experts hold now; None while there are no legs."""
+        if self._advised is not None and self._advised[0] is self.stand:
+            return self._advised[1]
+        now, legs = self.stand, np.flatnonzero(self.stand.legs(self._hedges))
+        room = None if self._advised is None or self._advised[1] is None else self._advised[1].dense
+        advice = None
+        if len(legs):
+            parts = now.moments, self.structures, self._targets, legs, now.choice, now.rows
+            advice = Advice(*parts, room)
+        self._advised = now, advice
+        return advice
+
+    def weights(self) -> np.ndarray:
+        """Of the experts, `(target, memory, structure)`; those of a target sum to one."""
+        weights = self.weighing.weigh(self.stand.opinion.log_weights)
+        return weights.reshape(len(self.names), len(MEMORIES), -1)
+
+    def shares(self) -> dict[str, np.ndarray]:
+        """Weight of each kind of structure, `(target,)` each."""
+        kinds, weights = np.array(self.structures.kinds), self.weights().sum(1)
+        return {kind: weights[:, kinds == kind].sum(1) for kind in dict.fromkeys(kinds.tolist())}
+
+    def memory(self) -> np.ndarray:
+        """Rows that the mixture remembers, `(target,)`: the mean memory of its experts."""
+        return self.weights().sum(2) @ np.array(MEMORIES, float)
+
+    def tails(self) -> np.ndarray:
+        """Weights of 4, 6 and 10 degrees of freedom, `(target, 3)`."""
+        return self.stand.opinion.tail_weights()
+
+    def removed(self) -> np.ndarray:
+        """Share of a target's variance that its hedge has removed lately (memory of 100 rows)."""
+        hedged, plain = self.stand.opinion.lately
+        return 1 - hedged / plain
+
+    def ratios(self) -> np.ndarray:
+        """Money of every asset against one of the target, to be held over the next row.
+
+        `(target, asset)`; a positive ratio is sold against a target that is held. 0 for the target
+        itself and for what is no leg now, NaN for a target that is not ready.
+        """
+        return self._spread_out(Advice.mix)
+
+    def sd(self) -> np.ndarray:
+        """Sd of every ratio, `(target, asset)`: within the experts, and between them."""
+
+        def spread(advice: Advice, weights: np.ndarray) -> np.ndarray:
+            now, market = self.stand, self.stand.market
+            assert market is not None
+            age = now.listing.age[self._targets]
+            rows = np.minimum(EFFECTIVE[:, None], np.maximum(age, 1))
+            unscored = np.zeros_like(weights)
+            variances = now.opinion.start(unscored, now.listing.mean_square[self._targets])
+            return np.sqrt(advice.spread(weights, variances * market.foreseen(), rows))
+
+        return self._spread_out(spread)
+
+    def _spread_out(self, work: Callable[[Advice, np.ndarray], np.ndarray]) -> np.ndarray:
+        """What `work` makes of the advice, with a column for every asset."""
+        found = np.full((len(self.names), len(self.tickers)), np.nan)
+        advice = self._advice()
+        if advice is not None:
+            found[self.ready] = 0.0
+            weights = self.weighing.weigh(self.stand.opinion.log_weights)
+            part = work(advice, weights)
+            found[np.ix_(self.ready, advice.places.hedges)] = part[self.ready]
+        return found
+
+    def forecast(self, prices: ByTicker) -> Forecast:
+        """What the hedges' prices say of the targets; nothing is learnt.
+
+        Args:
+            prices: of the next row by ticker. A hedge without one counts by its mean given the prices
+                that are there, and widens the forecast.
+
+        Raises:
+            ValueError: no target is ready yet, or as `update`.
+        """
+        now, advice = self.stand, self._advice()
+        if advice is None or now.market is None:
+            raise ValueError(
+                f"the basket has learnt from {now.rows} rows, and legs need {LEG_FROM}: update it with "
+                "more before asking for a forecast"
+            )
+        given = self._prices.of_all(prices)[0]
+        reading = now.listing.read(given)
+        seen = reading.seen & now.joined
+        raw = np.where(seen, reading.move - now.listing.filled, 0.0)
+        others = advice.others or Others.of(advice.corr[CHOOSER], advice.sd[CHOOSER])
+        move, gap = others.fill(raw, now.joined & ~seen)
+        mixture, _ = self._expect(now, advice, move, gap, now.market.foreseen())
+        last = now.listing.last[self._targets]
+        return Forecast(self.names, mixture, last, self.ready)
+
+    def standing(self) -> BasketTick:
+        """What is believed now, as a tick that observed nothing."""
+        return self._tick(self.at, {"": (Outcome.SKIPPED, "no new row")})
+
+    def mark(self) -> Standing:
+        """Where the basket stands now, for `back`."""
+        return self.stand
+
+    def back(self, mark: Standing) -> None:
+        """Stand again where `mark` was taken, to the bit."""
+        self.stand = mark
+
+    def rescale(self, factors: Mapping[str, float]) -> None:
+        """Prices are quoted otherwise from now on: new price over old, .5 after a 2-for-1 split."""
+        by = self._prices.factors(factors)[0]
+        listing = self.stand.listing
+        holds = {name: hold for name, hold in self.holds.items() if name not in factors}
+        self.stand = self.stand._replace(
+            listing=listing._replace(last=listing.last * by), holds=holds
+        )
+
+    def adjust(self, shifts: Mapping[str, float]) -> None:
+        """A dividend or a roll: new price minus old by ticker."""
+        self.rescale(self._prices.shift_factors(shifts, self.last))
+
+    def arguments(self) -> dict[str, Any]:
+        """What `__init__` takes to make this basket again."""
+        # a time becomes text, which any program can read
+        at = as_text({"at": self.at})["at"]
+        return {
+            "tickers": list(self.tickers),
+            "targets": list(self.names),
+            "hedges": list(self.hedges),
+            "legs": self.legs,
+            "weighing": self.weighing,
+            "shocks": self.shocks,
+            "standing": self.stand._replace(at=at),
+        }

@@ -1,0 +1,93 @@
+"""What has been learnt about the experts of every target: weights, tails, variances."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kfmodels.basket.settings import Weighing
+from kfmodels.basket.tails import TAILS, Mixture
+from kfmodels.files.documents import register
+
+_DECAY, _LATELY = 0.97, 0.99
+"""Decays of the variance that an expert leaves, and of what has been removed lately."""
+
+_LEAST = 0.2
+"""Share of the target's variance that an expert's starts from at least."""
+
+
+class Opinion(NamedTuple):
+    """Of every target: log weights and variances of the experts `(n, expert)`, log weights of the tails
+    `(n, 3)`, and the variances of the hedged and the unhedged move lately `(2, n)`.
+
+    NaN is the variance of an expert that was not scored yet.
+    """
+
+    log_weights: np.ndarray
+    variances: np.ndarray
+    tails: np.ndarray
+    lately: np.ndarray
+
+    def tail_weights(self) -> np.ndarray:
+        """Those of 4, 6 and 10 degrees of freedom, `(n, 3)`."""
+        weights = np.exp(self.tails - self.tails.max(-1, keepdims=True))
+        return weights / weights.sum(-1, keepdims=True)
+
+    def start(self, errors: np.ndarray, mean_square: np.ndarray) -> np.ndarray:
+        """The variances, those not yet known from a first error."""
+        first = np.maximum(errors**2, _LEAST * mean_square[:, None])
+        # of an asset that never moved there is nothing to start from
+        return np.maximum(np.where(np.isnan(self.variances), first, self.variances), 1e-300)
+
+    def learn(
+        self,
+        weighing: Weighing,
+        mixture: Mixture,
+        moves: np.ndarray,
+        variances: np.ndarray,
+        where: np.ndarray,
+    ) -> tuple["Opinion", np.ndarray]:
+        """The opinion after one move a target, taught `where`, and the log scores.
+
+        The tails are weighed by predictive likelihood too, with nothing forgotten.
+
+        Args:
+            variances: of the experts, without what missing legs add to those of the mixture.
+        """
+        densities = mixture.log_densities(moves)
+        best = densities.max((1, 2), keepdims=True)
+        shares = np.exp(densities - best)
+        by_tail = np.einsum("nk,nkt->nt", mixture.weights, shares)
+        by_expert = np.einsum("nt,nkt->nk", mixture.tails, shares)
+        score = best[:, 0, 0] + np.log((mixture.tails * by_tail).sum(1))
+        # an expert that a row rules out altogether keeps a weight that it can come back from
+        by_expert = np.log(np.maximum(by_expert, 1e-300))
+        tails = self.tails + np.log(np.maximum(by_tail, 1e-300))
+        tails = np.maximum(tails - tails.max(1, keepdims=True), -700.0)
+        errors = moves[:, None] - mixture.mean
+        # of an error that missing legs have widened only the expert's own share counts
+        squares = errors**2 * (variances / mixture.variance)
+        hedged = (mixture.weights * errors).sum(1)
+        now = np.stack([hedged**2, moves**2])
+        fresh = np.isnan(self.lately)
+        lately = np.where(fresh, now, _LATELY * self.lately + (1 - _LATELY) * now)
+        each = where[:, None]
+        new = Opinion(
+            np.where(each, weighing.learn(self.log_weights, by_expert), self.log_weights),
+            np.where(each, _DECAY * variances + (1 - _DECAY) * squares, self.variances),
+            np.where(each, tails, self.tails),
+            np.where(where, lately, self.lately),
+        )
+        return new, score
+
+
+def no_opinion(targets: int, experts: int) -> Opinion:
+    """Nothing learnt: all experts and tails alike."""
+    return Opinion(
+        np.zeros((targets, experts)),
+        np.full((targets, experts), np.nan),
+        np.zeros((targets, len(TAILS))),
+        np.full((2, targets), np.nan),
+    )
+
+
+register(Opinion)

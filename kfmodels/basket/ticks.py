@@ -1,0 +1,139 @@
+"""What a basket answers to a row, and what it forecasts before one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from kfmodels.basket.tails import Mixture
+from kfmodels.clock.instants import Stamp
+from kfmodels.online.ticks import Outcome
+
+_PLAIN = (Outcome.ACCEPTED, "")
+
+
+@dataclass(frozen=True, eq=False)
+class BasketTick:
+    """What is known of every target after one row; arrays `(target,)` in the order of `names`.
+
+    `move` is the log move of the target, `mean` what its hedges' moves said of it, `spread` the one
+    minus the other (what the hedge left), `spread_sd` the sd of its forecast, `z` their ratio, `below`
+    the probability that was given to less, `log_score` its log density in nats. All are NaN where the
+    target was not judged; `taught` says where the row was learnt from. `said` has the outcome and its
+    reason by ticker of every asset, targets or not, where it was not simply accepted.
+    """
+
+    names: tuple[str, ...]
+    at: Stamp | None
+    move: np.ndarray
+    mean: np.ndarray
+    spread_sd: np.ndarray
+    below: np.ndarray
+    log_score: np.ndarray
+    effective_draws: np.ndarray
+    taught: np.ndarray
+    said: Mapping[str, tuple[Outcome, str]]
+
+    @property
+    def observed(self) -> np.ndarray:
+        """Which targets had a move that was judged."""
+        return ~np.isnan(self.move)
+
+    @property
+    def spread(self) -> np.ndarray:
+        return self.move - self.mean
+
+    @property
+    def z(self) -> np.ndarray:
+        return self.spread / self.spread_sd
+
+    @property
+    def outcome(self) -> tuple[Outcome, ...]:
+        """What became of every target's row."""
+        return tuple(self.said.get(name, _PLAIN)[0] for name in self.names)
+
+    @property
+    def reason(self) -> tuple[str, ...]:
+        return tuple(self.said.get(name, _PLAIN)[1] for name in self.names)
+
+    @property
+    def sentence(self) -> tuple[str, ...]:
+        """The outcome of every target with its reason."""
+        said = (self.said.get(name, _PLAIN) for name in self.names)
+        return tuple(outcome.with_reason(reason) for outcome, reason in said)
+
+    def learnt(self) -> tuple[np.ndarray, np.ndarray]:
+        """`z` of the targets that learnt from their row, NaN of the others, and no tail."""
+        return np.where(self.taught, self.z, np.nan), np.full(len(self.names), np.inf)
+
+    def overall(self) -> tuple[Outcome, str]:
+        """The row as a whole was taken, unless no price moved."""
+        return self.said.get("", _PLAIN)
+
+    def quarantined(self) -> list[int]:
+        """Numbers of the targets whose price went into quarantine."""
+        return [n for n, outcome in enumerate(self.outcome) if outcome is Outcome.QUARANTINED]
+
+    def rejected(self) -> list[int]:
+        """None: a row that no arithmetic could follow raises."""
+        return []
+
+    def record(self) -> dict[str, object]:
+        """All of it as a plain dict of lists, which a `pandas.DataFrame` takes as it is."""
+        numbers = ("move", "mean", "spread", "spread_sd", "z", "below", "log_score")
+        return {
+            "pair": list(self.names),
+            "at": self.at,
+            "outcome": list(self.outcome),
+            "reason": list(self.reason),
+            **{name: getattr(self, name).tolist() for name in numbers},
+            "effective_draws": self.effective_draws.tolist(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """Forecast of the targets' log moves given the moves of their hedges.
+
+    Args:
+        names: of the targets.
+        mixture: the densities.
+        last: the last price of every target `(target,)`.
+        ready: which targets have a forecast; the numbers of others are NaN.
+    """
+
+    names: tuple[str, ...]
+    mixture: Mixture
+    last: np.ndarray
+    ready: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self._where(self.mixture.centre()[0])
+
+    @property
+    def sd(self) -> np.ndarray:
+        return self._where(self.mixture.centre()[1])
+
+    def quantile(self, level: float) -> np.ndarray:
+        """The move exceeded with probability 1 - level."""
+        return self._where(self.mixture.quantile(level))
+
+    def price(self, level: float = 0.5) -> np.ndarray:
+        """The same as a price: the fair value, or an end of a band."""
+        return self.last * np.exp(self.quantile(level))
+
+    def log_density(self, moves: np.ndarray) -> np.ndarray:
+        """Of one log move a target, in nats."""
+        found = self.mixture.log_densities(moves)
+        weights = self.mixture.weights[:, :, None] * self.mixture.tails[:, None, :]
+        best = found.max((1, 2), keepdims=True)
+        total = (weights * np.exp(found - best)).sum((1, 2))
+        return self._where(best[:, 0, 0] + np.log(total))
+
+    def below(self, moves: np.ndarray) -> np.ndarray:
+        """Probability of less than one log move a target."""
+        return self._where(self.mixture.below(moves))
+
+    def _where(self, values: np.ndarray) -> np.ndarray:
+        return np.where(self.ready, values, np.nan)
