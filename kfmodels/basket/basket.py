@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from kfmodels.basket.advice import Advice
-from kfmodels.basket.guard import Cleaned, clean
-from kfmodels.basket.listing import LEG_FROM, TARGET_FROM
+from kfmodels.basket.guard import Cleaned, check_policy, clean
+from kfmodels.basket.listing import LEG_FROM, TARGET_FROM, pick
 from kfmodels.basket.moments import Gap, Others
 from kfmodels.basket.opinion import Opinion
 from kfmodels.basket.settings import (
@@ -34,7 +34,7 @@ from kfmodels.online.ticks import Outcome
 
 BASKET = Format("kfmodels basket", 1, "a saved basket", "make one with basket.save(path)")
 
-GUARD = Quarantine(limit=8.0, hold=0)
+GUARD = Quarantine(hold=0)
 """The policy on bad prints: a second row of one sign confirms a move, a split too.
 
 A move that is taken for real is not learnt from, so that on logs no split needs to be told.
@@ -107,17 +107,13 @@ class Basket(Documented):
         self.tickers = tuple(map(str, tickers))
         if len(set(self.tickers)) < max(len(self.tickers), 2):
             raise ValueError("a universe needs at least two tickers, and each named once")
-        self.names = self._named(targets, "target")
-        self.hedges = self._named(hedges, "hedge")
+        self.names = pick(targets, self.tickers, "target")
+        self.hedges = pick(hedges, self.tickers, "hedge")
         if len(self.hedges) == 1 and self.hedges[0] in self.names:
             raise ValueError(
                 f"{self.hedges[0]} is the only hedge, and has none itself: leave it out of the targets"
             )
-        if shocks is not None and shocks.doubt(np.zeros(1)) is not None:
-            raise ValueError(
-                f"a basket holds rows back or takes them: {type(shocks).__name__} does neither, pass "
-                "Quarantine() or None"
-            )
+        check_policy(shocks)
         most = len(self.hedges) - (set(self.names) <= set(self.hedges))
         self.legs, self.weighing, self.shocks = legs, weighing, shocks
         self.structures = choose_structures(most, legs)
@@ -134,14 +130,6 @@ class Basket(Documented):
                 f"the standing is of {self.stand.opinion.log_weights.shape} targets and experts, but "
                 f"these settings make {(len(self.names), self.draws)}"
             )
-
-    def _named(self, given: Sequence[str] | None, role: str) -> tuple[str, ...]:
-        names = self.tickers if given is None else tuple(map(str, given))
-        unknown = [name for name in names if name not in self.tickers]
-        if unknown or len(set(names)) < max(len(names), 1):
-            why = f"{unknown[0]} is not among the {len(self.tickers)} tickers" if unknown else ""
-            raise ValueError(f"every {role} is one of the tickers, named once: {why or names}")
-        return names
 
     def __len__(self) -> int:
         return len(self.names)
@@ -214,13 +202,7 @@ class Basket(Documented):
         absent = now.listing.explain(given, reading.seen)
         said = {self.tickers[number]: (Outcome.SKIPPED, why) for number, why in absent.items()}
         if reading.closed:
-            # first prices of newcomers are taken even so
-            first = np.isnan(now.listing.last) & ~np.isnan(given)
-            listing = now.listing._replace(
-                last=np.where(first, given, now.listing.last),
-                age=np.where(first, 0, now.listing.age),
-            )
-            self.stand = now._replace(at=at, listing=listing)
+            self.stand = now._replace(at=at, listing=now.listing.begin(given))
             return self._tick(at, said | {"": (Outcome.SKIPPED, "no price moved")})
         now = now._replace(at=at, listing=reading.listing)
         move = np.where(reading.seen, reading.move, np.nan)

@@ -87,3 +87,12 @@ def clean(
     square = np.minimum(weight * (left / length) ** 2, _WILDEST * doubt)
     doubt = np.where(usual, _DECAY * doubt + (1 - _DECAY) * square, doubt)
     return Cleaned(filled, unseen, gap, verdicts, doubt, learnt)
+
+
+def check_policy(shocks: Shocks | None) -> None:
+    """Raise where a policy neither takes a row nor holds it back."""
+    if shocks is not None and shocks.doubt(np.zeros(1)) is not None:
+        raise ValueError(
+            f"a basket takes a price or holds it back, and {type(shocks).__name__} does neither: pass "
+            "Quarantine() or None"
+        )

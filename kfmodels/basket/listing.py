@@ -3,6 +3,7 @@
 A repeated price may be a holiday or a dead feed; in either case no move was seen.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -67,6 +68,13 @@ class Listing(NamedTuple):
         seen = priced & known & ~listing.stopped
         return Reading(listing, move, seen, bool((same | ~priced | ~known).all()))
 
+    def begin(self, given: np.ndarray) -> "Listing":
+        """Take the first prices of newcomers, and nothing else."""
+        first = np.isnan(self.last) & ~np.isnan(given)
+        return self._replace(
+            last=np.where(first, given, self.last), age=np.where(first, 0, self.age)
+        )
+
     def explain(self, given: np.ndarray, seen: np.ndarray) -> dict[int, str]:
         """Why an asset has no move in a row, by its number."""
         found: dict[int, str] = {}
@@ -78,13 +86,14 @@ class Listing(NamedTuple):
 
     def after(self, given: np.ndarray, taken: np.ndarray, move: np.ndarray) -> "Listing":
         """The listing after a row: prices `taken`, others filled by `move`."""
-        first = np.isnan(self.last) & ~np.isnan(given)
+        known = ~np.isnan(self.last)
+        late = known & ~taken
         return self._replace(
-            last=np.where(taken | first, given, self.last),
-            gap=np.where(taken | first | np.isnan(self.last), 0, self.gap + 1),
-            filled=np.where(taken | first, 0.0, self.filled + move),
-            age=np.where(first, 0, np.where(self.age >= 0, self.age + 1, -1)),
-        )
+            last=np.where(taken, given, self.last),
+            gap=np.where(late, self.gap + 1, 0),
+            filled=np.where(late, self.filled + move, 0.0),
+            age=np.where(known, self.age + 1, -1),
+        ).begin(given)
 
     def learn(self, move: np.ndarray, seen: np.ndarray) -> "Listing":
         """Count the moves that were learnt."""
@@ -105,6 +114,19 @@ def unlisted(count: int) -> Listing:
     """Assets of which no price is known."""
     none, zero = np.zeros(count, int), np.zeros(count)
     return Listing(np.full(count, np.nan), none, zero, none, none, none - 1, none, zero)
+
+
+def pick(names: Sequence[str] | None, tickers: tuple[str, ...], role: str) -> tuple[str, ...]:
+    """Some of the tickers, all where none are named; raises on one unknown or named twice."""
+    picked = tickers if names is None else tuple(map(str, names))
+    for name in picked:
+        if name not in tickers:
+            raise ValueError(f"the {role} {name} is not among the {len(tickers)} tickers")
+        if picked.count(name) > 1:
+            raise ValueError(f"the {role} {name} is named twice: name each once")
+    if not picked:
+        raise ValueError(f"there is no {role}: name one, or leave the argument out for all")
+    return picked
 
 
 def without_wild(moves: np.ndarray) -> np.ndarray:
