@@ -1,0 +1,355 @@
+"""The hedge of a whole universe against its peers: `python -m tests.benchmarks universe`.
+
+Ratios known at the close of a day are held over the next. VR is the share of a target's variance that
+its hedge removes out of sample, the mean over targets; LS the log score of the target's move given its
+hedges' moves, nats a day in units of its sd in training, without the first 40 days. Differences are
+paired with the reference, their standard errors from circular blocks of 20 days with all targets moved
+together. Turnover is a year's, gross money in hedges for one in the target, ms the CPU time of a day.
+
+Rows of scikit-learn are left out where it is not installed. `--draw SEED` takes 100 stocks at random
+instead of the three universes.
+"""
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kfmodels.basket.basket import Basket
+from kfmodels.basket.structures import choose_legs, place
+from kfmodels.kalman.density import log_student
+from tests.benchmarks.report import machine_in_words
+from tests.tables import read_table
+
+STOCKS = """
+AAL AEE AES AGN AMP ANSS ATVI BIIB BRK.B CAH CAT CB CHTR CMI CTAS CTL D DHI DOV DUK EA ED EIX FFIV GILD
+GPC GWW HD IDXX INCY INTC KEY LEN LMT M MMC MMM MOS NBL NFLX NKE OKE PCLN PDCO PNR RCL RE SJM SO TMK
+TRIP TXT UAA UNM USB VNO VZ WHR ZBH ZTS
+"""
+"""Drawn at random once, before any setting was looked at on them."""
+
+RESAMPLES, BLOCK, YEAR, BURN_IN = 400, 20, 252, 40
+
+type Rule = Callable[[np.ndarray], np.ndarray]
+"""Ratios `(target, asset)` from the moves before a day `(time, asset)`."""
+
+
+class Universe(NamedTuple):
+    """Daily log moves `(time, asset)`, of which the first `training` are not scored."""
+
+    name: str
+    tickers: tuple[str, ...]
+    moves: np.ndarray
+    training: int
+
+    @property
+    def later(self) -> np.ndarray:
+        """The moves that are scored."""
+        return self.moves[self.training :]
+
+    @property
+    def prices(self) -> np.ndarray:
+        """From 100 on, with one row more than there are moves."""
+        start = np.zeros((1, len(self.tickers)))
+        return 100 * np.exp(np.vstack([start, np.cumsum(self.moves, 0)]))
+
+
+class Held(NamedTuple):
+    """What a method left of every target's move `(day, target)`, its log scores, and its habits.
+
+    `inside` is the share of moves in its bands of 50, 90 and 99 %, where it has any.
+    """
+
+    hedged: np.ndarray
+    scores: np.ndarray
+    turnover: float
+    gross: float
+    milliseconds: float
+    inside: tuple[float, ...] = ()
+
+
+def universes() -> Iterator[Universe]:
+    """23 funds, 45 countries without days on which none moved, 60 stocks."""
+    funds = read_table("etf23_close_2008_2016.csv.gz")
+    yield _universe("23 funds", funds, 750)
+    countries = read_table("country_etf45_close_2016_2021.csv.gz")
+    yield _universe("45 countries", countries, 500)
+    yield _universe("60 stocks", clean_stocks()[STOCKS.split()], 500)
+
+
+def clean_stocks() -> pd.DataFrame:
+    """Stocks without gaps or a move above 30 %, with labelled bad prints replaced."""
+    prices = read_table("sp500_all_stocks_5yr_close.csv.gz")
+    prices = prices.loc[:, prices.notna().all()].copy()
+    for print_ in read_table("sp500_all_stocks_5yr_badprints.csv").itertuples():
+        if print_.symbol in prices:
+            prices.loc[print_.Index, print_.symbol] = print_.yahoo_close_same_basis
+    moves = np.log(prices).diff().abs()
+    return prices.loc[:, ~(moves >= 0.3).any()]
+
+
+def _universe(name: str, prices: pd.DataFrame, training: int) -> Universe:
+    moves = np.diff(np.log(prices.to_numpy()), axis=0)
+    open_ = (moves != 0).any(1)
+    return Universe(name, tuple(map(str, prices)), moves[open_], int(open_[:training].sum()))
+
+
+def from_rule(universe: Universe, rule: Rule, every: int = 1) -> Held:
+    """A rule that looks at all moves before a day, every so many days.
+
+    Its density is a t with 6 degrees of freedom and the mean square of its hedged moves, memory 33.
+    """
+    moves, training = universe.moves, universe.training
+    held, spent = [], 0.0
+    for day in range(training, len(moves)):
+        start = time.process_time()
+        fresh = day == training or day % every == 0
+        held.append(rule(moves[:day]) if fresh else held[-1])
+        spent += time.process_time() - start
+    ratios = np.array(held)
+    hedged = universe.later - np.einsum("tij,tj->ti", ratios, universe.later)
+    variance, scores = 0.4 * (moves[training - 60 : training] ** 2).mean(0), []
+    for row in hedged:
+        scores.append(log_student(row, variance * 4 / 6, 6.0, np.log))
+        variance = 0.97 * variance + 0.03 * row**2
+    return _held(universe, ratios, np.array(scores), spent)
+
+
+def from_basket(
+    universe: Universe, prices: np.ndarray | None = None, every: int = 1, **settings: Any
+) -> Held:
+    """The mixture, taught the `prices` given (default: those of the universe), traded `every` days."""
+    prices = universe.prices if prices is None else prices
+    basket = Basket(universe.tickers, **settings)
+    held, scores, below, spent = [], [], [], 0.0
+    for day, row in enumerate(prices):
+        given = dict(zip(universe.tickers, row.tolist(), strict=True))
+        if day > universe.training:
+            forecast = basket.forecast(given)
+            scores.append(forecast.log_density(universe.moves[day - 1]))
+            below.append(forecast.below(universe.moves[day - 1]))
+        start = time.process_time()
+        basket.update(given)
+        if day >= universe.training:
+            fresh = (day - universe.training) % every == 0
+            held.append(basket.ratios() if fresh else held[-1])
+            spent += time.process_time() - start
+    away = np.abs(np.array(below) - 0.5)
+    inside = tuple(float((away < level / 2).mean()) for level in (0.5, 0.9, 0.99))
+    ratios = np.nan_to_num(np.array(held[:-1]))
+    return _held(universe, ratios, np.array(scores), spent)._replace(inside=inside)
+
+
+def _held(universe: Universe, ratios: np.ndarray, scores: np.ndarray, spent: float) -> Held:
+    hedged = universe.later - np.einsum("tij,tj->ti", ratios, universe.later)
+    days, unit = len(hedged), universe.moves[: universe.training].std(0)
+    turnover = YEAR * np.abs(np.diff(ratios, axis=0)).sum(2).mean()
+    gross = np.abs(ratios).sum(2).mean()
+    return Held(hedged, scores + np.log(unit), float(turnover), float(gross), 1e3 * spent / days)
+
+
+def spoil(prices: np.ndarray, seed: int = 1) -> np.ndarray:
+    """1 % of prices missing, 1 % wrong by 5 to 50 %, and a split in the middle."""
+    rng = np.random.default_rng(seed)
+    wrong = np.exp(rng.choice([-1, 1], prices.shape) * rng.uniform(0.05, 0.5, prices.shape))
+    spoilt = np.where(rng.random(prices.shape) < 0.01, prices * wrong, prices)
+    spoilt[len(prices) // 2 :, 3] /= 2
+    return np.where(rng.random(prices.shape) < 0.01, np.nan, spoilt)
+
+
+def discounted(decay: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Second moments of all moves before, discounted."""
+
+    def moments(moves: np.ndarray) -> np.ndarray:
+        weights = decay ** np.arange(len(moves))[::-1]
+        return (moves * weights[:, None]).T @ moves / weights.sum()
+
+    return moments
+
+
+def window(rows: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Second moments of the last rows."""
+    return lambda moves: moves[-rows:].T @ moves[-rows:] / min(rows, len(moves))
+
+
+def best_legs(count: int, moments: Callable[[np.ndarray], np.ndarray]) -> Rule:
+    """Least squares on the best legs by forward selection, chosen anew every 21 days."""
+    chosen: list[np.ndarray] = []
+
+    def rule(moves: np.ndarray) -> np.ndarray:
+        cov = moments(moves)
+        every, size = np.arange(len(cov)), np.sqrt(np.diag(cov))
+        if not chosen or len(moves) % 21 == 0:
+            legs, _ = choose_legs(cov / np.outer(size, size), place(every, every), count)
+            chosen[:] = [legs]
+        legs = chosen[0]
+        gram = cov[legs[:, :, None], legs[:, None, :]]
+        found = np.zeros_like(cov)
+        with_target = cov[legs, every[:, None]]
+        found[every[:, None], legs] = np.linalg.solve(gram, with_target[..., None])[..., 0]
+        return found
+
+    return rule
+
+
+def of_covariance(moments: Callable[[np.ndarray], np.ndarray]) -> Rule:
+    """Regressions of each asset on all others, out of the inverse of a covariance."""
+
+    def rule(moves: np.ndarray) -> np.ndarray:
+        inverse = np.linalg.inv(moments(moves))
+        found = -inverse / np.diag(inverse)[:, None]
+        np.fill_diagonal(found, 0.0)
+        return found
+
+    return rule
+
+
+def one_by_one(make: Callable[[], Any], rows: int) -> Rule:
+    """A regression of scikit-learn for each target, in units of standard deviations."""
+
+    def rule(moves: np.ndarray) -> np.ndarray:
+        recent = moves[-rows:]
+        size = recent.std(0)
+        scaled, found = recent / size, np.zeros((len(size), len(size)))
+        for target in range(len(size)):
+            others = np.arange(len(size)) != target
+            model = make().fit(scaled[:, others], scaled[:, target])
+            found[target, others] = model.coef_ * size[target] / size[others]
+        return found
+
+    return rule
+
+
+def peers() -> dict[str, tuple[Rule, int]]:
+    """Baselines, and every how many days each is worked out anew."""
+    found = {
+        f"best single, EWMA {decay}": (best_legs(1, discounted(decay)), 1)
+        for decay in (0.98, 0.995)
+    }
+    found |= {
+        "OLS, 3 best, rolling 252": (best_legs(3, window(252)), 1),
+        "OLS, 5 best, EWMA .995": (best_legs(5, discounted(0.995)), 1),
+        "OLS on all, rolling 252": (of_covariance(window(252)), 1),
+    }
+    try:
+        from sklearn.covariance import LedoitWolf
+        from sklearn.linear_model import LassoCV, RidgeCV
+        from sklearn.model_selection import KFold
+    except ImportError:
+        return found
+
+    def shrink(moves: np.ndarray) -> np.ndarray:
+        recent = moves[-504:]
+        size = recent.std(0)
+        fitted = LedoitWolf(assume_centered=True).fit(recent / size)
+        return fitted.covariance_ * np.outer(size, size)
+
+    def ridge() -> Any:
+        return RidgeCV(alphas=np.geomspace(1, 500, 8), fit_intercept=False, cv=KFold(5))
+
+    def lasso() -> Any:
+        penalties = [0.003, 0.01, 0.02, 0.04, 0.08, 0.16]
+        return LassoCV(alphas=penalties, fit_intercept=False, cv=KFold(5))
+
+    found["Ledoit-Wolf, 504"] = of_covariance(shrink), 5
+    for rows in (504, 1000):
+        found[f"ridge, CV, {rows}"] = one_by_one(ridge, rows), 21
+        found[f"lasso, CV, {rows}"] = one_by_one(lasso, rows), 21
+    return found
+
+
+def methods(universe: Universe) -> Iterator[tuple[str, Held]]:
+    """Every method with what it held."""
+    for name, (rule, every) in peers().items():
+        yield name, from_rule(universe, rule, every)
+    for legs in (3, 5, 10):
+        yield f"mixture, at most {legs} legs", from_basket(universe, legs=legs, shocks=None)
+    yield "universe mixture", from_basket(universe, shocks=None)
+    yield "the same, traded weekly", from_basket(universe, every=5, shocks=None)
+    yield "the same, prices guarded", from_basket(universe)
+    yield "guarded, spoilt prices", from_basket(universe, spoil(universe.prices))
+
+
+def table(universe: Universe, reference: str = "universe mixture") -> pd.DataFrame:
+    """A line a method; differences are the reference's lead over it."""
+    held = dict(methods(universe))
+    days, best = len(universe.later), held[reference]
+    rng = np.random.default_rng(0)
+    starts = rng.integers(0, days, (RESAMPLES, -(-days // BLOCK)))
+    rows = ((starts[..., None] + np.arange(BLOCK)) % days).reshape(RESAMPLES, -1)[:, :days]
+    counts = np.array([np.bincount(row, minlength=days) for row in rows]) / days
+
+    def removed(hedged: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        def variance(values: np.ndarray) -> np.ndarray:
+            return weights @ values**2 - (weights @ values) ** 2
+
+        return (1 - variance(hedged) / variance(universe.later)).mean(-1)
+
+    def line(name: str, one: Held) -> dict[str, Any]:
+        even = np.full((1, days), 1 / days)
+        lead = removed(best.hedged, counts) - removed(one.hedged, counts)
+        gain = (best.scores - one.scores)[BURN_IN:].mean(1)
+        weights = counts[:, BURN_IN:] / counts[:, BURN_IN:].sum(1, keepdims=True)
+        spoilt = "spoilt" in name
+        return {
+            "method": name,
+            "VR": removed(one.hedged, even)[0],
+            "behind": (removed(best.hedged, even) - removed(one.hedged, even))[0],
+            "+-": lead.std(),
+            "LS": np.nan if spoilt else one.scores[BURN_IN:].mean(),
+            "behind ": np.nan if spoilt else gain.mean(),
+            "+- ": np.nan if spoilt else (weights @ gain).std(),
+            "turnover": one.turnover,
+            "gross": one.gross,
+            "ms": one.milliseconds,
+            "in 50/90/99 %": "" if spoilt else "/".join(f"{100 * s:.1f}" for s in one.inside),
+        }
+
+    return pd.DataFrame([line(*each) for each in held.items()]).set_index("method")
+
+
+def growth(sizes: tuple[int, ...] = (45, 120, 450)) -> pd.DataFrame:
+    """CPU time of a row, ratios worked out, by number of assets; mean of 21 rows."""
+    rng, lines = np.random.default_rng(0), []
+    for assets in sizes:
+        moves = rng.standard_normal((275, 3)) @ rng.normal(0.7, 0.3, (3, assets))
+        moves = 0.01 * (moves + rng.standard_normal(moves.shape))
+        tickers = [str(number) for number in range(assets)]
+        basket, spent = Basket(tickers), []
+        for row in 100 * np.exp(np.cumsum(moves, 0)):
+            start = time.process_time()
+            basket.update(dict(zip(tickers, row.tolist(), strict=True)))
+            basket.ratios()
+            spent.append(time.process_time() - start)
+        milliseconds = 1e3 * float(np.mean(spent[-21:]))
+        lines.append({"assets": assets, "experts": basket.draws, "ms a row": milliseconds})
+    return pd.DataFrame(lines).set_index("assets")
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks universe", description=__doc__
+    )
+    parser.add_argument(
+        "--only", default="", metavar="WORD", help="universes with it in their name"
+    )
+    parser.add_argument("--draw", type=int, metavar="SEED", help="100 stocks at random instead")
+    options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")  # of the peers, about convergence
+    several = universes()
+    if options.draw is not None:
+        stocks = clean_stocks()
+        chosen = np.random.default_rng(options.draw).choice(stocks.shape[1], 100, replace=False)
+        several = iter([_universe("100 stocks", stocks.iloc[:, np.sort(chosen)], 500)])
+    for universe in several:
+        if options.only in universe.name:
+            days = len(universe.later)
+            print(f"{universe.name}, {days} days after {universe.training}", flush=True)
+            print(table(universe).round(4).to_string(na_rep=""), flush=True)
+    print(growth().round(1).to_string())
+    print(machine_in_words())
+    return 0
