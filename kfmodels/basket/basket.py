@@ -11,7 +11,7 @@ import numpy as np
 from kfmodels.basket.advice import Advice
 from kfmodels.basket.guard import Cleaned, check_policy, clean
 from kfmodels.basket.listing import LEG_FROM, TARGET_FROM, pick
-from kfmodels.basket.moments import Gap, Others
+from kfmodels.basket.moments import Others
 from kfmodels.basket.opinion import Opinion
 from kfmodels.basket.settings import (
     CHOOSER,
@@ -22,13 +22,12 @@ from kfmodels.basket.settings import (
     choose_structures,
 )
 from kfmodels.basket.standing import Standing, admit, nothing_learnt, open_moments
-from kfmodels.basket.tails import Mixture
 from kfmodels.basket.ticks import BasketTick, Forecast
-from kfmodels.clock.instants import Stamp, check_later
-from kfmodels.files.documents import Format
+from kfmodels.clock.instants import Stamp, check_dt, check_later
+from kfmodels.files.documents import Format, register
 from kfmodels.kalman.transforms import LOG
 from kfmodels.online.document import Documented, as_text
-from kfmodels.online.legs import ByTicker, Legs
+from kfmodels.online.legs import ByTicker, Legs, by_text
 from kfmodels.online.shocks import NONE, Hold, Quarantine, Shocks
 from kfmodels.online.ticks import Outcome
 
@@ -135,11 +134,6 @@ class Basket(Documented):
         return len(self.names)
 
     @property
-    def guarded(self) -> bool:
-        """Whether bad prints are held back."""
-        return self.shocks is not None
-
-    @property
     def draws(self) -> int:
         """Number of experts."""
         return len(MEMORIES) * len(self.structures.kinds)
@@ -223,7 +217,7 @@ class Basket(Documented):
         listing = now.listing.after(given, seen, np.zeros(len(given)))
         now = now._replace(rows=now.rows + 1, listing=listing, recent=recent)
         opens = now.rows == TARGET_FROM
-        self.stand = open_moments(now, self.guarded) if opens else now
+        self.stand = open_moments(now, self.shocks is not None) if opens else now
         return self._tick(now.at, said)
 
     def _advance(
@@ -273,7 +267,7 @@ class Basket(Documented):
             opinion=opinion,
             holds={name: hold for name, hold in held.items() if hold != NONE},
         )
-        self.stand = after if joined.all() else admit(after, self.guarded)
+        self.stand = after if joined.all() else admit(after, self.shocks is not None)
         return tick
 
     def _clean(
@@ -282,7 +276,7 @@ class Basket(Documented):
         """The row that is learnt from."""
         market, joined = now.market, now.joined
         assert market is not None
-        if not self.guarded and seen[joined].all() and not now.listing.gap[joined].any():
+        if self.shocks is None and seen[joined].all() and not now.listing.gap[joined].any():
             weight = market.weigh(market.realise(move, seen))
             return Cleaned(move, joined & ~seen, None, {}, now.doubt, weight)
         others = None if advice is None else advice.others
@@ -306,39 +300,13 @@ class Basket(Documented):
         moves = cleaned.move[self._targets]
         where = (now.joined & ~cleaned.unseen)[self._targets]
         row = cleaned.move, cleaned.gap, cleaned.weight
-        mixture, variances = self._expect(now, advice, *row, moves)
+        square = now.listing.mean_square[self._targets]
+        mixture, variances = now.opinion.expect(self.weighing, advice, square, *row, moves)
         learnt, score = now.opinion.learn(self.weighing, mixture, moves, variances, where)
         centre, sd = mixture.centre()
-        numbers = (moves, centre, sd, mixture.below(moves), score)
+        numbers = (moves, centre, sd, mixture.below(moves), score, mixture.degrees())
         told = [np.where(where, each, np.nan) for each in numbers]
         return learnt, self._tick(now.at, said, told, where, learnt)
-
-    def _expect(
-        self,
-        now: Standing,
-        advice: Advice,
-        move: np.ndarray,
-        gap: Gap | None,
-        weight: float,
-        moves: np.ndarray | None = None,
-    ) -> tuple[Mixture, np.ndarray]:
-        """What the experts expect of the targets, and their variances with all legs seen.
-
-        An expert that was never scored starts from its error at these `moves`, or without them from the
-        target's mean square.
-        """
-        opinion, mean = now.opinion, advice.predict(move)
-        errors = np.zeros_like(mean) if moves is None else moves[:, None] - mean
-        variances = opinion.start(errors, now.listing.mean_square[self._targets])
-        weights = self.weighing.weigh(opinion.log_weights)
-        wider = np.zeros(len(self))
-        if gap is not None:  # the legs that were not seen
-            held = np.zeros((len(self), len(self.tickers)))
-            held[:, advice.places.hedges] = advice.mix(weights)
-            part = held[:, gap.where]
-            wider = np.einsum("ij,jk,ik->i", part, gap.covariance / weight, part).clip(0)
-        mixture = Mixture(mean, variances + wider[:, None], weights, opinion.tail_weights())
-        return mixture, variances
 
     def _tick(
         self,
@@ -349,7 +317,7 @@ class Basket(Documented):
         opinion: Opinion | None = None,
     ) -> BasketTick:
         nothing = np.full(len(self.names), np.nan)
-        move, mean, sd, below, score = numbers or [nothing] * 5
+        move, mean, sd, below, score, dof = numbers or [nothing] * 6
         weights = self.weighing.weigh((opinion or self.stand.opinion).log_weights)
         none = np.zeros(len(self.names), bool)
         return BasketTick(
@@ -360,6 +328,7 @@ class Basket(Documented):
             spread_sd=sd,
             below=below,
             log_score=score,
+            dof=dof,
             effective_draws=1 / (weights**2).sum(1),
             taught=none if taught is None else taught,
             said=said,
@@ -456,9 +425,31 @@ class Basket(Documented):
         raw = np.where(seen, reading.move - now.listing.filled, 0.0)
         others = advice.others or Others.of(advice.corr[CHOOSER], advice.sd[CHOOSER])
         move, gap = others.fill(raw, now.joined & ~seen)
-        mixture, _ = self._expect(now, advice, move, gap, now.market.foreseen())
+        square = now.listing.mean_square[self._targets]
+        row = move, gap, now.market.foreseen()
+        mixture, _ = now.opinion.expect(self.weighing, advice, square, *row)
         last = now.listing.last[self._targets]
         return Forecast(self.names, mixture, last, self.ready)
+
+    def take(
+        self,
+        prices: ByTicker,
+        *,
+        at: Stamp | None = None,
+        dt: float = 1.0,
+        gaps: Mapping[str, float] | None = None,
+        earlier: Sequence[ByTicker] = (),
+    ) -> BasketTick:
+        """`update` as a live filter calls it; an asset takes its price of the first row with one.
+
+        Memories count rows, so neither `dt`, the bars since the row before, nor closed periods in
+        `gaps` change what is learnt.
+        """
+        check_dt(dt)
+        row = dict[str, Any]()
+        for each in map(by_text, [*reversed(earlier), prices]):
+            row |= {name: price for name, price in each.items() if price == price}
+        return self.update(row, at=at)
 
     def standing(self) -> BasketTick:
         """What is believed now, as a tick that observed nothing."""
@@ -481,6 +472,12 @@ class Basket(Documented):
             listing=listing._replace(last=listing.last * by), holds=holds
         )
 
+    def requote(self, factors: Mapping[str, float], since: Standing | None = None) -> None:
+        """`rescale`; with `since` go back there first."""
+        if since is not None:
+            self.back(since)
+        self.rescale(factors)
+
     def adjust(self, shifts: Mapping[str, float]) -> None:
         """A dividend or a roll: new price minus old by ticker."""
         self.rescale(self._prices.shift_factors(shifts, self.last))
@@ -498,3 +495,6 @@ class Basket(Documented):
             "shocks": self.shocks,
             "standing": self.stand._replace(at=at),
         }
+
+
+register(Basket, Basket.to_json, Basket.from_json)

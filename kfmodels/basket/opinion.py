@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kfmodels.basket.advice import Advice
+from kfmodels.basket.moments import Gap
 from kfmodels.basket.settings import Weighing
 from kfmodels.basket.tails import TAILS, Mixture
 from kfmodels.files.documents import register
@@ -37,6 +39,38 @@ class Opinion(NamedTuple):
         first = np.maximum(errors**2, _LEAST * mean_square[:, None])
         # of an asset that never moved there is nothing to start from
         return np.maximum(np.where(np.isnan(self.variances), first, self.variances), 1e-300)
+
+    def expect(
+        self,
+        weighing: Weighing,
+        advice: Advice,
+        mean_square: np.ndarray,
+        move: np.ndarray,
+        gap: Gap | None,
+        weight: float,
+        moves: np.ndarray | None = None,
+    ) -> tuple[Mixture, np.ndarray]:
+        """What the experts expect of the targets, and their variances with all legs seen.
+
+        Args:
+            mean_square: of the targets' moves so far.
+            move: of every asset, those that were not seen filled.
+            gap: how far these may be off; the legs among them widen the densities.
+            weight: of the row in the moments.
+            moves: of the targets. An expert that was never scored starts from its error at these, or
+                without them from the mean square.
+        """
+        mean = advice.predict(move)
+        errors = np.zeros_like(mean) if moves is None else moves[:, None] - mean
+        variances, weights = self.start(errors, mean_square), weighing.weigh(self.log_weights)
+        wider = np.zeros(len(mean))
+        if gap is not None:
+            held = np.zeros((len(mean), len(move)))
+            held[:, advice.places.hedges] = advice.mix(weights)
+            part = held[:, gap.where]
+            wider = np.einsum("ij,jk,ik->i", part, gap.covariance / weight, part).clip(0)
+        mixture = Mixture(mean, variances + wider[:, None], weights, self.tail_weights())
+        return mixture, variances
 
     def learn(
         self,

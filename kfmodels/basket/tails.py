@@ -35,6 +35,10 @@ class Mixture(NamedTuple):
         spread = self.variance + (self.mean - mean[:, None]) ** 2
         return mean, np.sqrt((self.weights * spread).sum(-1))
 
+    def degrees(self) -> np.ndarray:
+        """Mean degrees of freedom of every target's density, `(target,)`."""
+        return self.tails @ TAILS
+
     def log_densities(self, moves: np.ndarray) -> np.ndarray:
         """Of every expert with every tail, `(target, expert, tail)`, at one move a target."""
         errors = (moves[:, None] - self.mean)[..., None]

@@ -18,7 +18,8 @@ class BasketTick:
 
     `move` is the log move of the target, `mean` what its hedges' moves said of it, `spread` the one
     minus the other (what the hedge left), `spread_sd` the sd of its forecast, `z` their ratio, `below`
-    the probability that was given to less, `log_score` its log density in nats. All are NaN where the
+    the probability that was given to less, `log_score` its log density in nats, `dof` its
+    mean degrees of freedom. All are NaN where the
     target was not judged; `taught` says where the row was learnt from. `said` has the outcome and its
     reason by ticker of every asset, targets or not, where it was not simply accepted.
     """
@@ -30,6 +31,7 @@ class BasketTick:
     spread_sd: np.ndarray
     below: np.ndarray
     log_score: np.ndarray
+    dof: np.ndarray
     effective_draws: np.ndarray
     taught: np.ndarray
     said: Mapping[str, tuple[Outcome, str]]
@@ -63,8 +65,8 @@ class BasketTick:
         return tuple(outcome.with_reason(reason) for outcome, reason in said)
 
     def learnt(self) -> tuple[np.ndarray, np.ndarray]:
-        """`z` of the targets that learnt from their row, NaN of the others, and no tail."""
-        return np.where(self.taught, self.z, np.nan), np.full(len(self.names), np.inf)
+        """`z` and `dof` of the targets that learnt from their row; NaN and inf of the others."""
+        return np.where(self.taught, self.z, np.nan), np.where(self.taught, self.dof, np.inf)
 
     def overall(self) -> tuple[Outcome, str]:
         """The row as a whole was taken, unless no price moved."""
@@ -80,7 +82,7 @@ class BasketTick:
 
     def record(self) -> dict[str, object]:
         """All of it as a plain dict of lists, which a `pandas.DataFrame` takes as it is."""
-        numbers = ("move", "mean", "spread", "spread_sd", "z", "below", "log_score")
+        numbers = ("move", "mean", "spread", "spread_sd", "z", "dof", "below", "log_score")
         return {
             "pair": list(self.names),
             "at": self.at,

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from kfmodels.basket.basket import Basket
+from kfmodels.live.feed import LiveFilter
+from kfmodels.online.engine import Engine
 from kfmodels.online.shocks import Quarantine, Robust
 from kfmodels.online.ticks import Outcome
 from tests.basket.conftest import TICKERS, draw_moves, feed, prices_of
@@ -34,6 +36,31 @@ def test_it_goes_on_to_the_last_bit_from_a_file(tmp_path, prices):
         np.testing.assert_array_equal(one.ratios(), other.ratios())
         np.testing.assert_array_equal(one.sd(), other.sd())
         assert one.to_json() == other.to_json()
+
+
+def test_a_live_filter_drives_it_and_goes_on_from_its_journal(tmp_path, taught, prices):
+    rows = prices[-1] * np.exp(np.cumsum(draw_moves(9, 6), 0))
+    alone, path = again(taught), tmp_path / "basket.journal"
+    assert isinstance(alone, Engine)
+    live = LiveFilter(again(taught), journal=path)
+    for at, row in enumerate(rows, 400):
+        if at == 403:
+            live.close()
+            live = LiveFilter(again(taught), journal=path)
+        live.tick(dict(zip(TICKERS, row.tolist(), strict=True)), at=at)
+    feed(alone, rows, 400)
+    np.testing.assert_array_equal(live.engine.ratios(), alone.ratios())
+    live.close()
+
+
+def test_an_asset_takes_its_price_of_the_first_row_that_has_one(taught, prices):
+    rows = [dict(zip(TICKERS, (f * prices[-1]).tolist(), strict=True)) for f in (1.01, 1.02, 1.03)]
+    basket = again(taught)
+    basket.take(rows[0] | {"B": np.nan, "C": np.nan}, earlier=[rows[1] | {"C": np.nan}, rows[2]])
+    found = [basket.last[name] / price for name, price in zip(TICKERS, prices[-1], strict=True)]
+    np.testing.assert_allclose(found, [1.01, 1.02, 1.03, 1.01, 1.01, 1.01])
+    with pytest.raises(ValueError, match="dt"):
+        basket.take(rows[0], dt=-1.0)
 
 
 def test_a_mark_is_gone_back_to(taught, prices):
