@@ -32,9 +32,10 @@ BELOW = {
     "live": "online clock files kalman",
     "fitting": "sampling model data online live clock files kalman",
     "batch": "fitting sampling model data online live clock files kalman",
+    "universe": "basket batch data live clock files kalman",
     "evaluate": "fitting batch sampling model data online clock kalman",
-    "plots": "evaluate batch fitting sampling model data online live clock files kalman",
-    "cli": "plots evaluate batch fitting sampling model data online live clock files kalman",
+    "plots": "universe evaluate batch fitting sampling model data online live clock files kalman",
+    "cli": "plots universe evaluate batch fitting sampling model data online live clock files kalman",
 }
 """Rooms that a room may import, beside itself."""
 

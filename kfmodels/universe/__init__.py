@@ -1,0 +1,1 @@
+"""The hedge of a whole universe: tables of its legs, and the net hedge of a book."""
