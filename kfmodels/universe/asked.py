@@ -26,6 +26,7 @@ def covariance_of(cov: pd.DataFrame) -> pd.DataFrame:
             f"cov must be a DataFrame labelled with tickers on both sides, not {type(cov).__name__}: "
             "give pd.DataFrame(cov, index=tickers, columns=tickers)"
         )
+    cov = cov.set_axis(cov.index.map(str), axis=0).set_axis(cov.columns.map(str), axis=1)
     twice = cov.columns[cov.columns.duplicated()]
     if len(twice):
         raise ValueError(f"cov names {twice[0]} twice: keep one row and one column of it")
@@ -64,22 +65,21 @@ def covariance_of(cov: pd.DataFrame) -> pd.DataFrame:
 def amounts(what: str, given: Money, among: Sequence[str], where: str) -> np.ndarray:
     """Money in each of `among`, shape (n,), 0 where none is given."""
     table = _once(what, given)
-    unknown = [name for name in table.index if name not in among]
-    if unknown:
-        raise ValueError(f"{what} has {unknown[0]}, which is not {where}")
-    bad = table[~np.isfinite(table)]
-    if len(bad):
+    for name, number in table.items():
+        if name not in among:
+            raise ValueError(f"{what} has {name}, which is not {where}")
+        if not math.isfinite(number):
+            raise ValueError(f"{what} of {name} is {number}: give its money, or leave it out")
+    return np.array([table.get(name, 0.0) for name in among])
+
+
+def _once(what: str, given: Money) -> dict[str, float]:
+    table = {str(name): float(number) for name, number in given.items()}
+    if len(table) < len(given):
+        twice = pd.Index(list(given.keys())).duplicated()
         raise ValueError(
-            f"{what} of {bad.index[0]} is {bad.iloc[0]}: give its money, or leave it out"
+            f"{what} names {list(given.keys())[int(twice.argmax())]} twice: give one number for it"
         )
-    return table.reindex(among, fill_value=0.0).to_numpy()
-
-
-def _once(what: str, given: Money) -> pd.Series:
-    table = pd.Series(given if isinstance(given, pd.Series) else dict(given), dtype=float)
-    twice = table.index[table.index.duplicated()]
-    if len(twice):
-        raise ValueError(f"{what} names {twice[0]} twice: give one number for it")
     return table
 
 
@@ -145,7 +145,12 @@ def rules_of(
         if np.isinf(sizes).any():
             raise ValueError(f"lots of {legs[int(np.isinf(sizes).argmax())]} is inf: give shares")
     return Rules(
-        low, high, np.array([name in may for name in legs]), _rates(legs, cost, quoted), quoted, sizes
+        low,
+        high,
+        np.array([name in may for name in legs]),
+        _rates(legs, cost, quoted),
+        quoted,
+        sizes,
     )
 
 
@@ -157,7 +162,7 @@ def _prices(legs: Sequence[str], prices: Money) -> np.ndarray:
             raise ValueError(
                 f"the price of {name} is {price}: give one above 0, or take it out of the hedges"
             )
-    return known[list(legs)].to_numpy()
+    return np.array([known[name] for name in legs])
 
 
 def _rates(
@@ -173,8 +178,8 @@ def _rates(
         if isinstance(one, Cost):
             if one.per_share and prices is None:
                 raise ValueError(
-                    f"the cost of {name} is {one.per_share:g} a share, which needs prices: give prices=, "
-                    "or a cost in basis points alone"
+                    f"the cost of {name} is {one.per_share:g} a share, which needs prices: give prices="
+                    ", or a cost in basis points alone"
                 )
             price = 1.0 if prices is None else float(prices[j])
             rates.append(one.of_one(price) / price)
@@ -198,7 +203,7 @@ def check_hedges(hedges: Sequence[str], cov: pd.DataFrame) -> list[str]:
     """The allowed legs, each known and once."""
     if isinstance(hedges, str):
         raise ValueError(f'hedges must be a list of tickers: give ["{hedges}"]')
-    names = list(hedges)
+    names = [str(name) for name in hedges]
     if not names:
         raise ValueError("no leg is allowed: name at least one in hedges")
     for name in names:

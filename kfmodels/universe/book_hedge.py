@@ -1,5 +1,6 @@
 """The hedge of a book as its desk reads it: the orders, what they leave, and what was not worth it."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from textwrap import fill
 
@@ -31,7 +32,7 @@ class BookHedge:
             0), `cost` of the trade in money; `shares` traded where prices were given and `lots` where
             lots were; `sd_without`, money a day, of the book hedged without that leg, the other legs in
             use solved again, and `worth`, money, by which the objective would then rise (both before
-            rounding to lots).
+            rounding to lots, NaN of a leg that is closed).
         left: why each allowed leg that is not traded is left alone, by ticker.
         unhedged: sd of the positions, money a day.
         now: the same with the legs held now.
@@ -60,8 +61,7 @@ class BookHedge:
     @property
     def trades(self) -> pd.Series:
         """Money to trade by ticker, without the legs left as they are."""
-        trade = self.orders["trade"]
-        return trade[trade != 0]
+        return self.orders.loc[self.orders["trade"] != 0, "trade"]  # pyright: ignore[reportReturnType]
 
     @property
     def why(self) -> list[str]:
@@ -71,7 +71,7 @@ class BookHedge:
             f"The positions move by {money(self.unhedged)} a day (one sd){now}; with the legs wanted "
             f"by {money(self.after)}{self._share()}."
         ]
-        for ticker, row in self.orders[self.orders["trade"] != 0].iterrows():
+        for ticker, row in self.orders.loc[self.trades.index].to_dict("index").items():
             side = "Sell" if row["trade"] < 0 else "Buy"
             said.append(f"{side} {money(abs(row['trade']))} {ticker}{_use(row)}.")
         if not len(self.trades):
@@ -116,7 +116,7 @@ class BookHedge:
             ((unit, called) for unit, called in _UNITS if biggest < 1e9 * unit), _UNITS[-1]
         )
         texts = [[shown[name] for name in names]]
-        for _, row in self.orders.iterrows():
+        for row in self.orders.to_dict("index").values():
             texts.append(
                 [_number(row[name] / (1.0 if name == "shares" else unit)) for name in names]
             )
@@ -134,6 +134,8 @@ _UNITS = [(1.0, ""), (1e3, "thousands"), (1e6, "millions"), (1e9, "billions"), (
 
 
 def _number(value: float) -> str:
+    if value != value:
+        return ""
     return money(value) if abs(value) < 1e9 else f"{value:.4g}"
 
 
@@ -141,8 +143,10 @@ def _short(ticker: str) -> str:
     return ticker if len(ticker) <= 16 else ticker[:15] + "…"
 
 
-def _use(row: pd.Series) -> str:
+def _use(row: dict[Hashable, float]) -> str:
     """What a leg is there for."""
     if row["wanted"] == 0:
         return f": the {money(row['held'])} held are not needed any more"
-    return f", to {money(row['wanted'])}: without it the sd would be {money(row['sd_without'])} a day"
+    return (
+        f", to {money(row['wanted'])}: without it the sd would be {money(row['sd_without'])} a day"
+    )

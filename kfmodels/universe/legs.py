@@ -115,17 +115,17 @@ class Search:
     def additions(self, side: np.ndarray) -> Iterator[np.ndarray]:
         """The same legs and one more, as far as the number of legs allows."""
         if np.count_nonzero(side) < self.limits.legs:
-            for j in np.flatnonzero(side == 0):
+            for j in np.flatnonzero(side == 0).tolist():
                 yield from (_with(side, j, sign) for sign in self.limits.sides(j))
 
     def changes(self, side: np.ndarray) -> Iterator[np.ndarray]:
         """One leg more, one less, one turned, or one instead of another."""
         yield from self.additions(side)
-        for i in np.flatnonzero(side):
+        for i in np.flatnonzero(side).tolist():
             less = _with(side, i, 0)
             yield less
             yield from (_with(side, i, sign) for sign in self.limits.sides(i) if sign != side[i])
-            for j in np.flatnonzero(side == 0):
+            for j in np.flatnonzero(side == 0).tolist():
                 yield from (_with(less, j, sign) for sign in self.limits.sides(j))
 
     # -- what is left alone, what is rounded -------------------------------------------------------
@@ -133,7 +133,7 @@ class Search:
     def fix(
         self, side: np.ndarray, at: dict[int, float], start: np.ndarray | None = None
     ) -> tuple[float, np.ndarray] | None:
-        """Least J on these sides with some legs fixed at a given money; None where that breaks a limit."""
+        """Least J on these sides with some legs fixed at a money; None where that breaks a limit."""
         low, high = self.limits.box(side)
         for j, money in at.items():
             low[j] = high[j] = money
@@ -149,7 +149,8 @@ class Search:
         """
         best = self.solve(side)
         assert best is not None
-        x, left, held = best[1], {}, self.objective.held
+        x, held = best[1], self.objective.held.tolist()
+        left: dict[int, float] = {}
         value = best[0]
         while True:
             pins = {j: held[j] for j in left}
@@ -173,14 +174,14 @@ class Search:
         """
         start = self.fix(side, pins)
         assert start is not None
-        x, held = start[1], self.objective.held
+        x, held, lot = start[1], self.objective.held.tolist(), lots.tolist()
         coarse = lots * np.sqrt(np.diag(self.objective.curve))
         used = (side != 0) & (lots > 0)
         moving = [j for j in np.argsort(-coarse).tolist() if used[j] and j not in pins]
         fixed = dict(pins)
         for j in moving:
-            count = (x[j] - held[j]) / lots[j]
-            sizes = {held[j] + whole(count) * lots[j] for whole in (math.floor, math.ceil)} | {0.0}
+            count = float(x[j] - held[j]) / lot[j]
+            sizes = {held[j] + whole(count) * lot[j] for whole in (math.floor, math.ceil)} | {0.0}
             tried = [
                 (found[0], size, found[1])
                 for size in sorted(sizes, key=abs)
@@ -196,11 +197,11 @@ class Search:
         return self.shift(x, moving, lots)
 
     def shift(self, x: np.ndarray, moving: list[int], lots: np.ndarray) -> np.ndarray:
-        """Move one lot, close a leg, or both at once in two legs, while J falls."""
+        """Move a leg by one lot, close it or leave it, or two legs at once, while J falls."""
         value = self.objective.at(x)
         while True:
             ones = [(j, x[j] + sign * lots[j]) for j in moving for sign in (-1, 1)]
-            ones += [(j, 0.0) for j in moving]
+            ones += [(j, to) for j in moving for to in (0.0, self.objective.held[j])]
             ones = [(j, to) for j, to in ones if to != x[j] and self.limits.allow(j, to)]
             pairs = [(a, b) for a in ones for b in ones if a[0] < b[0]]
             tried = []

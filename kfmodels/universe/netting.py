@@ -191,7 +191,9 @@ class _Book:
             gross=self.gross / unit,
         )
         long = np.maximum(own[self.at], 0.0)
-        low = np.where(rules.short, -rules.greatest / unit, -np.minimum(rules.greatest / unit, long))
+        low = np.where(
+            rules.short, -rules.greatest / unit, -np.minimum(rules.greatest / unit, long)
+        )
         return Search(objective, Limits(low, rules.greatest / unit, rules.least / unit, legs))
 
     def hedge(self, legs: int) -> BookHedge:
@@ -205,7 +207,8 @@ class _Book:
         wanted = self.exact(x, unit, lots)
         trade = wanted - self.held
         orders = pd.DataFrame(
-            {"held": self.held, "wanted": wanted, "trade": trade}, pd.Index(self.names, name="ticker")
+            {"held": self.held, "wanted": wanted, "trade": trade},
+            pd.Index(self.names, name="ticker"),
         )
         orders["cost"] = np.abs(trade) * self.rules.cost
         if self.rules.prices is not None:
@@ -217,12 +220,12 @@ class _Book:
         objective = search.objective.at(wanted / unit) * unit
         still = np.flatnonzero(trade == 0).tolist()
         return BookHedge(
-            orders=orders[(wanted != 0) | (self.held != 0)],
+            orders=orders.loc[(wanted != 0) | (self.held != 0)],
             left={self.names[j]: self.reason(search, side, idle, j, x, unit) for j in still},
             unhedged=self.sd(np.zeros(len(self.at))),
             now=self.sd(self.held),
             after=self.sd(wanted),
-            cost=float(orders["cost"].sum()),
+            cost=float(np.abs(trade) @ self.rules.cost),
             objective=objective,
             risk_price=1 / unit if self.risk_price is None else self.risk_price,
             days=self.days,
@@ -287,9 +290,9 @@ class _Book:
         limits, objective = search.limits, search.objective
         any_size = limits.least.copy()
         any_size[j] = 0.0
-        more = side.copy()
-        more[j] = 1
-        boxes = [replace(limits, least=any_size).box(sides) for sides in (side, more)]
+        less, more = side.copy(), side.copy()
+        less[j], more[j] = 0, 1
+        boxes = [replace(limits, least=any_size).box(sides) for sides in (less, more)]
 
         def saved(gross: float) -> float:
             freed = replace(objective, gross=gross)
@@ -300,9 +303,10 @@ class _Book:
             slope = objective.slope[j] + objective.curve[j] @ best[1]
             if not self.rules.short[j] and slope > objective.cost[j]:
                 return "only selling it short would help"
+            saves, costs = (round(1e4 * rate, 3) for rate in (abs(slope), objective.cost[j]))
             return (
-                f"beside the other legs a trade in it takes off {1e4 * abs(slope):.2g} bp of its money "
-                f"in risk and costs {1e4 * objective.cost[j]:.2g} bp"
+                f"beside the other legs a trade in it takes off {saves:.3g} bp of its money in risk "
+                f"and costs {costs:.3g} bp"
             )
         gain = saved(objective.gross)
         if gain <= _NOTHING * best[0]:

@@ -27,15 +27,13 @@ def posed(seed: int) -> tuple[Objective, np.ndarray, np.ndarray]:
 def least_of_scipy(objective: Objective, low: np.ndarray, high: np.ndarray) -> float:
     """The same by SLSQP, smooth: x = long - short and x - held = bought - sold, all four 0 or more."""
     n = len(low)
-    one, zero = np.eye(n), np.zeros((n, n))
+    one = np.eye(n)
     held = objective.held
 
     def value(z: np.ndarray) -> float:
         long, short, bought, sold = z.reshape(4, n)
         x = long - short
-        return (
-            objective.slope @ x + x @ objective.curve @ x / 2 + objective.cost @ (bought + sold)
-        )
+        return objective.slope @ x + x @ objective.curve @ x / 2 + objective.cost @ (bought + sold)
 
     def gradient(z: np.ndarray) -> np.ndarray:
         long, short, _, _ = z.reshape(4, n)

@@ -85,6 +85,18 @@ def test_least_sizes_are_kept_at_the_least_objective(seed):
     assert found.objective >= free.objective * (1 - 1e-9)
 
 
+def test_two_legs_that_help_only_together_are_found():
+    """The slope of a curve: one leg alone, at its least size, adds more of the level than it hedges."""
+    names = ["P", "A", "B", "C", "D"]
+    level, slope = np.array([0, 1, 1, 0.9, 0.8]), np.array([1, 0.1, -0.1, 0, 0])
+    cov = 1e-4 * (np.outer(level, level) + np.outer(slope, slope)) + 1e-7 * np.eye(5)
+    found = hedge_book(
+        pd.DataFrame(cov, names, names), {"P": 1e6}, hedges=names[1:], least=2e6, cost=5.0, legs=2
+    )
+    assert list(found.trades.index) == ["A", "B"]
+    assert found.removed > 0.7
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_whole_lots_are_within_a_hundredth_of_every_number_of_lots(seed):
     cov = simulated(seed)
