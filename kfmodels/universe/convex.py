@@ -13,7 +13,7 @@ _TINY = 1e-11
 """What counts as 0 in a problem whose money is counted in sds of the book."""
 
 _STEPS = 200
-"""Steps a leg after which the search is given up; fuzzed problems took at most 4."""
+"""Steps a leg after which the walk is given up; fuzzed problems, also singular, took fewer than 3."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,9 +86,9 @@ class Search:
         starts = [np.zeros(n, dtype=np.int8), first]
         return min((self.climb(side) for side in starts if self.solve(side)), key=self.value)
 
-    def value(self, side: np.ndarray) -> float:
+    def value(self, side: np.ndarray, start: np.ndarray | None = None) -> float:
         """J on these sides, infinite where they do not fit."""
-        found = self.solve(side)
+        found = self.solve(side, start)
         return math.inf if found is None else found[0]
 
     def climb(self, side: np.ndarray) -> np.ndarray:
@@ -98,7 +98,7 @@ class Search:
             found = self.solve(side)
             assert found is not None
             near = self.changes(side) if grown else self.additions(side)
-            values = [(self.value_from(other, found[1]), other) for other in near]
+            values = [(self.value(other, found[1]), other) for other in near]
             best = min(values, key=lambda pair: pair[0], default=(math.inf, side))
             if best[0] < found[0] - _BETTER * abs(found[0]):
                 side = best[1]
@@ -106,11 +106,6 @@ class Search:
                 return side
             else:
                 grown = True
-
-    def value_from(self, side: np.ndarray, start: np.ndarray) -> float:
-        """J on these sides, solved from a neighbour's money."""
-        found = self.solve(side, start)
-        return math.inf if found is None else found[0]
 
     def additions(self, side: np.ndarray) -> Iterator[np.ndarray]:
         """The same legs and one more, as far as the number of legs allows."""
