@@ -41,7 +41,7 @@ class Advice:
     Args:
         moments: after the row before.
         structures: of each memory.
-        places: of targets and hedges.
+        targets, hedges: numbers of the assets that are hedged, and that may be legs now.
         choice: that of the row before, None for none.
         rows: learnt so far; they say when legs are chosen anew.
         room: an array that the coefficients may be written to, `(memory, structure, n, h)`.
@@ -78,13 +78,13 @@ class Advice:
         self.few, self._few_spread = np.zeros((len(MEMORIES), 0, *chosen.shape)), np.zeros(0)
         if count:
             self.few, self._few_spread = solve_legs(self.corr, self.places, chosen, useful, best)
-        self.others: Others | None = None  # of all assets, where their factorisation is at hand
+        self._others: Others | None = None
         for memory, corr in enumerate(self.corr):
             if held:
                 solved = invert(corr, self.places, structures.ridges, structures.shrunk)
                 solved.coefficients(self.places, self.dense[memory, :held])
                 if memory == CHOOSER and len(hedges) == len(corr):
-                    self.others = Others(solved.values, solved.vectors, self.sd[memory])
+                    self._others = Others(solved.values, solved.vectors, self.sd[memory])
             if penalties:
                 start = None if before is None else before.reweighted[memory]
                 self._reweigh(corr, start, rows, self.dense[memory, held:])
@@ -103,6 +103,12 @@ class Advice:
             before = np.repeat(start[None], len(out), 0)
         for number, penalty in enumerate(self.structures.reweighted):
             out[number] = ridge.refine(penalty, before[number], solves)
+
+    def regressions(self) -> Others:
+        """Of every asset on all others; where all are hedges the factorisation is at hand."""
+        if self._others is None:
+            self._others = Others.of(self.corr[CHOOSER], self.sd[CHOOSER])
+        return self._others
 
     def predict(self, move: np.ndarray) -> np.ndarray:
         """What every expert expects of the targets, given the moves of all assets, `(n, expert)`."""

@@ -89,7 +89,6 @@ class Basket(Documented):
 
     FORMAT = BASKET
     transform = LOG
-    forgetting = 1.0
     until = fit_id = None
 
     def __init__(
@@ -113,6 +112,7 @@ class Basket(Documented):
                 f"{self.hedges[0]} is the only hedge, and has none itself: leave it out of the targets"
             )
         check_policy(shocks)
+        self.forgetting = weighing.factor if isinstance(weighing, Forgetting) else 1.0
         most = len(self.hedges) - (set(self.names) <= set(self.hedges))
         self.legs, self.weighing, self.shocks = legs, weighing, shocks
         self.structures = choose_structures(most, legs)
@@ -279,8 +279,9 @@ class Basket(Documented):
         if self.shocks is None and seen[joined].all() and not now.listing.gap[joined].any():
             weight = market.weigh(market.realise(move, seen))
             return Cleaned(move, joined & ~seen, None, {}, now.doubt, weight)
-        others = None if advice is None else advice.others
-        if others is None:
+        if advice is not None:
+            others = advice.regressions()
+        else:
             corr, sd = now.moments.standardise()
             others = Others.of(corr[CHOOSER], sd[CHOOSER])
         spot = {name: number for number, name in enumerate(self.tickers)}
@@ -423,8 +424,7 @@ class Basket(Documented):
         reading = now.listing.read(given)
         seen = reading.seen & now.joined
         raw = np.where(seen, reading.move - now.listing.filled, 0.0)
-        others = advice.others or Others.of(advice.corr[CHOOSER], advice.sd[CHOOSER])
-        move, gap = others.fill(raw, now.joined & ~seen)
+        move, gap = advice.regressions().fill(raw, now.joined & ~seen)
         square = now.listing.mean_square[self._targets]
         row = move, gap, now.market.foreseen()
         mixture, _ = now.opinion.expect(self.weighing, advice, square, *row)

@@ -64,8 +64,8 @@ def choose_legs(corr: np.ndarray, places: Places, count: int) -> tuple[np.ndarra
     rows = np.zeros((count, *left.shape))
     chosen, useful = np.zeros((n, count), int), np.zeros((n, count), bool)
     for step in range(count):
-        open_ = free & (left > _SPENT)
-        gain = np.where(open_, with_target**2 / np.maximum(left, 1e-9), -1.0)
+        new = free & (left > _SPENT)
+        gain = np.where(new, with_target**2 / np.maximum(left, 1e-9), -1.0)
         best = gain.argmax(1)
         chosen[:, step], useful[:, step] = best, gain[every, best] >= 0
         before = rows[:step, every, best]

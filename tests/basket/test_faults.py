@@ -119,14 +119,23 @@ def test_missing_moves_add_up_when_the_price_returns(taught, prices):
     holey = rows.copy()
     holey[:2, [1, 4]] = np.nan
     basket = again(taught)
-    ticks = feed(basket, holey, 400)
-    assert ticks[0].sentence[1] == "skipped: no price"
-    assert np.isnan(ticks[0].log_score[[1, 4]]).all()
-    assert np.isfinite(ticks[0].log_score[[0, 2, 3, 5]]).all()
-    listing = ticks and basket.stand.listing
-    assert listing.gap.tolist() == [0] * 6
+    said = basket.forecast(dict(zip(TICKERS, holey[0].tolist(), strict=True)))
+    first = feed(basket, holey[:1], 400)[0]
+    assert first.sentence[1] == "skipped: no price"
+    assert np.isnan(first.log_score[[1, 4]]).all()
+    assert np.isfinite(first.log_score[[0, 2, 3, 5]]).all()
+    # what stands in for a move is near what the mixture says of it
+    filled = basket.stand.listing.filled
+    assert (np.abs(filled - said.mean)[[1, 4]] < 0.5 * said.sd[[1, 4]]).all()
+    assert (filled[[0, 2, 3, 5]] == 0).all()
+    feed(basket, holey[1:2], 401)
+    assert basket.stand.listing.gap.tolist() == [0, 2, 0, 0, 2, 0]
+    last = feed(basket, holey[2:], 402)[0]
+    listing = basket.stand.listing
+    assert not listing.gap.any()
+    assert not listing.filled.any()
     np.testing.assert_array_equal(listing.last, rows[-1])
-    assert np.isfinite(ticks[2].log_score).all()
+    assert np.isfinite(last.log_score).all()
 
 
 def test_a_forecast_without_a_leg_is_wider(taught, prices):
