@@ -3,6 +3,7 @@
 One file: the steps of `fit_chunk`, all on arrays whose first axis is the pairs of one chunk.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kfmodels._types import Bool, Float, Shaped, UInt32
+from kfmodels._types import Bool, Float, Int, Shaped, UInt32
 from kfmodels._types import JaxArray as Array
 from kfmodels.batch.blocks import by_device, finish, start
 from kfmodels.batch.effort import explore_pairs
@@ -21,7 +22,7 @@ from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.kalman import scan
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import student_variance
-from kfmodels.kalman.habits import Habits, habits_of
+from kfmodels.kalman.habits import habits_of
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling import posterior
 from kfmodels.sampling import prior as priors
@@ -46,6 +47,9 @@ SETTLED = 30
 
 def fit_chunk(
     pairs: HedgePairs,
+ALIKE = 64
+"""Pairs whose prices are looked at together: few enough for the cache of a CPU."""
+
     numbers: list[int],
     model: HedgeRatioModel,
     method: ImportanceSampling,
@@ -94,7 +98,7 @@ def fit_chunk(
     made["pivot"], made["scale"], made["offset"] = np.transpose(
         [(at.pivot[0], at.scale[0], at.offset) for at in coordinates]
     )
-    made |= _last_prices(pairs, fitted)
+    made |= last_prices(pairs, fitted)
     for place, note in zip(good, weights_failed(found), strict=True):
         verdicts[place] = Verdict(Status.DOUBTED, note) if note else FITTED
     placed = {name: _place(values, good, len(numbers)) for name, values in made.items()}
@@ -154,7 +158,8 @@ def _block(count: int, size: int | None) -> int:
 
 
 def _keys(pairs: HedgePairs, numbers: list[int], seed: int) -> UInt32[np.ndarray, "pair 2"]:
-    return np.stack([pair_key(pairs.names[number], seed) for number in numbers])
+    names = pairs.names  # which makes all of them anew
+    return np.stack([pair_key(names[number], seed) for number in numbers])
 
 
 def _inputs(
@@ -254,6 +259,20 @@ def _log_prior(
     def one(some: Float[Array, "draw site"], pair: Inputs) -> dict[str, Float[Array, "draw"]]:
         free = layout.unpack(some)
         values = jax.vmap(partial(posterior.constrain, inputs=pair, model=model))(free)
+def _quantiles(
+    values: Float[Array, "pair draw coef"], weights: Float[Array, "pair draw"]
+) -> Float[Array, "pair 3 coef"]:
+    """The ends of a 90 % interval and the median between them, of all draws by their weights."""
+
+    def one(some: Float[Array, "draw"], weights: Float[Array, "draw"]) -> Float[Array, "3"]:
+        order = jnp.argsort(some)
+        sums = jnp.cumsum(weights[order])
+        found = jnp.searchsorted(sums / sums[-1], jnp.array([0.05, 0.5, 0.95]))
+        return some[order[jnp.minimum(found, len(some) - 1)]]
+
+    return jax.vmap(jax.vmap(one, (1, None), 1))(values, weights)
+
+
         sites = {name: values[name] for name in layout.shapes}
         return priors.log_density(sites, pair, model=model)
 
@@ -288,9 +307,10 @@ def _persistence(
         return (before * after).sum(1) / (before**2).sum(1)
 
 
-def _last_prices(pairs: HedgePairs, numbers: list[int]) -> Arrays:
+def last_prices(pairs: HedgePairs, numbers: list[int]) -> Arrays:
     """Prices of the last row in which both legs are there, and how these usually move."""
-    last, habits = [], []
+    places = {name: place for place, name in enumerate(pairs.prices.columns)}
+    legs = np.array([[places[leg] for leg in pairs.pairs[number]] for number in numbers])
     table = pairs.prices.to_numpy()
     columns = {name: column for column, name in enumerate(pairs.prices.columns)}
     for number in numbers:

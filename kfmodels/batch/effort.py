@@ -1,12 +1,11 @@
 """The posteriors of some pairs, with effort where it is needed: a quick pass, and more for the hard."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 
-from kfmodels._types import Bool, Float, UInt32
+from kfmodels._types import Bool, Float, Int, UInt32
 from kfmodels._types import JaxArray as Array
 from kfmodels.batch.blocks import by_device, finish, start
 from kfmodels.data.arrays import Inputs
@@ -18,7 +17,6 @@ from kfmodels.sampling.importance import (
     ImportanceSampling,
     draw_start,
     explore_from,
-    layout_of,
 )
 from kfmodels.sampling.nuts import MAX_PARETO_K, weights_failed
 from kfmodels.sampling.psis import pick_evenly
@@ -48,11 +46,10 @@ def explore_pairs(
     starts = finish(start(begin, (quick, seeds), size))
     run = by_device(_explore, (model, method.size, frozenset()))
     every = start(run, (starts, quick, keys, still), size, method.quick)
-    sites = layout_of(quick, model).shapes
     twin = None
-    if "delta_beta" in sites:
+    if "delta_beta" in starts:
         # a ratio that stands still does not read its delta, whose prior integrates to 1
-        left_out = frozenset(["delta_beta"]) if len(sites) > 1 else frozenset()
+        left_out = frozenset(["delta_beta"]) if len(starts) > 1 else frozenset()
         still = still + model.follows(coefs)
         run_static = by_device(_explore, (model, method.static_size, left_out))
         given = starts, quick, keys, still
@@ -116,25 +113,25 @@ def _thin(found: Weighted, count: int) -> Weighted:
     """
     weights = np.exp(np.asarray(found.log_weights))
     weights = np.maximum(weights, 1e-200 * weights.max(1, keepdims=True))
-    points = np.asarray(found.points)
-    kept: list[Any] = [choose(*one, count) for one in zip(weights, points, strict=True)]
-    log_weights, points = (np.stack(part) for part in zip(*kept, strict=True))
+    log_weights, picked = choose(weights, np.asarray(found.points)[..., 0], count)
+    points = np.take_along_axis(np.asarray(found.points), picked[..., None], 1)
     return found._replace(points=points, log_weights=log_weights)
 
 
 def choose(
-    weights: Float[np.ndarray, "draw"], points: Float[np.ndarray, "draw site"], count: int
-) -> tuple[Float[np.ndarray, "{count}"], Float[np.ndarray, "{count} site"]]:
-    """Log weights and points of `count` of the draws of one pair; see `_thin`."""
-    low, high = np.log(weights.min()) - 20, np.log(weights.max())
+    weights: Float[np.ndarray, "pair draw"], order_by: Float[np.ndarray, "pair draw"], count: int
+) -> tuple[Float[np.ndarray, "pair {count}"], Int[np.ndarray, "pair {count}"]]:
+    """Log weights and places of `count` of the draws of every pair; see `_thin`."""
+    low, high = np.log(weights.min(1)) - 20, np.log(weights.max(1))
     for _ in range(100):  # bisect for the weight of the light draws: the shares then sum to `count`
         middle = (low + high) / 2
-        many = np.minimum(weights / np.exp(middle), 1).sum() > count
-        low, high = (middle, high) if many else (low, middle)
-    least = np.exp(high)
-    picked = pick_evenly(np.minimum(weights / least, 1), points[:, 0], count)
-    heavy = np.maximum(weights[picked], least)
-    return np.log(heavy / heavy.sum()), points[picked]
+        many = np.minimum(weights / np.exp(middle)[:, None], 1).sum(1) > count
+        low, high = np.where(many, middle, low), np.where(many, high, middle)
+    least = np.exp(high)[:, None]
+    share = np.minimum(weights / least, 1)
+    picked = np.stack([pick_evenly(*one, count) for one in zip(share, order_by, strict=True)])
+    heavy = np.maximum(np.take_along_axis(weights, picked, 1), least)
+    return np.log(heavy / heavy.sum(1, keepdims=True)), picked
 
 
 def _draw_start(

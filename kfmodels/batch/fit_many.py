@@ -97,7 +97,8 @@ def fit_many(
         model: from `hedge_ratio_model(...)`; its defaults where None.
         method: how to infer; `ImportanceSampling(...)`.
         chunk_size: pairs that are fitted together and kept together. Default: that of the store,
-            else 64, or 2048 where JAX here computes on a GPU.
+            else 64, or 2048 where JAX here computes on a GPU. A GPU computes a last chunk with fewer
+            pairs at the next power of two, a CPU any chunk in blocks of 16.
         seed: the same seed gives the same draws on the same kind of machine.
         executor: who fits the chunks: any `concurrent.futures.Executor`; for a cluster, or to survive
             workers that die, Dask's `Client.get_executor()` (`pip install 'kfmodels[cluster]'`).

@@ -72,25 +72,28 @@ def unknown_habits(pairs: int, legs: int) -> Habits:
 
 
 def habits_of(prices: np.ndarray, transform: Transform) -> Habits:
-    """The habits of the legs of one pair, `(leg,)` each, from its complete rows `(time, leg)`."""
+    """The habits of the legs of one pair, `(leg,)` each, from its complete rows `(time, leg)`.
+
+    Many pairs with as many rows have one more axis, `(time, leg, pair)`, and so have their habits.
+    """
     values = transform.values(prices[1:], prices[:-1]) if transform.needs_last else prices
     values = values if transform.needs_last else transform.values(values)
     move = _NORMAL * np.abs(transform.steps(values)).mean(0)
     same = prices[1:] == prices[:-1]
     none = same.all(1)
-    runs = _runs(same[~none])
+    runs = _runs(same, ~none[:, None])
     longest = runs.max(0, initial=0)
-    last = runs[-1] if len(runs) else np.zeros(prices.shape[1])
-    calm = _runs(none[:, None])[-1, 0] if len(none) else 0
+    still = runs[-1] if len(runs) else np.zeros(prices.shape[1:])
+    calm = _runs(none)[-1] if len(none) else np.zeros(prices.shape[2:])
     patience = np.maximum(_LEAST_PATIENCE, 2 * longest)
-    return Habits(move, patience.astype(float), last.astype(float), np.array(calm, float))
+    return Habits(move, patience.astype(float), still.astype(float), np.asarray(calm, float))
 
 
 def calm_rows(prices: np.ndarray) -> np.ndarray:
     """Which of complete rows `(time, leg)` repeat all prices for the third time or more, `(time,)`."""
     none = np.zeros(len(prices), bool)
     none[1:] = (prices[1:] == prices[:-1]).all(1)
-    return _runs(none[:, None])[:, 0] >= CALM
+    return _runs(none) >= CALM
 
 
 def count_repeats(
@@ -120,7 +123,11 @@ def count_repeats(
     return after, why
 
 
-def _runs(marked: np.ndarray) -> np.ndarray:
-    """Marked rows in succession up to each row, of every column `(time, column)`."""
-    rows = np.arange(1, len(marked) + 1)[:, None]
+def _runs(marked: np.ndarray, counted: np.ndarray | None = None) -> np.ndarray:
+    """Marked rows in succession up to each row, of every column `(time, ...)`.
+
+    Rows that are not `counted` are as if they were not there.
+    """
+    every = np.ones((len(marked), *[1] * (marked.ndim - 1)), bool) if counted is None else counted
+    rows = np.cumsum(every, 0)
     return rows - np.maximum.accumulate(np.where(marked, 0, rows), 0)

@@ -6,9 +6,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels import Discounted, HedgeData, HedgePairs, ImportanceSampling, hedge_ratio_model
-from kfmodels.batch.chunk import fit_chunk
+from kfmodels.batch.chunk import HABIT, fit_chunk, last_prices
 from kfmodels.batch.status import FITTED, Status
 from kfmodels.data import datasets
+from kfmodels.kalman.habits import habits_of
 from kfmodels.sampling import nuts
 from tests.processes import python
 
@@ -76,6 +77,20 @@ def test_a_late_listing_is_fitted_on_what_there_is(pairs):
     assert_allclose(found["pivot"], alone.x.mean())
 
 
+def testlast_prices_and_habits_are_those_of_each_pair_alone(pairs):
+    """Among pairs with other gaps, and in whatever order."""
+    prices = pairs.prices.copy()
+    prices.iloc[[3, 9], 0] = prices.iloc[-1, 1] = np.nan
+    prices.iloc[50:53] = prices.iloc[49].to_numpy()  # no leg moves
+    gappy = HedgeData.all_pairs(prices)
+    found = last_prices(gappy, [*range(20)][::-1])
+    for place, (target, hedge) in enumerate(gappy.pairs[::-1]):
+        both = prices[[target, hedge]].dropna().to_numpy()
+        assert [found["last_y"][place], found["last_x"][place]] == both[-1].tolist()
+        for name, values in habits_of(both, gappy.transform)._asdict().items():
+            assert_array_equal(found[HABIT + name][place], values, err_msg=name)
+
+
 def test_a_price_that_died_is_named_with_its_date():
     prices = table()
     prices.iloc[-20:, 0] = prices.iloc[-20, 0]
@@ -120,7 +135,7 @@ import os, sys
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 import jax, numpy as np
 from kfmodels import HedgeData
-from kfmodels.batch.chunk import fit_chunk
+from kfmodels.batch.chunk import HABIT, last_prices, fit_chunk
 from tests.batch.test_chunk import MODEL, QUICK, table
 assert jax.local_device_count() == 4
 arrays, _ = fit_chunk(HedgeData.all_pairs(table()), [0, 1, 2, 3], MODEL, QUICK, 0, size=4)

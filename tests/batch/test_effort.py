@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels import HedgeData, ImportanceSampling, hedge_ratio_model
 from kfmodels.batch import effort
@@ -20,26 +20,29 @@ COUNT = 300
 
 def test_heavy_draws_are_kept_as_they_are_and_means_within_their_error():
     random = np.random.default_rng(0)
-    points = random.normal(size=(1000, 2))
-    weights = random.gamma(0.3, size=1000)
-    weights /= weights.sum()
-    log_weights, kept = choose(weights, points, COUNT)
-    assert_allclose(np.exp(log_weights).sum(), 1)
-    assert len(np.unique(kept[:, 0])) == COUNT
-    place = np.argsort(-weights)[:50]
-    for number in place:
-        (found,) = np.flatnonzero(kept[:, 0] == points[number, 0])
-        assert_allclose(np.exp(log_weights[found]), weights[number], rtol=0.01)
-    assert_allclose(np.exp(log_weights) @ kept, weights @ points, atol=0.02)
+    points = random.normal(size=(2, 1000, 2))
+    weights = random.gamma([[0.3], [1.0]], size=(2, 1000))
+    weights /= weights.sum(1, keepdims=True)
+    log_weights, picked = choose(weights, points[..., 0], COUNT)
+    assert_allclose(np.exp(log_weights).sum(1), 1)
+    for pair in (0, 1):
+        assert len(np.unique(picked[pair])) == COUNT
+        for number in np.argsort(-weights[pair])[:50]:
+            (found,) = np.flatnonzero(picked[pair] == number)
+            assert_allclose(np.exp(log_weights[pair, found]), weights[pair, number], rtol=0.01)
+        kept = np.exp(log_weights[pair]) @ points[pair, picked[pair]]
+        assert_allclose(kept, weights[pair] @ points[pair], atol=[0.02, 0.06][pair])
+        alone = choose(weights[[pair]], points[[pair], :, 0], COUNT)
+        assert_array_equal(alone[0][0], log_weights[pair])
+        assert_array_equal(alone[1][0], picked[pair])
 
 
 def test_draws_without_weight_are_left_out():
     weights = np.where(np.arange(1000) < 100, 0.01, 0.0)
     weights[100] = 1e-190
-    points = np.arange(1000.0)[:, None]
-    log_weights, kept = choose(np.maximum(weights, 1e-200), points, COUNT)
-    assert set(range(100)) <= set(kept[:, 0].astype(int))
-    assert_allclose(np.exp(log_weights)[kept[:, 0] < 100], 0.01)
+    log_weights, picked = choose(np.maximum(weights, 1e-200)[None], np.arange(1000.0)[None], COUNT)
+    assert set(range(100)) <= set(picked[0])
+    assert_allclose(np.exp(log_weights)[picked < 100], 0.01)
 
 
 def log_evidence_on_a_grid(inputs, model, still) -> np.ndarray:
