@@ -57,6 +57,7 @@ def one_pair(pairs: Any, target: str, hedge: str) -> dict[str, Any]:
     mean[:, 1] = y[-1] - y.mean() - mean[:, 0] * (x[-1] - x.mean()) / scale
     return {
         "q": q,
+        "q_ends": np.quantile(q[:-1], [0.05, 0.5, 0.95], axis=0, method="nearest"),
         "obs_scale": noise * random.uniform(0.5, 1.5, count),
         "mean": mean,
         "cov": np.tile(np.diag([2.0, 1.0]), (count, 1, 1)),

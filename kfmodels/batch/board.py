@@ -146,11 +146,14 @@ class HedgeBoard:
         """One row per pair, as of the last row of prices; NaN where a pair was not fitted.
 
         `beta` is the hedge ratio to hold (in money or, on levels, in shares), `sd` its sd over the
-        posterior of the noise too, `lower` and `upper` its 90 % interval. `memory` is that of the
-        ratio in bars, with the 90 % interval `memory_lower`, `memory_upper`; for `effective_memory`
-        see `HedgeFit.summary`; `intercept_memory` is that of the intercept. `obs_scale` is the sd of
-        the observation noise now, `z` that of the last spread. `half_life` of the spread and
-        `static_half_life` of the residual of least squares are in bars. `log_evidence` is that of
+        posterior of the noise too, `lower` and `upper` its 90 % interval: those of the 64 draws that
+        `online` and `sel` go on with, chosen so that they agree with all draws. Beside a dense grid sds
+        are within 2 % as a rule and 3 % at worst, a third closer with `ImportanceSampling(draws=256)`.
+        `memory` is that of the ratio in bars, with the 90 % interval `memory_lower` and
+        `memory_upper`; for `effective_memory` see `HedgeFit.summary`; `intercept_memory` is that of the
+        intercept. `obs_scale` is the sd of the observation noise now, `z` that of the last spread.
+        `half_life` of the spread and `static_half_life` of the residual of least squares are in bars.
+        `log_evidence` is that of
         the model; `against_static` says by how many nats it beats a ratio that stands still
         (negative where static does better), `static_probability` the same at even prior odds.
         `pareto_k`, `ess` (effective draws) and `refitted` (by NUTS) say how reliable the draws are,
@@ -419,7 +422,7 @@ _COLUMNS = [
 def _describe(names: list[str], arrays: Arrays) -> pd.DataFrame:
     """The rows of `table()` for the pairs of one chunk."""
     # the plug-in comes last and is not part of the mixture
-    q, mean, cov = (arrays[k][:, :-1] for k in ("q", "mean", "cov"))
+    mean, cov = (arrays[k][:, :-1] for k in ("mean", "cov"))
     noise = arrays["last_obs_var"] if "last_obs_var" in arrays else arrays["obs_scale"] ** 2
     # a variance that is learnt makes the coefficients Student-t, whose variance is larger
     widened = noise * student_variance(arrays["dof"], np) if "dof" in arrays else noise
@@ -429,17 +432,18 @@ def _describe(names: list[str], arrays: Arrays) -> pd.DataFrame:
         given = (cov[..., 0, 0] * widened[:, :-1]).mean(1) / scale**2
         sd = np.sqrt(given + beta.var(1))  # law of total variance over the draws of the noise
         centre = beta.mean(1)
-        ends = np.quantile(q_to_memory(q[..., 0]), [0.05, 0.5, 0.95], axis=1, method="nearest")
+        # a fast ratio has a short memory: the lower end of the one comes from the upper of the other
+        upper, middle, lower = q_to_memory(arrays["q_ends"]).swapaxes(0, 1)
         effective = 1 + arrays["cov"][:, -1, 0, 0] / arrays["q"][:, -1, 0]
-        level = np.median(q_to_memory(q[..., -1]), 1) if q.shape[-1] == 2 else np.nan
+        level = middle[:, 1] if middle.shape[-1] == 2 else np.nan
     found = {
         "beta": centre,
         "sd": sd,
         "lower": centre - Z90 * sd,
         "upper": centre + Z90 * sd,
-        "memory": ends[1],
-        "memory_lower": ends[0],
-        "memory_upper": ends[2],
+        "memory": middle[:, 0],
+        "memory_lower": lower[:, 0],
+        "memory_upper": upper[:, 0],
         "effective_memory": effective,
         "intercept_memory": level,
         "obs_scale": np.sqrt(noise[:, -1]),

@@ -27,7 +27,13 @@ from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling import posterior
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.amis import Weighted
-from kfmodels.sampling.importance import ImportanceSampling, layout_of, noise_at, thin_draws
+from kfmodels.sampling.importance import (
+    ImportanceSampling,
+    layout_of,
+    noise_at,
+    ratio_variance,
+    thin_draws,
+)
 from kfmodels.sampling.nuts import refit_failed, weights_failed
 
 Arrays = dict[str, Shaped[np.ndarray, "pair ..."]]
@@ -41,15 +47,15 @@ HABIT = "habit_"
 LEAST, BLOCK = 16, 2048
 """Least and most pairs of one compiled program: 16 keep a CPU busy, 2048 a GPU."""
 
+ALIKE = 64
+"""Pairs whose prices are looked at together: few enough for the cache of a CPU."""
+
 SETTLED = 30
 """First rows that a half-life leaves out: the filter is still finding its level there."""
 
 
 def fit_chunk(
     pairs: HedgePairs,
-ALIKE = 64
-"""Pairs whose prices are looked at together: few enough for the cache of a CPU."""
-
     numbers: list[int],
     model: HedgeRatioModel,
     method: ImportanceSampling,
@@ -228,7 +234,8 @@ def _end(
 ) -> dict[str, Float[Array, "pair ..."]]:
     """Filter every pair under the draws of its mixture; the plug-in, at the posterior mean, is last."""
     (model,) = settings
-    mixed = thin_draws(noise_at(found.points, inputs, model=model), found.log_weights)
+    every = noise_at(found.points, inputs, model=model)
+    mixed = thin_draws(every, found.log_weights, ratio_variance(every, inputs, model=model))
     each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)  # (pair, 1, ...) over draws
     law = model.regression(each, **mixed)
     rows, start, drift, noise = law.recursion(each.y)
@@ -237,6 +244,7 @@ def _end(
     # the spread is that of the mixture, without the plug-in; its variance that of the means on top
     error, var = seen.error[:, :-1], (seen.var * student_variance(seen.dof, jnp))[:, :-1]
     ended = {
+        "q_ends": _quantiles(every["q"], jnp.exp(found.log_weights)),
         "mean": jnp.moveaxis(end.state.mean, 0, -1),
         "cov": jnp.moveaxis(end.state.cov, (0, 1), (-2, -1)),
         "least": end.least,
@@ -246,19 +254,11 @@ def _end(
         "log_prior": _log_prior(found.points, inputs, model=model),
     }
     if carried is not None:
-        ended |= {CARRIED.get(name, name): leaf for name, leaf in carried._asdict().items()}
+        held: dict[str, Any] = carried._asdict()
+        ended |= {CARRIED.get(name, name): leaf for name, leaf in held.items()}
     return mixed | ended
 
 
-def _log_prior(
-    points: Float[Array, "pair draw site"], inputs: Inputs, *, model: HedgeRatioModel
-) -> Float[Array, "pair draw site"]:
-    """Log prior density of each parameter."""
-    layout = layout_of(inputs, model)
-
-    def one(some: Float[Array, "draw site"], pair: Inputs) -> dict[str, Float[Array, "draw"]]:
-        free = layout.unpack(some)
-        values = jax.vmap(partial(posterior.constrain, inputs=pair, model=model))(free)
 def _quantiles(
     values: Float[Array, "pair draw coef"], weights: Float[Array, "pair draw"]
 ) -> Float[Array, "pair 3 coef"]:
@@ -273,6 +273,15 @@ def _quantiles(
     return jax.vmap(jax.vmap(one, (1, None), 1))(values, weights)
 
 
+def _log_prior(
+    points: Float[Array, "pair draw site"], inputs: Inputs, *, model: HedgeRatioModel
+) -> Float[Array, "pair draw site"]:
+    """Log prior density of each parameter."""
+    layout = layout_of(inputs, model)
+
+    def one(some: Float[Array, "draw site"], pair: Inputs) -> dict[str, Float[Array, "draw"]]:
+        free = layout.unpack(some)
+        values = jax.vmap(partial(posterior.constrain, inputs=pair, model=model))(free)
         sites = {name: values[name] for name in layout.shapes}
         return priors.log_density(sites, pair, model=model)
 
@@ -312,17 +321,29 @@ def last_prices(pairs: HedgePairs, numbers: list[int]) -> Arrays:
     places = {name: place for place, name in enumerate(pairs.prices.columns)}
     legs = np.array([[places[leg] for leg in pairs.pairs[number]] for number in numbers])
     table = pairs.prices.to_numpy()
-    columns = {name: column for column, name in enumerate(pairs.prices.columns)}
-    for number in numbers:
-        both = table[:, [columns[leg] for leg in pairs.pairs[number]]]
-        complete = both[np.isfinite(both).all(1)]
-        last.append(complete[-1])
-        habits.append(habits_of(complete, pairs.transform))
-    last_y, last_x = np.transpose(last)
-    usual = {
-        HABIT + name: np.array([getattr(one, name) for one in habits]) for name in Habits._fields
-    }
-    return {"last_y": last_y, "last_x": last_x} | usual
+    complete = np.isfinite(table)[:, legs].all(2)
+    last, found = np.empty(legs.shape), dict[str, np.ndarray]()
+    for some in _group_alike(complete):
+        # (time, leg, pair): sums over time are then those of one pair alone, to the last bit
+        prices = table[complete[:, some[0]]][:, legs[some].T]
+        last[some] = prices[-1].T
+        for name, values in habits_of(prices, pairs.transform)._asdict().items():
+            by_pair = np.moveaxis(values, -1, 0)
+            made = found.setdefault(HABIT + name, np.empty((len(legs), *by_pair.shape[1:])))
+            made[some] = by_pair
+    return {"last_y": last[:, 0], "last_x": last[:, 1]} | found
+
+
+def _group_alike(
+    rows: Bool[np.ndarray, "time pair"],
+) -> Iterator[Int[np.ndarray, "some"]]:
+    """The pairs that have the same rows, at most `ALIKE` of them at a time."""
+    groups: dict[bytes, list[int]] = {}
+    for number, one in enumerate(np.packbits(rows, 0).T):
+        groups.setdefault(one.tobytes(), []).append(number)
+    for some in groups.values():
+        for at in range(0, len(some), ALIKE):
+            yield np.array(some[at : at + ALIKE])
 
 
 def _place(

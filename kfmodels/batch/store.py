@@ -33,10 +33,10 @@ from kfmodels.kalman.transforms import transform_of
 
 FORMAT = Format(
     "kfmodels batch",
-    3,
+    4,
     "a batch of fits",
     "make one with fit_many(..., store=...) in a new folder",
-    oldest=3,
+    oldest=4,
 )
 
 JOB, PRICES, CHUNKS, FINISHED = "job.json", "prices.npz", "chunks", "finished"

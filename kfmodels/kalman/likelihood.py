@@ -1,4 +1,4 @@
-"""Log likelihood of a whole series: `lax.scan` over `kalman.step`, storing no row.
+"""Log likelihood of a whole series, and where it ends: `lax.scan` over `kalman.step`, storing no row.
 
 Where the batch has several axes, say pairs and draws, a CPU runs one member of the first after the
 other: the state of a few hundred lanes then stays in its first cache over the whole series, and a pair
@@ -6,6 +6,7 @@ has the same log likelihood, to the last bit, whatever its neighbours. A CUDA de
 `kalman.kernel` where that takes the law and the noise.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -15,6 +16,7 @@ from jax import lax
 from kfmodels._types import Float
 from kfmodels._types import JaxArray as Array
 from kfmodels.kalman import kernel
+from kfmodels.kalman.density import student_variance
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.scan import Series, advance, begin, log_density
@@ -30,10 +32,26 @@ def log_likelihood(
     """Log density of all observed rows with the coefficients integrated out, shape (*b)."""
     if rows.y.ndim < 3:
         return by_scan(rows, start, drift, noise)
-    ways = {"cpu": _one_by_one, "default": partial(by_scan, unroll=UNROLLED)}
+    ways: dict[str, Callable[..., Array]] = {
+        "cpu": partial(_one_by_one, log_likelihood),
+        "default": partial(by_scan, unroll=UNROLLED),
+    }
     # all ways are traced, whichever runs: ask for the kernel only where there may be a device for it
     if jax.default_backend() == "gpu" and kernel.takes(rows, start, drift, noise):
         ways["cuda"] = _in_kernel
+    return lax.platform_dependent(rows, start, drift, noise, **ways)
+
+
+def last_variance(
+    rows: Series, start: State, drift: Motion, noise: Noise
+) -> Float[Array, "*batch"]:
+    """Variance of the first coefficient after the last row given the noise, shape (*b)."""
+    if rows.y.ndim < 3:
+        return _variance_by_scan(rows, start, drift, noise)
+    ways = {
+        "cpu": partial(_one_by_one, last_variance),
+        "default": partial(_variance_by_scan, unroll=UNROLLED),
+    }
     return lax.platform_dependent(rows, start, drift, noise, **ways)
 
 
@@ -53,9 +71,13 @@ def _slopes(
 
 
 def _one_by_one(
-    rows: Series, start: State, drift: Motion, noise: Noise
+    run: Callable[[Series, State, Motion, Noise], Float[Array, "*batch"]],
+    rows: Series,
+    start: State,
+    drift: Motion,
+    noise: Noise,
 ) -> Float[Array, "member *batch"]:
-    """The log likelihood of each member of the first batch axis after the other."""
+    """What `run` finds of each member of the first batch axis after the other."""
     every = rows, start, drift, noise
     rank = rows.y.ndim - 1
     leaves, form = jax.tree.flatten(every)
@@ -67,7 +89,7 @@ def _one_by_one(
         return jnp.moveaxis(jnp.broadcast_to(leaf, wide), axis, 0)
 
     return lax.map(
-        lambda own: log_likelihood(*jax.tree.unflatten(form, own)), [first(leaf) for leaf in leaves]
+        lambda own: run(*jax.tree.unflatten(form, own)), [first(leaf) for leaf in leaves]
     )
 
 
@@ -75,6 +97,25 @@ def by_scan(
     rows: Series, start: State, drift: Motion, noise: Noise, *, unroll: int = 1
 ) -> Float[Array, "*batch"]:
     """The log likelihood of all lanes at once, `unroll` rows to a turn of the loop."""
+    _, _, total = _pass_over(rows, start, drift, noise, unroll)
+    return total
+
+
+def _variance_by_scan(
+    rows: Series, start: State, drift: Motion, noise: Noise, *, unroll: int = 1
+) -> Float[Array, "*batch"]:
+    state, carried, total = _pass_over(rows, start, drift, noise, unroll)
+    var = state.cov[0, 0] * noise.unit(carried) * student_variance(noise.dof(carried), jnp)
+    return jnp.broadcast_to(var, total.shape)
+
+
+def _pass_over(
+    rows: Series, start: State, drift: Motion, noise: Noise, unroll: int
+) -> tuple[State, Carried, Float[Array, "*batch"]]:
+    """State and what the noise carries after the last row, and the log likelihood.
+
+    The compiler leaves out what its caller does not read.
+    """
     state, carried = begin(rows, start, drift, noise)
 
     def one(
@@ -91,5 +132,5 @@ def by_scan(
     if rows.dt is None:  # the first row alone has no time before it
         carry, _ = one(carry, jax.tree.map(lambda leaf: leaf[0], rows), 0.0)
         rows = jax.tree.map(lambda leaf: leaf[1:], rows)
-    (_, _, total), _ = lax.scan(one, carry, rows, unroll=unroll)
-    return total
+    ended, _ = lax.scan(one, carry, rows, unroll=unroll)
+    return ended

@@ -14,6 +14,7 @@ from kfmodels.evaluate.health import spread_health
 from kfmodels.fitting import tree as trees
 from kfmodels.kalman.density import Z90
 from kfmodels.model.memory import q_to_memory
+from kfmodels.sampling.importance import noise_at
 
 ROWS, DEAD_FROM, FEW_ROWS = 300, 250, 20
 GOOD = [("MTUM", "QUAL"), ("QUAL", "MTUM"), ("MTUM", "USMV"), ("USMV", "QUAL")]
@@ -117,19 +118,13 @@ def test_the_table_has_a_row_a_pair_and_nan_where_nothing_was_fitted(board):
 def test_each_number_is_that_of_the_pair_alone(board, fits, name):
     row, fitted = board.table().loc[name], fits[name]
     ratio, spread = fitted.hedge_ratio().iloc[-1], fitted.spread()
-    mixed, plug_in = (fitted.tree[group].to_dataset() for group in ("mixture", "plug_in"))
-    memory = q_to_memory(mixed["q"].values)
-    low, middle, high = np.quantile(memory[:, 0], [0.05, 0.5, 0.95], method="nearest")
+    plug_in = fitted.tree["plug_in"].to_dataset()
     expected = {
         "beta": ratio["mean"],
         "sd": ratio["sd"],
         "lower": ratio["lower"],
         "upper": ratio["upper"],
-        "memory": middle,
-        "memory_lower": low,
-        "memory_upper": high,
         "effective_memory": fitted.summary().loc[fitted.hedges[0], "effective_memory"],
-        "intercept_memory": np.median(memory[:, 1]),
         "obs_scale": float(plug_in["obs_scale"].squeeze()),
         "z": spread["z"].iloc[-1],
         "half_life": half_life(plug_in_spread(fitted)),
@@ -142,12 +137,33 @@ def test_each_number_is_that_of_the_pair_alone(board, fits, name):
     for column, value in expected.items():
         assert_allclose(row[column], value, rtol=1e-10, atol=1e-12, err_msg=column)
     told = {"doubts", "target", "hedge", "against_static", "refitted", "status", "reason"}
-    assert set(expected) | told == set(row.index)
+    spans = {"memory", "memory_lower", "memory_upper", "intercept_memory"}
+    assert set(expected) | told | spans == set(row.index)
     assert not row["refitted"]
     assert_allclose(row["upper"] - row["beta"], Z90 * row["sd"], rtol=1e-12)
-    # 64 draws stand for a thousand
-    whole = fitted.summary().iloc[0]
-    assert whole["memory_lower"] < row["memory"] < whole["memory_upper"]
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_a_memory_is_that_of_all_draws_by_their_weights(board, name):
+    at = NAMES.index(name)
+    ((_, arrays),) = board.chunks()
+    with jax.enable_x64(True):
+        inputs = jax.tree.map(
+            lambda a: np.asarray(a)[None], board.model.inputs(board.pairs.data(name))
+        )
+        every = noise_at(arrays["points"][[at]], inputs, model=board.model)["q"][0]
+    weights = np.exp(arrays["log_weights"][at])
+
+    def share_within(column, coef):
+        """Of the posterior, how much has no longer a memory than the table says."""
+        return weights[
+            q_to_memory(every[:, coef]) <= board.table().loc[name, column] * (1 + 1e-9)
+        ].sum()
+
+    assert_allclose(weights.sum(), 1, rtol=1e-6)
+    spans = {"memory_lower": (0.05, 0), "memory": (0.5, 0), "memory_upper": (0.95, 0)}
+    for column, (share, coef) in (spans | {"intercept_memory": (0.5, 1)}).items():
+        assert_allclose(share_within(column, coef), share, atol=0.02, err_msg=column)
 
 
 def plug_in_spread(fitted: HedgeFit) -> np.ndarray:

@@ -194,7 +194,7 @@ def test_a_store_killed_before_its_job_was_written_is_still_of_that_job(tmp_path
 
 def of_newer(path: Path) -> Path:
     made(path)
-    (path / JOB).write_text(json.dumps(json.loads((path / JOB).read_text()) | {"version": 4}))
+    (path / JOB).write_text(json.dumps(json.loads((path / JOB).read_text()) | {"version": 5}))
     return path
 
 
@@ -210,7 +210,7 @@ def without_words(path: Path) -> Path:
 
 
 REFUSED = [
-    (of_newer, r"newer kfmodels \(format 4, this one reads up to 3\): upgrade"),
+    (of_newer, r"newer kfmodels \(format 5, this one reads up to 4\): upgrade"),
     (without_words, "job.json is not a batch of fits .*: make one with fit_many"),
     (of_others, r"holds other files \(thesis.txt\) and no batch of fits: give store a new or an"),
     (lambda path: path / __file__, "store is a folder; .* is a file"),

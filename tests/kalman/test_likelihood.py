@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from scipy.special import gammaln
 
 from kfmodels.kalman import kernel, scan
 from kfmodels.kalman.density import gamma_ratio
-from kfmodels.kalman.likelihood import log_likelihood
+from kfmodels.kalman.likelihood import last_variance, log_likelihood
 from kfmodels.kalman.logarithm import fast_log
 from kfmodels.kalman.motion import Discount, Walk
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
@@ -78,6 +78,11 @@ def case(
 
 def loop(rows, start, drift, noise) -> np.ndarray:
     """The one step on NumPy, row by row, scored by scipy."""
+    return run_loop(rows, start, drift, noise)[0]
+
+
+def run_loop(rows, start, drift, noise) -> tuple[np.ndarray, np.ndarray]:
+    """The log likelihood, and the variance of the first coefficient after the last row."""
     rows, start, drift, noise = jax.tree.map(np.asarray, (rows, start, drift, noise))
     dt = rows.dt
     if dt is None:
@@ -94,7 +99,8 @@ def loop(rows, start, drift, noise) -> np.ndarray:
         else:
             density = stats.t.logpdf(seen.error, faded.dof, scale=np.sqrt(faded.var * seen.var))
         total = total + seen_row * density
-    return np.asarray(total)
+    unit = noise.var if scale is None else scale.var * scale.dof / (scale.dof - 2)
+    return np.asarray(total), state.cov[0, 0] * unit
 
 
 # -- the same number -------------------------------------------------------------------------------
@@ -111,6 +117,20 @@ def test_it_is_what_the_steps_sum_to(run: Any, noise: str, timed: bool, drift: s
     assert found.shape == (PAIRS, DRAWS)
     assert_allclose(found, loop(*model), rtol=1e-11)
     assert len(np.unique(np.asarray(found))) == PAIRS * DRAWS
+
+
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize("noise", NOISES)
+def test_the_variance_at_the_end_is_what_the_steps_lead_to(noise: str, timed: bool):
+    """And that of a pair alone has the same bits."""
+    rows, *laws = case(31, noise, timed=timed)
+    found = quick(last_variance)(rows, *laws)
+    assert found.shape == (PAIRS, DRAWS)
+    assert_allclose(found, run_loop(rows, *laws)[1], rtol=1e-10)
+    alone = jax.tree.map(
+        lambda leaf: leaf[..., 1:2, :] if leaf.shape[-2] == PAIRS else leaf, (rows, *laws)
+    )
+    assert_array_equal(quick(last_variance)(*alone)[0], found[1])
 
 
 @both

@@ -17,7 +17,7 @@ from kfmodels.batch.chunk import fit_chunk
 from kfmodels.data.arrays import pair_arrays
 from kfmodels.kalman.transforms import LOG
 from kfmodels.sampling import posterior as joint
-from kfmodels.sampling.importance import layout_of
+from kfmodels.sampling.importance import layout_of, noise_at
 
 pytestmark = pytest.mark.slow
 
@@ -81,29 +81,60 @@ def moments_on_a_grid(
     inputs: Any, model: Any, points: Sequence[int] = (FINE,)
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Posterior means and sds in the sampler's coordinates, by quadrature: one answer for each number
-    of points along an axis.
-
-    The box is found by the grid itself: from prior to where the mass is, cut by cut.
-    """
+    of points along an axis."""
     with jax.enable_x64(True):
-        layout = layout_of(inputs, model)
-        draws = joint.prior_draws(np.uint32(0), inputs, model=model, count=400)
-        prior = np.asarray(layout.pack(draws))
+        height, low, high = where_the_mass_is(inputs, model)
+        return [weighted_moments(*on_a_fine_grid(height, low, high, each)) for each in points]
 
-        @jax.jit
-        def height(points: Any) -> Any:
-            return joint.log_density(layout.unpack(points), inputs, model=model)
 
-        low, high = (prior.mean(1) + side * REACH * prior.std(1) for side in (-1, 1))
-        for below in CUTS:
-            low, high = narrowed(*on_the_grid(height, low, high, COARSE), below)
-        found = []
-        for each in points:
-            fine, value = on_the_grid(height, low, high, each)
-            mass = np.exp(value - value.max((1, 2, 3), keepdims=True)).reshape(len(low), -1)
-            at = fine.reshape(*low.shape, -1).swapaxes(1, 2)
-            found.append(weighted_moments(at, mass / mass.sum(1, keepdims=True)))
-    return found
+def ratio_on_a_grid(inputs: Any, model: Any, points: int = FINE) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and sd `(pair,)` of the hedge ratio after the last row, in inner units, by quadrature."""
+
+    @jax.jit
+    def last(at: Any) -> Any:
+        each = jax.tree.map(lambda leaf: np.expand_dims(leaf, 1), inputs)
+        law = model.regression(each, **noise_at(at, inputs, model=model))
+        passed = law.filter(each.y)
+        dof = 3.0 if passed.dof is None else passed.dof[..., -1] + 1  # every row is observed
+        wider = 1.0 if passed.dof is None else dof / (dof - 2)
+        return passed.filtered.mean[..., -1, 0], wider * passed.filtered.cov[..., -1, 0, 0]
+
+    with jax.enable_x64(True):
+        at, mass = on_a_fine_grid(*where_the_mass_is(inputs, model), points)
+        few = [last(at[:, part]) for part in pieces_of(at.shape[1])]
+        mean, var = (np.concatenate(part, 1)[:, : at.shape[1]] for part in zip(*few, strict=True))
+    centre = (mass * mean).sum(1)
+    return centre, np.sqrt((mass * (var + (mean - centre[:, None]) ** 2)).sum(1))
+
+
+def where_the_mass_is(inputs: Any, model: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+    """The log density, and a box found by the grid itself: from the prior, cut by cut."""
+    layout = layout_of(inputs, model)
+    draws = joint.prior_draws(np.uint32(0), inputs, model=model, count=400)
+    prior = np.asarray(layout.pack(draws))
+
+    @jax.jit
+    def height(points: Any) -> Any:
+        return joint.log_density(layout.unpack(points), inputs, model=model)
+
+    low, high = (prior.mean(1) + side * REACH * prior.std(1) for side in (-1, 1))
+    for below in CUTS:
+        low, high = narrowed(*on_the_grid(height, low, high, COARSE), below)
+    return height, low, high
+
+
+def on_a_fine_grid(
+    height: Any, low: np.ndarray, high: np.ndarray, points: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Grid points `(pair, point, parameter)` and the probability of each `(pair, point)`."""
+    fine, value = on_the_grid(height, low, high, points)
+    mass = np.exp(value - value.max((1, 2, 3), keepdims=True)).reshape(len(low), -1)
+    return fine.reshape(*low.shape, -1).swapaxes(1, 2), mass / mass.sum(1, keepdims=True)
+
+
+def pieces_of(count: int) -> list[np.ndarray]:
+    """Indices in pieces of one size, the last filled up from the first."""
+    return list(np.resize(np.arange(count), (-(-count // BATCH), BATCH)))
 
 
 def on_the_grid(
@@ -114,12 +145,9 @@ def on_the_grid(
     wide = (slice(None), slice(None), None, None, None)
     fine = low[wide] + (high - low)[wide] * unit
     flat = fine.reshape(*low.shape, -1).swapaxes(1, 2)
-    pieces = np.array_split(np.arange(flat.shape[1]), -(-flat.shape[1] // BATCH))
-    found = []
-    for piece in pieces:
-        padded = np.resize(piece, BATCH)
-        found.append(np.asarray(height(flat[:, padded]))[:, : len(piece)])
-    value = np.nan_to_num(np.concatenate(found, 1), nan=-np.inf)  # beyond all arithmetic
+    found = [np.asarray(height(flat[:, piece])) for piece in pieces_of(flat.shape[1])]
+    value = np.concatenate(found, 1)[:, : flat.shape[1]]
+    value = np.nan_to_num(value, nan=-np.inf)  # beyond all arithmetic
     return fine, value.reshape(len(low), points, points, points)
 
 
