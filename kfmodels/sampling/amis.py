@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.scipy.special import logsumexp
-from scipy.stats import qmc
 
 from kfmodels._types import ArrayLike, Float, Int, Shaped
 from kfmodels._types import JaxArray as Array
@@ -384,6 +383,9 @@ def _adapt(
     count: Int[ArrayLike, ""],
 ) -> tuple[Float[Array, "pair every site"], Float[Array, "pair every"]]:
     """All draws and their log weights against all proposals."""
+    # here, not above: it takes half a second to import, and reading a fit needs none of it
+    from scipy.stats import qmc
+
     draws, rounds = size.draws, size.rounds
     pairs, many, d = first.mean.shape
     # one Sobol sequence for all; a random shift modulo 1 for each pair and round makes it unbiased
