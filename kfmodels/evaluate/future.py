@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from kfmodels.data.arrays import Inputs
+from kfmodels.data.arrays import Inputs, lengthen
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.evaluate.arguments import check_inferred
 from kfmodels.fitting import passes
@@ -121,10 +121,10 @@ def _by_bar(fitted: HedgeFit, data: HedgeData) -> "DataArray":
     picked = (np.arange(chains)[:, None] * length + kept).ravel()
     thinned = {name: site[picked] for name, site in trees.posterior_sites(fitted.tree).items()}
     with jax.enable_x64(True):
-        inputs = _in_coordinates_of(fitted, data)
+        inputs = lengthen(_in_coordinates_of(fitted, data))
         law = trees.regression(fitted.model, inputs, thinned)
         density = np.asarray(passes.log_densities(law, inputs.y))
-    density = density[data.observed]
+    density = density[: len(data)][data.observed]
     shape = (chains, len(kept), len(density))
     return DataArray(
         density.T.reshape(shape),

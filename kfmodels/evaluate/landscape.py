@@ -14,6 +14,7 @@ import pandas as pd
 from jax import Array
 
 from kfmodels.data.hedge_data import HedgeData
+from kfmodels.fitting.fit import pad
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs, hedge_ratio_model
 from kfmodels.model.memory import (
     LEAST_VARIANCE_MEMORY,
@@ -123,7 +124,7 @@ def likelihood_surface(
     hedge = data.hedges[0] if hedge is None else hedge
     if hedge not in data.hedges:
         raise ValueError(f"{hedge} is not among the hedges: {', '.join(data.hedges)}")
-    inputs = model.inputs(data)
+    inputs = pad(model.inputs(data), model)
     with jax.enable_x64(True):
         inferred = priors.inferred(inputs, model)
         if "delta_beta" not in inferred:

@@ -6,6 +6,7 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from kfmodels.evaluate.arguments import check_inferred
+from kfmodels.fitting.fit import pad
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.sampling.amis import Weighted
 from kfmodels.sampling.importance import ImportanceSampling, explore
@@ -82,7 +83,8 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
 def integrate(fitted: HedgeFit, still: np.ndarray, seed: int) -> Weighted:
     """Integrate one posterior for each row of `still (case, coef)`, which says what does not move."""
     model, cases = fitted.model, len(still)
-    inputs = jax.tree.map(lambda leaf: np.stack([leaf] * cases), model.inputs(fitted.data))
+    longer = pad(model.inputs(fitted.data), model)
+    inputs = jax.tree.map(lambda leaf: np.stack([leaf] * cases), longer)
     keys = np.array([[seed, number] for number in range(cases)], np.uint32)
     with jax.enable_x64(True):
         found = explore(inputs, keys, still, np.uint32(seed), model=model, method=_METHOD)

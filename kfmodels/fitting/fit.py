@@ -2,7 +2,7 @@
 
 import warnings
 
-from kfmodels.data.arrays import lengthen
+from kfmodels.data.arrays import Inputs, lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.scales import tell_end
 from kfmodels.fitting.hedge_fit import HedgeFit
@@ -58,17 +58,20 @@ def fit(
         raise ValueError(f"seed is a whole number from 0 to 2**32 - 1, not {seed}")
     model = hedge_ratio_model() if model is None else model
     inputs = model.inputs(data)
-    longer = lengthen(inputs)
-    if inputs.dt is None:
-        longer = model.without_times(longer)
     if ended := tell_end(data.doubts, data.prices):
         warnings.warn(ended, stacklevel=2)
-    draws = method.run(model, longer, seed, progress)
+    draws = method.run(model, pad(inputs, model), seed, progress)
     result = HedgeFit.from_draws(data, model, inputs, draws)
     problem = _problem(result)
     if problem:
         warnings.warn(problem, stacklevel=2)
     return result
+
+
+def pad(inputs: Inputs, model: HedgeRatioModel) -> Inputs:
+    """Inputs of one of few lengths: what was compiled for another series then serves this one too."""
+    longer = lengthen(inputs)
+    return model.without_times(longer) if inputs.dt is None else longer
 
 
 def _problem(result: HedgeFit) -> str:

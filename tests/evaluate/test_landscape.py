@@ -27,6 +27,13 @@ def pair() -> HedgeData:
     return stocks_between("2019-01-01", "2019-05-01")
 
 
+def test_another_length_compiles_nothing(pair, compiled):
+    surface_of(pair, points=SMALL)
+    before = len(compiled)
+    surface_of(pair.before("2019-04-25"), points=SMALL)
+    assert len(compiled) == before
+
+
 def wider(alpha_memory: float) -> float:
     """Forecast over observation variance of a level of that memory."""
     return alpha_memory / (alpha_memory - 1)
