@@ -11,12 +11,15 @@ from kfmodels.data.repairs import Repair
 from kfmodels.evaluate.baselines import (
     bars_per_year,
     ewma_ols,
+    mean_ewma,
     moves,
     ols_on_changes,
     ols_on_levels,
     price_ratio,
     rolling_ols,
 )
+from kfmodels.evaluate.garch import dcc_garch
+from kfmodels.evaluate.lasso import lasso
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.online.follow import follow_rows, ratios
@@ -33,8 +36,11 @@ _SPLIT = 1.2
 _WINDOWS = (60, 252)
 """Rows of a quarter and of a year."""
 
-_DECAYS = (0.94, 0.98)
-"""That of RiskMetrics for daily data, and a slower one."""
+_DECAYS = (0.94, 0.98, 0.99)
+"""That of RiskMetrics for daily data, and two slower ones: memories of 17, 50 and 100 rows."""
+
+_LASSO = 504
+"""Rows of two years."""
 
 
 def hedged_moves(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
@@ -86,8 +92,9 @@ def hedge_effectiveness(
 
     Every ratio is known at the close before the move it is held over. Fits and baselines are scored on
     the same moves. The baselines need no filter: the price ratio (one hedge, positive prices), least
-    squares on levels and on changes over the training rows, the same over the last 60 and 252 rows, and
-    exponentially weighted moments of changes.
+    squares on levels and on changes over the training rows, the same over the last 60 and 252 rows,
+    exponentially weighted moments of changes, the mean of seven ratios of such moments, a DCC-GARCH
+    with Student-t moves and, of several hedges, the lasso.
 
     Args:
         prices: as for `HedgeData.from_prices`.
@@ -143,7 +150,7 @@ def hedge_effectiveness(
             f"train={train} of {len(data)} rows leaves too few on one side: both need {MIN_ROWS}"
         )
     training = data.before(data.index[train])
-    held = _baseline_ratios(data, training)
+    held = _baseline_ratios(data, training, train)
     for name, fitted in (models or {}).items():
         if name in held or name == "none":
             raise ValueError(f"a model cannot be called {name!r}, as a baseline is: rename it")
@@ -163,13 +170,13 @@ def hedge_effectiveness(
     return table
 
 
-def _baseline_ratios(data: HedgeData, training: HedgeData) -> dict[str, pd.DataFrame]:
+def _baseline_ratios(data: HedgeData, training: HedgeData, train: int) -> dict[str, pd.DataFrame]:
     hedges = list(data.hedges)
 
     def constant(ratio: pd.Series) -> pd.DataFrame:
         return pd.DataFrame([ratio] * len(data), data.index, hedges)
 
-    held = {}
+    held, moved = {}, moves(data)
     # shares worth as much as the target: of several hedges there is no one answer, nor below zero
     if len(hedges) == 1 and not (data.prices <= 0).to_numpy().any():
         held["price ratio"] = price_ratio(data)
@@ -178,9 +185,13 @@ def _baseline_ratios(data: HedgeData, training: HedgeData) -> dict[str, pd.DataF
     for window in _WINDOWS:
         if window <= len(training):
             held[f"rolling OLS on levels, {window}"] = rolling_ols(data.values, window)
-            held[f"rolling OLS on changes, {window}"] = rolling_ols(moves(data), window)
+            held[f"rolling OLS on changes, {window}"] = rolling_ols(moved, window)
     for decay in _DECAYS:
-        held[f"EWMA of changes, {decay}"] = ewma_ols(moves(data), decay)
+        held[f"EWMA of changes, {decay}"] = ewma_ols(moved, decay)
+    held["mean of 7 EWMAs"] = mean_ewma(moved)
+    held["DCC-GARCH-t"] = dcc_garch(moved, train)
+    if len(hedges) > 1:
+        held[f"lasso on changes, {_LASSO}"] = lasso(moved, train, _LASSO)
     return held
 
 

@@ -15,6 +15,7 @@ from kfmodels.data import datasets
 from kfmodels.evaluate.baselines import (
     bars_per_year,
     ewma_ols,
+    mean_ewma,
     moves,
     ols_on_changes,
     ols_on_levels,
@@ -22,6 +23,8 @@ from kfmodels.evaluate.baselines import (
     rolling_ols,
 )
 from kfmodels.evaluate.effectiveness import hedge_effectiveness, hedged_moves, value_traded
+from kfmodels.evaluate.garch import dcc_garch
+from kfmodels.evaluate.lasso import lasso
 from kfmodels.model import Absolute, Diffuse
 from kfmodels.model.assumptions import DIFFUSE
 from tests.problems import unsampled
@@ -62,7 +65,13 @@ def test_the_honest_baselines_of_ewc_on_ewa():
         "rolling OLS on changes, 252": 0.655,
     }
     assert table.loc[list(printed), "variance_removed"].round(3).to_dict() == printed
-    assert set(table.index) - set(printed) == {"EWMA of changes, 0.94", "EWMA of changes, 0.98"}
+    assert list(table.index[len(printed) :]) == [
+        "EWMA of changes, 0.94",
+        "EWMA of changes, 0.98",
+        "EWMA of changes, 0.99",
+        "mean of 7 EWMAs",
+        "DCC-GARCH-t",
+    ]
 
 
 def most_likely(data: HedgeData, *, separate: bool):
@@ -127,7 +136,16 @@ def test_least_squares_agrees_with_numpy(pair):
     assert rolled.iloc[59:].notna().all()
 
 
-@pytest.mark.parametrize("method", [partial(rolling_ols, window=60), partial(ewma_ols, decay=0.98)])
+@pytest.mark.parametrize(
+    "method",
+    [
+        partial(rolling_ols, window=60),
+        partial(ewma_ols, decay=0.98),
+        mean_ewma,
+        partial(dcc_garch, first=300),
+        partial(lasso, first=400 - 3 * 21, window=252),  # estimated again at row 400
+    ],
+)
 def test_no_ratio_sees_the_move_it_is_held_over(pair, method):
     """Later prices change later ratios only, and the move over which an older one is held."""
     bumped = pair.copy()
@@ -234,6 +252,28 @@ def test_the_ewma_is_the_recursion_of_riskmetrics(hedges):
     assert found.iloc[28].isna().all()
     assert found.iloc[29:].notna().all().all()
     pd.testing.assert_series_equal(found.iloc[50], found.iloc[49], check_names=False)
+
+
+def test_the_mean_of_ewmas_is_the_mean_of_seven(pair):
+    table = moves(on_levels(pair))
+    memories = (0.9, 0.94, 0.97, 0.98, 0.99, 0.995, 0.999)
+    expected = pd.concat([ewma_ols(table, memory)["QUAL"] for memory in memories], axis=1).mean(
+        axis=1
+    )
+    np.testing.assert_allclose(mean_ewma(table)["QUAL"], expected, rtol=1e-12)
+
+
+def test_a_basket_has_the_lasso_among_its_baselines():
+    """Each ratio known at the close before: the last of the lasso is held over the last move."""
+    prices = datasets.factor_etfs()[["MTUM", "QUAL", "SIZE"]].loc["2016":"2018"]
+    options = {"target": "MTUM", "hedges": ["QUAL", "SIZE"], "transform": "log"}
+    table = hedge_effectiveness(prices, train=600, **options)
+    change = moves(HedgeData.from_prices(prices, **options))
+    held = lasso(change, 600, 504).shift(1)
+    left = (change["MTUM"] - (held * change[["QUAL", "SIZE"]]).sum(axis=1))[601:]
+    removed = 1 - left.var() / change["MTUM"][601:].var()
+    assert table.loc["lasso on changes, 504", "variance_removed"] == pytest.approx(removed)
+    assert table.loc["lasso on changes, 504", "turnover"] < table.loc["DCC-GARCH-t", "turnover"]
 
 
 def noise_table(rows: int, columns: int, seed: int = 0) -> pd.DataFrame:
