@@ -36,6 +36,7 @@ from kfmodels.online.shocks import Quarantine as Quarantine
 from kfmodels.online.shocks import Robust as Robust
 from kfmodels.sampling.importance import ImportanceSampling as ImportanceSampling
 from kfmodels.sampling.nuts import NUTS as NUTS
+from kfmodels.universe.universe import hedge_universe as hedge_universe
 
 def _attach(
     package: str, file: str

@@ -99,9 +99,9 @@ app.command("live")(cli_live.live)
 @app.command()
 def show(fitted: Fit, json: AsJson = False) -> None:
     """Print what a saved fit found, how sure that is and what it means."""
-    from kfmodels.fitting.hedge_fit import load
+    from kfmodels.fitting.hedge_fit import load_fit
 
-    _show(load(fitted), json)
+    _show(load_fit(fitted), json)
 
 
 @app.command()
@@ -118,7 +118,7 @@ def report(
     """Write one page for those who decide: the hedge, how sure it is, what it was worth."""
     from kfmodels.cli.page import write_page
     from kfmodels.data.repairs import read_repairs
-    from kfmodels.fitting.hedge_fit import load
+    from kfmodels.fitting.hedge_fit import load_fit
 
     if repair and prices is None:
         raise ValueError(
@@ -128,7 +128,7 @@ def report(
     if prices is not None:
         later = read_prices(prices, date_format=date_format, dayfirst=dayfirst)
         said = read_repairs(repair or [], later.columns)
-    write_page(load(fitted), out, later, said)
+    write_page(load_fit(fitted), out, later, said)
     typer.echo(f"Saved to {out}: one file, which any browser opens")
 
 

@@ -203,9 +203,9 @@ def _running(
                 err=True,
             )
         return LiveFilter(engine, clock=clock, **settings)
-    from kfmodels.fitting.hedge_fit import load
+    from kfmodels.fitting.hedge_fit import load_fit
 
-    fit, journal = load(fitted), settings["journal"]
+    fit, journal = load_fit(fitted), settings["journal"]
     own = fit.data.clock if clock is None else clock
     begun = journal is not None and journal.exists()
     running = fit.go_live(shocks=policy, clock=own, **settings)

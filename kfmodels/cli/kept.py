@@ -49,9 +49,9 @@ def open_guarded(fitted: Path) -> "tuple[OnlineFilter, Clock | None]":
 
     live = load_kept(fitted)
     if live is None:
-        from kfmodels.fitting.hedge_fit import load
+        from kfmodels.fitting.hedge_fit import load_fit
 
-        running = load(fitted).go_live()
+        running = load_fit(fitted).go_live()
         assert isinstance(running.engine, OnlineFilter)  # of one pair
         return running.engine, running.clock
     return live, _clock_of(fitted)

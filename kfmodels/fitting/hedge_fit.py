@@ -32,6 +32,8 @@ from kfmodels.sampling.posterior import Draws, of_recursion
 if TYPE_CHECKING:
     from xarray import Dataset, DataTree
 
+    from kfmodels.universe.universe import HedgeUniverse
+
 Kind = Literal["filtered", "predicted", "smoothed"]
 _COLUMNS = ["delta", "q", "gain", "memory", "memory_lower", "memory_upper"]
 _COLUMNS += ["effective_memory", "var", "rhat", "ess"]
@@ -418,7 +420,20 @@ class HedgeFit:
         return trees.in_units(self.tree, belief)
 
 
-def load(path: str | Path) -> HedgeFit:
+def load(path: str | Path) -> "HedgeFit | HedgeUniverse":
+    """Read what `HedgeFit.save` wrote (netCDF), or `HedgeUniverse.save` (JSON).
+
+    Raises:
+        ValueError: the file is neither, or comes from a newer version of kfmodels.
+    """
+    if Path(path).suffix == ".json":
+        from kfmodels.universe.universe import HedgeUniverse
+
+        return HedgeUniverse.load(path)
+    return load_fit(path)
+
+
+def load_fit(path: str | Path) -> HedgeFit:
     """Read a fit written by `HedgeFit.save`.
 
     Raises:

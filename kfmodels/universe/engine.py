@@ -1,0 +1,127 @@
+"""A basket as a live filter drives it: every asset is a pair of its own, so none waits for another.
+
+Imports NumPy only, so that the trading process needs no JAX; a saved universe is read here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from kfmodels.basket.basket import Basket
+from kfmodels.basket.standing import Standing
+from kfmodels.basket.ticks import BasketTick
+from kfmodels.clock.instants import Stamp
+from kfmodels.files.documents import Format, register
+from kfmodels.online.ticks import Outcome
+
+UNIVERSE = Format(
+    "kfmodels universe", 1, "a saved universe", "make one with kf.hedge_universe(prices).save(path)"
+)
+
+_SUREST = 1e-300, 1 - 1e-16
+"""Ends of a probability whose normal quantile is a number."""
+
+
+class Said(NamedTuple):
+    """What became of one asset in a row, and why."""
+
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class LiveTick(BasketTick):
+    """A `BasketTick` of every asset; numbers are NaN for those that are no targets.
+
+    `effective_draws` are NaN: experts are no draws of a posterior, and one that wins is no alarm.
+    """
+
+    def of(self, name: str) -> Said:
+        """What became of one asset."""
+        return Said(*self.said.get(name, (Outcome.ACCEPTED, "")))
+
+    def learnt(self) -> tuple[np.ndarray, np.ndarray]:
+        """The surprise of every target as a normal number, by the probability given to less."""
+        normal, low, high = NormalDist(), *_SUREST
+        found = [
+            normal.inv_cdf(min(max(below, low), high)) if taught else np.nan
+            for below, taught in zip(self.below.tolist(), self.taught.tolist(), strict=True)
+        ]
+        return np.array(found), np.full(len(found), np.inf)
+
+
+class LiveBasket(Basket):
+    """A `Basket` with what `kfmodels.online.engine` asks: `LiveFilter(universe.online())` runs it.
+
+    Its ticks in a live filter are of every asset, as a bad print of one that is only a hedge must be
+    told too. It counts rows: time between them is no part of its model.
+    """
+
+    @property
+    def pairs(self) -> tuple[tuple[str, ...], ...]:
+        """Every asset alone: a row is made without those that have no price."""
+        return tuple((name,) for name in self.tickers)
+
+    def take(
+        self,
+        prices: Mapping[str, float],
+        *,
+        at: Stamp | None = None,
+        dt: float = 1.0,
+        gaps: Mapping[str, float] | None = None,
+        earlier: Sequence[Mapping[str, float]] = (),
+    ) -> LiveTick:
+        """Take a row of prices by ticker, NaN where there is none; where it raises nothing changes.
+
+        An asset without a price takes that of the first of the `earlier` rows of the bar that has one.
+        """
+        row = dict(prices)
+        for other in earlier:
+            row |= {name: price for name, price in other.items() if row[name] != row[name]}
+        return self._widen(self.update(row, at=at))
+
+    def requote(self, factors: Mapping[str, float], since: Standing | None = None) -> None:
+        """`rescale`; with `since` go back there first."""
+        if since is not None:
+            self.back(since)
+        self.rescale(factors)
+
+    def standing(self) -> LiveTick:
+        """What is believed now, as a tick that observed nothing."""
+        return self._widen(super().standing())
+
+    def _widen(self, tick: BasketTick) -> LiveTick:
+        spots = [self.tickers.index(name) for name in tick.names]
+
+        def wide(values: np.ndarray) -> np.ndarray:
+            found = np.full(len(self.tickers), np.nan)
+            found[spots] = values
+            return found
+
+        taught = np.zeros(len(self.tickers), bool)
+        taught[spots] = tick.taught
+        numbers = ("move", "mean", "spread_sd", "below", "log_score")
+        return LiveTick(
+            names=self.tickers,
+            at=tick.at,
+            effective_draws=np.full(len(self.tickers), np.nan),
+            taught=taught,
+            said=tick.said,
+            **{name: wide(getattr(tick, name)) for name in numbers},
+        )
+
+
+def load_engine(path: str | Path) -> LiveBasket:
+    """The basket of a saved universe, as it stood after its last row.
+
+    Raises:
+        ValueError: the file is no saved universe, or comes from a newer version of kfmodels.
+    """
+    return UNIVERSE.load(path)["basket"]
+
+
+register(LiveBasket, LiveBasket.to_json, LiveBasket.from_json)

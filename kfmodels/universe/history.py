@@ -1,0 +1,132 @@
+"""A universe run over a table of prices: what every row brought, and what few legs would have done."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kfmodels.online.ticks import Outcome
+from kfmodels.universe.engine import LiveBasket
+
+FEW = (1, 3)
+"""Most legs of the hedges that the mixture is compared with: the best single one, the best three."""
+
+YEAR = 252
+"""Rows that turnover is told for."""
+
+_EVERY, _RARELY, _MANY = 5, 21, 100
+"""Rows between two ratios that are kept, and from how many assets on they are kept rarely."""
+
+_BLOCK, _DRAWS = 20, 400
+"""Rows that are resampled together, and how often, for a standard error."""
+
+
+class History(NamedTuple):
+    """What the rows of a table brought; arrays `(time, target)` unless said.
+
+    `move` of the target, `mean` what its hedges said of it, `sd` and `below` of that forecast, NaN
+    where nothing was judged. `left (few, time, target)` is what the best few legs left, one array for
+    each of `FEW`. `kept` are rows, and `ratios (kept, target, asset)` those to hold after them; `traded` is the
+    money traded in the hedges after a row, against one of the target. `events` are (row, ticker,
+    outcome, reason) of prices that were held back or taken in doubt.
+    """
+
+    move: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    below: np.ndarray
+    left: np.ndarray
+    kept: np.ndarray
+    ratios: np.ndarray
+    traded: np.ndarray
+    events: list[tuple[int, str, str, str]]
+
+
+def run(basket: LiveBasket, rivals: list[LiveBasket], prices: pd.DataFrame) -> History:
+    """Take a table of prices row by row; `rivals` see the same rows, each for itself."""
+    rows, columns = prices.to_numpy(float), list(basket.tickers)
+    shape = len(rows), len(basket)
+    numbers = {name: np.full(shape, np.nan) for name in ("move", "mean", "spread_sd", "below")}
+    left, traded = np.full((len(rivals), *shape), np.nan), np.full(shape, np.nan)
+    every = _EVERY if len(columns) <= _MANY else _RARELY
+    kept: list[int] = []
+    ratios: list[np.ndarray] = []
+    events: list[tuple[int, str, str, str]] = []
+    before, last = np.full((len(basket), len(columns)), np.nan), np.full(len(columns), np.nan)
+    targets = [columns.index(name) for name in basket.names]
+    for number, (label, row) in enumerate(zip(stamps(prices.index), rows, strict=True)):
+        given = dict(zip(columns, row.tolist(), strict=True))
+        tick = basket.update(given, at=label)
+        for name, values in numbers.items():
+            values[number] = getattr(tick, name)
+        for place, rival in enumerate(rivals):
+            left[place, number] = rival.update(given, at=label).spread
+        events += [
+            (number, ticker, str(outcome), reason)
+            for ticker, (outcome, reason) in tick.said.items()
+            if outcome is not Outcome.SKIPPED
+        ]
+        now, price = basket.ratios(), np.where(np.isnan(row), last, row)
+        # shares are held over a row, so that money drifts with the prices
+        moved = price / last
+        drift = np.nan_to_num(before * (moved / moved[targets][:, None]), nan=0.0)
+        traded[number] = np.where(
+            np.isnan(before).all(1), np.nan, np.abs(now - drift).sum(1, where=~np.isnan(now))
+        )
+        before, last = now, price
+        if number % every == every - 1 or number == len(rows) - 1:
+            kept.append(number)
+            ratios.append(now)
+    return History(
+        move=numbers["move"],
+        mean=numbers["mean"],
+        sd=numbers["spread_sd"],
+        below=numbers["below"],
+        left=left,
+        kept=np.array(kept),
+        ratios=np.array(ratios),
+        traded=traded,
+        events=events,
+    )
+
+
+def stamps(index: pd.Index) -> list[Any]:
+    """The labels of a table as times that a basket takes."""
+    return list(index) if isinstance(index, pd.DatetimeIndex) else [int(label) for label in index]
+
+
+def measure_worth(history: History, names: list[str], same: list[bool]) -> pd.DataFrame:
+    r"""Share of the mean square of each target's move that was removed, by the mixture and by few legs.
+
+    $$1 - \sum_t e_t^2 / \sum_t y_t^2, \qquad e_t = y_t - \hat\beta_{t-1}' x_t$$
+
+    over the rows that all judged; the standard error of the lead resamples blocks of 20 rows.
+
+    Args:
+        same: for each of `FEW`, whether the mixture itself has no more legs.
+    """
+    spread = history.move - history.mean
+    others = iter(history.left)
+    each = [spread, *(spread if equal else next(others) for equal in same)]
+    judged = np.isfinite(np.stack(each)).all(0)
+    squares = np.stack([np.where(judged, part, 0.0) ** 2 for part in (history.move, *each)])
+    total = squares.sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        removed = 1 - total[1:] / total[0]
+        error = _errors(squares)
+    table = {"rows": judged.sum(0), "removed": removed[0]}
+    for place, legs in enumerate(FEW, start=1):
+        table[f"best_{legs}"] = removed[place]
+        table[f"lead_{legs}"] = removed[0] - removed[place]
+        table[f"lead_{legs}_se"] = error[place - 1]
+    return pd.DataFrame(table, pd.Index(names, name="target"))
+
+
+def _errors(squares: np.ndarray) -> np.ndarray:
+    """Standard errors of the leads, `(few, target)`, from squares `(method, time, target)`."""
+    starts = np.arange(0, squares.shape[1], _BLOCK)
+    blocks = np.add.reduceat(squares, starts, axis=1)
+    picked = np.random.default_rng(0).integers(len(starts), size=(_DRAWS, len(starts)))
+    drawn = np.stack([blocks[:, rows].sum(1) for rows in picked])
+    removed = 1 - drawn[:, 1:] / drawn[:, :1]
+    return (removed[:, :1] - removed[:, 1:]).std(0, ddof=1)

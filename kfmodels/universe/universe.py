@@ -1,0 +1,360 @@
+"""The hedge of every asset of a table of prices: which legs, how much of each, what it removes.
+
+One file: a result and the call that makes it.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kfmodels.basket.listing import LEG_FROM
+from kfmodels.data.checks import check_index, check_no_serials, check_prices, day, to_floats
+from kfmodels.data.columns import check_columns, check_table, name_by_text
+from kfmodels.data.repairs import Repair, apply_repair
+from kfmodels.data.scales import complain, find_doubts
+from kfmodels.kalman.transforms import LOG
+from kfmodels.live.feed import LiveFilter
+from kfmodels.universe.engine import UNIVERSE, LiveBasket
+from kfmodels.universe.history import FEW, YEAR, History, measure_worth, run, stamps
+from kfmodels.universe.words import name_legs, sort_legs
+
+type Tickers = Sequence[str] | str
+
+
+def hedge_universe(
+    prices: pd.DataFrame,
+    *,
+    targets: Tickers | None = None,
+    hedges: Tickers | None = None,
+    legs: int | None = None,
+    repair: Repair | None = None,
+) -> "HedgeUniverse":
+    r"""Hedge every asset of a table with all others, or with the few best of them.
+
+    $$y_t = \beta_t' x_t + e_t, \qquad \beta_t = \sum_k \omega_{k,t} \beta_{k,t}, \qquad
+    \omega_{k,t} \propto \Big(\prod_{s<t} p_k(y_s)^{f^{t-s}}\Big)^{0.3}$$
+
+    with y and x the log moves of a target and of its hedges. The $\beta_k$ come of discounted second
+    moments on four memories (50 to 500 rows), each with several structures: best legs, ridges,
+    correlations shrunk to factors; they are weighed by what they forecast. Every row is one update, and
+    every ratio is known before the move it is held over. Two further hedges run beside it, of the best
+    single leg and of the best three, to say what few legs would have removed.
+
+    Args:
+        prices: one column a ticker, one row a bar, sorted by date, all in one currency. NaN is a gap:
+            it is filled by its mean given the moves seen.
+        targets: which to hedge. Default: every column.
+        hedges: which may be legs. Default: every column.
+        legs: at most as many legs for a target. Default: no limit.
+        repair: what is wrong with the prices, as for `HedgeData.from_prices`.
+
+    Raises:
+        ValueError: a ticker that is no column or is named twice, a target without a hedge but itself,
+            `legs` below 1, dates not sorted or not unique, a price that is no positive number, fewer
+            than 251 rows. The message says which and what to do.
+
+    Warns:
+        UserWarning: once, of all prices that are in doubt, with the `repair` that mends them.
+
+    Source: Raftery, Karny and Ettler (2010), Online prediction under model uncertainty via dynamic
+    model averaging, Technometrics 52; West and Harrison (1997), Bayesian Forecasting and Dynamic
+    Models, chapter 16.
+
+    Example:
+        >>> from kfmodels import datasets, hedge_universe
+        >>> prices = datasets.etfs().loc[:"2010", ["SPY", "XLE", "XLB", "XLF", "TLT"]]
+        >>> universe = hedge_universe(prices, targets=["XLE"])
+        >>> universe
+        HedgeUniverse(1 target, 5 hedges; 757 rows, 2008-01-02 .. 2010-12-31)
+        >>> universe.ratios().round(1).loc["XLE"].to_dict()
+        {'SPY': 1.0, 'XLE': 0.0, 'XLB': 0.3, 'XLF': -0.1, 'TLT': 0.0}
+        >>> row = {"SPY": 127.0, "XLB": 38.8, "XLF": 13.0, "TLT": 94.0, "XLE": 68.5}
+        >>> universe.forecast(row)[["lower", "fair", "upper"]].round(1).loc["XLE"].to_list()
+        [68.6, 69.1, 69.5]
+    """
+    table, real, asked = _read(prices, targets, hedges, repair)
+    tickers = list(table.columns)
+    basket = LiveBasket(tickers, targets=asked[0], hedges=asked[1], legs=legs)
+    if len(table) <= LEG_FROM:
+        raise ValueError(
+            f"the prices have {len(table)} rows, and an asset is a leg from {LEG_FROM} rows after its "
+            f"first price on: give a history of more than {LEG_FROM} rows"
+        )
+    if found := complain(table, LOG, real):
+        warnings.warn(found, stacklevel=2)
+    same = [legs is not None and legs <= few for few in FEW]
+    sizes = [few for few, equal in zip(FEW, same, strict=True) if not equal]
+    rivals = [LiveBasket(tickers, targets=asked[0], hedges=asked[1], legs=few) for few in sizes]
+    history = run(basket, rivals, table)
+    others = iter(rivals)
+    few = [(basket if equal else next(others)).removed() for equal in same]
+    traded = history.traded[-YEAR:]
+    seen = ~np.isnan(traded)
+    with np.errstate(invalid="ignore"):
+        turnover = YEAR * np.where(seen, traded, 0.0).sum(0) / seen.sum(0)
+    return HedgeUniverse(
+        basket=basket,
+        span=(day(table.index[0]), day(table.index[-1])),
+        rows=len(table),
+        few=np.array(few),
+        turnover=turnover,
+        doubts=tuple(str(doubt) for doubt in find_doubts(table, LOG, real)),
+        worth=measure_worth(history, list(basket.names), same),
+        prices=table,
+        past=history,
+    )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HedgeUniverse:
+    """The hedges of a universe after a table of prices; `hedge_universe` makes it.
+
+    Ratios are money of the hedge for one of the target, known after the last row and to be held over
+    the next; a positive one is sold against a target that is held. A saved one that was loaded again
+    has no `prices` and no `past`: what needs them says so.
+
+    Args:
+        basket: the engine after the last row; `online` copies it.
+        span: first and last date, as text.
+        rows: of the table.
+        few: variance removed lately by the best few legs, `(few, target)`.
+        turnover: money traded in hedges in the last 252 rows, against one of the target.
+        doubts: what may be wrong with the prices, a sentence each.
+        worth: by target, the share of its variance that was removed over all rows judged: `removed`,
+            `best_1` and `best_3` by the best single leg and the best three, the leads over them
+            (`lead_1`, `lead_3`) with standard errors by blocks of 20 rows.
+        prices: as used, repaired.
+        past: what every row brought.
+    """
+
+    basket: LiveBasket
+    span: tuple[str, str]
+    rows: int
+    few: np.ndarray
+    turnover: np.ndarray
+    doubts: tuple[str, ...]
+    worth: pd.DataFrame
+    prices: pd.DataFrame | None = None
+    past: History | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return self.basket.names
+
+    @property
+    def hedges(self) -> tuple[str, ...]:
+        return self.basket.hedges
+
+    def ratios(self) -> pd.DataFrame:
+        """Ratios to hold over the next row, targets by hedges.
+
+        0 on the target itself and for what is no leg now, NaN for a target that has no hedge yet.
+        """
+        return self._by_hedge(self.basket.ratios())
+
+    def sd(self) -> pd.DataFrame:
+        """Sd of every ratio, targets by hedges: within the experts, and between them."""
+        return self._by_hedge(self.basket.sd())
+
+    def forecast(self, row: Mapping[str, float] | pd.Series) -> pd.DataFrame:
+        """What the hedges' prices say of the targets; nothing is learnt.
+
+        Args:
+            row: prices by ticker; a hedge without one counts by its mean given those that are there.
+
+        Returns:
+            By target: its `price` in the row, the `fair` one with the ends of its 90 % band (`lower`,
+            `upper`), the `sd` of its log and `z`, how many of these the price is from the mean; NaN
+            where there is no price, or no forecast yet.
+
+        Raises:
+            ValueError: prices of none of the tickers, or one that is no positive number.
+        """
+        found = self.basket.forecast(row)
+        given: dict[str, Any] = {str(name): value for name, value in dict(row).items()}
+        price = np.array([float(given.get(name, np.nan)) for name in self.targets])
+        lower, fair, upper = (found.price(level) for level in (0.05, 0.5, 0.95))
+        z = (np.log(price / found.last) - found.mean) / found.sd
+        columns = {"price": price, "fair": fair, "lower": lower, "upper": upper}
+        return pd.DataFrame(columns | {"sd": found.sd, "z": z}, self._index())
+
+    def table(self) -> pd.DataFrame:
+        """A row a target.
+
+        `legs` in words, the heaviest first; `removed`, `best_1`, `best_3`: share of the variance that
+        was removed lately (memory of 100 rows) by the mixture, the best single leg and the best three;
+        `memory`: mean memory of the experts in rows; the weight of each kind of structure
+        (`legs_share`, `ridge_share`, ...); `turnover`: money traded in hedges in 252 rows, against one
+        of the target.
+        """
+        basket, ratios = self.basket, self.basket.ratios()
+        words = [name_legs(self.legs(name)) for name in self.targets]
+        shares = {f"{kind}_share": share for kind, share in basket.shares().items()}
+        columns = {"legs": words, "removed": basket.removed()}
+        columns |= {f"best_{few}": found for few, found in zip(FEW, self.few, strict=True)}
+        columns |= {"memory": basket.memory(), **shares, "turnover": self.turnover}
+        table = pd.DataFrame(columns, self._index())
+        table.loc[np.isnan(ratios).all(1), table.columns[1:]] = np.nan
+        return table
+
+    def legs(self, target: str) -> pd.DataFrame:
+        """The legs of one target, the heaviest first: `ratio`, its `sd`, and its `weight`.
+
+        The weight is the sd of what is held in the leg over that of the target; legs of less than .02
+        are hardly worth trading.
+
+        Raises:
+            ValueError: it is none of the targets.
+        """
+        if target not in self.targets:
+            raise ValueError(
+                f"{target} is not among the {len(self.targets)} targets; there is "
+                f"{', '.join(self.targets[:8])}"
+            )
+        place = self.targets.index(target)
+        return sort_legs(self.basket, place)
+
+    def history(self, target: str) -> pd.DataFrame:
+        """The ratios of one target by date, every fifth row (every 21st above 100 assets)."""
+        prices, past = self._past()
+        self.legs(target)  # raises on an unknown name
+        ratios = past.ratios[:, self.targets.index(target)]
+        found = pd.DataFrame(ratios, prices.index[past.kept], list(self.basket.tickers))
+        return found.reindex(columns=[name for name in self.hedges if name != target])
+
+    def spreads(self) -> pd.DataFrame:
+        """What the hedges left of every target's log move, by date."""
+        prices, past = self._past()
+        return pd.DataFrame(past.move - past.mean, prices.index, list(self.targets))
+
+    def events(self) -> pd.DataFrame:
+        """Prices that were held back, or taken for real after they were: date, ticker, outcome, why."""
+        prices, past = self._past()
+        rows = [(prices.index[row], *rest) for row, *rest in past.events]
+        return pd.DataFrame(rows, columns=["at", "ticker", "outcome", "reason"])
+
+    def by_legs(self, target: str, sizes: Sequence[int] = (1, 2, 3, 5, 8)) -> pd.Series:
+        """Share of one target's variance removed with at most 1, 2, 3 ... legs, and with all.
+
+        The table is run again for each, so that every ratio is known before the move it is held over;
+        all are scored on the same rows.
+        """
+        prices, past = self._past()
+        self.legs(target)
+        place = self.targets.index(target)
+        most = len(self.hedges) - (target in self.hedges)
+        limit = most if self.basket.legs is None else min(self.basket.legs, most)
+        left = {limit: (past.move - past.mean)[:, place]}
+        for size in sizes:
+            if size < limit:
+                few = LiveBasket(
+                    self.basket.tickers, targets=[target], hedges=self.hedges, legs=size
+                )
+                each = zip(stamps(prices.index), prices.to_dict("records"), strict=True)
+                left[size] = np.array([few.update(row, at=at).spread[0] for at, row in each])
+        judged = np.isfinite(np.stack(list(left.values()))).all(0)
+        whole = (past.move[judged, place] ** 2).sum()
+        found = {size: 1 - (part[judged] ** 2).sum() / whole for size, part in left.items()}
+        return pd.Series(found, name=target).sort_index().rename_axis("legs")
+
+    def online(self) -> LiveBasket:
+        """The basket as it stands after the last row; `update(prices, at=)` takes the next."""
+        basket = LiveBasket(**self.basket.arguments())
+        basket.back(self.basket.mark())  # whose time is no text
+        return basket
+
+    def go_live(self, **settings: Any) -> LiveFilter:
+        """A live filter for a feed, unattended: bad prints, splits and missing prices are seen to.
+
+        Args:
+            settings: of `LiveFilter`: clock, max_staleness, monitor, journal and so on.
+
+        Example:
+            >>> from kfmodels import datasets, hedge_universe
+            >>> prices = datasets.etfs().loc["2014":"2015", ["SPY", "DIA", "XLK"]]
+            >>> with hedge_universe(prices).go_live() as live:
+            ...     signal = live.tick({"SPY": 203.0, "DIA": 174.0, "XLK": 42.5}, at="2016-01-04")
+            ...     held = live.engine.ratios()
+            >>> print(signal.outcome, held.shape)
+            accepted (3, 3)
+        """
+        return LiveFilter(self.online(), **settings)
+
+    def save(self, path: str | Path) -> None:
+        """Write it as one JSON file, atomically, without prices and past; `kfmodels.load` reads it, and
+        it goes on to the last bit. `kfmodels live` runs it."""
+        worth = {name: self.worth[name].to_numpy(float) for name in self.worth}
+        content = {"basket": self.basket, "span": self.span, "rows": self.rows, "few": self.few}
+        content |= {"turnover": self.turnover, "doubts": self.doubts, "worth": worth}
+        UNIVERSE.save(path, content)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "HedgeUniverse":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: the file is no saved universe, or comes from a newer version of kfmodels.
+        """
+        content = UNIVERSE.load(path)
+        names = pd.Index(content["basket"].names, name="target")
+        worth = pd.DataFrame(content.pop("worth"), names)
+        return cls(**content, worth=worth.astype({"rows": int}))
+
+    def __repr__(self) -> str:
+        count = len(self.targets)
+        limit = f", at most {self.basket.legs} legs" if self.basket.legs else ""
+        whose = (
+            f"HedgeUniverse({count} target{'s'[: count != 1]}, {len(self.hedges)} hedges{limit};"
+        )
+        when = f"{self.rows} rows, {' .. '.join(self.span)})"
+        return f"{whose} {when}" if len(whose) + len(when) < 80 else f"{whose}\n    {when}"
+
+    def _index(self) -> pd.Index:
+        return pd.Index(self.targets, name="target")
+
+    def _by_hedge(self, values: np.ndarray) -> pd.DataFrame:
+        """Columns of assets that may be legs."""
+        table = pd.DataFrame(values, self._index(), pd.Index(self.basket.tickers, name="hedge"))
+        return table.reindex(columns=pd.Index(self.hedges, name="hedge"))
+
+    def _past(self) -> tuple[pd.DataFrame, History]:
+        if self.prices is None or self.past is None:
+            raise ValueError(
+                "a saved universe holds no past: run kf.hedge_universe on its prices again"
+            )
+        return self.prices, self.past
+
+
+def _read(
+    prices: pd.DataFrame,
+    targets: Tickers | None,
+    hedges: Tickers | None,
+    repair: Repair | None,
+) -> tuple[pd.DataFrame, tuple[tuple[str, str], ...], tuple[list[str], list[str]]]:
+    """The columns that take part as floats, repaired; what is known to be real; targets and hedges."""
+    check_table(prices)
+    frame = name_by_text(prices)
+    every = [str(name) for name in frame.columns]
+    asked = tuple(
+        every if given is None else [given] if isinstance(given, str) else list(map(str, given))
+        for given in (targets, hedges)
+    )
+    for names, role in zip(asked, ("target", "hedge"), strict=True):
+        check_columns(frame, names)
+        if not names:
+            raise ValueError(f"no {role} is given: name a ticker, or leave {role}s out for all")
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is named twice among the {role}s: name it once")
+    wanted = {*asked[0], *asked[1]}
+    chosen = [name for name in every if name in wanted]
+    check_index(frame.index)
+    check_no_serials(frame.index)
+    table, real = apply_repair(to_floats(frame, chosen), repair)
+    check_prices(table, LOG)
+    return table, real, (asked[0], asked[1])
