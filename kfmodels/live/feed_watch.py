@@ -293,7 +293,9 @@ class FeedWatch:
             pairs, rows = [name for name, legs in each if leg in legs], known.bar - known.come[leg]
             said = f"{leg} has not come for {rows} bars in which other legs did"
             said += self._last_seen(leg) if known.come[leg] else self._others()
-            reason = f"no row is made without it: check the feed, and how it spells {leg}"
+            alone = (leg,) in self._pairs
+            waits = "the others go on" if alone else "no row is made"
+            reason = f"{waits} without it: check the feed, and how it spells {leg}"
         elif kind == "stopped leg":
             rows = known.stood[leg]
             said = f"{leg} has had the same price for {rows} rows, since {known.since.get(leg)}, "

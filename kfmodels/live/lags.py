@@ -129,7 +129,8 @@ class Lags:
         # plain numbers for one pair, on which NumPy is many times slower
         self._single = len(pairs) == 1
         spots = {name: number for number, name in enumerate(self._tickers)}
-        self._spots = np.array([[spots[name] for name in names] for names in hedges])
+        # of an asset that stands alone there are no hedges, and no numbers to tell the type by
+        self._spots = np.array([[spots[name] for name in names] for names in hedges], int)
         self._shape = None if self._single else self._spots.shape
         count = len(hedges[0]) if self._single else 1
         self.stands: tuple[Stand, ...] = (_fresh(self._shape),) * count
