@@ -11,7 +11,6 @@ import pandas as pd
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.status import Status
 from kfmodels.cli import facts
-from kfmodels.cli.tables import align, tabulate
 from kfmodels.data.checks import day
 
 WIDEST = 10
@@ -86,7 +85,7 @@ def ranked(made: HedgeBoard, target: str, table: pd.DataFrame, top: int) -> str:
         "ratio now": "{beta:.3g}",
         "sd": "{sd:.2g}",
     }
-    listed = tabulate(table.head(top), columns, "hedge")
+    listed = facts.tabulate(table.head(top), columns, "hedge")
     title = (
         f"{len(table)} hedges of {target} on the prices after {day(made.fit_until)}, none of which a "
         "fit has seen"
@@ -120,7 +119,7 @@ def _matrix(made: HedgeBoard, ratios: pd.DataFrame) -> str:
     doubted = any(cell.endswith("?") for cell in cells.values())
     legend = "; ? where the lines above doubt it" if doubted else ""
     head = f"{_held(made)} (its sd);\ntargets in rows, hedges in columns{legend}"
-    return f"{head}\n{align(pd.DataFrame(rows, ratios.index, ratios.columns))}"
+    return f"{head}\n{facts.align(pd.DataFrame(rows, ratios.index, ratios.columns))}"
 
 
 def _ends(made: HedgeBoard, known: pd.DataFrame, top: int) -> list[str]:
@@ -152,7 +151,7 @@ def _listed(part: pd.DataFrame, corner: str, more: dict[str, str] | None = None)
         "against static": "{verdict} {against_static:+.1f}",
         "z": "{z:+.1f}",
     }
-    return tabulate(shown, columns | (more or {}), corner)
+    return facts.tabulate(shown, columns | (more or {}), corner)
 
 
 def _mark(row: Mapping[Hashable, Any]) -> str:

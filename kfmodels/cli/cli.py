@@ -1,11 +1,11 @@
-"""The `kfmodels` command: demo, fit, show, report, update; fit-many and board; live."""
+"""The `kfmodels` command: demo, fit, show, report, update; fit-many and board; universe; live."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kfmodels.cli import cli_live, cli_many, cli_update
+from kfmodels.cli import cli_live, cli_many, cli_universe, cli_update
 from kfmodels.cli.shell import (
     AsJson,
     DateFormat,
@@ -92,6 +92,7 @@ def fit(
 
 app.command("fit-many")(cli_many.fit_many)
 app.command("board")(cli_many.board)
+app.command("universe")(cli_universe.universe)
 app.command("update")(cli_update.update)
 app.command("live")(cli_live.live)
 

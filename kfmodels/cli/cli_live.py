@@ -43,7 +43,8 @@ def live(
         Path,
         typer.Argument(
             metavar="FIT",
-            help="A saved fit; or a filter saved by fit.online().save(), which needs no JAX.",
+            help="A saved fit; or a filter saved by fit.online().save() or a universe by kfmodels "
+            "universe --save, which need no JAX.",
         ),
     ],
     journal: Annotated[
@@ -93,7 +94,8 @@ def live(
             line = line.lstrip("\ufeff")  # a byte order mark, with which files of Windows begin
             if not line.strip():
                 continue
-            sys.stdout.write(as_json(_answer(running, line, number).record()) + "\n")
+            answer = _answer(running, line, number).record() | _held(running)
+            sys.stdout.write(as_json(answer) + "\n")
             sys.stdout.flush()
 
 
@@ -118,6 +120,14 @@ def _answer(running: "LiveFilter", line: str, number: int) -> "Signal":
         return running.tick(message["prices"], at=message["at"])
     except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         return running.standing(Outcome.REJECTED, f"line {number}: {error}")
+
+
+def _held(running: "LiveFilter") -> dict[str, object]:
+    """Of a universe, the ratios to hold by target and hedge; those of a fit stand in its record."""
+    from kfmodels.universe.engine import LiveBasket
+
+    engine = running.engine
+    return {"ratios": engine.held()} if isinstance(engine, LiveBasket) else {}
 
 
 def _object(line: str) -> dict[str, Any]:
@@ -193,7 +203,10 @@ def _running(
     if fitted.suffix == ".json":
         from kfmodels.live.feed import LiveFilter
         from kfmodels.online.filter import OnlineFilter
+        from kfmodels.universe.engine import is_universe, load_engine
 
+        if is_universe(fitted):
+            return LiveFilter(load_engine(fitted, _guard(policy)), clock=clock, **settings)
         engine = OnlineFilter.load(fitted)
         engine.shocks = policy
         if clock is not None:
@@ -240,6 +253,18 @@ def _policy(shocks: str, limit: float | None) -> "Shocks | None":
         return None
     kind = Quarantine if shocks == "quarantine" else Robust
     return kind() if limit is None else kind(limit)
+
+
+def _guard(policy: "Shocks | None") -> "Shocks | None":
+    """The policy for a universe, which takes a split for real in the second row of new prices."""
+    from dataclasses import replace
+
+    from kfmodels.basket.basket import GUARD
+    from kfmodels.online.shocks import Quarantine
+
+    if not isinstance(policy, Quarantine):
+        return policy
+    return GUARD if policy == Quarantine() else replace(policy, hold=0)
 
 
 def _clock(bar: str | None, calendar: str | None) -> "Clock | None":

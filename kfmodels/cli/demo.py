@@ -9,7 +9,6 @@ import pandas as pd
 
 from kfmodels.cli import facts
 from kfmodels.cli.report import report
-from kfmodels.cli.tables import tabulate
 from kfmodels.data import datasets
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.baselines import ols_on_changes
@@ -87,7 +86,7 @@ def _last_ticks(table: pd.DataFrame) -> str:
     }
     ratio = f"per cent of {TARGET} for one per cent of {HEDGE}"
     note = f"(ratio: {ratio}; known: its sd if the noise were known)"
-    return f"{tabulate(table.iloc[[0, *range(-4, 0)]], columns, 'date')}\n{note}"
+    return f"{facts.tabulate(table.iloc[[0, *range(-4, 0)]], columns, 'date')}\n{note}"
 
 
 def _worth(scored: pd.DataFrame) -> str:
@@ -99,4 +98,4 @@ def _worth(scored: pd.DataFrame) -> str:
     }
     others = scored.assign(gain=scored["gain"].drop(facts.CHANGES))
     note = f"(turnover: value of {HEDGE} traded a year, as a multiple of the value of {TARGET})"
-    return f"{tabulate(others, columns)}\n{note}"
+    return f"{facts.tabulate(others, columns)}\n{note}"

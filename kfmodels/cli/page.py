@@ -119,11 +119,8 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None, repair: Repair | N
     sections += [_health(fitted, None if scored is None else scored.last), _folklore(fitted)]
     kind, rows = facts.training(fitted.data)
     until = "" if scored is None else f"; scored until {day(scored.later.prices.index[-1])}"
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     about = fitted.tree.attrs
-    return environment.from_string(
-        files("kfmodels.cli").joinpath("page.html").read_text(encoding="utf-8")
-    ).render(
+    return render(
         title=facts.pair(fitted),
         under=f"{kind}, noise inferred on {rows}{until}",
         doubts=facts.doubts(fitted.data),
@@ -132,6 +129,13 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None, repair: Repair | N
         sections=sections,
         footer=f"kfmodels {about['kfmodels_version']}, fit {about['fit_id']}; model {about['model']}",
     )
+
+
+def render(**parts: object) -> str:
+    """A page of its parts: title, under, doubts, decision, faults, sections, footer."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    page = files("kfmodels.cli").joinpath("page.html").read_text(encoding="utf-8")
+    return environment.from_string(page).render(**parts)
 
 
 def _scored(fitted: HedgeFit, prices: pd.DataFrame, repair: Repair | None) -> Scored:
@@ -214,7 +218,7 @@ def _now(fitted: HedgeFit, held: list[facts.Hedge], scored: Scored | None) -> Se
     table = pd.DataFrame(held).set_index("name").drop(columns="target").rename(columns=words)
     picture = hedge_ratio_and_spread(fitted, None if scored is None else scored.ticks)
     caption = "The hedge ratio with its 90 % band, and the spread with the band forecast for it."
-    return Section("The hedge", (_tabled(table.rename_axis(None)), _drawn(picture, caption)))
+    return Section("The hedge", (tabled(table.rename_axis(None)), drawn(picture, caption)))
 
 
 def _inferred(fitted: HedgeFit, static: pd.DataFrame | None) -> Section:
@@ -224,13 +228,13 @@ def _inferred(fitted: HedgeFit, static: pd.DataFrame | None) -> Section:
     answer = asked.loc[asked.index.str.startswith("ratio to"), "verdict"]
     verdict = "; ".join(f"{name}: {words}" for name, words in answer.items())
     parts = [
-        _tabled(both),
-        _drawn(memories({"fit": fitted}), "Memory before (dashed) and after the data."),
+        tabled(both),
+        drawn(memories({"fit": fitted}), "Memory before (dashed) and after the data."),
         Part(text=f"Whose answer is it, the prior's or the data's? {verdict}."),
-        _drawn(sensitivity_picture(asked), "How far a stronger prior or likelihood moves each."),
+        drawn(sensitivity_picture(asked), "How far a stronger prior or likelihood moves each."),
     ]
     if static is not None:
-        parts.append(_tabled(static))
+        parts.append(tabled(static))
     return Section("What was believed, and what the data say", tuple(parts))
 
 
@@ -238,7 +242,7 @@ def _landscape(fitted: HedgeFit) -> Section:
     surface = likelihood_surface(fitted.data, fitted.model)
     caption = "Best log likelihood at each memory of the ratio, and over both memories."
     notes = tuple(Part(text=f"{note}.") for note in surface.notes)
-    return Section("The likelihood", (*notes, _drawn(likelihood(surface), caption)))
+    return Section("The likelihood", (*notes, drawn(likelihood(surface), caption)))
 
 
 def _value(worth: pd.DataFrame) -> Section:
@@ -250,7 +254,7 @@ def _value(worth: pd.DataFrame) -> Section:
     )
     within = (worth["gain_lower"] <= 0) & (worth["gain_upper"] >= 0)
     worth = worth.assign(break_even_cost=worth["break_even_cost"].mask(within))
-    parts = Part(text=text), _drawn(effectiveness(worth), "Variance removed."), _tabled(worth)
+    parts = Part(text=text), drawn(effectiveness(worth), "Variance removed."), tabled(worth)
     return Section("What it was worth, out of sample", parts)
 
 
@@ -259,8 +263,8 @@ def _honesty(compared: Comparison) -> Section:
     return Section(
         "Were its bands honest, out of sample",
         (
-            _tabled(compared.table.drop(columns=["behind", "behind_se"])),
-            _drawn(forecasts(compared), caption),
+            tabled(compared.table.drop(columns=["behind", "behind_se"])),
+            drawn(forecasts(compared), caption),
         ),
     )
 
@@ -271,7 +275,7 @@ def _health(fitted: HedgeFit, last: Tick | None) -> Section:
     # rich and cheap are words for a spread that comes back
     said = facts.surprise(fitted.target, last, reverts=not health.warnings) if last else ""
     now = (Part(text=f"The last row: {said}."),) if said else ()
-    return Section("The spread", (*now, _tabled(health.table.T), *warnings))
+    return Section("The spread", (*now, tabled(health.table.T), *warnings))
 
 
 def _folklore(fitted: HedgeFit) -> Section:
@@ -280,14 +284,16 @@ def _folklore(fitted: HedgeFit) -> Section:
         "Published settings on the training rows: 1 is an honest band. This fit was inferred from "
         "these very rows, the published settings were not."
     )
-    return Section("What published settings imply here", (_drawn(published_bands(table), caption),))
+    return Section("What published settings imply here", (drawn(published_bands(table), caption),))
 
 
-def _tabled(table: pd.DataFrame) -> Part:
+def tabled(table: pd.DataFrame) -> Part:
+    """A table of numbers with four digits."""
     return Part(table=table.to_html(border=0, float_format=lambda value: f"{value:.4g}", na_rep=""))
 
 
-def _drawn(figure: Figure, caption: str) -> Part:
+def drawn(figure: Figure, caption: str) -> Part:
+    """A picture, held in the page itself."""
     held = BytesIO()
     figure.savefig(held, format="png", dpi=90)
     return Part(picture=base64.b64encode(held.getvalue()).decode(), caption=caption)

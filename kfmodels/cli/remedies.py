@@ -42,10 +42,11 @@ def _rescale(found: re.Match[str]) -> str:
 
 
 def _not_positive(found: re.Match[str]) -> str:
-    return (
+    said = (
         f"{found['name']} is {found['price']} at {found['at']}: {found['why']}; make it a gap with "
-        f"{_gap(found)} if it is a bad print, or fit with --transform level"
+        f"{_gap(found)} if it is a bad print"
     )
+    return f"{said}, or fit with --transform level" if found["level"] else said
 
 
 def _absurd(found: re.Match[str]) -> str:
@@ -73,9 +74,8 @@ _REMEDIES: dict[str, str | Callable[[re.Match[str]], str]] = {
         "write all numbers of the file with a decimal point and nothing between thousands"
     ),
     _CELL
-    + r": (?P<why>a \w+ transform needs positive prices); make it a gap \(NaN\)[^\n]*?\"level\"": (
-        _not_positive
-    ),
+    + r": (?P<why>a \w+ transform needs positive prices); make it a gap \(NaN\) if it is a bad print"
+    r"(?P<level>, or use transform=\"level\")?": (_not_positive),
     _CELL + r": replace it with NaN to make it a gap": _absurd,
     r"make prices of them, \(1 \+ frame\).*? if they are logarithms": (
         "give a file of the prices that they are returns of"

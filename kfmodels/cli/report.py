@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from kfmodels.cli import facts
-from kfmodels.cli.tables import tabulate
 from kfmodels.data.checks import day
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
@@ -67,7 +66,7 @@ def _noise(fitted: HedgeFit) -> str:
         "ESS": "{draws}",
     }
     head = "Inferred noise (posterior medians; memories in bars)"
-    return f"{head}\n{tabulate(shown, columns)}"
+    return f"{head}\n{facts.tabulate(shown, columns)}"
 
 
 def _bars(memory: float) -> str:

@@ -5,6 +5,7 @@ from kfmodels.plots.live import alarms, open_hedges
 from kfmodels.plots.pair import hedge_ratio_and_spread, spreads
 from kfmodels.plots.priors import likelihood, memories, plausible_paths, sensitivity
 from kfmodels.plots.scores import calibration, effectiveness, forecasts, published_bands
+from kfmodels.plots.universe import target_hedge, universe_map
 
 __all__ = [
     "alarms",
@@ -21,6 +22,8 @@ __all__ = [
     "published_bands",
     "sensitivity",
     "spreads",
+    "target_hedge",
+    "universe_map",
 ]
 
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kfmodels.basket.basket import Basket
+from kfmodels.basket.basket import GUARD, Basket
 from kfmodels.basket.standing import Standing
 from kfmodels.basket.ticks import BasketTick
 from kfmodels.clock.instants import Stamp
 from kfmodels.files.documents import Format, register
+from kfmodels.online.shocks import Shocks
 from kfmodels.online.ticks import Outcome
 
 UNIVERSE = Format(
@@ -90,6 +91,14 @@ class LiveBasket(Basket):
             self.back(since)
         self.rescale(factors)
 
+    def held(self) -> dict[str, dict[str, float]]:
+        """The ratios that are not 0, by target and hedge; none for a target that is not ready."""
+        each = zip(self.names, self.ratios().tolist(), strict=True)
+        return {
+            name: {leg: b for leg, b in zip(self.tickers, row, strict=True) if b and b == b}
+            for name, row in each
+        }
+
     def standing(self) -> LiveTick:
         """What is believed now, as a tick that observed nothing."""
         return self._widen(super().standing())
@@ -115,13 +124,24 @@ class LiveBasket(Basket):
         )
 
 
-def load_engine(path: str | Path) -> LiveBasket:
-    """The basket of a saved universe, as it stood after its last row.
+def is_universe(path: str | Path) -> bool:
+    """Whether a file is a saved universe, of whatever version."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            # the format is the first thing that a document says
+            return file.read(60).startswith(f'{{"format":"{UNIVERSE.name}"')
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def load_engine(path: str | Path, shocks: Shocks | None = GUARD) -> LiveBasket:
+    """The basket of a saved universe, as it stood after its last row, with a policy on bad prints.
 
     Raises:
-        ValueError: the file is no saved universe, or comes from a newer version of kfmodels.
+        ValueError: the file is no saved universe, or comes from a newer version of kfmodels; a policy
+            that doubts rows instead of holding them.
     """
-    return UNIVERSE.load(path)["basket"]
+    return LiveBasket(**UNIVERSE.load(path)["basket"].arguments() | {"shocks": shocks})
 
 
 register(LiveBasket, LiveBasket.to_json, LiveBasket.from_json)

@@ -5,11 +5,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from kfmodels.basket.settings import CHOOSER
 from kfmodels.online.ticks import Outcome
 from kfmodels.universe.engine import LiveBasket
 
 FEW = (1, 3)
 """Most legs of the hedges that the mixture is compared with: the best single one, the best three."""
+
+LIGHT = 0.02
+"""Sd of what is held in a leg over that of the target, below which a leg is light."""
 
 YEAR = 252
 """Rows that turnover is told for."""
@@ -26,9 +30,11 @@ class History(NamedTuple):
 
     `move` of the target, `mean` what its hedges said of it, `sd` and `below` of that forecast, NaN
     where nothing was judged. `left (few, time, target)` is what the best few legs left, one array for
-    each of `FEW`. `kept` are rows, and `ratios (kept, target, asset)` those to hold after them; `traded` is the
-    money traded in the hedges after a row, against one of the target. `events` are (row, ticker,
-    outcome, reason) of prices that were held back or taken in doubt.
+    each of `FEW` that is fewer than the mixture may hold; `left_heavy` what the mixture leaves without
+    its light legs. `kept` are rows, and `ratios (kept, target, asset)` those to hold after them;
+    `traded` is the money traded in the hedges after a row, against one of the target, and
+    `traded_heavy` the same without light legs. `events` are (row, ticker, outcome, reason) of prices
+    that were held back or taken in doubt.
     """
 
     move: np.ndarray
@@ -36,9 +42,11 @@ class History(NamedTuple):
     sd: np.ndarray
     below: np.ndarray
     left: np.ndarray
+    left_heavy: np.ndarray
     kept: np.ndarray
     ratios: np.ndarray
     traded: np.ndarray
+    traded_heavy: np.ndarray
     events: list[tuple[int, str, str, str]]
 
 
@@ -47,13 +55,13 @@ def run(basket: LiveBasket, rivals: list[LiveBasket], prices: pd.DataFrame) -> H
     rows, columns = prices.to_numpy(float), list(basket.tickers)
     shape = len(rows), len(basket)
     numbers = {name: np.full(shape, np.nan) for name in ("move", "mean", "spread_sd", "below")}
-    left, traded = np.full((len(rivals), *shape), np.nan), np.full(shape, np.nan)
+    left, left_heavy = np.full((len(rivals), *shape), np.nan), np.full(shape, np.nan)
+    all_legs, heavy = Held(basket), Held(basket)
     every = _EVERY if len(columns) <= _MANY else _RARELY
     kept: list[int] = []
     ratios: list[np.ndarray] = []
     events: list[tuple[int, str, str, str]] = []
-    before, last = np.full((len(basket), len(columns)), np.nan), np.full(len(columns), np.nan)
-    targets = [columns.index(name) for name in basket.names]
+    last = np.full(len(columns), np.nan)
     for number, (label, row) in enumerate(zip(stamps(prices.index), rows, strict=True)):
         given = dict(zip(columns, row.tolist(), strict=True))
         tick = basket.update(given, at=label)
@@ -66,14 +74,14 @@ def run(basket: LiveBasket, rivals: list[LiveBasket], prices: pd.DataFrame) -> H
             for ticker, (outcome, reason) in tick.said.items()
             if outcome is not Outcome.SKIPPED
         ]
-        now, price = basket.ratios(), np.where(np.isnan(row), last, row)
-        # shares are held over a row, so that money drifts with the prices
-        moved = price / last
-        drift = np.nan_to_num(before * (moved / moved[targets][:, None]), nan=0.0)
-        traded[number] = np.where(
-            np.isnan(before).all(1), np.nan, np.abs(now - drift).sum(1, where=~np.isnan(now))
-        )
-        before, last = now, price
+        price = np.where(np.isnan(row), last, row)
+        moves = np.nan_to_num(np.log(price / last))
+        light = np.nan_to_num(all_legs.ratios - heavy.ratios)
+        left_heavy[number] = tick.spread + light @ moves
+        now = basket.ratios()
+        all_legs.trade(now, price / last)
+        heavy.trade(np.where(weigh_legs(basket, now) < LIGHT, 0.0, now), price / last)
+        last = price
         if number % every == every - 1 or number == len(rows) - 1:
             kept.append(number)
             ratios.append(now)
@@ -83,11 +91,51 @@ def run(basket: LiveBasket, rivals: list[LiveBasket], prices: pd.DataFrame) -> H
         sd=numbers["spread_sd"],
         below=numbers["below"],
         left=left,
+        left_heavy=left_heavy,
         kept=np.array(kept),
         ratios=np.array(ratios),
-        traded=traded,
+        traded=np.array(all_legs.traded),
+        traded_heavy=np.array(heavy.traded),
         events=events,
     )
+
+
+class Held:
+    r"""Ratios that are held, and what was traded to hold them, against one of each target.
+
+    $$\sum_j |\beta_{j,t} - \beta_{j,t-1} \, (1 + r_{j,t}) / (1 + r_{y,t})|$$
+
+    since shares are held over a row, and money drifts with the prices.
+    """
+
+    def __init__(self, basket: LiveBasket) -> None:
+        self._targets = [basket.tickers.index(name) for name in basket.names]
+        self.ratios = np.full((len(basket), len(basket.tickers)), np.nan)
+        self.traded: list[np.ndarray] = []
+        """Of every target in each row; NaN where nothing was held before."""
+
+    def trade(self, ratios: np.ndarray, growth: np.ndarray) -> None:
+        """Go to new ratios after prices have grown by these factors."""
+        drifted = np.nan_to_num(self.ratios * (growth / growth[self._targets, None]))
+        traded = np.abs(np.nan_to_num(ratios) - drifted).sum(1)
+        self.traded.append(np.where(np.isnan(self.ratios).all(1), np.nan, traded))
+        self.ratios = ratios
+
+
+def weigh_legs(basket: LiveBasket, ratios: np.ndarray) -> np.ndarray:
+    """Sd of what is held in every leg over that of the target, `(target, asset)`."""
+    sd = basket.stand.moments.standardise()[1][CHOOSER]
+    own = sd[[basket.tickers.index(name) for name in basket.names]]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.abs(ratios) * sd / own[:, None]
+
+
+def sum_traded(traded: np.ndarray) -> np.ndarray:
+    """What was traded in the last 252 rows, by target; over fewer rows, as if it went on."""
+    lately = traded[-YEAR:]
+    seen = ~np.isnan(lately)
+    with np.errstate(invalid="ignore"):
+        return YEAR * np.where(seen, lately, 0.0).sum(0) / seen.sum(0)
 
 
 def stamps(index: pd.Index) -> list[Any]:
@@ -100,21 +148,23 @@ def measure_worth(history: History, names: list[str], same: list[bool]) -> pd.Da
 
     $$1 - \sum_t e_t^2 / \sum_t y_t^2, \qquad e_t = y_t - \hat\beta_{t-1}' x_t$$
 
-    over the rows that all judged; the standard error of the lead resamples blocks of 20 rows.
+    over the rows that all judged; the standard error of the lead resamples blocks of 20 rows. `heavy`
+    is that of the mixture without its light legs.
 
     Args:
         same: for each of `FEW`, whether the mixture itself has no more legs.
     """
     spread = history.move - history.mean
     others = iter(history.left)
-    each = [spread, *(spread if equal else next(others) for equal in same)]
+    each = [spread, *(spread if equal else next(others) for equal in same), history.left_heavy]
     judged = np.isfinite(np.stack(each)).all(0)
     squares = np.stack([np.where(judged, part, 0.0) ** 2 for part in (history.move, *each)])
     total = squares.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         removed = 1 - total[1:] / total[0]
-        error = _errors(squares)
+        error = _errors(squares[:, judged.any(1)])
     table = {"rows": judged.sum(0), "removed": removed[0]}
+    table["heavy"] = removed[-1]
     for place, legs in enumerate(FEW, start=1):
         table[f"best_{legs}"] = removed[place]
         table[f"lead_{legs}"] = removed[0] - removed[place]
@@ -123,10 +173,14 @@ def measure_worth(history: History, names: list[str], same: list[bool]) -> pd.Da
 
 
 def _errors(squares: np.ndarray) -> np.ndarray:
-    """Standard errors of the leads, `(few, target)`, from squares `(method, time, target)`."""
+    """Standard errors of the leads over each, from squares `(method, time, target)`."""
     starts = np.arange(0, squares.shape[1], _BLOCK)
     blocks = np.add.reduceat(squares, starts, axis=1)
     picked = np.random.default_rng(0).integers(len(starts), size=(_DRAWS, len(starts)))
     drawn = np.stack([blocks[:, rows].sum(1) for rows in picked])
     removed = 1 - drawn[:, 1:] / drawn[:, :1]
-    return (removed[:, :1] - removed[:, 1:]).std(0, ddof=1)
+    lead = removed[:, :1] - removed[:, 1:]
+    # a target that came late may be in none of the blocks of a draw
+    seen = np.isfinite(lead)
+    mean = np.where(seen, lead, 0.0).sum(0) / seen.sum(0)
+    return np.sqrt((np.where(seen, lead - mean, 0.0) ** 2).sum(0) / (seen.sum(0) - 1))

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.basket.listing import LEG_FROM
+from kfmodels.basket.settings import CHOOSER
 from kfmodels.data.checks import check_index, check_no_serials, check_prices, day, to_floats
 from kfmodels.data.columns import check_columns, check_table, name_by_text
 from kfmodels.data.repairs import Repair, apply_repair
@@ -20,8 +21,16 @@ from kfmodels.data.scales import complain, find_doubts
 from kfmodels.kalman.transforms import LOG
 from kfmodels.live.feed import LiveFilter
 from kfmodels.universe.engine import UNIVERSE, LiveBasket
-from kfmodels.universe.history import FEW, YEAR, History, measure_worth, run, stamps
-from kfmodels.universe.words import name_legs, sort_legs
+from kfmodels.universe.history import (
+    FEW,
+    History,
+    measure_worth,
+    run,
+    stamps,
+    sum_traded,
+    weigh_legs,
+)
+from kfmodels.universe.words import name_legs
 
 type Tickers = Sequence[str] | str
 
@@ -93,16 +102,12 @@ def hedge_universe(
     history = run(basket, rivals, table)
     others = iter(rivals)
     few = [(basket if equal else next(others)).removed() for equal in same]
-    traded = history.traded[-YEAR:]
-    seen = ~np.isnan(traded)
-    with np.errstate(invalid="ignore"):
-        turnover = YEAR * np.where(seen, traded, 0.0).sum(0) / seen.sum(0)
     return HedgeUniverse(
         basket=basket,
         span=(day(table.index[0]), day(table.index[-1])),
         rows=len(table),
         few=np.array(few),
-        turnover=turnover,
+        turnover=np.array([sum_traded(history.traded), sum_traded(history.traded_heavy)]),
         doubts=tuple(str(doubt) for doubt in find_doubts(table, LOG, real)),
         worth=measure_worth(history, list(basket.names), same),
         prices=table,
@@ -123,11 +128,13 @@ class HedgeUniverse:
         span: first and last date, as text.
         rows: of the table.
         few: variance removed lately by the best few legs, `(few, target)`.
-        turnover: money traded in hedges in the last 252 rows, against one of the target.
+        turnover: money traded in hedges in the last 252 rows, against one of each target `(2, target)`:
+            with all legs, and without those that hold less than .02 of its sd.
         doubts: what may be wrong with the prices, a sentence each.
         worth: by target, the share of its variance that was removed over all rows judged: `removed`,
-            `best_1` and `best_3` by the best single leg and the best three, the leads over them
-            (`lead_1`, `lead_3`) with standard errors by blocks of 20 rows.
+            `heavy` without legs that hold less than .02 of its sd, `best_1` and `best_3` by the best
+            single leg and the best three, the leads over them (`lead_1`, `lead_3`) with standard errors
+            by blocks of 20 rows.
         prices: as used, repaired.
         past: what every row brought.
     """
@@ -193,20 +200,26 @@ class HedgeUniverse:
         of the target.
         """
         basket, ratios = self.basket, self.basket.ratios()
-        words = [name_legs(self.legs(name)) for name in self.targets]
+        words = [name_legs(legs) for legs in self._legs()]
         shares = {f"{kind}_share": share for kind, share in basket.shares().items()}
         columns = {"legs": words, "removed": basket.removed()}
         columns |= {f"best_{few}": found for few, found in zip(FEW, self.few, strict=True)}
-        columns |= {"memory": basket.memory(), **shares, "turnover": self.turnover}
+        columns |= {"memory": basket.memory(), **shares, "turnover": self.turnover[0]}
         table = pd.DataFrame(columns, self._index())
         table.loc[np.isnan(ratios).all(1), table.columns[1:]] = np.nan
         return table
 
+    def weights(self) -> pd.DataFrame:
+        """Sd of what is held in every leg over that of the target, with the sign of its ratio."""
+        ratios = self.basket.ratios()
+        return self._by_hedge(np.sign(ratios) * weigh_legs(self.basket, ratios))
+
     def legs(self, target: str) -> pd.DataFrame:
-        """The legs of one target, the heaviest first: `ratio`, its `sd`, and its `weight`.
+        """The legs of one target, the heaviest first: `ratio`, its `sd`, `weight` and `alone`.
 
         The weight is the sd of what is held in the leg over that of the target; legs of less than .02
-        are hardly worth trading.
+        are hardly worth trading. `alone` is the share of the variance that the leg would remove if it
+        were the only one, by its correlation over a memory of 200 rows.
 
         Raises:
             ValueError: it is none of the targets.
@@ -216,8 +229,7 @@ class HedgeUniverse:
                 f"{target} is not among the {len(self.targets)} targets; there is "
                 f"{', '.join(self.targets[:8])}"
             )
-        place = self.targets.index(target)
-        return sort_legs(self.basket, place)
+        return self._legs()[self.targets.index(target)]
 
     def history(self, target: str) -> pd.DataFrame:
         """The ratios of one target by date, every fifth row (every 21st above 100 assets)."""
@@ -227,10 +239,27 @@ class HedgeUniverse:
         found = pd.DataFrame(ratios, prices.index[past.kept], list(self.basket.tickers))
         return found.reindex(columns=[name for name in self.hedges if name != target])
 
-    def spreads(self) -> pd.DataFrame:
-        """What the hedges left of every target's log move, by date."""
+    def spreads(self, few: int | None = None) -> pd.DataFrame:
+        """What the hedges left of every target's log move, by date; NaN where nothing was judged.
+
+        Args:
+            few: 1 or 3: what the best single leg would have left, or the best three.
+
+        Raises:
+            ValueError: another number of legs.
+        """
         prices, past = self._past()
-        return pd.DataFrame(past.move - past.mean, prices.index, list(self.targets))
+        if few not in (None, *FEW):
+            raise ValueError(f"few is 1, 3 or left out, not {few}: for others there is by_legs")
+        found = past.move - past.mean
+        if few is not None and (self.basket.legs is None or few < self.basket.legs):
+            found = past.left[FEW.index(few)]
+        return pd.DataFrame(found, prices.index, list(self.targets))
+
+    def moves(self) -> pd.DataFrame:
+        """The log moves of the targets that were judged, by date."""
+        prices, past = self._past()
+        return pd.DataFrame(past.move, prices.index, list(self.targets))
 
     def events(self) -> pd.DataFrame:
         """Prices that were held back, or taken for real after they were: date, ticker, outcome, why."""
@@ -314,6 +343,22 @@ class HedgeUniverse:
         when = f"{self.rows} rows, {' .. '.join(self.span)})"
         return f"{whose} {when}" if len(whose) + len(when) < 80 else f"{whose}\n    {when}"
 
+    def _correlations(self) -> np.ndarray:
+        """Of the targets with all assets, on the memory that legs are chosen on."""
+        corr = self.basket.stand.moments.standardise()[0][CHOOSER]
+        return corr[[self.basket.tickers.index(name) for name in self.targets]]
+
+    def _legs(self) -> list[pd.DataFrame]:
+        """Those of every target: the sds of all cost as much as those of one."""
+        parts = {"ratio": self.ratios(), "sd": self.sd(), "weight": self.weights().abs()}
+        parts["alone"] = self._by_hedge(self._correlations() ** 2)
+        found: list[pd.DataFrame] = []
+        for name in self.targets:
+            table = pd.DataFrame({part: each.loc[name] for part, each in parts.items()})
+            held = table.loc[table["ratio"].abs() > 0]
+            found.append(held.sort_values("weight", ascending=False, kind="stable"))
+        return found
+
     def _index(self) -> pd.Index:
         return pd.Index(self.targets, name="target")
 
@@ -356,5 +401,8 @@ def _read(
     check_index(frame.index)
     check_no_serials(frame.index)
     table, real = apply_repair(to_floats(frame, chosen), repair)
-    check_prices(table, LOG)
+    try:
+        check_prices(table, LOG)
+    except ValueError as error:  # there is no other transform here
+        raise ValueError(str(error).removesuffix(', or use transform="level"')) from error
     return table, real, (asked[0], asked[1])

@@ -7,7 +7,7 @@ from kfmodels.cli.cli import app
 from tests.command import kfmodels
 
 COMMANDS = sorted(typer.main.get_group(app).commands)
-REPAIRS = ("fit", "fit-many", "board", "report")
+REPAIRS = ("fit", "fit-many", "board", "report", "universe")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -64,6 +64,13 @@ def test_worth_is_the_share_of_squares_removed(universe, prices):
     np.testing.assert_allclose(universe.worth["removed"], 1 - total[1] / total[0], rtol=1e-12)
     np.testing.assert_allclose(universe.worth["best_1"], 1 - total[2] / total[0], rtol=1e-12)
     assert (universe.worth["rows"] == seen.sum(0)).all()
+    # the lead's standard error against the delta method over the same blocks
+    first = np.flatnonzero(seen.any(1))[0]
+    blocks = [np.arange(row, min(row + 20, ROWS)) for row in range(first, ROWS, 20)]
+    lead = ((left**2 - spreads**2)[:, 0], (moves**2)[:, 0])
+    up, down = (np.array([part[rows].sum() for rows in blocks]) for part in lead)
+    error = (up - down * up.sum() / down.sum()).std(ddof=1) * len(blocks) ** 0.5 / down.sum()
+    assert universe.worth.loc["XLE", "lead_1_se"] == pytest.approx(error, rel=0.3)
 
 
 def test_few_legs_are_scored_on_the_same_rows(universe):

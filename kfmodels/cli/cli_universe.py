@@ -1,0 +1,238 @@
+"""`kfmodels universe`: every asset hedged with all others, or a few of them, from the shell."""
+
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kfmodels.cli.remedies import for_the_shell
+from kfmodels.cli.shell import (
+    AsJson,
+    DateFormat,
+    DayFirst,
+    Prices,
+    Repair,
+    Until,
+    as_json,
+    read_prices,
+    split_tickers,
+)
+
+if TYPE_CHECKING:
+    from kfmodels.universe.universe import HedgeUniverse
+
+FAINT = 0.1
+"""Share of a variance below which no hedge of a target is worth trading."""
+
+SHOWN = 10
+"""Legs of a target, or events, that a list shows."""
+
+
+def universe(
+    prices: Prices,
+    target: Annotated[
+        str | None, typer.Option(help="Tickers to hedge, separated by commas. Default: all.")
+    ] = None,
+    hedges: Annotated[
+        str | None, typer.Option(help="Tickers that may be legs, likewise. Default: all.")
+    ] = None,
+    legs: Annotated[
+        int | None, typer.Option(help="Most legs of a target. Default: no limit.")
+    ] = None,
+    until: Until = None,
+    date_format: DateFormat = None,
+    dayfirst: DayFirst = None,
+    repair: Repair = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write a page to (HTML), with pictures.")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="File to keep it in (.json), for kfmodels live.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Print which legs hedge each asset, how much of each, what they removed, what to leave alone."""
+    from kfmodels.data.repairs import read_repairs
+    from kfmodels.universe.universe import hedge_universe
+
+    if save is not None and save.suffix != ".json":
+        raise ValueError(f"--save {save}: its name must end in .json, by which it is known again")
+    for file in (out, save):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise ValueError(f"there is no folder {file.parent} to write {file.name} to")
+    table = read_prices(prices, until, date_format=date_format, dayfirst=dayfirst)
+    made = hedge_universe(
+        table,
+        targets=None if target is None else split_tickers(target, table.columns),
+        hedges=None if hedges is None else split_tickers(hedges, table.columns),
+        legs=legs,
+        repair=read_repairs(repair or [], table.columns),
+    )
+    if save is not None:
+        made.save(save)
+    if out is not None:
+        _write_page(made, out, picture=target is not None)
+    if json:
+        held = {name: made.legs(name).to_dict("index") for name in made.targets}
+        worth = made.worth.add_suffix("_ever")
+        rows = {name: dict(row) for name, row in made.table().join(worth).iterrows()}
+        typer.echo(as_json({"until": made.span[1], "targets": rows, "legs": held}))
+        return
+    typer.echo(for_the_shell(_report(made)))
+    for path, what in ((out, "one file, which any browser opens"), (save, f"kfmodels live {save}")):
+        if path is not None:
+            typer.echo(f"\nSaved to {path}: {what}")
+
+
+def _report(made: "HedgeUniverse") -> str:
+    """All targets in a table, or the legs of the few that were asked for."""
+    parts = [repr(made), *([_targets(made)] if len(made.targets) > 3 else [])]
+    if len(made.targets) <= 3:
+        parts += [_legs(made, name) for name in made.targets]
+    said = sentences(made)
+    return "\n\n".join([*parts, "\n".join(fill(one, 100, subsequent_indent="  ") for one in said)])
+
+
+def sentences(made: "HedgeUniverse") -> list[str]:
+    """What the hedges were worth, and what is not worth trading."""
+    import numpy as np
+
+    from kfmodels.universe.history import LIGHT
+
+    worth = made.worth.dropna(subset="removed")
+    waiting = [name for name in made.targets if name not in worth.index]
+    said: list[str] = []
+    if len(worth):
+        mean = worth[["removed", "best_1", "best_3"]].mean()
+        whose = worth.index[0] if len(worth) == 1 else f"{len(worth)} targets (the mean)"
+        lead = f", ahead by {worth['lead_1'].iloc[0]:.1%} (standard error "
+        lead += f"{worth['lead_1_se'].iloc[0]:.1%})"
+        said.append(
+            f"Over {worth['rows'].max()} rows that no ratio had seen, the hedges removed "
+            f"{mean['removed']:.1%} of the variance of {whose}, the best single leg "
+            f"{mean['best_1']:.1%}{lead if len(worth) == 1 else ''}, the best three "
+            f"{mean['best_3']:.1%}."
+        )
+    if made.basket.legs is None and len(worth):
+        even = list(worth.loc[worth["lead_3"] < 2 * worth["lead_3_se"]].index)
+        if even:
+            said.append(
+                f"Three legs (--legs 3) did as well, within two standard errors: {', '.join(even)}."
+            )
+    idle = list(worth.loc[worth["removed"] < FAINT].index)
+    if idle:
+        said.append(
+            f"Not worth hedging here, less than {FAINT:.0%} of the variance was removed: "
+            f"{', '.join(idle)}."
+        )
+    weights = made.weights().abs()
+    light, held = (
+        int(((weights > 0) & (weights < LIGHT)).to_numpy().sum()),
+        (weights > 0).to_numpy(),
+    )
+    if light:
+        every, heavy = np.nanmean(made.turnover, axis=1).tolist()
+        said.append(
+            f"Not worth trading: {light} of the {held.sum()} legs, each of which holds less than "
+            f"{LIGHT:.0%} of the risk of its target; without such legs {worth['heavy'].mean():.1%} "
+            f"would have been removed, and {heavy:.1f} times the target traded in the last 252 rows "
+            f"instead of {every:.1f}."
+        )
+    said += [
+        f"No hedge yet for {name}: an asset is a target from 60 rows after its first price on, and a "
+        "leg from 250."
+        for name in waiting
+    ]
+    return said
+
+
+def _targets(made: "HedgeUniverse") -> str:
+    from kfmodels.cli import facts
+
+    table = made.table().assign(ever=made.worth["removed"])
+    columns = {
+        "lately": "{removed:.1%}",
+        "best leg": "{best_1:.1%}",
+        "best 3": "{best_3:.1%}",
+        "ever": "{ever:.1%}",
+        "memory": "{memory:.0f}",
+        "turnover": "{turnover:.0f}",
+        "legs": "{legs}",
+    }
+    note = (
+        "share of the variance removed lately (some 100 rows): by all, by the best leg, by the best "
+        "three;\never: over all rows that no ratio had seen; memory in rows; turnover: money traded in "
+        "252 rows,\nagainst one of the target; legs: money against one of a target that is held"
+    )
+    return f"{facts.tabulate(table, columns, 'target')}\n{note}"
+
+
+def _legs(made: "HedgeUniverse", target: str) -> str:
+    """The legs of one target, and why they are."""
+    from kfmodels.cli import facts
+
+    table = made.legs(target)
+    if table.empty:
+        return f"{target} has no hedge yet"
+    side = ["sell" if ratio > 0 else "buy" for ratio in table["ratio"]]
+    shown = table.assign(side=side, size=table["ratio"].abs()).head(SHOWN)
+    columns = {
+        "": "{side}",
+        "money": "{size:.3f}",
+        "its sd": "{sd:.2g}",
+        "risk": "{weight:.1%}",
+        "alone": "{alone:.1%}",
+    }
+    row = made.table().loc[target]
+    more = f"\n  and {len(table) - len(shown)} more" if len(table) > len(shown) else ""
+    return (
+        f"Against one of {target}, held over the next row\n"
+        f"{facts.tabulate(shown, columns, 'leg')}{more}\n"
+        "risk: sd of what is held over that of the target; alone: what the leg would remove by itself\n"
+        f"lately they removed {row['removed']:.1%} of the variance, the best leg {row['best_1']:.1%}, "
+        f"the best three {row['best_3']:.1%};\nmemory {row['memory']:.0f} rows; "
+        f"{row['turnover']:.0f} times the target was traded in 252 rows"
+    )
+
+
+def _write_page(made: "HedgeUniverse", path: Path, *, picture: bool) -> None:
+    """One page: what to hold, the map of all legs, a `picture` of each target, what it was worth."""
+    from importlib.metadata import version
+
+    from kfmodels.cli.page import Part, Section, drawn, render, tabled
+    from kfmodels.files.atomic import replacing
+    from kfmodels.plots.universe import target_hedge, universe_map
+
+    held = made.table()
+    decision = [f"{name}: {words}." for name, words in held["legs"].items()][:SHOWN]
+    parts: list[Any] = [tabled(held)]
+    if len(made.targets) > 1:
+        caption = (
+            "Targets in rows, legs in columns, those that move together side by side: the sd of what "
+            "is held in a leg over that of the target. Blue is sold against a target that is held."
+        )
+        parts.append(drawn(universe_map(made), caption))
+    sections = [Section("What to hold over the next row", tuple(parts))]
+    for name in made.targets if picture else ():
+        caption = "Every ratio was known before the move it was held over."
+        drawing = drawn(target_hedge(made, name), caption)
+        sections.append(Section(f"{name}: its legs", (tabled(made.legs(name)), drawing)))
+    sections.append(Section("What it was worth, out of sample", (tabled(made.worth),)))
+    events = made.events()
+    if len(events):
+        events = events.assign(at=events["at"].astype(str)).tail(SHOWN).set_index("at")
+        text = f"{len(made.events())} prices were far from what all others said; the last of them:"
+        sections.append(Section("Prices held back", (Part(text=text), tabled(events))))
+    text = render(
+        title=f"{', '.join(made.targets[:5])}{' ...' if len(made.targets) > 5 else ''}: hedged within "
+        f"{len(made.hedges)} assets",
+        under=f"{made.rows} rows, {made.span[0]} .. {made.span[1]}; log moves, all in one currency",
+        doubts=list(made.doubts),
+        decision=[*sentences(made), *decision],
+        faults=[],
+        sections=sections,
+        footer=f"kfmodels {version('kfmodels')}",
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
