@@ -3,28 +3,22 @@
 Imports NumPy only, so that the trading process needs no JAX; a saved universe is read here.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kfmodels.basket.basket import GUARD, Basket
-from kfmodels.basket.standing import Standing
 from kfmodels.basket.ticks import BasketTick
-from kfmodels.clock.instants import Stamp
 from kfmodels.files.documents import Format, register
+from kfmodels.online.legs import ByTicker
 from kfmodels.online.shocks import Shocks
 from kfmodels.online.ticks import Outcome
 
 UNIVERSE = Format(
     "kfmodels universe", 1, "a saved universe", "make one with kf.hedge_universe(prices).save(path)"
 )
-
-_SUREST = 1e-300, 1 - 1e-16
-"""Ends of a probability whose normal quantile is a number."""
 
 
 class Said(NamedTuple):
@@ -45,21 +39,12 @@ class LiveTick(BasketTick):
         """What became of one asset."""
         return Said(*self.said.get(name, (Outcome.ACCEPTED, "")))
 
-    def learnt(self) -> tuple[np.ndarray, np.ndarray]:
-        """The surprise of every target as a normal number, by the probability given to less."""
-        normal, low, high = NormalDist(), *_SUREST
-        found = [
-            normal.inv_cdf(min(max(below, low), high)) if taught else np.nan
-            for below, taught in zip(self.below.tolist(), self.taught.tolist(), strict=True)
-        ]
-        return np.array(found), np.full(len(found), np.inf)
-
 
 class LiveBasket(Basket):
-    """A `Basket` with what `kfmodels.online.engine` asks: `LiveFilter(universe.online())` runs it.
+    """A `Basket` whose assets a live filter sees one by one.
 
-    Its ticks in a live filter are of every asset, as a bad print of one that is only a hedge must be
-    told too. It counts rows: time between them is no part of its model.
+    In `LiveFilter` none waits for another, a bad print of a mere hedge is told and not used twice, and
+    no alarm takes experts for draws of a posterior.
     """
 
     @property
@@ -67,29 +52,9 @@ class LiveBasket(Basket):
         """Every asset alone: a row is made without those that have no price."""
         return tuple((name,) for name in self.tickers)
 
-    def take(
-        self,
-        prices: Mapping[str, float],
-        *,
-        at: Stamp | None = None,
-        dt: float = 1.0,
-        gaps: Mapping[str, float] | None = None,
-        earlier: Sequence[Mapping[str, float]] = (),
-    ) -> LiveTick:
-        """Take a row of prices by ticker, NaN where there is none; where it raises nothing changes.
-
-        An asset without a price takes that of the first of the `earlier` rows of the bar that has one.
-        """
-        row = dict(prices)
-        for other in earlier:
-            row |= {name: price for name, price in other.items() if row[name] != row[name]}
-        return self._widen(self.update(row, at=at))
-
-    def requote(self, factors: Mapping[str, float], since: Standing | None = None) -> None:
-        """`rescale`; with `since` go back there first."""
-        if since is not None:
-            self.back(since)
-        self.rescale(factors)
+    def take(self, prices: ByTicker, **settings: Any) -> LiveTick:
+        """`Basket.take`, with a tick of every asset."""
+        return self._widen(super().take(prices, **settings))
 
     def held(self) -> dict[str, dict[str, float]]:
         """The ratios that are not 0, by target and hedge; none for a target that is not ready."""
@@ -113,7 +78,7 @@ class LiveBasket(Basket):
 
         taught = np.zeros(len(self.tickers), bool)
         taught[spots] = tick.taught
-        numbers = ("move", "mean", "spread_sd", "below", "log_score")
+        numbers = ("move", "mean", "spread_sd", "below", "log_score", "dof")
         return LiveTick(
             names=self.tickers,
             at=tick.at,

@@ -148,14 +148,11 @@ def test_a_dividend_is_no_move(universe):
     np.testing.assert_array_equal(live.engine.ratios(), basket.ratios())
 
 
-def test_surprises_are_normal_numbers(universe):
+def test_the_monitor_judges_targets_alone(universe):
     tick = feed(universe.go_live(), LATER.iloc[:1])[0].tick
     z, dof = tick.learnt()
-    from scipy.stats import norm
-
-    np.testing.assert_allclose(norm.cdf(z[[0, 2]]), tick.below[[0, 2]], rtol=1e-9)
-    assert np.isnan(z[[1, 3, 4, 5]]).all()
-    assert (dof == np.inf).all()
+    np.testing.assert_array_equal(np.isfinite(z), [True, False, True, False, False, False])
+    np.testing.assert_array_equal(np.isfinite(dof), np.isfinite(z))
 
 
 def test_a_saved_universe_is_the_engine(universe, tmp_path):
