@@ -82,6 +82,8 @@ def hedge_universe(
         HedgeUniverse(1 target, 5 hedges; 757 rows, 2008-01-02 .. 2010-12-31)
         >>> universe.ratios().round(1).loc["XLE"].to_dict()
         {'SPY': 1.0, 'XLE': 0.0, 'XLB': 0.3, 'XLF': -0.1, 'TLT': 0.0}
+        >>> universe.worth.loc["XLE", ["best_1", "best_3", "removed"]].round(2).to_list()
+        [0.79, 0.83, 0.84]
         >>> row = {"SPY": 127.0, "XLB": 38.8, "XLF": 13.0, "TLT": 94.0, "XLE": 68.5}
         >>> universe.forecast(row)[["lower", "fair", "upper"]].round(1).loc["XLE"].to_list()
         [68.6, 69.1, 69.5]
@@ -185,8 +187,12 @@ class HedgeUniverse:
         found = self.basket.forecast(row)
         given: dict[str, Any] = {str(name): value for name, value in dict(row).items()}
         price = np.array([float(given.get(name, np.nan)) for name in self.targets])
-        lower, fair, upper = (found.price(level) for level in (0.05, 0.5, 0.95))
-        z = (np.log(price / found.last) - found.mean) / found.sd
+        # over a gap the moves that stood in for those not seen are part of the last price
+        listing = self.basket.stand.listing
+        spots = [self.basket.tickers.index(name) for name in self.targets]
+        filled = np.exp(listing.filled[spots])
+        lower, fair, upper = (filled * found.price(level) for level in (0.05, 0.5, 0.95))
+        z = (np.log(price / (filled * found.last)) - found.mean) / found.sd
         columns = {"price": price, "fair": fair, "lower": lower, "upper": upper}
         return pd.DataFrame(columns | {"sd": found.sd, "z": z}, self._index())
 

@@ -103,6 +103,18 @@ def test_forecast_holds_the_next_price_of_the_hedges(universe):
     assert np.isnan(universe.forecast(row.drop("XLE")).loc["XLE", "z"])
 
 
+def test_over_a_gap_the_forecast_follows_the_hedges(prices):
+    rows = kf.datasets.etfs()[NAMES].iloc[ROWS : ROWS + 3]
+    table = pd.concat([prices, rows.iloc[:2].assign(XLE=np.nan)])
+    universe = kf.hedge_universe(table, targets=["XLE"])
+    found = universe.forecast(rows.iloc[2]).loc["XLE"]
+    whole = kf.hedge_universe(prices, targets=["XLE"])
+    moved = np.log(rows.iloc[2] / prices.iloc[-1]).fillna(0.0)
+    fair = prices["XLE"].iloc[-1] * np.exp(whole.ratios().loc["XLE"] @ moved)
+    assert found["fair"] == pytest.approx(fair, rel=2e-3)  # ratios move a little in two rows
+    assert abs(np.log(fair / prices["XLE"].iloc[-1])) > 5e-3
+
+
 def test_legs_in_words_are_the_heaviest(universe):
     legs, said = universe.legs("XLE"), universe.table().loc["XLE", "legs"]
     top = legs.iloc[0]
