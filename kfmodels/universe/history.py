@@ -182,5 +182,7 @@ def _errors(squares: np.ndarray) -> np.ndarray:
     lead = removed[:, :1] - removed[:, 1:]
     # a target that came late may be in none of the blocks of a draw
     seen = np.isfinite(lead)
-    mean = np.where(seen, lead, 0.0).sum(0) / seen.sum(0)
-    return np.sqrt((np.where(seen, lead - mean, 0.0) ** 2).sum(0) / (seen.sum(0) - 1))
+    count = seen.sum(0)
+    mean = np.where(seen, lead, 0.0).sum(0) / count
+    error = np.sqrt((np.where(seen, lead - mean, 0.0) ** 2).sum(0) / (count - 1))
+    return np.where(count > 1, error, np.nan)

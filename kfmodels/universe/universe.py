@@ -64,8 +64,8 @@ def hedge_universe(
 
     Raises:
         ValueError: a ticker that is no column or is named twice, a target without a hedge but itself,
-            `legs` below 1, dates not sorted or not unique, a price that is no positive number, fewer
-            than 251 rows. The message says which and what to do.
+            `legs` below 1, dates not sorted or not unique, a price that is no positive number, a
+            ticker that never moves, fewer than 251 rows. The message says which and what to do.
 
     Warns:
         UserWarning: once, of all prices that are in doubt, with the `repair` that mends them.
@@ -411,4 +411,14 @@ def _read(
         check_prices(table, LOG)
     except ValueError as error:  # there is no other transform here
         raise ValueError(str(error).removesuffix(', or use transform="level"')) from error
+    for name in chosen:
+        values = table[name].dropna().to_numpy()
+        cure = f"leave it out with frame.drop(columns={name!r})"
+        if not len(values):
+            raise ValueError(f"{name} has no price at all: {cure}")
+        if np.ptp(values) == 0:
+            raise ValueError(
+                f"{name} is constant at {values[0]:g} throughout: it needs no hedge and hedges "
+                f"nothing; {cure}, or choose other dates"
+            )
     return table, real, (asked[0], asked[1])

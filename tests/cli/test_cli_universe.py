@@ -137,6 +137,16 @@ def test_a_price_that_cannot_be_one_names_the_option_that_mends_it(folder, tmp_p
     kfmodels("universe", "bad.csv", *option.split(), folder=tmp_path)
 
 
+def test_a_price_that_never_moves_is_refused_until_its_column_is_gone(tmp_path):
+    table = TABLE.iloc[:320].assign(CASH=1.0)
+    table.to_csv(tmp_path / "prices.csv")
+    done = kfmodels("universe", "prices.csv", folder=tmp_path, code=2)
+    assert "CASH is constant at 1" in done.stderr
+    assert "take its column out of the file" in done.stderr
+    table.drop(columns="CASH").to_csv(tmp_path / "prices.csv")
+    kfmodels("universe", "prices.csv", "--target", "XLE", folder=tmp_path)
+
+
 def test_live_refuses_a_policy_that_a_universe_has_not(folder, universe):
     universe.save(folder / "u.json")
     done = kfmodels("live", "u.json", "--shocks", "robust", folder=folder, given="", code=2)
