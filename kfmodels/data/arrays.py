@@ -61,7 +61,8 @@ class PairArrays(NamedTuple):
 
     `y`, `x`, `observed` and `dt` are as in `HedgeData`. `move` is the sd of the one-bar move that a
     constant hedge leaves over, and `ratio` the typical size of each hedge ratio: the root of the sum of
-    squares of its least-squares estimate on moves and of the standard error.
+    squares of its least-squares estimate on moves and of the standard error. `size` is the sd of the
+    target's moves over that of each hedge's.
     """
 
     y: Float[np.ndarray, "time"]
@@ -70,6 +71,7 @@ class PairArrays(NamedTuple):
     dt: Float[np.ndarray, "time"]
     move: float
     ratio: Float[np.ndarray, "hedge"]
+    size: Float[np.ndarray, "hedge"]
     usable: bool
     """False where there are too few rows, a leg never moves or stopped, or legs in exact proportion."""
 
@@ -83,7 +85,9 @@ def arrays_of(data: HedgeData) -> PairArrays:
     """
     data.check_enough()
     seen = data.observed
-    move, ratio, fault = _typical_move(data.y[seen], data.x[seen], data.transform, _one_bar(data))
+    move, ratio, size, fault = _typical_move(
+        data.y[seen], data.x[seen], data.transform, _one_bar(data)
+    )
     if fault:
         names = ", ".join(data.hedges)
         raise ValueError(fault.format(target=data.target, hedges=names, move=move))
@@ -91,7 +95,7 @@ def arrays_of(data: HedgeData) -> PairArrays:
         raise ValueError(
             f"{fault}: fit the rows before, data.before(...) with that date, or leave it out"
         )
-    return PairArrays(data.y, data.x, seen, data.dt, move, ratio, usable=True)
+    return PairArrays(data.y, data.x, seen, data.dt, move, ratio, size, usable=True)
 
 
 def pair_arrays(target: np.ndarray, hedge: np.ndarray, transform: Transform) -> list[PairArrays]:
@@ -119,18 +123,19 @@ def _one_pair(prices: np.ndarray, transform: Transform) -> PairArrays:
     calm = calm_rows(prices[seen])
     seen[seen], y, x = ~calm, observed[~calm, 0], observed[~calm, 1:]
     values[~seen] = 0.0
-    move, ratio, usable = np.nan, np.full(x.shape[1], np.nan), False
+    ratio = size = np.full(x.shape[1], np.nan)
+    move, usable = np.nan, False
     if len(y) >= MIN_ROWS and (np.ptp(x, axis=0) > 0).all():
-        move, ratio, fault = _typical_move(y, x, transform, np.ones(len(y), bool))
+        move, ratio, size, fault = _typical_move(y, x, transform, np.ones(len(y), bool))
         usable = not fault and not any(stopped_since(leg) is not None for leg in prices.T)
     dt = (np.cumsum(seen) - seen > 0).astype(float)
-    return PairArrays(values[:, 0], values[:, 1:], seen, dt, move, ratio, usable)
+    return PairArrays(values[:, 0], values[:, 1:], seen, dt, move, ratio, size, usable)
 
 
 def _typical_move(
     y: np.ndarray, x: np.ndarray, transform: Transform, near: np.ndarray
-) -> tuple[float, np.ndarray, str]:
-    """`move` and `ratio` of observed rows, of the `near` ones if enough, and why they are unusable."""
+) -> tuple[float, np.ndarray, np.ndarray, str]:
+    """`move`, `ratio`, `size` of observed rows, the `near` ones if enough; why they are unusable."""
     hedges = x.shape[1]
     price = np.abs(y).max() if transform.by_shares else 1.0
     y, x = transform.steps(y), transform.steps(x)
@@ -141,16 +146,18 @@ def _typical_move(
     if not near.all() and near.sum() >= MIN_ROWS and np.ptp(y[near]) > 0:
         y, x = y[near], x[near]
     if np.ptp(y) == 0:
-        return 0.0, np.zeros(hedges), _STILL
+        return 0.0, np.zeros(hedges), np.zeros(hedges), _STILL
     ratio = np.linalg.lstsq(x, y, rcond=None)[0]
     residual = y - x @ ratio
     move = float(np.sqrt((residual**2).mean()))
     # pinv, as `lstsq` above: hedges may move in exact proportion to each other
     error_var = move**2 * np.diagonal(np.linalg.pinv(x.T @ x))
     size = np.sqrt(ratio**2 + error_var)[:hedges]
+    moves = x[:, :hedges].std(0)
+    relative = np.divide(y.std(), moves, out=np.zeros(hedges), where=moves > 0)
     largest = np.abs(y).max()
     exact = max(_EXACT * largest, min(_WRITTEN[0] * largest, _WRITTEN[1] * price))
-    return move, size, _PROPORTIONAL if move <= exact else ""
+    return move, size, relative, _PROPORTIONAL if move <= exact else ""
 
 
 def _one_bar(data: HedgeData) -> np.ndarray:

@@ -33,8 +33,8 @@ from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.kalman.density import student_variance
 from kfmodels.model import gaps as closed
-from kfmodels.model.assumptions import Diffuse
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
+from kfmodels.model.starts import Diffuse
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
 from kfmodels.sampling.posterior import of_recursion

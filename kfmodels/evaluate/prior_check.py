@@ -17,9 +17,10 @@ from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.model import gaps as closed
-from kfmodels.model.assumptions import Constant, Weak
+from kfmodels.model.assumptions import Constant
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.model.memory import q_to_gain
+from kfmodels.model.starts import Weak
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.posterior import draw_prior, of_recursion
 

@@ -23,10 +23,10 @@ from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit
-from kfmodels.model.assumptions import Known, Start, Zero
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.model.memory import delta_to_q, q_to_delta
 from kfmodels.model.priors import Absolute
+from kfmodels.model.starts import Known, Start, Zero
 
 __all__ = [
     "FromLeastSquares",

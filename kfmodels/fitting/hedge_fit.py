@@ -181,6 +181,10 @@ class HedgeFit:
         information of a bar with the intercept and so remembers longer: `effective_memory` is
         `1 + var(ratio) / state variance` after the last row (plug-in), which for a lone level is
         `memory`.
+
+        Where the model starts at `Few` hedges, `start_size` is the posterior median of its `s_j`: a
+        hedge that is not needed has one near 0. `rhat` and `ess` are then the worse of log var and
+        log `start_size`.
         """
         return self._summary.copy()
 
@@ -197,11 +201,17 @@ class HedgeFit:
                 described[word] = float(np.median(mine[word].values))
             described["gain"] = 1 / described["memory"]
             described["effective_memory"] = effective.get(name, np.nan)
+            if "start_size" in posterior:
+                start = _describe(posterior["start_size"].sel(coef=name).values)
+                described["start_size"] = start["var"]
+                described["rhat"] = np.fmax(described["rhat"], start["rhat"])
+                described["ess"] = np.fmin(described["ess"], start["ess"])
             rows[name] = described
         memory = posterior.get("variance_memory")
         spans = np.full((1, 1), np.inf) if memory is None else memory.values
         rows["noise"] = _span("memory", spans) | _describe(posterior["obs_var"].values)
-        return self._mixed(pd.DataFrame(rows).T.reindex(columns=_COLUMNS))
+        columns = [*_COLUMNS, *(["start_size"] if "start_size" in posterior else [])]
+        return self._mixed(pd.DataFrame(rows).T.reindex(columns=columns))
 
     def gaps(self) -> pd.DataFrame:
         """The worth of a closed period, one row per kind; empty where the model has no `Gaps`.

@@ -44,7 +44,7 @@ FORMAT = Format(
     "fit the prices and write one with fit.save(path)",
     oldest=FORMAT_VERSION,
 )
-_BY_COEF = ("delta", "q", "memory", "state_var")
+_BY_COEF = ("delta", "q", "memory", "state_var", "start_size")
 _BY_GAP = ("gap_bars", "gap_noise")
 
 

@@ -1,26 +1,24 @@
-"""Assumptions about noise, drift, start and closed periods, as small validated objects.
+"""Assumptions about noise, drift and closed periods, as small validated objects.
 
 To add a noise or a drift, subclass `Noise` or `Drift` as a frozen dataclass and `register` it: fits,
 files and filters ask the class for all they need. It makes an object of `kalman.noise` or of
 `kalman.motion`, which may be a class of your own too. If your noise carries an object of its own class
 from row to row, register that class with `kfmodels.files.documents.register`.
 
-One file: all assumptions that a user can choose from, and the interface that they share.
+One file: what a user can assume about the rows, and the interface that these assumptions share.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import numpyro.distributions as dist
 
 from kfmodels._types import Array, ArrayLike, Bool, Float
 from kfmodels.files import documents
 from kfmodels.kalman import noise as noises
-from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Discount, Motion, Walk
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, q_to_gain
@@ -35,9 +33,6 @@ from kfmodels.model.supports import (
     variance_memory,
 )
 
-DIFFUSE = 1e10
-"""Relative start variance that stands for infinity: float64 keeps six digits of the likelihood."""
-
 REGISTERED: dict[str, type] = {}
 """Classes that a saved model may refer to, by name."""
 
@@ -51,9 +46,11 @@ def register[Kind: type](kind: Kind) -> Kind:
 
 
 def parameters() -> dict[str, float]:
-    """Sites of all registered noises and drifts, each with its lower bound."""
-    kinds = [kind for kind in REGISTERED.values() if issubclass(kind, Assumption)]
-    return {name: lowest for kind in kinds for name, lowest in kind.parameters.items()}
+    """Sites of all registered noises, drifts and starts, each with its lower bound."""
+    found = {}
+    for kind in REGISTERED.values():
+        found |= getattr(kind, "parameters", {})  # closed periods have none
+    return found
 
 
 def least(site: str) -> float:
@@ -251,104 +248,6 @@ class StateDiscount(Drift):
         self, law: Discount, cov: Float[Array, "coef coef *draws"]
     ) -> Float[Array, "coef *draws"]:
         return _diagonal(cov) * _diagonal(law.moving) * (1 / law.factor - 1)
-
-
-class Start(ABC):
-    """Assumption about the coefficients before the first row; `flat` where nothing is known of them."""
-
-    flat: ClassVar[bool] = False
-
-    @abstractmethod
-    def moments(
-        self, inner: Coordinates, spread: float, hedges: list[str]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and covariance in inner coordinates; `spread` is the sd of the target there."""
-
-
-@register
-@dataclass(frozen=True)
-class Weak(Start):
-    """Start that says little: sd of `sds` standard deviations of the target, per coefficient.
-
-    Centred on no hedge and on the mean of the target; scale-free.
-    """
-
-    sds: float = 3.0
-
-    def __post_init__(self) -> None:
-        if not (is_number(self.sds) and self.sds > 0):
-            raise ValueError(
-                f"Weak: sds must be a positive number, not {self.sds}; for certainty use Zero()"
-            )
-
-    def moments(
-        self, inner: Coordinates, spread: float, hedges: list[str]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        n = inner.coefficients
-        return np.zeros(n), np.eye(n) * (self.sds * spread) ** 2
-
-
-@register
-@dataclass(frozen=True, eq=False)
-class Known(Start):
-    """Start with a given mean and covariance of [beta..., alpha], in the units of the data."""
-
-    mean: npt.ArrayLike | Sequence[float]
-    cov: npt.ArrayLike | Sequence[Sequence[float]]
-
-    def __post_init__(self) -> None:
-        if isinstance(self.mean, dist.Distribution) or isinstance(self.cov, dist.Distribution):
-            raise ValueError("Known: mean and cov are numbers, not a distribution")
-        mean, cov = np.asarray(self.mean, float), np.asarray(self.cov, float)
-        if cov.shape != mean.shape * 2:
-            raise ValueError(
-                f"Known: mean has shape {mean.shape}, so cov must be {mean.shape * 2}, not {cov.shape}"
-            )
-        # a singular covariance may have an eigenvalue just below 0 by rounding
-        if not np.allclose(cov, cov.T) or np.linalg.eigvalsh(cov).min() < -1e-9 * np.abs(cov).max():
-            raise ValueError(
-                "Known: cov is not a covariance (symmetric, no negative eigenvalue); "
-                f"eigenvalues {np.linalg.eigvalsh(cov).round(6).tolist()}"
-            )
-
-    def moments(
-        self, inner: Coordinates, spread: float, hedges: list[str]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        mean = np.asarray(self.mean, float)
-        if mean.shape != (inner.coefficients,):
-            n = inner.coefficients
-            names = ", ".join([*hedges, "alpha"][:n])
-            raise ValueError(
-                f"Known: the start has {mean.size} coefficients, the model {n}: {names}"
-            )
-        return inner.from_original(mean, np.asarray(self.cov, float))
-
-
-@register
-@dataclass(frozen=True)
-class Diffuse(Start):
-    """Start that says nothing: flat on the coefficients, with the exact diffuse likelihood."""
-
-    flat = True
-
-    def moments(
-        self, inner: Coordinates, spread: float, hedges: list[str]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        n = inner.coefficients
-        # the width is a multiple of the noise, which only the model knows: see `DIFFUSE`
-        return np.zeros(n), np.zeros((n, n))
-
-
-@register
-@dataclass(frozen=True)
-class Zero(Start):
-    """Start at exactly zero, as in Chan's published code; it ties the intercept down for years."""
-
-    def moments(
-        self, inner: Coordinates, spread: float, hedges: list[str]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        n = inner.coefficients
-        return inner.from_original(np.zeros(n), np.zeros((n, n)))
 
 
 Multiplier = (

@@ -22,15 +22,12 @@ from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.model import gaps as closed
 from kfmodels.model.assumptions import (
-    DIFFUSE,
     REGISTERED,
     Constant,
     Drift,
     Gaps,
     Noise,
     RandomWalk,
-    Start,
-    Weak,
 )
 from kfmodels.model.memory import q_to_delta, q_to_memory, q_to_state_var
 from kfmodels.model.priors import (
@@ -51,6 +48,7 @@ from kfmodels.model.sites import (
     relative,
     site,
 )
+from kfmodels.model.starts import DIFFUSE, Start, Weak
 
 Intercept = Literal["random_walk", "static", "none"]
 
@@ -132,12 +130,9 @@ class HedgeRatioModel:
         """The arrays of one pair in inner coordinates, `dt` written out."""
         self._check_listed(hedges)
         coordinates = self.coordinates(pair)
-        y = np.where(pair.observed, pair.y - coordinates.offset, 0.0)
-        # around the offset, which is 0 without an intercept: a ratio near y / x must then be likely
-        spread = float(np.sqrt((y[pair.observed] ** 2).mean()))
-        mean, cov = self.initial.moments(coordinates, spread, hedges)
+        mean, cov = self.initial.moments(coordinates, pair, hedges)
         made = Inputs(
-            y=y,
+            y=np.where(pair.observed, pair.y - coordinates.offset, 0.0),
             design=np.where(pair.observed[:, None], coordinates.design(pair.x), 0.0),
             observed=pair.observed,
             dt=pair.dt,
@@ -167,7 +162,8 @@ class HedgeRatioModel:
     def parameters(self) -> tuple[str, ...]:
         """Names of the sites that the recursion needs."""
         gaps = () if self.gaps is None else ("gap_bars", "gap_noise")
-        return ("q", "obs_scale", *self.noise.parameters, *self.drift.parameters, *gaps)
+        parts = (self.noise, self.drift, self.initial)
+        return ("q", "obs_scale", *(name for part in parts for name in part.parameters), *gaps)
 
     def laws(
         self,
@@ -198,14 +194,11 @@ class HedgeRatioModel:
         `sites` are those of `parameters`, `(*draws)` or `(*draws, gap)`.
         """
         obs_scale = jnp.asarray(obs_scale)
-        n = inputs.design.shape[-1]
-        start_cov = inputs.start_cov
-        if self.initial.flat:
-            start_cov = DIFFUSE * jnp.square(obs_scale)[..., None, None] * jnp.eye(n)
+        of_start = {name: sites[name] for name in self.initial.parameters}
         return KalmanRegression(
             inputs.design,
             inputs.start_mean,
-            start_cov,
+            self.initial.covariance(inputs, jnp.square(obs_scale), **of_start),
             *self.laws(q=q, obs_scale=obs_scale, **sites),
             observed=inputs.observed,
             dt=inputs.dt,
@@ -229,7 +222,7 @@ class HedgeRatioModel:
     def __call__(self, data: HedgeData | Inputs) -> None:
         inputs = self.inputs(data) if isinstance(data, HedgeData) else data
         obs_scale = self._obs_scale(inputs)
-        more = self.noise.sites() | self.drift.sites()
+        more = self.noise.sites() | self.drift.sites() | self.initial.sites(inputs)
         obs_var = jnp.square(obs_scale)
         numpyro.deterministic("obs_var", obs_var)
         q = self._q(inputs, obs_var)
@@ -320,7 +313,7 @@ def hedge_ratio_model(
             move; fixed there where the noise moves.
         noise: `Constant()` or `Discounted(memory)`.
         drift: `RandomWalk()` or `StateDiscount()`.
-        initial: `Weak()`, `Known(mean, cov)`, `Diffuse()` or `Zero()`.
+        initial: `Weak()`, `Few(legs)`, `Known(mean, cov)`, `Diffuse()` or `Zero()`.
         intercept: "random_walk", "static" or "none".
         pivot: where the regressors are centred; default their training mean.
         gaps: `Gaps(bars, noise)`: what closed periods are worth, of data that have a clock.

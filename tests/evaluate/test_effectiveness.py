@@ -26,7 +26,7 @@ from kfmodels.evaluate.effectiveness import hedge_effectiveness, hedged_moves, v
 from kfmodels.evaluate.garch import dcc_garch
 from kfmodels.evaluate.lasso import lasso
 from kfmodels.model import Absolute, Diffuse
-from kfmodels.model.assumptions import DIFFUSE
+from kfmodels.model.starts import DIFFUSE
 from tests.problems import unsampled
 from tests.tables import read_table
 

@@ -21,8 +21,8 @@ from kfmodels.evaluate.published import (
 )
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.model import Absolute, Diffuse
-from kfmodels.model.assumptions import Known, Zero
 from kfmodels.model.memory import q_to_delta
+from kfmodels.model.starts import Known, Zero
 from tests.problems import unsampled
 from tests.reference import loop
 from tests.tables import read_table

@@ -35,10 +35,10 @@ from kfmodels import (
 from kfmodels.data import datasets
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
-from kfmodels.model import Absolute, Diffuse, Known, RandomWalk, Weak, Zero, saved
-from kfmodels.model.assumptions import DIFFUSE
+from kfmodels.model import Absolute, Diffuse, Few, Known, RandomWalk, Weak, Zero, saved
 from kfmodels.model.memory import memory_to_q, q_to_memory
 from kfmodels.model.priors import MEDIAN, LogSquaredHorseshoe
+from kfmodels.model.starts import DIFFUSE
 from kfmodels.sampling import nuts as inference
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
@@ -477,6 +477,7 @@ WRITTEN = {
     "RandomWalk": {"drift": RandomWalk()},
     "StateDiscount": {"drift": StateDiscount()},
     "Weak": {"initial": Weak(5.0)},
+    "Few": {"initial": Few(legs=2)},
     "Known": {"initial": Known([1.0, 0.0], [[1.0, 0.1], [0.1, 2.0]])},
     "Diffuse": {"initial": Diffuse()},
     "Zero": {"initial": Zero()},

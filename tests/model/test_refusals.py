@@ -20,7 +20,7 @@ from kfmodels import (
     hedge_ratio_model,
 )
 from kfmodels.clock.clock import Clock
-from kfmodels.model import Absolute, Known
+from kfmodels.model import Absolute, Few, Known
 from tests.problems import stock_prices
 
 MOVES = Moves(0.05, low=0.01, high=0.2)
@@ -70,7 +70,7 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"drift": 0.9}, "drift must be one of RandomWalk(...), StateDiscount(...), not 0.9"),
     (
         {"initial": 0},
-        "initial must be one of Weak(...), Known(...), Diffuse(...), Zero(...), not 0",
+        "initial must be one of Weak(...), Few(...), Known(...), Diffuse(...), Zero(...), not 0",
     ),
     ({"gaps": 3.0}, "gaps must be Gaps(bars=..., noise=...) or None"),
     ({"delta": Absolute(1e-4), "noise": Discounted()}, ABSOLUTE),
@@ -141,11 +141,17 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
         (lambda: Discounted(4.0), "Discounted: memory must be above 4 bars"),
         (lambda: Discounted(Memory(9, low=2, high=30)), "above 4 bars, where its forecasts have"),
         (lambda: Discounted(dof=0), "Discounted: dof must be a positive number, not 0"),
+        (lambda: Few(0), "Few: legs is how many hedges may be needed, positive, not 0"),
+        (lambda: Few(np.nan), "positive, not nan"),
         (lambda: Known([0.0, 0.0], np.eye(3)), "so cov must be (2, 2), not (3, 3)"),
         (lambda: Known([0.0, 0.0], [[1, 2], [2, 1]]), "eigenvalues [-1.0, 3.0]"),
         (lambda: Known([0.0, 0.0], [[1, 0.5], [0, 1]]), "cov is not a covariance"),
     ],
     "data": [
+        (
+            lambda: read(TWO, initial=Few(2)),
+            "Few: legs=2 must be below the number of hedges, 2 (SPX, PEP): lower it, or use Weak()",
+        ),
         (
             lambda: read(TWO, initial=Known([1.0, 0.0], np.eye(2))),
             "2 coefficients, the model 3: SPX, PEP, alpha",

@@ -27,7 +27,7 @@ from kfmodels.data import datasets
 from kfmodels.data.arrays import pair_arrays
 from kfmodels.kalman.transforms import LOG
 from kfmodels.model import Absolute, Diffuse, Known, RandomWalk, Weak, Zero
-from kfmodels.model.assumptions import DIFFUSE
+from kfmodels.model.starts import DIFFUSE
 from kfmodels.sampling import posterior, ridge
 from kfmodels.sampling import prior as priors
 
