@@ -26,7 +26,9 @@ A rate near zero halves and doubles without one, and so do prices that move by a
 GROSS = 15.0
 """Typical moves by which a smaller print goes away and comes back in the next row to be called gross.
 
-Fewer take the first real days among them (tests/data/test_scales.py has the counts).
+Fewer take the first real days among them (tests/data/test_scales.py has the counts). By so many a move
+of the last row is in doubt too: a print there takes a ratio of 1.34 +- .11 to .8 +- .4. Of days of 505
+stocks 77 in 618,492 are as large.
 """
 
 RUN, SAME, UNDONE = 12.0, 2.5, 3.0
@@ -61,7 +63,7 @@ _SD = 1.4826
 """Of a normal variable: its sd over the median of its absolute value."""
 
 
-Kind = Literal["scale", "print", "still", "units"]
+Kind = Literal["scale", "print", "last", "still", "units"]
 
 
 class Doubt(NamedTuple):
@@ -103,6 +105,8 @@ class Doubt(NamedTuple):
             return f"{goes}, {self.rows}: two units? Bring its rows into one, or take them out"
         if self.kind == "print":
             return f"{moved} and came back: a bad print?"
+        if self.kind == "last":
+            return f"{moved}, far more than it does, and no row comes after: a bad print?"
         return f"{moved}, about {self.factor} times, and stayed: a split?"
 
 
@@ -114,7 +118,8 @@ def find_doubts(
     A price that moves by 1.75 times in a row and stays there has another scale, unless it stands still
     from then to the end: then it has stopped. So has one that moves by 3/2 or 4/3 times, where no move
     of its own is nearly as large. One that comes back is a print, and so is a smaller one that is far
-    beyond its own typical moves; one that goes there and back again and again has two units.
+    beyond its own typical moves; in the last row no other says whether it comes back. One that goes
+    there and back again and again has two units.
 
     Args:
         prices: floats; NaN is a gap.
@@ -265,6 +270,8 @@ def _unlike(values: np.ndarray, *, at_level: bool) -> list[tuple[Kind, int, int]
             small[move] or (scale and size[move] > JUMP * _around(size, move, move))
         ):
             found.append(("scale", row, row))
+        elif row == len(values) - 1 and size[move] > GROSS * usual:
+            found.append(("last", row, row))
     return sorted(found, key=lambda one: one[1:])
 
 

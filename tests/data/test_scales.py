@@ -209,6 +209,28 @@ def test_most_prints_of_a_few_rows_are_found_and_no_move_that_stays():
         assert found >= least if least else found == 0
 
 
+@pytest.mark.parametrize(
+    ("bad", "transform"), [(1.25, LOG), (1.25, LEVEL), (0.78, LOG), (-1, LEVEL), (0, LEVEL)]
+)
+def test_a_print_in_the_last_row_is_in_doubt_until_a_second_row_confirms_it(bad, transform):
+    """In none of 40 walks is an ordinary move; and where two rows moved nobody asks."""
+    for seed in range(40):
+        frame = walk(0.008, seed)
+        assert find_doubts(frame, transform) == ()
+        wrong = bad if bad <= 0 else frame.iloc[-1, 0] * bad
+        frame.iloc[-1] = wrong
+        (doubt,) = find_doubts(frame, transform)
+        assert (doubt.kind, doubt.at, doubt.until) == ("last", 499, 499)
+        assert f"AAA went from {frame.iloc[-2, 0]:g} to {wrong:g} at 499, far more" in str(doubt)
+        repaired, _ = apply_repair(frame, {"AAA": {doubt.rows: None}})
+        assert repaired["AAA"].isna().to_numpy().nonzero()[0].tolist() == [499]
+        assert find_doubts(repaired, transform) == ()
+        assert find_doubts(frame, transform, [("AAA", "499")]) == ()
+        if bad > 0:
+            frame.iloc[-2] = wrong
+            assert "last" not in [doubt.kind for doubt in find_doubts(frame, transform)]
+
+
 def test_last_rows_that_repeat_one_price_are_in_doubt_where_that_is_unusual():
     """Five repeats, and more than twice the longest run before, as a live filter has it."""
     still = walk(0.01, 3)
