@@ -101,7 +101,8 @@ def sentences(made: "HedgeUniverse") -> list[str]:
     from kfmodels.universe.history import LIGHT
 
     worth = made.worth.dropna(subset="removed")
-    waiting = [name for name in made.targets if name not in worth.index]
+    ready = dict(zip(made.targets, made.basket.ready, strict=True))
+    waiting = [name for name in made.targets if not ready[name]]
     said: list[str] = []
     if len(worth):
         mean = worth[["removed", "best_1", "best_3"]].mean()
@@ -131,7 +132,7 @@ def sentences(made: "HedgeUniverse") -> list[str]:
         int(((weights > 0) & (weights < LIGHT)).to_numpy().sum()),
         (weights > 0).to_numpy(),
     )
-    if light:
+    if light and len(worth):
         every, heavy = np.nanmean(made.turnover, axis=1).tolist()
         said.append(
             f"Not worth trading: {light} of the {held.sum()} legs, each of which holds less than "
@@ -139,6 +140,11 @@ def sentences(made: "HedgeUniverse") -> list[str]:
             f"would have been removed, and {heavy:.1f} times the target traded in the last 252 rows "
             f"instead of {every:.1f}."
         )
+    said += [
+        f"No row of {name} was judged while it had a hedge: nothing says what that removes."
+        for name in made.targets
+        if ready[name] and name not in worth.index
+    ]
     said += [
         f"No hedge yet for {name}: an asset is a target from 60 rows after its first price on, and a "
         "leg from 250."
@@ -185,13 +191,17 @@ def _legs(made: "HedgeUniverse", target: str) -> str:
         "alone": "{alone:.1%}",
     }
     row = made.table().loc[target]
+    judged = row["removed"] == row["removed"]
+    lately = (
+        f"lately they removed {row['removed']:.1%} of the variance, the best leg {row['best_1']:.1%}, "
+        f"the best three {row['best_3']:.1%};\n"
+    )
     more = f"\n  and {len(table) - len(shown)} more" if len(table) > len(shown) else ""
     return (
         f"Against one of {target}, held over the next row\n"
         f"{facts.tabulate(shown, columns, 'leg')}{more}\n"
         "risk: sd of what is held over that of the target; alone: what the leg would remove by itself\n"
-        f"lately they removed {row['removed']:.1%} of the variance, the best leg {row['best_1']:.1%}, "
-        f"the best three {row['best_3']:.1%};\nmemory {row['memory']:.0f} rows; "
+        f"{lately if judged else ''}memory {row['memory']:.0f} rows; "
         f"{row['turnover']:.0f} times the target was traded in 252 rows"
     )
 

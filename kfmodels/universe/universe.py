@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kfmodels.basket.listing import LEG_FROM
+from kfmodels.basket.listing import GONE, LEG_FROM
 from kfmodels.basket.settings import CHOOSER
 from kfmodels.data.checks import check_index, check_no_serials, check_prices, day, to_floats
 from kfmodels.data.columns import check_columns, check_table, name_by_text
@@ -68,7 +68,8 @@ def hedge_universe(
             ticker that never moves, fewer than 251 rows. The message says which and what to do.
 
     Warns:
-        UserWarning: once, of all prices that are in doubt, with the `repair` that mends them.
+        UserWarning: once, of all prices that are in doubt, with the `repair` that mends them, and of
+            those that ended before the last rows.
 
     Source: Raftery, Karny and Ettler (2010), Online prediction under model uncertainty via dynamic
     model averaging, Technometrics 52; West and Harrison (1997), Bayesian Forecasting and Dynamic
@@ -96,8 +97,10 @@ def hedge_universe(
             f"the prices have {len(table)} rows, and an asset is a leg from {LEG_FROM} rows after its "
             f"first price on: give a history of more than {LEG_FROM} rows"
         )
-    if found := complain(table, LOG, real):
-        warnings.warn(found, stacklevel=2)
+    found = complain(table, LOG, real)
+    over = _tell_ended(table)
+    if found or over:
+        warnings.warn("\n".join(filter(None, [found, *over])), stacklevel=2)
     same = [legs is not None and legs <= few for few in FEW]
     sizes = [few for few, equal in zip(FEW, same, strict=True) if not equal]
     rivals = [LiveBasket(tickers, targets=asked[0], hedges=asked[1], legs=few) for few in sizes]
@@ -110,7 +113,7 @@ def hedge_universe(
         rows=len(table),
         few=np.array(few),
         turnover=np.array([sum_traded(history.traded), sum_traded(history.traded_heavy)]),
-        doubts=tuple(str(doubt) for doubt in find_doubts(table, LOG, real)),
+        doubts=(*map(str, find_doubts(table, LOG, real)), *over),
         worth=measure_worth(history, list(basket.names), same),
         prices=table,
         past=history,
@@ -379,6 +382,20 @@ class HedgeUniverse:
                 "a saved universe holds no past: run kf.hedge_universe on its prices again"
             )
         return self.prices, self.past
+
+
+def _tell_ended(table: pd.DataFrame) -> list[str]:
+    """Which tickers have no price in the last rows, too many for them to be legs, a sentence each."""
+    said = []
+    for name in table:
+        there = np.flatnonzero(table[name].notna())
+        missing = len(table) - 1 - int(there[-1]) if len(there) else 0
+        if missing > GONE:
+            said.append(
+                f"{name} has no price after {day(table.index[there[-1]])}, in the last {missing} rows: "
+                "it is no leg, and what hedges it is as it was then; end the table there or leave it out"
+            )
+    return said
 
 
 def _read(

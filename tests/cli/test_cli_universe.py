@@ -151,3 +151,16 @@ def test_live_refuses_a_policy_that_a_universe_has_not(folder, universe):
     universe.save(folder / "u.json")
     done = kfmodels("live", "u.json", "--shocks", "robust", folder=folder, given="", code=2)
     assert "Quarantine() or None" in done.stderr
+
+
+def test_a_target_that_ended_is_said_to_have_and_not_to_wait(folder):
+    table = TABLE.iloc[:320].copy()
+    table.iloc[220:, 3] = np.nan  # XLF goes before any asset is a leg
+    table.to_csv(folder / "ended.csv")
+    done = kfmodels("universe", "ended.csv", "--target", "XLF", folder=folder)
+    last = table.index[219].date()
+    assert f"XLF has no price after {last}, in the last 100 rows" in done.stderr
+    text = " ".join(done.stdout.split())
+    assert "No row of XLF was judged while it had a hedge" in text
+    assert "No hedge yet" not in text
+    assert "nan%" not in text

@@ -139,7 +139,17 @@ def test_a_late_listing_and_a_delisting_leave_the_others(prices):
     table = prices.copy()
     table.iloc[:380, 4] = np.nan  # EWJ comes late
     table.iloc[400:, 3] = np.nan  # XLF goes
-    universe = kf.hedge_universe(table)
+    last, missing = table.index[399].date(), len(table) - 400
+    with pytest.warns(
+        UserWarning, match=f"^XLF has no price after {last}, in the last {missing} rows"
+    ):
+        universe = kf.hedge_universe(table)
+    (doubt,) = universe.doubts
+    assert "as it was then; end the table there or leave it out" in doubt
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for mended in (table.iloc[:400], table.drop(columns="XLF")):
+            assert kf.hedge_universe(mended, targets=["XLE"]).doubts == ()
     ratios = universe.ratios()
     assert ratios.loc["EWJ"].isna().all()
     assert universe.table().loc["EWJ", "legs"] == "none yet"
