@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kfmodels.basket.advice import Advice
-from kfmodels.basket.guard import Cleaned, check_policy, clean
+from kfmodels.basket.guard import Cleaned, check_policy, clean, tell_verdicts
 from kfmodels.basket.listing import LEG_FROM, TARGET_FROM, pick
 from kfmodels.basket.moments import Others
 from kfmodels.basket.opinion import Opinion
@@ -36,7 +36,8 @@ BASKET = Format("kfmodels basket", 1, "a saved basket", "make one with basket.sa
 GUARD = Quarantine(hold=0)
 """The policy on bad prints: a second row of one sign confirms a move, a split too.
 
-A move that is taken for real is not learnt from, so that on logs no split needs to be told.
+A move that is taken for real is learnt from as far as the limit, which can halve a ratio: a split is
+to be told at its first row, which is held and names it.
 """
 
 
@@ -238,9 +239,7 @@ class Basket(Documented):
         cleaned = self._clean(now, advice, raw, seen)
         weight = cleaned.weight
         unseen = cleaned.unseen
-        for number, verdict in cleaned.verdicts.items():
-            if verdict.outcome is not Outcome.ACCEPTED or verdict.moved:
-                said[self.tickers[number]] = verdict.outcome, verdict.reason
+        said |= tell_verdicts(cleaned.verdicts, self.tickers, given, now)
         known = joined & ~unseen
         realised = market.realise(cleaned.move, known)
         opinion, tick = self._judge(now, advice, cleaned, said)

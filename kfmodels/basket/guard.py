@@ -1,12 +1,16 @@
 """Bad prints of one asset among many, and moves over a gap."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from kfmodels.basket.moments import Gap, Others
 from kfmodels.basket.standing import Standing
+from kfmodels.kalman.transforms import LOG
 from kfmodels.online.shocks import NONE, Hold, Shocks, Surprise, Verdict
+from kfmodels.online.splits import name_split
+from kfmodels.online.ticks import Outcome
 
 _DECAY = 0.98
 
@@ -87,6 +91,30 @@ def clean(
     square = np.minimum(weight * (left / length) ** 2, _WILDEST * doubt)
     doubt = np.where(usual, _DECAY * doubt + (1 - _DECAY) * square, doubt)
     return Cleaned(filled, unseen, gap, verdicts, doubt, learnt)
+
+
+def tell_verdicts(
+    verdicts: Mapping[int, Verdict], tickers: Sequence[str], given: np.ndarray, before: Standing
+) -> dict[str, tuple[Outcome, str]]:
+    """Outcome and reason by ticker where a price was not simply accepted, and what to call of a split.
+
+    Args:
+        verdicts: by number of the asset.
+        tickers: of all assets.
+        given: prices of the row `(N,)`.
+        before: where the basket stood before it.
+    """
+    usual, said = np.sqrt(before.listing.mean_square), dict[str, tuple[Outcome, str]]()
+    for number, verdict in verdicts.items():
+        reason, name = verdict.reason, tickers[number]
+        if verdict.outcome is Outcome.QUARANTINED:
+            one = slice(number, number + 1)
+            legs = given[one], before.listing.last[one], np.zeros(1), usual[one]
+            split = name_split([name], legs, LOG, at=before.at, verdict=verdict)
+            reason = f"{reason}; {split}" if split else reason
+        if verdict.outcome is not Outcome.ACCEPTED or verdict.moved:
+            said[name] = verdict.outcome, reason
+    return said
 
 
 def check_policy(shocks: Shocks | None) -> None:

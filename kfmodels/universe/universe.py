@@ -393,7 +393,7 @@ def _tell_ended(table: pd.DataFrame) -> list[str]:
         if missing > GONE:
             said.append(
                 f"{name} has no price after {day(table.index[there[-1]])}, in the last {missing} rows: "
-                "it is no leg, and what hedges it is as it was then; end the table there or leave it out"
+                "it is no leg, and its hedge is as it was then; end the table there or leave it out"
             )
     return said
 

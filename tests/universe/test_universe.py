@@ -145,7 +145,7 @@ def test_a_late_listing_and_a_delisting_leave_the_others(prices):
     ):
         universe = kf.hedge_universe(table)
     (doubt,) = universe.doubts
-    assert "as it was then; end the table there or leave it out" in doubt
+    assert "its hedge is as it was then; end the table there or leave it out" in doubt
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for mended in (table.iloc[:400], table.drop(columns="XLF")):

@@ -1,6 +1,8 @@
 """A universe run by `LiveFilter`: the same numbers as the basket alone, whatever the feed does."""
 
 import json
+import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -41,6 +43,25 @@ def test_it_streams_as_the_basket_alone(universe):
     assert record["pair"] == NAMES
     assert np.isnan(record["z"][1])
     assert np.isfinite(record["z"][0])
+
+
+@pytest.mark.parametrize("split", ["1/2", "2/3", "10"])
+def test_a_split_that_is_told_at_the_row_that_names_it_is_as_a_price_that_was_missing(
+    universe, split
+):
+    """Never told it takes the ratio of XLE on SPY from .85 to .53."""
+    rows, missing = LATER.copy(), LATER.copy()
+    rows.loc[rows.index[10] :, "SPY"] *= float(Fraction(split))
+    missing.iloc[10, missing.columns.get_loc("SPY")] = np.nan
+    live = universe.go_live()
+    said = feed(live, rows.iloc[:11])[10].tick.of("SPY")
+    assert str(said.outcome) == "quarantined"
+    (name, factor) = re.findall(r"call rescale with (\w+) at (\S+) now", said.reason)[0]
+    assert (name, factor) == ("SPY", split)
+    live.rescale({name: float(Fraction(factor))})
+    feed(live, rows.iloc[11:])
+    ratios = alone(universe, missing).ratios()
+    np.testing.assert_allclose(live.engine.ratios(), ratios, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("cut", [1, 13, 29])
