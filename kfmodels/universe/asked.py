@@ -18,6 +18,9 @@ type Bound = float | Mapping[str, float]
 _ROUNDING = 1e-8
 """Share of the largest entry, or eigenvalue, up to which an asymmetry or a negative one is rounding."""
 
+_WILD = 0.5
+"""Sd of a day's log move that no half of the assets of a market have; correlations have 1."""
+
 
 def covariance_of(cov: pd.DataFrame) -> pd.DataFrame:
     """The covariance with rows in the order of its columns, symmetric and positive semi-definite."""
@@ -52,6 +55,13 @@ def covariance_of(cov: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"cov is not symmetric: {one} with {other} differs by {skew.max():.3g} from {other} with "
             f"{one}: give (cov + cov.T) / 2"
+        )
+    sd = np.sqrt(values.diagonal().clip(0))
+    if len(sd) and np.median(sd) > _WILD:
+        raise ValueError(
+            f"by cov the sd of {cov.columns[0]} is {sd[0]:.3g} a day, and half of the assets move by "
+            f"more than {_WILD:.0%}: log moves do not; of a table of prices take "
+            "np.log(prices).diff().cov(), of moves in per cent divide by 1e4"
         )
     roots = np.linalg.eigvalsh(values) if len(values) else np.zeros(1)
     if roots[0] < -_ROUNDING * roots[-1]:

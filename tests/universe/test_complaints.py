@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kfmodels import datasets
 from kfmodels.live.costs import Cost
 from kfmodels.universe.netting import hedge_book
 
 NAMES = ["XLE", "SPY", "TLT"]
 COV = pd.DataFrame([[4.0, 3.0, -1.0], [3.0, 3.0, -1.0], [-1.0, -1.0, 2.0]], NAMES, NAMES) * 1e-4
-ODD = pd.DataFrame([[1.0, 2.0], [2.0, 1.0]], NAMES[:2], NAMES[:2])
-"""Not positive semi-definite: its eigenvalues are 3 and -1."""
+ODD = pd.DataFrame([[1.0, 2.0], [2.0, 1.0]], NAMES[:2], NAMES[:2]) * 1e-4
+"""Not positive semi-definite: its eigenvalues are 3e-4 and -1e-4."""
 
 
 def hedged(
@@ -49,8 +50,12 @@ REFUSED = {
     "cov is not symmetric: SPY with TLT differs by 0.0003 from TLT with SPY: give (cov + cov.T) / 2": (
         lambda: hedged(changed(2e-4))
     ),
-    "cov is not positive semi-definite: its least eigenvalue is -1, the largest 3: estimate it from "
-    "complete rows, or add 1 to its diagonal": lambda: hedged(ODD, hedges=["SPY"]),
+    "cov is not positive semi-definite: its least eigenvalue is -0.0001, the largest 0.0003: estimate "
+    "it from complete rows, or add 0.0001 to its diagonal": lambda: hedged(ODD, hedges=["SPY"]),
+    "by cov the sd of XLE is 2 a day, and half of the assets move by more than 50%: log moves do "
+    "not; of a table of prices take np.log(prices).diff().cov(), of moves in per cent divide by 1e4": (
+        lambda: hedged(COV * 1e4)
+    ),
     # the names
     "positions has QQQ, which is not in cov: estimate cov with it, or leave it out of the positions": (
         lambda: hedged(positions={"QQQ": 1.0})
@@ -125,7 +130,7 @@ def test_it_says_what_is_wrong_where_and_what_to_do(text):
 REMEDIES = {
     "labels": lambda: hedged(pd.DataFrame(COV.to_numpy(), index=NAMES, columns=NAMES)),
     "symmetric": lambda: hedged((changed(-1.2e-4) + changed(-1.2e-4).T) / 2),
-    "diagonal": lambda: hedged(ODD + 1.0 * np.eye(2), hedges=["SPY"]),
+    "diagonal": lambda: hedged(ODD + 0.0001 * np.eye(2), hedges=["SPY"]),
     "a list": lambda: hedged(hedges=["SPY"], short=["SPY"]),
     "free": lambda: hedged(cost={"SPY": 1.0, "TLT": 0}),
     "prices": lambda: hedged(prices={"SPY": 1.0, "TLT": 2.0}, lots=1, cost=Cost()),
@@ -136,3 +141,17 @@ REMEDIES = {
 @pytest.mark.parametrize("remedy", REMEDIES)
 def test_what_a_complaint_advises_works(remedy):
     assert REMEDIES[remedy]().after < REMEDIES[remedy]().unhedged
+
+
+def test_a_covariance_that_is_not_of_log_moves_is_refused_until_it_is_made_one_as_said():
+    """Of prices it would sell 1.1 m XLB for 1 m XLE, and say that 87 % of the variance were gone."""
+    prices = datasets.etfs().loc["2010":"2011", NAMES]
+    right = hedged(np.log(prices).diff().cov())
+    moves = prices.pct_change()
+    for wrong in (prices.cov(), moves.corr(), (100 * moves).cov()):
+        with pytest.raises(ValueError, match=r"np\.log\(prices\)\.diff\(\)\.cov\(\)"):
+            hedged(wrong)
+    assert right.orders.equals(hedged(eval("np.log(prices).diff().cov()")).orders)
+    np.testing.assert_allclose(
+        hedged((100 * moves).cov() / 1e4).orders["trade"], right.orders["trade"], rtol=0.03
+    )
