@@ -27,8 +27,7 @@ GROSS = 15.0
 """Typical moves by which a smaller print goes away and comes back in the next row to be called gross.
 
 Fewer take the first real days among them (tests/data/test_scales.py has the counts). By so many a move
-of the last row is in doubt too: a print there takes a ratio of 1.34 +- .11 to .8 +- .4. Of days of 505
-stocks 77 in 618,492 are as large.
+of the last row is in doubt too, as no row after it says whether it comes back.
 """
 
 RUN, SAME, UNDONE = 12.0, 2.5, 3.0

@@ -95,9 +95,9 @@ def hedge_book(
         risk_price: $\kappa$, per money.
 
     Raises:
-        ValueError: `cov` is not a DataFrame, not finite, not symmetric, not positive semi-definite,
-            or of what are no log moves, a ticker is unknown or named twice, a limit is negative or below
-            another, no leg is allowed, lots or costs a share lack a price, or there is no risk at all.
+        ValueError: `cov` is not a DataFrame, not finite, not symmetric, not positive semi-definite or
+            not of log moves, a ticker is unknown or named twice, a limit is negative or below another,
+            no leg is allowed, lots or costs a share lack a price, or there is no risk at all.
         ArithmeticError: the covariance of the legs is so close to singular that no answer is exact.
 
     The moves are taken as small: a move of 1 in the log is money of 1. Sources: Anderson and Danthine

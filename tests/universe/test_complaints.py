@@ -144,7 +144,6 @@ def test_what_a_complaint_advises_works(remedy):
 
 
 def test_a_covariance_that_is_not_of_log_moves_is_refused_until_it_is_made_one_as_said():
-    """Of prices it would sell 1.1 m XLB for 1 m XLE, and say that 87 % of the variance were gone."""
     prices = datasets.etfs().loc["2010":"2011", NAMES]
     right = hedged(np.log(prices).diff().cov())
     moves = prices.pct_change()

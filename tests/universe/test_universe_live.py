@@ -49,7 +49,6 @@ def test_it_streams_as_the_basket_alone(universe):
 def test_a_split_that_is_told_at_the_row_that_names_it_is_as_a_price_that_was_missing(
     universe, split
 ):
-    """Never told it takes the ratio of XLE on SPY from .85 to .53."""
     rows, missing = LATER.copy(), LATER.copy()
     rows.loc[rows.index[10] :, "SPY"] *= float(Fraction(split))
     missing.iloc[10, missing.columns.get_loc("SPY")] = np.nan
