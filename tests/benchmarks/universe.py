@@ -14,16 +14,16 @@ import argparse
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from kfmodels.basket.basket import Basket
-from kfmodels.basket.structures import choose_legs, place
 from kfmodels.kalman.density import log_student
 from tests.benchmarks.report import Report, Table, numbered
+from tests.benchmarks.universe_peers import Rule, peers
 from tests.tables import read_table
 
 STOCKS = """
@@ -44,9 +44,6 @@ WHAT = (
     "in hedges for one in the target, ms the CPU time of a day. A baseline's density is a t with 6 "
     "degrees of freedom and the mean square of its hedged moves."
 )
-
-type Rule = Callable[[np.ndarray], np.ndarray]
-"""Ratios `(target, asset)` from the moves before a day `(time, asset)`."""
 
 
 class Universe(NamedTuple):
@@ -170,107 +167,6 @@ def spoil(prices: np.ndarray, seed: int = 1) -> np.ndarray:
     spoilt = np.where(rng.random(prices.shape) < 0.01, prices * wrong, prices)
     spoilt[len(prices) // 2 :, 3] /= 2
     return np.where(rng.random(prices.shape) < 0.01, np.nan, spoilt)
-
-
-def discounted(decay: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Second moments of all moves before, discounted."""
-
-    def moments(moves: np.ndarray) -> np.ndarray:
-        weights = decay ** np.arange(len(moves))[::-1]
-        return (moves * weights[:, None]).T @ moves / weights.sum()
-
-    return moments
-
-
-def window(rows: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Second moments of the last rows."""
-    return lambda moves: moves[-rows:].T @ moves[-rows:] / min(rows, len(moves))
-
-
-def best_legs(count: int, moments: Callable[[np.ndarray], np.ndarray]) -> Rule:
-    """Least squares on the best legs by forward selection, chosen anew every 21 days."""
-    chosen: list[np.ndarray] = []
-
-    def rule(moves: np.ndarray) -> np.ndarray:
-        cov = moments(moves)
-        every, size = np.arange(len(cov)), np.sqrt(np.diag(cov))
-        if not chosen or len(moves) % 21 == 0:
-            legs, _ = choose_legs(cov / np.outer(size, size), place(every, every), count)
-            chosen[:] = [legs]
-        legs = chosen[0]
-        gram = cov[legs[:, :, None], legs[:, None, :]]
-        found = np.zeros_like(cov)
-        with_target = cov[legs, every[:, None]]
-        found[every[:, None], legs] = np.linalg.solve(gram, with_target[..., None])[..., 0]
-        return found
-
-    return rule
-
-
-def of_covariance(moments: Callable[[np.ndarray], np.ndarray]) -> Rule:
-    """Regressions of each asset on all others, out of the inverse of a covariance."""
-
-    def rule(moves: np.ndarray) -> np.ndarray:
-        inverse = np.linalg.inv(moments(moves))
-        found = -inverse / np.diag(inverse)[:, None]
-        np.fill_diagonal(found, 0.0)
-        return found
-
-    return rule
-
-
-def one_by_one(make: Callable[[], Any], rows: int) -> Rule:
-    """A regression of scikit-learn for each target, in units of standard deviations."""
-
-    def rule(moves: np.ndarray) -> np.ndarray:
-        recent = moves[-rows:]
-        size = recent.std(0)
-        scaled, found = recent / size, np.zeros((len(size), len(size)))
-        for target in range(len(size)):
-            others = np.arange(len(size)) != target
-            model = make().fit(scaled[:, others], scaled[:, target])
-            found[target, others] = model.coef_ * size[target] / size[others]
-        return found
-
-    return rule
-
-
-def peers() -> dict[str, tuple[Rule, int]]:
-    """Baselines, and every how many days each is worked out anew."""
-    found = {
-        f"best single, EWMA {decay}": (best_legs(1, discounted(decay)), 1)
-        for decay in (0.98, 0.995)
-    }
-    found |= {
-        "OLS, 3 best, rolling 252": (best_legs(3, window(252)), 1),
-        "OLS, 5 best, EWMA .995": (best_legs(5, discounted(0.995)), 1),
-        "OLS on all, rolling 252": (of_covariance(window(252)), 1),
-    }
-    try:
-        from sklearn.covariance import LedoitWolf
-        from sklearn.linear_model import LassoCV, RidgeCV
-        from sklearn.model_selection import KFold
-    except ImportError:
-        return found
-
-    def shrink(moves: np.ndarray) -> np.ndarray:
-        recent = moves[-504:]
-        size = recent.std(0)
-        fitted = LedoitWolf(assume_centered=True).fit(recent / size)
-        return fitted.covariance_ * np.outer(size, size)
-
-    def ridge() -> Any:
-        return RidgeCV(alphas=np.geomspace(1, 500, 8), fit_intercept=False, cv=KFold(5))
-
-    def lasso() -> Any:
-        penalties = [0.003, 0.01, 0.02, 0.04, 0.08, 0.16]
-        return LassoCV(alphas=penalties, fit_intercept=False, cv=KFold(5))
-
-    found["Ledoit-Wolf, 504"] = of_covariance(shrink), 5
-    for rows in (504, 1000):
-        found[f"ridge, CV, {rows}"] = one_by_one(ridge, rows), 21
-        found[f"lasso, CV, {rows}"] = one_by_one(lasso, rows), 21
-    return found
 
 
 def methods(universe: Universe) -> Iterator[tuple[str, Held]]:
