@@ -85,6 +85,34 @@ def write_store(path: str) -> None:
         time.sleep(60)
 
 
+@cache
+def basket_job() -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """A basket that has legs, as a document, and rows to go on with: bad prints and holes in them."""
+    from kfmodels.basket.basket import Basket
+    from tests.basket.conftest import TICKERS, draw_moves, feed, prices_of
+
+    prices = prices_of(draw_moves(1, 270))
+    basket = Basket(TICKERS)
+    feed(basket, prices)
+    rows = prices[-1] * np.exp(np.cumsum(draw_moves(9, 2000), 0))
+    rows[6::13, 3] *= 1.4
+    rows[3::7, 1] = np.nan
+    return basket.to_json(), [dict(zip(TICKERS, row.tolist(), strict=True)) for row in rows]
+
+
+def write_basket(path: str) -> None:
+    """Go on with a live filter round a basket, as fast as it takes rows, until it is killed."""
+    from kfmodels.basket.basket import Basket
+    from kfmodels.live.feed import LiveFilter
+
+    document, rows = basket_job()
+    live = LiveFilter(Basket.from_json(document), journal=path)
+    for number in range(live.seq, len(rows)):
+        signal = live.tick(rows[number], at=1000 + number)
+        os.write(1, b"%d\n" % signal.seq)
+    time.sleep(60)
+
+
 @contextmanager
 def writers(kind: str) -> Generator[subprocess.Popen]:
     """The program, of writers of one kind."""
@@ -134,9 +162,10 @@ def file_limit(size: int) -> Generator[None]:
 
 
 if __name__ == "__main__":
-    write = {"journal": write_journal, "store": write_store}[sys.argv[1]]
-    if write is write_store:
-        store_job()  # imports pandas, before a writer is forked
+    kinds = {"journal": write_journal, "store": write_store, "basket": write_basket}
+    write = kinds[sys.argv[1]]
+    if write is not write_journal:
+        {write_store: store_job, write_basket: basket_job}[write]()  # before a writer is forked
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

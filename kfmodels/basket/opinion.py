@@ -16,10 +16,18 @@ _DECAY, _LATELY = 0.97, 0.99
 _LEAST = 0.2
 """Share of the target's variance that an expert's starts from at least."""
 
+_FIRST = 2
+"""Rows that a variance counts as when it has learnt from one.
+
+It starts wide, often many times what an expert leaves: with the full memory from the start, bands
+would be too wide for a hundred rows.
+"""
+
 
 class Opinion(NamedTuple):
     """Of every target: log weights and variances of the experts `(n, expert)`, log weights of the tails
-    `(n, 3)`, and the variances of the hedged and the unhedged move lately `(2, n)`.
+    `(n, 3)`, the variances of the hedged and the unhedged move lately `(2, n)`, and how many rows have
+    taught it `(n,)`.
 
     NaN is the variance of an expert that was not scored yet.
     """
@@ -28,6 +36,7 @@ class Opinion(NamedTuple):
     variances: np.ndarray
     tails: np.ndarray
     lately: np.ndarray
+    rows: np.ndarray
 
     def tail_weights(self) -> np.ndarray:
         """Those of 4, 6 and 10 degrees of freedom, `(n, 3)`."""
@@ -105,11 +114,13 @@ class Opinion(NamedTuple):
         fresh = np.isnan(self.lately)
         lately = np.where(fresh, now, _LATELY * self.lately + (1 - _LATELY) * now)
         each = where[:, None]
+        gain = np.maximum(1 - _DECAY, 1 / (self.rows[:, None] + _FIRST))
         new = Opinion(
             np.where(each, weighing.learn(self.log_weights, by_expert), self.log_weights),
-            np.where(each, _DECAY * variances + (1 - _DECAY) * squares, self.variances),
+            np.where(each, variances + gain * (squares - variances), self.variances),
             np.where(each, tails, self.tails),
             np.where(where, lately, self.lately),
+            self.rows + where,
         )
         return new, score
 
@@ -121,6 +132,7 @@ def no_opinion(targets: int, experts: int) -> Opinion:
         np.full((targets, experts), np.nan),
         np.zeros((targets, len(TAILS))),
         np.full((2, targets), np.nan),
+        np.zeros(targets, int),
     )
 
 

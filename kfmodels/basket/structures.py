@@ -17,6 +17,9 @@ STEADY = 0.001
 NARROW = 0.02
 """Size of a coefficient below which the reweighted ridge treats it as none."""
 
+_WHOLE = 24
+"""Rows of a matrix from which on it is inverted by halves."""
+
 _SPENT = 1e-3
 """Share of its variance that a hedge must have left, given the legs chosen before it."""
 
@@ -186,14 +189,39 @@ def invert(
     for number, ridge in enumerate(ridges):
         np.matmul(vectors / (values + ridge), vectors.T, out=inverse[number])
         with_outside[number] = outer
-    eye = np.eye(h)
     for number, (factors, share) in enumerate(shrunk, start=len(ridges)):
         top = vectors[:, -factors:]
-        common = (top * values[-factors:]) @ top.T
-        np.fill_diagonal(common, 1.0)
-        inverse[number] = np.linalg.inv((1 - share) * block + share * common + STEADY * eye)
+        inverse[number] = (1 - share) * block + (top * (share * values[-factors:])) @ top.T
+        # the diagonals of both are 1
+        np.fill_diagonal(inverse[number], 1 + STEADY)
         with_outside[number] = (1 - share) * outer + share * (top @ (top.T @ outer))
+    inverse[len(ridges) :] = invert_by_halves(inverse[len(ridges) :])
     return Dense(values, vectors, inverse, with_outside)
+
+
+def invert_by_halves(matrices: np.ndarray) -> np.ndarray:
+    r"""Inverses of symmetric positive definite matrices `(..., n, n)`.
+
+    $$\begin{pmatrix} A & B \\ B' & D \end{pmatrix}^{-1} =
+    \begin{pmatrix} A^{-1} + G S^{-1} G' & -G S^{-1} \\ -S^{-1} G' & S^{-1} \end{pmatrix},
+    \qquad G = A^{-1} B, \quad S = D - B' G$$
+
+    Halves of halves leave most of the work to products: half the time of `np.linalg.inv`.
+    """
+    n = matrices.shape[-1]
+    if n <= _WHOLE:
+        return np.linalg.inv(matrices)
+    m = n // 2
+    first, across = matrices[..., :m, :m], matrices[..., :m, m:]
+    inner = invert_by_halves(first)
+    onto = inner @ across
+    last = invert_by_halves(matrices[..., m:, m:] - across.swapaxes(-1, -2) @ onto)
+    out = np.empty_like(matrices)
+    out[..., m:, m:] = last
+    out[..., :m, m:] = -onto @ last
+    out[..., m:, :m] = out[..., :m, m:].swapaxes(-1, -2)
+    out[..., :m, :m] = inner - out[..., :m, m:] @ onto.swapaxes(-1, -2)
+    return out
 
 
 def start_reweighted(corr: np.ndarray, places: Places) -> np.ndarray:

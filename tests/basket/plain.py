@@ -154,7 +154,7 @@ def replay(
     legs: dict[int, list[int]] = {}
     warm: dict[tuple[int, int, int], np.ndarray] = {}
     log_weights, variances = {}, {}
-    tails = {i: np.zeros(3) for i in targets}
+    tails, taught = {i: np.zeros(3) for i in targets}, dict.fromkeys(targets, 0)
     for t in range(rows + 1):
         if t >= 250:
             cov = {m: squares[m] / total[m] for m in MEMORIES}
@@ -203,7 +203,9 @@ def replay(
                     log_weights[i] = np.log((1 - share) * w / w.sum() + share / len(w))
                 else:
                     log_weights[i] = 0.997 * log_w + gain
-                variances[i] = 0.97 * v + 0.03 * e**2
+                # the start counts as one row, until the memory is full
+                gain = max(0.03, 1 / (taught[i] + 2))
+                variances[i], taught[i] = v + gain * (e**2 - v), taught[i] + 1
         if t < rows:
             for m in MEMORIES:
                 squares[m] = (1 - 1 / m) * squares[m] + weights[t] * np.outer(moves[t], moves[t])

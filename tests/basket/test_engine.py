@@ -7,7 +7,7 @@ from scipy import stats
 from kfmodels.basket.basket import Basket
 from kfmodels.basket.moments import Others
 from kfmodels.basket.settings import FixedShare, Forgetting
-from kfmodels.basket.structures import choose_legs, place
+from kfmodels.basket.structures import choose_legs, invert_by_halves, place
 from kfmodels.basket.tails import TAILS, Mixture, student_below
 from tests.basket.conftest import TICKERS, draw_moves, feed, prices_of
 from tests.basket.plain import forward, replay
@@ -160,3 +160,12 @@ def test_intervals_of_a_ratio_hold_it(legs):
         where = ~np.eye(6, dtype=bool)
         inside.append(off[where] < 1.645)
     assert np.mean(inside) > 0.8
+
+
+@pytest.mark.parametrize("size", [5, 24, 25, 61])
+def test_inverses_by_halves_are_inverses(size):
+    rng = np.random.default_rng(size)
+    rows = rng.normal(size=(3, 2 * size, size))
+    matrices = rows.swapaxes(1, 2) @ rows + 0.01 * np.eye(size)
+    found = invert_by_halves(matrices)
+    np.testing.assert_allclose(found @ matrices, np.repeat(np.eye(size)[None], 3, 0), atol=1e-10)
