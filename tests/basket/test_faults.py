@@ -210,6 +210,18 @@ def test_half_the_universe_on_holiday_leaves_the_other_half(taught, prices):
     assert np.abs(basket.ratios() - whole.ratios()).max() < 0.1
 
 
+def test_a_monitor_does_not_ring_because_a_basket_is_fresh():
+    """A hedge that removes 99 %, with forecasts of it that are right from the first rows on."""
+    rng = np.random.default_rng(5)
+    moves = 0.01 * (rng.normal(size=(340, 1)) + 0.1 * rng.normal(size=(340, 6)))
+    live, alarms = LiveFilter(Basket(TICKERS)), []
+    for at, row in enumerate(prices_of(moves)):
+        signal = live.tick(dict(zip(TICKERS, row.tolist(), strict=True)), at=at)
+        alarms += signal.alarms
+    assert alarms == []
+    assert live.engine.rows == 340
+
+
 @pytest.mark.parametrize("row", [None, np.nan])
 def test_a_closed_day_teaches_nothing(taught, prices, row):
     basket = again(taught)

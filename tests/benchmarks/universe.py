@@ -7,7 +7,7 @@ paired with the reference, their standard errors from circular blocks of 20 days
 together. Turnover is a year's, gross money in hedges for one in the target, ms the CPU time of a day.
 
 Rows of scikit-learn are left out where it is not installed. `--draw SEED` takes 100 stocks at random
-instead of the three universes.
+instead of the three universes; with it, or with `--only`, the time by number of assets is left out.
 """
 
 import argparse
@@ -67,11 +67,13 @@ class Universe(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What a method left of every target's move `(day, target)`, its log scores, and its habits.
+    """Ratios `(day, target, asset)`, what they left of every target's move, its log scores `(day,
+    target)`, and habits.
 
     `inside` is the share of moves in its bands of 50, 90 and 99 %, where it has any.
     """
 
+    ratios: np.ndarray
     hedged: np.ndarray
     scores: np.ndarray
     turnover: float
@@ -127,10 +129,8 @@ def from_rule(universe: Universe, rule: Rule, every: int = 1) -> Held:
     return _held(universe, ratios, np.array(scores), spent)
 
 
-def from_basket(
-    universe: Universe, prices: np.ndarray | None = None, every: int = 1, **settings: Any
-) -> Held:
-    """The mixture, taught the `prices` given (default: those of the universe), traded `every` days."""
+def from_basket(universe: Universe, prices: np.ndarray | None = None, **settings: Any) -> Held:
+    """The mixture, taught the `prices` given (default: those of the universe)."""
     prices = universe.prices if prices is None else prices
     basket = Basket(universe.tickers, **settings)
     held, scores, below, spent = [], [], [], 0.0
@@ -143,8 +143,7 @@ def from_basket(
         start = time.process_time()
         basket.update(given)
         if day >= universe.training:
-            fresh = (day - universe.training) % every == 0
-            held.append(basket.ratios() if fresh else held[-1])
+            held.append(basket.ratios())
             spent += time.process_time() - start
     away = np.abs(np.array(below) - 0.5)
     inside = tuple(float((away < level / 2).mean()) for level in (0.5, 0.9, 0.99))
@@ -152,12 +151,20 @@ def from_basket(
     return _held(universe, ratios, np.array(scores), spent)._replace(inside=inside)
 
 
+def traded(universe: Universe, held: Held, every: int) -> Held:
+    """The same, each ratio held for so many days."""
+    days = np.arange(len(held.ratios))
+    seldom = _held(universe, held.ratios[days - days % every], held.scores, 0.0)
+    return seldom._replace(scores=held.scores, milliseconds=held.milliseconds, inside=held.inside)
+
+
 def _held(universe: Universe, ratios: np.ndarray, scores: np.ndarray, spent: float) -> Held:
     hedged = universe.later - np.einsum("tij,tj->ti", ratios, universe.later)
     days, unit = len(hedged), universe.moves[: universe.training].std(0)
     turnover = YEAR * np.abs(np.diff(ratios, axis=0)).sum(2).mean()
     gross = np.abs(ratios).sum(2).mean()
-    return Held(hedged, scores + np.log(unit), float(turnover), float(gross), 1e3 * spent / days)
+    habits = float(turnover), float(gross), 1e3 * spent / days
+    return Held(ratios, hedged, scores + np.log(unit), *habits)
 
 
 def spoil(prices: np.ndarray, seed: int = 1) -> np.ndarray:
@@ -175,8 +182,9 @@ def methods(universe: Universe) -> Iterator[tuple[str, Held]]:
         yield name, from_rule(universe, rule, every)
     for legs in (3, 5, 10):
         yield f"mixture, at most {legs} legs", from_basket(universe, legs=legs, shocks=None)
-    yield "universe mixture", from_basket(universe, shocks=None)
-    yield "the same, traded weekly", from_basket(universe, every=5, shocks=None)
+    mixture = from_basket(universe, shocks=None)
+    yield "universe mixture", mixture
+    yield "the same, traded weekly", traded(universe, mixture, 5)
     yield "the same, prices guarded", from_basket(universe)
     yield "guarded, spoilt prices", from_basket(universe, spoil(universe.prices))
 
@@ -258,5 +266,6 @@ def measure(arguments: list[str]) -> Report:
             title = f"{universe.name}, {len(universe.later)} days after {universe.training}"
             tables.append(Table(title, numbered(table(universe), "method")))
             print(title, file=sys.stderr, flush=True)
-    tables.append(Table("CPU time of a row", numbered(growth(), "assets")))
+    if not options.only and options.draw is None:
+        tables.append(Table("CPU time of a row", numbered(growth(), "assets")))
     return Report("The hedge of a whole universe", WHAT, tables)
