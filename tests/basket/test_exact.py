@@ -10,7 +10,7 @@ from tests.basket.exact import replay_exactly
 TICKERS, ROWS = tuple("ABCDEFGH"), 1000  # 1000 % 21: the last legs are those of the ratios after it
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(3600)  # two minutes of a quiet processor
 def test_a_thousand_updates_are_those_of_fifty_digits():
     prices = prices_of(draw_moves(1, ROWS, len(TICKERS)))
