@@ -338,7 +338,7 @@ def _quote(ways: list[Way], ours: Way) -> str:
     ratio = each[NUTS_LOOP] / each[ours.name]
     return (
         f"noise of a pair by `fit_many`, its evidence against a static ratio included: "
-        f"{each[ours.name]:.2g} core seconds, {ratio:.2g} times less than `fit` by NUTS in a loop"
+        f"{1e3 * each[ours.name]:.0f} core ms, {ratio:.0f} times less than `fit` by NUTS in a loop"
     )
 
 
