@@ -1,4 +1,7 @@
-"""`kfmodels universe`: every asset hedged with all others, or a few of them, from the shell."""
+"""`kfmodels universe`: every asset hedged with all others, or a few of them, from the shell.
+
+One file: the command, what it reads and the words it says.
+"""
 
 from pathlib import Path
 from textwrap import fill
@@ -6,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kfmodels.cli.numbers import read_csv
 from kfmodels.cli.remedies import for_the_shell
 from kfmodels.cli.shell import (
     AsJson,
     DateFormat,
     DayFirst,
-    Prices,
     Repair,
     Until,
     as_json,
@@ -20,6 +23,9 @@ from kfmodels.cli.shell import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from kfmodels.universe.book_hedge import BookHedge
     from kfmodels.universe.universe import HedgeUniverse
 
 FAINT = 0.1
@@ -30,7 +36,10 @@ SHOWN = 10
 
 
 def universe(
-    prices: Prices,
+    prices: Annotated[
+        Path,
+        typer.Argument(help="Prices, csv or parquet: date first; or a universe that --save kept."),
+    ],
     target: Annotated[
         str | None, typer.Option(help="Tickers to hedge, separated by commas. Default: all.")
     ] = None,
@@ -38,7 +47,17 @@ def universe(
         str | None, typer.Option(help="Tickers that may be legs, likewise. Default: all.")
     ] = None,
     legs: Annotated[
-        int | None, typer.Option(help="Most legs of a target. Default: no limit.")
+        int | None, typer.Option(help="Most legs of a target, or of the book. Default: no limit.")
+    ] = None,
+    book: Annotated[
+        Path | None,
+        typer.Option(help="Positions to hedge as one book, csv: ticker, money and, if any, held."),
+    ] = None,
+    cost: Annotated[
+        float | None, typer.Option(help="Basis points that a trade of the book costs. Default: 1.")
+    ] = None,
+    days: Annotated[
+        float | None, typer.Option(help="Days until the book is traded again. Default: 1.")
     ] = None,
     until: Until = None,
     date_format: DateFormat = None,
@@ -52,37 +71,120 @@ def universe(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Print which legs hedge each asset, how much of each, what they removed, what to leave alone."""
-    from kfmodels.data.repairs import read_repairs
-    from kfmodels.universe.universe import hedge_universe
+    """Print which legs hedge each asset, how much of each, what they removed, what to leave alone.
+
+    With --book: the one order list that hedges all positions together.
+    """
+    from kfmodels.universe.engine import is_universe
 
     if save is not None and save.suffix != ".json":
         raise ValueError(f"--save {save}: its name must end in .json, by which it is known again")
     for file in (out, save):
         if file is not None and not file.absolute().parent.is_dir():
             raise ValueError(f"there is no folder {file.parent} to write {file.name} to")
-    table = read_prices(prices, until, date_format=date_format, dayfirst=dayfirst)
-    made = hedge_universe(
-        table,
-        targets=None if target is None else split_tickers(target, table.columns),
-        hedges=None if hedges is None else split_tickers(hedges, table.columns),
-        legs=legs,
-        repair=read_repairs(repair or [], table.columns),
-    )
+    if book is None and not cost is days is None:
+        raise ValueError("--cost and --days are of a book: name its positions with --book")
+    how = {"--date-format": date_format, "--dayfirst": dayfirst, "--repair": repair or None}
+    whose = {"--target": target, "--until": until, "--save": save, "--out": out, **how}
+    if is_universe(prices):
+        made = _load(prices, whose | ({"--hedges": hedges, "--legs": legs} if book is None else {}))
+    else:
+        made = _make(prices, (target, hedges, legs, until), (date_format, dayfirst, repair))
+    order = None
+    if book is not None:
+        asked = {"cost": cost, "days": days, "legs": legs}
+        chosen = None if hedges is None else split_tickers(hedges, made.basket.tickers)
+        rules = {name: given for name, given in asked.items() if given is not None}
+        positions, held = _read_book(book)
+        order = made.book(positions, held=held, hedges=chosen, **rules)
     if save is not None:
         made.save(save)
     if out is not None:
-        _write_page(made, out, picture=target is not None)
+        _write_page(made, out, order, picture=target is not None)
+    if json and order is not None:
+        typer.echo(as_json(_record(made, order)))
+        return
     if json:
         held = {name: made.legs(name).to_dict("index") for name in made.targets}
         worth = made.worth.add_suffix("_ever")
         rows = {name: dict(row) for name, row in made.table().join(worth).iterrows()}
         typer.echo(as_json({"until": made.span[1], "targets": rows, "legs": held}))
         return
-    typer.echo(for_the_shell(_report(made)))
+    said = _report(made) if order is None else f"{made!r}\n\n{order}"
+    typer.echo(for_the_shell(said))
     for path, what in ((out, "one file, which any browser opens"), (save, f"kfmodels live {save}")):
         if path is not None:
             typer.echo(f"\nSaved to {path}: {what}")
+
+
+def _make(
+    prices: Path,
+    asked: tuple[str | None, str | None, int | None, str | None],
+    written: tuple[str | None, bool | None, list[str] | None],
+) -> "HedgeUniverse":
+    """The universe of a file of prices: target, hedges, legs, until; date format, day first, repair."""
+    from kfmodels.data.repairs import read_repairs
+    from kfmodels.universe.universe import hedge_universe
+
+    (target, hedges, legs, until), (date_format, dayfirst, repair) = asked, written
+    table = read_prices(prices, until, date_format=date_format, dayfirst=dayfirst)
+    return hedge_universe(
+        table,
+        targets=None if target is None else split_tickers(target, table.columns),
+        hedges=None if hedges is None else split_tickers(hedges, table.columns),
+        legs=legs,
+        repair=read_repairs(repair or [], table.columns),
+    )
+
+
+def _load(path: Path, given: dict[str, object]) -> "HedgeUniverse":
+    """A saved universe, which no option of its making can change any more."""
+    from kfmodels.universe.universe import HedgeUniverse
+
+    for option, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{option} needs prices, and {path} is a saved universe, which has none: leave it out, "
+                "or give the file of prices"
+            )
+    return HedgeUniverse.load(path)
+
+
+def _read_book(path: Path) -> tuple["pd.Series", "pd.Series"]:
+    """Positions, and what is held in the legs now, by ticker.
+
+    Raises:
+        ValueError: it has no ticker, no money or another column, or a cell is no number.
+    """
+    import pandas as pd
+
+    table, _ = read_csv(path)
+    table = table.set_axis([str(name).strip().lower() for name in table], axis=1)
+    if list(table)[:2] != ["ticker", "money"] or list(table)[2:] not in ([], ["held"]):
+        raise ValueError(
+            f"{path} begins with {', '.join(table)}: its first line must be ticker,money or "
+            "ticker,money,held"
+        )
+    found: list[pd.Series] = []
+    for name in list(table)[1:]:
+        numbers = pd.Series(pd.to_numeric(table[name], errors="coerce"), dtype=float)
+        odd = table.loc[numbers.isna() & table[name].notna()]
+        for ticker, cell in zip(odd["ticker"], odd[name], strict=True):
+            raise ValueError(f"{path}: {name} of {ticker} is {cell!r}, no number: write its money")
+        amounts = pd.Series(numbers.to_numpy(), table["ticker"].str.strip())
+        found.append(amounts.dropna())
+    return found[0], found[1] if len(found) > 1 else pd.Series(dtype=float)
+
+
+def _record(made: "HedgeUniverse", order: "BookHedge") -> dict[str, Any]:
+    """The order list for programs."""
+    numbers = ("unhedged", "now", "after", "removed", "cost", "objective", "days")
+    return {
+        "until": made.span[1],
+        "orders": order.orders.to_dict("index"),
+        "left": order.left,
+        **{name: getattr(order, name) for name in numbers},
+    }
 
 
 def _report(made: "HedgeUniverse") -> str:
@@ -206,8 +308,13 @@ def _legs(made: "HedgeUniverse", target: str) -> str:
     )
 
 
-def _write_page(made: "HedgeUniverse", path: Path, *, picture: bool) -> None:
-    """One page: what to hold, the map of all legs, a `picture` of each target, what it was worth."""
+def _write_page(
+    made: "HedgeUniverse", path: Path, order: "BookHedge | None", *, picture: bool
+) -> None:
+    """One page: what to hold, the map of all legs, a `picture` of each target, what it was worth.
+
+    With an `order` for a book it leads.
+    """
     from importlib.metadata import version
 
     from kfmodels.cli.page import Part, Section, drawn, render, tabled
@@ -224,6 +331,9 @@ def _write_page(made: "HedgeUniverse", path: Path, *, picture: bool) -> None:
         )
         parts.append(drawn(universe_map(made), caption))
     sections = [Section("What to hold over the next row", tuple(parts))]
+    if order is not None:
+        decision = order.why
+        sections.insert(0, Section("The hedge of the book", (tabled(order.orders),)))
     for name in made.targets if picture else ():
         caption = "Every ratio was known before the move it was held over."
         drawing = drawn(target_hedge(made, name), caption)

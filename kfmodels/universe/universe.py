@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kfmodels.basket.basket import Basket
 from kfmodels.basket.listing import GONE, LEG_FROM
 from kfmodels.basket.settings import CHOOSER
 from kfmodels.data.checks import check_index, check_no_serials, check_prices, day, to_floats
@@ -20,6 +21,9 @@ from kfmodels.data.repairs import Repair, apply_repair
 from kfmodels.data.scales import complain, find_doubts
 from kfmodels.kalman.transforms import LOG
 from kfmodels.live.feed import LiveFilter
+from kfmodels.universe.asked import Money
+from kfmodels.universe.book_hedge import BookHedge
+from kfmodels.universe.covariance import choose_hedges, estimate_covariance
 from kfmodels.universe.engine import UNIVERSE, LiveBasket
 from kfmodels.universe.history import (
     FEW,
@@ -30,6 +34,7 @@ from kfmodels.universe.history import (
     sum_traded,
     weigh_legs,
 )
+from kfmodels.universe.netting import hedge_book
 from kfmodels.universe.words import name_legs
 
 type Tickers = Sequence[str] | str
@@ -299,6 +304,46 @@ class HedgeUniverse:
         whole = (past.move[judged, place] ** 2).sum()
         found = {size: 1 - (part[judged] ** 2).sum() / whole for size, part in left.items()}
         return pd.Series(found, name=target).sort_index().rename_axis("legs")
+
+    def book(
+        self,
+        positions: Money,
+        *,
+        hedges: Sequence[str] | None = None,
+        held: Money | None = None,
+        basket: Basket | None = None,
+        **rules: Any,
+    ) -> BookHedge:
+        """One net order list for positions in many assets: see `kfmodels.universe.netting.hedge_book`.
+
+        The covariance is that of the next row's log moves (`estimate_covariance`); money becomes shares
+        at the last prices.
+
+        Args:
+            positions: money by ticker, below 0 when short.
+            hedges: tickers of the legs allowed. Default: those of the universe that are legs now and
+                have no position, and those held.
+            held: money in the legs now, by ticker; not counted among the positions.
+            basket: where the universe stands, such as `live.engine` after the morning's rows. Default:
+                after the last row of the table.
+            rules: of `hedge_book`: prices, lots, days, cost, legs, least, greatest, short, gross, band.
+
+        Raises:
+            ValueError: a position or a hedge is not in the universe, or too young; as `hedge_book`.
+
+        Example:
+            >>> from kfmodels import datasets, hedge_universe
+            >>> prices = datasets.etfs().loc["2014":"2015", ["SPY", "XLE", "XLB", "XLF", "TLT"]]
+            >>> hedge = hedge_universe(prices).book({"XLE": 1e6, "XLF": -5e5}, hedges=["SPY", "XLB"])
+            >>> hedge.trades.round(-4).to_dict()
+            {'XLB': -680000.0}
+            >>> hedge.left
+            {'SPY': 'opening it would lower the objective by 0.89 %, inside the band of 1 %'}
+        """
+        now = self.basket if basket is None else basket
+        allowed = choose_hedges(now, positions, hedges, held)
+        rules = {"prices": now.last} | rules
+        return hedge_book(estimate_covariance(now), positions, hedges=allowed, held=held, **rules)
 
     def online(self) -> LiveBasket:
         """The basket as it stands after the last row; `update(prices, at=)` takes the next."""

@@ -22,6 +22,7 @@ COMMANDS = {
     "gpu": None,
     "variety": None,
     "universe": None,
+    "books": None,
     "opening": None,
     "shocks": None,
     "forgetting": None,
