@@ -31,7 +31,7 @@ BELOW = {
     "basket": "online clock files kalman",
     "live": "online clock files kalman",
     "fitting": "sampling model data online live clock files kalman",
-    "batch": "fitting sampling model data online live clock files kalman",
+    "batch": "fitting basket sampling model data online live clock files kalman",
     "universe": "basket batch data live online clock files kalman",
     "evaluate": "fitting batch sampling model data online clock kalman",
 }

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.batch.board import HedgeBoard
+from kfmodels.batch.few_legs import FEW, hold_few
 from kfmodels.data.arrays import removed, slopes
 from kfmodels.data.hedge_data import MIN_ROWS
 from kfmodels.data.later import repair_later, warn_of_later
@@ -38,8 +39,11 @@ def rank_hedges(
         One row per hedge, sorted by `log_score` (mean, nats a bar): `log_score`; the share of the
         variance of the target's one-bar moves that was removed by the ratio known the bar before
         (`variance_removed`), and by least squares on changes over the rows of the fit
-        (`static_removed`); `bars` that were scored; `beta` and `sd` at the end. Compare the log scores
-        of hedges with as many bars: with fewer, a hedge may owe its place to quiet days.
+        (`static_removed`); what the best leg of all these hedges and the best three would have removed
+        in the same bars, chosen as they went by (`best_1`, `best_3`, and `best_3_legs` that were held
+        most; NaN where a bar has less than 250 before it, and of more than 100 hedges); `bars` that
+        were scored; `beta` and `sd` at the end. Compare the log scores of hedges with as many bars:
+        with fewer, a hedge may owe its place to quiet days.
 
     Raises:
         ValueError: no pair of the target was fitted, or fewer than 30 later rows.
@@ -60,7 +64,7 @@ def rank_hedges(
     """
     target = str(target)
     live = board.online([target])
-    hedges = [hedge for (hedge,) in live.hedges]
+    hedges = [str(hedge) for (hedge,) in live.hedges]
     later = board.later(prices, [target, *hedges])
     if len(later) < MIN_ROWS:
         raise ValueError(
@@ -82,11 +86,16 @@ def rank_hedges(
     every = pd.concat([training, later])  # the first later move starts at the last price of the fit
     moves = board.pairs.transform.moves(every, every.shift(1)).to_numpy()
     known, scored = np.split(moves, [len(training)])
+    best = hold_few(every, target, hedges, transform=board.pairs.transform)
+    left = best.left[:, len(training) :]
+    legs = best.name(1, np.arange(len(training), len(every)), FEW[1])
     found = pd.DataFrame(
         {
             "log_score": np.nanmean(score, 0),
             "variance_removed": removed(scored, held),
             "static_removed": removed(scored, slopes(known)),
+            **{f"best_{few}": _removed_by(scored, one) for few, one in zip(FEW, left, strict=True)},
+            "best_3_legs": ", ".join(legs),
             "bars": np.isfinite(score).sum(0),
             "beta": ticks[-1].beta,
             "sd": ticks[-1].sd_total,
@@ -95,3 +104,12 @@ def rank_hedges(
     )
     ordered = found.sort_values("log_score", ascending=False)
     return ordered if top is None else ordered.head(top)
+
+
+def _removed_by(moves: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Share of the target's variance that is not in `left (time,)`, over the bars of every hedge."""
+    found = np.full(moves.shape[1] - 1, np.nan)
+    for number, both in enumerate(np.isfinite(moves[:, :1] + moves[:, 1:]).T):
+        if both.any() and np.isfinite(left[both]).all():
+            found[number] = 1 - np.var(left[both]) / np.var(moves[both, 0])
+    return found

@@ -25,6 +25,8 @@ from kfmodels.cli.shell import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from kfmodels.fitting.hedge_fit import HedgeFit
 
 app = typer.Typer(
@@ -85,7 +87,7 @@ def fit(
     )
     fitted = infer(data, model_of(discounted), method=NUTS(warmup=draws, draws=draws), seed=seed)
     fitted.save(out)
-    _show(fitted, json)
+    _show(fitted, json, table)
     if not json:
         typer.echo("\n  ".join([f"\nSaved to {out}. Next:", *facts.commands(out)]))
 
@@ -133,14 +135,22 @@ def report(
     typer.echo(f"Saved to {out}: one file, which any browser opens")
 
 
-def _show(fitted: "HedgeFit", json: bool) -> None:
-    if not json:
-        from kfmodels.cli.report import report
-
-        typer.echo(report(fitted))
-        return
+def _show(fitted: "HedgeFit", json: bool, prices: "pd.DataFrame | None" = None) -> None:
+    """The report of a fit, and how its hedges stand beside the other columns of its prices."""
+    from kfmodels.batch.few_legs import compare_with_universe
     from kfmodels.cli import facts
+    from kfmodels.cli.report import list_notes, report
 
+    beside = None
+    if prices is not None:
+        data = fitted.data
+        beside = compare_with_universe(data.prices, prices, transform=data.transform)
+    if not json:
+        typer.echo(report(fitted))
+        if beside is not None:
+            said = facts.beside(fitted.target, fitted.hedges, beside)
+            typer.echo(f"\n{list_notes('Beside the other columns', [said])}")
+        return
     last = fitted.tree["filtered"].to_dataset().isel(time=-1)
     held = {
         name: {k: float(last[k].sel(coef=name)) for k in ("mean", "sd", "sd_given_noise")}
@@ -149,4 +159,6 @@ def _show(fitted: "HedgeFit", json: bool) -> None:
     found = {"target": fitted.target, "hedges": fitted.hedges, "fit_until": str(fitted.fit_until)}
     found |= {"doubts": facts.doubts(fitted.data)}
     found |= {"noise": fitted.summary().to_dict("index"), "hedge_ratio": held}
+    if beside is not None:
+        found |= {"beside": beside._asdict()}
     typer.echo(as_json(found | {"convergence": fitted.convergence()}))

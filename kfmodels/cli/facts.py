@@ -7,7 +7,7 @@ intervals hold 90 %. Shares have one sign, below 0 is sold; `hedge_shares` makes
 One file: whoever looks for a sentence looks here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from textwrap import indent
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from kfmodels.batch.few_legs import Beside
 from kfmodels.cli.remedies import for_the_shell
 from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import HedgeData
@@ -324,10 +325,27 @@ def best_hedge(target: str, ranked: pd.DataFrame) -> str:
     )
     if len(ranked) == 1:
         return said
+    if best.best_3 == best.best_3:  # no NaN
+        said += (
+            f"\nIn the same bars the best leg, chosen anew as they went by, would have removed "
+            f"{best.best_1:.1%},\nthe best three (mostly {best.best_3_legs}) {best.best_3:.1%}."
+        )
     lead = best.log_score - ranked["log_score"].iloc[1]
     return (
         f"{said}\n{ranked.index[1]} is {lead:.4f} nats a bar behind. Being chosen flatters the best of "
         f"{len(ranked)}:\nbefore you believe it, score it on dates that were not used to choose it."
+    )
+
+
+def beside(target: str, hedges: Iterable[str], found: Beside) -> str:
+    """A pair beside all columns of its prices."""
+    one, three = (", ".join(legs) for legs in found.legs)
+    alone, together = found.few
+    return (
+        f"Of the {found.columns} columns, the best leg (mostly {one}) would have removed {alone:.0%} "
+        f"of the variance of {target} and the best three (mostly {three}) {together:.0%}; "
+        f"{' and '.join(hedges)} removed {found.own:.0%}. All by one rule, in the same {found.rows} "
+        "rows and with ratios known the row before; the legs were chosen as the rows went by."
     )
 
 

@@ -1,4 +1,7 @@
-"""A fit and what it was worth as one self-contained page, for those who decide."""
+"""A fit and what it was worth as one self-contained page, for those who decide.
+
+One file: the sections of the page, in the order in which they are read.
+"""
 
 import base64
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
+from kfmodels.batch.few_legs import Beside, compare_with_universe
 from kfmodels.cli import facts
 from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import MIN_ROWS, rows_after
@@ -64,6 +68,7 @@ class Scored(NamedTuple):
     last: Tick
     worth: pd.DataFrame
     compared: Comparison
+    beside: Beside | None
 
 
 def write_page(
@@ -165,7 +170,9 @@ def _scored(fitted: HedgeFit, prices: pd.DataFrame, repair: Repair | None) -> Sc
     if repaired.changed:
         live.requote(repaired.changed)
     ticks = follow_rows(live, repaired.prices, seen=seen.append)
-    return Scored(repaired, live, ticks, seen[-1], worth, compared)
+    every = pd.concat([before, repaired.as_fitted])
+    beside = compare_with_universe(every, prices, transform=transform, since=fitted.fit_until)
+    return Scored(repaired, live, ticks, seen[-1], worth, compared, beside)
 
 
 def _held(fitted: HedgeFit, scored: Scored | None) -> list[facts.Hedge]:
@@ -206,6 +213,8 @@ def _decision(
             facts.worth(fitted.target, scored.worth, _OURS),
             facts.advice(scored.worth, _OURS, still),
         ]
+        if scored.beside is not None:
+            said.append(facts.beside(fitted.target, fitted.hedges, scored.beside))
         row = scored.compared.table.iloc[0]
         shown = facts.intervals(row["inside_90"], int(row["bars"]))
         said.append(f"{shown}; sd of z {row['z_sd']:.2f} (1 is honest).")

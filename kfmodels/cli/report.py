@@ -41,7 +41,7 @@ def report(fitted: HedgeFit) -> str:
 
 
 def _doubts(fitted: HedgeFit) -> str:
-    return _list("The prices are in doubt", facts.doubts(fitted.data))
+    return list_notes("The prices are in doubt", facts.doubts(fitted.data))
 
 
 def _noise(fitted: HedgeFit) -> str:
@@ -100,10 +100,10 @@ def _meaning(fitted: HedgeFit) -> str:
     if gain is not None:
         notes.append(facts.moving_variance(*gain, rows, len(VARIANCE_MEMORIES)))
     notes.append(facts.sampling(fitted))
-    return _list("What it means", notes)
+    return list_notes("What it means", notes)
 
 
-def _list(head: str, notes: list[str]) -> str:
+def list_notes(head: str, notes: list[str]) -> str:
     """A heading and what is said under it; nothing where nothing is."""
     wrapped = [fill(note, 100, initial_indent="- ", subsequent_indent="  ") for note in notes]
     return "\n".join([head, *wrapped]) if notes else ""

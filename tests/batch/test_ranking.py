@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 
 from kfmodels import HedgeBoard, HedgeData, rank_hedges
 from kfmodels.batch import fit_many as batch
+from kfmodels.batch.few_legs import hold_few
 from kfmodels.batch.fit_many import fit_many
 from kfmodels.data import datasets
 from tests import made_chunks
@@ -57,6 +58,8 @@ def by_hand(board: HedgeBoard, hedge: str) -> dict[str, float]:
         "log_score": np.nanmean(scores),
         "variance_removed": removed(np.array(held)),
         "static_removed": removed(static),
+        "best_1": np.nan,  # no leg is old enough
+        "best_3": np.nan,
         "bars": np.isfinite(scores).sum(),
         "beta": tick.beta[hedge],
         "sd": tick.sd_total[hedge],
@@ -68,11 +71,29 @@ def test_the_ranking_is_that_of_a_plain_loop_over_later_rows(board):
     expected = pd.DataFrame({name: by_hand(board, name) for name in ("QUAL", "SIZE", "VLUE")}).T
     expected = expected.sort_values("log_score", ascending=False)
     assert list(ranked.index) == list(expected.index)
-    assert list(ranked.columns) == list(expected.columns)
-    assert_allclose(ranked.astype(float), expected, rtol=1e-9)
+    numbers = ranked.drop(columns="best_3_legs")
+    assert list(numbers.columns) == list(expected.columns)
+    assert_allclose(numbers.astype(float), expected, rtol=1e-9)
     assert ranked.loc["SIZE", "bars"] < ranked.loc["QUAL", "bars"] == LATER
     for top in (2, None):
         assert list(rank_hedges(board, "MTUM", prices(), top=top).index) == list(ranked.index[:top])
+
+
+def test_hedges_stand_beside_the_best_few_of_them_in_their_own_bars(board):
+    """With enough rows before the end of the fit for a leg."""
+    table = datasets.factor_etfs().iloc[:400][["MTUM", "QUAL", "SIZE", "VLUE"]].copy()
+    table.iloc[[350, 380], 2] = np.nan
+    transform = board.pairs.transform
+    pairs = HedgeData.one_target(table.iloc[:300], "MTUM", transform=str(transform))
+    ranked = rank_hedges(fit_many(pairs, progress=False), "MTUM", table)
+    moves = transform.moves(table, table.shift(1))
+    found = hold_few(table, "MTUM", ["QUAL", "SIZE", "VLUE"], transform=transform)
+    for few, left in zip((1, 3), found.left, strict=True):
+        for hedge in ranked.index:
+            bars = moves[["MTUM", hedge]].notna().all(axis=1).to_numpy() & (np.arange(400) >= 300)
+            expected = 1 - np.var(left[bars]) / np.var(moves["MTUM"].to_numpy()[bars])
+            assert_allclose(ranked.loc[hedge, f"best_{few}"], expected, rtol=1e-9)
+    assert set(ranked["best_3_legs"].iloc[0].split(", ")) == {"QUAL", "SIZE", "VLUE"}
 
 
 def test_a_split_after_the_fit_is_told_and_repaired(board):

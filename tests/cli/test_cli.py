@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from kfmodels import OnlineFilter, datasets, follow, load
+from kfmodels.batch.few_legs import compare_with_universe
 from kfmodels.cli.shell import read_prices
 from kfmodels.sampling import nuts
 from tests.command import kfmodels, process
@@ -135,3 +136,18 @@ def test_demo_does_the_main_job(tmp_path):
     tick = ["--tick", "AAPL=130.5", "--tick", "SPX=3825", "--at", "2023-01-03"]
     done = kfmodels("update", "kfmodels-demo/aapl-spx.nc", *tick, folder=tmp_path)
     assert "1 row taken, up to 2023-01-03" in done.stdout
+
+
+def test_fit_tells_what_the_other_columns_would_have_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(nuts, "NUTS", FromPrior)
+    table = datasets.etfs()[["XLE", "LQD", "SPY", "XLB"]].iloc[:340].assign(note="text")
+    table.to_csv(tmp_path / "all.csv")
+    command = ["fit", "all.csv", "--target", "XLE", "--hedges", "LQD", "--out", "pair.nc"]
+    found = compare_with_universe(table[["XLE", "LQD"]], table)
+    text = " ".join(kfmodels(*command, folder=tmp_path).stdout.split())
+    assert f"Of the 4 columns, the best leg (mostly {found.legs[0][0]}) would have removed" in text
+    assert f"{', '.join(found.legs[1])}) {found.few[1]:.0%}; LQD removed {found.own:.0%}." in text
+    told = json.loads(kfmodels(*command, "--json", folder=tmp_path).stdout)["beside"]
+    assert (told["few"], told["rows"]) == (list(found.few), found.rows)
+    table[["XLE", "LQD"]].to_csv(tmp_path / "all.csv")
+    assert "Beside the other columns" not in kfmodels(*command, folder=tmp_path).stdout

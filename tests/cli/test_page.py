@@ -1,6 +1,7 @@
 """The page for those who decide: what it says, and that it stands alone."""
 
 import base64
+import html
 import re
 from html.parser import HTMLParser
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import kfmodels as kf
+from kfmodels.batch.few_legs import compare_with_universe
 from kfmodels.cli import facts
 from kfmodels.cli.page import page, write_page
 from tests.command import kfmodels
@@ -155,3 +157,12 @@ def test_the_command_writes_the_page_of_a_saved_fit(data, tmp_path):
     done = kfmodels("report", "ko.nc", *options, folder=tmp_path)
     assert "\nSaved to report.html" in done.output
     assert "Out of sample the moving ratio removed" in (tmp_path / "report.html").read_text()
+
+
+def test_the_page_tells_what_the_other_columns_would_have_removed(data, text):
+    table = kf.datasets.stocks()[["KO", "PEP", "XOM", "CVX"]].loc["2020":"2021"]
+    fitted = kf.fit(data, FIXED)
+    found = compare_with_universe(table[["KO", "PEP"]], table, since=fitted.fit_until)
+    assert found.rows == len(table.loc[table.index > fitted.fit_until])
+    assert facts.beside("KO", ["PEP"], found) in html.unescape(page(fitted, table))
+    assert "Of the 2 columns" not in text
