@@ -471,11 +471,11 @@ class Basket(Documented):
             listing=listing._replace(last=listing.last * by), holds=holds
         )
 
-    def requote(self, factors: Mapping[str, float], since: Standing | None = None) -> None:
-        """`rescale`; with `since` go back there first."""
+    def requote(self, factors: Mapping[str, float], since: Any = None, learnt: Any = ()) -> None:
+        """`rescale`, but not of those whose move is `learnt`; with `since` go back there first."""
         if since is not None:
             self.back(since)
-        self.rescale(factors)
+        self.rescale({name: by for name, by in factors.items() if name not in learnt})
 
     def adjust(self, shifts: Mapping[str, float]) -> None:
         """A dividend or a roll: new price minus old by ticker."""

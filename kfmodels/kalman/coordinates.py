@@ -65,8 +65,13 @@ class Coordinates(NamedTuple):
             shift[..., -1] = self.offset
         return shift
 
-    def requote(self, transform: Transform, factors: np.ndarray) -> "Coordinates":
+    def requote(
+        self, transform: Transform, factors: np.ndarray, about: np.ndarray | None = None
+    ) -> "Coordinates":
         """The coordinates after prices were multiplied by `factors (..., leg)`: target, then hedges.
+
+        A level that has taken this for a move of the market keeps it: `about (..., leg)` are prices in
+        the new units, which stay as far from their forecast, in its sds, as they were; NaN elsewhere.
 
         Raises:
             ValueError: logs without an intercept, which alone could absorb a factor.
@@ -74,12 +79,18 @@ class Coordinates(NamedTuple):
         target, hedges = factors[..., 0], factors[..., 1:]
         if transform == LEVEL:
             pivot, scale, offset = self.pivot * hedges, self.scale * hedges, self.offset * target
-            return Coordinates(pivot, scale, offset, self.intercept, self.unit * target)
+            turned = Coordinates(pivot, scale, offset, self.intercept, self.unit * target)
+            if about is None or not self.intercept:
+                return turned
+            return turned.move(np.nan_to_num(about * (1 - factors)))
         if transform == LOG:
             if not self.intercept and (factors != 1).any():
                 raise ValueError(
                     "a model of logs without an intercept holds for one unit of price only: fit again"
                 )
+            if about is not None:
+                factors = np.where(np.isnan(about), factors, 1.0)
+                target, hedges = factors[..., 0], factors[..., 1:]
             pivot, offset = self.pivot + np.log(hedges), self.offset + np.log(target)
             return self._replace(pivot=pivot, offset=offset)
         return self  # a return has no unit

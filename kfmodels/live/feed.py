@@ -333,6 +333,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             history=held["history"],
             keep=held["keep"],
             clock=clock,
+            taken=held.get("taken"),
         )
 
     @property
@@ -404,17 +405,16 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def _requote(self, message: Rescaled) -> Signal:
         units, at = Units.of(message), message["at"]
-        bar, before = self._learner.bar, None if at is None else Moment.of(at)
         if at is not None:
             self._rescaled.append(message)
-        elif bar is not None and bar.rows and self._learner.holds_scale(units.factors):
-            before = bar.at  # what is held is in the new units already
+        before, learnt = self._learner.since(units, None if at is None else Moment.of(at))
         self._quotes.requote(units, before)
         self._feed.rescale(units.moved())
         requote_rows(self._learner.history, units, before)
         self.units = self.units.then(units)
-        reason = tell_shifts(message.get("adjust", {}), units.factors)
-        alarms = self._learner.requote(units, before, self.clock)
+        said = [tell_shifts(message.get("adjust", {}), units.factors), *self._learner.tell(learnt)]
+        reason = "; ".join(filter(None, said))
+        alarms = self._learner.requote(units, before, self.clock, learnt)
         seen = self.engine.at if at is None else at
         return self._signal(seen, Outcome.RESCALED, reason, alarms)
 

@@ -1,15 +1,19 @@
-"""What of a live filter learns: its filters, the monitor and the watch of its feed, bar by bar."""
+"""What of a live filter learns: its filters, the monitor and the watch of its feed, bar by bar.
+
+One file: one class, whose methods all go back to the start of the open bar and on from there.
+"""
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kfmodels.clock.clock import Clock, Elapsed
 from kfmodels.clock.instants import Moment
+from kfmodels.kalman.transforms import RETURN
 from kfmodels.live.bars import Bar, Known, Start, moment_of
 from kfmodels.live.feed_watch import FeedWatch
 from kfmodels.live.monitor import Alarm, Watch
@@ -18,6 +22,25 @@ from kfmodels.live.signals import Alarms, find_alarms
 from kfmodels.online.engine import AnyTick, Engine
 
 _FEW, _MANY = np.array([True]), np.array([False])
+
+
+class Taken(NamedTuple):
+    """A move that a pair learnt after a quarantine: its time, the leg, and its prices."""
+
+    at: int | str
+    leg: str
+    before: float
+    now: float
+
+    @property
+    def size(self) -> float:
+        """As a share of the price; NaN where one is missing."""
+        return abs(self.now - self.before) / (abs(self.before) or 1.0)
+
+    def is_change(self, units: Units) -> bool:
+        """Whether a change of units explains all of it but a quarter."""
+        said = units.convert(self.leg, self.before) - self.before
+        return abs(self.now - self.before - said) < abs(said) / 4
 
 
 class Learner:
@@ -31,6 +54,7 @@ class Learner:
         few_draws, few: share of the draws below which a pair has few, and which pairs have.
         bar: the one that is open; None before the first price.
         history: the last rows.
+        taken: by pair the last move that was learnt after a quarantine, as `Taken` has it.
     """
 
     def __init__(
@@ -46,12 +70,15 @@ class Learner:
         history: Iterable[Row],
         keep: int,
         clock: Clock | None,
+        taken: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         self.engine, self.watch, self.quotes, self.feed = engine, watch, quotes, feed
         self.few_draws, self.few = few_draws, few
         self.row = None if engine.at is None else Moment.of(engine.at)
         """Time of the last row that is final."""
         self.history = deque(history, maxlen=keep)
+        self.taken = {name: Taken(*each) for name, each in (taken or {}).items()}
+        self._taking: dict[str, Taken] = {}  # of the open bar
         self.rung: list[tuple[str, Alarm]] = []  # leads and lags that this message has set off
         self.bar = Bar.of_row(engine.at, engine.tickers) if bar is None else bar
         if self.bar is not None and not self.bar.final:
@@ -70,13 +97,21 @@ class Learner:
         self.watch = self.watch and self.watch.monitor.board(len(self.watch))
         self.few = np.zeros_like(self.few)
 
-    def requote(self, units: Units, before: Moment | None, clock: Clock | None) -> Alarms:
-        """Convert to new units; the row of the open bar is then taken once more."""
-        bar = self.bar
+    def requote(
+        self,
+        units: Units,
+        before: Moment | None,
+        clock: Clock | None,
+        learnt: Mapping[str, Taken] | None = None,
+    ) -> Alarms:
+        """Convert to new units, but for the pairs that have `learnt` the change as a move; the row of
+        the open bar is then taken once more."""
+        bar, moved = self.bar, tuple(learnt or ())
+        self.taken = {name: each for name, each in self.taken.items() if name not in moved}
         if bar is None or bar.start is None:
-            requote_engine(self.engine, units)
+            requote_engine(self.engine, units, learnt=moved)
             return ()
-        requote_engine(self.engine, units, bar.start.engine)
+        requote_engine(self.engine, units, bar.start.engine, moved)
         bar.start = bar.start._replace(engine=self.engine.mark())
         bar.requote(units.convert, before)
         if not bar.rows:
@@ -86,12 +121,60 @@ class Learner:
         except ValueError:  # no arithmetic can follow it: what waits is the next row
             return ()
 
-    def holds_scale(self, factors: Mapping[str, float]) -> bool:
-        """Whether one of these legs is held because it seems to be in other units."""
+    def since(self, units: Units, at: Moment | None) -> tuple[Moment | None, dict[str, Taken]]:
+        """From when on prices are in new units already, and the pairs that have learnt the change as a
+        move, in a row that is final and not before `at`."""
+        if at is None and (self._holds_scale(units) or self._jumps(units)):
+            assert self.bar is not None
+            at = self.bar.at
+        learnt = {
+            name: each
+            for name, each in self.taken.items()
+            if not units.shifts
+            and each.is_change(units)
+            and (at is None or at.number <= moment_of(each.at).number)
+        }
+        if learnt and at is None:
+            times = [moment_of(each.at) for each in learnt.values()]
+            at = min(times, key=lambda time: time.number)
+        return at, learnt
+
+    def tell(self, learnt: Mapping[str, Taken]) -> list[str]:
+        """What became of the moves that turned out to be changes of units, a sentence each."""
+        what = "the level has it already"
+        if self.engine.transform == RETURN:
+            what = "the next return starts from it already"
+        if len(self.engine.pairs[0]) == 1:  # a basket, which has no level
+            what = (
+                "it counts as a wild day until the universe is made anew: kf.hedge_universe(prices)"
+            )
+        return [
+            f"{leg} went from {before:g} to {now:g} at {at}, which was learnt as a real move: {what}; "
+            "if a later change is meant, call once more with the time from which it holds"
+            for at, leg, before, now in dict.fromkeys(learnt.values())
+        ]
+
+    def _holds_scale(self, units: Units) -> bool:
+        """Whether a leg that is held in the open bar seems to be in other units, and is named."""
         held = {name for name, hold in self.engine.holds.items() if hold.cause == "scale"}
         names = self.engine.standing().names or tuple(held)
         named = zip(names, self.engine.pairs, strict=False)
-        return any(name in held and not factors.keys().isdisjoint(legs) for name, legs in named)
+        open_ = self.bar is not None and bool(self.bar.rows)
+        return open_ and any(
+            name in held and not units.factors.keys().isdisjoint(legs) for name, legs in named
+        )
+
+    def _jumps(self, units: Units) -> bool:
+        """Whether the row of the open bar is one that such a change explains."""
+        bar = self.bar
+        if bar is None or not bar.rows:
+            return False
+        held = set(self.engine.holds)
+        with self.at_start():
+            last = dict(self.engine.last)
+            held |= set(self.engine.holds)
+        moves = _largest_moves(self.engine, held, last, prices_of(bar.rows[0]), bar.at.kept)
+        return any(move.is_change(units) for move in moves.values())
 
     def last_before(self, since: Moment | None) -> dict[str, float]:
         """The last price of every leg that was learnt from, before a moment if one is given."""
@@ -118,11 +201,17 @@ class Learner:
             "bar": self.bar and self.bar.to_json(),
             "history": list(self.history),
             "keep": self.history.maxlen,
+            "taken": {name: list(each) for name, each in self.taken.items()},
         }
 
     def open_bar(self, now: Moment) -> tuple[Alarms, Bar]:
         """Make the row of the bar final and begin the next; also the alarms that were still to give."""
         last, left, count = self.bar, (), 1
+        for name, move in self._taking.items():
+            # further rows of a shock are learnt after a hold too, and move little
+            if name not in self.taken or move.size > self.taken[name].size / 2:
+                self.taken = self.taken | {name: move}
+        self._taking = {}
         if last is not None:
             self.quotes.doubts.add(last.quarantined)
             left = last.tell(last.untold)
@@ -145,6 +234,8 @@ class Learner:
         passed = self._passed(at, bar, clock)
         assert bar.start is not None  # only what is final has none
         self.engine.back(bar.start.engine)
+        held = set(self.engine.holds)
+        last = dict(self.engine.last) if held else {}
         try:
             tick = self.engine.take(
                 row, at=at.kept, dt=passed.bars, gaps=passed.gaps, earlier=others
@@ -155,6 +246,11 @@ class Learner:
         if bar.rows and self.history:
             self.history.pop()
         bar.rows, bar.quarantined = rows, tick.quarantined()
+        self._taking = {}
+        if held:
+            names = tick.names or tuple(held)
+            held -= {names[number] for number in bar.quarantined}
+            self._taking = _largest_moves(self.engine, held, last, row, at.kept)
         # a refresh learns from this history, and must not learn from a print in quarantine
         doubted = self.quotes.doubts.hidden(bar.quarantined)
         prices = {n: None if n in doubted else p for n, p in rows[0]["prices"].items()}
@@ -211,10 +307,33 @@ def prices_of(known: Known) -> dict[str, float]:
     return {name: math.nan if p is None else p for name, p in known["prices"].items()}
 
 
-def requote_engine(engine: Engine, units: Units, since: Any = None) -> None:
-    """Convert an engine to new units, from a mark on if one is given."""
+def _largest_moves(
+    engine: Engine,
+    pairs: set[str],
+    before: Mapping[str, float],
+    now: Mapping[str, float],
+    at: int | str,
+) -> dict[str, Taken]:
+    """Of some pairs the leg that moved most, as a share of its price."""
+    found = dict[str, Taken]()
+    if not pairs:
+        return found
+    names = engine.standing().names or tuple(pairs)
+    for name, legs in zip(names, engine.pairs, strict=True):
+        if name in pairs:
+            each = [Taken(at, leg, before.get(leg, math.nan), now[leg]) for leg in legs]
+            known = [move for move in each if move.size == move.size]
+            if known:
+                found[name] = max(known, key=lambda move: move.size)
+    return found
+
+
+def requote_engine(
+    engine: Engine, units: Units, since: Any = None, learnt: Sequence[str] = ()
+) -> None:
+    """Convert an engine to new units, from a mark on if one is given; `learnt` as `Engine` has it."""
     if not units.shifts:
-        engine.requote(units.factors, since)
+        engine.requote(units.factors, since, learnt)
         return
     if since is not None:
         engine.back(since)

@@ -7,7 +7,7 @@ One file: a row of prices passes through all of it, from the checks to its tick.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import compress
@@ -309,7 +309,7 @@ class OnlineBoard(Documented):
         """What is believed now, as a tick that observed nothing; no filter moves."""
         return BoardTick.standing(self.names, self.at, self.belief())
 
-    def rescale(self, factors: Mapping[str, float]) -> None:
+    def rescale(self, factors: Mapping[str, float], *, learnt: Collection[str] = ()) -> None:
         """Prices are quoted otherwise from now on: a split, a multiplier, another currency.
 
         Exact in every draw of every pair with the ticker, as target or as hedge: afterwards a filter is
@@ -317,25 +317,27 @@ class OnlineBoard(Documented):
 
         Args:
             factors: new price over old by ticker; 0.5 after a 2-for-1 split.
+            learnt: pairs whose level has taken this for a move; the last row is in the new units.
 
-        Raises what `OnlineFilter.rescale` does, and all filters are then as they were before.
+        Raises what `OnlineFilter.rescale` does; all filters are then as they were before.
         """
         by = self.legs.factors(factors)
-        coordinates, last = self.coordinates.requote(self.transform, by), self.last_prices * by
+        about = np.where(np.isin(self.names, list(learnt))[:, None], self.last_prices, np.nan)
+        coordinates = self.coordinates.requote(self.transform, by, about if learnt else None)
         if self.transform == LEVEL:
             self.habits = self.habits._replace(move=self.habits.move * by)
         self._place(coordinates)
-        self.last_prices = last
+        self.last_prices = np.where(np.isnan(about), self.last_prices * by, about)
         for number, hold in self._holds.items():
             if named := [factors[name] for name in self.pairs[number] if name in factors]:
                 self._holds = with_hold(self._holds, number, release(hold, named))
 
-    def requote(self, factors: Mapping[str, float], since: Mark | None = None) -> None:
+    def requote(self, factors: Mapping[str, float], since: Any = None, learnt: Any = ()) -> None:
         """`rescale`; with `since` go back there first, and release there what was held since."""
         now = self._holds
         if since is not None:
             self.back(since)
-        self.rescale(factors)
+        self.rescale(factors, learnt=learnt)
         for number, hold in now.items():
             named = [factors[name] for name in self.pairs[number] if name in factors]
             if named and (free := release(hold, named)).cause == "released":

@@ -4,7 +4,7 @@
 `register` it with `files.documents` in one line; `LiveFilter` then runs it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -139,10 +139,13 @@ class Engine(Protocol):
         """Stand again where `mark` was taken, to the bit."""
         ...
 
-    def requote(self, factors: Mapping[str, float], since: Any = None) -> None:
+    def requote(
+        self, factors: Mapping[str, float], since: Any = None, learnt: Collection[str] = ()
+    ) -> None:
         """Convert to prices in new units, `factors` times the old, from now on.
 
-        With a mark go back there first, where what is held since is released as it would be now.
+        With a mark go back there first, where what is held since is released as it would be now. Of
+        the pairs in `learnt` the last row was in the new units, and was taken for a real move.
         """
         ...
 

@@ -4,7 +4,7 @@ One file: one public class, the same for one pair that `OnlineBoard` is for many
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -300,9 +300,14 @@ class OnlineFilter(Documented):
         given = prices if self.target in prices else by_text(prices)
         return self.update(y=given[self.target], x=given, at=at, dt=dt, gaps=gaps)
 
-    def requote(self, factors: Mapping[str, float], since: Mark | None = None) -> None:
+    def requote(
+        self,
+        factors: Mapping[str, float],
+        since: Mark | None = None,
+        learnt: Collection[str] = (),
+    ) -> None:
         """`rescale` with all factors by ticker, as `live` has them; see `OnlineBoard.requote`."""
-        self.board.requote(factors, since)
+        self.board.requote(factors, since, learnt)
 
     def mark(self) -> Mark:
         """Where the filter stands now, for `back`; it costs a few references."""

@@ -46,12 +46,9 @@ def test_it_streams_as_the_basket_alone(universe):
 
 
 @pytest.mark.parametrize("split", ["1/2", "2/3", "10"])
-def test_a_split_that_is_told_at_the_row_that_names_it_is_as_a_price_that_was_missing(
-    universe, split
-):
-    rows, missing = LATER.copy(), LATER.copy()
+def test_a_split_that_is_told_at_the_row_that_names_it_is_as_if_it_never_was(universe, split):
+    rows = LATER.copy()
     rows.loc[rows.index[10] :, "SPY"] *= float(Fraction(split))
-    missing.iloc[10, missing.columns.get_loc("SPY")] = np.nan
     live = universe.go_live()
     said = feed(live, rows.iloc[:11])[10].tick.of("SPY")
     assert str(said.outcome) == "quarantined"
@@ -59,8 +56,24 @@ def test_a_split_that_is_told_at_the_row_that_names_it_is_as_a_price_that_was_mi
     assert (name, factor) == ("SPY", split)
     live.rescale({name: float(Fraction(factor))})
     feed(live, rows.iloc[11:])
-    ratios = alone(universe, missing).ratios()
+    ratios = alone(universe, LATER).ratios()
     np.testing.assert_allclose(live.engine.ratios(), ratios, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("late", [3, 5, 9])
+def test_a_split_that_is_told_late_is_no_second_move(universe, late):
+    """What it taught is that of a filter to which it was never told, and the remedy is named."""
+    rows = LATER.copy()
+    rows.loc[rows.index[10] :, "SPY"] *= 0.8
+    live, untold = universe.go_live(), universe.go_live()
+    feed(untold, rows)
+    feed(live, rows.iloc[: 10 + late])
+    said = live.rescale({"SPY": 0.8}).sentence
+    assert re.search("SPY went from .* learnt as a real move: it counts as a wild day until", said)
+    assert "the universe is made anew: kf.hedge_universe(prices)" in said
+    after = feed(live, rows.iloc[10 + late :])
+    assert {str(signal.tick.of("SPY").outcome) for signal in after} == {"accepted"}
+    np.testing.assert_array_equal(live.engine.ratios(), untold.engine.ratios())
 
 
 @pytest.mark.parametrize("cut", [1, 13, 29])
