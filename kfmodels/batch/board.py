@@ -31,6 +31,7 @@ from kfmodels.kalman.regression import batch_last
 from kfmodels.kalman.step import State
 from kfmodels.live.book import HedgeBook
 from kfmodels.live.feed import LiveFilter
+from kfmodels.live.lags import tell_lags
 from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.model.memory import q_to_memory
@@ -107,14 +108,16 @@ class HedgeBoard:
     def doubts(self) -> pd.Series:
         """For each pair what is in doubt of the prices of its legs, and the remedy; empty if nothing.
 
-        Such a pair is fitted and put online as any other: only who knows the ticker can tell a split
-        from a fall by half.
+        So is a hedge that comes a row before or after its target. Such a pair is fitted and put online
+        as any other: only who knows the ticker can tell a split from a fall by half.
         """
         suspect = {ticker: sentence_of(doubts) for ticker, doubts in self.pairs.doubts.items()}
-        texts = {
-            name: "; ".join(suspect[leg] for leg in legs if leg in suspect)
-            for name, legs in zip(self.pairs.names, self.pairs.pairs, strict=True)
-        }
+        places = {leg: place for place, leg in enumerate(self.pairs.prices.columns)}
+        table, texts = self.pairs.prices.to_numpy(float), dict[str, str]()
+        for name, legs in zip(self.pairs.names, self.pairs.pairs, strict=True):
+            said = [suspect[leg] for leg in legs if leg in suspect]
+            rows = table[:, [places[leg] for leg in legs]]
+            texts[name] = "; ".join([*said, *tell_lags(rows, legs, self.pairs.transform)])
         return pd.Series(texts, name="doubts").rename_axis("pair")
 
     @property

@@ -25,6 +25,7 @@ from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.book import hedge_shares, order_sentence
+from kfmodels.live.lags import tell_lags
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.ticks import Outcome, Tick
 
@@ -165,7 +166,8 @@ def doubts(data: HedgeData) -> list[str]:
         f"Until that is settled rely on no number below. If so, refit with {for_the_shell(cure)} (in "
         f"Python {cure}); if the price is right as it is, with 1 for what stands last."
     )
-    return [*(str(doubt) for doubt in listed), *([todo] if listed else [])]
+    lags = tell_lags(data.prices.to_numpy(), (data.target, *data.hedges), data.transform)
+    return [*(str(doubt) for doubt in listed), *([todo] if listed else []), *lags]
 
 
 def speed(name: str, var: float, memory: float, rows: int) -> str:

@@ -6,6 +6,7 @@ from kfmodels.data.arrays import Inputs, lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.scales import tell_end
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.live.lags import tell_lags
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
@@ -38,9 +39,9 @@ def fit(
         ValueError: the data do not allow a fit; the message says why.
 
     Warns:
-        UserWarning: with a remedy, when a leg repeats its price in the last rows as if it had stopped;
-            and once, when R-hat, effective sample size or divergences say that the draws may not
-            represent the posterior.
+        UserWarning: with a remedy, when a leg repeats its price in the last rows as if it had stopped,
+            and when a hedge comes a row before or after the target; and once, when R-hat, effective
+            sample size or divergences say that the draws may not represent the posterior.
 
     Source: the likelihood is the prediction error decomposition, Durbin and Koopman (2012), 7.2.
 
@@ -60,6 +61,8 @@ def fit(
     inputs = model.inputs(data)
     if ended := tell_end(data.doubts, data.prices):
         warnings.warn(ended, stacklevel=2)
+    for lag in tell_lags(data.prices.to_numpy(), (data.target, *data.hedges), data.transform):
+        warnings.warn(lag, stacklevel=2)
     draws = method.run(model, pad(inputs, model), seed, progress)
     result = HedgeFit.from_draws(data, model, inputs, draws)
     problem = _problem(result)

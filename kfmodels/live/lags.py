@@ -12,6 +12,8 @@ t = \frac{\langle e\,m \rangle}{\sqrt{\sum_i w_i^2 (e_i m_i - \overline{e\,m})^2
 The standard error is that of the products themselves (White's), so that wild times that both share do
 not pass for a correlation.
 
+One file: the test of a feed, row by row, and that of a table, all rows at once.
+
 Source: Epps (1979), Comovements in stock prices in the very short run, Journal of the American
 Statistical Association 74; White (1980), A heteroskedasticity-consistent covariance matrix estimator,
 Econometrica 48.
@@ -195,6 +197,58 @@ class Lags:
 
     def _value(self, price: float) -> float:
         return math.log(price) if self._logs and price == price else price
+
+
+def tell_lags(prices: np.ndarray, legs: Sequence[str], transform: Transform) -> list[str]:
+    """Which hedge comes a row before or after its target in a table, a sentence each, with the remedy.
+
+    The same two sums, all rows weighing alike, over the residuals of the target's moves regressed on
+    those of the hedges.
+
+    Args:
+        prices: of the target, then the hedges, `(time, leg)`; rows with a gap are left out.
+        legs: their names.
+        transform: moves are of logs unless it is "level".
+
+    Example:
+        >>> import numpy as np
+        >>> from kfmodels.kalman.transforms import LOG
+        >>> x = np.exp(np.random.default_rng(0).normal(0, 0.01, 200).cumsum())
+        >>> tell_lags(np.c_[x[1:], x[:-1]], ["Y", "X"], LOG)[0][:32]
+        'X comes one row after Y: what is'
+        >>> tell_lags(np.c_[x, x], ["Y", "X"], LOG)
+        []
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = prices if transform.by_shares else np.log(prices)
+    moves = np.diff(values[np.isfinite(values).all(1)], axis=0)
+    if len(moves) < _ROWS + 2:
+        return []
+    size = np.sqrt((moves**2).mean(0))
+    moves = np.clip(moves, -_BOUND * size, _BOUND * size)
+    target, hedges = moves[:, 0], moves[:, 1:]
+    error = target - hedges @ np.linalg.lstsq(hedges, target)[0]
+    said = list[str]()
+    for name, move in zip(legs[1:], hedges.T, strict=True):
+        for way, back, left, right in (
+            ("after", -1, error[:-1], move[1:]),
+            ("before", 1, error[1:], move[:-1]),
+        ):
+            product, count = left * right, float(len(left))
+            squares = [float(each @ each) for each in (left, right, product)]
+            total = float(product.sum())
+            sums = Sums(count, total, squares[0], squares[1], count, total, squares[2])
+            correlation, errors = sums.strength(math)
+            if abs(errors) > ERRORS and abs(correlation) > LEAST:
+                next_ = "next" if back < 0 else "last"
+                said.append(
+                    f"{name} comes one row {way} {legs[0]}: what is left of the moves of {legs[0]} has "
+                    f"a correlation of {correlation:+.2f} with its {next_} move ({abs(errors):.1f} "
+                    f"standard errors), so the ratio to {name} is wrong. If its dates are a row off, "
+                    f"give prices.assign(**{{{name!r}: prices[{name!r}].shift({back})}}); if its "
+                    "market closes at another time, give longer bars"
+                )
+    return said
 
 
 def _after(stand: Stand, value: Value, error: Value, of: Any) -> Stand:
