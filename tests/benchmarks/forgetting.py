@@ -117,6 +117,8 @@ def with_explorers(engine: OnlineFilter, data: HedgeData) -> OnlineFilter:
     fading = None if own["carried"] is None else float(np.median(own["noise"].factor))
     grid = explorers(data.x, data.y, engine.coordinates, fading)
     extra = len(grid["state"].mean[0])
+    if fading is not None:  # the floor of a filter that trades
+        grid["noise"] = grid["noise"].with_floor(np.full(extra, own["noise"].least.min()))
     weights = np.r_[own["log_weights"] + np.log(0.5), np.full(extra, -np.log(2 * extra))]
     parts = {name: _joined(own[name], part) for name, part in grid.items()}
     return OnlineFilter(**own | parts | {"log_weights": weights})
