@@ -237,8 +237,7 @@ class Basket(Documented):
         young = np.where(joined | (now.listing.gap > 0), np.nan, move)
         raw = np.where(seen, move - now.listing.filled, 0.0)
         cleaned = self._clean(now, advice, raw, seen)
-        weight = cleaned.weight
-        unseen = cleaned.unseen
+        weight, unseen = cleaned.weight, cleaned.unseen
         said |= tell_verdicts(cleaned.verdicts, self.tickers, given, now)
         known = joined & ~unseen
         realised = market.realise(cleaned.move, known)
@@ -296,17 +295,16 @@ class Basket(Documented):
     ) -> tuple[Opinion, BasketTick]:
         """Score the experts on the row."""
         if advice is None:
-            return now.opinion, self._tick(now.at, said)
+            return now.opinion, self._tick(now.at, said, moves=cleaned.move)
         moves = cleaned.move[self._targets]
         where = (now.joined & ~cleaned.unseen)[self._targets]
         row = cleaned.move, cleaned.gap, cleaned.weight
         square = now.listing.mean_square[self._targets]
         mixture, variances = now.opinion.expect(self.weighing, advice, square, *row, moves)
         learnt, score = now.opinion.learn(self.weighing, mixture, moves, variances, where)
-        centre, sd = mixture.centre()
-        numbers = (moves, centre, sd, mixture.below(moves), score, mixture.degrees())
+        numbers = (moves, *mixture.centre(), mixture.below(moves), score, mixture.degrees())
         told = [np.where(where, each, np.nan) for each in numbers]
-        return learnt, self._tick(now.at, said, told, where, learnt)
+        return learnt, self._tick(now.at, said, told, where, learnt, cleaned.move)
 
     def _tick(
         self,
@@ -315,6 +313,7 @@ class Basket(Documented):
         numbers: Sequence[np.ndarray] | None = None,
         taught: np.ndarray | None = None,
         opinion: Opinion | None = None,
+        moves: np.ndarray | None = None,
     ) -> BasketTick:
         nothing = np.full(len(self.names), np.nan)
         move, mean, sd, below, score, dof = numbers or [nothing] * 6
@@ -331,6 +330,7 @@ class Basket(Documented):
             dof=dof,
             effective_draws=1 / (weights**2).sum(1),
             taught=none if taught is None else taught,
+            moves=np.full(len(self.tickers), np.nan) if moves is None else moves,
             said=said,
         )
 
@@ -408,7 +408,7 @@ class Basket(Documented):
 
         Args:
             prices: of the next row by ticker. A hedge without one counts by its mean given the prices
-                that are there, and widens the forecast.
+                that are there, and widens the forecast; so does a gap of the target.
 
         Raises:
             ValueError: no target is ready yet, or as `update`.
@@ -427,8 +427,9 @@ class Basket(Documented):
         square = now.listing.mean_square[self._targets]
         row = move, gap, now.market.foreseen()
         mixture, _ = now.opinion.expect(self.weighing, advice, square, *row)
-        last = now.listing.last[self._targets]
-        return Forecast(self.names, mixture, last, self.ready)
+        last = now.listing.carried[self._targets]
+        over = mixture.over(now.listing.gap[self._targets] + 1.0)
+        return Forecast(self.names, over, last, self.ready)
 
     def take(
         self,

@@ -50,6 +50,11 @@ class Listing(NamedTuple):
         return self.still >= np.maximum(_PATIENCE, 2 * self.longest)
 
     @property
+    def carried(self) -> np.ndarray:
+        """The last price of every asset, carried on by the moves that stood in for those not seen."""
+        return self.last * np.exp(self.filled)
+
+    @property
     def mean_square(self) -> np.ndarray:
         """Mean square of a move."""
         return self.square / np.maximum(self.seen, 1)

@@ -35,6 +35,10 @@ class Mixture(NamedTuple):
         spread = self.variance + (self.mean - mean[:, None]) ** 2
         return mean, np.sqrt((self.weights * spread).sum(-1))
 
+    def over(self, rows: np.ndarray) -> "Mixture":
+        """The same means, and the variance of the moves of so many rows, `(target,)`."""
+        return self._replace(variance=self.variance * rows[:, None])
+
     def degrees(self) -> np.ndarray:
         """Mean degrees of freedom of every target's density, `(target,)`."""
         return self.tails @ TAILS

@@ -19,9 +19,10 @@ class BasketTick:
     `move` is the log move of the target, `mean` what its hedges' moves said of it, `spread` the one
     minus the other (what the hedge left), `spread_sd` the sd of its forecast, `z` their ratio, `below`
     the probability that was given to less, `log_score` its log density in nats, `dof` its
-    mean degrees of freedom. All are NaN where the
-    target was not judged; `taught` says where the row was learnt from. `said` has the outcome and its
-    reason by ticker of every asset, targets or not, where it was not simply accepted.
+    mean degrees of freedom. All are NaN where the target was not judged; `taught` says where the row
+    was learnt from. `moves (asset,)` are those of all assets as the row was learnt from: what was
+    missing or held back is filled, NaN before anything is learnt. `said` has the outcome and its reason
+    by ticker of every asset, targets or not, where it was not simply accepted.
     """
 
     names: tuple[str, ...]
@@ -34,6 +35,7 @@ class BasketTick:
     dof: np.ndarray
     effective_draws: np.ndarray
     taught: np.ndarray
+    moves: np.ndarray
     said: Mapping[str, tuple[Outcome, str]]
 
     @property
@@ -97,10 +99,13 @@ class BasketTick:
 class Forecast:
     """Forecast of the targets' log moves given the moves of their hedges.
 
+    After a gap of g rows a move counts from the carried price, and has the variance of g + 1 rows.
+
     Args:
         names: of the targets.
         mixture: the densities.
-        last: the last price of every target `(target,)`.
+        last: the price that the moves count from, `(target,)`: the last one of every target, carried on
+            over a gap by the moves that stood in for those not seen.
         ready: which targets have a forecast; the numbers of others are NaN.
     """
 

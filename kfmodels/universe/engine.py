@@ -84,6 +84,7 @@ class LiveBasket(Basket):
             at=tick.at,
             effective_draws=np.full(len(self.tickers), np.nan),
             taught=taught,
+            moves=tick.moves,
             said=tick.said,
             **{name: wide(getattr(tick, name)) for name in numbers},
         )

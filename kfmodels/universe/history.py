@@ -61,7 +61,6 @@ def run(basket: LiveBasket, rivals: list[LiveBasket], prices: pd.DataFrame) -> H
     kept: list[int] = []
     ratios: list[np.ndarray] = []
     events: list[tuple[int, str, str, str]] = []
-    last = np.full(len(columns), np.nan)
     for number, (label, row) in enumerate(zip(stamps(prices.index), rows, strict=True)):
         given = dict(zip(columns, row.tolist(), strict=True))
         tick = basket.update(given, at=label)
@@ -74,14 +73,13 @@ def run(basket: LiveBasket, rivals: list[LiveBasket], prices: pd.DataFrame) -> H
             for ticker, (outcome, reason) in tick.said.items()
             if outcome is not Outcome.SKIPPED
         ]
-        price = np.where(np.isnan(row), last, row)
-        moves = np.nan_to_num(np.log(price / last))
+        # a bad print is no move: legs are scored, and money drifts, by what the row was learnt from
+        moves = np.nan_to_num(tick.moves)
         light = np.nan_to_num(all_legs.ratios - heavy.ratios)
         left_heavy[number] = tick.spread + light @ moves
         now = basket.ratios()
-        all_legs.trade(now, price / last)
-        heavy.trade(np.where(weigh_legs(basket, now) < LIGHT, 0.0, now), price / last)
-        last = price
+        all_legs.trade(now, np.exp(moves))
+        heavy.trade(np.where(weigh_legs(basket, now) < LIGHT, 0.0, now), np.exp(moves))
         if number % every == every - 1 or number == len(rows) - 1:
             kept.append(number)
             ratios.append(now)

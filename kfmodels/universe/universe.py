@@ -195,12 +195,8 @@ class HedgeUniverse:
         found = self.basket.forecast(row)
         given: dict[str, Any] = {str(name): value for name, value in dict(row).items()}
         price = np.array([float(given.get(name, np.nan)) for name in self.targets])
-        # over a gap the moves that stood in for those not seen are part of the last price
-        listing = self.basket.stand.listing
-        spots = [self.basket.tickers.index(name) for name in self.targets]
-        filled = np.exp(listing.filled[spots])
-        lower, fair, upper = (filled * found.price(level) for level in (0.05, 0.5, 0.95))
-        z = (np.log(price / (filled * found.last)) - found.mean) / found.sd
+        lower, fair, upper = (found.price(level) for level in (0.05, 0.5, 0.95))
+        z = (np.log(price / found.last) - found.mean) / found.sd
         columns = {"price": price, "fair": fair, "lower": lower, "upper": upper}
         return pd.DataFrame(columns | {"sd": found.sd, "z": z}, self._index())
 
@@ -438,7 +434,7 @@ def _tell_ended(table: pd.DataFrame) -> list[str]:
         if missing > GONE:
             said.append(
                 f"{name} has no price after {day(table.index[there[-1]])}, in the last {missing} rows: "
-                "it is no leg, and its hedge is as it was then; end the table there or leave it out"
+                "it is no leg, and its own hedge fades; end the table there or leave it out"
             )
     return said
 

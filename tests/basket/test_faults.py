@@ -130,12 +130,37 @@ def test_missing_moves_add_up_when_the_price_returns(taught, prices):
     assert (filled[[0, 2, 3, 5]] == 0).all()
     feed(basket, holey[1:2], 401)
     assert basket.stand.listing.gap.tolist() == [0, 2, 0, 0, 2, 0]
+    # a fair price counts from where the fills have carried the last one
+    given = dict(zip(TICKERS, holey[2].tolist(), strict=True))
+    ratios, listing = basket.ratios(), basket.stand.listing
+    moves = np.log(rows[-1] / listing.last) - listing.filled
+    said = basket.forecast(given)
+    np.testing.assert_allclose(said.mean, ratios @ moves, rtol=1e-9)
+    carried = prices[-1, [1, 4]] * np.exp(listing.filled[[1, 4]])
+    fair = carried * np.exp(said.quantile(0.5)[[1, 4]])
+    np.testing.assert_allclose(said.price()[[1, 4]], fair, rtol=1e-12)
+    assert (np.abs(listing.filled[[1, 4]]) > 1e-3).all()
     last = feed(basket, holey[2:], 402)[0]
     listing = basket.stand.listing
     assert not listing.gap.any()
     assert not listing.filled.any()
     np.testing.assert_array_equal(listing.last, rows[-1])
     assert np.isfinite(last.log_score).all()
+
+
+def test_the_band_of_a_price_that_returns_after_a_gap_holds(taught, prices):
+    """Three rows of five without a price: a band of one row would hold far fewer returns."""
+    rows = prices[-1] * np.exp(np.cumsum(draw_moves(21, 500), 0))
+    basket, inside = again(taught), []
+    for number, row in enumerate(rows):
+        given = dict(zip(TICKERS, row.tolist(), strict=True))
+        if number % 5 < 3:
+            del given["B"]
+        elif number % 5 == 3:
+            said = basket.forecast(given)
+            inside.append(said.price(0.05)[1] < given["B"] < said.price(0.95)[1])
+        basket.update(given, at=400 + number)
+    assert 0.83 < np.mean(inside) < 0.97
 
 
 def test_a_forecast_without_a_leg_is_wider(taught, prices):

@@ -81,6 +81,20 @@ def test_few_legs_are_scored_on_the_same_rows(universe):
     )
 
 
+def test_a_bad_print_of_a_light_leg_is_neither_a_move_nor_money(prices):
+    at = prices.index[350]
+    spoilt, missing = prices.copy(), prices.copy()
+    spoilt.loc[at, "TLT"] *= 10
+    missing.loc[at, "TLT"] = np.nan
+    weight = kf.hedge_universe(prices.iloc[:350], targets=["XLB"]).weights().loc["XLB", "TLT"]
+    assert 0 < abs(weight) < 0.02
+    with pytest.warns(UserWarning, match="TLT went from .* and came back"):
+        found = kf.hedge_universe(spoilt, targets=["XLB"])
+    expected = kf.hedge_universe(missing, targets=["XLB"])
+    np.testing.assert_allclose(found.worth["heavy"], expected.worth["heavy"], atol=1e-4)
+    np.testing.assert_allclose(found.turnover, expected.turnover, rtol=1e-3)
+
+
 def test_turnover_is_what_shares_cost_to_hold(universe, by_hand, prices):
     ratios = np.nan_to_num(np.array(by_hand[1]))[:, 0]
     shares = ratios * prices[["XLE"]].to_numpy() / prices.to_numpy()
@@ -145,7 +159,7 @@ def test_a_late_listing_and_a_delisting_leave_the_others(prices):
     ):
         universe = kf.hedge_universe(table)
     (doubt,) = universe.doubts
-    assert "its hedge is as it was then; end the table there or leave it out" in doubt
+    assert "its own hedge fades; end the table there or leave it out" in doubt
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for mended in (table.iloc[:400], table.drop(columns="XLF")):
