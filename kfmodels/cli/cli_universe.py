@@ -209,7 +209,8 @@ def sentences(made: "HedgeUniverse") -> list[str]:
     if len(worth):
         mean = worth[["removed", "best_1", "best_3"]].mean()
         whose = worth.index[0] if len(worth) == 1 else f"{len(worth)} targets (the mean)"
-        lead = f", ahead by {worth['lead_1'].iloc[0]:.1%} (standard error "
+        ahead = worth["lead_1"].iloc[0]
+        lead = f" ({abs(ahead):.1%} {'more' if ahead < 0 else 'less'}, standard error "
         lead += f"{worth['lead_1_se'].iloc[0]:.1%})"
         said.append(
             f"Over {worth['rows'].max()} rows that no ratio had seen, the hedges removed "
@@ -313,16 +314,18 @@ def _write_page(
 ) -> None:
     """One page: what to hold, the map of all legs, a `picture` of each target, what it was worth.
 
-    With an `order` for a book it leads.
+    With an `order` for a book it leads, in whole money: four digits of an order are none.
     """
     from importlib.metadata import version
 
     from kfmodels.cli.page import Part, Section, drawn, render, tabled
     from kfmodels.files.atomic import replacing
     from kfmodels.plots.universe import target_hedge, universe_map
+    from kfmodels.universe.book_hedge import money
 
     held = made.table()
-    decision = [f"{name}: {words}." for name, words in held["legs"].items()][:SHOWN]
+    said = sentences(made)
+    decision = [*said, *[f"{name}: {words}." for name, words in held["legs"].items()][:SHOWN]]
     parts: list[Any] = [tabled(held)]
     if len(made.targets) > 1:
         caption = (
@@ -330,15 +333,21 @@ def _write_page(
             "is held in a leg over that of the target. Blue is sold against a target that is held."
         )
         parts.append(drawn(universe_map(made), caption))
+    worth: list[Any] = [tabled(made.worth)]
     sections = [Section("What to hold over the next row", tuple(parts))]
     if order is not None:
         decision = order.why
-        sections.insert(0, Section("The hedge of the book", (tabled(order.orders),)))
+        worth.insert(0, Part(text=" ".join(said)))
+        orders = order.orders.map(lambda value: money(value) if value == value else "")
+        sections = [
+            Section("The hedge of the book", (tabled(orders),)),
+            Section("Each asset alone: what to hold over the next row", tuple(parts)),
+        ]
     for name in made.targets if picture else ():
         caption = "Every ratio was known before the move it was held over."
         drawing = drawn(target_hedge(made, name), caption)
         sections.append(Section(f"{name}: its legs", (tabled(made.legs(name)), drawing)))
-    sections.append(Section("What it was worth, out of sample", (tabled(made.worth),)))
+    sections.append(Section("What it was worth, out of sample", tuple(worth)))
     events = made.events()
     if len(events):
         events = events.assign(at=events["at"].astype(str)).tail(SHOWN).set_index("at")
@@ -349,7 +358,7 @@ def _write_page(
         f"{len(made.hedges)} assets",
         under=f"{made.rows} rows, {made.span[0]} .. {made.span[1]}; log moves, all in one currency",
         doubts=list(made.doubts),
-        decision=[*sentences(made), *decision],
+        decision=decision,
         faults=[],
         sections=sections,
         footer=f"kfmodels {version('kfmodels')}",

@@ -136,6 +136,6 @@ def _draw_sds(axes: Axes, universe: HedgeUniverse, target: str) -> None:
         values = table[target].dropna()
         running = (values**2).ewm(alpha=1 / _MEMORY, min_periods=_MEMORY // 2).mean() ** 0.5
         axes.plot(running.index, 100 * running, color=colour, lw=1.4, label=name)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * axes.get_ylim()[1])  # room for the legend
     axes.legend(fontsize=8, frameon=False, ncols=3, loc="upper right")
     axes.set_title("sd of a row (%)", fontsize=11)

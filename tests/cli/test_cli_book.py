@@ -1,5 +1,6 @@
 """`kfmodels universe --book` in this process: the order list of a book, by prices or a saved one."""
 
+import html
 import json
 
 import pytest
@@ -56,11 +57,17 @@ def test_numbers_are_read_as_desks_write_them(folder, universe):
     assert str(universe.book({"XLE": 1000000.5, "XLF": -4e5})) in done.stdout
 
 
-def test_the_page_leads_with_the_book(folder):
+def test_the_page_leads_with_the_book(folder, universe):
     kfmodels("universe", "prices.csv", "--book", "book.csv", "--out", "page.html", folder=folder)
     page = (folder / "page.html").read_text()
-    assert page.index("The hedge of the book") < page.index("What to hold over the next row")
-    assert "The positions move by" in page
+    order = universe.book({"XLE": 1e6, "XLF": -4e5}, held={"SPY": -2e5})
+    places = [
+        page.index(html.escape(text))
+        for text in (*order.why, "The hedge of the book", "Each asset alone", "rows that no ratio")
+    ]
+    assert places == sorted(places)
+    sold = order.trades.idxmin()
+    assert f"<td>{order.trades[sold]:,.0f}</td>" in page[places[-3] : places[-2]]
 
 
 def test_a_saved_universe_reports_without_a_book(folder, universe):
