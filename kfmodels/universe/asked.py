@@ -83,7 +83,17 @@ def amounts(what: str, given: Money, among: Sequence[str], where: str) -> np.nda
     return np.array([table.get(name, 0.0) for name in among])
 
 
+def check_money(what: str, given: Money) -> None:
+    """Raise where there is nothing by ticker."""
+    if not isinstance(given, Mapping | pd.Series):
+        raise ValueError(
+            f"{what} must be money by ticker, a dict or a Series, not {type(given).__name__}: give "
+            '{"XLE": 1e6}'
+        )
+
+
 def _once(what: str, given: Money) -> dict[str, float]:
+    check_money(what, given)
     table = {str(name): float(number) for name, number in given.items()}
     if len(table) < len(given):
         twice = pd.Index(list(given.keys())).duplicated()

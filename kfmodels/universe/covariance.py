@@ -1,14 +1,15 @@
 """What a basket knows for the hedge of a book: covariance of the next row, and which legs there are."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from kfmodels.basket.basket import Basket
-from kfmodels.basket.listing import LEG_FROM, TARGET_FROM
+from kfmodels.basket.listing import GONE, LEG_FROM, TARGET_FROM
 from kfmodels.basket.settings import CHOOSER
-from kfmodels.universe.asked import Money
+from kfmodels.universe.asked import Money, check_money
 
 SHORT = 0
 """The shortest memory, by number."""
@@ -57,9 +58,14 @@ def choose_hedges(
 
     Raises:
         ValueError: a position or a hedge is no asset of the basket, or has had a price for too short a
-            time; a hedge that is asked for is no leg now.
+            time; a hedge that is asked for is no leg now; positions or held are not by ticker.
+
+    Warns:
+        UserWarning: of positions without a price for so long that what is known of them fades.
     """
     now = basket.stand
+    check_money("positions", positions)
+    check_money("held", {} if held is None else held)
     if isinstance(hedges, str):
         raise ValueError(f'hedges must be a list of tickers: give ["{hedges}"]')
     place = {name: number for number, name in enumerate(basket.tickers)}
@@ -82,6 +88,14 @@ def choose_hedges(
                 if age >= LEG_FROM:
                     why = "has no price now, or repeats its last one"
                 raise ValueError(f"hedges: {name} {why}; leave it out until then")
+    for name in map(str, positions.keys()):
+        if (rows := int(now.listing.gap[place[name]])) > GONE:
+            warnings.warn(
+                f"{name} has had no price for {rows} rows: its hedge goes by moves filled in from "
+                "others, and fades; leave it out of the positions, or update the universe with "
+                "its prices",
+                stacklevel=3,
+            )
     if hedges is not None:
         return list(map(str, hedges))
     money = positions, {} if held is None else held

@@ -144,7 +144,8 @@ class HedgeUniverse:
         worth: by target, the share of its variance that was removed over all rows judged: `removed`,
             `heavy` without legs that hold less than .02 of its sd, `best_1` and `best_3` by the best
             single leg and the best three, the leads over them (`lead_1`, `lead_3`) with standard errors
-            by blocks of 20 rows.
+            by blocks of 20 rows. A target's price that was held back is not judged, and a wild move
+            that was taken for real counts as far as the limit of the guard: see `events`.
         prices: as used, repaired.
         past: what every row brought.
     """
@@ -326,6 +327,9 @@ class HedgeUniverse:
 
         Raises:
             ValueError: a position or a hedge is not in the universe, or too young; as `hedge_book`.
+
+        Warns:
+            UserWarning: of positions that have had no price for more than 5 rows.
 
         Example:
             >>> from kfmodels import datasets, hedge_universe

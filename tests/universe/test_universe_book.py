@@ -64,6 +64,28 @@ def test_the_book_is_that_of_its_covariance(universe):
     assert_allclose(plain[["SPY", "XLB"]], -np.linalg.solve(block, with_legs), rtol=1e-6)
 
 
+def test_a_position_without_a_price_for_long_is_told(universe, prices):
+    later, basket = kf.datasets.etfs()[NAMES].iloc[ROWS : ROWS + 7], universe.online()
+    for number, (at, row) in enumerate(later.drop(columns="XLE").iterrows(), start=1):
+        basket.update(row, at=at)
+        if number == 5:
+            universe.book(POSITIONS, basket=basket)  # a warning would fail
+    with pytest.warns(UserWarning, match=r"^XLE has had no price for 7 rows: .* leave it out"):
+        universe.book(POSITIONS, basket=basket)
+    universe.book({"XLF": -4e5}, basket=basket)
+    basket.update(kf.datasets.etfs()[NAMES].iloc[ROWS + 7])
+    universe.book(POSITIONS, basket=basket)
+
+
+@pytest.mark.parametrize("role", ["positions", "held"])
+def test_money_is_by_ticker(universe, role):
+    given = {"positions": POSITIONS, "held": None} | {role: [1e6, 2e6]}
+    with pytest.raises(ValueError, match=f"^{role} must be money by ticker, .* not list"):
+        universe.book(**given)
+    with pytest.raises(ValueError, match=f"^{role} must be money by ticker, .* not list"):
+        hedge_book(estimate_covariance(universe.basket), hedges=["SPY"], **given)
+
+
 def test_legs_are_those_that_are_old_enough_and_have_no_position(universe):
     found = universe.book(POSITIONS, cost=0.0, band=0.0)
     assert set(found.orders.index) | set(found.left) == {"SPY", "XLB", "EWJ", "TLT"}
