@@ -216,7 +216,7 @@ def sentences(made: "HedgeUniverse") -> list[str]:
             f"Over {worth['rows'].max()} rows that no ratio had seen, the hedges removed "
             f"{mean['removed']:.1%} of the variance of {whose}, the best single leg "
             f"{mean['best_1']:.1%}{lead if len(worth) == 1 else ''}, the best three "
-            f"{mean['best_3']:.1%}."
+            f"{mean['best_3']:.1%}. Rows whose price was held back are left out of all three."
         )
     if made.basket.legs is None and len(worth):
         even = list(worth.loc[worth["lead_3"] < 2 * worth["lead_3_se"]].index)
