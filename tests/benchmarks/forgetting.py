@@ -30,8 +30,8 @@ WHAT = (
     "inferred from 500 days of pairs of ETFs; log score a day of the days after, in units of the "
     "training moves, for the draws of the posterior, for explorers on a grid of speeds, and for "
     "both together. After a simulated jump: bars until the mean memory is within a factor of two of "
-    "the new truth (inf: never in 500), share of the last 250 bars where it is, log score gained a "
-    "bar over the old truth, and the memory then believed. `go_live` forgets by 0.997."
+    "the new truth (empty: never in 500), share of the last 250 bars where it is, log score gained "
+    "a bar over the old truth, and the memory then believed. `go_live` forgets by 0.997."
 )
 
 FACTORS = (1.0, 0.999, 0.997, 0.99, 0.98, 0.95)
@@ -218,7 +218,9 @@ def measure(_: list[str]) -> Report:
         remarks += [f"{name} noise, {line}" for line in gains(daily)]
     for before, after in ((100.0, 10.0), (10.0, 100.0)):
         title = f"memory of the ratio jumps from {before:g} to {after:g} bars"
-        tables.append(Table(title, numbered(after_a_jump(before, after), "factor")))
+        tables.append(
+            Table(title, numbered(after_a_jump(before, after).replace(np.inf, np.nan), "factor"))
+        )
     return Report("How fast to forget", WHAT, tables, remarks)
 
 
