@@ -27,6 +27,9 @@ LEGS_EVERY = 21
 REWEIGHTED_EVERY = 5
 """Rows between two choices of legs, and between two refreshes of the reweighted ridge."""
 
+FEW = (1, 3)
+"""Most legs of the hedges that others are set beside: the best single one, the best three."""
+
 MANY = 100
 """Hedges above which the reweighted ridge is left out: it costs one solve a target."""
 

@@ -151,7 +151,7 @@ class HedgeBoard:
         `beta` is the hedge ratio to hold (in money or, on levels, in shares), `sd` its sd over the
         posterior of the noise too, `lower` and `upper` its 90 % interval: those of the 64 draws that
         `online` and `sel` go on with, chosen so that they agree with all draws. Beside a dense grid sds
-        are within 2 % as a rule and 3 % at worst, a third closer with `ImportanceSampling(draws=256)`.
+        are within 2 % as a rule, closer with `ImportanceSampling(draws=256)` (test_ratio_to_hold).
         `memory` is that of the ratio in bars, with the 90 % interval `memory_lower` and
         `memory_upper`; for `effective_memory` see `HedgeFit.summary`; `intercept_memory` is that of the
         intercept. `obs_scale` is the sd of the observation noise now, `z` that of the last spread.

@@ -10,14 +10,11 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.basket.basket import Basket
-from kfmodels.basket.settings import MANY
+from kfmodels.basket.settings import FEW, MANY
 from kfmodels.data.arrays import removed
 from kfmodels.data.columns import name_by_text
 from kfmodels.data.hedge_data import MIN_ROWS
 from kfmodels.kalman.transforms import LOG, Transform
-
-FEW = (1, 3)
-"""Most legs of the hedges that a pair is set beside: the best one, the best three."""
 
 
 class FewLegs(NamedTuple):

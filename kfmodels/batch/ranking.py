@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from kfmodels.basket.settings import FEW
 from kfmodels.batch.board import HedgeBoard
-from kfmodels.batch.few_legs import FEW, hold_few
+from kfmodels.batch.few_legs import hold_few
 from kfmodels.data.arrays import removed, slopes
 from kfmodels.data.hedge_data import MIN_ROWS
 from kfmodels.data.later import repair_later, warn_of_later
@@ -111,5 +112,6 @@ def _removed_by(moves: np.ndarray, left: np.ndarray) -> np.ndarray:
     found = np.full(moves.shape[1] - 1, np.nan)
     for number, both in enumerate(np.isfinite(moves[:, :1] + moves[:, 1:]).T):
         if both.any() and np.isfinite(left[both]).all():
-            found[number] = 1 - np.var(left[both]) / np.var(moves[both, 0])
+            y = moves[both, 0]
+            found[number] = removed(np.column_stack([y, y - left[both]]), np.ones(1))[0]
     return found

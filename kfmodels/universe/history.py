@@ -5,12 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from kfmodels.basket.settings import CHOOSER
+from kfmodels.basket.settings import CHOOSER, FEW
 from kfmodels.online.ticks import Outcome
 from kfmodels.universe.engine import LiveBasket
-
-FEW = (1, 3)
-"""Most legs of the hedges that the mixture is compared with: the best single one, the best three."""
 
 LIGHT = 0.02
 """Sd of what is held in a leg over that of the target, below which a leg is light."""

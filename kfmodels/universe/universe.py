@@ -14,7 +14,7 @@ import pandas as pd
 
 from kfmodels.basket.basket import Basket
 from kfmodels.basket.listing import GONE, LEG_FROM
-from kfmodels.basket.settings import CHOOSER
+from kfmodels.basket.settings import CHOOSER, FEW
 from kfmodels.data.checks import check_index, check_no_serials, check_prices, day, to_floats
 from kfmodels.data.columns import check_columns, check_table, name_by_text
 from kfmodels.data.repairs import Repair, apply_repair
@@ -26,7 +26,6 @@ from kfmodels.universe.book_hedge import BookHedge
 from kfmodels.universe.covariance import choose_hedges, estimate_covariance
 from kfmodels.universe.engine import UNIVERSE, LiveBasket
 from kfmodels.universe.history import (
-    FEW,
     History,
     measure_worth,
     run,

@@ -7,13 +7,10 @@ minutes does the first few pairs only; the table says how many.
 """
 
 import argparse
-import multiprocessing
 import os
 import sys
-import time
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,6 +29,7 @@ from kfmodels.sampling import posterior, ridge
 from kfmodels.sampling.importance import explore, layout_of
 from tests.benchmarks import peers, report
 from tests.benchmarks.report import Report, Table
+from tests.benchmarks.timing import run_alone, take_time
 from tests.sampling.test_importance import inputs_of, moments_on_a_grid, weighted_moments
 
 MODEL = kf.hedge_ratio_model()
@@ -90,8 +88,8 @@ def measure(arguments: list[str]) -> Report:
         parser.error("--grid, --some and --few are from 1 to --pairs")
 
     warnings.simplefilter("ignore")  # of short chains, and of the peers
-    first, again, memory, went = _alone(_whole, options.pairs, options.days)
-    larger = _alone(_memory, 4 * options.pairs, options.days)
+    first, again, memory, went = run_alone(_whole, options.pairs, options.days)
+    larger = run_alone(_memory, 4 * options.pairs, options.days)
     with jax.enable_x64(True):
         problem = _problem(universe(options.pairs, options.days))
         exact, doubt = on_a_grid(_first(problem.inputs, options.grid))
@@ -160,19 +158,6 @@ def _straight(points: Any) -> np.ndarray:
     return np.asarray(_in_order(ridge.straighten(_by_name(jnp.asarray(points)), MODEL.bent)))
 
 
-def _clocked(run: Callable[[], Any]) -> tuple[Any, float, float]:
-    """What a run returns, its seconds, and those of all cores together."""
-    wall, cores = time.perf_counter(), time.process_time()
-    found = jax.block_until_ready(run())
-    return found, time.perf_counter() - wall, time.process_time() - cores
-
-
-def _alone(run: Callable[[int, int], Any], count: int, days: int) -> Any:
-    """In a new process: nothing is compiled there, and the peak of its memory is its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(run, count, days).result()
-
-
 def _memory(count: int, days: int) -> tuple[int, int]:
     """Peak bytes before and after `fit_many`."""
     warnings.simplefilter("ignore")
@@ -187,9 +172,9 @@ def _whole(count: int, days: int) -> tuple[Way, Way, tuple[int, int], str]:
     warnings.simplefilter("ignore")
     pairs = universe(count, days)
     before = report.peak_memory()
-    _, *first = _clocked(lambda: kf.fit_many(pairs, MODEL, progress=False))
+    _, *first = take_time(lambda: kf.fit_many(pairs, MODEL, progress=False))
     memory = before, report.peak_memory()
-    board, *again = _clocked(lambda: kf.fit_many(pairs, MODEL, progress=False))
+    board, *again = take_time(lambda: kf.fit_many(pairs, MODEL, progress=False))
     order, chunks = _order(_problem(pairs).inputs), [arrays for _, arrays in board.chunks()]
     points, log_weights, refitted = (
         np.concatenate([arrays[name] for arrays in chunks])
@@ -222,7 +207,7 @@ def draws_only(problem: Problem, count: int) -> Way:
 
     one(chunks[0])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found, *clock = _clocked(lambda: list(pool.map(one, chunks)))
+        found, *clock = take_time(lambda: list(pool.map(one, chunks)))
     points = np.concatenate([part.points for part in found])[:count, :, _order(inputs)]
     weights = np.exp(np.concatenate([part.log_weights for part in found])[:count])
     return Way("its draws and weights only", count, *clock, *weighted_moments(points, weights))
@@ -251,7 +236,7 @@ def nuts_in_a_loop(problem: Problem, count: int) -> Way:
         return points.mean(0), points.std(0)
 
     one(names[0], 1)
-    found, *clock = _clocked(lambda: [one(name, 0) for name in names])
+    found, *clock = take_time(lambda: [one(name, 0) for name in names])
     return Way(NUTS_LOOP, count, *clock, *map(np.stack, zip(*found, strict=True)))
 
 
@@ -264,20 +249,20 @@ def vmapped_nuts(problem: Problem, count: int) -> Way:
         return potential_energy(MODEL, (pair,), {}, ridge.bend(z, MODEL.bent))
 
     run = peers.numpyro_nuts(energy, starts, _first(problem.inputs, count), WARMUP, DRAWS)
-    found, *clock = _clocked(run)
+    found, *clock = take_time(run)
     points = np.asarray(_in_order(found))[:, WARMUP:]
     return Way("NUTS, vmapped, 1 chain", count, *clock, points.mean(1), points.std(1))
 
 
 def statsmodels_ml(problem: Problem, count: int) -> Way:
     series, starts, expected, units = _in_moves(problem, count)
-    found, *clock = _clocked(peers.statsmodels_search(series, starts, expected))
+    found, *clock = take_time(peers.statsmodels_search(series, starts, expected))
     return Way("statsmodels, max. likelihood", count, *clock, _straight(found + units))
 
 
 def dynamax_adam(problem: Problem, count: int) -> Way:
     series, starts, expected, units = _in_moves(problem, count)
-    found, *clock = _clocked(peers.dynamax_search(series, starts, expected, STEPS, RATE))
+    found, *clock = take_time(peers.dynamax_search(series, starts, expected, STEPS, RATE))
     points = _straight(np.asarray(found) + units)
     return Way(f"dynamax, vmapped, {STEPS} Adam steps", count, *clock, points)
 

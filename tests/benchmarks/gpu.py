@@ -9,14 +9,12 @@ the kernel in the interpreter of Pallas where that is a CPU; its seconds say not
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -37,6 +35,7 @@ from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
 from kfmodels.kalman.step import State
 from tests.benchmarks import report
 from tests.benchmarks.report import Report, Table
+from tests.benchmarks.timing import run_alone, take_time
 from tests.tables import read_table
 
 FEWEST = 3
@@ -83,7 +82,7 @@ def measure(arguments: list[str]) -> Report:
     parser.add_argument("--small", action="store_true", help="a few pairs, on any machine")
     options = parser.parse_args(arguments)
     begun = time.perf_counter()
-    device = _alone(describe_device)
+    device = run_alone(describe_device)
     if device["platform"] != "gpu" and not options.small:
         none = f"JAX sees no GPU here, only {device['kind']}, so nothing was measured."
         return Report(TITLE, WHAT, [], failed=none)
@@ -103,7 +102,7 @@ def measure(arguments: list[str]) -> Report:
     def keep(what: str, part: Callable[..., Any], *arguments: Any) -> Any:
         """Run a part; what there is so far goes to the file, whatever becomes of the next one."""
         try:
-            made = _alone(part, *arguments)
+            made = run_alone(part, *arguments)
         except Exception as error:  # a part that dies must not cost what the others measured
             found["failed"].append(f"{what}: {type(error).__name__}: {error}")
             made = None
@@ -205,9 +204,9 @@ def time_fits(
     run = partial(kf.fit_many, pairs, progress=False)
     line: dict[str, Any] = {"universe": universe, "on": jax.default_backend(), "pairs": len(pairs)}
     line["rows"] = len(pairs.index)
-    board, line["with compilation, s"], _ = _clocked(run)
+    board, line["with compilation, s"], _ = take_time(run)
     if again:
-        board, line["again, s"], line["cores, s"] = _clocked(run)
+        board, line["again, s"], line["cores, s"] = take_time(run)
         if line["again, s"] < LONGEST_TRACED and jax.default_backend() == "gpu":
             with suppress(Exception):  # a profiler that may not look costs this figure alone
                 line["device, s"] = _device_seconds(run)
@@ -230,13 +229,6 @@ def pairs_of(universe: str, sizes: Sizes, count: int | None) -> HedgePairs:
     if sizes.rows is not None:
         prices = prices.iloc[-sizes.rows :]
     return kf.HedgeData.pairs(prices, list(permutations(prices.columns, 2))[:count])
-
-
-def _clocked(run: Callable[[], Any]) -> tuple[Any, float, float]:
-    """What a run returns, its seconds, and those of all cores of the host together."""
-    wall, cores = time.perf_counter(), time.process_time()
-    found = run()
-    return found, time.perf_counter() - wall, time.process_time() - cores
 
 
 def _device_seconds(run: Callable[[], Any]) -> float:
@@ -283,12 +275,6 @@ def compare(table: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
 
 
 # -- processes and words ---------------------------------------------------------------------------
-
-
-def _alone(run: Callable[..., Any], *arguments: Any) -> Any:
-    """In a new process, which has the device and its memory to itself."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(run, *arguments).result()
 
 
 @contextmanager

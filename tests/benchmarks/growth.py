@@ -7,11 +7,9 @@ run in it, which compiles nothing.
 """
 
 import argparse
-import multiprocessing
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -28,6 +26,7 @@ from kfmodels.kalman.step import State
 from tests.benchmarks import report
 from tests.benchmarks.gpu import WHOLE, pairs_of
 from tests.benchmarks.report import Report, Table
+from tests.benchmarks.timing import run_alone, take_time
 from tests.made_filters import made_filter, made_prices
 
 ROWS = (100, 1000, 10_000, 100_000)
@@ -77,7 +76,7 @@ def time_rows(rows: int) -> dict[str, float]:
     data = kf.HedgeData.from_prices(prices, target="Y", hedges=["X1"])
     run = partial(kf.fit, data, method=kf.ImportanceSampling(), progress=False)
     run()
-    seconds, cores = _clock(run)
+    _, seconds, cores = take_time(run)
     return {"s": seconds, "core s": cores, "peak MiB": report.peak_memory() / 2**20}
 
 
@@ -85,7 +84,7 @@ def time_pairs(count: int) -> dict[str, float]:
     pairs = pairs_of("stocks", WHOLE, count)
     run = partial(kf.fit_many, progress=False)
     run(pairs_of("stocks", WHOLE, min(count, 128)))  # compiles
-    seconds, cores = _clock(partial(run, pairs))
+    _, seconds, cores = take_time(partial(run, pairs))
     each = {"ms a pair": 1e3 * seconds / count, "core ms a pair": 1e3 * cores / count}
     return {"s": seconds, **each, "peak MiB": report.peak_memory() / 2**20}
 
@@ -104,7 +103,7 @@ def time_hedges(hedges: int) -> dict[str, float]:
             jnp.asarray, (series, start, Walk(eye * q), ConstantVariance(np.ones(LANES)))
         )
         jax.block_until_ready(run(*model))
-        found = [_clock(lambda: jax.block_until_ready(run(*model))) for _ in range(3)]
+        found = [take_time(lambda: run(*model))[1:] for _ in range(3)]
     seconds, cores = np.median(found, axis=0)
     each = 1e9 / (LENGTH * LANES)
     return {"ns a row and lane": seconds * each, "core ns": cores * each}
@@ -133,29 +132,17 @@ def time_workers(workers: int) -> dict[str, float]:
             kf.fit_many, pairs, executor=client.get_executor(), chunk_size=32, progress=False
         )
         run()
-        seconds = _clock(run)[0]
+        _, seconds, _ = take_time(run)
     return {"s": seconds, "pairs a second": PAIRS_OF_WORKERS / seconds}
 
 
 def _table(name: str, run: Callable[[int], dict[str, float]], points: Any) -> pd.DataFrame:
-    return pd.DataFrame([{name: point, **_alone(run, point)} for point in points])
-
-
-def _alone(run: Callable[[int], dict[str, float]], point: int) -> dict[str, float]:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_quietly, run, point).result()
+    return pd.DataFrame([{name: point, **run_alone(_quietly, run, point)} for point in points])
 
 
 def _quietly(run: Callable[[int], dict[str, float]], point: int) -> dict[str, float]:
     warnings.simplefilter("ignore")  # of prices, which are as they are
     return run(point)
-
-
-def _clock(run: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds, and those of all cores of this process together."""
-    wall, cores = time.perf_counter(), time.process_time()
-    run()
-    return time.perf_counter() - wall, time.process_time() - cores
 
 
 def _quote(pairs: pd.DataFrame) -> str:

@@ -1,8 +1,10 @@
 """Contestants that take turns, after they have shown that they compute the same."""
 
 import gc
+import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +65,19 @@ class Outcome:
         if isinstance(timing, Exception):
             return None
         return timing / self.ours[self.winner]
+
+
+def run_alone(run: Callable[..., Any], *arguments: Any) -> Any:
+    """In a new process: nothing is compiled there, and a device and the peak of memory are its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(run, *arguments).result()
+
+
+def take_time(run: Callable[[], Any]) -> tuple[Any, float, float]:
+    """What a run returns, its seconds, and those of all cores of this process together."""
+    wall, cores = time.perf_counter(), time.process_time()
+    found = jax.block_until_ready(run())
+    return found, time.perf_counter() - wall, time.process_time() - cores
 
 
 def jitted(function: Callable[..., Any], *args: Any) -> Run:
