@@ -3,7 +3,7 @@
 One file: the steps of `fit_chunk`, all on arrays whose first axis is the pairs of one chunk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from kfmodels._types import Bool, Float, Int, Shaped, UInt32
 from kfmodels._types import JaxArray as Array
-from kfmodels.batch.blocks import by_device, finish, start
+from kfmodels.batch.blocks import finish, start
 from kfmodels.batch.effort import explore_pairs
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data.arrays import Inputs, PairArrays, half_life, pair_arrays
@@ -24,16 +24,11 @@ from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import student_variance
 from kfmodels.kalman.habits import habits_of
 from kfmodels.model.hedge_ratio import HedgeRatioModel
-from kfmodels.sampling import posterior
+from kfmodels.sampling import posterior, thinning
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.amis import Weighted
-from kfmodels.sampling.importance import (
-    ImportanceSampling,
-    layout_of,
-    noise_at,
-    ratio_variance,
-    thin_draws,
-)
+from kfmodels.sampling.devices import by_device
+from kfmodels.sampling.importance import ImportanceSampling, layout_of, noise_at
 from kfmodels.sampling.nuts import refit_failed, weights_failed
 
 Arrays = dict[str, Shaped[np.ndarray, "pair ..."]]
@@ -177,7 +172,17 @@ def _inputs(
 
 def _end_pairs(found: Weighted, inputs: Inputs, model: HedgeRatioModel, size: int) -> Arrays:
     """The draws of all pairs, and what the filter under them ends with."""
-    made: dict[str, Any] = dict(finish(start(by_device(_end, (model,)), (found, inputs), size)))
+
+    def run(function: Callable, *given: Any) -> Any:
+        return finish(start(by_device(function, (model,), size), given, size))
+
+    # what reads no rows is compiled for itself, once for series of all lengths
+    bare, quick = model.without_rows(inputs), model.without_times(inputs)
+    noise, made = run(_describe, found.points, found.log_weights, bare)
+    weights = np.exp(found.log_weights)
+    few = thinning.try_some(noise, weights)
+    mixed = thinning.mix(noise, weights, few, run(_vary, few, quick))
+    made |= mixed | run(_end, mixed, inputs)
     made |= _half_lives(made.pop("error"), inputs)
     draws: dict[str, Any] = {
         "points": found.points,
@@ -229,13 +234,39 @@ def pair_key(name: str, seed: int) -> UInt32[np.ndarray, "2"]:
     return np.array([one ^ np.uint32(seed), two], np.uint32)
 
 
+def _describe(
+    points: Float[Array, "pair draw site"],
+    log_weights: Float[Array, "pair draw"],
+    inputs: Inputs,
+    *,
+    settings: tuple[HedgeRatioModel],
+) -> tuple[dict[str, Float[Array, "pair draw ..."]], dict[str, Float[Array, "pair ..."]]]:
+    """The sites that the filter needs at every point, and what is kept of them."""
+    (model,) = settings
+    noise = noise_at(points, inputs, model=model)
+    return noise, {
+        "q_ends": _quantiles(noise["q"], jnp.exp(log_weights)),
+        "log_prior": _log_prior(points, inputs, model=model),
+    }
+
+
+def _vary(
+    noise: dict[str, Float[Array, "pair draw ..."]],
+    inputs: Inputs,
+    *,
+    settings: tuple[HedgeRatioModel],
+) -> Float[Array, "pair draw"]:
+    return thinning.ratio_variance(noise, inputs, model=settings[0])
+
+
 def _end(
-    found: Weighted, inputs: Inputs, *, settings: tuple[HedgeRatioModel]
+    mixed: dict[str, Float[Array, "pair draw ..."]],
+    inputs: Inputs,
+    *,
+    settings: tuple[HedgeRatioModel],
 ) -> dict[str, Float[Array, "pair ..."]]:
     """Filter every pair under the draws of its mixture; the plug-in, at the posterior mean, is last."""
     (model,) = settings
-    every = noise_at(found.points, inputs, model=model)
-    mixed = thin_draws(every, found.log_weights, ratio_variance(every, inputs, model=model))
     each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)  # (pair, 1, ...) over draws
     law = model.regression(each, **mixed)
     rows, start, drift, noise = law.recursion(each.y)
@@ -244,19 +275,17 @@ def _end(
     # the spread is that of the mixture, without the plug-in; its variance that of the means on top
     error, var = seen.error[:, :-1], (seen.var * student_variance(seen.dof, jnp))[:, :-1]
     ended = {
-        "q_ends": _quantiles(every["q"], jnp.exp(found.log_weights)),
         "mean": jnp.moveaxis(end.state.mean, 0, -1),
         "cov": jnp.moveaxis(end.state.cov, (0, 1), (-2, -1)),
         "least": end.least,
         "spread": error.mean(1),
         "spread_sd": jnp.sqrt(var.mean(1) + error.var(1)),
         "error": jnp.moveaxis(end.errors[..., -1], 0, -1),
-        "log_prior": _log_prior(found.points, inputs, model=model),
     }
     if carried is not None:
         held: dict[str, Any] = carried._asdict()
         ended |= {CARRIED.get(name, name): leaf for name, leaf in held.items()}
-    return mixed | ended
+    return ended
 
 
 def _quantiles(

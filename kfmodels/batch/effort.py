@@ -1,16 +1,19 @@
 """The posteriors of some pairs, with effort where it is needed: a quick pass, and more for the hard."""
 
-from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from kfmodels._types import Bool, Float, Int, UInt32
 from kfmodels._types import JaxArray as Array
-from kfmodels.batch.blocks import by_device, finish, start
+from kfmodels.batch.blocks import finish, start
 from kfmodels.data.arrays import Inputs
 from kfmodels.model.hedge_ratio import HedgeRatioModel
+from kfmodels.sampling import posterior
 from kfmodels.sampling.amis import Effort, Size, Weighted
+from kfmodels.sampling.devices import by_device
 from kfmodels.sampling.importance import (
     MAX_ERROR,
     MAX_QUICK_K,
@@ -42,18 +45,18 @@ def explore_pairs(
     quick = model.without_times(inputs)
     count, coefs = quick.design.shape[0], quick.design.shape[-1]
     still, seeds = np.zeros((count, coefs)), np.full(count, seed, np.uint32)
-    begin = by_device(_draw_start, (model,))
-    starts = finish(start(begin, (quick, seeds), size))
-    run = by_device(_explore, (model, method.size, frozenset()))
-    every = start(run, (starts, quick, keys, still), size, method.quick)
+    begin = by_device(_draw_start, (model,), size)
+    starts = finish(start(begin, (posterior.without_rows(quick, model), seeds), size))
+    run = _Explore(model, method.size)
+    every = start(partial(run, method.quick), (starts, quick, keys, still), size)
     twin = None
     if "delta_beta" in starts:
         # a ratio that stands still does not read its delta, whose prior integrates to 1
         left_out = frozenset(["delta_beta"]) if len(starts) > 1 else frozenset()
         still = still + model.follows(coefs)
-        run_static = by_device(_explore, (model, method.static_size, left_out))
+        run_static = _Explore(model, method.static_size, left_out)
         given = starts, quick, keys, still
-        twin = finish(start(run_static, given, size, method.quick_static))
+        twin = finish(start(partial(run_static, method.quick_static), given, size))
         hard = ~((twin.evidence_error <= MAX_EVIDENCE_ERROR) & (twin.pareto_k <= MAX_QUICK_K))
         twin = _try_again(twin, hard, run_static, given, size, method.thorough)
     found = finish(every)
@@ -74,7 +77,7 @@ def explore_pairs(
 def _try_again(
     found: Weighted,
     hard: Bool[np.ndarray, "pair"],
-    run: Callable,
+    run: "_Explore",
     given: tuple,
     size: int,
     efforts: tuple[Effort, ...],
@@ -89,7 +92,7 @@ def _try_again(
         if not len(places):
             break
         some = jax.tree.map(lambda leaf, places=places: leaf[places], given)
-        again = finish(start(run, some, size, effort))
+        again = finish(start(partial(run, effort), some, size))
         better = np.isfinite(again.pareto_k)
         if number:
             better &= ~(again.pareto_k >= new.pareto_k[places])
@@ -140,17 +143,20 @@ def _draw_start(
     return draw_start(seeds[0], inputs, model=settings[0])
 
 
-def _explore(
-    starts: dict[str, Float[Array, "pair draw ..."]],
-    inputs: Inputs,
-    keys: UInt32[Array, "pair 2"],
-    still: Float[Array, "pair coef"],
-    effort: Effort,
-    *,
-    settings: tuple[HedgeRatioModel, Size, frozenset[str]],
-) -> Weighted:
-    model, size, left_out = settings
-    spent = jax.tree.map(lambda each: each[0], effort)
-    return explore_from(
-        starts, inputs, keys, still, spent, model=model, size=size, left_out=left_out
-    )
+class _Explore(NamedTuple):
+    """Draws from the posteriors of a block of pairs, of a given effort."""
+
+    model: HedgeRatioModel
+    size: Size
+    left_out: frozenset[str] = frozenset()
+
+    def __call__(
+        self,
+        effort: Effort,
+        starts: dict[str, Float[np.ndarray, "pair draw ..."]],
+        inputs: Inputs,
+        keys: UInt32[np.ndarray, "pair 2"],
+        still: Float[np.ndarray, "pair coef"],
+    ) -> Weighted:
+        given = starts, inputs, keys, still, effort
+        return explore_from(*given, model=self.model, size=self.size, left_out=self.left_out)

@@ -25,7 +25,6 @@ from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import Quarantine, Shocks
-from kfmodels.sampling.importance import MIXTURE_DRAWS
 from kfmodels.sampling.nuts import MAX_DIVERGING, MAX_PARETO_K, MAX_RHAT, MIN_ESS, MIN_WEIGHTED
 from kfmodels.sampling.posterior import Draws, of_recursion
 
@@ -65,8 +64,8 @@ class HedgeFit:
     ) -> "HedgeFit":
         """Assemble the result of an inference."""
         sites = drawn.sites
-        chosen = drawn.mixed or passes.choose(of_recursion(trees.flat(sites)), MIXTURE_DRAWS)
-        chosen, inputs = of_recursion(chosen), lengthen(inputs)
+        inputs = lengthen(inputs)
+        chosen = of_recursion(drawn.mixed or trees.choose(model, inputs, sites))
         with jax.enable_x64(True):
             densities = jax.device_get(trees.densities(model, inputs, trees.flat(sites)))
             law = trees.regression(model, inputs, chosen)

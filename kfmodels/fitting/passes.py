@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.special import logsumexp
 
 from kfmodels._types import Array, Float
@@ -17,40 +16,7 @@ from kfmodels.kalman.density import student_variance
 from kfmodels.kalman.noise import Carried
 from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.kalman.step import State
-from kfmodels.model.assumptions import Drift, least
-
-Sites = dict[str, Float[np.ndarray, "draw ..."]]
-"""Parameters of the noise by name, at draws."""
-
-Chosen = dict[str, Float[np.ndarray, "chosen ..."]]
-"""The same at fewer of them."""
-
-
-def choose(every: Sites, count: int) -> Chosen:
-    """The draws a filter runs on: at most `count` that represent all, and the plug-in as the last.
-
-    `every` are the sites that the recursion needs, (draw, ...).
-    """
-    spread, middle = _thin(every, count), _centre(every)
-    return {name: np.concatenate([spread[name], v]) for name, v in middle.items()}
-
-
-def _thin(every: Sites, count: int) -> Chosen:
-    """Draws evenly spaced in the order of the first memory."""
-    total = len(every["obs_scale"])
-    order = np.lexsort((every["obs_scale"], every["q"][:, 0]))
-    count = min(count, total)
-    evenly = order[((np.arange(count) + 0.5) * total / count).astype(int)]
-    return {name: v[evenly] for name, v in every.items()}
-
-
-def _centre(every: Sites) -> Chosen:
-    """One draw at the posterior mean of the logarithms, each parameter above its lower bound."""
-    with np.errstate(divide="ignore"):  # a q fixed at 0
-        return {
-            name: least(name) + np.exp(np.log(v - least(name)).mean(0))[None]
-            for name, v in every.items()
-        }
+from kfmodels.model.assumptions import Drift
 
 
 class Belief(NamedTuple):

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from kfmodels._types import Float, JaxArray
 from kfmodels.clock.clock import Clock
 from kfmodels.data.arrays import lengthen
 from kfmodels.data.hedge_data import HedgeData
@@ -31,6 +32,7 @@ from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.sampling import prior as priors
+from kfmodels.sampling import thinning
 from kfmodels.sampling.posterior import of_recursion
 
 if TYPE_CHECKING:
@@ -66,14 +68,33 @@ def regression(
     return model.regression(inputs, **of_recursion(sites))
 
 
-@partial(jax.jit, static_argnames=("model",))
+def choose(
+    model: HedgeRatioModel, inputs: Inputs, sites: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The draws for a filter to run on, (draw, ...), of draws of equal weight (chain, draw, ...)."""
+    noise = {name: np.asarray(v)[None] for name, v in of_recursion(flat(sites)).items()}
+    weights, alone = (
+        np.ones(noise["obs_scale"].shape),
+        jax.tree.map(lambda v: np.asarray(v)[None], inputs),
+    )
+    chosen = thinning.choose(noise, weights, alone, model=model)
+    return {name: values[0] for name, values in chosen.items()}
+
+
 def densities(
     model: HedgeRatioModel, inputs: Inputs, sites: dict[str, np.ndarray]
 ) -> dict[str, dict[str, object]]:
     """Log prior by inferred site, and log likelihood of all rows, at draws (draw, ...)."""
-    likelihood = model.log_likelihood(inputs, **of_recursion(sites))
-    log_prior = priors.log_density(sites, inputs, model=model)
+    likelihood = _log_likelihood(model, inputs, of_recursion(sites))
+    log_prior = priors.log_density(sites, model.without_rows(inputs), model=model)
     return {"log_prior": log_prior, "log_likelihood": {"y": likelihood}}
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _log_likelihood(
+    model: HedgeRatioModel, inputs: Inputs, sites: dict[str, np.ndarray]
+) -> Float[JaxArray, "draw"]:
+    return model.log_likelihood(inputs, **sites)
 
 
 def assumed(tree: "DataTree") -> HedgeRatioModel:

@@ -112,6 +112,19 @@ class HedgeRatioModel:
         """
         return inputs if self.drift.overflows else inputs._replace(dt=None)
 
+    def without_rows(self, inputs: Inputs) -> Inputs:
+        """Inputs cut to their first row, where the prior of the noise reads no more than that."""
+        if self.initial.reads_rows:
+            return inputs
+        dt, gaps = inputs.dt, inputs.gaps
+        return inputs._replace(
+            y=inputs.y[..., :1],
+            design=inputs.design[..., :1, :],
+            observed=inputs.observed[..., :1],
+            dt=None if dt is None else dt[..., :1],
+            gaps=None if gaps is None else gaps[..., :1, :],
+        )
+
     def inputs_of_pairs(
         self, pairs: Sequence[PairArrays], *, length: int | None = None
     ) -> tuple[Inputs, list[Coordinates]]:

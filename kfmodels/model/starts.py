@@ -29,6 +29,8 @@ class Start(ABC):
 
     flat: ClassVar[bool] = False
     parameters: ClassVar[Mapping[str, float]] = {}
+    reads_rows: ClassVar[bool] = False
+    """Whether the priors of its sites depend on the rows of the series."""
 
     @abstractmethod
     def moments(
@@ -113,6 +115,7 @@ class Few(Start):
     legs: float = 3
 
     parameters = {"start_size": 0.0}  # noqa: RUF012 - never written to
+    reads_rows = True
 
     def __post_init__(self) -> None:
         if not (is_number(self.legs) and 0 < self.legs < np.inf):

@@ -1,7 +1,7 @@
 """Adaptive importance sampling of many small posteriors at once: modes, proposals, weights.
 
 Every pair has its own target of `d` real parameters. Arrays begin with the axis of pairs, no pair
-affects another, and all have the same shapes, so that one compiled program serves them all.
+affects another, and all have the same shapes, so that the same compiled programs serve them all.
 
 One file: the steps of one algorithm, in the order in which they run.
 """
@@ -16,13 +16,15 @@ import numpy as np
 from jax import lax
 from jax.scipy.special import logsumexp
 
-from kfmodels._types import ArrayLike, Float, Int, Shaped
+from kfmodels._types import Array as AnyArray
+from kfmodels._types import Float, Int, Shaped, UInt32
 from kfmodels._types import JaxArray as Array
 from kfmodels.sampling import mixture
+from kfmodels.sampling.devices import by_device
 from kfmodels.sampling.mixture import DOF, UNIFORMS, Mixture, Parts
 from kfmodels.sampling.psis import smooth
 
-Density = Callable[[Float[Array, "pair draw site"]], Float[Array, "pair draw"]]
+Density = Callable[[Float[AnyArray, "pair draw site"]], Float[AnyArray, "pair draw"]]
 """Log density of points `(pair, draw, d)`, up to a constant of the pair: `(pair, draw)`."""
 
 _APART = 1.5
@@ -79,13 +81,13 @@ class Size(NamedTuple):
 class Effort(NamedTuple):
     """What is spent on every pair: numbers, so that one program serves a small and a large effort."""
 
-    rounds: Int[ArrayLike, ""]
+    rounds: int
     """Of drawing; between two of them the proposal is adapted."""
 
-    steps: Int[ArrayLike, ""] = 8
+    steps: int = 8
     """Of Newton's method from each start."""
 
-    wider: Float[ArrayLike, ""] = 1.5
+    wider: float = 1.5
     """Factor on the covariance at a mode: a wide first proposal needs fewer steps and rounds."""
 
 
@@ -117,19 +119,37 @@ class Weighted(NamedTuple):
 
 
 class Climb(NamedTuple):
-    """Where each start stands, and the quadratic there, its curvature as eigenpairs."""
+    """Where each start stands, the quadratic there, its curvature as eigenpairs, and the next point."""
 
     u: Float[Array, "pair start site"]
     value: Float[Array, "pair start"]
     gradient: Float[Array, "pair start site"]
     curvature: tuple[Float[Array, "pair start site"], Float[Array, "pair start site site"]]
     damping: Float[Array, "pair start"]
+    ahead: Float[Array, "pair start site"]
+
+
+class Units(NamedTuple):
+    """Mean and sd of the prior of every pair: Newton's method and proposals are in these units."""
+
+    centre: Float[Array, "pair 1 site"]
+    unit: Float[Array, "pair 1 site"]
+
+    def place(self, u: Float[Array, "pair *draws site"]) -> Float[Array, "pair _ site"]:
+        """The parameters at some points, in one axis of points."""
+        pairs, d = u.shape[0], u.shape[-1]
+        return self.centre + self.unit * u.reshape(pairs, -1, d)
+
+    def level(self, found: Float[Array, "pair point"]) -> Float[Array, "pair point"]:
+        """The density of a point in these units, from that of the parameters; of NaN, none."""
+        found = found + jnp.log(self.unit).sum(-1)
+        return jnp.where(jnp.isnan(found), -jnp.inf, found)
 
 
 def sample(
     log_density: Density,
-    prior: Float[Array, "pair draw site"],
-    keys: Shaped[Array, "pair"],
+    prior: Float[AnyArray, "pair draw site"],
+    keys: UInt32[AnyArray, "pair 2"],
     size: Size,
     effort: Effort,
 ) -> Weighted:
@@ -142,9 +162,9 @@ def sample(
     $$w_k \propto p(u_k) \Big/ \tfrac1R \sum_r q_r(u_k).$$
 
     Args:
-        log_density: of the unconstrained parameters.
+        log_density: of the unconstrained parameters; a compiled function, called from here.
         prior: draws of the prior, `(pair, draw, d)`: where to look, and in what units.
-        keys: one random key a pair, `(pair,)`.
+        keys: the data of one random key a pair.
         size: of the arrays; draws beyond the rounds of `effort` have no weight.
         effort: how many densities to compute, and where.
 
@@ -153,19 +173,34 @@ def sample(
     Robert (2008), Adaptive importance sampling in general mixture classes, Statistics and Computing
     18; the flattening: Koblents and Miguez (2015), Statistics and Computing 25.
     """
-    centre, unit = prior.mean(1, keepdims=True), prior.std(1, keepdims=True)
+    # in steps, each compiled for itself and none for the rows of a series: the density alone reads
+    # these, so that a series of another length compiles nothing else
+    pairs = len(prior)
+    begin, climb, propose, draw, adapt, finish = (
+        by_device(step, (size,), pairs)
+        for step in (_begin, _climb, _propose, _draw_round, _adapt, _finish)
+    )
+    tried = prior[:, : size.tried]
+    units, at, spots = begin(prior, log_density(tried))
+    for _ in range(effort.steps):
+        at, spots = climb(units, at, log_density(spots))
+    rounds = propose(at, np.full(pairs, effort.wider))
+    for number in np.arange(effort.rounds):
+        new, points = draw(units, rounds.now, keys, np.full(pairs, number))
+        rounds = adapt(units, rounds, new, log_density(points), np.full(pairs, number))
+    return finish(units, rounds, np.full(pairs, effort.rounds))
 
-    def density(u: Float[Array, "pair point site"]) -> Float[Array, "pair point"]:
-        found = log_density(centre + unit * u) + jnp.log(unit).sum(-1)
-        return jnp.where(jnp.isnan(found), -jnp.inf, found)
 
-    first = _propose_modes(density, (prior - centre) / unit, size, effort)
-    points, log_ratio = _adapt(density, first, keys, size, effort.rounds)
+def _finish(
+    units: Units, at: "_Rounds", rounds: Int[Array, "pair"], *, settings: tuple[Size]
+) -> Weighted:
+    total = settings[0].draws * rounds[0]
+    log_ratio = at.values - jnp.log(at.proposed / rounds[0])
     log_weights, pareto_k = smooth(log_ratio)
-    total = size.draws * jnp.asarray(effort.rounds, float)
     effective = 1 / jnp.exp(2 * log_weights).sum(-1)
+    points = jnp.moveaxis(at.points, 1, -1)
     return Weighted(
-        points=centre + unit * points,
+        points=units.place(points),
         log_weights=log_weights,
         log_evidence=logsumexp(log_ratio, -1) - jnp.log(total),
         evidence_error=jnp.sqrt(jnp.maximum(1 / effective - 1 / total, 0.0)),
@@ -190,18 +225,74 @@ def _moment_error(
 # -- modes -----------------------------------------------------------------------------------------
 
 
-def _propose_modes(
-    density: Density, prior: Float[Array, "pair draw site"], size: Size, effort: Effort
-) -> Mixture:
-    """Student-t distributions at the modes, and a wide one over the prior."""
-    tried = prior[:, : size.tried]
-    starts = _spread_out(tried, density(tried), size.starts)
-    u, value, (w, v) = _climb(density, starts, effort.steps)
+def _begin(
+    prior: Float[Array, "pair draw site"],
+    found: Float[Array, "pair tried"],
+    *,
+    settings: tuple[Size],
+) -> tuple[Units, Climb, Float[Array, "pair point site"]]:
+    """The units, the starts, and where to look from these; `found` is at the first prior draws."""
+    size = settings[0]
+    units = Units(prior.mean(1, keepdims=True), prior.std(1, keepdims=True))
+    tried = (prior[:, : size.tried] - units.centre) / units.unit
+    starts = _spread_out(tried, units.level(found), size.starts)
+    pairs, count, d = starts.shape
+    at = Climb(
+        u=starts,
+        value=jnp.full((pairs, count), -jnp.inf),
+        gradient=jnp.zeros_like(starts),
+        curvature=(jnp.ones_like(starts), jnp.broadcast_to(jnp.eye(d), (pairs, count, d, d))),
+        damping=jnp.zeros((pairs, count)),
+        ahead=starts,
+    )
+    return units, at, _look(units, at)
+
+
+def _look(units: Units, at: Climb) -> Float[Array, "pair point site"]:
+    """Where the density says how it slopes and curves at the next points."""
+    # slope and curvature are central differences, accurate to a ten-thousandth here, so that only the
+    # value of the filter has to be compiled
+    return units.place(at.ahead[:, :, None] + _stencil(at.u.shape[-1]) * _STEP)
+
+
+def _climb(
+    units: Units, at: Climb, found: Float[Array, "pair point"], *, settings: tuple[Size]
+) -> tuple[Climb, Float[Array, "pair point site"]]:
+    """A damped Newton step, and where to look next."""
+    pairs, count, d = at.u.shape
+    values = units.level(found).reshape(pairs, count, -1)
+    value, gradient, hessian = _fit_quadratic(values, d)
+    # next to a region without density the step is rejected and the damping grows, so that the
+    # start is held back and not lost
+    fine = jnp.isfinite(values).all(-1)
+    hessian = jnp.where(fine[..., None, None], hessian, -jnp.eye(d))
+    w, v = jnp.linalg.eigh(-hessian)
+    # at a saddle some curvature is negative; its absolute value still leads uphill
+    w = jnp.maximum(jnp.abs(w), _LEAST_CURVATURE)
+    new = Climb(at.ahead, value, gradient, (w, v), at.damping / 10, at.ahead)
+    better = fine & (value > at.value)
+    kept = at._replace(damping=jnp.maximum(at.damping, 1e-2) * 10)
+    at = jax.tree.map(
+        lambda a, b: jnp.where(better.reshape(better.shape + (1,) * (a.ndim - 2)), a, b), new, kept
+    )
+    w, v = at.curvature
+    along = (v.mT @ at.gradient[..., None])[..., 0] / (w + at.damping[..., None])
+    step = (v @ along[..., None])[..., 0]
+    length = jnp.sqrt((step**2).sum(-1, keepdims=True))
+    # a start without a gradient has no length: do not divide by 0
+    ahead = at.u + step * jnp.minimum(1, _FARTHEST / jnp.maximum(length, 1e-300))
+    at = at._replace(ahead=ahead)
+    return at, _look(units, at)
+
+
+def _propose(at: Climb, wider: Float[Array, "pair"], *, settings: tuple[Size]) -> "_Rounds":
+    """Student-t distributions at the modes, and a wide one over the prior; nothing is drawn yet."""
+    u, value, (w, v) = at.u, at.value, at.curvature
     height = value - 0.5 * jnp.log(w).sum(-1)
     height = jnp.where(jnp.isfinite(height), height, -jnp.inf)
     # Laplace's approximation of the mass of each mode, of which none starts with less than 0.1
     share = jnp.maximum(jax.nn.softmax(height, -1), 0.1)
-    cov = (v / w[..., None, :]) @ v.mT * effort.wider
+    cov = (v / w[..., None, :]) @ v.mT * wider[0]
     mean = _part(u, w, v)
     # the data may say nothing about a parameter, whose posterior is then as wide as its prior
     best = jnp.argmax(height, -1)[:, None]
@@ -209,7 +300,7 @@ def _propose_modes(
     slab = _slabs(mode, jnp.take_along_axis(cov, best[..., None, None], 1)[:, 0])
     mean, cov = jnp.concatenate([mean, slab[0]], 1), jnp.concatenate([cov, slab[1]], 1)
     share = jnp.concatenate([share, jnp.full(slab[0].shape[:2], _SLAB)], 1)
-    return _defend(share, mean, cov)
+    return _no_rounds(_defend(share, mean, cov), settings[0])
 
 
 def _part(
@@ -221,13 +312,11 @@ def _part(
     longest = v[..., 0] / jnp.sqrt(w[..., :1])
     starts = u.shape[1]
     aside = u + jnp.asarray(_ASIDE[:starts])[:, None] * longest
-    parted = [u[:, 0]]
-    for number in range(1, starts):
-        away = u[:, :number] - u[:, number : number + 1]
-        along = (away[..., None, :] @ v[:, number : number + 1])[..., 0, :]
-        near = ((along**2 * w[:, number : number + 1]).sum(-1) < 1).any(1)
-        parted.append(jnp.where(near[:, None], aside[:, number], u[:, number]))
-    return jnp.stack(parted, 1)
+    # how far each start is from each other one, in sds of the first
+    away = u[:, None] - u[:, :, None]
+    far = (((away @ v) ** 2) * w[:, :, None]).sum(-1)
+    repeats = ((far < 1) & np.tri(starts, k=-1, dtype=bool)).any(-1)
+    return jnp.where(repeats[..., None], aside, u)
 
 
 def _slabs(
@@ -264,14 +353,14 @@ def _spread_out(
     points: Float[Array, "pair draw site"], value: Float[Array, "pair draw"], count: int
 ) -> Float[Array, "pair {count} site"]:
     """The most likely point, then the most likely one far from all points taken so far."""
-    taken, left = [], value
-    for _ in range(count):
-        best = jnp.argmax(left, -1)
-        chosen = jnp.take_along_axis(points, best[:, None, None], 1)
-        taken.append(chosen)
+
+    def take(left: Float[Array, "pair draw"], _: None):
+        chosen = jnp.take_along_axis(points, jnp.argmax(left, -1)[:, None, None], 1)
         near = ((points - chosen) ** 2).sum(-1) < _APART**2
-        left = jnp.where(near, -jnp.inf, left)
-    return jnp.concatenate(taken, 1)
+        return jnp.where(near, -jnp.inf, left), chosen[:, 0]
+
+    _, taken = lax.scan(take, value, None, count)
+    return jnp.moveaxis(taken, 0, 1)
 
 
 def _stencil(d: int) -> Float[np.ndarray, "offset site"]:
@@ -295,66 +384,11 @@ def _fit_quadratic(
     value, ahead, behind, both = jnp.split(values, np.cumsum([1, d, d]), -1)
     gradient = (ahead - behind) / (2 * _STEP)
     diagonal = (ahead + behind - 2 * value) / _STEP**2
-    hessian = diagonal[..., None] * jnp.eye(d)
-    pairs = [(i, j) for i in range(d) for j in range(i)]
-    for number, (i, j) in enumerate(pairs):
-        cross = both[..., number] - ahead[..., i] - ahead[..., j] + value[..., 0]
-        cross = cross / _STEP**2
-        hessian = hessian.at[..., i, j].set(cross).at[..., j, i].set(cross)
-    return value[..., 0], gradient, hessian
-
-
-def _climb(
-    density: Density, starts: Float[Array, "pair start site"], steps: Int[ArrayLike, ""]
-) -> tuple[
-    Float[Array, "pair start site"],
-    Float[Array, "pair start"],
-    tuple[Float[Array, "pair start site"], Float[Array, "pair start site site"]],
-]:
-    """Damped Newton steps: points, log densities, and curvature as eigenpairs."""
-    # slope and curvature are central differences, accurate to a ten-thousandth here, so that only the
-    # value of the filter has to be compiled
-    pairs, count, d = starts.shape
-    stencil = jnp.asarray(_stencil(d)) * _STEP
-
-    def stepped(at: Climb) -> Float[Array, "pair start site"]:
-        w, v = at.curvature
-        along = (v.mT @ at.gradient[..., None])[..., 0] / (w + at.damping[..., None])
-        step = (v @ along[..., None])[..., 0]
-        length = jnp.sqrt((step**2).sum(-1, keepdims=True))
-        # the first step has no gradient and so no length: do not divide by 0
-        return at.u + step * jnp.minimum(1, _FARTHEST / jnp.maximum(length, 1e-300))
-
-    def climb(_: object, at: Climb) -> Climb:
-        u = stepped(at)
-        spots = u[:, :, None] + stencil
-        values = density(spots.reshape(pairs, -1, d)).reshape(pairs, count, -1)
-        value, gradient, hessian = _fit_quadratic(values, d)
-        # next to a region without density the step is rejected and the damping grows, so that the
-        # start is held back and not lost
-        fine = jnp.isfinite(values).all(-1)
-        hessian = jnp.where(fine[..., None, None], hessian, -jnp.eye(d))
-        w, v = jnp.linalg.eigh(-hessian)
-        # at a saddle some curvature is negative; its absolute value still leads uphill
-        w = jnp.maximum(jnp.abs(w), _LEAST_CURVATURE)
-        new = Climb(u, value, gradient, (w, v), at.damping / 10)
-        better = fine & (value > at.value)
-        kept = at._replace(damping=jnp.maximum(at.damping, 1e-2) * 10)
-        return jax.tree.map(
-            lambda a, b: jnp.where(better.reshape(better.shape + (1,) * (a.ndim - 2)), a, b),
-            new,
-            kept,
-        )
-
-    begin = Climb(
-        u=starts,
-        value=jnp.full((pairs, count), -jnp.inf),
-        gradient=jnp.zeros_like(starts),
-        curvature=(jnp.ones_like(starts), jnp.broadcast_to(jnp.eye(d), (pairs, count, d, d))),
-        damping=jnp.zeros((pairs, count)),
-    )
-    at = lax.fori_loop(0, steps, climb, begin)
-    return at.u, at.value, at.curvature
+    rows, columns = np.tril_indices(d, -1)
+    cross = (both - ahead[..., rows] - ahead[..., columns] + value) / _STEP**2
+    place = np.diag(np.arange(d))
+    place[rows, columns] = place[columns, rows] = d + np.arange(len(rows))
+    return value[..., 0], gradient, jnp.concatenate([diagonal, cross], -1)[..., place]
 
 
 # -- rounds ----------------------------------------------------------------------------------------
@@ -367,7 +401,7 @@ class _Rounds(NamedTuple):
     parts: Parts
     """Those of all proposals, round after round."""
 
-    points: Float[Array, "site pair every"]
+    points: Float[Array, "pair site every"]
     values: Float[Array, "pair every"]
     """Log density of the target; -inf where nothing is drawn yet."""
 
@@ -375,56 +409,73 @@ class _Rounds(NamedTuple):
     """Density under the sum of all proposals."""
 
 
-def _adapt(
-    density: Density,
-    first: Mixture,
-    keys: Shaped[Array, "pair"],
-    size: Size,
-    count: Int[ArrayLike, ""],
-) -> tuple[Float[Array, "pair every site"], Float[Array, "pair every"]]:
-    """All draws and their log weights against all proposals."""
-    # here, not above: it takes half a second to import, and reading a fit needs none of it
-    from scipy.stats import qmc
-
-    draws, rounds = size.draws, size.rounds
-    pairs, many, d = first.mean.shape
-    # one Sobol sequence for all; a random shift modulo 1 for each pair and round makes it unbiased
-    sobol = qmc.Sobol(d + UNIFORMS, scramble=True, rng=np.random.default_rng(0)).random(draws)
-    shift = jax.vmap(lambda key: jax.random.uniform(key, (rounds, d + UNIFORMS)))(keys)
-    shift = jnp.moveaxis(shift, 1, 0)
-
-    def draw_round(number: Array, at: _Rounds) -> _Rounds:
-        # at exactly 0 or 1 a normal quantile is infinite
-        u = jnp.clip((sobol + shift[number][:, None]) % 1, 1e-12, 1 - 1e-12)
-        new = mixture.draw(at.now, u)
-        put = partial(lax.dynamic_update_slice_in_dim, start_index=number * draws, axis=-1)
-        values, new = put(at.values, density(new)), jnp.moveaxis(new, -1, 0)
-        points = put(at.points, new)
-        # the sum grows by what is new: the new draws under the earlier proposals, all under this one
-        earlier = mixture.density(at.parts, new, number * many)
-        parts = mixture.parts_of(at.now)
-        each, close = mixture.densities(parts, points)
-        proposed = put(at.proposed, earlier) + each.sum(0)
-        held = jax.tree.map(
-            lambda every, one: lax.dynamic_update_slice_in_dim(every, one, number * many, 0),
-            at.parts,
-            parts,
-        )
-        now = _move(at.now, points, values - jnp.log(proposed), each, close)
-        return _Rounds(now, held, points, values, proposed)
-
-    every = draws * rounds
-    begin = _Rounds(
+def _no_rounds(first: Mixture, size: Size) -> _Rounds:
+    pairs, _, d = first.mean.shape
+    every = size.draws * size.rounds
+    return _Rounds(
         now=first,
         parts=jax.tree.map(
-            lambda leaf: jnp.tile(leaf, (rounds,) + (1,) * (leaf.ndim - 1)), mixture.parts_of(first)
+            lambda leaf: jnp.tile(leaf, (1, size.rounds) + (1,) * (leaf.ndim - 2)),
+            mixture.parts_of(first),
         ),
-        points=jnp.zeros((d, pairs, every)),
+        points=jnp.zeros((pairs, d, every)),
         values=jnp.full((pairs, every), -jnp.inf),
         proposed=jnp.zeros((pairs, every)),
     )
-    at = lax.fori_loop(0, count, draw_round, begin)
-    return jnp.moveaxis(at.points, 0, -1), at.values - jnp.log(at.proposed / count)
+
+
+def _draw_round(
+    units: Units,
+    now: Mixture,
+    keys: UInt32[Array, "pair 2"],
+    number: Int[Array, "pair"],
+    *,
+    settings: tuple[Size],
+) -> tuple[Float[Array, "pair draw site"], Float[Array, "pair draw site"]]:
+    """New draws of a round, in units of the prior and as parameters."""
+    # here, not above: it takes half a second to import, and reading a fit needs none of it
+    from scipy.stats import qmc
+
+    size, d = settings[0], now.mean.shape[-1]
+    # one Sobol sequence for all; a random shift modulo 1 for each pair and round makes it unbiased
+    sobol = qmc.Sobol(d + UNIFORMS, scramble=True, rng=np.random.default_rng(0)).random(size.draws)
+
+    def shift_of(key: Shaped[Array, "2"]) -> Float[Array, "round uniform"]:
+        return jax.random.uniform(jax.random.wrap_key_data(key), (size.rounds, d + UNIFORMS))
+
+    shift = jax.vmap(shift_of)(keys)[:, number[0]]
+    # at exactly 0 or 1 a normal quantile is infinite
+    u = jnp.clip((sobol + shift[:, None]) % 1, 1e-12, 1 - 1e-12)
+    new = mixture.draw(now, u)
+    return new, units.place(new)
+
+
+def _adapt(
+    units: Units,
+    at: _Rounds,
+    new: Float[Array, "pair draw site"],
+    found: Float[Array, "pair draw"],
+    number: Int[Array, "pair"],
+    *,
+    settings: tuple[Size],
+) -> _Rounds:
+    """Weigh the draws of a round with all before, and fit the proposal to them."""
+    begun, many = number[0] * settings[0].draws, at.now.mean.shape[1]
+    put = partial(lax.dynamic_update_slice_in_dim, start_index=begun, axis=-1)
+    values, new = put(at.values, units.level(found)), jnp.moveaxis(new, -1, 1)
+    points = put(at.points, new)
+    # the sum grows by what is new: the new draws under the earlier proposals, all under this one
+    earlier = mixture.density(at.parts, new, number[0] * many)
+    parts = mixture.parts_of(at.now)
+    each, close = mixture.densities(parts, points)
+    proposed = put(at.proposed, earlier) + each.sum(0)
+    held = jax.tree.map(
+        lambda every, one: lax.dynamic_update_slice_in_dim(every, one, number[0] * many, 1),
+        at.parts,
+        parts,
+    )
+    now = _move(at.now, jnp.moveaxis(points, 1, 0), values - jnp.log(proposed), each, close)
+    return _Rounds(now, held, points, values, proposed)
 
 
 def _move(
@@ -452,9 +503,9 @@ def _move(
     features = jnp.concatenate([away, away[rows] * away[columns]])
     sums = jnp.einsum("mpk,fpk->pmf", pulled, features)
     mean = sums[..., :d] / mass[..., None]
-    squares = jnp.zeros((*share.shape, d, d))
-    squares = squares.at[..., rows, columns].set(sums[..., d:])
-    squares = squares.at[..., columns, rows].set(sums[..., d:])
+    place = np.zeros((d, d), int)
+    place[rows, columns] = place[columns, rows] = d + np.arange(len(rows))
+    squares = sums[..., place]
     found = squares - mass[..., None, None] * mean[..., :, None] * mean[..., None, :]
     mean = mean + middle.T[:, None]
     old = (now.root @ now.root.mT)[:, :-2]

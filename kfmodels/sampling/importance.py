@@ -1,25 +1,21 @@
 """`ImportanceSampling`: weighted draws of the noise of one pair, or of many at once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kfmodels._types import Array as AnyArray
 from kfmodels._types import ArrayLike, Float, UInt32
 from kfmodels._types import JaxArray as Array
-from kfmodels.kalman.likelihood import last_variance
-from kfmodels.model.assumptions import least
 from kfmodels.model.hedge_ratio import HedgeRatioModel
-from kfmodels.sampling import amis, posterior
+from kfmodels.sampling import amis, posterior, thinning
 from kfmodels.sampling.amis import Effort, Size, Weighted
 from kfmodels.sampling.posterior import Draws, Layout, Model, draw_prior, of_recursion, single_draw
 from kfmodels.sampling.psis import resample
-
-MIXTURE_DRAWS = 64
-"""Noise draws that tables and the online filter mix over."""
 
 CHAINS, KEPT = 4, 250
 """Chains and draws per chain that resampled draws are laid out in, as NUTS lays out its own."""
@@ -119,16 +115,22 @@ class ImportanceSampling:
         with jax.enable_x64(True):
             alone = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
             keys = np.array([[seed, 0]], np.uint32)
-            found = explore(alone, keys, None, np.uint32(seed), model=model, method=self)
+            some = {name: draws[None, :_COARSE] for name, draws in free.items()}
+            start = posterior.straighten(some, model=model)
+            size, effort = Size(self.draws, self.rounds), Effort(self.rounds)
+            found = explore_from(
+                start, alone, keys, None, effort, model=model, size=size, alike=True
+            )
+            found = jax.device_get(found)
             every = jax.device_get(
                 resample_sites(found.points[0], found.log_weights[0], keys[0], inputs, model=model)
             )
             mixed = None
-            if hasattr(model, "log_likelihood"):
-                thinned = jax.device_get(
-                    mix_draws(found.points, found.log_weights, alone, model=model)
-                )
-                mixed = {name: values[0] for name, values in thinned.items()}
+            if isinstance(model, HedgeRatioModel):
+                bare = posterior.without_rows(alone, model)
+                noise = jax.device_get(noise_at(found.points, bare, model=model))
+                chosen = thinning.choose(noise, np.exp(found.log_weights), alone, model=model)
+                mixed = {name: values[0] for name, values in chosen.items()}
             about = {
                 "pareto_k": float(found.pareto_k[0]),
                 "ess": float(found.effective_draws[0]),
@@ -138,10 +140,9 @@ class ImportanceSampling:
         return Draws(every, {"diverging": np.zeros((CHAINS, KEPT), bool)}, prior, mixed, about)
 
 
-@partial(jax.jit, static_argnames=("model", "method"))
 def explore(
     inputs: object,
-    keys: UInt32[ArrayLike, "pair 2"],
+    keys: UInt32[AnyArray, "pair 2"],
     still: Float[ArrayLike, "pair coef"] | None,
     seed: UInt32[ArrayLike, ""],
     *,
@@ -153,10 +154,11 @@ def explore(
     `still` is 1 for each coefficient of a hedge ratio model that is not to move.
     """
     size, effort = Size(method.draws, method.rounds), Effort(method.rounds)
-    free = draw_start(seed, inputs, model=model)
-    return explore_from(free, inputs, keys, still, effort, model=model, size=size)
+    free = draw_start(seed, posterior.without_rows(inputs, model), model=model)
+    return explore_from(free, inputs, keys, still, effort, model=model, size=size, alike=True)
 
 
+@partial(jax.jit, static_argnames=("model",))
 def draw_start(
     seed: UInt32[ArrayLike, ""], inputs: object, *, model: Model
 ) -> dict[str, Float[Array, "pair draw ..."]]:
@@ -165,27 +167,47 @@ def draw_start(
 
 
 def explore_from(
-    free: dict[str, Float[Array, "pair draw ..."]],
+    free: Mapping[str, Float[AnyArray, "pair draw ..."]],
     inputs: object,
-    keys: UInt32[ArrayLike, "pair 2"],
+    keys: UInt32[AnyArray, "pair 2"],
     still: Float[ArrayLike, "pair coef"] | None,
     effort: Effort,
     *,
     model: Model,
     size: Size,
     left_out: frozenset[str] = frozenset(),
+    alike: bool = False,
 ) -> Weighted:
-    """`explore` with a size and an effort of its own; `left_out` as in `posterior.log_density`."""
+    """`explore` with a size and an effort of its own; `left_out` as in `posterior.log_density`.
+
+    `alike` asks for the densities of `size.draws` points at every call, so that one program computes
+    all: for few pairs, where it takes longer to compile another than to run.
+    """
     free = {name: draws for name, draws in free.items() if name not in left_out}
     layout = Layout.of(free)
+    density = posterior.compile_density(
+        inputs, model=model, layout=layout, still=still, left_out=left_out
+    )
+    if alike:
+        density = partial(_in_blocks, density, size.draws)
+    return amis.sample(density, _pack(free, layout=layout), keys, size, effort)
 
-    def density(points: Float[Array, "pair draw site"]) -> Float[Array, "pair draw"]:
-        return posterior.log_density(
-            layout.unpack(points), inputs, model=model, still=still, left_out=left_out
-        )
 
-    own = jax.vmap(jax.random.wrap_key_data)(jnp.asarray(keys))
-    return amis.sample(density, layout.pack(free), own, size, effort)
+@partial(jax.jit, static_argnames=("layout",))
+def _pack(
+    free: Mapping[str, Float[Array, "pair draw ..."]], *, layout: Layout
+) -> Float[Array, "pair draw site"]:
+    return layout.pack(free)
+
+
+def _in_blocks(
+    density: amis.Density, count: int, points: Float[AnyArray, "pair draw site"]
+) -> Float[np.ndarray, "pair draw"]:
+    """The density, of `count` points at a time; the last block is filled up with its first points."""
+    total = points.shape[1]
+    every = np.asarray(points)[:, np.arange(-(-total // count) * count) % total]
+    parts = np.split(every, every.shape[1] // count, 1)
+    return np.concatenate([density(part) for part in parts], 1)[:, :total]
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -201,45 +223,30 @@ def noise_at(
     return jax.vmap(jax.vmap(at_point, (0, None)))(points, inputs)
 
 
-@partial(jax.jit, static_argnames=("model",))
-def mix_draws(
-    points: Float[Array, "pair draw site"],
-    log_weights: Float[Array, "pair draw"],
-    inputs: Any,
-    *,
-    model: HedgeRatioModel,
-) -> dict[str, Float[Array, "pair mixed ..."]]:
-    """The draws of `thin_draws` at weighted points."""
-    noise = noise_at(points, inputs, model=model)
-    return thin_draws(noise, log_weights, ratio_variance(noise, inputs, model=model))
-
-
-def ratio_variance(
-    noise: dict[str, Float[Array, "pair draw ..."]], inputs: Any, *, model: HedgeRatioModel
-) -> Float[Array, "pair draw"]:
-    """Variance of the first hedge ratio after the last row under every draw of the noise."""
-    each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)
-    return last_variance(*model.regression(each, **noise).recursion(each.y))
-
-
-@partial(jax.jit, static_argnames=("model",))
 def resample_sites(
-    points: Float[Array, "draw site"],
-    log_weights: Float[Array, "draw"],
-    key: UInt32[Array, "2"],
+    points: Float[np.ndarray, "draw site"],
+    log_weights: Float[np.ndarray, "draw"],
+    key: UInt32[np.ndarray, "2"],
     inputs: object,
     *,
     model: Model,
 ) -> dict[str, Float[Array, "chain kept ..."]]:
     """All sites of one pair at draws of equal weight, in random order."""
     picked = resample(log_weights, key, count=CHAINS * KEPT).reshape(CHAINS, KEPT)
-    alone = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], inputs)
-    layout = layout_of(alone, model)
+    return sites_at(points[picked], posterior.without_rows(inputs, model), model=model)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def sites_at(
+    points: Float[Array, "chain draw site"], inputs: object, *, model: Model
+) -> dict[str, Float[Array, "chain draw ..."]]:
+    """All sites of one pair at these points."""
+    layout = layout_of(jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], inputs), model)
 
     def at_point(point: Float[Array, "site"]) -> dict[str, Float[Array, "..."]]:
         return posterior.constrain(layout.unpack(point), inputs, model=model)
 
-    return jax.vmap(jax.vmap(at_point))(points[picked])
+    return jax.vmap(jax.vmap(at_point))(points)
 
 
 def layout_of(inputs: object, model: Model) -> Layout:
@@ -248,34 +255,3 @@ def layout_of(inputs: object, model: Model) -> Layout:
         partial(posterior.prior_draws, model=model, count=1), np.uint32(0), inputs
     )
     return Layout.of(shapes)
-
-
-def thin_draws(
-    noise: dict[str, Float[Array, "pair draw ..."]],
-    log_weights: Float[Array, "pair draw"],
-    var: Float[Array, "pair draw"],
-) -> dict[str, Float[Array, "pair mixed ..."]]:
-    """The 65 draws that a filter runs on: 64 that stand for all, and the plug-in last.
-
-    The 64 are evenly spaced by weight, in the order of `var`, which `ratio_variance` finds. The plug-in
-    is the posterior mean of log q, log obs_scale, log(variance memory - 4) and the logarithms of what
-    gaps are worth.
-    """
-    # on 36 pairs of ETFs the sd of the ratio under the 64 is then within 1 % of that under all; in the
-    # order of q, which says less of that variance, it was up to 7 % off a dense grid
-    weights = jnp.exp(log_weights)
-    order = jnp.argsort(var, 1)
-    sums = jnp.cumsum(jnp.take_along_axis(weights, order, 1), 1)
-    spots = (jnp.arange(MIXTURE_DRAWS) + 0.5) / MIXTURE_DRAWS
-    picked = jax.vmap(lambda one: jnp.searchsorted(one / one[-1], spots))(sums)
-    picked = jnp.take_along_axis(order, jnp.minimum(picked, weights.shape[1] - 1), 1)
-    found = {}
-    for name, values in noise.items():
-        lowest = least(name)
-        wide = (...,) + (None,) * (values.ndim - 2)
-        # a draw without weight may be where the logarithm is infinite, and 0 times that is NaN
-        above = jnp.where(weights[wide] > 0, jnp.log(values - lowest), 0)
-        middle = lowest + jnp.exp((weights[wide] * above).sum(1, keepdims=True))
-        taken = jnp.take_along_axis(values, picked[wide], 1)
-        found[name] = jnp.concatenate([taken, middle], 1)
-    return found

@@ -31,13 +31,16 @@ class Mixture(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """The parts of a mixture, ready to be summed one after another: `density` reads nothing else."""
+    """The parts of a mixture, ready to be summed one after another: `density` reads nothing else.
 
-    height: Float[Array, "part pair"]
+    Within the sums the parts come first and the pairs last, without these axes for a single part.
+    """
+
+    height: Float[Array, "pair part"]
     """Share times density at the mean."""
 
-    mean: Float[Array, "part site pair"]
-    inverse: Float[Array, "part site site pair"]
+    mean: Float[Array, "pair part site"]
+    inverse: Float[Array, "pair part site site"]
     """Of the Cholesky factor."""
 
 
@@ -59,13 +62,17 @@ def parts_of(mixture: Mixture) -> Parts:
     constant = gammaln((DOF + d) / 2) - gammaln(DOF / 2) - d / 2 * np.log(DOF * np.pi)
     det = jnp.diagonal(inverse, axis1=-2, axis2=-1).prod(-1)
     height = mixture.share * jnp.exp(constant) * det
-    return Parts(height.T, jnp.moveaxis(mixture.mean, 0, -1), jnp.moveaxis(inverse, 0, -1))
+    return Parts(height, mixture.mean, inverse)
 
 
-def near(part: Parts, points: Float[Array, "site pair draw"]) -> Float[Array, "pair draw"]:
+def _pairs_last(parts: Parts) -> Parts:
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), parts)
+
+
+def near(part: Parts, points: Float[Array, "pair site draw"]) -> Float[Array, "pair draw"]:
     """`1 / (1 + squared distance / DOF)` of every point from one part."""
-    away = [x - m[:, None] for x, m in zip(points, part.mean, strict=True)]
-    squared = jnp.zeros(points.shape[1:])
+    away = [points[:, row] - mean[:, None] for row, mean in enumerate(part.mean)]
+    squared = jnp.zeros((points.shape[0], points.shape[2]))
     for row in range(len(away)):
         along = sum(part.inverse[row, at][:, None] * away[at] for at in range(row + 1))
         squared = squared + along * along
@@ -79,24 +86,26 @@ def at(part: Parts, close: Float[Array, "pair draw"], d: int) -> Float[Array, "p
 
 
 def density(
-    parts: Parts, points: Float[Array, "site pair draw"], count: Array | int
+    parts: Parts, points: Float[Array, "pair site draw"], count: Array | int
 ) -> Float[Array, "pair draw"]:
     """Density of the sum of the first `count` parts."""
 
+    parts = _pairs_last(parts)
+
     def add(number: Array, total: Float[Array, "pair draw"]) -> Float[Array, "pair draw"]:
         part = jax.tree.map(lambda leaf: leaf[number], parts)
-        return total + at(part, near(part, points), len(points))
+        return total + at(part, near(part, points), points.shape[1])
 
-    return lax.fori_loop(0, count, add, jnp.zeros(points.shape[1:]))
+    return lax.fori_loop(0, count, add, jnp.zeros((points.shape[0], points.shape[2])))
 
 
 def densities(
-    parts: Parts, points: Float[Array, "site pair draw"]
+    parts: Parts, points: Float[Array, "pair site draw"]
 ) -> tuple[Float[Array, "part pair draw"], Float[Array, "part pair draw"]]:
     """Share times density of every part, and how near it every point is."""
 
     def one(_: None, part: Parts):
         close = near(part, points)
-        return None, (at(part, close, len(points)), close)
+        return None, (at(part, close, points.shape[1]), close)
 
-    return lax.scan(one, None, parts)[1]
+    return lax.scan(one, None, _pairs_last(parts))[1]

@@ -1,6 +1,7 @@
 """The log posterior of many pairs at many draws of their noise, in one pass of the filter."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -10,11 +11,13 @@ import numpy as np
 from numpyro import handlers
 from numpyro.infer.util import constrain_fn, potential_energy
 
+from kfmodels._types import Array as AnyArray
 from kfmodels._types import ArrayLike, Float, Shaped, Shapes, UInt32
 from kfmodels._types import JaxArray as Array
 from kfmodels.model.assumptions import parameters
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
+from kfmodels.sampling.devices import by_device
 from kfmodels.sampling.prior import Model
 
 _LIKELIHOOD = ["y", "diffuse"]
@@ -47,9 +50,14 @@ def draw_prior(
     model: Model, inputs: object, seed: int
 ) -> tuple[dict[str, Float[np.ndarray, "draw ..."]], dict[str, Shaped[np.ndarray, "draw ..."]]]:
     """1000 draws of the prior: inferred sites, unconstrained; all sites on their own scale."""
-    numbers = np.arange(PRIOR_DRAWS, dtype=np.uint32)
+    numbers, inputs = np.arange(PRIOR_DRAWS, dtype=np.uint32), without_rows(inputs, model)
     with jax.enable_x64(True):
         return jax.device_get(priors.draw(numbers, np.uint32(seed), inputs, model=model))
+
+
+def without_rows(inputs: object, model: Model) -> object:
+    """What the prior reads of the inputs, so that series of all lengths share its programs."""
+    return model.without_rows(inputs) if hasattr(model, "without_rows") else inputs
 
 
 def single_draw(prior: dict[str, Shaped[np.ndarray, "draw ..."]]) -> Draws:
@@ -58,21 +66,23 @@ def single_draw(prior: dict[str, Shaped[np.ndarray, "draw ..."]]) -> Draws:
     return Draws(sites, {"diverging": np.zeros((1, 1), bool)}, prior)
 
 
+@dataclass(frozen=True)
 class Layout:
     """Where each inferred site stands in a vector of unconstrained parameters."""
 
-    def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        self.shapes = shapes
-        ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
-        self.size = int(ends[-1]) if len(ends) else 0
-        self._cuts = ends[:-1]
+    sites: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of each site, by its name."""
+        return dict(self.sites)
 
     @classmethod
-    def of(cls, free: dict[str, Float[Array, "pair draw ..."]] | dict[str, Shapes]) -> "Layout":
+    def of(cls, free: Mapping[str, Float[AnyArray, "pair draw ..."] | Shapes]) -> "Layout":
         """The layout of sites."""
-        return cls({name: tuple(site.shape[2:]) for name, site in free.items()})
+        return cls(tuple((name, tuple(site.shape[2:])) for name, site in free.items()))
 
-    def pack(self, free: dict[str, Float[Array, "..."]]) -> Float[Array, "*draws site"]:
+    def pack(self, free: Mapping[str, Float[Array, "..."]]) -> Float[Array, "*draws site"]:
         """Sites `(*draws, ...)` to points."""
         parts = [
             jnp.reshape(free[k], (*free[k].shape[: free[k].ndim - len(shape)], -1))
@@ -84,11 +94,20 @@ class Layout:
         self, points: Float[Array | np.ndarray, "*draws site"]
     ) -> dict[str, Float[Array, "..."]]:
         """The inverse of `pack`."""
-        parts = jnp.split(points, self._cuts, -1)
+        ends = np.cumsum([int(np.prod(shape)) for _, shape in self.sites])
+        parts = jnp.split(points, ends[:-1], -1)
         return {
             k: jnp.reshape(part, (*points.shape[:-1], *shape))
             for part, (k, shape) in zip(parts, self.shapes.items(), strict=True)
         }
+
+
+@partial(jax.jit, static_argnames=("model",))
+def straighten(
+    free: dict[str, Float[Array, "pair draw ..."]], *, model: Model
+) -> dict[str, Float[Array, "pair draw ..."]]:
+    """Unconstrained sites in the coordinates of `ridge`, draw by draw."""
+    return jax.vmap(jax.vmap(partial(ridge.straighten, bent=ridge.bent_sites(model))))(free)
 
 
 def prior_draws(
@@ -128,6 +147,68 @@ def log_density(
     if not hasattr(model, "log_likelihood"):
         energy = partial(_energy, model=model)
         return -jax.vmap(jax.vmap(energy, (0, None)), (0, 0))(free, inputs)
+    log_prior, noise = _look_up(free, without_rows(inputs, model), still, model, left_out)
+    return _weigh(log_prior, noise, inputs, settings=(model,))
+
+
+def compile_density(
+    inputs: object,
+    *,
+    model: Model,
+    layout: Layout,
+    still: Float[ArrayLike, "pair coef"] | None = None,
+    left_out: frozenset[str] = frozenset(),
+) -> Callable[[Float[AnyArray, "pair draw site"]], Float[AnyArray, "pair draw"]]:
+    """`log_density` of points, compiled; of a hedge ratio model in two parts.
+
+    Only the second reads the rows, so that a series of another length compiles no more than that.
+    """
+    pairs = len(jax.tree.leaves(inputs)[0])
+    if not hasattr(model, "log_likelihood"):
+        whole = by_device(_density_at, (layout, model), pairs)
+        return lambda points: whole(points, inputs)
+    before = by_device(_look_up_at, (layout, model, left_out), pairs)
+    weigh, bare = by_device(_weigh, (model,), pairs), without_rows(inputs, model)
+    return lambda points: weigh(*before(points, bare, still), inputs)
+
+
+def _density_at(
+    points: Float[Array, "pair draw site"], inputs: object, *, settings: tuple[Layout, Model]
+) -> Float[Array, "pair draw"]:
+    layout, model = settings
+    return log_density(layout.unpack(points), inputs, model=model)
+
+
+def _look_up_at(
+    points: Float[Array, "pair draw site"],
+    inputs: object,
+    still: Float[ArrayLike, "pair coef"] | None,
+    *,
+    settings: tuple[Layout, Model, frozenset[str]],
+) -> tuple[Float[Array, "pair draw"], dict[str, Float[Array, "pair draw ..."]]]:
+    layout, model, left_out = settings
+    return _look_up(layout.unpack(points), inputs, still, model, left_out)
+
+
+def _weigh(
+    log_prior: Float[Array, "pair draw"],
+    noise: dict[str, Float[Array, "pair draw ..."]],
+    inputs: object,
+    *,
+    settings: tuple[Model],
+) -> Float[Array, "pair draw"]:
+    each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)
+    return settings[0].log_likelihood(each, **noise) + log_prior
+
+
+def _look_up(
+    free: dict[str, Float[Array, "pair draw ..."]],
+    inputs: object,
+    still: Float[ArrayLike, "pair coef"] | None,
+    model: Model,
+    left_out: frozenset[str],
+) -> tuple[Float[Array, "pair draw"], dict[str, Float[Array, "pair draw ..."]]]:
+    """Log prior of straightened sites, and the sites that the filter needs."""
     # the prior is evaluated draw by draw, the likelihood in one filter for all of them
     anything = {
         name: jnp.full(shape, 0.5) for name, shape in _shapes(inputs, model, left_out).items()
@@ -146,8 +227,7 @@ def log_density(
     energy, noise = jax.vmap(jax.vmap(one, (0, None)), (0, 0))(free, inputs)
     if still is not None:
         noise["q"] = noise["q"] * (1 - jnp.asarray(still)[:, None])
-    each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)
-    return model.log_likelihood(each, **noise) - energy
+    return -energy, noise
 
 
 def _shapes(inputs: object, model: Model, names: frozenset[str]) -> dict[str, tuple[int, ...]]:

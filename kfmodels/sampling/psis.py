@@ -5,12 +5,12 @@ the fit of the tail: Zhang and Stephens (2009), A new and efficient estimation m
 generalized Pareto distribution, Technometrics 51.
 """
 
-from functools import partial
 from math import ceil, sqrt
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.scipy.special import logsumexp
 
 from kfmodels._types import ArrayLike, Float, Int, UInt32
@@ -53,8 +53,8 @@ def smooth(
     log_ratio = jnp.maximum(log_ratio - jnp.where(jnp.isfinite(top), top, 0), _LEAST)
     count = log_ratio.shape[-1]
     tail = max(5, ceil(min(0.2 * count, 3 * sqrt(count))))
-    order = jnp.argsort(log_ratio, -1)
-    ordered = jnp.take_along_axis(log_ratio, order, -1)
+    places = jnp.broadcast_to(jnp.arange(count), log_ratio.shape)
+    ordered, order = lax.sort_key_val(log_ratio, places)
     cut = ordered[..., -tail - 1]
     above = jnp.exp(ordered[..., -tail:]) - jnp.exp(cut)[..., None]
     shape, scale = _fit(above)
@@ -67,25 +67,24 @@ def smooth(
     ordered = ordered.at[..., -tail:].set(
         jnp.where(usable[..., None], log_tail, ordered[..., -tail:])
     )
-    back = jnp.take_along_axis(ordered, jnp.argsort(order, -1), -1)
+    _, back = lax.sort_key_val(order, ordered)
     shape = jnp.where(equal, 0.0, jnp.where(usable, shape, jnp.inf))
     return back - logsumexp(back, -1, keepdims=True), shape
 
 
-@partial(jax.jit, static_argnames="count")
 def resample(
-    log_weights: Float[ArrayLike, "draw"], key: UInt32[ArrayLike, "2"], *, count: int
-) -> Int[Array, "{count}"]:
+    log_weights: Float[ArrayLike, "draw"], key: UInt32[np.ndarray, "2"], *, count: int
+) -> Int[np.ndarray, "{count}"]:
     """Indices of draws of equal weight that represent weighted ones.
 
     Systematic resampling: each draw comes as often as its share of the count, rounded up or down. In
     random order.
     """
-    place, order = jax.random.split(jax.random.wrap_key_data(jnp.asarray(key)))
-    ends = (jnp.arange(count) + jax.random.uniform(place)) / count
-    sums = jnp.cumsum(jnp.exp(log_weights))
-    picked = jnp.minimum(jnp.searchsorted(sums / sums[-1], ends), len(sums) - 1)
-    return jax.random.permutation(order, picked)
+    random = np.random.default_rng(key)
+    ends = (np.arange(count) + random.uniform()) / count
+    sums = np.cumsum(np.exp(log_weights))
+    picked = np.minimum(np.searchsorted(sums / sums[-1], ends), len(sums) - 1)
+    return random.permutation(picked)
 
 
 def pick_evenly(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import arviz
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -135,11 +136,18 @@ def test_many_draws_are_thinned_to_64_that_stand_for_all(plain: Case):
     many = unsampled(plain.data, draws=1000)
     posterior, mixture = many.tree["posterior"], many.tree["mixture"]
     assert mixture.sizes["noise_draw"] == 64
-    every = np.sort(posterior["q"].values[..., 0].ravel())
-    kept = np.sort(mixture["q"].values[:, 0])
-    # one from the middle of each of 64 equal shares of the draws, in the order of q
-    shares = np.searchsorted(every, kept) * 64 // 2000
-    assert_array_equal(shares, np.arange(64))
+    inputs = many.model.inputs(plain.data)
+    sites = {name: posterior[name].values.reshape(2000, -1) for name in ("q", "obs_scale")}
+    with jax.enable_x64(True):
+        law = many.model.regression(inputs, q=sites["q"], obs_scale=sites["obs_scale"][:, 0])
+        every = np.sort(law.filter(inputs.y).filtered.cov[:, -1, 0, 0])
+        law = many.model.regression(
+            inputs, q=mixture["q"].values, obs_scale=mixture["obs_scale"].values
+        )
+        kept = np.sort(law.filter(inputs.y).filtered.cov[:, -1, 0, 0])
+    # evenly spaced in the order of the variance that the ratio ends with
+    shares = np.searchsorted(every, kept) / 2000 * 64 - 0.5
+    assert np.abs(shares - np.arange(64)).max() < 4
 
 
 def test_the_plug_in_sits_at_the_posterior_mean_of_the_logarithms(case: Case):

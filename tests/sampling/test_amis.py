@@ -4,7 +4,6 @@ Every check of a number first asks for effective draws, and then counts in stand
 draws are a shifted Sobol sequence, so that errors may be smaller than independent draws would have.
 """
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -32,7 +31,7 @@ def prior(pairs: int, d: int, centre=0.0, scale=1.0) -> np.ndarray:
 
 
 def keys(pairs: int, seed: int = 0) -> Any:
-    return jax.random.split(jax.random.key(seed), pairs)
+    return np.array([[seed, number] for number in range(pairs)], np.uint32)
 
 
 def moments(found, function) -> tuple[np.ndarray, np.ndarray]:
@@ -73,17 +72,10 @@ def evidence_error(found, level: np.ndarray) -> np.ndarray:
 # -- normal targets --------------------------------------------------------------------------------
 
 
-quick = partial(
-    jax.jit,
-    static_argnames=("draws", "rounds"),
-    compiler_options={"xla_backend_optimization_level": 0},  # it is compiled often, and run little
-)
-
-
-@quick
 def run_normal(mean, root, level, prior, keys, *, draws=DRAWS, rounds=ROUNDS):
     d = mean.shape[-1]
 
+    @jax.jit
     def log_density(points):
         away = (points - mean[:, None])[..., None]
         away = jax.scipy.linalg.solve_triangular(
@@ -147,10 +139,10 @@ COPIES = 8
 APART, SHARE, SHAPE, EDGE = 1.5, 0.2, 1.0, 0.7
 
 
-@quick
 def run_shapes(kind, level, prior, keys, *, draws=DRAWS, rounds=ROUNDS):
     """Two parameters each; `kind (pair)` says which."""
 
+    @jax.jit
     def log_density(points):
         x, y = points[..., 0], points[..., 1]
         normal = jax.scipy.stats.norm.logpdf
@@ -180,7 +172,7 @@ LEVEL = np.random.default_rng(5).normal(0, 300, len(KIND))
 
 def shapes(order=None, seed: int = 1, level: np.ndarray = LEVEL) -> Any:
     order = np.arange(len(KIND)) if order is None else order
-    every = jax.random.split(jax.random.key(seed), len(KIND))
+    every = keys(len(KIND), seed)
     found = run_shapes(KIND[order], level[order], prior(len(KIND), 2), every[order])
     return jax.tree.map(np.asarray, found)
 

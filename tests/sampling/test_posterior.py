@@ -241,8 +241,7 @@ def test_draws_of_the_prior_are_straightened():
 
 def test_a_layout_packs_and_unpacks():
     shapes = {"delta_beta": (1,), "delta_alpha": (), "matrix": (2, 3)}
-    layout = posterior.Layout(shapes)
-    assert layout.size == 8
+    layout = posterior.Layout(tuple(shapes.items()))
     points = np.arange(2.0 * 4 * 8).reshape(2, 4, 8)
     free = layout.unpack(points)
     assert {name: site.shape for name, site in free.items()} == {
