@@ -28,10 +28,13 @@ def regression(
     moving: Any = None,
     variance_discount: Any = None,
     variance_dof: Any = None,
+    gap_time: Any = None,
     **rows: Any,
 ) -> KalmanRegression:
     """The model that `loop` and `dense` know by the same names, state noise in the units of y."""
     obs_var = jnp.asarray(obs_var)
+    if gap_time is not None:  # of all coefficients
+        rows["gap_time"] = jnp.asarray(gap_time)[..., None]
     n = np.shape(design)[-1]
     drift: Any
     if state_discount is not None:

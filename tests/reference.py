@@ -127,34 +127,28 @@ class Dense(NamedTuple):
         cov = self.path_cov.reshape(time * n, time * n) - weight @ cross.T
         return mean.reshape(time, n), cov.reshape(time, n, time, n)
 
-    def times(self, factor: np.ndarray) -> "Dense":
-        """The same series as a regression on `factor (T, n)` times the path."""
-        return self._replace(
-            path_mean=self.path_mean * factor,
-            path_cov=factor[:, :, None, None] * self.path_cov * factor,
-            cross=self.cross * factor[:, :, None],
-        )
-
 
 def dense(case: Case, increment: np.ndarray, transition: np.ndarray | None = None) -> Dense:
     """Joint Gaussian when `increment (T, n, n)` is added before each row.
 
-    cov(theta_t, theta_s) = P0 + sum of the increments up to min(t, s), and
-    cov(y_t, y_s) = h_t' cov(theta_t, theta_s) h_s + [t = s] obs_var factor_t.
-
-    Where `transition (T, n)` multiplies each coefficient before a row, that is the same of
-    theta_t over the product of its factors so far.
+    theta_t = G_t theta_t-1 + w_t, with `transition (T, n, n)` the G of every row (or their diagonals,
+    `(T, n)`; by default the identity), so that cov(theta_t, theta_s) = G_t cov(theta_t-1, theta_s) for
+    s < t, and cov(y_t, y_s) = h_t' cov(theta_t, theta_s) h_s + [t = s] obs_var factor_t.
     """
-    if transition is not None:
-        grown = np.cumprod(transition, axis=0)
-        increment = increment / (grown[:, :, None] * grown[:, None])
-        return dense(case | {"design": case["design"] * grown}, increment).times(grown)
     h = case["design"]
-    time = len(h)
-    level = np.asarray(case["initial_cov"]) + np.cumsum(increment, axis=0)
-    rows = np.arange(time)
-    path_cov = level[np.minimum.outer(rows, rows)].transpose(0, 2, 1, 3)
-    path_mean = np.tile(case["initial_mean"], (time, 1))
+    time, n = h.shape
+    if transition is None:
+        transition = np.ones((time, n))
+    if transition.ndim == 2:
+        transition = transition[:, :, None] * np.eye(n)
+    path_mean, path_cov = np.empty((time, n)), np.empty((time, n, time, n))
+    m, p = np.asarray(case["initial_mean"], float), np.asarray(case["initial_cov"], float)
+    for t, g in enumerate(transition):
+        m, p = g @ m, g @ p @ g.T + increment[t]
+        path_mean[t], path_cov[t, :, t] = m, p
+        for s in range(t):
+            path_cov[t, :, s] = g @ path_cov[t - 1, :, s]
+            path_cov[s, :, t] = path_cov[t, :, s].T
     cross = np.einsum("tisj,sj->tis", path_cov, h)
     noise = case["obs_var"] * np.asarray(case.get("obs_factor", np.ones(time)))
     cov = np.einsum("ti,tis->ts", h, cross) + np.diag(noise)

@@ -16,7 +16,9 @@ from kfmodels.kalman.transforms import LEVEL, LOG, Transform
 class Coordinates(NamedTuple):
     """`pivot` and `scale` per hedge `(..., hedge)`, `offset` and `unit` of the target `(...)`.
 
-    `intercept` says whether there is one; `unit` is 1 until a split rescales the target.
+    `intercept` says whether there is one; `unit` is 1 until a split rescales the target. Where a
+    coefficient is a sum, the recursion has further states: `parts` are the numbers of the coefficients
+    that they belong to.
     """
 
     pivot: np.ndarray
@@ -24,16 +26,27 @@ class Coordinates(NamedTuple):
     offset: Array
     intercept: bool
     unit: Array = 1.0
+    parts: tuple[int, ...] = ()
 
     def of_pair(self, number: int) -> "Coordinates":
         """The coordinates of one pair of several."""
         unit = np.broadcast_to(self.unit, np.shape(self.offset))[number]
         place = self.pivot[number], self.scale[number], float(self.offset[number])
-        return Coordinates(*place, self.intercept, float(unit))
+        return Coordinates(*place, self.intercept, float(unit), self.parts)
 
     @property
     def coefficients(self) -> int:
         return self.pivot.shape[-1] + self.intercept
+
+    @property
+    def states(self) -> int:
+        """States of the recursion: one for each coefficient, and those of the parts."""
+        return self.coefficients + len(self.parts)
+
+    @property
+    def sums(self) -> np.ndarray:
+        """The coefficients as sums of states, `(coefficient, state)` of 0 and 1."""
+        return np.eye(self.coefficients)[:, [*range(self.coefficients), *self.parts]]
 
     @property
     def scales(self) -> np.ndarray:
@@ -48,7 +61,7 @@ class Coordinates(NamedTuple):
         return np.concatenate([inner, np.ones((*inner.shape[:-1], 1))], axis=-1)
 
     def matrix(self) -> np.ndarray:
-        """A in `theta = A inner + shift`, `(..., n, n)`."""
+        """A in `theta = A inner + shift`, `(..., coefficients, states)`."""
         matrix = np.zeros((*self.pivot.shape[:-1], self.coefficients, self.coefficients))
         unit = np.asarray(self.unit)[..., None]
         hedges = range(self.pivot.shape[-1])
@@ -56,7 +69,7 @@ class Coordinates(NamedTuple):
         if self.intercept:
             matrix[..., -1, :-1] = -unit * self.pivot / self.scale
             matrix[..., -1, -1] = self.unit
-        return matrix
+        return matrix @ self.sums if self.parts else matrix
 
     def shift(self) -> np.ndarray:
         """The part of theta that does not depend on the inner coefficients, `(..., n)`."""
@@ -79,7 +92,8 @@ class Coordinates(NamedTuple):
         target, hedges = factors[..., 0], factors[..., 1:]
         if transform == LEVEL:
             pivot, scale, offset = self.pivot * hedges, self.scale * hedges, self.offset * target
-            turned = Coordinates(pivot, scale, offset, self.intercept, self.unit * target)
+            unit = self.unit * target
+            turned = Coordinates(pivot, scale, offset, self.intercept, unit, self.parts)
             if about is None or not self.intercept:
                 return turned
             return turned.move(np.nan_to_num(about * (1 - factors)))
@@ -115,6 +129,6 @@ class Coordinates(NamedTuple):
         return mean @ a.T + self.shift(), a @ cov @ a.T
 
     def from_original(self, mean: Array, cov: Array) -> tuple[np.ndarray, np.ndarray]:
-        """The inverse of `to_original`."""
-        a = np.linalg.inv(self.matrix())
+        """The inverse of `to_original` where no coefficient is a sum; else of the coefficients' own."""
+        a = np.linalg.inv(self._replace(parts=()).matrix())
         return (np.asarray(mean) - self.shift()) @ a.T, a @ np.asarray(cov) @ a.T

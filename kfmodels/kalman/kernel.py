@@ -19,7 +19,7 @@ from jax import lax
 
 from kfmodels._types import Float
 from kfmodels._types import JaxArray as Array
-from kfmodels.kalman.motion import Discount, Motion, Walk
+from kfmodels.kalman.motion import Discount, Motion, Reversion, Walk
 from kfmodels.kalman.noise import Carried, ConstantVariance, DiscountedVariance, Noise
 from kfmodels.kalman.scan import Series, advance, log_density
 from kfmodels.kalman.step import State
@@ -27,7 +27,7 @@ from kfmodels.kalman.step import State
 LANES = 32
 """Lanes of a program: one for each thread of a single warp, so that few are idle in the last block."""
 
-TAKEN = (Walk, Discount), (ConstantVariance, DiscountedVariance)
+TAKEN = (Walk, Discount, Reversion), (ConstantVariance, DiscountedVariance)
 """Laws and noises whose arithmetic is known to lower; one of a user need not."""
 
 MOST_COEFFICIENTS = 8

@@ -64,10 +64,10 @@ _EVENT_DIM = {
     "initial_cov": 2,
     "observed": 1,
     "dt": 1,
-    "gap_time": 1,
+    "gap_time": 2,
     "obs_factor": 1,
 }
-_BY_TIME = ("observed", "dt", "gap_time", "obs_factor")
+_BY_TIME = ("observed", "dt", "obs_factor")
 
 
 class KalmanRegression(Distribution):
@@ -85,16 +85,18 @@ class KalmanRegression(Distribution):
         initial_cov: their covariance, `(..., coef, coef)`, in squared units; may be singular or 0.
         drift: how the coefficients move, a law of `kfmodels.kalman.motion`: `Walk(noise)` with
             `noise (..., coef, coef)` the variance of a step over the observation variance;
-            `Discount(factor, moving)`; or a class of your own. In all its arrays the batch comes first
-            here, as everywhere in NumPyro.
+            `Discount(factor, moving)`; `Reversion(noise, factor, settled)` where coefficients come
+            back to 0; `Transition(matrix, noise)`, a constant matrix a row, as of a local trend; or a
+            class of your own. In all its arrays the batch comes first here, as everywhere in NumPyro.
         noise: the observation variance, of `kfmodels.kalman.noise`: `ConstantVariance(var)`;
             `DiscountedVariance(var, weight, factor)`, which follows the recent squared innovations, so
             that forecasts are Student-t; or a class of your own. Arrays `(...)`.
         observed: False where y is missing, `(..., time)`; y is not read there.
         dt: time since the row before, `(..., time)`; `dt[0]` is counted from the start. Default: 0,
             then 1.
-        gap_time: further time, `(..., time)`, in which the coefficients move but the evidence on the
-            variance does not fade: the worth of a closed period before the row. Default: none.
+        gap_time: further time in which the coefficients move but the evidence on the variance does not
+            fade: the worth of a closed period before the row, `(..., time, 1)`, or to each coefficient
+            its own, `(..., time, coef)`. Default: none.
         obs_factor: factor on the observation variance of each row, `(..., time)`. Default: 1.
 
     Raises:
@@ -122,13 +124,18 @@ class KalmanRegression(Distribution):
         "initial_mean": constraints.real_vector,
         "initial_cov": constraints.real_matrix,
         "dt": constraints.independent(constraints.nonnegative, 1),
-        "gap_time": constraints.independent(constraints.nonnegative, 1),
+        "gap_time": constraints.independent(constraints.nonnegative, 2),
         "obs_factor": constraints.independent(constraints.positive, 1),
         "Walk.noise": _Covariance(),
         "Discount.factor": constraints.open_interval(0.0, 1.0 + 1e-6),
         "ConstantVariance.var": constraints.positive,
         "DiscountedVariance.var": constraints.positive,
         "DiscountedVariance.weight": constraints.positive,
+        "Reversion.noise": _Covariance(),
+        "Reversion.factor": constraints.independent(constraints.interval(0.0, 1.0), 1),
+        "Reversion.settled": _Covariance(),
+        "Transition.matrix": constraints.real_matrix,
+        "Transition.noise": _Covariance(),
         "DiscountedVariance.factor": constraints.open_interval(0.0, 1.0 + 1e-6),
     }
     support: ClassVar[constraints.Constraint] = constraints.real_vector
@@ -154,7 +161,7 @@ class KalmanRegression(Distribution):
         *,
         observed: Bool[ArrayLike, "*#batch time"] | None = None,
         dt: Float[ArrayLike, "*#batch time"] | None = None,
-        gap_time: Float[ArrayLike, "*#batch time"] | None = None,
+        gap_time: Float[ArrayLike, "*#batch time #coef"] | None = None,
         obs_factor: Float[ArrayLike, "*#batch time"] | None = None,
         validate_args: bool | None = None,
     ) -> None:
@@ -187,6 +194,8 @@ class KalmanRegression(Distribution):
         time, coef = shapes["design"][-2:]
         ends = {name: (coef,) * dim for name, dim in _EVENT_DIM.items()}
         ends |= dict.fromkeys(_BY_TIME, (time,)) | {"design": (time, coef)}
+        shared = tuple(shapes.get("gap_time", ()))[-1:] == (1,)
+        ends["gap_time"] = (time, 1 if shared else coef)
         listed = [(name, shape, ends[name]) for name, shape in shapes.items() if name in ends]
         for law in (shapes[name] for name in ("drift", "noise") if name in shapes):
             listed += [(name, shape, (coef,) * axes) for name, shape, axes in _fields_of(law)]
@@ -218,8 +227,16 @@ class KalmanRegression(Distribution):
             ranks += [leaf.ndim - axes for _, leaf, axes in _fields_of(law)]
         rank = max(value.ndim - 1, *ranks)
         part = {name: _last(a, _EVENT_DIM[name], rank) for name, a in given.items()}
+        extra = part.get("gap_time")
+        if extra is not None and extra.shape[1] == 1:
+            extra = extra[:, 0]  # one time for all coefficients, which costs less
         rows = scan.series(
-            _last(value, 1, rank), part["design"], *(part.get(name) for name in _BY_TIME)
+            _last(value, 1, rank),
+            part["design"],
+            part.get("observed"),
+            part.get("dt"),
+            extra,
+            part.get("obs_factor"),
         )
         drift, noise = batch_last(self.drift, rank), batch_last(self.noise, rank)
         unit = noise.unit(noise.start())

@@ -3,7 +3,8 @@
 Time comes first, then coefficients, then batch axes: `y (T, *b)`, `design (T, n, *b)`,
 `observed (T, *b)`, `dt (T, *b)`. `dt[0]` is the time between the start and the first row: 0 by
 default, for `start` is the distribution of the coefficients just before the first observation. The
-coefficients move over `dt + extra (T, *b)`, the evidence on the variance fades over `dt` alone;
+coefficients move over `dt + extra`, with `extra (T, *b)`, or `(T, n, *b)` where each coefficient has a
+time of its own, and the evidence on the variance fades over `dt` alone;
 `noise (T, *b)` is a factor on the observation variance of a row. `extra` and `noise` may be None, which
 costs nothing. Densities are summed over time only, so a batch gives one log likelihood per member.
 
@@ -25,7 +26,17 @@ from kfmodels.kalman.density import log_normal, log_student, student_variance
 from kfmodels.kalman.logarithm import fast_log
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, ConstantVariance, Noise
-from kfmodels.kalman.step import Forecast, State, forecast, predict, step, update
+from kfmodels.kalman.step import (
+    Forecast,
+    State,
+    forecast,
+    predict,
+    step,
+    transport,
+    transport_cov,
+    transposed,
+    update,
+)
 
 
 class Series(NamedTuple):
@@ -37,7 +48,7 @@ class Series(NamedTuple):
     dt: Float[Array, "time *#batch"] | float | None
     """None stands for 0, then 1; only `likelihood` reads it without writing it out."""
 
-    extra: Float[Array, "time *#batch"] | None = None
+    extra: Float[Array, "time *#batch"] | Float[Array, "time coef *#batch"] | None = None
     noise: Float[Array, "time *#batch"] | None = None
 
     @property
@@ -47,7 +58,7 @@ class Series(NamedTuple):
         return self.dt
 
     def drifting(self) -> motion.Array:
-        """The time in which the coefficients move, `dt` and `extra` together."""
+        """The time in which the coefficients move, `dt` and `extra` together; of a single row."""
         return self.open_time if self.extra is None else self.open_time + self.extra
 
     def relative(self, ordinary: motion.Array) -> motion.Array:
@@ -81,7 +92,7 @@ def series(
     design: Shaped[ArrayLike, "_ coef *#batch"],
     observed: Shaped[ArrayLike, "_ *#batch"] | None = None,
     dt: Shaped[ArrayLike, "_ *#batch"] | None = None,
-    extra: Shaped[ArrayLike, "_ *#batch"] | None = None,
+    extra: Shaped[ArrayLike, "_ *#batch"] | Shaped[ArrayLike, "_ coef *#batch"] | None = None,
     noise: Shaped[ArrayLike, "_ *#batch"] | None = None,
 ) -> Series:
     """Complete a series: everything observed, one unit of time between rows.
@@ -281,9 +292,10 @@ def smooth(
         cross = design[:, None] * u
         outer = design[:, None] * design
         info = info - cross - cross.swapaxes(0, 1) + outer * (weight + (gain * u).sum(0))
-        factor = drift.transition(row.drifting())
-        if factor is not None:
-            r, info = factor * r, factor[:, None] * factor * info
+        transition = drift.transition(row.drifting())
+        if transition is not None:
+            back = transposed(transition, error.ndim)
+            r, info = transport(back, r), transport_cov(back, info)
         return (r, info), State(mean, cov)
 
     rows = timed(rows)
@@ -367,9 +379,9 @@ def moments(
     ):
         state, carried, known, lost = carry
         predicted, faded, blank = _ahead(state, carried, row, drift, noise)
-        factor, dof = drift.transition(row.drifting()), noise.dof(faded)
-        if factor is not None:
-            known = factor[:, None] * factor * known
+        transition, dof = drift.transition(row.drifting()), noise.dof(faded)
+        if transition is not None:
+            known = transport_cov(transition, known)
         square, endless = noise.unit(faded) * blank.var, lost
         if dof is not None:
             # kept finite in the sums, where infinity times a gain of 0 would be NaN
@@ -423,22 +435,22 @@ def _drawn_path(
     """A path of the coefficients from a centred start, (T, n, *b), in relative units."""
     # the state noise of each row is what prediction added to the covariance; that of row 0 is the start
     kept = passed.filtered.cov[:-1]
-    factors = jax.vmap(drift.transition)(rows.drifting())
-    if factors is not None:
-        kept = factors[1:, :, None] * factors[1:, None] * kept
+    transitions = jax.vmap(lambda row: drift.transition(row.drifting()))(rows)
+    if transitions is not None:
+        kept = jax.vmap(transport_cov)(transitions[1:], kept)
     added = passed.predicted.cov.at[1:].add(-kept)
     moves = (_square_root(added) * jnp.expand_dims(shocks, 1)).sum(2)
-    if factors is None:
+    if transitions is None:
         return moves.cumsum(0)
 
     def body(
         place: Float[Array, "coef *batch"],
-        at: tuple[Float[Array, "coef *#batch"], Float[Array, "coef *batch"]],
+        at: tuple[Float[Array, "..."], Float[Array, "coef *batch"]],
     ):
-        factor, move = at
-        return (place := factor * place + move), place
+        transition, move = at
+        return (place := transport(transition, place) + move), place
 
-    _, path = lax.scan(body, jnp.zeros_like(moves[0]), (factors, moves))
+    _, path = lax.scan(body, jnp.zeros_like(moves[0]), (transitions, moves))
     return path
 
 

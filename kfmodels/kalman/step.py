@@ -44,13 +44,36 @@ class Forecast(NamedTuple):
 def predict(state: State, drift: Motion, dt: Array = 1.0) -> State:
     """The state `dt` later, before anything new is observed.
 
-    A law with a transition factor per coefficient, `(n, *b)`, pulls the coefficients towards 0.
+    A law with a transition, a factor per coefficient `(n, *b)` or a matrix `(n, n, *b)`, moves the
+    coefficients before it adds its noise.
     """
     mean, cov = state
-    factor = drift.transition(dt)  # None for a random walk, which then costs no products
-    if factor is not None:
-        mean, cov = factor * mean, factor[:, None] * factor * cov
+    transition = drift.transition(dt)  # None for a random walk, which then costs no products
+    if transition is not None:
+        mean, cov = transport(transition, mean), transport_cov(transition, cov)
     return State(mean, drift.widen(cov, dt))
+
+
+def transport(transition: Array, vector: Array) -> Array:
+    """`G v` of a vector `(n, *b)`, given the diagonal of G `(n, *b)` or G itself `(n, n, *b)`."""
+    if transition.ndim == vector.ndim:
+        return transition * vector
+    return (transition * vector).sum(1)
+
+
+def transport_cov(transition: Array, cov: Array) -> Array:
+    """`G P G'` of a matrix `(n, n, *b)`, given the diagonal of G or G itself."""
+    if transition.ndim < cov.ndim:
+        return transition[:, None] * transition * cov
+    half = (transition[:, :, None] * cov).sum(1)
+    moved = (half[:, None] * transition).sum(2)
+    # symmetric to the last bit, as `update` needs it
+    return (moved + moved.swapaxes(0, 1)) * 0.5
+
+
+def transposed(transition: Array, rank: int) -> Array:
+    """`G'`, given the diagonal of G or G itself, of arrays with `rank` batch axes."""
+    return transition if transition.ndim == rank + 1 else transition.swapaxes(0, 1)
 
 
 def forecast(state: State, design: Array, y: Array, noise: Array = 1.0) -> Forecast:

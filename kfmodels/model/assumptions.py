@@ -91,12 +91,18 @@ class Noise(Assumption):
 class Drift(Assumption):
     """Assumption about how the coefficients move.
 
-    Where `shared` is True one delta drives every coefficient that moves. Where `overflows` is True, the
-    covariance exceeds the largest float after hundreds of rows without an observation.
+    Where `shared` is True one delta drives every coefficient that moves; where `still` is True none
+    drives the ratio, which moves by its `parts` (see `kfmodels.model.parts`). Where `overflows` is
+    True, the covariance exceeds the largest float after hundreds of rows without an observation.
     """
 
     shared: ClassVar[bool] = False
+    still: ClassVar[bool] = False
     overflows: ClassVar[bool] = False
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        return ()
 
     def check(self, delta: Mapping[str, object]) -> None:
         """Raise where a delta, by "beta" and "alpha" as the user gave it, means nothing here."""

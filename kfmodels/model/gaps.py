@@ -106,15 +106,18 @@ def by_row(
     gaps: Gaps | None,
     counts: Float[Array, "*#draws time gap"] | None,
     sites: Mapping[str, Float[Array, "..."]],
-) -> dict[str, Float[Array, "*draws time"]]:
-    """`gap_time` and `obs_factor` of `KalmanRegression`, `(*draws, time)`, from the sites.
+    anew: Float[np.ndarray, "coef"] | None = None,
+) -> dict[str, Float[Array, "..."]]:
+    """`gap_time (*draws, time, 1)` and `obs_factor (*draws, time)` of `KalmanRegression`.
 
     `gap_time` is the worth in bars of the closed periods before each row, `obs_factor` the factor on
-    its observation variance.
+    its observation variance. `anew` are further bars by state, which give `gap_time` that axis.
     """
     if gaps is None or counts is None:
         return {}
-    found = {"gap_time": (counts * sites["gap_bars"][..., None, :]).sum(-1)}
+    found = {"gap_time": (counts * sites["gap_bars"][..., None, :]).sum(-1, keepdims=True)}
+    if anew is not None:
+        found["gap_time"] = found["gap_time"] + counts.sum(-1, keepdims=True) * anew
     if not (np.isscalar(gaps.noise) and gaps.noise == 1):  # a factor of 1 would only cost time
         factors = jnp.log(sites["gap_noise"])[..., None, :]
         found["obs_factor"] = jnp.exp((counts * factors).sum(-1))

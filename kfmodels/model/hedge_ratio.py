@@ -4,7 +4,7 @@ One file: the arguments, their checks, the defaults they imply and the model are
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax.numpy as jnp
@@ -30,11 +30,14 @@ from kfmodels.model.assumptions import (
     RandomWalk,
 )
 from kfmodels.model.memory import q_to_delta, q_to_memory, q_to_state_var
+from kfmodels.model.parts import ANEW, OfTheDay, Part, Reverting, join, place
 from kfmodels.model.priors import (
     EXPECTED_NOISE_SHARE,
     HEDGE_MEMORY,
     HEDGE_MEMORY_BESIDE_MOVING_LEVEL,
+    HEDGE_MEMORY_BESIDE_SPREAD,
     INTERCEPT_MEMORY,
+    INTERCEPT_MEMORY_BESIDE_SPREAD,
     NOISE_LOG_SD,
     Absolute,
     Scale,
@@ -66,6 +69,24 @@ class HedgeRatioModel:
     intercept: Intercept
     pivot: tuple[float, ...] | None
     gaps: Gaps | None = None
+    spread: Reverting | None = None
+    day: OfTheDay | None = None
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of coefficients that come back, each with states of its own in the recursion."""
+        return tuple(
+            part for part in (*self.drift.parts, self.day, self.spread) if part is not None
+        )
+
+    def states(self, hedges: int) -> tuple[int, ...]:
+        """The coefficient that each state of the parts belongs to; the coefficients' own come first."""
+        return place(self.parts, hedges, hedges + (self.intercept != "none"))
+
+    @property
+    def alternatives(self) -> tuple["HedgeRatioModel", ...]:
+        """The model, and the same without each part that may not be there: what evidence decides."""
+        return (self, replace(self, spread=None)) if self.spread is not None else (self,)
 
     @property
     def bent(self) -> frozenset[str]:
@@ -86,7 +107,8 @@ class HedgeRatioModel:
 
     def coordinates(self, data: HedgeData | PairArrays) -> Coordinates:
         """Centre and scale of the training rows."""
-        return coordinates_of(data, intercept=self.intercept != "none", pivot=self.pivot)
+        found = coordinates_of(data, intercept=self.intercept != "none", pivot=self.pivot)
+        return found._replace(parts=self.states(len(found.pivot)))
 
     def inputs(self, data: HedgeData) -> Inputs:
         """The arrays of the training rows, float64, ready for `jax.jit`.
@@ -175,7 +197,7 @@ class HedgeRatioModel:
     def parameters(self) -> tuple[str, ...]:
         """Names of the sites that the recursion needs."""
         gaps = () if self.gaps is None else ("gap_bars", "gap_noise")
-        parts = (self.noise, self.drift, self.initial)
+        parts = (self.noise, self.drift, self.initial, *self.parts)
         return ("q", "obs_scale", *(name for part in parts for name in part.parameters), *gaps)
 
     def laws(
@@ -192,6 +214,8 @@ class HedgeRatioModel:
         of_noise = {name: sites[name] for name in self.noise.parameters}
         obs_var = obs_scale**2
         drift = self.drift.law(q, obs_var, moving, **of_drift)
+        if self.parts:
+            drift = join(drift, self.parts, obs_var, sites)
         return drift, self.noise.noise(obs_var, **of_noise)
 
     def regression(
@@ -208,15 +232,34 @@ class HedgeRatioModel:
         """
         obs_scale = jnp.asarray(obs_scale)
         of_start = {name: sites[name] for name in self.initial.parameters}
+        drift, noise = self.laws(q=q, obs_scale=obs_scale, **sites)
+        design, mean = jnp.asarray(inputs.design), jnp.asarray(inputs.start_mean)
+        cov = self.initial.covariance(inputs, jnp.square(obs_scale), **of_start)
+        of = self.states(inputs.typical_ratio.shape[-1])
+        if of:  # each state of a part enters as its coefficient does, and starts in its settled law
+            wide = jnp.eye(mean.shape[-1] + len(of), mean.shape[-1])
+            design = jnp.concatenate([design, design[..., list(of)]], -1)
+            mean, cov = mean @ wide.T, wide @ cov @ wide.T
+            cov = cov + drift.settled * jnp.square(obs_scale)[..., None, None]
         return KalmanRegression(
-            inputs.design,
-            inputs.start_mean,
-            self.initial.covariance(inputs, jnp.square(obs_scale), **of_start),
-            *self.laws(q=q, obs_scale=obs_scale, **sites),
+            design,
+            mean,
+            cov,
+            drift,
+            noise,
             observed=inputs.observed,
             dt=inputs.dt,
-            **closed.by_row(self.gaps, inputs.gaps, sites),
+            **closed.by_row(self.gaps, inputs.gaps, sites, self.anew(inputs)),
         )
+
+    def anew(self, inputs: Inputs) -> Float[np.ndarray, "coef"] | None:
+        """Bars that a closed period is worth beside its own, by state; None where all are alike."""
+        if not any(part.anew for part in self.parts):
+            return None
+        n, hedges = inputs.design.shape[-1], inputs.typical_ratio.shape[-1]
+        each = [place([part], hedges, n) for part in self.parts]
+        extra = [ANEW * part.anew for part, of in zip(self.parts, each, strict=True) for _ in of]
+        return np.array([*np.zeros(n), *extra])
 
     def log_likelihood(
         self,
@@ -236,6 +279,8 @@ class HedgeRatioModel:
         inputs = self.inputs(data) if isinstance(data, HedgeData) else data
         obs_scale = self._obs_scale(inputs)
         more = self.noise.sites() | self.drift.sites() | self.initial.sites(inputs)
+        for part in self.parts:
+            more |= part.sites_of(inputs)
         obs_var = jnp.square(obs_scale)
         numpyro.deterministic("obs_var", obs_var)
         q = self._q(inputs, obs_var)
@@ -304,6 +349,8 @@ def hedge_ratio_model(
     intercept: Intercept = "random_walk",
     pivot: float | Sequence[float] | None = None,
     gaps: Gaps | None = None,
+    spread: Reverting | None = None,
+    day: OfTheDay | None = None,
 ) -> HedgeRatioModel:
     r"""A NumPyro model of a hedge ratio that moves, with priors on how fast it does.
 
@@ -325,11 +372,14 @@ def hedge_ratio_model(
             of the transformed target. Default: log-normal around half the sd of the one-bar hedged
             move; fixed there where the noise moves.
         noise: `Constant()` or `Discounted(memory)`.
-        drift: `RandomWalk()` or `StateDiscount()`.
+        drift: `RandomWalk()`, `StateDiscount()`, or `Scales()`, a ratio on several time scales.
         initial: `Weak()`, `Few(legs)`, `Known(mean, cov)`, `Diffuse()` or `Zero()`.
         intercept: "random_walk", "static" or "none".
         pivot: where the regressors are centred; default their training mean.
         gaps: `Gaps(bars, noise)`: what closed periods are worth, of data that have a clock.
+        spread: `Reverting()`: a spread that comes back, beside the level. The defaults of delta are
+            then wider, so that with it or without it the same level and ratio are possible.
+        day: `OfTheDay()`: a deviation of the ratio that begins anew with every session.
 
     Returns:
         A model to be passed to `fit`, or called with `HedgeData` inside NumPyro.
@@ -362,6 +412,9 @@ def hedge_ratio_model(
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
     if not (gaps is None or isinstance(gaps, Gaps)):
         raise ValueError(f"gaps must be Gaps(bars=..., noise=...) or None, not {gaps!r}")
+    _check_parts(spread, day, drift, intercept)
+    if day is not None and gaps is None:
+        gaps = Gaps(bars=0.0)  # the sessions are counted, and a night moves nothing else
     beta, alpha = _deltas(delta, intercept, drift)
     absolute = isinstance(beta, Absolute) or isinstance(alpha, Absolute)
     if absolute and (noise.moves or drift.shared):
@@ -371,9 +424,14 @@ def hedge_ratio_model(
         )
     alone = intercept != "random_walk" or drift.shared
     usual = HEDGE_MEMORY if alone else HEDGE_MEMORY_BESIDE_MOVING_LEVEL
+    level = INTERCEPT_MEMORY
+    if spread is not None:
+        usual, level = HEDGE_MEMORY_BESIDE_SPREAD, INTERCEPT_MEMORY_BESIDE_SPREAD
+    if drift.still:
+        usual = 0.0
     return HedgeRatioModel(
         beta_delta=usual if beta is None else checked_delta(beta, "beta"),
-        alpha_delta=INTERCEPT_MEMORY if alpha is None else checked_delta(alpha, "alpha"),
+        alpha_delta=level if alpha is None else checked_delta(alpha, "alpha"),
         obs_scale=checked_scale(obs_scale),
         noise=noise,
         drift=drift,
@@ -381,7 +439,27 @@ def hedge_ratio_model(
         intercept=intercept,
         pivot=tuple(np.atleast_1d(pivot).tolist()) if pivot is not None else None,
         gaps=gaps,
+        spread=spread,
+        day=day,
     )
+
+
+def _check_parts(
+    spread: Reverting | None, day: OfTheDay | None, drift: Drift, intercept: Intercept
+) -> None:
+    if not isinstance(spread, Reverting | None):
+        raise ValueError(f"spread must be Reverting(...) or None, not {spread!r}")
+    if not isinstance(day, OfTheDay | None):
+        raise ValueError(f"day must be OfTheDay(...) or None, not {day!r}")
+    if spread is not None and intercept == "none":
+        raise ValueError(
+            'a spread that comes back does so to a level: leave intercept="none" out, or say "static"'
+        )
+    if (spread is not None or day is not None) and drift.shared:
+        raise ValueError(
+            f"spread and day need drift=RandomWalk() or Scales(), not {type(drift).__name__}(), whose "
+            "one memory is of all coefficients"
+        )
 
 
 def _deltas(

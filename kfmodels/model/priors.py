@@ -253,6 +253,17 @@ bars on q itself sat 2.5 sds from the posterior of AAPL on the S&P 500 and split
 INTERCEPT_MEMORY = Memory(2, low=1.003, high=40)
 """Default prior of the intercept: on daily prices the level follows the price almost at once."""
 
+HEDGE_MEMORY_BESIDE_SPREAD = Memory(30, low=1.1, high=3000)
+"""Default prior of a hedge ratio in a model with a spread that comes back, and in the one without it.
+
+Beside a spread the level may stand still and the ratio's `memory` be what it says; without one the
+level follows the price, and it is shorter than its effective one. One prior serves both, so that the
+evidence is about the spread.
+"""
+
+INTERCEPT_MEMORY_BESIDE_SPREAD = Memory(8, low=1.003, high=2000)
+"""The same of the intercept: from a level that follows the price to one that hardly moves in years."""
+
 VARIANCE_MEMORY = Memory(20, low=6, high=130)
 """Default prior of the memory of the observation variance."""
 

@@ -39,10 +39,10 @@ class Frame:
         self.pairs, self.intercept = tuple(pairs), coordinates.intercept
         self.transform = transform
         self.matrix, self.shift = coordinates.matrix(), coordinates.shift()
-        a, n = self.matrix, self.matrix.shape[-1]
+        a, states = self.matrix, self.matrix.shape[-1]
         # a row times itself turns a flattened covariance into the variance of one coefficient, so sds
         # need no product of whole matrices
-        self.squares = (a[..., :, None] * a[..., None, :]).reshape(len(a), n, n * n)
+        self.squares = (a[..., :, None] * a[..., None, :]).reshape(*a.shape[:2], states * states)
 
     def names(self, number: int) -> tuple[str, ...]:
         """Names of the coefficients of a pair."""
@@ -93,7 +93,7 @@ class Belief:
     def covs(self) -> np.ndarray:
         """Covariances given the noise and total, in the units of the data, `(2, pair, n, n)`."""
         a = self.frame.matrix
-        return a @ self.inner[1].reshape(2, *a.shape) @ a.mT
+        return a @ self.inner[1].reshape(2, len(a), a.shape[-1], -1) @ a.mT
 
     @cached_property
     def sds(self) -> np.ndarray:

@@ -108,7 +108,7 @@ class Blocks:
 
     Args:
         drift, noise, state, carried, log_weights: as for `OnlineBoard`.
-        level, forgetting, gap_names, gap_bars, gap_noise: as for `Mixture`.
+        level, parts, forgetting, gap_names, gap_bars, gap_noise: as for `Mixture`.
     """
 
     def __init__(
@@ -119,6 +119,7 @@ class Blocks:
         carried: Carried,
         log_weights: np.ndarray,
         level: bool,
+        parts: tuple[int, ...],
         forgetting: float,
         gap_names: Sequence[str],
         gap_bars: np.ndarray,
@@ -143,12 +144,16 @@ class Blocks:
             make_contiguous(carried),
         )
         for part in self._parts:
-            how = {"gap_bars": gap_bars[:, part], "gap_noise": gap_noise[:, part]}
+            how = {
+                "gap_bars": gap_bars[..., part, :],
+                "gap_noise": gap_noise[..., part, :],
+            }
             self.mixtures.append(
                 Mixture(
                     cut(drift, part),
                     cut(noise, part),
                     level=level,
+                    parts=parts,
                     forgetting=forgetting,
                     gap_names=gap_names,
                     **how,
@@ -345,10 +350,11 @@ class Blocks:
             cut(mixture.drift, place),
             cut(mixture.noise, place),
             level=mixture.level,
+            parts=mixture.parts,
             forgetting=mixture.forgetting,
             gap_names=mixture.gap_names,
-            gap_bars=mixture.gap_bars[:, place],
-            gap_noise=mixture.gap_noise[:, place],
+            gap_bars=mixture.gap_bars[..., place, :],
+            gap_noise=mixture.gap_noise[..., place, :],
         )
         state, carried = cut(now.state, place), cut(now.carried, place)
         return one, Draws(state, carried, now.log_weights[place], now.weights[place])

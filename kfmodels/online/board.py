@@ -55,7 +55,7 @@ class OnlineBoard(Documented):
         carried: what the noise has learnt, as its `start` gives it, `(pair, draw)`; None if nothing.
         log_weights: of the draws, `(pair, draw)`; those of a pair sum to one.
         forgetting, shocks, at, until, fit_id: as for `OnlineFilter`.
-        gap_names, gap_bars, gap_noise: closed periods that the model knows, `(gap, pair, draw)`.
+        gap_names, gap_bars, gap_noise: closed periods that the model knows, as for `OnlineFilter`.
         last_prices: `(pair, leg)`, the target first, of the last row learnt from; NaN where none is.
         habits: how the legs usually move, `(pair, leg)`; None where nothing is known of it.
         holds: rows in quarantine in succession, by the name of the pair.
@@ -115,7 +115,7 @@ class OnlineBoard(Documented):
         closed = gap_arrays(gap_bars, gap_noise, (len(self.gap_names), pairs, draws))
         found = {number_of(name, self.names): hold for name, hold in (holds or {}).items()}
         self._holds = {number: hold for number, hold in found.items() if hold != NONE}
-        how = coordinates.intercept, forgetting, self.gap_names
+        how = coordinates.intercept, tuple(coordinates.parts), forgetting, self.gap_names
         self._blocks = Blocks(drift, noise, state, carried, log_weights, *how, *closed)
         self.compiles = bool(self._blocks.compiled)
         self._place(coordinates)

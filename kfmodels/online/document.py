@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from kfmodels.files.documents import Format, Json, register
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.habits import Habits
-from kfmodels.kalman.motion import Discount, Walk
+from kfmodels.kalman.motion import Discount, Reversion, Walk
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, FlooredVariance, Scale
 from kfmodels.kalman.step import State
 
@@ -84,12 +84,17 @@ def as_text(arguments: Mapping[str, object]) -> dict[str, object]:
 def gap_arrays(
     bars: ArrayLike | None, noise: ArrayLike | None, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`gap_bars` and `gap_noise` as arrays; raises unless both have that shape, gap, pair and draw."""
+    """`gap_bars` and `gap_noise` as arrays; raises unless both have that shape, gap, pair and draw.
+
+    `gap_bars` may have an axis of states after that of gaps.
+    """
     if not shape[0]:  # no gap: None and an empty array of any shape will do
         return np.ones(shape), np.ones(shape)
     found = np.array(bars, float), np.array(noise, float)
     for given in found:
-        if given.shape != shape:
+        if given.shape[:1] + given.shape[-2:] != shape or given.ndim > len(shape) + (
+            given is found[0]
+        ):
             raise ValueError(
                 f"gap_bars and gap_noise must be {shape}, gap, pair and draw, not {given.shape}"
             )
@@ -111,7 +116,7 @@ def check_shapes(
         "offset": (np.shape(coordinates.offset), (count,)),
         "last_prices": (board.last_prices.shape, (count, hedges + 1)),
         "log_weights": (log_weights.shape, (count, log_weights.shape[-1])),
-        "mean": (parts[0].mean.shape[:1], (coordinates.coefficients,)),
+        "mean": (parts[0].mean.shape[:1], (coordinates.states,)),
     }
     for name, (found, wanted) in places.items():
         if found != wanted:
@@ -166,7 +171,7 @@ def read_array(parts: Mapping[str, Any]) -> np.ndarray:
 
 
 register(np.ndarray, write_array, read_array, name="array")
-for _kind in (Coordinates, Walk, Discount, State, Habits):
+for _kind in (Coordinates, Walk, Discount, Reversion, State, Habits):
     register(_kind)
 for _kind in (ConstantVariance, DiscountedVariance, FlooredVariance, Scale):
     register(_kind)

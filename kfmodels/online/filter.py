@@ -52,8 +52,8 @@ class OnlineFilter(Documented):
             a hundred bars.
         shocks: `Quarantine`, `Robust`, or None to learn from every row alike.
         gap_names: of the closed periods that the model knows, with `gap_bars` and `gap_noise`
-            `(gap, draw)`: how many bars of state noise each is worth, and the factor on the
-            observation variance of the row after it.
+            `(gap, draw)`: how many bars of state noise each is worth (`(gap, state, draw)` where not to
+            each state as many), and the factor on the observation variance of the row after it.
         last_prices: [target, hedges...] of the last row learnt from, or None.
         habits: how the legs usually move, `(leg,)`; None where nothing is known of it.
         at: time of the last tick seen, or None.
@@ -111,8 +111,8 @@ class OnlineFilter(Documented):
             forgetting=forgetting,
             shocks=shocks,
             gap_names=gap_names,
-            gap_bars=np.asarray(gap_bars)[:, None] if several else None,
-            gap_noise=np.asarray(gap_noise)[:, None] if several else None,
+            gap_bars=np.asarray(gap_bars)[..., None, :] if several else None,
+            gap_noise=np.asarray(gap_noise)[..., None, :] if several else None,
             last_prices=None if last_prices is None else np.asarray(last_prices)[None],
             habits=None if habits is None else Habits(*(np.asarray(each)[None] for each in habits)),
             at=at,

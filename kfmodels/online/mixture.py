@@ -60,8 +60,10 @@ class Mixture:
     Args:
         drift, noise: of the recursion, batch axes (pair, draw).
         level: whether the last coefficient is an intercept.
+        parts: of the states after the coefficients, the coefficient that each is a part of.
         forgetting: factor a bar on the log weights.
-        gap_names, gap_bars, gap_noise: closed periods, `(gap, pair, draw)`.
+        gap_names, gap_bars, gap_noise: closed periods, `(gap, pair, draw)`; where they are not worth as
+            many bars to each state, `gap_bars (gap, state, pair, draw)`.
     """
 
     def __init__(
@@ -70,13 +72,14 @@ class Mixture:
         noise: Noise,
         *,
         level: bool,
+        parts: tuple[int, ...] = (),
         forgetting: float,
         gap_names: Sequence[str],
         gap_bars: np.ndarray,
         gap_noise: np.ndarray,
     ) -> None:
         self.drift, self.noise, self.forgetting = drift, noise, forgetting
-        self.level = level
+        self.level, self.parts = level, parts
         self.gap_names, self.gap_bars, self.gap_noise = tuple(gap_names), gap_bars, gap_noise
         self._constant: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -109,7 +112,9 @@ class Mixture:
     def look(
         self, ahead: Draws, factor: float | np.ndarray, design: np.ndarray, y: np.ndarray
     ) -> Look:
-        """What every draw says of `y (pair, 1)`, given its `design (n, pair, 1)`."""
+        """What every draw says of `y (pair, 1)`, given its `design (coefficient, pair, 1)`."""
+        if self.parts:
+            design = np.concatenate([design, design[list(self.parts)]])
         noise = self.noise.relative(ahead.carried) * factor
         seen = forecast(ahead.state, design, y, noise)
         return Look(seen, noise, self.noise.unit(ahead.carried) * seen.var)
@@ -149,7 +154,7 @@ class Mixture:
         seen, noise, _ = look
         var = seen.var + noise * (factor - 1)
         push = np.abs(seen.error) / most
-        for leverage, (_, sd) in zip(seen.leverage, ratios, strict=False):
+        for leverage, (_, sd) in zip(self._sums(seen.leverage), ratios, strict=False):
             with np.errstate(invalid="ignore"):  # a ratio that is known moves by nothing
                 var = np.fmax(var, np.abs(leverage) / add_draw_axis(sd) * push)
         unit = self.noise.unit(ahead.carried)
@@ -173,7 +178,7 @@ class Mixture:
         if weights[0].shape[-1] == 1:
             return weights
         moved = ahead.state.mean + look.seen.leverage * (look.seen.error / look.seen.var)
-        for mean, (here, sd) in zip(moved, ratios, strict=False):
+        for mean, (here, sd) in zip(self._sums(moved), ratios, strict=False):
             # a ratio that is known has no sd, and moves by roundings
             room = most * sd + _ROUNDING * np.abs(here)
             near, far = average(mean, ahead.weights) - here, average(mean, weights[1]) - here
@@ -193,18 +198,32 @@ class Mixture:
     def ratios(self, ahead: Draws) -> Ratios:
         """Mean and sd of each inner hedge ratio over the draws."""
         unit, found = self.variance(ahead), list[tuple[np.ndarray, np.ndarray]]()
-        for hedge in range(len(ahead.state.mean) - self.level):
-            mean, var = ahead.state.mean[hedge], ahead.state.cov[hedge, hedge] * unit
+        means = self._sums(ahead.state.mean)
+        for hedge in range(len(ahead.state.mean) - len(self.parts) - self.level):
+            mean, var = means[hedge], ahead.state.cov[hedge, hedge] * unit
+            if self.parts:
+                states = [hedge, *np.flatnonzero(np.equal(self.parts, hedge)) + len(means)]
+                var = ahead.state.cov[np.ix_(states, states)].sum((0, 1)) * unit
             centre = average(mean, ahead.weights)
             away = mean - add_draw_axis(centre)
             found.append((centre, np.sqrt(average(away * away + var, ahead.weights))))
         return found
 
+    def _sums(self, states: np.ndarray) -> np.ndarray:
+        """Coefficients as the sums of their states, `(coefficient, pair, draw)`."""
+        if not self.parts:
+            return states
+        sums = states[: len(states) - len(self.parts)].copy()
+        for state, coefficient in enumerate(self.parts, start=len(sums)):
+            sums[coefficient] += states[state]
+        return sums
+
     def widen(self, ahead: Draws, look: Look, which: np.ndarray) -> Draws:
-        """The draws with a variance of the last coefficient, the intercept, wide enough for the row."""
+        """The draws with a variance of the intercept that is wide enough for the row."""
         square = look.seen.error**2 / self.noise.unit(ahead.carried)
         cov = ahead.state.cov.copy()
-        cov[-1, -1] += np.where(which[..., None], np.minimum(square, _WIDEST), 0.0)
+        level = len(cov) - len(self.parts) - 1
+        cov[level, level] += np.where(which[..., None], np.minimum(square, _WIDEST), 0.0)
         return ahead._replace(state=State(ahead.state.mean, cov))
 
     def pull(
@@ -222,7 +241,7 @@ class Mixture:
         farthest: np.ndarray = np.zeros(look.seen.error.shape[:-1])
         shift = look.seen.error / look.seen.var
         moved = ahead.state.mean + look.seen.leverage * shift
-        for mean, (here, sd) in zip(moved, self.ratios(ahead), strict=False):
+        for mean, (here, sd) in zip(self._sums(moved), self.ratios(ahead), strict=False):
             farthest = np.maximum(farthest, np.abs(average(mean, weights) - here) / sd)
         return farthest
 

@@ -47,7 +47,7 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, kernel.MOST_COEFFICIENTS])
-@pytest.mark.parametrize("drift", ["walk", "discount"])
+@pytest.mark.parametrize("drift", ["walk", "discount", "reversion"])
 @pytest.mark.parametrize("timed", [False, True])
 @pytest.mark.parametrize("noise", NOISES)
 def test_it_lowers_for_cuda(noise: str, timed: bool, drift: str, n: int):

@@ -18,7 +18,7 @@ from kfmodels.kalman import kernel, scan
 from kfmodels.kalman.density import gamma_ratio
 from kfmodels.kalman.likelihood import last_variance, log_likelihood
 from kfmodels.kalman.logarithm import fast_log
-from kfmodels.kalman.motion import Discount, Walk
+from kfmodels.kalman.motion import Discount, Reversion, Walk
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
 from kfmodels.kalman.step import State, step
 
@@ -66,6 +66,15 @@ def case(
     if drift == "walk":
         q = np.exp(rng.normal(-2, 1, (n, PAIRS, draws)))
         drift_of: Any = Walk(np.eye(n)[:, :, None, None] * q)
+    elif drift == "reversion":  # the last comes back, the others walk
+        back = np.arange(n) == n - 1
+        q = np.exp(rng.normal(-2, 1, (n, PAIRS, draws)))
+        noise_of_walks, settled = (
+            np.eye(n)[:, :, None, None] * np.where(which[:, None, None], q, 0)
+            for which in (~back, back)
+        )
+        factor = np.where(back[:, None, None], rng.uniform(0, 1, (n, PAIRS, draws)), 1.0)
+        drift_of = Reversion(noise_of_walks, factor, settled)
     else:
         drift_of = Discount(rng.uniform(0.8, 1, (PAIRS, draws)), np.ones((n, n, 1, 1)))
     var = np.exp(rng.normal(0, 1, (PAIRS, draws)))
@@ -107,7 +116,7 @@ def run_loop(rows, start, drift, noise) -> tuple[np.ndarray, np.ndarray]:
 
 
 @both
-@pytest.mark.parametrize("drift", ["walk", "discount"])
+@pytest.mark.parametrize("drift", ["walk", "discount", "reversion"])
 @pytest.mark.parametrize("timed", [False, True])
 @pytest.mark.parametrize("noise", NOISES)
 def test_it_is_what_the_steps_sum_to(run: Any, noise: str, timed: bool, drift: str):

@@ -131,8 +131,8 @@ def test_the_distribution_keeps_its_contract():
     leaves, kind = jax.tree.flatten(model)
     assert_allclose(log_prob(jax.tree.unflatten(kind, leaves), y), found, rtol=0)
     assert regression(**case).expand((2, 3)).log_prob(y).shape == (2, 3)
-    with pytest.raises(ValueError, match=r"gap_time has shape \(3,\).* must end in \(11,\)"):
-        KalmanRegression.infer_shapes(design=(TIME, 2), gap_time=(3,))
+    with pytest.raises(ValueError, match=r"gap_time has shape \(3, 1\).* must end in \(11, 1\)"):
+        KalmanRegression.infer_shapes(design=(TIME, 2), gap_time=(3, 1))
     with pytest.raises(ValueError, match="invalid obs_factor"):
         regression(**(case | {"obs_factor": np.zeros(TIME)}), validate_args=True)
 

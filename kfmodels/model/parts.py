@@ -1,0 +1,317 @@
+"""Parts of a coefficient that come back: the spread beside the level, the day's deviation, the scales.
+
+A coefficient of the hedge ratio model may be a sum: of what walks or stands still, and of parts that
+are pulled back to 0, each with a state of its own in the recursion. To add a kind of part, subclass
+`Part` as a frozen dataclass and `register` it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+
+from kfmodels._types import Array, Bool, Float
+from kfmodels.data.arrays import Inputs
+from kfmodels.kalman.density import Z90
+from kfmodels.kalman.motion import Reversion, Walk
+from kfmodels.model.assumptions import Assumption, Drift, RandomWalk, register
+from kfmodels.model.priors import Memory, Scale
+from kfmodels.model.sites import site
+from kfmodels.model.supports import BARS, SCALE, check_one, check_prior, is_number
+
+ANEW = 1e9
+"""Bars that a closed period is worth to a part that begins anew with every session."""
+
+_LN2 = float(np.log(2))
+
+_HALF_LIFE = dist.LogNormal(float(np.log(20)), float(np.log(20)) / Z90)
+_SIZE = dist.LogNormal(float(np.log(0.5)), 0.8)
+_OF_THE_DAY, _DAY_SIZE = Memory(60, low=10, high=360), dist.LogNormal(float(np.log(0.1)), 1.0)
+_SCALES_SIZE = dist.LogNormal(-2.0, 1.0)
+"""Default priors; see the classes."""
+
+
+class Part(Assumption):
+    """Assumption about a part of each hedge ratio ("beta") or of the level ("alpha") that comes back.
+
+    `parameters` are its sites that the recursion needs, `states` how many states each coefficient has
+    of it; with `anew` they begin anew, in their settled law, with every session.
+    """
+
+    makes = Reversion
+    of: ClassVar[Literal["alpha", "beta"]]
+    anew: ClassVar[bool] = False
+
+    @property
+    def states(self) -> int:
+        return 1
+
+    def sites_of(self, inputs: Inputs) -> dict[str, Float[Array, "..."]]:
+        """Sample what has a prior, and answer with the `parameters`; called inside a model."""
+        raise NotImplementedError
+
+    def settle(
+        self, **parameters: Float[Array, "..."]
+    ) -> tuple[Float[Array, "*draws state"], Float[Array, "*draws coef"]]:
+        """Factor a bar of each state, and the variance it settles in for each coefficient.
+
+        In inner units of the coefficients, on NumPy or JAX.
+        """
+        raise NotImplementedError
+
+
+def factor_of(half_life: Array) -> Array:
+    """Share of a deviation that is left after a bar, of which half is gone after `half_life`."""
+    return 2.0 ** (-1.0 / half_life)
+
+
+def _half_life_prior(given: "Memory | Scale") -> "dist.Distribution | float | str":
+    """A half-life said as a `Memory` is log-normal with that median and that 90 % interval."""
+    if not isinstance(given, Memory):
+        return given
+    return dist.LogNormal(np.log(given.bars), np.log(given.high / given.low) / (2 * Z90))
+
+
+def _check(name: str, given: Any, what: str, *, bars: bool) -> None:
+    """Raise unless it is a prior on a positive number, or one; a `Memory` only where it is `bars`."""
+    if bars and isinstance(given, Memory):
+        return
+    if isinstance(given, dist.Distribution):
+        check_prior(name, given, BARS if bars else SCALE)
+        check_one(name, given, "state it for one")
+    elif not (isinstance(given, str) or (is_number(given) and 0 < float(given) < np.inf)):
+        raise ValueError(f"{name} is {what}: a prior or a positive number, not {given!r}")
+
+
+@register
+@dataclass(frozen=True)
+class Reverting(Part):
+    r"""A spread that comes back, beside the level: an AR(1) state with its half-life and size inferred.
+
+    $$y_t = x_t \beta_t + \alpha_t + s_t + \epsilon_t, \qquad s_t = \phi s_{t-1} + \eta_t, \qquad
+    \phi = 2^{-1/h}, \qquad \mathrm{Var}(s) = \frac{(\mathrm{size} \cdot m)^2}{2 (1 - \phi)}$$
+
+    with m the sd of the hedged one-bar move of the training rows, so that `size` is the sd of one bar's
+    change of the spread as a share of that move. The spread starts in its settled law. `fit` weighs the
+    model by its evidence against the same without the spread, with odds of one before the data.
+
+    Args:
+        half_life: bars in which half of a deviation is gone: a `Memory` (log-normal with that median
+            and 90 % interval), a NumPyro distribution on positive numbers, or a number. Default:
+            log-normal, median 20, 90 % between 1 and 400.
+        size: NumPyro distribution on positive numbers, or a number. Default: log-normal, median 0.5,
+            90 % between 0.13 and 1.9.
+
+    Raises:
+        ValueError: a number that is not positive, or a prior that reaches below 0.
+
+    Source: partial cointegration, Clegg and Krauss (2018), Pairs trading with partial cointegration,
+    Quantitative Finance 18.
+
+    Example:
+        >>> from kfmodels import Discounted, Reverting, hedge_ratio_model
+        >>> model = hedge_ratio_model(spread=Reverting(), noise=Discounted())
+        >>> model.parameters
+        ('q', 'obs_scale', 'variance_memory', 'spread_half_life', 'spread_sd')
+    """
+
+    half_life: Memory | Scale = _HALF_LIFE
+    size: Scale = _SIZE
+
+    of = "alpha"
+    parameters = {"spread_half_life": 0.0, "spread_sd": 0.0}  # noqa: RUF012 - never written to
+
+    def __post_init__(self) -> None:
+        _check("Reverting: half_life", self.half_life, "a time in bars", bars=True)
+        _check("Reverting: size", self.size, "a share of the move", bars=False)
+
+    def sites_of(self, inputs: Inputs) -> dict[str, Float[Array, "..."]]:
+        half_life = site("spread_half_life", _half_life_prior(self.half_life))
+        size = site("spread_size", self.size)
+        change = -2 * jnp.expm1(-_LN2 / half_life)  # 2 (1 - phi), without a loss of digits
+        sd = size * inputs.typical_move / jnp.sqrt(change)
+        return {
+            "spread_half_life": half_life,
+            "spread_sd": jnp.asarray(numpyro.deterministic("spread_sd", sd)),
+        }
+
+    def settle(
+        self, spread_half_life: Float[Array, "*draws"], spread_sd: Float[Array, "*draws"]
+    ) -> tuple[Float[Array, "*draws state"], Float[Array, "*draws coef"]]:
+        return factor_of(spread_half_life)[..., None], spread_sd[..., None] ** 2
+
+
+@register
+@dataclass(frozen=True)
+class OfTheDay(Part):
+    r"""A deviation of the ratio for the day: begins anew with every session, comes back within it.
+
+    $$\beta_t = m_t + d_t, \qquad d_t = \phi d_{t-1} + \eta_t, \quad
+    d \sim N(0, (\mathrm{size} \cdot |\beta|)^2) \text{ at the first row of a session}$$
+
+    with $|\beta|$ the typical size of the ratio, as for `Moves`. Needs data with a clock.
+
+    Args:
+        half_life: in open bars, as for `Reverting`. Default: log-normal, median 60, 90 % between 10 and
+            360.
+        size: sd of a morning's deviation as a share of the ratio; a NumPyro distribution on positive
+            numbers, or a number. Default: log-normal, median 0.1, 90 % between 0.02 and 0.5.
+
+    Raises:
+        ValueError: a number that is not positive, or a prior that reaches below 0.
+    """
+
+    half_life: Memory | Scale = _OF_THE_DAY
+    size: Scale = _DAY_SIZE
+
+    of = "beta"
+    anew = True
+    parameters = {"day_half_life": 0.0, "day_sd": 0.0}  # noqa: RUF012 - never written to
+
+    def __post_init__(self) -> None:
+        _check("OfTheDay: half_life", self.half_life, "a time in bars", bars=True)
+        _check("OfTheDay: size", self.size, "a share of the ratio", bars=False)
+
+    def sites_of(self, inputs: Inputs) -> dict[str, Float[Array, "..."]]:
+        half_life = site("day_half_life", _half_life_prior(self.half_life))
+        sd = site("day_size", self.size) * _typical(inputs)
+        return {
+            "day_half_life": half_life,
+            "day_sd": jnp.asarray(numpyro.deterministic("day_sd", sd)),
+        }
+
+    def settle(
+        self, day_half_life: Float[Array, "*draws"], day_sd: Float[Array, "*draws hedge"]
+    ) -> tuple[Float[Array, "*draws state"], Float[Array, "*draws coef"]]:
+        return factor_of(day_half_life)[..., None], day_sd**2
+
+
+@register
+@dataclass(frozen=True)
+class EachScale(Part):
+    """The parts of a ratio that moves on several scales, all of one size."""
+
+    bars: tuple[float, ...]
+    size: Scale
+
+    of = "beta"
+    parameters = {"scales_sd": 0.0}  # noqa: RUF012 - never written to
+
+    @property
+    def states(self) -> int:
+        return len(self.bars)
+
+    def sites_of(self, inputs: Inputs) -> dict[str, Float[Array, "..."]]:
+        sd = site("scales_size", self.size) * _typical(inputs)
+        return {"scales_sd": jnp.asarray(numpyro.deterministic("scales_sd", sd))}
+
+    def settle(
+        self, scales_sd: Float[Array, "*draws hedge"]
+    ) -> tuple[Float[Array, "*draws state"], Float[Array, "*draws coef"]]:
+        factors = np.exp(-1 / np.asarray(self.bars)) + 0 * scales_sd[..., :1]
+        return factors, scales_sd**2
+
+
+@register
+@dataclass(frozen=True)
+class Scales(Drift):
+    r"""A ratio that moves on several time scales: a sum of parts that come back, and a still one.
+
+    $$\beta_t = b_\infty + \sum_k b_{k,t}, \qquad b_{k,t} = \phi_k^{dt} b_{k,t-1} + N(0, s^2 (1 -
+    \phi_k^{2 dt})), \qquad \phi_k = e^{-1/\tau_k}$$
+
+    One parameter, s, in units of the typical ratio, for all scales $\tau_k$; the still part starts as
+    `initial` says.
+
+    Args:
+        bars: the scales $\tau_k$, in bars, without infinity, which is always there.
+        size: prior of s: a NumPyro distribution on positive numbers, or a number. Default: log-normal,
+            `log s ~ N(-2, 1)`.
+
+    Raises:
+        ValueError: no scale, one that is not positive and finite, or a size that is not positive.
+
+    Example:
+        >>> from kfmodels import Scales, hedge_ratio_model
+        >>> hedge_ratio_model(drift=Scales(), intercept="none").parameters
+        ('q', 'obs_scale', 'scales_sd')
+    """
+
+    bars: Sequence[float] = (2.0, 8.0, 32.0, 128.0, 512.0)
+    size: Scale = _SCALES_SIZE
+
+    makes = Reversion
+    still = True
+
+    def __post_init__(self) -> None:
+        bars = tuple(float(one) for one in self.bars)
+        if not bars or not all(0 < one < np.inf for one in bars):
+            raise ValueError(f"Scales: bars are positive, finite times, not {self.bars!r}")
+        _check("Scales: size", self.size, "a share of the ratio", bars=False)
+        object.__setattr__(self, "bars", bars)  # a model must be hashable
+
+    def check(self, delta: Mapping[str, object]) -> None:
+        if delta.get("beta") is not None:
+            raise ValueError(
+                'Scales moves the ratio by its own sizes: leave delta["beta"] out, or say size=...'
+            )
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (EachScale(tuple(self.bars), self.size),)
+
+    def law(
+        self,
+        q: Float[Array, "*draws coef"],
+        obs_var: Float[Array, "*draws"],
+        moving: Bool[np.ndarray, "coef"],
+    ) -> Walk:
+        return RandomWalk().law(q, obs_var, moving)
+
+    added = RandomWalk.added
+
+
+def _typical(inputs: Inputs) -> Float[Array, "hedge"]:
+    """Typical size of each ratio, in inner units."""
+    ratio = jnp.asarray(inputs.typical_ratio)
+    return ratio * jnp.asarray(inputs.scales)[..., : ratio.shape[-1]]
+
+
+def place(parts: Sequence[Part], hedges: int, coefficients: int) -> tuple[int, ...]:
+    """The number of the coefficient that each state of the parts belongs to, in their order."""
+    found: list[int] = []
+    for part in parts:
+        of = [coefficients - 1] if part.of == "alpha" else list(range(hedges))
+        found += [number for _ in range(part.states) for number in of]
+    return tuple(found)
+
+
+def join(
+    walk: Walk,
+    parts: Sequence[Part],
+    obs_var: Float[Array, "*draws"],
+    parameters: Mapping[str, Float[Array, "..."]],
+) -> Reversion:
+    """One law of the coefficients that walk and, after them, of the states of all parts."""
+    settled = [
+        part.settle(**{name: parameters[name] for name in part.parameters}) for part in parts
+    ]
+    n = walk.noise.shape[-1]
+    states = [factor.shape[-1] * var.shape[-1] for factor, var in settled]
+    total = n + sum(states)
+    # products with constant matrices, as NumPy and JAX have no concatenation in common
+    wide, at = np.eye(total, n), n
+    factors = np.ones(total) + 0 * obs_var[..., None]
+    variances = np.zeros(total) + 0 * obs_var[..., None]
+    for factor, var in settled:
+        for state in range(factor.shape[-1]):
+            for coef in range(var.shape[-1]):
+                here = np.arange(total) == at
+                factors = factors + here * (factor[..., state, None] - 1)
+                variances = variances + here * (var[..., coef, None] / obs_var[..., None])
+                at += 1
+    return Reversion(wide @ walk.noise @ wide.T, factors, np.eye(total) * variances[..., None, :])
