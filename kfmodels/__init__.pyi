@@ -25,6 +25,8 @@ from kfmodels.model.assumptions import Discounted as Discounted
 from kfmodels.model.assumptions import Gaps as Gaps
 from kfmodels.model.assumptions import StateDiscount as StateDiscount
 from kfmodels.model.hedge_ratio import hedge_ratio_model as hedge_ratio_model
+from kfmodels.model.parts import Reverting as Reverting
+from kfmodels.model.parts import Scales as Scales
 from kfmodels.model.priors import Horseshoe as Horseshoe
 from kfmodels.model.priors import Memory as Memory
 from kfmodels.model.priors import Moves as Moves

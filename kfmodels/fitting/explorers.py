@@ -67,7 +67,9 @@ def add_explorers(
 
     weights = [held["log_weights"] + np.log1p(-SHARE), np.full(count, np.log(SHARE / count))]
     if held["gap_names"]:
-        held |= {k: np.concatenate([held[k], sites[k].T], 1) for k in ("gap_bars", "gap_noise")}
+        bars = trees.assumed(tree).gap_bars(sites["gap_bars"], len(data.hedges))
+        held["gap_bars"] = np.concatenate([held["gap_bars"], bars], -1)
+        held["gap_noise"] = np.concatenate([held["gap_noise"], sites["gap_noise"].T], -1)
     held |= {
         "drift": joined(held["drift"], batch_last(drift, 1)),
         "noise": joined(held["noise"], floored(batch_last(noise, 1), least)),

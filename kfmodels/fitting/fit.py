@@ -5,6 +5,7 @@ import warnings
 from kfmodels.data.arrays import Inputs, lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.scales import tell_end
+from kfmodels.fitting.alternatives import fit_each
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.live.lags import tell_lags
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
@@ -16,7 +17,7 @@ def fit(
     data: HedgeData,
     model: HedgeRatioModel | None = None,
     *,
-    method: NUTS | ImportanceSampling = NUTS(),
+    method: NUTS | ImportanceSampling | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> HedgeFit:
@@ -27,8 +28,9 @@ def fit(
     Args:
         data: the training rows; cut them with `.before(date)`.
         model: from `hedge_ratio_model(...)`; its defaults where None.
-        method: `NUTS(...)`, or `ImportanceSampling(...)`, which is quicker: as little as a second
-            where a series of the same length was fitted before.
+        method: `NUTS(...)`, the default, or `ImportanceSampling(...)`, which is quicker: as little as
+            a second where a series of the same length was fitted before. A model with a spread is
+            weighed by its evidence against the one without, and has that as its default.
         seed: the same seed gives the same draws on the same machine.
         progress: show a bar on stderr, if that is a terminal.
 
@@ -63,7 +65,10 @@ def fit(
         warnings.warn(ended, stacklevel=2)
     for lag in tell_lags(data.prices.to_numpy(), (data.target, *data.hedges), data.transform):
         warnings.warn(lag, stacklevel=2)
-    draws = method.run(model, pad(inputs, model), seed, progress)
+    if method is None:
+        method = NUTS() if len(model.alternatives) == 1 else ImportanceSampling()
+    padded = pad(inputs, model)
+    draws = fit_each(model, lambda one: method.run(one, padded, seed, progress), seed, padded)
     result = HedgeFit.from_draws(data, model, inputs, draws)
     problem = _problem(result)
     if problem:

@@ -15,9 +15,10 @@ import pandas as pd
 
 from kfmodels.data.arrays import lengthen
 from kfmodels.data.hedge_data import HedgeData
-from kfmodels.fitting import passes
+from kfmodels.fitting import passes, tables
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.explorers import add_explorers
+from kfmodels.kalman.reversion import MeanReversion
 from kfmodels.live.book import HedgeBook
 from kfmodels.live.feed import LiveFilter
 from kfmodels.model import gaps as closed
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from kfmodels.universe.universe import HedgeUniverse
 
 Kind = Literal["filtered", "predicted", "smoothed"]
-_COLUMNS = ["delta", "q", "gain", "memory", "memory_lower", "memory_upper"]
-_COLUMNS += ["effective_memory", "var", "rhat", "ess"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +74,8 @@ class HedgeFit:
                 every = trees.regression(model, inputs, trees.flat(sites))
                 last = passes.last_variances(every, inputs.y, assumed=model.drift)
                 obs_var, state_var = jax.device_get(last)
-                moved = {"obs_var": obs_var, "state_var": state_var / inputs.scales**2}
+                own = state_var[:, : len(inputs.scales)]
+                moved = {"obs_var": obs_var, "state_var": own / inputs.scales**2}
                 sites = sites | {k: np.reshape(v, sites[k].shape) for k, v in moved.items()}
         by_chain = sites["obs_scale"].shape[:2]
         groups = {
@@ -181,6 +181,11 @@ class HedgeFit:
         `1 + var(ratio) / state variance` after the last row (plug-in), which for a lone level is
         `memory`.
 
+        A model with a spread that comes back has a row "spread": its `half_life` in bars with a 90 %
+        interval, `r2_mr`, the share of a bar's move of level and spread that comes back
+        (`2 q_s / (2 q_s + (1 + phi) q_alpha)`, Clegg and Krauss 2018) and `var`, in which it settles,
+        all given that there is one, and the `probability` of that.
+
         Where the model starts at `Few` hedges, `start_size` is the posterior median of its `s_j`: a
         hedge that is not needed has one near 0. `rhat` and `ess` are then the worse of log var and
         log `start_size`.
@@ -189,28 +194,7 @@ class HedgeFit:
 
     @cached_property
     def _summary(self) -> pd.DataFrame:
-        posterior = trees.group_of(self.tree, "posterior")
-        effective = trees.effective_memory(self.tree)
-        rows = {}
-        for name in self.coef:
-            mine = posterior[["delta", "q", "memory", "state_var"]].sel(coef=name)
-            described = _describe(mine["state_var"].values)
-            described |= _span("memory", mine["memory"].values)
-            for word in ("delta", "q"):
-                described[word] = float(np.median(mine[word].values))
-            described["gain"] = 1 / described["memory"]
-            described["effective_memory"] = effective.get(name, np.nan)
-            if "start_size" in posterior:
-                start = _describe(posterior["start_size"].sel(coef=name).values)
-                described["start_size"] = start["var"]
-                described["rhat"] = np.fmax(described["rhat"], start["rhat"])
-                described["ess"] = np.fmin(described["ess"], start["ess"])
-            rows[name] = described
-        memory = posterior.get("variance_memory")
-        spans = np.full((1, 1), np.inf) if memory is None else memory.values
-        rows["noise"] = _span("memory", spans) | _describe(posterior["obs_var"].values)
-        columns = [*_COLUMNS, *(["start_size"] if "start_size" in posterior else [])]
-        return self._mixed(pd.DataFrame(rows).T.reindex(columns=columns))
+        return tables.summarise(self.tree)
 
     def gaps(self) -> pd.DataFrame:
         """The worth of a closed period, one row per kind; empty where the model has no `Gaps`.
@@ -224,30 +208,7 @@ class HedgeFit:
 
     @cached_property
     def _gaps(self) -> pd.DataFrame:
-        constant, posterior = (trees.group_of(self.tree, k) for k in ("constant_data", "posterior"))
-        rows = {}
-        for kind in trees.gap_names(self.tree):
-            row = {"crossed": float(constant["gaps"].sel(gap=kind).sum())}
-            mixing = []
-            for word in ("bars", "noise"):
-                values = posterior[f"gap_{word}"].sel(gap=kind).values
-                row |= _span(word, values)
-                mixing.append(_describe(values))
-            row["rhat"] = np.fmax(*(part["rhat"] for part in mixing))
-            row["ess"] = np.fmin(*(part["ess"] for part in mixing))
-            rows[kind] = row
-        parts = [f"{word}{end}" for word in ("bars", "noise") for end in ("", "_lower", "_upper")]
-        columns = ["crossed", *parts, "rhat", "ess"]
-        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
-        return self._mixed(table.rename_axis("gap"))
-
-    def _mixed(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The table, of importance draws with the `ess` of their weights and without R-hat."""
-        # resampled draws hold copies, and their chains are none
-        if "ess" in self.tree.attrs:
-            table["ess"] = table["ess"].where(table["ess"].isna(), self.tree.attrs["ess"])
-            table["rhat"] = np.nan
-        return table
+        return tables.tell_gaps(self.tree)
 
     def hedge_ratio(self, kind: Kind = "filtered", *, level: float = 0.9) -> pd.DataFrame:
         """Hedge ratio by date: `mean, sd, lower, upper`, one block per hedge when there are several.
@@ -266,6 +227,46 @@ class HedgeFit:
         if "alpha" not in self.coef:
             raise ValueError(f'the model of {self.target} has no intercept (intercept="none")')
         return _blocks(self._belief(kind), ("alpha",), self.index, level)
+
+    def reversion(self, kind: Kind = "filtered") -> pd.DataFrame:
+        """The spread that comes back, by date: `mean`, `sd` and `z = mean / sd`, beside the `level`.
+
+        In transformed units, over all draws, in some of which there is none. Positive means that the
+        target is rich. `level` is what the intercept is without it. (`spread` is the innovation.)
+
+        Raises:
+            ValueError: the model has no spread, or `kind` is "smoothed", which is not kept of it.
+        """
+        return tables.tell_reversion(self.tree, kind, self.index)
+
+    def half_life(self) -> pd.Series:
+        """Bars in which half of the spread is gone: `lower`, `median`, `upper` (90 %), if there is one.
+
+        Raises:
+            ValueError: the model has no spread that comes back.
+        """
+        return tables.tell_half_life(self.tree)
+
+    def reversion_now(self) -> MeanReversion:
+        """The spread after the last training row: what a trade on it is expected to earn.
+
+        Raises:
+            ValueError: the model has no spread that comes back.
+
+        Example:
+            >>> from kfmodels import HedgeData, Reverting, datasets, fit, hedge_ratio_model
+            >>> prices = datasets.stocks()[["KO", "PEP"]].loc["2019"]
+            >>> data = HedgeData.from_prices(prices, target="KO", hedges=["PEP"])
+            >>> fitted = fit(data, hedge_ratio_model(spread=Reverting()), progress=False)
+            >>> now = fitted.reversion_now()
+            >>> gain = now.expect(bars=10, money=1e6, cost=200)
+            >>> gain.side == -1 if now.mean > 0 else gain.side == 1
+            True
+        """
+        tables.check_spread(self.tree)
+        found = self.online().reversion()
+        assert found is not None
+        return found
 
     def spread(self, *, level: float = 0.9) -> pd.DataFrame:
         """The innovation by date: the target minus its forecast from the bars before.
@@ -449,26 +450,6 @@ def load_fit(path: str | Path) -> HedgeFit:
         ValueError: the file is not one, or comes from a newer version of kfmodels.
     """
     return HedgeFit(trees.load(path))
-
-
-def _span(name: str, values: np.ndarray) -> dict[str, float]:
-    """Median and 90 % interval."""
-    # "nearest" takes draws themselves: between an infinite memory and another there is no mean
-    lower, middle, upper = np.quantile(values, [0.05, 0.5, 0.95], method="nearest")
-    return {name: float(middle), f"{name}_lower": float(lower), f"{name}_upper": float(upper)}
-
-
-def _describe(var: np.ndarray) -> dict[str, float]:
-    """Median of a variance, with R-hat and effective sample size; NaN where it is fixed."""
-    from arviz_stats.base.array import array_stats
-
-    stats: Any = array_stats  # whose annotations promise tuples where it gives numbers
-    described = {"var": float(np.median(var)), "rhat": np.nan, "ess": np.nan}
-    log_var = np.log(var) if (var > 0).all() else var
-    if np.ptp(log_var) > 1e-9:
-        described["rhat"] = float(stats.rhat(log_var, chain_axis=0, draw_axis=1))
-        described["ess"] = float(stats.ess(log_var, chain_axis=0, draw_axis=1))
-    return described
 
 
 def _width(level: float) -> float:

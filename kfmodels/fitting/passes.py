@@ -153,8 +153,8 @@ def last_states(
 @partial(jax.jit, static_argnames=("assumed",))
 def last_variances(
     law: KalmanRegression, y: Float[Array, "time"], *, assumed: Drift
-) -> tuple[Float[Array, "draw"], Float[Array, "draw coef"]]:
-    """After the last row: observation variance (draw,) and state variance per bar (draw, coef)."""
+) -> tuple[Float[Array, "draw"], Float[Array, "draw state"]]:
+    """After the last row: observation variance (draw,) and state variance per bar (draw, state)."""
     rows, start, drift, noise = law.recursion(y)
     state, carried = scan.final(rows, start, drift, noise)
     unit = noise.unit(carried)

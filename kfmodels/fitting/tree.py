@@ -141,8 +141,9 @@ def build(
 
     names = [*data.hedges, "alpha"][: coordinates.coefficients]
     dims = {name: ["coef"] for name in _BY_COEF}
-    if groups["posterior"].get("delta_beta", np.empty(0)).ndim == 3:  # not one delta for all
-        dims["delta_beta"] = ["hedge"]
+    for name, values in groups["posterior"].items():  # not one delta, or one size, for all hedges
+        if name not in (*_BY_COEF, *_BY_GAP) and values.ndim == 3:
+            dims[name] = ["hedge"]
     spots = {"coef": names, "hedge": list(data.hedges)}
     if gaps:
         dims |= {name: ["gap"] for name in _BY_GAP}
@@ -185,8 +186,11 @@ def build(
         "spread_sd": ("time", np.sqrt(passed.spread_var)),
         "log_density": ("time", passed.log_density),
     }
-    tree["filtered"] = DataTree(_in_units(coordinates, passed.filtered, spots))
-    tree["predicted"] = DataTree(_in_units(coordinates, passed.predicted, spots).assign(scored))
+    filtered, predicted = (
+        _in_units(coordinates, belief, spots).assign(_of_spread(coordinates, belief))
+        for belief in (passed.filtered, passed.predicted)
+    )
+    tree["filtered"], tree["predicted"] = DataTree(filtered), DataTree(predicted.assign(scored))
     ended = _ended(sites, passed, names, gaps)
     tree["mixture"] = DataTree(ended.isel(noise_draw=slice(0, -1)))
     tree["plug_in"] = DataTree(ended.isel(noise_draw=slice(-1, None)))
@@ -228,6 +232,7 @@ def coordinates(tree: "DataTree") -> Coordinates:
         constant["scale"].values,
         float(constant["offset"]),
         bool(constant["intercept"]),
+        parts=assumed(tree).states(constant.sizes["hedge"]),
     )
 
 
@@ -293,7 +298,7 @@ def online(tree: "DataTree", given: HedgeData, draws: int) -> OnlineFilter:
         until=last,
         fit_id=tree.attrs["fit_id"],
         gap_names=names,
-        gap_bars=sites["gap_bars"].T if names else None,
+        gap_bars=model.gap_bars(sites["gap_bars"], len(given.hedges)) if names else None,
         gap_noise=sites["gap_noise"].T if names else None,
     )
 
@@ -304,10 +309,14 @@ def effective_memory(tree: "DataTree") -> dict[str, float]:
     hedges = [str(name) for name in group_of(tree, "constant_data")["hedge"].values]
     cov = np.moveaxis(group_of(tree, "plug_in")["cov"].values, 0, -1)
     drift, _ = model.laws(**sites)
-    added = model.drift.added(batch_last(drift, 1), cov)
-    each = np.arange(len(cov))
+    law, sums, each = batch_last(drift, 1), coordinates(tree).sums, np.arange(len(cov))
+    if len(each) > len(sums):  # of coefficients that are sums, and of all that one bar adds to them
+        var = np.einsum("ci,ijd,cj->cd", sums, cov, sums)
+        added = sums @ (law.widen(cov, 1.0) - cov)[each, each]
+    else:
+        var, added = cov[each, each], model.drift.added(law, cov)
     with np.errstate(divide="ignore", invalid="ignore"):
-        memory = 1 + (cov[each, each] / added)[:, 0]
+        memory = 1 + (var / added)[:, 0]
     return dict(zip(hedges, memory.tolist(), strict=False))
 
 
@@ -363,8 +372,19 @@ def _in_units(inner: Coordinates, belief: Belief, spots: dict[str, np.ndarray]) 
     )
 
 
+def _of_spread(inner: Coordinates, belief: Belief) -> dict[str, tuple[str, np.ndarray]]:
+    """Mean and sd of a spread that comes back, by date, in units of the target; none without one."""
+    if not inner.spread:
+        return {}
+    mean, cov = belief.mean[:, -1], belief.cov[:, -1, -1]
+    return {"spread_mean": ("time", mean), "spread_state_sd": ("time", np.sqrt(cov))}
+
+
 def _ended(
-    sites: dict[str, np.ndarray], done: Pass, names: list[str], gaps: tuple[str, ...]
+    sites: dict[str, np.ndarray],
+    done: Pass,
+    names: list[str],
+    gaps: tuple[str, ...],
 ) -> "Dataset":
     """Noise draws and the last state under each, in inner coordinates, covariances relative."""
     from xarray import Dataset
@@ -372,9 +392,11 @@ def _ended(
     draw = ("noise_draw",)
     parts: dict[str, object] = {}
     for name, value in sites.items():
-        last = "gap" if name in _BY_GAP else "coef"
+        last = "gap" if name in _BY_GAP else "coef" if name in _BY_COEF else "hedge"
         parts[name] = ((*draw, last) if value.ndim == 2 else draw, value)
-    parts |= {"mean": ((*draw, "coef"), done.mean), "cov": ((*draw, "coef", "coef_"), done.cov)}
+    # the coefficients' own states come first, and where there are no others they are the coefficients
+    place = "coef" if done.mean.shape[1] == len(names) else "state"
+    parts |= {"mean": ((*draw, place), done.mean), "cov": ((*draw, place, f"{place}_"), done.cov)}
     carried = {} if done.carried is None else done.carried._asdict()
     parts |= {f"carried_{name}": (draw, value) for name, value in carried.items()}
     parts["least"] = (draw, done.least)

@@ -44,6 +44,11 @@ class Coordinates(NamedTuple):
         return self.coefficients + len(self.parts)
 
     @property
+    def spread(self) -> bool:
+        """Whether the last state is a spread that comes back, a part of the intercept."""
+        return self.intercept and self.parts[-1:] == (self.coefficients - 1,)
+
+    @property
     def sums(self) -> np.ndarray:
         """The coefficients as sums of states, `(coefficient, state)` of 0 and 1."""
         return np.eye(self.coefficients)[:, [*range(self.coefficients), *self.parts]]

@@ -1,5 +1,6 @@
 from kfmodels.model.assumptions import RandomWalk as RandomWalk
 from kfmodels.model.hedge_ratio import HedgeRatioModel as HedgeRatioModel
+from kfmodels.model.parts import OfTheDay as OfTheDay
 from kfmodels.model.priors import Absolute as Absolute
 from kfmodels.model.starts import Diffuse as Diffuse
 from kfmodels.model.starts import Few as Few

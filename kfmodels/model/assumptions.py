@@ -19,7 +19,7 @@ import numpyro.distributions as dist
 from kfmodels._types import Array, ArrayLike, Bool, Float
 from kfmodels.files import documents
 from kfmodels.kalman import noise as noises
-from kfmodels.kalman.motion import Discount, Motion, Walk
+from kfmodels.kalman.motion import Discount, Motion, Reversion, Walk
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, q_to_gain
 from kfmodels.model.priors import VARIANCE_MEMORY, Memory, Moves, Scale
@@ -213,7 +213,7 @@ class RandomWalk(Drift):
         return Walk(np.eye(len(moving)) * state_var[..., None, :] / obs_var[..., None, None])
 
     def added(
-        self, law: Walk, cov: Float[Array, "coef coef *draws"]
+        self, law: Walk | Reversion, cov: Float[Array, "coef coef *draws"]
     ) -> Float[Array, "coef *#draws"]:
         return _diagonal(law.noise)  # the difference of two covariances would lose its digits
 

@@ -115,8 +115,13 @@ class HedgeRatioModel:
 
         Raises:
             ValueError: too few rows, a target that moves in exact proportion to its hedges, or
-                `Gaps` of data that know of none.
+                `Gaps` of data that know of none, or a spread of returns, which have none.
         """
+        if self.spread is not None and data.transform.needs_last:
+            raise ValueError(
+                f"a spread that comes back is of prices, but those of {data.target} are returns: "
+                'use HedgeData.from_prices(..., transform="log")'
+            )
         made, _ = self._inputs(arrays_of(data), list(data.hedges))
         # with rows one unit apart the recursion reads no times
         even = data.observed[0] and (data.dt[1:] == 1).all()
@@ -249,14 +254,23 @@ class HedgeRatioModel:
             noise,
             observed=inputs.observed,
             dt=inputs.dt,
-            **closed.by_row(self.gaps, inputs.gaps, sites, self.anew(inputs)),
+            **closed.by_row(
+                self.gaps, inputs.gaps, sites, self.anew(inputs.typical_ratio.shape[-1])
+            ),
         )
 
-    def anew(self, inputs: Inputs) -> Float[np.ndarray, "coef"] | None:
+    def gap_bars(
+        self, bars: Float[np.ndarray, "draw gap"], hedges: int
+    ) -> Float[np.ndarray, "gap *state draw"]:
+        """Bars that each kind of closed period is worth, as an online filter takes them."""
+        anew = self.anew(hedges)
+        return bars.T if anew is None else bars.T[:, None] + anew[:, None]
+
+    def anew(self, hedges: int) -> Float[np.ndarray, "state"] | None:
         """Bars that a closed period is worth beside its own, by state; None where all are alike."""
         if not any(part.anew for part in self.parts):
             return None
-        n, hedges = inputs.design.shape[-1], inputs.typical_ratio.shape[-1]
+        n = hedges + (self.intercept != "none")
         each = [place([part], hedges, n) for part in self.parts]
         extra = [ANEW * part.anew for part, of in zip(self.parts, each, strict=True) for _ in of]
         return np.array([*np.zeros(n), *extra])

@@ -69,6 +69,22 @@ def factor_of(half_life: Array) -> Array:
     return 2.0 ** (-1.0 / half_life)
 
 
+def reverting_share(factor: Array, step: Array, level: Array) -> Array:
+    r"""Share of the variance of a bar's move of level and spread that comes back.
+
+    $$R^2_{MR} = \frac{2 q_s}{2 q_s + (1 + \phi) q_\alpha}$$
+
+    with `step` the variance of a step of the spread and `level` that of one of the level.
+
+    Source: Clegg and Krauss (2018), Pairs trading with partial cointegration, Quantitative Finance 18.
+
+    Example:
+        >>> round(reverting_share(0.9055, 0.2431**2, 0.0993**2), 3)  # R package partialCI
+        0.863
+    """
+    return 2 * step / (2 * step + (1 + factor) * level)
+
+
 def _half_life_prior(given: "Memory | Scale") -> "dist.Distribution | float | str":
     """A half-life said as a `Memory` is log-normal with that median and that 90 % interval."""
     if not isinstance(given, Memory):
@@ -124,6 +140,12 @@ class Reverting(Part):
 
     of = "alpha"
     parameters = {"spread_half_life": 0.0, "spread_sd": 0.0}  # noqa: RUF012 - never written to
+    absent: ClassVar[Mapping[str, float]] = {
+        "spread_half_life": 20.0,
+        "spread_size": 0.5,
+        "spread_sd": 0.0,
+    }
+    """What its sites are in draws of the model without it: a spread without a size."""
 
     def __post_init__(self) -> None:
         _check("Reverting: half_life", self.half_life, "a time in bars", bars=True)

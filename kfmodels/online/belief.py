@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.kalman.motion import Reversion
+from kfmodels.kalman.reversion import Law, MeanReversion
 from kfmodels.kalman.transforms import Transform
 from kfmodels.online.mixture import Draws, Mixture, average
 
@@ -39,6 +41,8 @@ class Frame:
         self.pairs, self.intercept = tuple(pairs), coordinates.intercept
         self.transform = transform
         self.matrix, self.shift = coordinates.matrix(), coordinates.shift()
+        self.reverts = coordinates.spread
+        self.units = np.broadcast_to(coordinates.unit, len(self.matrix))
         a, states = self.matrix, self.matrix.shape[-1]
         # a row times itself turns a flattened covariance into the variance of one coefficient, so sds
         # need no product of whole matrices
@@ -83,6 +87,36 @@ class Belief:
             return found[0]
         means, covs = zip(*found, strict=True)
         return np.concatenate(means), np.concatenate(covs, 1)
+
+    def reversion(self, number: int) -> MeanReversion | None:
+        """The spread of a pair that comes back, in units of y; None where the model has none."""
+        if not self.frame.reverts:
+            return None
+        place, unit = number, float(self.frame.units[number])
+        for block, now in zip(self._blocks, self._stands, strict=True):
+            if not isinstance(now, Draws):
+                return None  # no law with a spread is compiled
+            pairs = 1 if now.weights.ndim == 1 else len(now.weights)
+            if place < pairs:
+                return MeanReversion(self._law(block, now, place, unit))
+            place -= pairs
+        return None
+
+    def _law(self, block: Mixture, now: Draws, place: int, size: float) -> Law:
+        drift, level = block.drift, -1 - len(block.parts)
+        assert isinstance(drift, Reversion)
+        unit = block.variance(now) * size**2
+        parts = (
+            now.weights,
+            now.state.mean[-1] * size,
+            now.state.cov[-1, -1] * unit,
+            drift.factor[-1],
+            drift.settled[-1, -1] * unit,
+            drift.noise[level, level] * unit,
+            block.noise.relative(now.carried) * unit,
+        )
+        each = [np.broadcast_to(part, now.weights.shape) for part in parts]
+        return Law(*(part if part.ndim == 1 else part[place] for part in each))
 
     @cached_property
     def mean(self) -> np.ndarray:

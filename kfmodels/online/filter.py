@@ -18,6 +18,7 @@ from kfmodels.kalman.density import Z90
 from kfmodels.kalman.habits import Habits
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
+from kfmodels.kalman.reversion import MeanReversion
 from kfmodels.kalman.step import State
 from kfmodels.online.blocks import Foreseen, Mark
 from kfmodels.online.board import OnlineBoard
@@ -188,6 +189,10 @@ class OnlineFilter(Documented):
         band = (mean - Z90 * sd, mean, mean + Z90 * sd)
         lower, price, upper = (float(transform.price(value, last)) for value in band)
         return FairValue(price=price, lower=lower, upper=upper, mean=mean, sd=sd)
+
+    def reversion(self) -> MeanReversion | None:
+        """The spread that comes back as it stands now; None where the model has none."""
+        return self.board.belief().reversion(0)
 
     def predictive(
         self, *, x: HedgePrices, dt: float = 1.0, gaps: Mapping[str, float] | None = None
@@ -364,4 +369,5 @@ def _as_board(where: Coordinates) -> Coordinates:
         np.array([float(where.offset)]),
         where.intercept,
         np.array([float(where.unit)]),
+        where.parts,
     )

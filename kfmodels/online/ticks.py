@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kfmodels.clock.instants import Stamp
+from kfmodels.kalman.reversion import MeanReversion
 from kfmodels.online.belief import Belief, join_blocks
 from kfmodels.online.mixture import average
 
@@ -332,6 +333,11 @@ class Tick:
     def alpha(self) -> float:
         belief = self._all.belief
         return float(belief.mean[self._number, -1]) if belief.frame.intercept else 0.0
+
+    @property
+    def reversion(self) -> MeanReversion | None:
+        """The spread that comes back after this row; None where the model has none."""
+        return self._all.belief.reversion(self._number)
 
     @property
     def sd_given_noise(self) -> dict[str, float]:

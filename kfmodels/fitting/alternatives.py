@@ -1,0 +1,150 @@
+"""A model with a part that may not be there: each alternative is fitted, and evidence weighs them.
+
+Such a spike in a prior is a finite mixture of fits. Its posterior draws are those of the alternatives
+in proportion to their probabilities, with a site `with_spread` of 1 or 0 that says which a draw is of.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from kfmodels._types import Shaped
+from kfmodels.fitting import passes
+from kfmodels.model.hedge_ratio import HedgeRatioModel
+from kfmodels.sampling.importance import MIXTURE_DRAWS, ImportanceSampling
+from kfmodels.sampling.posterior import Draws, of_recursion
+
+WITH = "with_spread"
+"""Index site: 1 in draws of the model with its spread, 0 in those without."""
+
+Sites = dict[str, Shaped[np.ndarray, "..."]]
+
+
+def fit_each(
+    model: HedgeRatioModel, run: Callable[[HedgeRatioModel], Draws], seed: int, inputs: object
+) -> Draws:
+    """Draws of the model, or of all its alternatives in proportion to their evidence.
+
+    The odds of the alternatives are equal before the data. `about` of the result has the
+    `probability` of the model as it stands, `log_bayes` of it over the other, and its standard error
+    `log_bayes_error`. A method that finds no evidence gets that of `ImportanceSampling`.
+    """
+    if len(model.alternatives) == 1:
+        return run(model)
+    each = [run(one) for one in model.alternatives]
+    weighed = [
+        drawn.about
+        if "log_evidence" in drawn.about
+        else ImportanceSampling().run(one, inputs, seed, False).about
+        for one, drawn in zip(model.alternatives, each, strict=True)
+    ]
+    logs = np.array([about.get("log_evidence", np.nan) for about in weighed])
+    share = np.exp(logs - np.logaddexp(*logs))
+    if not np.isfinite(share).all():
+        raise ValueError(
+            "the evidence for and against the spread cannot be compared where all of its noise is "
+            "fixed: leave delta, obs_scale or the spread's own numbers to a prior"
+        )
+    errors = [about.get("log_evidence_mcse", 0.0) for about in weighed]
+    about = {
+        "probability": float(share[0]),
+        "log_bayes": float(logs[0] - logs[1]),
+        "log_bayes_error": float(np.hypot(*errors)),
+    }
+    if "ess" in each[0].about:  # importance draws: as good as the worse of the two
+        about |= {
+            "pareto_k": max(one.about["pareto_k"] for one in each),
+            "ess": min(one.about["ess"] for one in each),
+            "log_evidence": float(np.logaddexp(*logs) - np.log(2)),
+            "log_evidence_mcse": float(np.sqrt((share**2 * np.square(errors)).sum())),
+        }
+    random = np.random.default_rng(seed)
+    absent = model.spread.absent if model.spread is not None else {}
+    sites = [_marked(one.sites, number, absent, each[0].sites) for number, one in enumerate(each)]
+    prior = [_marked(one.prior, number, absent, each[0].prior) for number, one in enumerate(each)]
+    names = [{k: v for k, v in one.stats.items() if k in each[0].stats} for one in each]
+    mixed = [
+        _marked(
+            one.mixed or passes.choose(of_recursion(_joined(one.sites)), MIXTURE_DRAWS),
+            number,
+            absent,
+            each[0].mixed or of_recursion(_joined(each[0].sites)),
+        )
+        for number, one in enumerate(each)
+    ]
+    draws = each[0].sites["obs_scale"].shape[1]
+    orders = [random.permutation(draws) for _ in range(len(each[0].sites["obs_scale"]))]
+    likelier = int(share[1] > share[0])
+    return Draws(
+        sites=_by_chain(sites, share, orders),
+        stats=_by_chain(names, share, orders),
+        prior=_mixed(prior, np.array([0.5, 0.5])),
+        mixed={
+            name: np.concatenate([values, mixed[likelier][name][-1:]])
+            for name, values in _mixed([_without_last(one) for one in mixed], share).items()
+            if name != WITH
+        },
+        about=about,
+    )
+
+
+def _marked(
+    sites: Mapping[str, np.ndarray],
+    number: int,
+    absent: Mapping[str, float],
+    full: Mapping[str, np.ndarray],
+) -> Sites:
+    """Sites with the index, and in the alternative with what stands for an absent spread."""
+    shape = np.shape(sites["obs_scale"])
+    found = dict(sites) | {WITH: np.full(shape, 1.0 - number)}
+    return found | {
+        name: np.full(shape, value)
+        for name, value in absent.items()
+        if name in full and name not in sites
+    }
+
+
+def _counts(total: int, share: np.ndarray) -> list[int]:
+    first = round(total * float(share[0]))
+    return [first, total - first]
+
+
+def _evenly(values: np.ndarray, count: int) -> np.ndarray:
+    """So many of the first axis, at even steps."""
+    return values[((np.arange(count) + 0.5) * len(values) / max(count, 1)).astype(int)]
+
+
+def _mixed(each: Sequence[Sites], share: np.ndarray) -> Sites:
+    """Draws of all in proportion, as many as of one."""
+    counts = _counts(len(each[0]["obs_scale"]), share)
+    return {
+        name: np.concatenate(
+            [_evenly(one[name], count) for one, count in zip(each, counts, strict=True)]
+        )
+        for name in each[0]
+    }
+
+
+def _by_chain(
+    each: Sequence[Sites], share: np.ndarray, orders: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The same chain by chain, in an order that mixes them, as a chain of draws should be."""
+    found: dict[str, np.ndarray] = {}
+    for name in each[0]:
+        chains = []
+        for chain, order in enumerate(orders):
+            counts = _counts(len(order), share)
+            parts = [
+                _evenly(one[name][chain], count) for one, count in zip(each, counts, strict=True)
+            ]
+            chains.append(np.concatenate(parts)[order])
+        found[name] = np.stack(chains)
+    return found
+
+
+def _joined(sites: Mapping[str, np.ndarray]) -> Sites:
+    return {name: np.reshape(v, (-1, *np.shape(v)[2:])) for name, v in sites.items()}
+
+
+def _without_last(sites: Sites) -> Sites:
+    return {name: values[:-1] for name, values in sites.items()}

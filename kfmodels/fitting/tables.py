@@ -1,0 +1,141 @@
+"""The tables of a fit: the inferred noise, the worth of closed periods, the spread that comes back."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from kfmodels.fitting import tree as trees
+from kfmodels.fitting.alternatives import WITH
+from kfmodels.model.parts import factor_of, reverting_share
+
+if TYPE_CHECKING:
+    from xarray import DataTree
+
+_COLUMNS = ["delta", "q", "gain", "memory", "memory_lower", "memory_upper"]
+_COLUMNS += ["effective_memory", "var", "rhat", "ess"]
+_OF_SPREAD = ["half_life", "half_life_lower", "half_life_upper", "r2_mr", "probability"]
+
+
+def summarise(tree: "DataTree") -> pd.DataFrame:
+    """The rows of `HedgeFit.summary`."""
+    posterior = trees.group_of(tree, "posterior")
+    effective = trees.effective_memory(tree)
+    rows = {}
+    for name in (str(one) for one in posterior["coef"].values):
+        mine = posterior[["delta", "q", "memory", "state_var"]].sel(coef=name)
+        described = _describe(mine["state_var"].values)
+        described |= _span("memory", mine["memory"].values)
+        for word in ("delta", "q"):
+            described[word] = float(np.median(mine[word].values))
+        described["gain"] = 1 / described["memory"]
+        described["effective_memory"] = effective.get(name, np.nan)
+        if "start_size" in posterior:
+            start = _describe(posterior["start_size"].sel(coef=name).values)
+            described["start_size"] = start["var"]
+            described["rhat"] = np.fmax(described["rhat"], start["rhat"])
+            described["ess"] = np.fmin(described["ess"], start["ess"])
+        rows[name] = described
+    memory = posterior.get("variance_memory")
+    spans = np.full((1, 1), np.inf) if memory is None else memory.values
+    rows["noise"] = _span("memory", spans) | _describe(posterior["obs_var"].values)
+    columns = [*_COLUMNS, *(["start_size"] if "start_size" in posterior else [])]
+    if WITH in posterior:
+        rows["spread"] = _tell_spread(tree)
+        columns += _OF_SPREAD
+    return _mixed(tree, pd.DataFrame(rows).T.reindex(columns=columns))
+
+
+def _tell_spread(tree: "DataTree") -> dict[str, float]:
+    posterior = trees.group_of(tree, "posterior")
+    there = posterior[WITH].values == 1
+    found = {"probability": float(tree.attrs["probability"])}
+    if not there.any():  # so improbable that no draw has one
+        return found
+    life = posterior["spread_half_life"].values[there]
+    var = posterior["spread_sd"].values[there] ** 2
+    factor = factor_of(life)
+    step = var * (1 - factor**2) / posterior["obs_scale"].values[there] ** 2
+    share = reverting_share(factor, step, posterior["q"].values[..., -1][there])
+    found |= {"var": float(np.median(var)), "r2_mr": float(np.median(share))}
+    return found | _span("half_life", life)
+
+
+def tell_half_life(tree: "DataTree") -> pd.Series:
+    """What `HedgeFit.half_life` gives."""
+    check_spread(tree)
+    posterior = trees.group_of(tree, "posterior")
+    there = posterior[WITH].values == 1
+    lives = posterior["spread_half_life"].values[there]
+    found = np.quantile(lives, [0.05, 0.5, 0.95]) if there.any() else [np.nan] * 3
+    return pd.Series(found, ["lower", "median", "upper"], name="half_life")
+
+
+def tell_reversion(tree: "DataTree", kind: str, index: pd.Index) -> pd.DataFrame:
+    """What `HedgeFit.reversion` gives."""
+    check_spread(tree)
+    if kind not in ("filtered", "predicted"):
+        raise ValueError(f'kind of a reversion must be "filtered" or "predicted", not {kind!r}')
+    group = trees.group_of(tree, kind)
+    mean, sd = group["spread_mean"].values, group["spread_state_sd"].values
+    z = np.divide(mean, sd, out=np.zeros_like(mean), where=sd > 0)
+    level = group["mean"].sel(coef="alpha").values - mean
+    return pd.DataFrame({"mean": mean, "sd": sd, "z": z, "level": level}, index)
+
+
+def check_spread(tree: "DataTree") -> None:
+    """Raise where the model has no spread that comes back."""
+    if WITH not in trees.group_of(tree, "posterior"):
+        raise ValueError(
+            f"the model of {tree.attrs['target']} has no spread that comes back: fit with "
+            "hedge_ratio_model(spread=Reverting())"
+        )
+
+
+def tell_gaps(tree: "DataTree") -> pd.DataFrame:
+    """The rows of `HedgeFit.gaps`."""
+    constant, posterior = (trees.group_of(tree, k) for k in ("constant_data", "posterior"))
+    rows = {}
+    for kind in trees.gap_names(tree):
+        row = {"crossed": float(constant["gaps"].sel(gap=kind).sum())}
+        mixing = []
+        for word in ("bars", "noise"):
+            values = posterior[f"gap_{word}"].sel(gap=kind).values
+            row |= _span(word, values)
+            mixing.append(_describe(values))
+        row["rhat"] = np.fmax(*(part["rhat"] for part in mixing))
+        row["ess"] = np.fmin(*(part["ess"] for part in mixing))
+        rows[kind] = row
+    parts = [f"{word}{end}" for word in ("bars", "noise") for end in ("", "_lower", "_upper")]
+    columns = ["crossed", *parts, "rhat", "ess"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
+    return _mixed(tree, table.rename_axis("gap"))
+
+
+def _mixed(tree: "DataTree", table: pd.DataFrame) -> pd.DataFrame:
+    """The table, of importance draws with the `ess` of their weights and without R-hat."""
+    # resampled draws hold copies, and their chains are none
+    if "ess" in tree.attrs:
+        table["ess"] = table["ess"].where(table["ess"].isna(), tree.attrs["ess"])
+        table["rhat"] = np.nan
+    return table
+
+
+def _span(name: str, values: np.ndarray) -> dict[str, float]:
+    """Median and 90 % interval."""
+    # "nearest" takes draws themselves: between an infinite memory and another there is no mean
+    lower, middle, upper = np.quantile(values, [0.05, 0.5, 0.95], method="nearest")
+    return {name: float(middle), f"{name}_lower": float(lower), f"{name}_upper": float(upper)}
+
+
+def _describe(var: np.ndarray) -> dict[str, float]:
+    """Median of a variance, with R-hat and effective sample size; NaN where it is fixed."""
+    from arviz_stats.base.array import array_stats
+
+    stats: Any = array_stats  # whose annotations promise tuples where it gives numbers
+    described = {"var": float(np.median(var)), "rhat": np.nan, "ess": np.nan}
+    log_var = np.log(var) if (var > 0).all() else var
+    if np.ptp(log_var) > 1e-9:
+        described["rhat"] = float(stats.rhat(log_var, chain_axis=0, draw_axis=1))
+        described["ess"] = float(stats.ess(log_var, chain_axis=0, draw_axis=1))
+    return described
