@@ -39,7 +39,7 @@ def fit_each(
         for one, drawn in zip(model.alternatives, each, strict=True)
     ]
     logs = np.array([about.get("log_evidence", np.nan) for about in weighed])
-    share = np.exp(logs - np.logaddexp(*logs))
+    share = np.exp(logs - np.logaddexp.reduce(logs))
     if not np.isfinite(share).all():
         raise ValueError(
             "the evidence for and against the spread cannot be compared where all of its noise is "
@@ -49,13 +49,13 @@ def fit_each(
     about = {
         "probability": float(share[0]),
         "log_bayes": float(logs[0] - logs[1]),
-        "log_bayes_error": float(np.hypot(*errors)),
+        "log_bayes_error": float(np.sqrt(np.square(errors).sum())),
     }
     if "ess" in each[0].about:  # importance draws: as good as the worse of the two
         about |= {
             "pareto_k": max(one.about["pareto_k"] for one in each),
             "ess": min(one.about["ess"] for one in each),
-            "log_evidence": float(np.logaddexp(*logs) - np.log(2)),
+            "log_evidence": float(np.logaddexp.reduce(logs) - np.log(2)),
             "log_evidence_mcse": float(np.sqrt((share**2 * np.square(errors)).sum())),
         }
     random = np.random.default_rng(seed)

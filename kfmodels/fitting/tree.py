@@ -376,7 +376,7 @@ def _of_spread(inner: Coordinates, belief: Belief) -> dict[str, tuple[str, np.nd
     """Mean and sd of a spread that comes back, by date, in units of the target; none without one."""
     if not inner.spread:
         return {}
-    mean, cov = belief.mean[:, -1], belief.cov[:, -1, -1]
+    mean, cov = np.asarray(belief.mean)[:, -1], np.asarray(belief.cov)[:, -1, -1]
     return {"spread_mean": ("time", mean), "spread_state_sd": ("time", np.sqrt(cov))}
 
 

@@ -72,7 +72,7 @@ class MeanReversion:
         """Lower, median and upper end of 90 %, in bars, given that it comes back; NaN if none does."""
         there = self.law.settled > 0
         if not there.any():
-            return (np.nan,) * 3
+            return np.nan, np.nan, np.nan
         lives = -np.log(2) / np.log(self.law.factor[there])
         lower, middle, upper = weighted_quantiles(
             lives, self.law.weights[there], np.array([0.05, 0.5, 0.95])

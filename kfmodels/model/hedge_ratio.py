@@ -220,6 +220,7 @@ class HedgeRatioModel:
         obs_var = obs_scale**2
         drift = self.drift.law(q, obs_var, moving, **of_drift)
         if self.parts:
+            assert isinstance(drift, motion.Walk)  # as `hedge_ratio_model` sees to
             drift = join(drift, self.parts, obs_var, sites)
         return drift, self.noise.noise(obs_var, **of_noise)
 
@@ -241,7 +242,8 @@ class HedgeRatioModel:
         design, mean = jnp.asarray(inputs.design), jnp.asarray(inputs.start_mean)
         cov = self.initial.covariance(inputs, jnp.square(obs_scale), **of_start)
         of = self.states(inputs.typical_ratio.shape[-1])
-        if of:  # each state of a part enters as its coefficient does, and starts in its settled law
+        if isinstance(drift, motion.Reversion) and of:
+            # each state of a part enters as its coefficient does, and starts in its settled law
             wide = jnp.eye(mean.shape[-1] + len(of), mean.shape[-1])
             design = jnp.concatenate([design, design[..., list(of)]], -1)
             mean, cov = mean @ wide.T, wide @ cov @ wide.T

@@ -294,7 +294,10 @@ class Scales(Drift):
     ) -> Walk:
         return RandomWalk().law(q, obs_var, moving)
 
-    added = RandomWalk.added
+    def added(
+        self, law: Walk | Reversion, cov: Float[Array, "coef coef *draws"]
+    ) -> Float[Array, "coef *#draws"]:
+        return RandomWalk().added(law, cov)
 
 
 def _typical(inputs: Inputs) -> Float[Array, "hedge"]:

@@ -169,7 +169,7 @@ def law(**changes: Any) -> Law:
 
 
 def test_the_expected_gain_is_that_of_the_states_carried_on():
-    """Each draw carries on four states bar by bar: the spread now, which stays, spread, level, noise."""
+    """Each draw carries on four states bar by bar: the spread now, the spread, the level, noise."""
     given, bars = law(), 7
     means, squares = [], []
     for k in range(3):
