@@ -7,6 +7,7 @@ from kfmodels.evaluate.health import SpreadHealth as SpreadHealth
 from kfmodels.evaluate.health import spread_health as spread_health
 from kfmodels.evaluate.landscape import Surface as Surface
 from kfmodels.evaluate.landscape import likelihood_surface as likelihood_surface
+from kfmodels.evaluate.motions import compare_motions as compare_motions
 from kfmodels.evaluate.prior_check import PriorPredictive as PriorPredictive
 from kfmodels.evaluate.prior_check import prior_and_posterior as prior_and_posterior
 from kfmodels.evaluate.prior_check import prior_predictive as prior_predictive

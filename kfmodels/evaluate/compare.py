@@ -1,7 +1,7 @@
 """Fitted models compared on dates that none of them has seen, while each filter runs on."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,7 @@ class Comparison:
         pit: probability integral transforms by date and model; uniform where the forecasts are right.
         log_scores: log density of each price, by date and model.
         z: spread over its forecast sd, by date and model.
+        crps: continuous ranked probability score, in currency, by date and model.
     """
 
     table: pd.DataFrame
@@ -51,6 +52,7 @@ class Comparison:
     pit: pd.DataFrame
     log_scores: pd.DataFrame
     z: pd.DataFrame
+    crps: pd.DataFrame
 
     def __str__(self) -> str:
         shown = self.table.to_string(float_format=lambda value: f"{value:.4g}")
@@ -151,9 +153,20 @@ def compare_rows(fits: Mapping[str, HedgeFit], rows: Mapping[str, pd.DataFrame])
             f"only {len(common)} rows later than {day(last)} have a price of every ticker of every "
             f"fit; {MIN_ROWS} are needed"
         )
-    log_scores, crps, pit, z = (pd.DataFrame(parts[word].loc[common]) for word in words)
+    return _judge(*(pd.DataFrame(parts[word].loc[common]) for word in words))
+
+
+def join_comparisons(parts: Sequence[Comparison]) -> Comparison:
+    """One comparison of the rows of several, whose models have the same names."""
+    words = ("log_scores", "crps", "pit", "z")
+    return _judge(*(pd.concat([getattr(part, word) for part in parts]) for word in words))
+
+
+def _judge(
+    log_scores: pd.DataFrame, crps: pd.DataFrame, pit: pd.DataFrame, z: pd.DataFrame
+) -> Comparison:
     table = _sum_up(log_scores, crps, pit, z)
-    return Comparison(table, _sd_by_year(z), pit, log_scores, z)
+    return Comparison(table, _sd_by_year(z), pit, log_scores, z, crps)
 
 
 def _read(name: str, fitted: HedgeFit, prices: pd.DataFrame, repair: Repair | None) -> Later:

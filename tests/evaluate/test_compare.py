@@ -312,7 +312,7 @@ BEST, SURE, LEVEL = ("a", 0.0, 0.0), ("b", 0.05, 0.01), ("c", 0.03, 0.02)
 def test_the_verdict_says_who_leads_and_how_sure(rows: list[tuple], said: str):
     table = pd.DataFrame(rows, columns=["model", "behind", "behind_se"]).set_index("model")
     empty = pd.DataFrame()
-    verdict = Comparison(table.assign(bars=250), empty, empty, empty, empty).verdict()
+    verdict = Comparison(table.assign(bars=250), empty, empty, empty, empty, empty).verdict()
     assert said in verdict
     assert ("Over 250 bars a is ahead of" in verdict) == (len(rows) > 1)
     for name, gap, error in rows[1:]:
