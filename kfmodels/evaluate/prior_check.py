@@ -164,7 +164,7 @@ def prior_predictive(
         key = np.array([seed, draws], np.uint32)
         sites["obs_scale"] = _settled_scale(model, inputs, sites)
         path, target, spread = jax.device_get(_draw_paths(sites, inputs, key, model=plain))
-    ratios = path[..., : len(ratio)] / coordinates.scale
+    ratios = (path @ coordinates.sums.T)[..., : len(ratio)] / coordinates.scale
     seen = data.observed
     paths = Dataset(
         {
@@ -218,6 +218,9 @@ def _summarise(sites: Sites, data: HedgeData, model: HedgeRatioModel) -> pd.Data
     for word in ("obs_scale", *model.noise.parameters, *model.drift.parameters):
         if word in sites:
             rows[("noise", word)] = sites[word]
+    for part in model.parts:
+        of = "spread" if part is model.spread else "ratio"
+        rows |= {(of, word): sites[word].reshape(-1) for word in part.parameters if word in sites}
     for number, kind in enumerate(closed.kinds(model.gaps, data)):
         for word in ("gap_bars", "gap_noise"):
             rows[(kind, word)] = sites[word][:, number]

@@ -13,6 +13,7 @@ from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.repairs import Real, Repair, known_real
 from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import student_variance
 from kfmodels.kalman.step import State
 from kfmodels.live.feed import LiveFilter
@@ -93,7 +94,8 @@ def carry_over(
 
     Mean and total covariance of the coefficients are the same before and after, to rounding: each new
     draw starts at $m = E[\theta]$ with $P_k v_k = \mathrm{Var}[\theta]$. Only the speed of the
-    coefficients and the observation variance are new.
+    coefficients and the observation variance are new; and how a coefficient that is a sum, as of a
+    level and a spread that comes back, is split: as the new fit splits it after its last row.
 
     Args:
         engine: the filter, which is left as it is.
@@ -115,11 +117,14 @@ def carry_over(
             f"{', '.join(engine.tickers)} ({engine.transform})"
         )
     now, held = engine.state(), new.arguments()
-    mean, cov = new.coordinates.from_original(now["mean"], now["cov"])
     carried, noise = held["carried"], held["noise"]
     var = noise.unit(carried) * student_variance(noise.dof(carried), np)
-    cov = (cov + cov.T) / 2  # the change of units leaves it symmetric only to rounding
-    state = State(np.repeat(mean[:, None], new.draws, 1), cov[..., None] / var)
+    if new.coordinates.parts:
+        state = _split(new.coordinates, held["state"], var, now["mean"], now["cov"])
+    else:
+        mean, cov = new.coordinates.from_original(now["mean"], now["cov"])
+        cov = (cov + cov.T) / 2  # the change of units leaves it symmetric only to rounding
+        state = State(np.repeat(mean[:, None], new.draws, 1), cov[..., None] / var)
     return OnlineFilter(
         **held
         | {
@@ -131,6 +136,24 @@ def carry_over(
             "at": engine.at,
         }
     )
+
+
+def _split(
+    inner: Coordinates, state: State, var: np.ndarray, mean: np.ndarray, cov: np.ndarray
+) -> State:
+    """States `(state, draw)` whose sums have this mean and covariance, in the units of the data.
+
+    Each draw's own states, given their sums: Jeffrey's rule for a normal distribution.
+    """
+    sums = inner.matrix()
+    means, covs = [], []
+    for k, unit in enumerate(np.broadcast_to(var, state.mean.shape[1:])):
+        own, wide = state.mean[:, k], state.cov[..., k] * unit
+        gain = wide @ sums.T @ np.linalg.pinv(sums @ wide @ sums.T)
+        means.append(own + gain @ (mean - inner.shift() - sums @ own))
+        left = wide - gain @ sums @ wide + gain @ cov @ gain.T
+        covs.append((left + left.T) / (2 * unit))
+    return State(np.stack(means, -1), np.stack(covs, -1))
 
 
 class Refresh:

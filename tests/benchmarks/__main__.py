@@ -25,6 +25,7 @@ COMMANDS = {
     "books": None,
     "opening": None,
     "shocks": None,
+    "spreads": None,
     "forgetting": None,
     "fuzz": None,
 }

@@ -29,6 +29,7 @@ from kfmodels import (
 from kfmodels.evaluate.future import _in_coordinates_of
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
+from kfmodels.fitting.refresh import carry_over
 from kfmodels.kalman.motion import Motion
 from kfmodels.model import OfTheDay
 from kfmodels.model.assumptions import REGISTERED, Drift, register
@@ -280,3 +281,39 @@ def test_what_does_not_go_together_is_refused(how: dict[str, Any], text: str):
 def test_a_number_that_is_none_is_refused(make: Any, text: str):
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def test_new_noise_keeps_the_ratio_and_level_and_splits_them_as_its_own_fit_does():
+    """Against conditioning by hand, with a spread and scales beside what walks."""
+    fitted = fitted_as(LAWS["all"])
+    old, data = fitted.online(), minutes()
+    for t in range(TRAIN, TRAIN + 20):
+        values = data.prices.iloc[t]
+        gaps = dict(zip(data.gap_names, data.gaps[t], strict=True))
+        old.update(y=values["Y"], x=[values["X"]], dt=data.dt[t], gaps=gaps)
+    again, new = carry_over(old, fitted), fitted.online()
+    assert_allclose(again.state()["mean"], old.state()["mean"], rtol=1e-8)
+    assert_allclose(again.state()["cov"], old.state()["cov"], rtol=1e-6)
+    # what the sums do not say of the states is what it was: (state - gain sums) has that covariance
+    own, now = (one.board._blocks.draws[0].state for one in (new, again))
+    a = new.coordinates.matrix()
+    for k in range(0, new.draws, 9):
+        gain = own.cov[..., k] @ a.T @ np.linalg.inv(a @ own.cov[..., k] @ a.T)
+        rest = np.eye(len(own.mean)) - gain @ a
+        assert_allclose(rest @ now.mean[:, k], rest @ own.mean[:, k], atol=1e-12)
+        left = rest @ own.cov[..., k] @ rest.T
+        assert_allclose(rest @ now.cov[..., k] @ rest.T, left, atol=1e-8 * abs(left).max())
+
+
+def test_explorers_of_a_sum_go_live_through_a_night():
+    live = fitted_as(LAWS["all"] | {"drift": Scales(SCALES)}).online(explorers=0)
+    assert live.coordinates.parts == (0, 0, 0, 1)
+    other = fitted_as({"spread": Reverting(), "day": OfTheDay(), "gaps": Gaps()})
+    both = other.online(explorers=5)
+    data = minutes()
+    for t in range(TRAIN, TRAIN + 3):
+        values = data.prices.iloc[t]
+        gaps = dict(zip(data.gap_names, data.gaps[t], strict=True))
+        tick = both.update(y=values["Y"], x=[values["X"]], dt=data.dt[t], gaps=gaps)
+    assert both.draws == other.online().draws + 5
+    assert np.isfinite(tick.sd_total["X"])
