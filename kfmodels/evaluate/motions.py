@@ -12,10 +12,17 @@ from kfmodels.model.assumptions import Noise
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.model.parts import Reverting, Scales
 from kfmodels.sampling.importance import ImportanceSampling
+from kfmodels.sampling.nuts import NUTS
 
 
 def laws_of_motion(noise: Noise) -> dict[str, HedgeRatioModel]:
-    """The models that `compare_motions` tells apart, by the name of their law."""
+    """The models that `compare_motions` tells apart, by the name of their law.
+
+    Example:
+        >>> from kfmodels import Constant
+        >>> list(laws_of_motion(Constant()))
+        ['walk', 'static', 'reverting', 'scales']
+    """
     return {
         "walk": hedge_ratio_model(noise=noise),
         "static": hedge_ratio_model(delta={"beta": 0.0}, noise=noise),
@@ -25,7 +32,13 @@ def laws_of_motion(noise: Noise) -> dict[str, HedgeRatioModel]:
 
 
 def compare_motions(
-    data: HedgeData, *, noise: Noise, folds: int = 2, share: float = 0.5, seed: int = 0
+    data: HedgeData,
+    *,
+    noise: Noise,
+    folds: int = 2,
+    share: float = 0.5,
+    method: NUTS | ImportanceSampling = ImportanceSampling(),
+    seed: int = 0,
 ) -> Comparison:
     r"""Compare the laws of motion of a hedge ratio by how well each forecasts rows not yet seen.
 
@@ -33,16 +46,16 @@ def compare_motions(
 
     The laws are "walk" (the ratio a random walk), "static" (it stands still; the level walks),
     "reverting" (a walk, and a spread that comes back, weighed by its evidence) and "scales" (the ratio
-    on several time scales). Each is fitted by `ImportanceSampling` on the first rows and its filter
-    runs on over the next; before each fold all are fitted again. Returns have no spread that comes
-    back, so that law is left out of them.
+    on several time scales). Each is fitted on the first rows, and its filter runs on over the next;
+    before each fold all are fitted again. Returns have no spread that comes back, so that law is left
+    out of them.
 
     Args:
         data: the rows, of which the later ones are forecast.
         noise: the assumption about the observation noise, of all.
         folds: fits of each law, at even steps through the rows that are forecast.
         share: of the rows that is never forecast, before the first fold.
-        seed: of the fits.
+        method, seed: of the fits.
 
     Returns:
         A `Comparison`; `verdict()` says which law is ahead, by how much and how surely, or that they
@@ -69,7 +82,7 @@ def compare_motions(
     for begin, end in pairwise(cuts.tolist()):
         before = data.before(data.index[seen[begin]])
         fits = {
-            name: fit(before, model, method=ImportanceSampling(), seed=seed, progress=False)
+            name: fit(before, model, method=method, seed=seed, progress=False)
             for name, model in laws.items()
         }
         until = data.index[seen[end - 1]]
