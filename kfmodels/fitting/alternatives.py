@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from kfmodels._types import Shaped
-from kfmodels.fitting import passes
-from kfmodels.model.hedge_ratio import HedgeRatioModel
-from kfmodels.sampling.importance import MIXTURE_DRAWS, ImportanceSampling
+from kfmodels.fitting import tree as trees
+from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
+from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.posterior import Draws, of_recursion
 
 WITH = "with_spread"
@@ -21,7 +21,7 @@ Sites = dict[str, Shaped[np.ndarray, "..."]]
 
 
 def fit_each(
-    model: HedgeRatioModel, run: Callable[[HedgeRatioModel], Draws], seed: int, inputs: object
+    model: HedgeRatioModel, run: Callable[[HedgeRatioModel], Draws], seed: int, inputs: Inputs
 ) -> Draws:
     """Draws of the model, or of all its alternatives in proportion to their evidence.
 
@@ -63,15 +63,11 @@ def fit_each(
     sites = [_marked(one.sites, number, absent, each[0].sites) for number, one in enumerate(each)]
     prior = [_marked(one.prior, number, absent, each[0].prior) for number, one in enumerate(each)]
     names = [{k: v for k, v in one.stats.items() if k in each[0].stats} for one in each]
-    mixed = [
-        _marked(
-            one.mixed or passes.choose(of_recursion(_joined(one.sites)), MIXTURE_DRAWS),
-            number,
-            absent,
-            each[0].mixed or of_recursion(_joined(each[0].sites)),
-        )
-        for number, one in enumerate(each)
+    chosen = [
+        of_recursion(one.mixed or trees.choose(alternative, inputs, one.sites))
+        for alternative, one in zip(model.alternatives, each, strict=True)
     ]
+    mixed = [_marked(one, number, absent, chosen[0]) for number, one in enumerate(chosen)]
     draws = each[0].sites["obs_scale"].shape[1]
     orders = [random.permutation(draws) for _ in range(len(each[0].sites["obs_scale"]))]
     likelier = int(share[1] > share[0])
@@ -140,10 +136,6 @@ def _by_chain(
             chains.append(np.concatenate(parts)[order])
         found[name] = np.stack(chains)
     return found
-
-
-def _joined(sites: Mapping[str, np.ndarray]) -> Sites:
-    return {name: np.reshape(v, (-1, *np.shape(v)[2:])) for name, v in sites.items()}
 
 
 def _without_last(sites: Sites) -> Sites:
