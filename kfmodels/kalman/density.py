@@ -52,15 +52,15 @@ def gamma_ratio(a: Array) -> tuple[Array, Array]:
     b = a + 8
     each = 1 / b
     odd = each * each
-
-    def eight(a: Array) -> Array:
-        """`a (a + 1) ... (a + 7) / b**8`."""
-        # the product itself overflows single precision, so each pair of factors, first with last, is
-        # divided by b**2: (a + 1)(a + 6) = a (a + 7) + 6 and so on
-        ends = a * (a + 7) * odd
-        return ends * (ends + 6 * odd) * (ends + 10 * odd) * (ends + 12 * odd)
-
     series = 17 / 14336 + odd * (-31 / 18432 + odd * 691 / 180224)
     series = -1 / 8 + odd * (1 / 192 + odd * (-1 / 640 + odd * series))
-    up = eight(a) / eight(a + 0.5)
+    up = _eight(a, odd) / _eight(a + 0.5, odd)
     return up * up * b, series * each
+
+
+def _eight(a: Array, odd: Array) -> Array:
+    """`a (a + 1) ... (a + 7) / b**8`, where `odd` is `1 / b**2`."""
+    # the product itself overflows single precision, so each pair of factors, first with last, is
+    # divided by b**2: (a + 1)(a + 6) = a (a + 7) + 6 and so on
+    ends = a * (a + 7) * odd
+    return ends * (ends + 6 * odd) * (ends + 10 * odd) * (ends + 12 * odd)
