@@ -15,8 +15,15 @@ import jaxtyping  # noqa: E402
 
 from tests import checking  # noqa: E402, F401 - the hook finds it by its name
 
-CHECKED = ["kalman", "model", "sampling", "fitting.passes", "batch.chunk"]
-"""Rooms and files whose calls are checked against their annotations; not imported before this."""
+CHECKED = [
+    *[f"kalman.{name}" for name in ("kernel", "likelihood", "logarithm", "regression", "scan")],
+    *["model", "sampling", "fitting.passes", "batch.chunk"],
+]
+"""Rooms and files whose annotations name axes: their calls are checked against them.
+
+Not imported before this. The rest of `kalman` writes `Any` for an array; checking it says nothing, and
+takes four fifths of the time of a tick.
+"""
 jaxtyping.install_import_hook([f"kfmodels.{name}" for name in CHECKED], "tests.checking.check")
 
 import jax  # noqa: E402
@@ -37,15 +44,29 @@ MANY = 15_000
 
 
 class Programs:
-    """Forgets what was compiled for one file before the next one begins."""
+    """Forgets what was compiled for one file before the next one begins, where it grows too much.
+
+    What stays is kept out of later searches for garbage, which went through a million objects again
+    and again: a tenth of the time of the first tests, more of the last.
+    """
 
     last: Path | None = None
 
+    def pytest_collection_finish(self) -> None:
+        keep_what_lives()
+
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        if self.last not in (None, item.path) and held() > MANY:
-            jax.clear_caches()
-            gc.collect()
+        if self.last not in (None, item.path):
+            if held() > MANY:
+                jax.clear_caches()
+                gc.unfreeze()
+            keep_what_lives()
         self.last = item.path
+
+
+def keep_what_lives() -> None:
+    gc.collect()
+    gc.freeze()
 
 
 class Tables:
@@ -67,6 +88,8 @@ class Slow:
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         for item in items:
             sampled = isinstance(item, pytest.DoctestItem) and samples(item)
+            if sampled and item.name.endswith(NIGHTLY):
+                item.add_marker("nightly")
             varied = item.get_closest_marker("variants") and any(item.callspec.indices.values())
             if sampled or varied or item.get_closest_marker("nightly"):
                 item.add_marker("slow")
@@ -77,6 +100,9 @@ SAMPLING = re.compile(
     r"|prior_predictive\(|hedge_effectiveness\(|\.implies\(|published\.table\(|published_bands\("
 )
 """Calls in an example that compile or sample for seconds."""
+
+NIGHTLY = ("pool_draws",)
+"""Names whose example takes most of a minute, and shows what a test of CI asserts."""
 
 
 def samples(item: pytest.DoctestItem) -> bool:
