@@ -86,8 +86,7 @@ def test_a_gpu_runs_it_where_it_takes_the_model(on_a_gpu: None):
 
 
 def test_more_rows_than_32_bits_can_count_go_to_the_scan():
-    shapes = jax.eval_shape(lambda: case(9, "constant", timed=False))
-    rows, *laws = shapes
+    rows, *laws = case(9, "constant", timed=False)
     assert kernel.takes(rows, *laws)
     long = rows._replace(y=jax.ShapeDtypeStruct((10**6, 1000, 1), float))
     assert not kernel.takes(long, *laws)

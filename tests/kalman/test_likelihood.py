@@ -82,7 +82,7 @@ def case(
     if noise == "discounted":
         factor = rng.uniform(0.8, 1, (PAIRS, draws))
         noise_of = DiscountedVariance(var, np.full((1, 1), 4.0), factor)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), (rows, start, drift_of, noise_of))
+    return jax.tree.map(lambda leaf: np.asarray(leaf, float), (rows, start, drift_of, noise_of))
 
 
 def loop(rows, start, drift, noise) -> np.ndarray:

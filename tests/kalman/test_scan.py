@@ -102,7 +102,8 @@ def test_any_gaps_in_rows_and_time_agree_with_the_dense_gaussian(seed, observed,
     case |= {"observed": np.array(observed), "dt": np.array(dt)}
     case["state_var"] = case["state_var"] * np.exp(log_noise)
     dense = reference.dense(case, reference.increments(case))
-    assert_allclose(log_prob(regression(**case), y), dense.log_prob(y), rtol=1e-8)
+    model = regression(**case, validate_args=True)
+    assert_allclose(log_prob(model, y), dense.log_prob(y), rtol=1e-8)
 
 
 def test_defaults_are_all_rows_seen_and_no_noise_before_the_first():
