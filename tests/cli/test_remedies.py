@@ -4,12 +4,11 @@ import re
 import shlex
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from kfmodels import load
+from kfmodels import HedgeFit, load
 from kfmodels.cli.remedies import for_the_shell
 from kfmodels.cli.shell import read_prices
 from kfmodels.sampling import nuts
@@ -27,7 +26,20 @@ def table(prices) -> pd.DataFrame:
 
 
 @pytest.fixture
-def fit(tmp_path, monkeypatch) -> Callable[..., str]:
+def saved(monkeypatch) -> Callable[[], HedgeFit]:
+    """The last fit, from its file. It is written where a test reads it: most of a fit's time."""
+    save, last = HedgeFit.save, []
+    monkeypatch.setattr(HedgeFit, "save", lambda made, path: last.append((made, path.absolute())))
+
+    def read() -> HedgeFit:
+        save(*last[-1])
+        return load(last[-1][1])
+
+    return read
+
+
+@pytest.fixture
+def fit(tmp_path, monkeypatch, saved) -> Callable[..., str]:
     """Fit a file of this text; the last line on stderr."""
     monkeypatch.setattr(nuts, "NUTS", FromPrior)
 
@@ -41,14 +53,10 @@ def fit(tmp_path, monkeypatch) -> Callable[..., str]:
     return run
 
 
-def fitted_rows(folder: Path) -> int:
-    return len(load(folder / "x.nc").data)
-
-
-def test_a_file_that_is_newest_first_is_turned_and_said(table, fit, tmp_path):
+def test_a_file_that_is_newest_first_is_turned_and_said(table, fit, tmp_path, saved):
     said = fit(table.iloc[::-1].to_csv())
     assert said.endswith("one every business day, newest first in the file")
-    assert load(tmp_path / "x.nc").data.index.equals(table.index)
+    assert saved().data.index.equals(table.index)
     table.iloc[::-1].to_parquet(tmp_path / "x.parquet")
     assert read_prices(tmp_path / "x.parquet", "2021-03-31").index.equals(
         table.loc[:"2021-03"].index
@@ -56,22 +64,24 @@ def test_a_file_that_is_newest_first_is_turned_and_said(table, fit, tmp_path):
 
 
 def test_another_order_is_refused_until_the_file_is_sorted(table, fit):
-    mixed = table.iloc[[*range(5, 60), *range(5)]]
+    mixed = table.iloc[[*range(5, len(table)), *range(5)]]
     assert "sort the rows of the file by date, if its dates" in fit(mixed.to_csv(), code=2)
     fit(mixed.sort_index().to_csv())
 
 
-def test_a_date_that_stands_twice(table, fit, tmp_path):
+def test_a_date_that_stands_twice(table, fit, saved):
     text = table.to_csv()
     last = text.splitlines(keepends=True)[-1]
     assert "stands more than once: keep one of its rows in the file" in fit(text + last, code=2)
     fit(text)
-    assert fitted_rows(tmp_path) == len(table)
+    assert len(saved().data) == len(table)
 
 
 def test_an_hour_that_comes_twice_is_told_apart_by_its_offset(table, fit):
-    times = pd.date_range("2020-11-01 00:30", periods=60, freq="10min", tz="America/New_York")
-    twice = table.iloc[:60].set_axis(times.tz_localize(None))
+    times = pd.date_range(
+        "2020-11-01 00:30", periods=len(table), freq="10min", tz="America/New_York"
+    )
+    twice = table.set_axis(times.tz_localize(None))
     said = fit(twice.to_csv(), code=2)
     assert "write the times with their offset from UTC, such as 2020-11-01 01:30:00-04:00" in said
     fit(twice.set_axis(times.map(str)).to_csv())
@@ -91,13 +101,13 @@ def test_two_columns_of_one_name(table, fit):
 @pytest.mark.parametrize(
     ("bad", "words"), [(0.0, "XOM is 0 at"), (float("inf"), "XOM is infinite")]
 )
-def test_a_bad_print_is_made_a_gap_by_the_option_that_is_named(table, fit, tmp_path, bad, words):
+def test_a_bad_print_is_made_a_gap_by_the_option_that_is_named(table, fit, saved, bad, words):
     table.iloc[50, 0] = bad
     said = fit(table.to_csv(), code=2)
     assert words in said
     (option,) = re.findall(r"--repair \S+:gap", said)
     fit(table.to_csv(), *shlex.split(option))
-    assert load(tmp_path / "x.nc").data.observed.sum() == len(table) - 1
+    assert saved().data.observed.sum() == len(table) - 1
 
 
 def test_a_bad_print_at_a_time_of_day_is_named_for_the_shell(table, fit):
@@ -135,7 +145,7 @@ def test_few_draws_and_draws_that_diverge(table, fit, monkeypatch):
     assert "badly" not in fit(table.to_csv(), "--draws", "4000")
 
 
-def test_a_leg_that_ends_in_one_price_is_fitted_up_to_there(table, fit, tmp_path):
+def test_a_leg_that_ends_in_one_price_is_fitted_up_to_there(table, fit, saved):
     still = table.copy()
     still.iloc[-15:, 1] = still.iloc[-15, 1]
     first = str(still.index[-15].date())
@@ -144,7 +154,7 @@ def test_a_leg_that_ends_in_one_price_is_fitted_up_to_there(table, fit, tmp_path
     assert f"fit the rows before {first}, with --until" in said
     before = fit(still.to_csv(), "--until", str(still.index[-16].date()))
     assert "stands still" not in before
-    assert fitted_rows(tmp_path) == len(table) - 15
+    assert len(saved().data) == len(table) - 15
     still.iloc[-25:, 1] = still.iloc[-25, 1]
     said = fit(still.to_csv(), code=2)
     assert f"CVX constant since {still.index[-25].date()}: fit the rows before, --until" in said
@@ -181,14 +191,14 @@ def test_a_file_that_is_only_named_parquet(table, tmp_path):
     assert len(read_prices(tmp_path / "x.csv")) == len(table)
 
 
-def test_a_cell_that_is_no_number(table, fit, tmp_path):
+def test_a_cell_that_is_no_number(table, fit, saved):
     text = table.astype(object)
     text.iloc[50, 0] = "halted"
     said = fit(text.to_csv(), code=2)
     assert "'halted' at " in said
     assert "leave its cell in the file empty to make it a gap" in said
     fit(text.to_csv().replace("halted", ""))
-    assert load(tmp_path / "x.nc").data.observed.sum() == len(table) - 1
+    assert saved().data.observed.sum() == len(table) - 1
 
 
 NOTATIONS = {
@@ -245,9 +255,9 @@ def test_a_line_with_more_cells_than_the_first_is_refused(table, fit, tmp_path):
         pd.testing.assert_frame_equal(read_prices(tmp_path / "x.csv"), table, check_names=False)
 
 
-def test_a_note_beside_prices_does_not_matter(table, fit, tmp_path):
+def test_a_note_beside_prices_does_not_matter(table, fit, saved):
     fit(table.assign(note="a, b").to_csv())
-    assert fitted_rows(tmp_path) == len(table)
+    assert len(saved().data) == len(table)
 
 
 def test_a_file_that_is_no_table(fit):
