@@ -114,7 +114,7 @@ def test_settings_out_of_range_are_refused(settings: Any, message: str):
 # -- the open --------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_after_large_jumps_the_ratio_of_the_night_before_leaves_more_variance_at_the_open():
     gains, errors = [], []
     for seed in (11, 12, 13):

@@ -24,8 +24,12 @@ TICKERS = ["EWG", "EWQ", "EWU", "SPY"]
 
 @pytest.mark.parametrize(
     "model",
-    [hedge_ratio_model(), hedge_ratio_model(noise=Discounted())],
-    ids=["constant", "discounted"],
+    [
+        pytest.param(hedge_ratio_model(), id="constant"),
+        pytest.param(
+            hedge_ratio_model(noise=Discounted()), id="discounted", marks=pytest.mark.nightly
+        ),
+    ],
 )
 def test_the_ratio_to_hold_is_that_of_a_dense_grid(model: Any):
     """On the table and from one pair: both mix the 64 draws on which the filter goes on."""
