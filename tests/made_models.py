@@ -52,7 +52,9 @@ def regression(
     library: Any = jnp if any(isinstance(one, jax.Array) for one in given) else np
     obs_var = library.asarray(obs_var)
     if gap_time is not None:  # of all coefficients
-        rows["gap_time"] = (jnp if isinstance(gap_time, jax.Array) else np).asarray(gap_time)[..., None]
+        rows["gap_time"] = (jnp if isinstance(gap_time, jax.Array) else np).asarray(gap_time)[
+            ..., None
+        ]
     n = np.shape(design)[-1]
     drift: Any
     if state_discount is not None:
