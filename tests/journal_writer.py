@@ -88,11 +88,11 @@ def write_store(path: str) -> None:
 @cache
 def basket_job() -> tuple[dict[str, Any], list[dict[str, float]]]:
     """A basket that has legs, as a document, and rows to go on with: bad prints and holes in them."""
-    from kfmodels.universe.engine import LiveBasket
+    from kfmodels.basket.basket import Basket
     from tests.basket.conftest import TICKERS, draw_moves, feed, prices_of
 
     prices = prices_of(draw_moves(1, 270))
-    basket = LiveBasket(TICKERS)
+    basket = Basket(TICKERS)
     feed(basket, prices)
     rows = prices[-1] * np.exp(np.cumsum(draw_moves(9, 2000), 0))
     rows[6::13, 3] *= 1.4
@@ -102,11 +102,11 @@ def basket_job() -> tuple[dict[str, Any], list[dict[str, float]]]:
 
 def write_basket(path: str) -> None:
     """Go on with a live filter round a basket, as fast as it takes rows, until it is killed."""
+    from kfmodels.basket.basket import Basket
     from kfmodels.live.feed import LiveFilter
-    from kfmodels.universe.engine import LiveBasket
 
     document, rows = basket_job()
-    live = LiveFilter(LiveBasket.from_json(document), journal=path)
+    live = LiveFilter(Basket.from_json(document), journal=path)
     for number in range(live.seq, len(rows)):
         signal = live.tick(rows[number], at=1000 + number)
         os.write(1, b"%d\n" % signal.seq)

@@ -229,7 +229,7 @@ def test_the_public_names_stay_few():
 
 def test_types_in_public_signatures_can_be_imported():
     faces = [*PUBLIC, kfmodels.online, kfmodels.fitting, kfmodels.batch, kfmodels.clock]
-    faces += [kfmodels.universe]
+    faces += [kfmodels.basket, kfmodels.universe]
     shown = {getattr(face, name) for face in faces for name in face.__all__}
     later = {"pd": pandas, "DataTree": xarray.DataTree, "Dataset": xarray.Dataset}
     later |= {"HedgePairs": kfmodels.HedgePairs, "OnlineFilter": kfmodels.OnlineFilter}
@@ -248,6 +248,7 @@ def test_types_in_public_signatures_can_be_imported():
         "OnlineFilter.coordinates",
         "OnlineFilter.mark",
         "OnlineBoard.mark",
+        "Basket.mark",
         "OnlineBoard.belief",
         "OnlineBoard.foresee",
         "OnlineBoard.quick",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kfmodels.basket.advice import Advice
-from kfmodels.basket.guard import Cleaned, check_policy, clean, tell_verdicts
+from kfmodels.basket.guard import GUARD, Cleaned, check_policy, clean, tell_verdicts
 from kfmodels.basket.listing import LEG_FROM, TARGET_FROM, pick
 from kfmodels.basket.moments import Others
 from kfmodels.basket.opinion import Opinion
@@ -22,23 +22,16 @@ from kfmodels.basket.settings import (
     choose_structures,
 )
 from kfmodels.basket.standing import Standing, admit, nothing_learnt, open_moments
-from kfmodels.basket.ticks import BasketTick, Forecast
+from kfmodels.basket.ticks import BasketTick, Forecast, Said
 from kfmodels.clock.instants import Stamp, check_dt, check_later
 from kfmodels.files.documents import Format, register
 from kfmodels.kalman.transforms import LOG
 from kfmodels.online.document import Documented, as_text
 from kfmodels.online.legs import ByTicker, Legs, by_text
-from kfmodels.online.shocks import NONE, Hold, Quarantine, Shocks
+from kfmodels.online.shocks import NONE, Hold, Shocks
 from kfmodels.online.ticks import Outcome
 
 BASKET = Format("kfmodels basket", 1, "a saved basket", "make one with basket.save(path)")
-
-GUARD = Quarantine(hold=0)
-"""The policy on bad prints: a second row of one sign confirms a move, a split too.
-
-A move that is taken for real is learnt from as far as the limit, which can halve a ratio: a split is
-to be told at its first row, which is held and names it.
-"""
 
 
 class Basket(Documented):
@@ -106,33 +99,33 @@ class Basket(Documented):
         self.tickers = tuple(map(str, tickers))
         if len(set(self.tickers)) < max(len(self.tickers), 2):
             raise ValueError("a universe needs at least two tickers, and each named once")
-        self.names = pick(targets, self.tickers, "target")
+        self.targets = pick(targets, self.tickers, "target")
         self.hedges = pick(hedges, self.tickers, "hedge")
-        if len(self.hedges) == 1 and self.hedges[0] in self.names:
+        if len(self.hedges) == 1 and self.hedges[0] in self.targets:
             raise ValueError(
                 f"{self.hedges[0]} is the only hedge, and has none itself: leave it out of the targets"
             )
         check_policy(shocks)
         self.forgetting = weighing.factor if isinstance(weighing, Forgetting) else 1.0
-        most = len(self.hedges) - (set(self.names) <= set(self.hedges))
+        most = len(self.hedges) - (set(self.targets) <= set(self.hedges))
         self.legs, self.weighing, self.shocks = legs, weighing, shocks
         self.structures = choose_structures(most, legs)
         # the first ticker stands as the target of all others, so that prices are read as a board reads
         self._prices = Legs(self.tickers[:1], [self.tickers[1:]], LOG)
         spot = {name: number for number, name in enumerate(self.tickers)}
-        self._targets = np.array([spot[name] for name in self.names])
+        self._targets = np.array([spot[name] for name in self.targets])
         self._hedges = np.zeros(len(self.tickers), bool)
         self._hedges[[spot[name] for name in self.hedges]] = True
         self._advised: tuple[Standing, Advice | None] | None = None
         self.stand = standing or nothing_learnt(len(self.tickers), len(self), self.draws)
-        if self.stand.opinion.log_weights.shape != (len(self.names), self.draws):
+        if self.stand.opinion.log_weights.shape != (len(self.targets), self.draws):
             raise ValueError(
                 f"the standing is of {self.stand.opinion.log_weights.shape} targets and experts, but "
-                f"these settings make {(len(self.names), self.draws)}"
+                f"these settings make {(len(self.targets), self.draws)}"
             )
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.targets)
 
     @property
     def draws(self) -> int:
@@ -151,8 +144,8 @@ class Basket(Documented):
 
     @property
     def pairs(self) -> tuple[tuple[str, ...], ...]:
-        """Every target, then all that may be its legs."""
-        return tuple((y, *(x for x in self.hedges if x != y)) for y in self.names)
+        """Every asset alone: in a live filter none waits for another."""
+        return tuple((name,) for name in self.tickers)
 
     @property
     def holds(self) -> dict[str, Hold]:
@@ -195,10 +188,10 @@ class Basket(Documented):
         at = now.at if at is None else at
         reading = now.listing.read(given)
         absent = now.listing.explain(given, reading.seen)
-        said = {self.tickers[number]: (Outcome.SKIPPED, why) for number, why in absent.items()}
+        said = {self.tickers[n]: Said(Outcome.SKIPPED, why) for n, why in absent.items()}
         if reading.closed:
             self.stand = now._replace(at=at, listing=now.listing.begin(given))
-            return self._tick(at, said | {"": (Outcome.SKIPPED, "no price moved")})
+            return self._tick(at, said | {"": Said(Outcome.SKIPPED, "no price moved")})
         now = now._replace(at=at, listing=reading.listing)
         move = np.where(reading.seen, reading.move, np.nan)
         if now.market is None:
@@ -210,7 +203,7 @@ class Basket(Documented):
         now: Standing,
         given: np.ndarray,
         move: np.ndarray,
-        said: dict[str, tuple[Outcome, str]],
+        said: dict[str, Said],
     ) -> BasketTick:
         """Keep the first rows, and open the moments once there are enough of them."""
         seen = ~np.isnan(move)
@@ -226,7 +219,7 @@ class Basket(Documented):
         now: Standing,
         given: np.ndarray,
         move: np.ndarray,
-        said: dict[str, tuple[Outcome, str]],
+        said: dict[str, Said],
     ) -> BasketTick:
         """Take a row once the moments are open."""
         market, joined = now.market, now.joined
@@ -291,7 +284,7 @@ class Basket(Documented):
         now: Standing,
         advice: Advice | None,
         cleaned: Cleaned,
-        said: Mapping[str, tuple[Outcome, str]],
+        said: Mapping[str, Said],
     ) -> tuple[Opinion, BasketTick]:
         """Score the experts on the row."""
         if advice is None:
@@ -304,35 +297,21 @@ class Basket(Documented):
         learnt, score = now.opinion.learn(self.weighing, mixture, moves, variances, where)
         numbers = (moves, *mixture.centre(), mixture.below(moves), score, mixture.degrees())
         told = [np.where(where, each, np.nan) for each in numbers]
-        return learnt, self._tick(now.at, said, told, where, learnt, cleaned.move)
+        return learnt, self._tick(now.at, said, told, cleaned.move)
 
     def _tick(
         self,
         at: Stamp | None,
-        said: Mapping[str, tuple[Outcome, str]],
-        numbers: Sequence[np.ndarray] | None = None,
-        taught: np.ndarray | None = None,
-        opinion: Opinion | None = None,
+        said: Mapping[str, Said],
+        judged: Sequence[np.ndarray] | None = None,
         moves: np.ndarray | None = None,
     ) -> BasketTick:
-        nothing = np.full(len(self.names), np.nan)
-        move, mean, sd, below, score, dof = numbers or [nothing] * 6
-        weights = self.weighing.weigh((opinion or self.stand.opinion).log_weights)
-        none = np.zeros(len(self.names), bool)
-        return BasketTick(
-            names=self.names,
-            at=at,
-            move=move,
-            mean=mean,
-            spread_sd=sd,
-            below=below,
-            log_score=score,
-            dof=dof,
-            effective_draws=1 / (weights**2).sum(1),
-            taught=none if taught is None else taught,
-            moves=np.full(len(self.tickers), np.nan) if moves is None else moves,
-            said=said,
-        )
+        """The tick of a row; `judged` are numbers of the targets, `moves` those of all assets."""
+        wide = np.full((6, len(self.tickers)), np.nan)
+        if judged is not None:
+            wide[:, self._targets] = judged
+        moves = np.full(len(self.tickers), np.nan) if moves is None else moves
+        return BasketTick(self.tickers, at, *wide, moves=moves, said=said)
 
     def _advice(self) -> Advice | None:
         """What the experts hold now; None while there are no legs."""
@@ -350,7 +329,7 @@ class Basket(Documented):
     def weights(self) -> np.ndarray:
         """Of the experts, `(target, memory, structure)`; those of a target sum to one."""
         weights = self.weighing.weigh(self.stand.opinion.log_weights)
-        return weights.reshape(len(self.names), len(MEMORIES), -1)
+        return weights.reshape(len(self.targets), len(MEMORIES), -1)
 
     def shares(self) -> dict[str, np.ndarray]:
         """Weight of each kind of structure, `(target,)` each."""
@@ -360,10 +339,6 @@ class Basket(Documented):
     def memory(self) -> np.ndarray:
         """Rows that the mixture remembers, `(target,)`: the mean memory of its experts."""
         return self.weights().sum(2) @ np.array(MEMORIES, float)
-
-    def tails(self) -> np.ndarray:
-        """Weights of 4, 6 and 10 degrees of freedom, `(target, 3)`."""
-        return self.stand.opinion.tail_weights()
 
     def removed(self) -> np.ndarray:
         """Share of a target's variance that its hedge has removed lately (memory of 100 rows)."""
@@ -377,6 +352,14 @@ class Basket(Documented):
         itself and for what is no leg now, NaN for a target that is not ready.
         """
         return self._spread_out(Advice.mix)
+
+    def held(self) -> dict[str, dict[str, float]]:
+        """The ratios that are not 0, by target and hedge; none for a target that is not ready."""
+        each = zip(self.targets, self.ratios().tolist(), strict=True)
+        return {
+            name: {leg: b for leg, b in zip(self.tickers, row, strict=True) if b and b == b}
+            for name, row in each
+        }
 
     def sd(self) -> np.ndarray:
         """Sd of every ratio, `(target, asset)`: within the experts, and between them."""
@@ -394,7 +377,7 @@ class Basket(Documented):
 
     def _spread_out(self, work: Callable[[Advice, np.ndarray], np.ndarray]) -> np.ndarray:
         """What `work` makes of the advice, with a column for every asset."""
-        found = np.full((len(self.names), len(self.tickers)), np.nan)
+        found = np.full((len(self.targets), len(self.tickers)), np.nan)
         advice = self._advice()
         if advice is not None:
             found[self.ready] = 0.0
@@ -429,7 +412,7 @@ class Basket(Documented):
         mixture, _ = now.opinion.expect(self.weighing, advice, square, *row)
         last = now.listing.carried[self._targets]
         over = mixture.over(now.listing.gap[self._targets] + 1.0)
-        return Forecast(self.names, over, last, self.ready)
+        return Forecast(self.targets, over, last, self.ready)
 
     def take(
         self,
@@ -453,7 +436,7 @@ class Basket(Documented):
 
     def standing(self) -> BasketTick:
         """What is believed now, as a tick that observed nothing."""
-        return self._tick(self.at, {"": (Outcome.SKIPPED, "no new row")})
+        return self._tick(self.at, {"": Said(Outcome.SKIPPED, "no new row")})
 
     def mark(self) -> Standing:
         """Where the basket stands now, for `back`."""
@@ -488,7 +471,7 @@ class Basket(Documented):
         at = as_text({"at": self.at})["at"]
         return {
             "tickers": list(self.tickers),
-            "targets": list(self.names),
+            "targets": list(self.targets),
             "hedges": list(self.hedges),
             "legs": self.legs,
             "weighing": self.weighing,

@@ -7,10 +7,18 @@ import numpy as np
 
 from kfmodels.basket.moments import Gap, Others
 from kfmodels.basket.standing import Standing
+from kfmodels.basket.ticks import Said
 from kfmodels.kalman.transforms import LOG
-from kfmodels.online.shocks import NONE, Hold, Shocks, Surprise, Verdict
+from kfmodels.online.shocks import NONE, Hold, Quarantine, Shocks, Surprise, Verdict
 from kfmodels.online.splits import name_split
 from kfmodels.online.ticks import Outcome
+
+GUARD = Quarantine(hold=0)
+"""The policy on bad prints: a second row of one sign confirms a move, a split too.
+
+A move that is taken for real is learnt from as far as the limit, which can halve a ratio: a split is
+to be told at its first row, which is held and names it.
+"""
 
 _DECAY = 0.98
 
@@ -95,7 +103,7 @@ def clean(
 
 def tell_verdicts(
     verdicts: Mapping[int, Verdict], tickers: Sequence[str], given: np.ndarray, before: Standing
-) -> dict[str, tuple[Outcome, str]]:
+) -> dict[str, Said]:
     """Outcome and reason by ticker where a price was not simply accepted, and what to call of a split.
 
     Args:
@@ -104,7 +112,7 @@ def tell_verdicts(
         given: prices of the row `(N,)`.
         before: where the basket stood before it.
     """
-    usual, said = np.sqrt(before.listing.mean_square), dict[str, tuple[Outcome, str]]()
+    usual, said = np.sqrt(before.listing.mean_square), dict[str, Said]()
     for number, verdict in verdicts.items():
         reason, name = verdict.reason, tickers[number]
         if verdict.outcome is Outcome.QUARANTINED:
@@ -113,7 +121,7 @@ def tell_verdicts(
             split = name_split([name], legs, LOG, at=before.at, verdict=verdict)
             reason = f"{reason}; {split}" if split else reason
         if verdict.outcome is not Outcome.ACCEPTED or verdict.moved:
-            said[name] = verdict.outcome, reason
+            said[name] = Said(verdict.outcome, reason)
     return said
 
 

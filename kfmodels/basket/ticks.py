@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,20 +10,28 @@ from kfmodels.basket.tails import Mixture
 from kfmodels.clock.instants import Stamp
 from kfmodels.online.ticks import Outcome
 
-_PLAIN = (Outcome.ACCEPTED, "")
+
+class Said(NamedTuple):
+    """What became of one asset in a row, and why."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+_PLAIN = Said(Outcome.ACCEPTED)
 
 
 @dataclass(frozen=True, eq=False)
 class BasketTick:
-    """What is known of every target after one row; arrays `(target,)` in the order of `names`.
+    """What is known of every asset after one row; arrays `(asset,)` in the order of `names`.
 
-    `move` is the log move of the target, `mean` what its hedges' moves said of it, `spread` the one
+    `move` is the log move of a target, `mean` what its hedges' moves said of it, `spread` the one
     minus the other (what the hedge left), `spread_sd` the sd of its forecast, `z` their ratio, `below`
-    the probability that was given to less, `log_score` its log density in nats, `dof` its
-    mean degrees of freedom. All are NaN where the target was not judged; `taught` says where the row
-    was learnt from. `moves (asset,)` are those of all assets as the row was learnt from: what was
-    missing or held back is filled, NaN before anything is learnt. `said` has the outcome and its reason
-    by ticker of every asset, targets or not, where it was not simply accepted.
+    the probability that was given to less, `log_score` its log density in nats, `dof` its mean degrees
+    of freedom. All are NaN of an asset that is no target, or that was not judged. `moves` are those of
+    all assets as the row was learnt from: what was missing or held back is filled, NaN before anything
+    is learnt. `said` has the outcome and its reason by ticker where an asset was not simply accepted,
+    and under "" those of the row as a whole.
     """
 
     names: tuple[str, ...]
@@ -33,15 +42,18 @@ class BasketTick:
     below: np.ndarray
     log_score: np.ndarray
     dof: np.ndarray
-    effective_draws: np.ndarray
-    taught: np.ndarray
     moves: np.ndarray
-    said: Mapping[str, tuple[Outcome, str]]
+    said: Mapping[str, Said]
 
     @property
     def observed(self) -> np.ndarray:
-        """Which targets had a move that was judged."""
+        """Which assets are targets whose move was judged, and learnt from."""
         return ~np.isnan(self.move)
+
+    @property
+    def effective_draws(self) -> np.ndarray:
+        """NaN: experts are no draws of a posterior, and one that wins is no cause for alarm."""
+        return np.full(len(self.names), np.nan)
 
     @property
     def spread(self) -> np.ndarray:
@@ -51,31 +63,34 @@ class BasketTick:
     def z(self) -> np.ndarray:
         return self.spread / self.spread_sd
 
+    def of(self, name: str) -> Said:
+        """What became of one asset."""
+        return self.said.get(name, _PLAIN)
+
     @property
     def outcome(self) -> tuple[Outcome, ...]:
-        """What became of every target's row."""
-        return tuple(self.said.get(name, _PLAIN)[0] for name in self.names)
+        """What became of every asset."""
+        return tuple(self.of(name).outcome for name in self.names)
 
     @property
     def reason(self) -> tuple[str, ...]:
-        return tuple(self.said.get(name, _PLAIN)[1] for name in self.names)
+        return tuple(self.of(name).reason for name in self.names)
 
     @property
     def sentence(self) -> tuple[str, ...]:
-        """The outcome of every target with its reason."""
-        said = (self.said.get(name, _PLAIN) for name in self.names)
-        return tuple(outcome.with_reason(reason) for outcome, reason in said)
+        """The outcome of every asset with its reason."""
+        return tuple(outcome.with_reason(reason) for outcome, reason in map(self.of, self.names))
 
     def learnt(self) -> tuple[np.ndarray, np.ndarray]:
-        """`z` and `dof` of the targets that learnt from their row; NaN and inf of the others."""
-        return np.where(self.taught, self.z, np.nan), np.where(self.taught, self.dof, np.inf)
+        """`z` and `dof` of the targets that were judged; NaN and inf of all others."""
+        return self.z, np.where(self.observed, self.dof, np.inf)
 
-    def overall(self) -> tuple[Outcome, str]:
+    def overall(self) -> Said:
         """The row as a whole was taken, unless no price moved."""
-        return self.said.get("", _PLAIN)
+        return self.of("")
 
     def quarantined(self) -> list[int]:
-        """Numbers of the targets whose price went into quarantine."""
+        """Numbers of the assets whose price went into quarantine."""
         return [n for n, outcome in enumerate(self.outcome) if outcome is Outcome.QUARANTINED]
 
     def rejected(self) -> list[int]:

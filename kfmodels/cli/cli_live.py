@@ -124,10 +124,10 @@ def _answer(running: "LiveFilter", line: str, number: int) -> "Signal":
 
 def _held(running: "LiveFilter") -> dict[str, object]:
     """Of a universe, the ratios to hold by target and hedge; those of a fit stand in its record."""
-    from kfmodels.universe.engine import LiveBasket
+    from kfmodels.basket.basket import Basket
 
     engine = running.engine
-    return {"ratios": engine.held()} if isinstance(engine, LiveBasket) else {}
+    return {"ratios": engine.held()} if isinstance(engine, Basket) else {}
 
 
 def _object(line: str) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def _running(
     if fitted.suffix == ".json":
         from kfmodels.live.feed import LiveFilter
         from kfmodels.online.filter import OnlineFilter
-        from kfmodels.universe.engine import is_universe, load_engine
+        from kfmodels.universe.saved import is_universe, load_engine
 
         if is_universe(fitted):
             return LiveFilter(load_engine(fitted, _guard(policy)), clock=clock, **settings)
@@ -259,7 +259,7 @@ def _guard(policy: "Shocks | None") -> "Shocks | None":
     """The policy for a universe, which takes a split for real in the second row of new prices."""
     from dataclasses import replace
 
-    from kfmodels.basket.basket import GUARD
+    from kfmodels.basket.guard import GUARD
     from kfmodels.online.shocks import Quarantine
 
     if not isinstance(policy, Quarantine):

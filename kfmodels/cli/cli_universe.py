@@ -75,7 +75,7 @@ def universe(
 
     With --book: the one order list that hedges all positions together.
     """
-    from kfmodels.universe.engine import is_universe
+    from kfmodels.universe.saved import is_universe
 
     if save is not None and save.suffix != ".json":
         raise ValueError(f"--save {save}: its name must end in .json, by which it is known again")

@@ -1,6 +1,3 @@
 from kfmodels.universe.book_hedge import BookHedge as BookHedge
-from kfmodels.universe.engine import LiveBasket as LiveBasket
-from kfmodels.universe.engine import LiveTick as LiveTick
-from kfmodels.universe.engine import Said as Said
 from kfmodels.universe.netting import hedge_book as hedge_book
 from kfmodels.universe.universe import HedgeUniverse as HedgeUniverse

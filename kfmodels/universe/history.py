@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from kfmodels.basket.basket import Basket
 from kfmodels.basket.settings import CHOOSER, FEW
 from kfmodels.online.ticks import Outcome
-from kfmodels.universe.engine import LiveBasket
 
 LIGHT = 0.02
 """Sd of what is held in a leg over that of the target, below which a leg is light."""
@@ -47,9 +47,10 @@ class History(NamedTuple):
     events: list[tuple[int, str, str, str]]
 
 
-def run(basket: LiveBasket, rivals: list[LiveBasket], prices: pd.DataFrame) -> History:
+def run(basket: Basket, rivals: list[Basket], prices: pd.DataFrame) -> History:
     """Take a table of prices row by row; `rivals` see the same rows, each for itself."""
     rows, columns = prices.to_numpy(float), list(basket.tickers)
+    targets = [columns.index(name) for name in basket.targets]
     shape = len(rows), len(basket)
     numbers = {name: np.full(shape, np.nan) for name in ("move", "mean", "spread_sd", "below")}
     left, left_heavy = np.full((len(rivals), *shape), np.nan), np.full(shape, np.nan)
@@ -62,9 +63,9 @@ def run(basket: LiveBasket, rivals: list[LiveBasket], prices: pd.DataFrame) -> H
         given = dict(zip(columns, row.tolist(), strict=True))
         tick = basket.update(given, at=label)
         for name, values in numbers.items():
-            values[number] = getattr(tick, name)
+            values[number] = getattr(tick, name)[targets]
         for place, rival in enumerate(rivals):
-            left[place, number] = rival.update(given, at=label).spread
+            left[place, number] = rival.update(given, at=label).spread[targets]
         events += [
             (number, ticker, str(outcome), reason)
             for ticker, (outcome, reason) in tick.said.items()
@@ -73,7 +74,7 @@ def run(basket: LiveBasket, rivals: list[LiveBasket], prices: pd.DataFrame) -> H
         # a bad print is no move: legs are scored, and money drifts, by what the row was learnt from
         moves = np.nan_to_num(tick.moves)
         light = np.nan_to_num(all_legs.ratios - heavy.ratios)
-        left_heavy[number] = tick.spread + light @ moves
+        left_heavy[number] = tick.spread[targets] + light @ moves
         now = basket.ratios()
         all_legs.trade(now, np.exp(moves))
         heavy.trade(np.where(weigh_legs(basket, now) < LIGHT, 0.0, now), np.exp(moves))
@@ -103,8 +104,8 @@ class Held:
     since shares are held over a row, and money drifts with the prices.
     """
 
-    def __init__(self, basket: LiveBasket) -> None:
-        self._targets = [basket.tickers.index(name) for name in basket.names]
+    def __init__(self, basket: Basket) -> None:
+        self._targets = [basket.tickers.index(name) for name in basket.targets]
         self.ratios = np.full((len(basket), len(basket.tickers)), np.nan)
         self.traded: list[np.ndarray] = []
         """Of every target in each row; NaN where nothing was held before."""
@@ -117,10 +118,10 @@ class Held:
         self.ratios = ratios
 
 
-def weigh_legs(basket: LiveBasket, ratios: np.ndarray) -> np.ndarray:
+def weigh_legs(basket: Basket, ratios: np.ndarray) -> np.ndarray:
     """Sd of what is held in every leg over that of the target, `(target, asset)`."""
     sd = basket.stand.moments.standardise()[1][CHOOSER]
-    own = sd[[basket.tickers.index(name) for name in basket.names]]
+    own = sd[[basket.tickers.index(name) for name in basket.targets]]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.abs(ratios) * sd / own[:, None]
 

@@ -24,7 +24,6 @@ from kfmodels.live.feed import LiveFilter
 from kfmodels.universe.asked import Money
 from kfmodels.universe.book_hedge import BookHedge
 from kfmodels.universe.covariance import choose_hedges, estimate_covariance
-from kfmodels.universe.engine import UNIVERSE, LiveBasket
 from kfmodels.universe.history import (
     History,
     measure_worth,
@@ -34,6 +33,7 @@ from kfmodels.universe.history import (
     weigh_legs,
 )
 from kfmodels.universe.netting import hedge_book
+from kfmodels.universe.saved import UNIVERSE
 from kfmodels.universe.words import name_legs
 
 type Tickers = Sequence[str] | str
@@ -95,7 +95,7 @@ def hedge_universe(
     """
     table, real, asked = _read(prices, targets, hedges, repair)
     tickers = list(table.columns)
-    basket = LiveBasket(tickers, targets=asked[0], hedges=asked[1], legs=legs)
+    basket = Basket(tickers, targets=asked[0], hedges=asked[1], legs=legs)
     if len(table) <= LEG_FROM:
         raise ValueError(
             f"the prices have {len(table)} rows, and an asset is a leg from {LEG_FROM} rows after its "
@@ -107,7 +107,7 @@ def hedge_universe(
         warnings.warn("\n".join(filter(None, [found, *over])), stacklevel=2)
     same = [legs is not None and legs <= few for few in FEW]
     sizes = [few for few, equal in zip(FEW, same, strict=True) if not equal]
-    rivals = [LiveBasket(tickers, targets=asked[0], hedges=asked[1], legs=few) for few in sizes]
+    rivals = [Basket(tickers, targets=asked[0], hedges=asked[1], legs=few) for few in sizes]
     history = run(basket, rivals, table)
     others = iter(rivals)
     few = [(basket if equal else next(others)).removed() for equal in same]
@@ -118,7 +118,7 @@ def hedge_universe(
         few=np.array(few),
         turnover=np.array([sum_traded(history.traded), sum_traded(history.traded_heavy)]),
         doubts=(*map(str, find_doubts(table, LOG, real)), *over),
-        worth=measure_worth(history, list(basket.names), same),
+        worth=measure_worth(history, list(basket.targets), same),
         prices=table,
         past=history,
     )
@@ -149,7 +149,7 @@ class HedgeUniverse:
         past: what every row brought.
     """
 
-    basket: LiveBasket
+    basket: Basket
     span: tuple[str, str]
     rows: int
     few: np.ndarray
@@ -161,7 +161,7 @@ class HedgeUniverse:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        return self.basket.names
+        return self.basket.targets
 
     @property
     def hedges(self) -> tuple[str, ...]:
@@ -285,17 +285,16 @@ class HedgeUniverse:
         """
         prices, past = self._past()
         self.legs(target)
-        place = self.targets.index(target)
+        place, tickers = self.targets.index(target), self.basket.tickers
         most = len(self.hedges) - (target in self.hedges)
         limit = most if self.basket.legs is None else min(self.basket.legs, most)
         left = {limit: (past.move - past.mean)[:, place]}
         for size in sizes:
             if size < limit:
-                few = LiveBasket(
-                    self.basket.tickers, targets=[target], hedges=self.hedges, legs=size
-                )
+                few = Basket(tickers, targets=[target], hedges=self.hedges, legs=size)
                 each = zip(stamps(prices.index), prices.to_dict("records"), strict=True)
-                left[size] = np.array([few.update(row, at=at).spread[0] for at, row in each])
+                ticks = [few.update(row, at=at) for at, row in each]
+                left[size] = np.array([tick.spread[tickers.index(target)] for tick in ticks])
         judged = np.isfinite(np.stack(list(left.values()))).all(0)
         whole = (past.move[judged, place] ** 2).sum()
         found = {size: 1 - (part[judged] ** 2).sum() / whole for size, part in left.items()}
@@ -344,9 +343,9 @@ class HedgeUniverse:
         rules = {"prices": now.last} | rules
         return hedge_book(estimate_covariance(now), positions, hedges=allowed, held=held, **rules)
 
-    def online(self) -> LiveBasket:
+    def online(self) -> Basket:
         """The basket as it stands after the last row; `update(prices, at=)` takes the next."""
-        basket = LiveBasket(**self.basket.arguments())
+        basket = Basket(**self.basket.arguments())
         basket.back(self.basket.mark())  # whose time is no text
         return basket
 
@@ -383,7 +382,7 @@ class HedgeUniverse:
             ValueError: the file is no saved universe, or comes from a newer version of kfmodels.
         """
         content = UNIVERSE.load(path)
-        names = pd.Index(content["basket"].names, name="target")
+        names = pd.Index(content["basket"].targets, name="target")
         worth = pd.DataFrame(content.pop("worth"), names)
         return cls(**content, worth=worth.astype({"rows": int}))
 

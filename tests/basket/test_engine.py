@@ -36,8 +36,11 @@ def test_the_engine_is_the_plain_loop(way, moves, prices):
     plain = replay(moves, limit=settings.get("legs"), share=share, **numbers)
     basket = Basket(TICKERS, shocks=None, **settings)
     ticks = feed(basket, prices)[1:]
-    np.testing.assert_allclose([t.log_score for t in ticks], plain.scores, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose([t.below for t in ticks], plain.below, rtol=1e-9, atol=1e-9)
+    own = [TICKERS.index(name) for name in basket.targets]
+    scores, below = (np.array([getattr(t, of) for t in ticks]) for of in ("log_score", "below"))
+    np.testing.assert_allclose(scores[:, own], plain.scores, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(below[:, own], plain.below, rtol=1e-9, atol=1e-9)
+    assert np.isnan(np.delete(scores, own, 1)).all()
     np.testing.assert_allclose(basket.ratios(), plain.ratios, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(basket.sd(), plain.sd, rtol=1e-7, atol=1e-9)
     if legs := settings.get("legs"):

@@ -53,6 +53,54 @@ def test_a_live_filter_drives_it_and_goes_on_from_its_journal(tmp_path, taught, 
     live.close()
 
 
+def test_in_a_live_filter_a_bad_print_of_a_mere_hedge_is_not_taken_twice(prices):
+    """It would confirm itself, where the last price of a leg is good for another row."""
+    taught = Basket(TICKERS, targets=["A", "B"])
+    feed(taught, prices)
+    rows = prices[-1] * np.exp(np.cumsum(draw_moves(9, 3), 0))
+    first, second, third = (dict(zip(TICKERS, row.tolist(), strict=True)) for row in rows)
+    live, alone = LiveFilter(again(taught), max_staleness=1), again(taught)
+    alone.update(first | {"D": 1.4 * first["D"]}, at=400)
+    assert live.tick(first | {"D": 1.4 * first["D"]}, at=400).tick.quarantined() == [3]
+    # that of A is taken again
+    late = {name: second[name] for name in "BCEF"}
+    alone.update(late | {"A": first["A"]}, at=401)
+    tick = live.tick(late, at=401).tick
+    assert tick.of("D") == (Outcome.SKIPPED, "no price")
+    assert tick.observed.tolist() == [name in "AB" for name in TICKERS]
+    alone.update(third, at=402)
+    live.tick(third, at=402)
+    np.testing.assert_array_equal(live.engine.ratios(), alone.ratios())
+
+
+def test_a_live_filter_takes_no_expert_for_a_draw_of_a_posterior(taught, prices):
+    """One that wins is no alarm, as few draws of a posterior would be."""
+    basket = again(taught)
+    opinion = basket.stand.opinion
+    certain = np.where(np.arange(basket.draws) == 5, 0.0, -500.0) + 0 * opinion.log_weights
+    basket.stand = basket.stand._replace(opinion=opinion._replace(log_weights=certain))
+    live = LiveFilter(basket)
+    row = prices[-1] * np.exp(draw_moves(9, 1)[0])
+    signal = live.tick(dict(zip(TICKERS, row.tolist(), strict=True)), at=400)
+    assert signal.tick.observed.all()
+    assert signal.alarms == ()
+
+
+def test_numbers_are_those_of_targets_and_outcomes_of_all(prices):
+    basket = Basket(TICKERS, targets=["E", "B"])
+    feed(basket, prices[:-1])
+    tick = feed(basket, prices[-1:] * [1, 1, 1, 2, 1, 1], 400)[0]
+    assert tick.names == tuple(TICKERS)
+    for numbers in (tick.move, tick.z, tick.log_score, tick.dof, tick.learnt()[0]):
+        assert np.isfinite(numbers).tolist() == [False, True, False, False, True, False]
+    assert np.log(prices[-1, 4] / prices[-2, 4]) == pytest.approx(tick.move[4])
+    assert tick.of("D").outcome is Outcome.QUARANTINED
+    assert list(basket.held()) == ["E", "B"]
+    assert np.array([basket.held()["B"].get(name, 0.0) for name in TICKERS]) == pytest.approx(
+        basket.ratios()[1]
+    )
+
+
 def test_an_asset_takes_its_price_of_the_first_row_that_has_one(taught, prices):
     rows = [dict(zip(TICKERS, (f * prices[-1]).tolist(), strict=True)) for f in (1.01, 1.02, 1.03)]
     basket = again(taught)
@@ -230,7 +278,7 @@ def test_half_the_universe_on_holiday_leaves_the_other_half(taught, prices):
     basket, whole = again(taught), again(taught)
     ticks = feed(basket, half, 400)
     feed(whole, rows, 400)
-    assert ticks[0].taught.tolist() == [True] * 3 + [False] * 3
+    assert ticks[0].observed.tolist() == [True] * 3 + [False] * 3
     assert np.isfinite(basket.ratios()).all()
     assert np.abs(basket.ratios() - whole.ratios()).max() < 0.1
 

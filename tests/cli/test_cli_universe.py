@@ -100,7 +100,7 @@ class Refuse:
             raise ImportError(name + " is not here")
 sys.meta_path.insert(0, Refuse())
 from kfmodels.live.feed import LiveFilter
-from kfmodels.universe.engine import load_engine
+from kfmodels.universe.saved import load_engine
 print(LiveFilter(load_engine("u.json")).engine.tickers)
 """
     import subprocess

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from kfmodels.basket.basket import Basket
 from kfmodels.live.feed import LiveFilter
-from kfmodels.universe.engine import LiveBasket
 from tests.journal_writer import acknowledged, basket_job, writers
 
 KILLS, FILES = 30, 5
@@ -21,11 +21,11 @@ def test_a_kill_at_any_moment_loses_no_acknowledged_row(tmp_path):
     with writers("basket") as server:
         for kill in range(KILLS):
             if kill % (KILLS // FILES) == 0:  # a new file, so that making one is interrupted too
-                path, last, alone = tmp_path / f"{kill}.journal", 0, LiveBasket.from_json(document)
+                path, last, alone = tmp_path / f"{kill}.journal", 0, Basket.from_json(document)
             said = acknowledged(server, str(path), draw.uniform(0, 0.8))
             where = f"seed {seed}, kill {kill}, {path}"
             assert said == list(range(last + 1, last + 1 + len(said))), where
-            with LiveFilter(LiveBasket.from_json(document), journal=path) as live:
+            with LiveFilter(Basket.from_json(document), journal=path) as live:
                 # the row that was being acknowledged may be there or not
                 assert live.seq - (last + len(said)) in (0, 1), where
                 for number in range(last, live.seq):

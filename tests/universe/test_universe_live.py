@@ -9,7 +9,7 @@ import pytest
 
 import kfmodels as kf
 from kfmodels.clock.clock import Clock
-from kfmodels.universe.engine import load_engine
+from kfmodels.universe.saved import load_engine
 
 NAMES = ["XLE", "SPY", "XLB", "XLF", "EWJ", "TLT"]
 TABLE = kf.datasets.etfs()[NAMES]
