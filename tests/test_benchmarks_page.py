@@ -32,7 +32,7 @@ def test_the_readme_quotes_what_is_kept():
 
 def test_every_command_is_a_module_and_what_is_kept_is_of_a_command():
     assert all(find_spec(f"tests.benchmarks.{name}") for name in COMMANDS)
-    assert {path.stem for path in page.KEPT.glob("*.json")} <= set(COMMANDS)
+    assert {path.stem.partition("_")[0] for path in page.KEPT.glob("*.json")} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,13 @@ def test_a_report_is_shown_kept_and_quoted(tmp_path: Path, monkeypatch: pytest.M
     assert "in 2 s: " in page.PAGE.read_text()
     text = page.README.read_text()
     assert text == "before\n<!-- benchmarks -->\n- we take 0.0123 s\n<!-- /benchmarks -->\nafter\n"
+
+
+def test_a_part_is_kept_beside_the_whole_and_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("universe_draw", "universe", "books"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"title": name}))
+    monkeypatch.setattr(page, "KEPT", tmp_path)
+    titles = [document["title"] for document in page.documents()]
+    assert titles == ["universe", "universe_draw", "books"]

@@ -53,7 +53,8 @@ def main() -> int:
     print(show(report))
     if options.keep and report.tables:
         command = " ".join(["python -m tests.benchmarks", name, *others])
-        page.keep(name, report.document(command, time.perf_counter() - begun))
+        kept = f"{name}_{report.part}" if report.part else name
+        page.keep(kept, report.document(command, time.perf_counter() - begun))
         print(f"written to {page.PAGE}")
     if report.failed:
         print(report.failed, file=sys.stderr)

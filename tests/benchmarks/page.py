@@ -1,6 +1,7 @@
 """The page of benchmarks in the documentation, and what the README quotes of it.
 
-Both are made of the JSON that `--keep` writes beside the page, one file a command, and of nothing else.
+Both are made of the JSON that `--keep` writes beside the page, one file a command or a part of one, and
+of nothing else.
 """
 
 import json
@@ -47,8 +48,13 @@ def quoted(readme: str) -> str:
 
 
 def documents() -> Sequence[dict[str, Any]]:
-    """What is kept, in the order in which the commands are listed."""
+    """What is kept, in the order in which the commands are listed; parts follow the whole."""
     from tests.benchmarks.__main__ import COMMANDS
 
-    paths = [KEPT / f"{name}.json" for name in COMMANDS]
-    return [json.loads(path.read_text()) for path in paths if path.exists()]
+    paths = [
+        path
+        for name in COMMANDS
+        for like in (f"{name}.json", f"{name}_*.json")
+        for path in sorted(KEPT.glob(like))
+    ]
+    return [json.loads(path.read_text()) for path in paths]

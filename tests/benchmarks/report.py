@@ -43,6 +43,9 @@ class Report:
     failed: str = ""
     """Why the command ends with 1."""
 
+    part: str = ""
+    """What it is of the command's, where it is kept beside the whole and not in its place."""
+
     def document(self, command: str, seconds: float) -> dict[str, Any]:
         """As JSON, with the machine and the versions it was measured on."""
         return {
