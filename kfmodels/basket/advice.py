@@ -111,7 +111,10 @@ class Advice:
         return self._others
 
     def predict(self, move: np.ndarray) -> np.ndarray:
-        """What every expert expects of the targets, given the moves of all assets, `(n, expert)`."""
+        """What every expert expects of the targets, `(n, expert)`, given the moves of all assets.
+
+        These are `(N,)`, or `(n, N)` as each target knows them.
+        """
         hedges, targets = self.places.hedges, self.places.targets
         unit = self._unit()
         legs = hedges[self.choice.chosen]
@@ -119,8 +122,12 @@ class Advice:
         for memory in range(len(MEMORIES)):
             scaled = move / unit[memory]
             own = self.sd[memory, targets]
-            few = (self.few[memory] * scaled[legs]).sum(-1)
-            every = self.dense[memory] @ scaled[hedges]
+            if move.ndim == 1:
+                few = (self.few[memory] * scaled[legs]).sum(-1)
+                every = self.dense[memory] @ scaled[hedges]
+            else:
+                few = (self.few[memory] * np.take_along_axis(scaled, legs, 1)).sum(-1)
+                every = np.einsum("snh,nh->sn", self.dense[memory], scaled[:, hedges])
             found.append(own * np.concatenate([few, every]))
         return np.concatenate(found).T
 

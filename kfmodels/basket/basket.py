@@ -391,10 +391,11 @@ class Basket(Documented):
 
         Args:
             prices: of the next row by ticker. A hedge without one counts by its mean given the prices
-                that are there, and widens the forecast; so does a gap of the target.
+                that are there, but for the target's own, and widens the forecast; so does a gap of the
+                target.
 
         Raises:
-            ValueError: no target is ready yet, or as `update`.
+            ValueError: no target is ready yet, no asset has a price, or as `update`.
         """
         now, advice = self.stand, self._advice()
         if advice is None or now.market is None:
@@ -405,6 +406,10 @@ class Basket(Documented):
         given = self._prices.of_all(prices)[0]
         reading = now.listing.read(given)
         seen = reading.seen & now.joined
+        if not seen.any():
+            raise ValueError(
+                "the row has no price that says anything of the targets: give that of a hedge at least"
+            )
         raw = np.where(seen, reading.move - now.listing.filled, 0.0)
         move, gap = advice.regressions().fill(raw, now.joined & ~seen)
         square = now.listing.mean_square[self._targets]

@@ -94,22 +94,31 @@ class Moments(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Moves that were not seen: `where` of which assets, and their covariance given those seen."""
+    """Moves that were not seen: `where` of which assets, and their covariance given those seen.
+
+    What is forecast must not have filled the gaps of its legs. Without the move of asset i the means
+    that fill the gap are `shift[:, i]` elsewhere, and their covariance is larger by the products of
+    `widen[:, i]`; both are `(missing, N)`, 0 for what is missing itself.
+    """
 
     where: np.ndarray
     covariance: np.ndarray
+    shift: np.ndarray
+    widen: np.ndarray
 
     def without(self, seen: Sequence[int]) -> "Gap":
         """The same without some assets."""
         kept = ~np.isin(self.where, seen)
-        return Gap(self.where[kept], self.covariance[np.ix_(kept, kept)])
+        covariance = self.covariance[np.ix_(kept, kept)]
+        return Gap(self.where[kept], covariance, self.shift[kept], self.widen[kept])
 
 
 class Others:
     """Regressions of every asset on all others, from one factorisation.
 
     With `K` the inverse of the regularised covariance, the move of i given all others is
-    `-sum_j K_ij r_j / K_ii`; of several that are missing it is `-K_UU^-1 K_UO r_O`.
+    `-sum_j K_ij r_j / K_ii`; of several that are missing it is `-K_UU^-1 K_UO r_O`. Without the move of
+    i that is `K_UU^-1 K_Ui s_i` more, with s_i the surprise of i given the other moves seen.
     """
 
     def __init__(self, values: np.ndarray, vectors: np.ndarray, sd: np.ndarray) -> None:
@@ -133,19 +142,25 @@ class Others:
         inverse = np.linalg.inv(rows[:, where])
         found[where] = -inverse @ (rows @ found)
         left = inverse - REGULAR * np.eye(len(where))
-        unit = self.unit[where]
-        return found * self.unit, Gap(where, left * unit[:, None] * unit)
+        unit, filled = self.unit[where][:, None], found * self.unit
+        along = np.where(missing, 0.0, inverse @ rows) * unit
+        shift = along * (self.surprise(filled, missing) / self.unit)
+        widen = along / np.sqrt(self._alone(missing))
+        return filled, Gap(where, left * unit * unit.T, shift, widen)
 
     def surprise(self, move: np.ndarray, missing: np.ndarray) -> np.ndarray:
         """Every move, complete or filled, minus what the other moves seen say of it."""
-        where = np.flatnonzero(missing)
         scaled = self.vectors @ (self.shrink * (self.vectors.T @ (move / self.unit)))
-        diagonal = self.diagonal
-        if len(where):
-            rows = (self.vectors[where] * self.shrink) @ self.vectors.T
-            lost = (rows * np.linalg.solve(rows[:, where], rows)).sum(0)
-            diagonal = np.where(missing, 1.0, diagonal - lost)
-        return scaled / diagonal * self.unit
+        return scaled / self._alone(missing) * self.unit
+
+    def _alone(self, missing: np.ndarray) -> np.ndarray:
+        """Diagonal of the inverse covariance of the moves seen, 1 for the missing."""
+        where = np.flatnonzero(missing)
+        if not len(where):
+            return self.diagonal
+        rows = (self.vectors[where] * self.shrink) @ self.vectors.T
+        lost = (rows * np.linalg.solve(rows[:, where], rows)).sum(0)
+        return np.where(missing, 1.0, self.diagonal - lost)
 
 
 def regress(target: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, float]:

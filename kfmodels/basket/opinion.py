@@ -63,21 +63,27 @@ class Opinion(NamedTuple):
 
         Args:
             mean_square: of the targets' moves so far.
-            move: of every asset, those that were not seen filled.
+            move: of every asset `(N,)`, those that were not seen filled.
             gap: how far these may be off; the legs among them widen the densities.
             weight: of the row in the moments.
             moves: of the targets. An expert that was never scored starts from its error at these, or
                 without them from the mean square.
         """
+        targets = advice.places.targets
+        if gap is not None:
+            # no target may have filled the gaps of its own legs
+            move = np.repeat(move[None], len(targets), 0)
+            move[:, gap.where] += gap.shift[:, targets].T
         mean = advice.predict(move)
         errors = np.zeros_like(mean) if moves is None else moves[:, None] - mean
         variances, weights = self.start(errors, mean_square), weighing.weigh(self.log_weights)
         wider = np.zeros(len(mean))
         if gap is not None:
-            held = np.zeros((len(mean), len(move)))
+            held = np.zeros_like(move)
             held[:, advice.places.hedges] = advice.mix(weights)
             part = held[:, gap.where]
-            wider = np.einsum("ij,jk,ik->i", part, gap.covariance / weight, part).clip(0)
+            wider = np.einsum("ij,jk,ik->i", part, gap.covariance, part).clip(0)
+            wider = (wider + np.einsum("ij,ji->i", part, gap.widen[:, targets]) ** 2) / weight
         mixture = Mixture(mean, variances + wider[:, None], weights, self.tail_weights())
         return mixture, variances
 

@@ -87,6 +87,22 @@ def test_gaps_are_filled_as_a_gaussian_says():
         np.testing.assert_allclose(found, move[i] - said, rtol=1e-9)
 
 
+def test_a_gap_is_filled_without_the_move_of_one_asset_as_though_it_were_missing_too():
+    rng = np.random.default_rng(7)
+    others = Others.of(np.corrcoef(rng.normal(size=(6, 30))), rng.uniform(0.5, 2, 6))
+    move, missing = rng.normal(size=6), np.array([0, 1, 0, 0, 1, 0], bool)
+    filled, gap = others.fill(move, missing)
+    for i in np.flatnonzero(~missing):
+        also = missing | (np.arange(6) == i)
+        without, wider = others.fill(move, also)
+        same = np.isin(wider.where, gap.where)
+        np.testing.assert_allclose(filled[missing] + gap.shift[:, i], without[missing])
+        covariance = gap.covariance + np.outer(gap.widen[:, i], gap.widen[:, i])
+        np.testing.assert_allclose(covariance, wider.covariance[np.ix_(same, same)])
+    assert not gap.shift[:, missing].any()
+    assert not gap.widen[:, missing].any()
+
+
 def test_distribution_and_quantiles_are_those_of_t():
     values = np.array([-80.0, -3.0, -0.2, 0.0, 1e-3, 2.0, 500.0])
     found = student_below(np.repeat(values[:, None], 3, 1))

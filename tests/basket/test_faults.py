@@ -219,6 +219,32 @@ def test_a_forecast_without_a_leg_is_wider(taught, prices):
     assert (part.sd[others] > full.sd[others]).any()
 
 
+def test_no_target_fills_the_gaps_of_its_own_legs(taught, prices):
+    """Else a forecast would follow the price that it is held against, and its z would be small."""
+    row = prices[-1] * np.exp(draw_moves(9, 1)[0])
+    alone = again(taught).forecast({"A": 1.2 * prices[-1, 0]})
+    assert alone.mean[0] == pytest.approx(0.0, abs=1e-12)
+    assert (alone.mean[1:] > 0.01).all()
+    part = {name: price for name, price in zip(TICKERS, row.tolist(), strict=True) if name in "ABC"}
+    said, other = taught.forecast(part), taught.forecast(part | {"B": 1.1 * part["B"]})
+    assert other.mean[1] == pytest.approx(said.mean[1], abs=1e-12)
+    assert abs(other.mean[0] - said.mean[0]) > 1e-3
+    tick = again(taught).update(part, at=400)
+    np.testing.assert_allclose(tick.mean[:3], said.mean[:3], rtol=1e-9)
+
+
+def test_forecasts_from_few_legs_are_as_far_off_as_they_say(taught, prices):
+    rows = prices[-1] * np.exp(np.cumsum(draw_moves(22, 600), 0))
+    basket, z = again(taught), []
+    for at, row in enumerate(rows, 400):
+        given = dict(zip(TICKERS, row.tolist(), strict=True))
+        said = basket.forecast({name: given[name] for name in "AB"})
+        move = np.log([given[name] / basket.last[name] for name in "AB"])
+        z.append((move - said.mean[:2]) / said.sd[:2])
+        basket.update(given, at=at)
+    assert np.std(z, axis=0) == pytest.approx([1.0, 1.0], abs=0.12)
+
+
 def test_ratios_survive_holes_and_bad_prints():
     moves = draw_moves(11, 700, 8)
     clean = prices_of(moves)
@@ -325,6 +351,12 @@ def test_first_rows_may_have_holes_and_bad_prints():
     assert np.abs(one.ratios() - other.ratios()).max() < 0.15
 
 
+def _ready() -> Basket:
+    basket = Basket(TICKERS[:3])
+    feed(basket, prices_of(draw_moves(1, 260, 3)))
+    return basket
+
+
 ERRORS = {
     "twice": (lambda: Basket(["A", "A"]), "each named once"),
     "one ticker": (lambda: Basket(["A"]), "at least two tickers"),
@@ -336,6 +368,8 @@ ERRORS = {
     "a yes": (lambda: Basket(TICKERS, legs=True), "1 or more, not True"),
     "doubts": (lambda: Basket(TICKERS, shocks=Robust()), "Robust does neither: pass Quarantine"),
     "too early": (lambda: Basket(TICKERS).forecast({"A": 1.0}), "legs need 250"),
+    "no price": (lambda: _ready().forecast({}), "no price that says anything of the targets"),
+    "NaN alone": (lambda: _ready().forecast({"A": np.nan}), "give that of a hedge at least"),
     "not positive": (lambda: Basket(TICKERS).update({"A": -1.0}), "A has the price -1"),
     "no ticker": (lambda: Basket(TICKERS).update({"X": 1.0}), "no price of any of the 6 tickers"),
     "unknown split": (lambda: Basket(TICKERS).rescale({"X": 0.5}), "X is not among the tickers"),
