@@ -21,6 +21,7 @@ from kfmodels.files.log import Journal, Message
 from kfmodels.kalman.transforms import LEVEL, transform_of
 from kfmodels.live.arrivals import MONTH, Ahead, Limit, check_kind, span
 from kfmodels.live.bars import Bar, moment_of
+from kfmodels.live.condition import Conditions, find_conditions
 from kfmodels.live.feed_watch import FeedWatch
 from kfmodels.live.learner import Learner, requote_engine
 from kfmodels.live.monitor import Monitor, Watch
@@ -35,7 +36,7 @@ from kfmodels.live.quotes import (
     was_sent_before,
 )
 from kfmodels.live.settings import check_amounts, check_same, extends, identify, list_overruled
-from kfmodels.live.signals import Alarms, Signal, with_feed, worst_condition
+from kfmodels.live.signals import Alarms, Signal, with_feed
 from kfmodels.online.engine import AnyTick, Engine
 from kfmodels.online.splits import check_factors, check_shifts, tell_shifts, turn_into_factors
 from kfmodels.online.ticks import Outcome
@@ -380,7 +381,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         self._learner.rung = []
         if not rung and self._feed.known.told is told:
             return signal  # nothing of the condition has changed since `_take`
-        return with_feed(signal, rung, self._condition())
+        return with_feed(signal, rung, self._conditions())
 
     def _since(self, what: str, at: Stamp | None) -> Moment | None:
         """Read the time from which on prices are in new units."""
@@ -422,8 +423,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         """Keep the prices, and make a row of them if every leg has one."""
         now, prices = moment_of(message["at"]), message["prices"]
         left: Alarms = ()
-        bar = self._learner.bar
-        opens = bar is None
+        bar, opens = self._learner.bar, False
         if bar is None or bar.is_followed(now, prices, self.clock, apart=bool(self._stale.units)):
             opens, (left, bar) = True, self._learner.open_bar(now)
         self._feed.arrive(prices, self._quotes.prices, now, opens=opens)
@@ -483,7 +483,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def _ring(self, signal: Signal) -> Signal:
         """The answer to a message that is not recorded, with what it says of the feed."""
-        return with_feed(signal, self._feed.ring(self.engine, signal.tick), self._condition())
+        return with_feed(signal, self._feed.ring(self.engine, signal.tick), self._conditions())
 
     def _signal(
         self,
@@ -493,8 +493,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         alarms: Alarms = (),
         tick: AnyTick | None = None,
     ) -> Signal:
-        tick = self.engine.standing() if tick is None else tick
-        return Signal(self.seq, at, outcome, reason, tick, alarms, self._condition())
+        said = tick or self.engine.standing(), alarms, self._conditions()
+        return Signal(self.seq, at, outcome, reason, *said)
 
-    def _condition(self) -> str:
-        return worst_condition(self.watch, self.engine.holds, self._feed.condition)
+    def _conditions(self) -> Conditions:
+        return find_conditions(self.watch, self.engine, self._feed)

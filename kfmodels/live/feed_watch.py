@@ -87,7 +87,7 @@ class FeedWatch:
 
     def __init__(self, engine: Engine, held: Mapping[str, Any] | None = None) -> None:
         self._pairs, self._tickers = tuple(engine.pairs), frozenset(engine.tickers)
-        self._names = engine.standing().names or (engine.pairs[0][0],)
+        self.names = engine.standing().names or (engine.pairs[0][0],)
         held = held or {}
         self.lags = Lags(engine.pairs, transform_of(engine.transform), held.get("lags"))
         none = dict.fromkeys(engine.tickers, 0)
@@ -159,7 +159,7 @@ class FeedWatch:
         """A row was made, and answered with this tick."""
         self._refused, numbers = 0, tick.rejected()
         if numbers or self.rejected:
-            names = [self._names[number] for number in numbers]
+            names = [self.names[number] for number in numbers]
             self.rejected = {name: self.rejected.get(name, 0) + 1 for name in names}
 
     def doubt_split(self, tick: AnyTick) -> str:
@@ -181,10 +181,10 @@ class FeedWatch:
         self._last = Taken(self.known.bar, held, self.lags.stands, legs)
         stood = stood | {name: stood[name] + 1 for name in legs}
         z, _ = tick.learnt()
-        quarantined = [self._names[number] for number in tick.quarantined()]
+        quarantined = [self.names[number] for number in tick.quarantined()]
         if held or quarantined:
             learnt = np.atleast_1d(z)
-            kept = {n: rows for n, rows in held.items() if np.isnan(learnt[self._names.index(n)])}
+            kept = {n: rows for n, rows in held.items() if np.isnan(learnt[self.names.index(n)])}
             held = kept | {name: held.get(name, 0) + 1 for name in quarantined}
         self.known = self.known._replace(stood=stood, held=held)
         return [self._lag(lag) for lag in self.lags.update(prices, z)]
@@ -205,12 +205,25 @@ class FeedWatch:
         return [self._alarm(kind, of, pairs, tick) for (kind, of), pairs in begun.items()]
 
     @property
-    def condition(self) -> Condition:
-        """Of the worst pair: "broken" while a leg is missing, stopped, early or late, or rows are held
-        or rejected for long, "watch" while no leg moves."""
-        if self.lags.ringing or any(kind != "calm" for kind, *_ in self.known.told):
-            return "broken"
-        return "watch" if self.known.told else "ok"
+    def conditions(self) -> tuple[Condition, dict[int, Condition]]:
+        """Of all pairs at least, and of those that an alarm is about, by number.
+
+        A pair is "broken" while one of its legs is missing, stopped, early or late, or rows of it are
+        held or rejected for long, "watch" while none of its legs moves. All are "broken" while no
+        message can be used, and otherwise "watch" at least while any alarm is on.
+        """
+        found: dict[int, Condition] = dict.fromkeys(self.lags.ringing, "broken")
+        told = self.known.told
+        if not told:
+            return ("watch" if found else "ok"), found
+        for kind, pair, leg in told:
+            each = enumerate(zip(self.names, self._pairs, strict=True))
+            about = [number for number, (name, legs) in each if name == pair or leg in legs]
+            for number in about:
+                if kind != "calm" or number not in found:
+                    found[number] = "watch" if kind == "calm" else "broken"
+        of_all = any(not pair and not leg for _, pair, leg in told)
+        return ("broken" if of_all else "watch"), found
 
     def rescale(self, tickers: Iterable[str]) -> None:
         """These legs are quoted in new units from now on."""
@@ -250,7 +263,7 @@ class FeedWatch:
         if longest >= LONG_CALM:
             calm = {name for name, rows in known.stood.items() if rows >= LONG_CALM}
             if len(calm) > 1:
-                each = zip(self._names, self._pairs, strict=True)
+                each = zip(self.names, self._pairs, strict=True)
                 found += [_subject("calm", pair) for pair, legs in each if calm.issuperset(legs)]
         if known.held and max(known.held.values()) > HELD:
             causes = {name: hold.cause for name, hold in engine.holds.items()}
@@ -283,13 +296,13 @@ class FeedWatch:
         """The alarm of a leg, or of a pair, that concerns these pairs."""
         known, leg = self.known, of
         if kind == "missing leg" and not leg:
-            pairs, rows, legs = self._names, self._strange, sorted(self._tickers)
+            pairs, rows, legs = self.names, self._strange, sorted(self._tickers)
             more = f" and {len(legs) - 5} more" if len(legs) > 5 else ""
             said = f"{rows} messages in succession name no leg of {', '.join(legs[:5])}{more}"
             said += f"; they bring {self._names_brought()} instead"
             reason = "no row is made without prices: check how the feed spells its names"
         elif kind == "missing leg":
-            each = zip(self._names, self._pairs, strict=True)
+            each = zip(self.names, self._pairs, strict=True)
             pairs, rows = [name for name, legs in each if leg in legs], known.bar - known.come[leg]
             said = f"{leg} has not come for {rows} bars in which other legs did"
             said += self._last_seen(leg) if known.come[leg] else self._others()
@@ -302,7 +315,7 @@ class FeedWatch:
             said += "while another leg moved"
             reason = f"nothing is learnt until {leg} moves: check the feed"
         elif kind == "calm":
-            legs, leg = self._pairs[self._names.index(pairs[0])], ""
+            legs, leg = self._pairs[self.names.index(pairs[0])], ""
             last = min(legs, key=known.stood.__getitem__)
             rows = known.stood[last]
             said = f"no leg has moved for {rows} rows, since {known.since.get(last)}"
@@ -310,7 +323,7 @@ class FeedWatch:
                 "nothing is learnt until one moves: check the feed, unless the market is closed"
             )
         elif kind == "rejected rows":
-            rows, leg, pairs = self._rejections(of), "", pairs if of else self._names
+            rows, leg, pairs = self._rejections(of), "", pairs if of else self.names
             why = self._why if not of else tick.of(of).reason
             said = f"{rows} messages in succession were rejected, the last of them as: {why}"
             reason = "nothing is learnt: check the feed, its prices and its clock"
@@ -321,7 +334,7 @@ class FeedWatch:
             reason = "nothing is learnt until `rescale` is called, with 1 if the move was real"
             if "rescale" not in why:
                 reason = "nothing is learnt: check the feed, or refresh the noise"
-            elif still := self._still(self._pairs[self._names.index(of)], why):
+            elif still := self._still(self._pairs[self.names.index(of)], why):
                 said += f"; but {still}"
                 reason = (
                     "a leg that stopped is no split: check the feed first, and call `rescale` only if "
@@ -331,7 +344,7 @@ class FeedWatch:
 
     def _lag(self, lag: Lag) -> tuple[str, Alarm]:
         """The alarm of a hedge that comes before or after its target."""
-        pair, legs = self._names[lag.pair], self._pairs[lag.pair]
+        pair, legs = self.names[lag.pair], self._pairs[lag.pair]
         target, hedge = legs[0], legs[1 + lag.hedge]
         way, next_ = ("after", "next") if lag.late else ("before", "last")
         said = (

@@ -161,11 +161,11 @@ class Lags:
         return found
 
     @property
-    def ringing(self) -> bool:
-        """Whether a hedge comes before or after its target now."""
+    def ringing(self) -> list[int]:
+        """Numbers of the pairs of which a hedge comes before or after its target now."""
         if self._single:
-            return any(first or second for stand in self.stands for first, second in [stand.rings])
-        return any(way.any() for way in self.stands[0].rings)
+            return [0] if any(True in stand.rings for stand in self.stands) else []
+        return np.flatnonzero(np.logical_or(*self.stands[0].rings).any(1)).tolist()
 
     def restart(self, tickers: Iterable[str]) -> None:
         """The hedges named are quoted in new units: what was known of their moves does not compare."""

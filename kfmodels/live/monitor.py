@@ -60,7 +60,9 @@ _RANGES = {
     "broken_bars": (1, 1e9),
 }
 _SAID = ("an sd of {:.2f}", "a lag-one autocorrelation of {:+.2f}", "a mean of {:+.2f}")
-_WORDS: tuple[Condition, ...] = ("ok", "watch", "broken")
+CONDITIONS: tuple[Condition, ...] = ("ok", "watch", "broken")
+"""From the best to the worst."""
+
 _NEAR = 2 / 3  # of a threshold, from where on the condition is "watch"
 _FARTHEST = 1e100  # from here on z is refused: its square and the sums of squares might overflow
 _NORMAL_FROM = 1e9  # degrees of freedom; infinite ones would give inf * 0 below
@@ -392,12 +394,12 @@ class Watch:
     @property
     def conditions(self) -> list[Condition]:
         """Of every pair: broken for some bars after an alarm, watch where a test is close to one."""
-        return [_WORDS[rank] for rank in self._ranks()]
+        return [CONDITIONS[rank] for rank in self._ranks()]
 
     @property
     def condition(self) -> Condition:
         """That of the worst pair."""
-        return _WORDS[max(self._ranks(), default=0)]
+        return CONDITIONS[max(self._ranks(), default=0)]
 
     def to_json(self) -> dict[str, Json]:
         """All it needs to go on, in plain numbers and lists; JSON keeps them to the last bit."""
@@ -425,7 +427,7 @@ class Watch:
             raise ValueError(f"this is not a watch written by to_json: {error!r}") from error
 
     def _ranks(self) -> list[int]:
-        """Places of the conditions in `_WORDS`."""
+        """Places of the conditions in `CONDITIONS`."""
         if isinstance(self.last, float):
             return [
                 2 if self.broken_left else int(True in map(gt, self.evidence, self._tests.near))

@@ -1,16 +1,16 @@
 """What a live filter answers to a message: its record, the alarms that a row set off, the condition."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from kfmodels.clock.instants import Stamp
+from kfmodels.live.condition import Conditions
 from kfmodels.live.monitor import Alarm, Condition, Watch
 from kfmodels.online.engine import AnyTick
-from kfmodels.online.shocks import Hold
 from kfmodels.online.ticks import Outcome
 
 SCHEMA = 2
@@ -35,9 +35,10 @@ class Signal:
     `alarms` are those that this message set off, each once when it begins (pairs of a board as
     `(name, alarm)`): the kinds of the monitor, "few draws", and about the feed "missing leg", "stopped
     leg", "calm", "held prices", "rejected rows" and "lead or lag". Where bars are polled, the first two
-    wait for the end of the bar. `condition` is "ok", "watch" or "broken", of a board that of the worst
-    pair: "broken" as long as an alarm about the feed is on ("watch" if it is "calm"), and "watch" at
-    least while prices are held that look like a split.
+    wait for the end of the bar. `condition` is "ok", "watch" or "broken": of a pair "broken" for some
+    bars after an alarm of the monitor and as long as one about the feed is on ("watch" if it is
+    "calm"), and "watch" at least while prices are held that look like a split. Of many pairs it is the
+    worst that more than a fifth are in or beyond, and `conditions` has those that are not ok.
     """
 
     seq: int
@@ -46,7 +47,12 @@ class Signal:
     reason: str
     tick: Any  # the `Tick` or `BoardTick` of the engine, whose numbers are for the user to take
     alarms: Alarms
-    condition: str
+    conditions: Conditions
+
+    @property
+    def condition(self) -> Condition:
+        """Of the whole."""
+        return self.conditions.whole
 
     @property
     def accepted(self) -> bool:
@@ -64,6 +70,8 @@ class Signal:
         own = {"at": self.at, "outcome": str(self.outcome), "reason": self.reason}
         if self.tick.names:
             own |= {"pair_outcomes": tick["outcome"], "pair_reasons": tick["reason"]}
+            own |= {"pair_conditions": dict(self.conditions.pairs)}
+            own |= {"standing": self.conditions.sentence}
         own |= {"row_at": tick["at"], "alarms": [_alarm(alarm) for alarm in self.alarms]}
         return {"schema": SCHEMA, "seq": self.seq} | tick | own | {"condition": self.condition}
 
@@ -103,12 +111,12 @@ def of_engine(found: Sequence[tuple[str, Alarm]], tick: AnyTick) -> Alarms:
     return tuple(found) if tick.names else tuple(alarm for _, alarm in found)
 
 
-def with_feed(signal: Signal, rung: Sequence[tuple[str, Alarm]], condition: str) -> Signal:
+def with_feed(signal: Signal, rung: Sequence[tuple[str, Alarm]], conditions: Conditions) -> Signal:
     """A signal with the alarms about the feed that its message has set off, and the condition now."""
-    if not rung and condition == signal.condition:
+    if not rung and conditions == signal.conditions:
         return signal
     alarms: Any = (*signal.alarms, *of_engine(rung, signal.tick))
-    return replace(signal, alarms=alarms, condition=condition)
+    return replace(signal, alarms=alarms, conditions=conditions)
 
 
 def few_draws(effective: float, draws: int) -> Alarm:
@@ -123,15 +131,3 @@ def few_draws(effective: float, draws: int) -> Alarm:
         reason="the noise is not what it was when it was inferred",
         message=f"few draws: the rows leave {effective:.1f} of the {draws} noise draws",
     )
-
-
-def worst_condition(watch: Watch | None, holds: Mapping[str, Hold], feed: Condition) -> str:
-    """The condition of the worst pair, of the `feed` too; at least "watch" while a change of units is
-    in doubt."""
-    if feed == "broken":
-        return feed
-    found = "ok" if watch is None else watch.condition
-    if found != "ok":
-        return found
-    doubted = holds and any(hold.cause in ("scale", "released") for hold in holds.values())
-    return "watch" if doubted else feed

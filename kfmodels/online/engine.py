@@ -71,6 +71,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def targets(self) -> Sequence[str]:
+        """The tickers that are judged: pairs whose first is none of them are legs alone."""
+        ...
+
+    @property
     def tickers(self) -> tuple[str, ...]:
         """All tickers, each once."""
         ...

@@ -122,6 +122,7 @@ class OnlineFilter(Documented):
             holds={target: hold},
         )
         self.target, self.hedges, self.pairs = target, tuple(hedges), self.board.pairs
+        self.targets: tuple[str, ...] = self.board.targets
         self.tickers, self.transform = self.board.pairs[0], self.board.transform
         self.draws, self.forgetting = self.board.draws, forgetting
         self.until, self.fit_id = until, fit_id

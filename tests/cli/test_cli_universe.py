@@ -89,6 +89,8 @@ def test_live_runs_a_saved_universe_and_says_what_to_hold(folder, universe):
         assert answer["outcome"] == "accepted"
         found = [[answer["ratios"][y].get(x, 0.0) for x in NAMES] for y in NAMES]
         np.testing.assert_array_equal(found, basket.ratios())
+        fine = len(NAMES) - len(answer["pair_conditions"])
+        assert answer["standing"].startswith(f"{answer['condition']}: {fine} of {len(NAMES)} ok")
 
 
 def test_live_needs_no_jax_for_a_universe(folder):
