@@ -16,7 +16,6 @@ from kfmodels.cli.shell import (
     DateFormat,
     DayFirst,
     Repair,
-    Until,
     as_json,
     read_prices,
     split_tickers,
@@ -59,7 +58,9 @@ def universe(
     days: Annotated[
         float | None, typer.Option(help="Days until the book is traded again. Default: 1.")
     ] = None,
-    until: Until = None,
+    until: Annotated[
+        str | None, typer.Option(help="Last date (or time) of the prices that are used.")
+    ] = None,
     date_format: DateFormat = None,
     dayfirst: DayFirst = None,
     repair: Repair = None,
@@ -86,17 +87,17 @@ def universe(
         raise ValueError("--cost and --days are of a book: name its positions with --book")
     how = {"--date-format": date_format, "--dayfirst": dayfirst, "--repair": repair or None}
     whose = {"--target": target, "--until": until, "--save": save, "--out": out, **how}
+    money = None if book is None else _read_book(book)
     if is_universe(prices):
         made = _load(prices, whose | ({"--hedges": hedges, "--legs": legs} if book is None else {}))
     else:
         made = _make(prices, (target, hedges, legs, until), (date_format, dayfirst, repair))
     order = None
-    if book is not None:
+    if money is not None:
         asked = {"cost": cost, "days": days, "legs": legs}
         chosen = None if hedges is None else split_tickers(hedges, made.basket.tickers)
         rules = {name: given for name, given in asked.items() if given is not None}
-        positions, held = _read_book(book)
-        order = made.book(positions, held=held, hedges=chosen, **rules)
+        order = made.book(money[0], held=money[1], hedges=chosen, **rules)
     if save is not None:
         made.save(save)
     if out is not None:
@@ -321,7 +322,7 @@ def _write_page(
     from kfmodels.cli.page import Part, Section, drawn, render, tabled
     from kfmodels.files.atomic import replacing
     from kfmodels.plots.universe import target_hedge, universe_map
-    from kfmodels.universe.book_hedge import money
+    from kfmodels.universe.book_hedge import number_texts
 
     held = made.table()
     said = sentences(made)
@@ -338,7 +339,7 @@ def _write_page(
     if order is not None:
         decision = order.why
         worth.insert(0, Part(text=" ".join(said)))
-        orders = order.orders.map(lambda value: money(value) if value == value else "")
+        orders = number_texts(order.orders)
         sections = [
             Section("The hedge of the book", (tabled(orders),)),
             Section("Each asset alone: what to hold over the next row", tuple(parts)),

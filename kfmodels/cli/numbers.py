@@ -12,6 +12,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def check_file(path: Path) -> None:
+    """Raise where there is no file of prices or positions to read.
+
+    Raises:
+        ValueError: it is a folder, or there is none.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name the file in it, csv or parquet")
+    if not path.exists():  # may be a pipe
+        raise ValueError(
+            f"there is no file {path.name} in {path.absolute().parent}: check its name and its folder"
+        )
+
+
 class _Notation(NamedTuple):
     """How numbers are written, and what is said of it."""
 
@@ -34,11 +48,12 @@ def read_csv(path: Path) -> "tuple[pd.DataFrame, str]":
     """The table, its first column as text, and what was out of the usual in how it is written.
 
     Raises:
-        ValueError: it is empty or no UTF-8, rows differ in length, or its numbers are of two readings.
-        OSError: there is no such file.
+        ValueError: there is no such file, it is empty or no UTF-8, rows differ in length, or its
+            numbers are of two readings.
     """
     import pandas as pd
 
+    check_file(path)
     source = path if path.is_file() else BytesIO(path.read_bytes())  # a pipe is read once only
 
     def read(**how: object) -> "pd.DataFrame":

@@ -15,7 +15,7 @@ from platformdirs import user_cache_path
 from typer.core import TyperGroup
 
 from kfmodels.cli.dates import EPOCH, EXCEL, Dating, read_dates
-from kfmodels.cli.numbers import read_csv
+from kfmodels.cli.numbers import check_file, read_csv
 from kfmodels.cli.remedies import for_the_shell
 from kfmodels.data.spacing import describe
 
@@ -152,12 +152,12 @@ def read_prices(
     said on stderr.
 
     Raises:
-        ValueError: the first column or `until` holds no dates, or dates or numbers that can be read in
-            two ways, no row is left, or parquet cannot be read here.
-        OSError: there is no such file.
+        ValueError: there is no such file, the first column or `until` holds no dates, or dates or
+            numbers that can be read in two ways, no row is left, or parquet cannot be read here.
     """
     import pandas as pd
 
+    check_file(path)
     dating, said = Dating(date_format, dayfirst), []
     if path.suffix.lower() in (".parquet", ".pq"):
         try:

@@ -23,6 +23,31 @@ def money(amount: float) -> str:
     return f"{amount:,.0f}" if abs(amount) >= 1000 or amount == 0 else f"{amount:.3g}"
 
 
+def shares(count: float) -> str:
+    """A number of shares, to seven digits: a fraction is there because no lots were given.
+
+    Example:
+        >>> shares(-4983.0), shares(4983.27451), shares(0.00123), shares(0.0)
+        ('-4,983', '4,983.275', '0.00123', '0')
+    """
+    if abs(count) >= 1e9:
+        return f"{count:.7g}"
+    near = (d for d in range(9) if abs(round(count, d) - count) <= 1e-7 * abs(count))
+    return f"{count:,.{next(near, 9)}f}"
+
+
+def number_texts(orders: pd.DataFrame) -> pd.DataFrame:
+    """The orders as they are read: whole money, shares to seven digits, nothing for NaN."""
+    texts = {
+        name: [
+            "" if value != value else (shares if name in ("shares", "lots") else money)(value)
+            for value in orders[name].tolist()
+        ]
+        for name in orders
+    }
+    return pd.DataFrame(texts, orders.index)
+
+
 @dataclass(frozen=True, eq=False)
 class BookHedge:
     """The net orders that hedge a book, in the one currency its positions are given in.
@@ -118,7 +143,10 @@ class BookHedge:
         texts = [[shown[name] for name in names]]
         for row in self.orders.to_dict("index").values():
             texts.append(
-                [_number(row[name] / (1.0 if name == "shares" else unit)) for name in names]
+                [
+                    shares(row[name]) if name == "shares" else _number(row[name] / unit)
+                    for name in names
+                ]
             )
         labels = [called, *(_short(str(ticker)) for ticker in self.orders.index)]
         widths = [max(len(row[i]) for row in texts) for i in range(len(names))]

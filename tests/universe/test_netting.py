@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from kfmodels.live.costs import Cost
+from kfmodels.universe.book_hedge import number_texts
 from kfmodels.universe.netting import hedge_book
 from tests.universe.books import book, real, simulated
 
@@ -209,6 +210,25 @@ def test_what_is_not_traded_says_why(name):
     found = hedge_book(cov, positions, hedges=hedges, **({"band": 0.0} | options))
     assert any(reason in text for text in found.left.values()), found.left
     assert any(reason in sentence for sentence in found.why)
+
+
+@pytest.mark.parametrize(
+    ("price", "lots", "shown"),
+    [
+        (200.0, 1, "-4,983"),
+        (190.0, None, "-5,245.614"),
+        (190.0, 0.5, "-5,245.5"),
+        (6e7, None, "-0.01661"),
+    ],
+)
+def test_shares_are_shown_to_a_fraction_that_can_be_ordered(price, lots, shown):
+    cov = pd.DataFrame([[4.0, 3.0], [3.0, 3.0]], ["XLE", "SPY"], ["XLE", "SPY"]) * 1e-4
+    book = hedge_book(cov, {"XLE": 1_000_000}, hedges=["SPY"], prices={"SPY": price}, lots=lots)
+    *_, row = str(book).splitlines()
+    assert row.split()[4].startswith(shown)
+    exact = float(book.orders.loc["SPY", "shares"])
+    assert float(row.split()[4].replace(",", "")) == pytest.approx(exact, rel=1e-7)
+    assert number_texts(book.orders).loc["SPY", "shares"] == row.split()[4]
 
 
 def test_large_money_and_long_tickers_fit_into_eighty_columns():
