@@ -30,6 +30,22 @@ if TYPE_CHECKING:
 FAINT = 0.1
 """Share of a variance below which no hedge of a target is worth trading."""
 
+_COLUMNS = (
+    "removed, best_1, best_3: share of the variance removed lately (some 100 rows) by all legs, the "
+    "best single leg, the best three. memory: rows that the mixture remembers; then the weight of each "
+    "kind of structure in it. turnover: money traded in hedges in 252 rows, against one of the target."
+)
+_LEGS = (
+    "ratio: money to sell against one of the target that is held, to buy where below 0; sd: of the "
+    "ratio. weight: sd of what is held in the leg over that of the target. alone: share of the "
+    "variance that the leg would remove by itself."
+)
+_WORTH = (
+    "Shares of the variance removed over all rows that no ratio had seen. heavy: by the legs that hold "
+    "at least 2 % of the risk. best_1, best_3: by the best single leg and the best three; lead_1, "
+    "lead_3: what all legs removed more than these, and its standard error."
+)
+
 SHOWN = 10
 """Legs of a target, or events, that a list shows."""
 
@@ -327,14 +343,14 @@ def _write_page(
     held = made.table()
     said = sentences(made)
     decision = [*said, *[f"{name}: {words}." for name, words in held["legs"].items()][:SHOWN]]
-    parts: list[Any] = [tabled(held)]
+    parts: list[Any] = [tabled(held), Part(text=_COLUMNS)]
     if len(made.targets) > 1:
         caption = (
             "Targets in rows, legs in columns, those that move together side by side: the sd of what "
             "is held in a leg over that of the target. Blue is sold against a target that is held."
         )
         parts.append(drawn(universe_map(made), caption))
-    worth: list[Any] = [tabled(made.worth)]
+    worth: list[Any] = [tabled(made.worth), Part(text=_WORTH)]
     sections = [Section("What to hold over the next row", tuple(parts))]
     if order is not None:
         decision = order.why
@@ -347,16 +363,17 @@ def _write_page(
     for name in made.targets if picture else ():
         caption = "Every ratio was known before the move it was held over."
         drawing = drawn(target_hedge(made, name), caption)
-        sections.append(Section(f"{name}: its legs", (tabled(made.legs(name)), drawing)))
+        legs = tabled(made.legs(name)), Part(text=_LEGS), drawing
+        sections.append(Section(f"{name}: its legs", legs))
     sections.append(Section("What it was worth, out of sample", tuple(worth)))
     events = made.events()
     if len(events):
         events = events.assign(at=events["at"].astype(str)).tail(SHOWN).set_index("at")
         text = f"{len(made.events())} prices were far from what all others said; the last of them:"
         sections.append(Section("Prices held back", (Part(text=text), tabled(events))))
+    whose = f"{', '.join(made.targets[:5])}{' ...' if len(made.targets) > 5 else ''}"
     text = render(
-        title=f"{', '.join(made.targets[:5])}{' ...' if len(made.targets) > 5 else ''}: hedged within "
-        f"{len(made.hedges)} assets",
+        title=f"{whose if order is None else 'A book'}: hedged within {len(made.hedges)} assets",
         under=f"{made.rows} rows, {made.span[0]} .. {made.span[1]}; log moves, all in one currency",
         doubts=list(made.doubts),
         decision=decision,
