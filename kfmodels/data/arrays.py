@@ -245,6 +245,23 @@ def removed(moves: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     return 1 - (_centre(hedged, both) ** 2).sum(0) / (_centre(y, both) ** 2).sum(0)
 
 
+def resample_blocks(rows: int, times: int, *, block: int = 20, seed: int = 0) -> np.ndarray:
+    """Numbers of the rows that a circular block bootstrap draws, `(times, rows)`.
+
+    Blocks, because variance clusters; circular, so that every row is drawn equally often.
+
+    Source: Politis and Romano (1992), A circular block-resampling procedure for stationary data, in
+    LePage and Billard (eds), Exploring the Limits of Bootstrap.
+
+    Example:
+        >>> resample_blocks(5, 2, block=3)
+        array([[4, 0, 1, 3, 4],
+               [2, 3, 4, 1, 2]])
+    """
+    starts = np.random.default_rng(seed).integers(0, rows, (times, -(-rows // block)))
+    return (starts[..., None] + np.arange(block)).reshape(times, -1)[:, :rows] % rows
+
+
 def _centre(values: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Values about their mean over the marked rows of each column; 0 elsewhere."""
     values = np.where(where, values, 0.0)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from kfmodels.data.arrays import resample_blocks
 from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.data.repairs import Repair
@@ -234,10 +235,7 @@ def _other_units(fitted: HedgeData, data: HedgeData) -> str:
 def _bootstrap(scored: pd.DataFrame, level: float, seed: int) -> pd.DataFrame:
     """Share removed and lead over the static ratio, with intervals, by method."""
     values = scored.to_numpy()
-    rows = len(values)
-    # blocks, because variance clusters; circular, so that every row is drawn equally often
-    starts = np.random.default_rng(seed).integers(0, rows, (_RESAMPLES, -(-rows // _BLOCK)))
-    picked = (starts[..., None] + np.arange(_BLOCK)).reshape(_RESAMPLES, -1)[:, :rows] % rows
+    picked = resample_blocks(len(values), _RESAMPLES, block=_BLOCK, seed=seed)
 
     def removed(variances: np.ndarray) -> np.ndarray:
         return 1 - variances[..., 1:] / variances[..., :1]

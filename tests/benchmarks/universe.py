@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.basket.basket import Basket
+from kfmodels.data.arrays import resample_blocks
 from kfmodels.kalman.density import log_student
 from kfmodels.online.ticks import Outcome
 from tests.benchmarks.report import Report, Table, numbered
@@ -204,9 +205,7 @@ def table(universe: Universe, reference: str = "universe mixture") -> pd.DataFra
     """A line a method; differences are the reference's lead over it."""
     held = dict(methods(universe))
     days, best = len(universe.later), held[reference]
-    rng = np.random.default_rng(0)
-    starts = rng.integers(0, days, (RESAMPLES, -(-days // BLOCK)))
-    rows = ((starts[..., None] + np.arange(BLOCK)) % days).reshape(RESAMPLES, -1)[:, :days]
+    rows = resample_blocks(days, RESAMPLES, block=BLOCK)
     counts = np.array([np.bincount(row, minlength=days) for row in rows]) / days
 
     def removed(hedged: np.ndarray, weights: np.ndarray) -> np.ndarray:
