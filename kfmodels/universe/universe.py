@@ -182,7 +182,8 @@ class HedgeUniverse:
         """What the hedges' prices say of the targets; nothing is learnt.
 
         Args:
-            row: prices by ticker; a hedge without one counts by its mean given those that are there.
+            row: prices by ticker; a hedge without one counts by its mean given those that are there,
+                but for the target's own, which no forecast of it knows.
 
         Returns:
             By target: its `price` in the row, the `fair` one with the ends of its 90 % band (`lower`,
@@ -190,7 +191,7 @@ class HedgeUniverse:
             where there is no price, or no forecast yet.
 
         Raises:
-            ValueError: prices of none of the tickers, or one that is no positive number.
+            ValueError: no price at all, or one that is no positive number.
         """
         found = self.basket.forecast(row)
         given: dict[str, Any] = {str(name): value for name, value in dict(row).items()}
