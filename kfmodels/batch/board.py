@@ -13,18 +13,18 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 
 from kfmodels.batch.chunk import CARRIED, HABIT, pair_key
+from kfmodels.batch.rows import COLUMNS, describe_pairs
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.batch.store import Store
 from kfmodels.data.checks import Label, day
 from kfmodels.data.hedge_data import rows_after
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.data.scales import sentence_of
+from kfmodels.fitting.alternatives import join_draws
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.density import Z90, student_variance
 from kfmodels.kalman.habits import Habits
 from kfmodels.kalman.noise import floored
 from kfmodels.kalman.regression import batch_last
@@ -34,7 +34,6 @@ from kfmodels.live.feed import LiveFilter
 from kfmodels.live.lags import tell_lags
 from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel
-from kfmodels.model.memory import q_to_memory
 from kfmodels.online.board import OnlineBoard
 from kfmodels.online.shocks import Quarantine, Shocks
 from kfmodels.sampling import importance
@@ -136,8 +135,10 @@ class HedgeBoard:
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        rows = [_describe(names, arrays) for names, arrays in self.chunks()]
-        table = pd.concat(rows) if rows else pd.DataFrame(columns=_COLUMNS)
+        # what the file could not hold of a prior is not asked for here
+        parts = saved.assumed(json.dumps(self.store.job["model"])).states(1)
+        rows = [describe_pairs(names, arrays, parts) for names, arrays in self.chunks()]
+        table = pd.concat(rows) if rows else pd.DataFrame(columns=COLUMNS)
         table = table.reindex(self.pairs.names).rename_axis("pair")
         # reindexing leaves NaN for pairs that were not fitted, which would make the column objects
         table["refitted"] = table["refitted"].eq(True)
@@ -159,6 +160,8 @@ class HedgeBoard:
         `log_evidence` is that of
         the model; `against_static` says by how many nats it beats a ratio that stands still
         (negative where static does better), `static_probability` the same at even prior odds.
+        Of a model with a spread, `comes_back` is the probability that it does; `half_life` stays that
+        of the innovation, and `sel` and `online` know more.
         `pareto_k`, `ess` (effective draws) and `refitted` (by NUTS) say how reliable the draws are,
         `doubts` what may be wrong with the prices, `status` and `reason` what came of the pair.
         """
@@ -200,24 +203,31 @@ class HedgeBoard:
         inputs = self.model.inputs(data)
         seed = self.store.job["seed"]
         key = pair_key(pair, seed)
-        with jax.enable_x64(True):
-            drawn = importance.resample_sites(
-                row["points"], row["log_weights"], key, inputs, model=self.model
-            )
-            sites = jax.device_get(drawn)
-        _, prior = draw_prior(self.model, inputs, seed)
-        about = {
-            "ess": float(row["effective_draws"]),
-            "log_evidence": float(row["log_evidence"]),
-            "log_evidence_mcse": float(row["log_evidence_mcse"]),
-        }
-        if not row["refitted"]:  # draws of NUTS have no weights, whose tail k-hat is about
-            about["pareto_k"] = float(row["pareto_k"])
-        stats = {"diverging": np.zeros(sites["obs_scale"].shape, bool)}
+        each = []
+        for number, model in enumerate(self.model.alternatives):
+            end = f"_{number}" if number else ""
+            with jax.enable_x64(True):
+                drawn = importance.resample_sites(
+                    row["points" + end], row["log_weights" + end], key, inputs, model=model
+                )
+                sites = jax.device_get(drawn)
+            _, prior = draw_prior(model, inputs, seed)
+            about = {
+                "ess": float(row["effective_draws" + end]),
+                "log_evidence": float(row["log_evidence" + end]),
+                "log_evidence_mcse": float(
+                    row["evidence_error" + end if number else "log_evidence_mcse"]
+                ),
+            }
+            if (
+                number or not row["refitted"]
+            ):  # draws of NUTS have no weights, whose tail k-hat is about
+                about["pareto_k"] = float(row["pareto_k" + end])
+            stats = {"diverging": np.zeros(sites["obs_scale"].shape, bool)}
+            each.append(Draws(sites, stats, prior, None, about))
         mixed = {name: row[name] for name in self.model.parameters}
-        return HedgeFit.from_draws(
-            data, self.model, inputs, Draws(sites, stats, prior, mixed, about)
-        )
+        drawn = each[0] if len(each) == 1 else join_draws(self.model, each, seed)
+        return HedgeFit.from_draws(data, self.model, inputs, drawn._replace(mixed=mixed))
 
     def online(
         self,
@@ -254,6 +264,7 @@ class HedgeBoard:
                 arrays["scale"][:, None],
                 arrays["offset"],
                 model.intercept != "none",
+                parts=model.states(1),
             ),
             drift=batch_last(drift, 2),
             noise=floored(batch_last(noise, 2), arrays["least"][:, :-1]),
@@ -414,53 +425,6 @@ _KEPT = (Status.OK, Status.DOUBTED)
 _ONLINE = ("mean", "cov", "least", "pivot", "scale", "offset", "last_y", "last_x")
 _ONLINE += tuple(HABIT + name for name in Habits._fields)
 """Arrays of `fit_chunk` that a filter starts from, beside those of the noise."""
-
-_COLUMNS = [
-    *("beta", "sd", "lower", "upper", "memory", "memory_lower", "memory_upper", "effective_memory"),
-    *("intercept_memory", "obs_scale", "z", "half_life", "static_half_life", "log_evidence"),
-    *("against_static", "static_probability", "pareto_k", "ess", "refitted"),
-]
-
-
-def _describe(names: list[str], arrays: Arrays) -> pd.DataFrame:
-    """The rows of `table()` for the pairs of one chunk."""
-    # the plug-in comes last and is not part of the mixture
-    mean, cov = (arrays[k][:, :-1] for k in ("mean", "cov"))
-    noise = arrays["last_obs_var"] if "last_obs_var" in arrays else arrays["obs_scale"] ** 2
-    # a variance that is learnt makes the coefficients Student-t, whose variance is larger
-    widened = noise * student_variance(arrays["dof"], np) if "dof" in arrays else noise
-    scale = arrays["scale"]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        beta = mean[..., 0] / scale[:, None]
-        given = (cov[..., 0, 0] * widened[:, :-1]).mean(1) / scale**2
-        sd = np.sqrt(given + beta.var(1))  # law of total variance over the draws of the noise
-        centre = beta.mean(1)
-        # a fast ratio has a short memory: the lower end of the one comes from the upper of the other
-        upper, middle, lower = q_to_memory(arrays["q_ends"]).swapaxes(0, 1)
-        effective = 1 + arrays["cov"][:, -1, 0, 0] / arrays["q"][:, -1, 0]
-        level = middle[:, 1] if middle.shape[-1] == 2 else np.nan
-    found = {
-        "beta": centre,
-        "sd": sd,
-        "lower": centre - Z90 * sd,
-        "upper": centre + Z90 * sd,
-        "memory": middle[:, 0],
-        "memory_lower": lower[:, 0],
-        "memory_upper": upper[:, 0],
-        "effective_memory": effective,
-        "intercept_memory": level,
-        "obs_scale": np.sqrt(noise[:, -1]),
-        "z": arrays["spread"] / arrays["spread_sd"],
-        "half_life": arrays["half_life"],
-        "static_half_life": arrays["static_half_life"],
-        "log_evidence": arrays["log_evidence"],
-        "against_static": -arrays["log_static"],
-        "static_probability": expit(arrays["log_static"]),
-        "pareto_k": arrays["pareto_k"],
-        "ess": arrays["effective_draws"],
-        "refitted": arrays["refitted"],
-    }
-    return pd.DataFrame(found, index=pd.Index(names), columns=_COLUMNS)
 
 
 def _carried_names(model: HedgeRatioModel) -> tuple[str, ...]:

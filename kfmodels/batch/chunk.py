@@ -3,7 +3,7 @@
 One file: the steps of `fit_chunk`, all on arrays whose first axis is the pairs of one chunk.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -85,7 +85,11 @@ def fit_chunk(
     with jax.enable_x64(True):
         keys = _keys(pairs, fitted, seed)
         found, log_static, static_error = explore_pairs(inputs, keys, seed, model, method, size)
-        made: dict[str, Any] = _end_pairs(found, inputs, model, size)
+        every = [found] + [
+            explore_pairs(inputs, keys, seed, one, method, size, against_static=False)[0]
+            for one in model.alternatives[1:]
+        ]
+        made: dict[str, Any] = _end_pairs(every, inputs, model, size)
     made |= {
         "log_evidence": found.log_evidence,
         "log_evidence_mcse": found.evidence_error,
@@ -100,7 +104,7 @@ def fit_chunk(
         [(at.pivot[0], at.scale[0], at.offset) for at in coordinates]
     )
     made |= last_prices(pairs, fitted)
-    for place, note in zip(good, weights_failed(found), strict=True):
+    for place, note in zip(good, _notes(weights_failed(found), every[1:]), strict=True):
         verdicts[place] = Verdict(Status.DOUBTED, note) if note else FITTED
     placed = {name: _place(values, good, len(numbers)) for name, values in made.items()}
     if refit:
@@ -120,7 +124,8 @@ def refit_chunk(
 ) -> tuple[Arrays, list[Verdict]]:
     """Sample by NUTS, on the CPU, those pairs of a chunk from `fit_chunk` whose weights failed.
 
-    Their evidence and k-hat stay those of the weights.
+    Their evidence and k-hat stay those of the weights, and so do the draws of the alternatives of a
+    model, whose weights are not tried again.
     """
     failed = [place for place, verdict in enumerate(verdicts) if verdict.status == Status.DOUBTED]
     if not failed:
@@ -140,7 +145,9 @@ def refit_chunk(
     with jax.enable_x64(True):
         keys = _keys(pairs, doubted, seed)
         found, notes = refit_failed(before, inputs, model, keys[:, 0])
-        new = _end_pairs(found, inputs, model, _block(len(failed), size))
+        others = [_other(held, number) for number in range(1, len(model.alternatives))]
+        new = _end_pairs([found, *others], inputs, model, _block(len(failed), size))
+        notes = _notes(notes, others)
     arrays, verdicts = {name: np.array(values) for name, values in arrays.items()}, list(verdicts)
     for name, values in (new | {"refitted": np.ones(len(failed), bool)}).items():
         arrays[name][failed] = values
@@ -170,18 +177,103 @@ def _inputs(
     return model.inputs_of_pairs(some, length=_length(some, rows))
 
 
-def _end_pairs(found: Weighted, inputs: Inputs, model: HedgeRatioModel, size: int) -> Arrays:
-    """The draws of all pairs, and what the filter under them ends with."""
+def _notes(found: list[str], others: Sequence[Weighted]) -> list[str]:
+    """By pair, what is wrong with the draws of the model or of an alternative; "" if nothing is."""
+    for other in others:
+        worse = [f"without the spread: {note}" if note else "" for note in weights_failed(other)]
+        found = [note or more for note, more in zip(found, worse, strict=True)]
+    return found
 
-    def run(function: Callable, *given: Any) -> Any:
-        return finish(start(by_device(function, (model,), size), given, size))
+
+def _other(arrays: Arrays, number: int) -> Weighted:
+    """The weighted draws of an alternative among the arrays of a chunk."""
+    parts: dict[str, Any] = {name: arrays[f"{name}_{number}"] for name in Weighted._fields}
+    return Weighted(**parts)
+
+
+def _tell_evidence(every: Sequence[Weighted], noise: Sequence[dict[str, Any]]) -> Arrays:
+    """What the evidence says of a model and its alternatives, odds of one before the data.
+
+    With the quantiles of q over all draws, and the draws of the alternatives, for `HedgeBoard.sel`.
+    """
+    logs = np.stack([np.asarray(one.log_evidence) for one in every])
+    errors = np.stack([np.asarray(one.evidence_error) for one in every])
+    share = np.exp(logs - np.logaddexp.reduce(logs))
+    weights = [
+        np.exp(np.asarray(one.log_weights)) * part[:, None]
+        for one, part in zip(every, share, strict=True)
+    ]
+    q = np.concatenate([np.asarray(one["q"]) for one in noise], 1)
+    told = {
+        "probability": share[0],
+        "log_bayes": logs[0] - logs[1],
+        "log_bayes_error": np.sqrt((errors**2).sum(0)),
+        "q_ends": np.asarray(_quantiles(jnp.asarray(q), jnp.asarray(np.concatenate(weights, 1)))),
+    }
+    for number, one in enumerate(every[1:], start=1):
+        told |= {f"{name}_{number}": np.asarray(leaf) for name, leaf in one._asdict().items()}
+    return told
+
+
+def _mix_alternatives(
+    each: Sequence[dict[str, Any]],
+    probability: Float[np.ndarray, "pair"],
+    absent: Mapping[str, float],
+) -> dict[str, np.ndarray]:
+    """Draws of the model and of its alternative in proportion, and the plug-in of the likelier last.
+
+    Between a spread and none there is no mean. A site that the alternative lacks has there what stands
+    for it.
+    """
+    full, other = each
+    shape = np.shape(full["obs_scale"])
+    count = shape[1] - 1
+    other = {
+        name: np.asarray(other[name]) if name in other else np.full(shape, absent[name])
+        for name in full
+    }
+    places = np.empty(shape, int)
+    for pair, share in enumerate(probability):
+        some = round(count * float(share))
+        first, rest = (
+            ((np.arange(n) + 0.5) * count / max(n, 1)).astype(int) for n in (some, count - some)
+        )
+        plug_in = count if share >= 0.5 else 2 * count + 1
+        places[pair] = [*first, *(rest + count + 1), plug_in]
+    rows = np.arange(len(places))[:, None]
+    return {
+        name: np.concatenate([np.asarray(values), other[name]], 1)[rows, places]
+        for name, values in full.items()
+    }
+
+
+def _end_pairs(
+    every: Sequence[Weighted], inputs: Inputs, model: HedgeRatioModel, size: int
+) -> Arrays:
+    """The draws of all pairs, and what the filter under them ends with.
+
+    `every` has those of the model and of each of its alternatives.
+    """
+    found = every[0]
+
+    def run(function: Callable, *given: Any, assumed: HedgeRatioModel = model) -> Any:
+        return finish(start(by_device(function, (assumed,), size), given, size))
 
     # what reads no rows is compiled for itself, once for series of all lengths
     bare, quick = model.without_rows(inputs), model.without_times(inputs)
-    noise, made = run(_describe, found.points, found.log_weights, bare)
-    weights = np.exp(found.log_weights)
-    few = thinning.try_some(noise, weights)
-    mixed = thinning.mix(noise, weights, few, run(_vary, few, quick))
+    mixes, noises, made = [], [], dict[str, Any]()
+    for one, drawn in zip(model.alternatives, every, strict=True):
+        noise, about = run(_describe, drawn.points, drawn.log_weights, bare, assumed=one)
+        weights = np.exp(drawn.log_weights)
+        few = thinning.try_some(noise, weights)
+        mixes.append(thinning.mix(noise, weights, few, run(_vary, few, quick, assumed=one)))
+        noises.append(noise)
+        made = made or about
+    mixed = mixes[0]
+    if len(every) > 1:
+        made |= _tell_evidence(every, noises)
+        absent = {} if model.spread is None else model.spread.absent
+        mixed = _mix_alternatives(mixes, made["probability"], absent)
     made |= mixed | run(_end, mixed, inputs)
     made |= _half_lives(made.pop("error"), inputs)
     draws: dict[str, Any] = {

@@ -35,6 +35,8 @@ def explore_pairs(
     model: HedgeRatioModel,
     method: ImportanceSampling,
     size: int,
+    *,
+    against_static: bool = True,
 ) -> tuple[Weighted, Float[np.ndarray, "pair"], Float[np.ndarray, "pair"]]:
     """Draw from the posterior of every pair, and integrate it with a ratio that stands still.
 
@@ -50,7 +52,7 @@ def explore_pairs(
     run = _Explore(model, method.size)
     every = start(partial(run, method.quick), (starts, quick, keys, still), size)
     twin = None
-    if "delta_beta" in starts:
+    if against_static and "delta_beta" in starts:
         # a ratio that stands still does not read its delta, whose prior integrates to 1
         left_out = frozenset(["delta_beta"]) if len(starts) > 1 else frozenset()
         still = still + model.follows(coefs)

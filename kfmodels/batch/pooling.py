@@ -234,8 +234,8 @@ def pool(board: HedgeBoard, *, seed: int = 0, method: NearMode | NUTS = NearMode
 
     Raises:
         ValueError: a parameter cannot be pooled (an `Absolute` delta means something else for every
-            pair, and a population would not keep the bounds of a prior), or fewer than two pairs were
-            fitted.
+            pair, and a population would not keep the bounds of a prior), the model has a part that
+            comes back, or fewer than two pairs were fitted.
     """
     names, arrays = board.fitted(("points", "log_weights", "log_prior", "typical_move"))
     sites = board.sites
@@ -321,6 +321,11 @@ def _check_shared(model: HedgeRatioModel, sites: tuple[str, ...]) -> None:
         "variance_memory": (getattr(model.noise, "memory", None), None),
     }
     for site in sites:
+        if site not in given:
+            raise ValueError(
+                f"{site} cannot be pooled, for a population has no spread that comes back and no ratio "
+                "on several scales: fit_many with a model without them, and pool that board"
+            )
         held, support = given[site]
         unbounded = held is None or isinstance(held, Memory) or infers_on(held, support)
         if isinstance(held, Absolute) or not unbounded:

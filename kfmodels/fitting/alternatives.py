@@ -32,28 +32,47 @@ def fit_each(
     if len(model.alternatives) == 1:
         return run(model)
     each = [run(one) for one in model.alternatives]
-    weighed = [
-        drawn.about
-        if "log_evidence" in drawn.about
-        else ImportanceSampling().run(one, inputs, seed, False).about
-        for one, drawn in zip(model.alternatives, each, strict=True)
+    chosen = [
+        of_recursion(one.mixed or trees.choose(alternative, inputs, one.sites))
+        for alternative, one in zip(model.alternatives, each, strict=True)
     ]
-    logs = np.array([about.get("log_evidence", np.nan) for about in weighed])
+    for number, one in enumerate(model.alternatives):
+        if "log_evidence" not in each[number].about:
+            about = ImportanceSampling().run(one, inputs, seed, False).about
+            known = {k: v for k, v in about.items() if k.startswith("log_evidence")}
+            each[number] = each[number]._replace(about=known)
+    joined = join_draws(model, each, seed)
+    share = np.array([joined.about["probability"], 1 - joined.about["probability"]])
+    absent = {} if model.spread is None else model.spread.absent
+    mixed = [_marked(one, number, absent, chosen[0]) for number, one in enumerate(chosen)]
+    likelier = int(share[1] > share[0])
+    spread = _mixed([{k: v[:-1] for k, v in one.items()} for one in mixed], share)
+    run_on = {
+        name: np.concatenate([values, mixed[likelier][name][-1:]])
+        for name, values in spread.items()
+        if name != WITH
+    }
+    return joined._replace(mixed=run_on)
+
+
+def join_draws(model: HedgeRatioModel, each: Sequence[Draws], seed: int) -> Draws:
+    """Draws of all alternatives in proportion to the `log_evidence` that they tell about themselves."""
+    logs = np.array([one.about.get("log_evidence", np.nan) for one in each])
     share = np.exp(logs - np.logaddexp.reduce(logs))
     if not np.isfinite(share).all():
         raise ValueError(
             "the evidence for and against the spread cannot be compared where all of its noise is "
             "fixed: leave delta, obs_scale or the spread's own numbers to a prior"
         )
-    errors = [about.get("log_evidence_mcse", 0.0) for about in weighed]
+    errors = [one.about.get("log_evidence_mcse", 0.0) for one in each]
     about = {
         "probability": float(share[0]),
         "log_bayes": float(logs[0] - logs[1]),
         "log_bayes_error": float(np.sqrt(np.square(errors).sum())),
     }
     if "ess" in each[0].about:  # importance draws: as good as the worse of the two
-        about |= {
-            "pareto_k": max(one.about["pareto_k"] for one in each),
+        k_hats = [one.about["pareto_k"] for one in each if "pareto_k" in one.about]
+        about |= {"pareto_k": max(k_hats)} | {
             "ess": min(one.about["ess"] for one in each),
             "log_evidence": float(np.logaddexp.reduce(logs) - np.log(2)),
             "log_evidence_mcse": float(np.sqrt((share**2 * np.square(errors)).sum())),
@@ -63,23 +82,12 @@ def fit_each(
     sites = [_marked(one.sites, number, absent, each[0].sites) for number, one in enumerate(each)]
     prior = [_marked(one.prior, number, absent, each[0].prior) for number, one in enumerate(each)]
     names = [{k: v for k, v in one.stats.items() if k in each[0].stats} for one in each]
-    chosen = [
-        of_recursion(one.mixed or trees.choose(alternative, inputs, one.sites))
-        for alternative, one in zip(model.alternatives, each, strict=True)
-    ]
-    mixed = [_marked(one, number, absent, chosen[0]) for number, one in enumerate(chosen)]
     draws = each[0].sites["obs_scale"].shape[1]
     orders = [random.permutation(draws) for _ in range(len(each[0].sites["obs_scale"]))]
-    likelier = int(share[1] > share[0])
     return Draws(
         sites=_by_chain(sites, share, orders),
         stats=_by_chain(names, share, orders),
         prior=_mixed(prior, np.array([0.5, 0.5])),
-        mixed={
-            name: np.concatenate([values, mixed[likelier][name][-1:]])
-            for name, values in _mixed([_without_last(one) for one in mixed], share).items()
-            if name != WITH
-        },
         about=about,
     )
 
@@ -136,7 +144,3 @@ def _by_chain(
             chains.append(np.concatenate(parts)[order])
         found[name] = np.stack(chains)
     return found
-
-
-def _without_last(sites: Sites) -> Sites:
-    return {name: values[:-1] for name, values in sites.items()}

@@ -53,7 +53,7 @@ def _tell_spread(tree: "DataTree") -> dict[str, float]:
     if not there.any():  # so improbable that no draw has one
         return found
     life = posterior["spread_half_life"].values[there]
-    var = posterior["spread_sd"].values[there] ** 2
+    var = posterior["spread_scale"].values[there] ** 2
     factor = factor_of(life)
     step = var * (1 - factor**2) / posterior["obs_scale"].values[there] ** 2
     share = reverting_share(factor, step, posterior["q"].values[..., -1][there])

@@ -30,7 +30,7 @@ from kfmodels.model.assumptions import (
     RandomWalk,
 )
 from kfmodels.model.memory import q_to_delta, q_to_memory, q_to_state_var
-from kfmodels.model.parts import ANEW, OfTheDay, Part, Reverting, join, place
+from kfmodels.model.parts import ANEW, OfTheDay, Part, Reverting, check_parts, join, place
 from kfmodels.model.priors import (
     EXPECTED_NOISE_SHARE,
     HEDGE_MEMORY,
@@ -428,7 +428,7 @@ def hedge_ratio_model(
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
     if not (gaps is None or isinstance(gaps, Gaps)):
         raise ValueError(f"gaps must be Gaps(bars=..., noise=...) or None, not {gaps!r}")
-    _check_parts(spread, day, drift, intercept)
+    check_parts(spread, day, drift, level=intercept != "none")
     if day is not None and gaps is None:
         gaps = Gaps(bars=0.0)  # the sessions are counted, and a night moves nothing else
     beta, alpha = _deltas(delta, intercept, drift)
@@ -458,24 +458,6 @@ def hedge_ratio_model(
         spread=spread,
         day=day,
     )
-
-
-def _check_parts(
-    spread: Reverting | None, day: OfTheDay | None, drift: Drift, intercept: Intercept
-) -> None:
-    if not isinstance(spread, Reverting | None):
-        raise ValueError(f"spread must be Reverting(...) or None, not {spread!r}")
-    if not isinstance(day, OfTheDay | None):
-        raise ValueError(f"day must be OfTheDay(...) or None, not {day!r}")
-    if spread is not None and intercept == "none":
-        raise ValueError(
-            'a spread that comes back does so to a level: leave intercept="none" out, or say "static"'
-        )
-    if (spread is not None or day is not None) and drift.shared:
-        raise ValueError(
-            f"spread and day need drift=RandomWalk() or Scales(), not {type(drift).__name__}(), whose "
-            "one memory is of all coefficients"
-        )
 
 
 def _deltas(

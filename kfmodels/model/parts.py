@@ -3,6 +3,8 @@
 A coefficient of the hedge ratio model may be a sum: of what walks or stands still, and of parts that
 are pulled back to 0, each with a state of its own in the recursion. To add a kind of part, subclass
 `Part` as a frozen dataclass and `register` it.
+
+One file: what a coefficient can be a sum of, and how the sums become one law.
 """
 
 from collections.abc import Mapping, Sequence
@@ -132,18 +134,18 @@ class Reverting(Part):
         >>> from kfmodels import Discounted, Reverting, hedge_ratio_model
         >>> model = hedge_ratio_model(spread=Reverting(), noise=Discounted())
         >>> model.parameters
-        ('q', 'obs_scale', 'variance_memory', 'spread_half_life', 'spread_sd')
+        ('q', 'obs_scale', 'variance_memory', 'spread_half_life', 'spread_scale')
     """
 
     half_life: Memory | Scale = _HALF_LIFE
     size: Scale = _SIZE
 
     of = "alpha"
-    parameters = {"spread_half_life": 0.0, "spread_sd": 0.0}  # noqa: RUF012 - never written to
+    parameters = {"spread_half_life": 0.0, "spread_scale": 0.0}  # noqa: RUF012 - never written to
     absent: ClassVar[Mapping[str, float]] = {
         "spread_half_life": 20.0,
         "spread_size": 0.5,
-        "spread_sd": 0.0,
+        "spread_scale": 0.0,
     }
     """What its sites are in draws of the model without it: a spread without a size."""
 
@@ -158,13 +160,13 @@ class Reverting(Part):
         sd = size * inputs.typical_move / jnp.sqrt(change)
         return {
             "spread_half_life": half_life,
-            "spread_sd": jnp.asarray(numpyro.deterministic("spread_sd", sd)),
+            "spread_scale": jnp.asarray(numpyro.deterministic("spread_scale", sd)),
         }
 
     def settle(
-        self, spread_half_life: Float[Array, "*draws"], spread_sd: Float[Array, "*draws"]
+        self, spread_half_life: Float[Array, "*draws"], spread_scale: Float[Array, "*draws"]
     ) -> tuple[Float[Array, "*draws state"], Float[Array, "*draws coef"]]:
-        return factor_of(spread_half_life)[..., None], spread_sd[..., None] ** 2
+        return factor_of(spread_half_life)[..., None], spread_scale[..., None] ** 2
 
 
 @register
@@ -304,6 +306,25 @@ def _typical(inputs: Inputs) -> Float[Array, "hedge"]:
     """Typical size of each ratio, in inner units."""
     ratio = jnp.asarray(inputs.typical_ratio)
     return ratio * jnp.asarray(inputs.scales)[..., : ratio.shape[-1]]
+
+
+def check_parts(
+    spread: Reverting | None, day: OfTheDay | None, drift: Drift, *, level: bool
+) -> None:
+    """Raise where the parts of a model do not go together; `level` says that it has an intercept."""
+    if not isinstance(spread, Reverting | None):
+        raise ValueError(f"spread must be Reverting(...) or None, not {spread!r}")
+    if not isinstance(day, OfTheDay | None):
+        raise ValueError(f"day must be OfTheDay(...) or None, not {day!r}")
+    if spread is not None and not level:
+        raise ValueError(
+            'a spread that comes back does so to a level: leave intercept="none" out, or say "static"'
+        )
+    if (spread is not None or day is not None) and drift.shared:
+        raise ValueError(
+            f"spread and day need drift=RandomWalk() or Scales(), not {type(drift).__name__}(), whose "
+            "one memory is of all coefficients"
+        )
 
 
 def place(parts: Sequence[Part], hedges: int, coefficients: int) -> tuple[int, ...]:

@@ -125,7 +125,7 @@ def steps_of(name: str, one: dict[str, Any], data: HedgeData) -> tuple[list[int]
         states.append((0, 2 ** (-1 / one["day_half_life"]), one["day_sd"][0] ** 2, True))
     if name in ("spread", "all"):
         factor = 2 ** (-1 / one["spread_half_life"])
-        states.append((1, factor, one["spread_sd"] ** 2, False))
+        states.append((1, factor, one["spread_scale"] ** 2, False))
     of, factors, variances, anew = zip(*states, strict=True)
     return list(of), np.array(factors), np.array(variances), np.array(anew)
 
@@ -141,7 +141,7 @@ def test_the_density_is_that_of_the_dense_gaussian(name: str):
         "gap_bars": np.array([[20.0, 3.0], [0.0, 1.0]]),
         "gap_noise": np.ones((2, 2)),
         "spread_half_life": np.array([5.0, 60.0]),
-        "spread_sd": np.array([1e-3, 4e-3]),
+        "spread_scale": np.array([1e-3, 4e-3]),
         "day_half_life": np.array([20.0, 90.0]),
         "day_sd": np.array([[2e-4], [1e-4]]),
         "scales_sd": np.array([[1e-4], [3e-4]]),

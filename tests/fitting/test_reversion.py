@@ -61,7 +61,7 @@ def run_loop(fitted: HedgeFit, y: np.ndarray, x: np.ndarray) -> dict[str, np.nda
     spread = np.sqrt(np.mean((y[:ROWS] - offset) ** 2))
     for k in range(held.sizes["noise_draw"]):
         v = dof = float(held["obs_scale"][k] ** 2)
-        q, sd = held["q"].values[k] * v, float(held["spread_sd"][k])
+        q, sd = held["q"].values[k] * v, float(held["spread_scale"][k])
         phi = 2.0 ** (-1 / float(held["spread_half_life"][k]))
         g = np.diag([1.0, 1.0, phi])
         w = np.diag([*q, sd**2 * (1 - phi**2)])
@@ -97,12 +97,12 @@ def test_the_draws_are_in_proportion_to_the_evidence(fitted: HedgeFit):
     assert attrs["log_bayes_error"] == pytest.approx(0.1 * np.sqrt(2))
     there = posterior["with_spread"].values
     assert (there.mean(1) == SHARE).all()  # in every chain
-    assert_array_equal(posterior["spread_sd"].values > 0, there == 1)
+    assert_array_equal(posterior["spread_scale"].values > 0, there == 1)
     # a chain mixes them: no half of it is of one kind
     halves = there.reshape(len(there), 2, -1).mean(-1)
     assert ((halves > 0.5) & (halves < 1)).all()
     mixed = fitted.tree["mixture"].to_dataset()
-    assert (mixed["spread_sd"].values > 0).mean() == SHARE
+    assert (mixed["spread_scale"].values > 0).mean() == SHARE
     prior = fitted.tree["prior"].to_dataset()["with_spread"].values
     assert prior.mean() == 0.5
 
