@@ -7,6 +7,7 @@ are pulled back to 0, each with a state of its own in the recursion. To add a ki
 One file: what a coefficient can be a sum of, and how the sums become one law.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -52,10 +53,11 @@ class Part(Assumption):
     def states(self) -> int:
         return 1
 
+    @abstractmethod
     def sites_of(self, inputs: Inputs) -> dict[str, Float[Array, "..."]]:
         """Sample what has a prior, and answer with the `parameters`; called inside a model."""
-        raise NotImplementedError
 
+    @abstractmethod
     def settle(
         self, **parameters: Float[Array, "..."]
     ) -> tuple[Float[Array, "*draws state"], Float[Array, "*draws coef"]]:
@@ -63,7 +65,6 @@ class Part(Assumption):
 
         In inner units of the coefficients, on NumPy or JAX.
         """
-        raise NotImplementedError
 
 
 def factor_of(half_life: Array) -> Array:

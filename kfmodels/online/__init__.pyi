@@ -1,3 +1,5 @@
+from kfmodels.kalman.reversion import ExpectedGain as ExpectedGain
+from kfmodels.kalman.reversion import MeanReversion as MeanReversion
 from kfmodels.online.shocks import Hold as Hold
 from kfmodels.online.shocks import Shocks as Shocks
 from kfmodels.online.shocks import Verdict as Verdict
