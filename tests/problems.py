@@ -76,6 +76,18 @@ class FromPrior(NUTS):
         return Draws(sites, {"diverging": order < self.diverging * order.size}, prior)
 
 
+@dataclass(frozen=True)
+class Weighed(FromPrior):
+    """Prior draws, and evidence of these odds for a spread that comes back."""
+
+    odds: float = 3.0
+
+    def run(self, model: Any, inputs: Any, seed: int, progress: bool) -> Draws:
+        found = super().run(model, inputs, seed, progress)
+        evidence = np.log(self.odds) if model.spread is not None else 0.0
+        return found._replace(about={"log_evidence": 7.0 + evidence, "log_evidence_mcse": 0.1})
+
+
 @partial(jax.jit, static_argnames="model")
 def _prior(keys: Any, inputs: Any, *, model: Any) -> dict[str, Any]:
     def one(key: Any) -> dict[str, Any]:
@@ -91,12 +103,18 @@ def _prior(keys: Any, inputs: Any, *, model: Any) -> dict[str, Any]:
     return jax.vmap(jax.vmap(one))(keys)
 
 
-def unsampled(data: HedgeData, *, draws: int = 32, seed: int = 0, **options: Any) -> HedgeFit:
-    """A fit of `hedge_ratio_model(**options)` whose 2 x `draws` noise draws come from the prior."""
+def unsampled(
+    data: HedgeData, *, draws: int = 32, seed: int = 0, odds: float = 3.0, **options: Any
+) -> HedgeFit:
+    """A fit of `hedge_ratio_model(**options)` whose 2 x `draws` noise draws come from the prior.
+
+    A spread that comes back has these odds.
+    """
+    method = Weighed(draws=draws, odds=odds) if "spread" in options else FromPrior(draws=draws)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # they have not converged, and need not
         model = hedge_ratio_model(**options)
-        return fit(data, model, method=FromPrior(draws=draws), seed=seed, progress=False)
+        return fit(data, model, method=method, seed=seed, progress=False)
 
 
 def least_squares_on_changes(data: HedgeData) -> tuple[np.ndarray, float]:

@@ -137,6 +137,24 @@ class MeanReversion:
         enters = self.probability >= probability and gain.mean > 0
         return gain.side if enters else 0
 
+    def record(self) -> dict[str, float]:
+        """As a plain dict: `half_life` is the median, `gain` that of a trade now, per unit of y.
+
+        `side` is what such a trade does with the target, closed after the half-life, before costs, and
+        `gain_sd` the sd of its gain.
+        """
+        gain = self.expect()
+        return {
+            "mean": self.mean,
+            "sd": self.sd,
+            "z": self.z,
+            "probability": self.probability,
+            "half_life": self.half_life[1],
+            "side": gain.side,
+            "gain": gain.mean,
+            "gain_sd": gain.sd,
+        }
+
 
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray, at: np.ndarray) -> list[float]:
     """Quantiles of weighted values, each one of the values."""

@@ -447,6 +447,10 @@ class PairTick(Tick):
         n = self._stand.block.coefficients
         return self._stand.summary[n - 1] if n == len(self.tickers) else 0.0
 
+    @property
+    def reversion(self) -> None:
+        """None: no law with a spread is compiled."""
+
     def _sds(self, kind: int) -> dict[str, float]:
         n, first = self._stand.block.coefficients, (kind + 1) * self._stand.block.coefficients
         names = (*self.tickers[1:], "alpha")

@@ -41,7 +41,8 @@ def follow(
     Returns:
         One row a tick: `beta X`, `sd_given_noise X`, `sd_total X` for every hedge X (filtered: what
         to hold until the next row), `alpha`, `spread`, `spread_sd`, `z`, `gain`, `log_score`,
-        `effective_draws`.
+        `effective_draws`. Of a model with a spread that comes back also `reversion`, `reversion_sd` and
+        `reversion_probability`.
 
     Raises:
         ValueError: what `HedgeData.from_prices` says of a table, of dates and of columns; a row that
@@ -115,6 +116,9 @@ def flat(tick: Tick) -> dict[str, float]:
         row[f"sd_total {name}"] = tick.sd_total[name]
     for word in ("alpha", "spread", "spread_sd", "z", "gain", "log_score", "effective_draws"):
         row[word] = getattr(tick, word)
+    if (now := tick.reversion) is not None:
+        row["reversion"], row["reversion_sd"] = now.mean, now.sd
+        row["reversion_probability"] = now.probability
     return row
 
 

@@ -235,15 +235,22 @@ class BoardTick:
         return [n for n, (outcome, _) in self._said.items() if outcome is Outcome.REJECTED]
 
     def record(self) -> dict[str, object]:
-        """All of it as a plain dict of lists, which a `pandas.DataFrame` takes as it is."""
+        """All of it as a plain dict of lists, which a `pandas.DataFrame` takes as it is.
+
+        "reversion" is there where a pair has a spread that comes back: its `MeanReversion.record`.
+        """
         numbers = ("observed", *_BELIEFS, *_NUMBERS)
-        return {
+        found: dict[str, object] = {
             "pair": list(self.names),
             "at": self.at,
             "outcome": list(self.outcome),
             "reason": list(self.reason),
             **{name: getattr(self, name).tolist() for name in numbers},
         }
+        if self.belief.frame.reverts:
+            spreads = [self.belief.reversion(number) for number in range(len(self.names))]
+            found["reversion"] = [one and one.record() for one in spreads]
+        return found
 
 
 class Tick:
@@ -375,9 +382,14 @@ class Tick:
         return (self.z, self.dof) if taught else (math.nan, math.inf)
 
     def record(self) -> dict[str, object]:
-        """All of it as a plain dict, in the order of the published record."""
+        """All of it as a plain dict, in the order of the published record.
+
+        "reversion" is there where the model has a spread that comes back: its `MeanReversion.record`.
+        """
         names = ("at", "outcome", "reason", "observed", *_BELIEFS[:4], *_NUMBERS)
-        return {name: getattr(self, name) for name in names}
+        found: dict[str, object] = {name: getattr(self, name) for name in names}
+        now = self.reversion
+        return found if now is None else found | {"reversion": now.record()}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tick) and self.record() == other.record()

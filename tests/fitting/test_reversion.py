@@ -1,6 +1,5 @@
 """A spread that comes back: the fit that weighs it, its states by date and live, and what it earns."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +16,18 @@ from kfmodels import (
     OnlineFilter,
     Reverting,
     fit,
+    follow,
     hedge_ratio_model,
     load,
 )
 from kfmodels.kalman.motion import Reversion
 from kfmodels.kalman.reversion import ExpectedGain, Law, MeanReversion
 from kfmodels.kalman.step import State, predict
-from tests.problems import ROWS, FromPrior, stock_prices
+from tests.problems import ROWS, FromPrior, Weighed, stock_prices, unsampled
 
 LATER = 15
 SHARE = 0.75
 NOISES = {"constant": Constant(), "discounted": Discounted()}
-
-
-@dataclass(frozen=True)
-class Weighed(FromPrior):
-    """Prior draws, and evidence that is three to one for the spread."""
-
-    odds: float = SHARE / (1 - SHARE)
-
-    def run(self, model: Any, inputs: Any, seed: int, progress: bool) -> Any:
-        found = super().run(model, inputs, seed, progress)
-        evidence = np.log(self.odds) if model.spread is not None else 0.0
-        return found._replace(about={"log_evidence": 7.0 + evidence, "log_evidence_mcse": 0.1})
 
 
 def prices() -> pd.DataFrame:
@@ -152,6 +140,36 @@ def test_by_date_and_live_it_is_the_textbook_loop(fitted: HedgeFit, tmp_path: Pa
             np.sqrt(weights @ (var[:, t] + (mean[:, t] - middle) ** 2)), rel=1e-9
         )
         assert now.probability == pytest.approx(weights[now.law.settled > 0].sum())
+
+
+def test_the_live_record_carries_it_and_that_of_a_model_without_one_does_not(fitted: HedgeFit):
+    live, board = fitted.go_live(), fitted.online().board
+    row, at = prices()[["KO", "PEP"]].iloc[ROWS], prices().index[ROWS]
+    signal = live.tick(row.to_dict(), at=at)
+    now, gain = signal.tick.reversion, signal.tick.reversion.expect()
+    found = signal.record()["reversion"]
+    assert found == {
+        "mean": now.mean,
+        "sd": now.sd,
+        "z": now.z,
+        "probability": now.probability,
+        "half_life": now.half_life[1],
+        "side": gain.side,
+        "gain": gain.mean,
+        "gain_sd": gain.sd,
+    }
+    every = board.take(row.to_dict(), at=at)
+    (own,) = every.record()["reversion"]
+    assert own == every.of("KO").reversion.record()
+    table = follow(fitted.online(), prices()[["KO", "PEP"]].iloc[ROWS : ROWS + 1])
+    names = ["reversion", "reversion_sd", "reversion_probability"]
+    assert table[names].iloc[0].to_list() == [own["mean"], own["sd"], own["probability"]]
+    plain = unsampled(HedgeData.from_prices(prices().iloc[:ROWS], target="KO", hedges=["PEP"]))
+    tick = plain.online().take(row.to_dict(), at=at)
+    assert "reversion" not in tick.record()
+    assert "reversion" not in plain.online().board.take(row.to_dict(), at=at).record()
+    assert "reversion" not in plain.go_live().tick(row.to_dict(), at=at).record()
+    assert "reversion" not in follow(plain.online(), prices()[["KO", "PEP"]].iloc[ROWS:])
 
 
 def law(**changes: Any) -> Law:
