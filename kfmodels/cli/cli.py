@@ -16,6 +16,7 @@ from kfmodels.cli.shell import (
     Prices,
     Repair,
     Seed,
+    Spread,
     Transform,
     Until,
     as_json,
@@ -62,8 +63,15 @@ def fit(
     dayfirst: DayFirst = None,
     transform: Transform = "log",
     discounted: MovingVariance = False,
+    spread: Spread = False,
     repair: Repair = None,
-    draws: Annotated[int, typer.Option(help="Draws per chain, after as many to warm up.")] = 1000,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            help="Draws per chain, after as many to warm up. Default: 1000; with --spread importance "
+            "sampling in the place of chains."
+        ),
+    ] = None,
     seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
@@ -85,7 +93,9 @@ def fit(
         transform=transform,
         repair=read_repairs(repair or [], table.columns),
     )
-    fitted = infer(data, model_of(discounted), method=NUTS(warmup=draws, draws=draws), seed=seed)
+    count = 1000 if draws is None else draws
+    chains = None if spread and draws is None else NUTS(warmup=count, draws=count)
+    fitted = infer(data, model_of(discounted, spread), method=chains, seed=seed)
     fitted.save(out)
     _show(fitted, json, table)
     if not json:
@@ -159,6 +169,8 @@ def _show(fitted: "HedgeFit", json: bool, prices: "pd.DataFrame | None" = None) 
     found = {"target": fitted.target, "hedges": fitted.hedges, "fit_until": str(fitted.fit_until)}
     found |= {"doubts": facts.doubts(fitted.data)}
     found |= {"noise": fitted.summary().to_dict("index"), "hedge_ratio": held}
+    if facts.has_spread(fitted):
+        found |= {"reversion": fitted.reversion_now().record()}
     if beside is not None:
         found |= {"beside": beside._asdict()}
     typer.echo(as_json(found | {"convergence": fitted.convergence()}))

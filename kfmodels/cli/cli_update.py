@@ -104,6 +104,8 @@ def update(
         typer.echo(f"  {facts.order(hedge)}: {facts.ratio(hedge)}")
     if ticks:
         typer.echo(f"  {facts.surprise(live.target, ticks[-1])}")
+        if (now := ticks[-1].reversion) is not None:
+            typer.echo(f"  {facts.stands(live.target, now)}")
     if ticks or units:
         typer.echo(f"Saved to {kept}")
 

@@ -23,8 +23,10 @@ from kfmodels.data.scales import remedy
 from kfmodels.evaluate.baselines import static_ratio
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
+from kfmodels.kalman.reversion import MeanReversion
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.book import hedge_shares, order_sentence
+from kfmodels.live.costs import Cost
 from kfmodels.live.lags import tell_lags
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.ticks import Outcome, Tick
@@ -40,6 +42,9 @@ CHANGES, LEVELS = "static OLS on changes", "static OLS on levels"
 STRONG = 3.0
 """Nats by which one of two models has to lead: "strong" in Kass and Raftery (1995), Bayes factors."""
 
+LEANING = 1.0
+"""Nats from which on evidence that is not strong is called one that leans: "positive" there."""
+
 PRICE_RATIO = 5
 """Bars: a ratio learnt over fewer follows the level of prices, not their moves."""
 
@@ -49,6 +54,23 @@ _ORDINARY = 2.0
 MONTH = 21
 """Bars over which the speed of a ratio is told: the trading days of a month."""
 
+MONEY = 1e6
+"""Position in the target for which the gain of a trade on the spread is told."""
+
+COST = Cost()
+"""What a trade on the spread is taken to cost in each leg, to enter and to leave."""
+
+ASK = (
+    "Can the spread be traded? This model has none that comes back: refit with spread=Reverting(), "
+    "--spread in the shell, which infers whether there is one, its half-life and what a trade earns."
+)
+"""What is said of a model without a spread."""
+
+EX_DAYS = (
+    "Look at its largest moves before you trade it: in prices that are not adjusted, dividends that "
+    "two funds pay on different days are a spread that comes back, and nobody earns it."
+)
+"""What is said where the evidence for a spread is strong."""
 
 # -- the hedge -------------------------------------------------------------------------------------
 
@@ -258,9 +280,88 @@ def static_chance(name: str, probability: float) -> str:
     with np.errstate(divide="ignore"):
         word = motion(float(np.log1p(-probability) - np.log(probability)))
     verdict = {"moves": "the ratio moves", "unclear": "these rows leave it open"}.get(word, word)
-    shown = f"{probability:.2f}" if probability >= 0.005 else "below 0.01"
     return (
-        f"Probability that {who} is enough, on the training rows at even odds: {shown}; {verdict}."
+        f"Probability that {who} is enough, on the training rows at even odds: "
+        f"{_shown(probability)}; {verdict}."
+    )
+
+
+# -- a spread that comes back ----------------------------------------------------------------------
+
+
+def has_spread(fitted: HedgeFit) -> bool:
+    """Whether the model of a fit has a spread that comes back."""
+    return "probability" in fitted.tree.attrs
+
+
+def comes_back(nats: float, error: float) -> str:
+    """Whether there is a spread that comes back, by the nats by which the model with one leads.
+
+    `error` is their standard error: what is strong only by chance is not called so.
+    """
+    if abs(nats) - 2 * error > STRONG:
+        return f"strong evidence that it {'comes back' if nats > 0 else 'does not'}"
+    if abs(nats) < LEANING:
+        return "the data cannot tell"
+    return f"the data cannot tell, they only lean to {'yes' if nats > 0 else 'no'}"
+
+
+def reversion(fitted: HedgeFit, live: OnlineFilter, held: list[Hedge], prices: Any) -> list[str]:
+    """The spread of a fit that comes back: how sure that is, where it stands, and a trade on it.
+
+    Args:
+        live: its filter, after the last row seen.
+        held: the hedges after that row.
+        prices: of the tickers then.
+    """
+    about, life = fitted.tree.attrs, dict[str, float](fitted.half_life())
+    nats, error = float(about["log_bayes"]), float(about["log_bayes_error"])
+    said = [
+        f"Probability that the spread of {fitted.target} comes back, on the training rows at even "
+        f"odds: {_shown(float(about['probability']))} ({nats:+.2f} +- {error:.2f} nats); "
+        f"{comes_back(nats, error)}."
+    ]
+    now = live.reversion()
+    if now is None or np.isnan(life["median"]) or now.probability == 0:
+        return said
+    share = fitted.summary()["r2_mr"].iloc[-1]
+    if nats - 2 * error > STRONG:
+        said.append(EX_DAYS)
+    return [
+        *said,
+        f"If it does, half of it is gone after {life['median']:.3g} bars (90 % "
+        f"{interval(life['lower'], life['upper'])}), and it explains {share:.0%} of a bar's surprise, "
+        "the move of level and spread together; the rest stays.",
+        f"Now {stands(fitted.target, now)}.",
+        trade(now, life["median"], fitted, held, prices),
+    ]
+
+
+def stands(target: str, now: MeanReversion) -> str:
+    """Where the spread that comes back stands after a row."""
+    if abs(now.z) <= _ORDINARY:
+        word = "may be neither rich nor cheap"
+    else:
+        word = "is rich" if now.mean > 0 else "is cheap"
+    return (
+        f"the spread that comes back stands at {now.mean:+.3g} +- {now.sd:.2g}, {now.z:+.2f} sd: "
+        f"{target} {word}"
+    )
+
+
+def trade(now: MeanReversion, bars: float, fitted: HedgeFit, held: list[Hedge], prices: Any) -> str:
+    """What a trade against the spread, entered now and closed after `bars`, is expected to earn."""
+    target, shares = fitted.target, MONEY / prices[fitted.target]
+    legs = {target: shares} | {one.name: one.shares * shares / POSITION for one in held}
+    cost = 2 * sum(abs(count) * COST.of_one(prices[name]) for name, count in legs.items())
+    by_shares = transform_of(fitted.data.transform).by_shares
+    gain = now.expect(bars, money=shares if by_shares else MONEY)
+    return (
+        f"A trade entered now, {'buy' if gain.side > 0 else 'sell'} {MONEY:,.0f} of {target} against "
+        f"its hedge, closed after {gain.bars:.3g} bars: expected gain {gain.mean:,.0f} +- "
+        f"{gain.sd:,.0f}, that it may not come back weighed in; after costs of {cost:,.0f} "
+        f"({COST.bp:g} basis point and {COST.per_share:g} a share, each leg both ways) "
+        f"{gain.mean - cost:,.0f}."
     )
 
 
@@ -387,3 +488,10 @@ def align(texts: pd.DataFrame, corner: str = "") -> str:
 def _cell(form: str, row: dict[str, object]) -> str:
     text = form.format(**row)
     return "" if "nan" in text else text
+
+
+def _shown(probability: float) -> str:
+    """A probability, in words where two digits would say that something is impossible or certain."""
+    if probability < 0.005:
+        return "below 0.01"
+    return f"{probability:.2f}" if probability < 0.995 else "above 0.99"

@@ -36,6 +36,7 @@ from kfmodels.online.ticks import Tick
 from kfmodels.plots.pair import hedge_ratio_and_spread
 from kfmodels.plots.priors import likelihood, memories
 from kfmodels.plots.priors import sensitivity as sensitivity_picture
+from kfmodels.plots.reversion import reversion
 from kfmodels.plots.scores import effectiveness, forecasts, published_bands
 
 _OURS = "this fit, tick by tick"
@@ -121,6 +122,8 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None, repair: Repair | N
         sections.append(_landscape(fitted))
     if scored is not None:
         sections += [_value(scored.worth), _honesty(scored.compared)]
+    if facts.has_spread(fitted):
+        sections.append(_reversion(fitted, held, scored))
     sections += [_health(fitted, None if scored is None else scored.last), _folklore(fitted)]
     kind, rows = facts.training(fitted.data)
     until = "" if scored is None else f"; scored until {day(scored.later.prices.index[-1])}"
@@ -278,13 +281,27 @@ def _honesty(compared: Comparison) -> Section:
     )
 
 
+def _reversion(fitted: HedgeFit, held: list[facts.Hedge], scored: Scored | None) -> Section:
+    live = fitted.online() if scored is None else scored.live
+    said = facts.reversion(fitted, live, held, _last_prices(fitted, scored))
+    picture = reversion(fitted, None if scored is None else scored.ticks)
+    caption = (
+        "The level, the spread beside it with its 90 % band, and the half-life before and after."
+    )
+    return Section(
+        "The spread that comes back", (*(Part(text=one) for one in said), drawn(picture, caption))
+    )
+
+
 def _health(fitted: HedgeFit, last: Tick | None) -> Section:
-    health = spread_health(fitted)
+    health, own = spread_health(fitted), facts.has_spread(fitted)
     warnings = tuple(Part(warning=warning) for warning in health.warnings)
     # rich and cheap are words for a spread that comes back
-    said = facts.surprise(fitted.target, last, reverts=not health.warnings) if last else ""
+    reverts = not (own or health.warnings)
+    said = facts.surprise(fitted.target, last, reverts=reverts) if last else ""
     now = (Part(text=f"The last row: {said}."),) if said else ()
-    return Section("The spread", (*now, tabled(health.table.T), *warnings))
+    asked = () if own else (Part(text=facts.ASK),)
+    return Section("The spread", (*now, tabled(health.table.T), *warnings, *asked))
 
 
 def _folklore(fitted: HedgeFit) -> Section:

@@ -88,9 +88,10 @@ _REMEDIES: dict[str, str | Callable[[re.Match[str]], str]] = {
         r"fit the rows before \g<date>, with --until"
     ),
     # as many draws warm up, and in a longer warm-up the steps become shorter where draws diverge
-    r"Refit with method=NUTS\([^)]+\); if it stays, a tighter prior on delta \(Memory\)": (
+    r"Refit with method=NUTS\([^)]*\); if it stays, a tighter prior on delta \(Memory\)": (
         "Refit with --draws 4000"
     ),
+    r"use HedgeData\.from_prices\(\.\.\., transform=\"log\"\)": "use --transform log",
     r"call rescale with (?P<name>.+?) at (?P<factor>\d[\d/.]*|its factor)": _rescale,
     r", if not with (?P<name>.+?) at 1;": r", if not --rescale \g<name>=1;",
     r"name at least one ticker in hedges=\[\.\.\.\]": "name at least one ticker with --hedges",

@@ -35,6 +35,7 @@ def report(fitted: HedgeFit) -> str:
         _noise(fitted),
         _gaps(fitted),
         _hedge(fitted),
+        _spread(fitted),
         _meaning(fitted),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -46,6 +47,8 @@ def _doubts(fitted: HedgeFit) -> str:
 
 def _noise(fitted: HedgeFit) -> str:
     table = fitted.summary()
+    if facts.has_spread(fitted):  # which has a section of its own
+        table = table.iloc[:-1]
     lower, upper = table["memory_lower"], table["memory_upper"]
     shown = table.assign(
         sd=np.sqrt(table["var"]),
@@ -88,14 +91,27 @@ def _hedge(fitted: HedgeFit) -> str:
     return "\n".join([head, *said])
 
 
+def _spread(fitted: HedgeFit) -> str:
+    if not facts.has_spread(fitted):
+        return ""
+    live, prices = fitted.online(), fitted.data.prices.ffill().iloc[-1]
+    said = facts.reversion(fitted, live, facts.hedges(live, prices), prices)
+    return list_notes(
+        "The spread that comes back (medians and 90 % intervals, if there is one)", said
+    )
+
+
 def _meaning(fitted: HedgeFit) -> str:
     table, rows = fitted.summary(), len(fitted.index)
     notes = [
         facts.speed(name, row["var"], row.effective_memory, rows)
         for name, row in table.loc[list(fitted.hedges)].iterrows()
     ]
-    if "alpha" in table.index and table.loc["alpha", "var"] > 0:
+    spread = facts.has_spread(fitted)
+    if "alpha" in table.index and table.loc["alpha", "var"] > 0 and not spread:
         notes.append(facts.intercept(table.loc["alpha", "memory"]))
+    if not spread:
+        notes.append(facts.ASK)
     gain = discounted_gain(fitted)
     if gain is not None:
         notes.append(facts.moving_variance(*gain, rows, len(VARIANCE_MEMORIES)))

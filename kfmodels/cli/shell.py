@@ -51,6 +51,13 @@ Transform = Annotated[
 MovingVariance = Annotated[
     bool, typer.Option("--discounted", help="Let the observation variance move with time.")
 ]
+Spread = Annotated[
+    bool,
+    typer.Option(
+        "--spread",
+        help="Infer a spread that comes back beside the level: whether it does, and how quickly.",
+    ),
+]
 Repair = Annotated[
     list[str] | None,
     typer.Option(
@@ -119,12 +126,14 @@ def _plain_warnings() -> Iterator[None]:
         warnings.showwarning = usual
 
 
-def model_of(discounted: bool) -> "HedgeRatioModel":
-    """The default model, its observation variance constant or moving."""
+def model_of(discounted: bool, spread: bool = False) -> "HedgeRatioModel":
+    """The default model, its observation variance constant or moving, with or without a spread."""
     from kfmodels.model.assumptions import Constant, Discounted
     from kfmodels.model.hedge_ratio import hedge_ratio_model
+    from kfmodels.model.parts import Reverting
 
-    return hedge_ratio_model(noise=Discounted() if discounted else Constant())
+    noise = Discounted() if discounted else Constant()
+    return hedge_ratio_model(noise=noise, spread=Reverting() if spread else None)
 
 
 def split_tickers(text: str, columns: Iterable[object]) -> list[str]:

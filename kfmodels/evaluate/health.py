@@ -11,6 +11,7 @@ from kfmodels.data.arrays import half_life
 from kfmodels.data.checks import day
 from kfmodels.evaluate.arguments import check_fit
 from kfmodels.evaluate.baselines import bars_per_year, static_spread
+from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.transforms import transform_of
@@ -20,6 +21,9 @@ _LEAST_PAIRS = 20
 
 _MUCH_GAIN = 0.2
 """Gain of an intercept above which a spread is close to a hedged one-bar move."""
+
+_TRADE = "To trade the spread, refit with hedge_ratio_model(spread=Reverting())"
+"""What to do where the innovation is no spread that comes back."""
 
 ENGLE_GRANGER = (-3.336, -3.741, -4.096, -4.415, -4.707, -4.977, -5.229, -5.467, -5.692, -5.907)
 """5 % points of the t ratio of rho - 1 for residuals of walks regressed on 1, 2, ... other walks.
@@ -57,7 +61,9 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
     all training rows; "innovation" is `fitted.spread()`, each row less its forecast from the rows
     before. A fast filter makes the second small and quick not because the pair is good but because the
     coefficients have followed the price: what they absorbed cannot be traded. Both leave out the first
-    30 rows, or a fifth of all if that is less, while the filter settles.
+    30 rows, or a fifth of all if that is less, while the filter settles. A model with
+    `spread=Reverting()` has what can be traded in a state of its own, `fitted.reversion()`: its
+    innovation is a surprise and no spread, and of it no warning is given.
 
     Args:
         fitted: from `fit`. The spread of a fit on returns is a one-bar move, which never comes back.
@@ -120,6 +126,8 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
     gain = "" if transform_of(data.transform).needs_last else _warn_of_gain(table)
     walk = _warn_of_walk(fitted, table, (rho - 1) / error)
     warnings = walk, _warn_of_speed(table, memories), gain
+    if trees.assumed(fitted.tree).spread is not None:
+        warnings = ()
     return SpreadHealth(table, tuple(warning for warning in warnings if warning))
 
 
@@ -181,9 +189,7 @@ def _warn_of_speed(table: pd.DataFrame, memories: dict[str, float]) -> str:
         f"The filter forgets faster than the spread comes back: memory in bars of "
         f"{', '.join(who)}; half-life of the static spread {_bars(half_life)}. So it follows the "
         f"spread instead of letting it come back: {absorbed:.0%} of the variance of the static spread "
-        'is not in the innovation. To trade mean reversion, refit with intercept="static" and a small '
-        "fixed delta, or a tight Memory well above the half-life: left to the data, the ratio follows "
-        f"in the intercept's place. A hedger {hedger}"
+        f"is not in the innovation. {_TRADE}. A hedger {hedger}"
     )
 
 
@@ -195,8 +201,8 @@ def _warn_of_gain(table: pd.DataFrame) -> str:
     return (
         f"The intercept takes {gain:.0%} of every surprise to be permanent (above {_MUCH_GAIN:.0%}): "
         "the spread is close to the hedged one-bar move, and a large z says that this bar was odd, not "
-        "that the target is rich. Do not wait for such a z to come back; to trade the spread, slow "
-        "the intercept down. For hedging it does no harm."
+        f"that the target is rich. Do not wait for such a z to come back. {_TRADE}. For hedging it "
+        "does no harm."
     )
 
 

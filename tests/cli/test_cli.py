@@ -1,6 +1,7 @@
 """The commands of one pair: real files, and a real process where the process is the point."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,50 @@ import pytest
 
 from kfmodels import OnlineFilter, datasets, follow, load
 from kfmodels.batch.few_legs import compare_with_universe
+from kfmodels.cli import facts
 from kfmodels.cli.shell import read_prices
 from kfmodels.sampling import nuts
 from tests.command import kfmodels, process
-from tests.problems import FromPrior
+from tests.problems import FromPrior, Weighed
+
+SPREAD = ["fit", "all.csv", "--target", "XOM", "--hedges", "CVX", "--spread"]
+
+
+@pytest.fixture
+def spread(prices, tmp_path, monkeypatch) -> Path:
+    """A folder with a fit that has a spread, made by the command."""
+    monkeypatch.setattr(nuts, "NUTS", Weighed)
+    prices.to_csv(tmp_path / "all.csv")
+    options = ["--until", "2021-12-31", "--out", "x.nc", "--draws", "32"]
+    done = kfmodels(*SPREAD, *options, folder=tmp_path)
+    assert "The spread that comes back" in done.stdout
+    return tmp_path
+
+
+def test_a_spread_is_asked_for_shown_and_followed(spread, prices):
+    fitted = load(spread / "x.nc")
+    found = json.loads(kfmodels("show", "x.nc", "--json", folder=spread).stdout)
+    assert found["reversion"] == pytest.approx(fitted.reversion_now().record())
+    row = prices.loc["2022"].iloc[0]
+    ticks = [f"--tick={name}={row[name]}" for name in row.index]
+    text = kfmodels("update", "x.nc", *ticks, "--at", "2022-01-03", folder=spread).stdout
+    now = fitted.go_live().tick(row.to_dict(), at="2022-01-03").tick.reversion
+    assert f"  {facts.stands('XOM', now)}\n" in text
+    given = json.dumps({"at": "2022-01-03", "prices": row.to_dict()}) + "\n"
+    fitted.online().save(spread / "x.json")
+    record = json.loads(kfmodels("live", "x.json", given=given, folder=spread).stdout)
+    expected = fitted.online().take(row.to_dict(), at="2022-01-03").reversion
+    assert record["reversion"] == pytest.approx(expected.record())
+
+
+def test_a_spread_of_returns_is_refused_with_what_can_be_typed(prices, tmp_path, monkeypatch):
+    monkeypatch.setattr(nuts, "NUTS", Weighed)
+    prices.loc["2021"].to_csv(tmp_path / "all.csv")
+    options = [*SPREAD, "--out", "x.nc", "--draws", "32", "--transform"]
+    done = kfmodels(*options, "return", folder=tmp_path, code=2)
+    said, remedy = done.stderr.split("use --transform ")
+    assert "those of XOM are returns" in said
+    kfmodels(*options, remedy.strip(), folder=tmp_path)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from kfmodels.batch.few_legs import compare_with_universe
 from kfmodels.cli import facts
 from kfmodels.cli.page import page, write_page
 from tests.command import kfmodels
-from tests.problems import stocks_between
+from tests.problems import stocks_between, unsampled
 
 pytestmark = pytest.mark.slow
 
@@ -166,3 +166,19 @@ def test_the_page_tells_what_the_other_columns_would_have_removed(data, text):
     assert found.rows == len(table.loc[table.index > fitted.fit_until])
     assert facts.beside("KO", ["PEP"], found) in html.unescape(page(fitted, table))
     assert "Of the 2 columns" not in text
+
+
+def test_a_spread_has_a_section_with_its_numbers_after_the_last_row(data):
+    fitted = unsampled(data, spread=kf.Reverting())
+    later = PRICES.loc["2021"]
+    text = html.unescape(page(fitted, later))
+    titles = re.findall(r"<h2>\d+\. (.*?)</h2>", text)
+    assert titles[titles.index("The spread") - 1] == "The spread that comes back"
+    live, ticks = fitted.online(), []
+    kf.follow(live, later, seen=ticks.append)
+    prices = later.iloc[-1]
+    for sentence in facts.reversion(fitted, live, facts.hedges(live, prices), prices):
+        assert sentence in text
+    assert facts.stands("KO", ticks[-1].reversion) in text
+    assert facts.ASK not in text
+    assert facts.ASK in html.unescape(page(kf.fit(data, FIXED)))

@@ -1,10 +1,12 @@
 """What is said of a fit agrees with its tables; the picture shows the numbers."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from kfmodels import Discounted, HedgeData, fit, follow, hedge_ratio_model
+from kfmodels import Discounted, HedgeData, Reverting, fit, follow, hedge_ratio_model
 from kfmodels.cli import facts
 from kfmodels.cli.report import VARIANCE_MEMORIES, discounted_gain, report
 from kfmodels.kalman import likelihood
@@ -125,6 +127,75 @@ def test_a_fit_with_all_noise_fixed_says_so(data):
     model = hedge_ratio_model(delta=Absolute(1e-5), obs_scale=0.01, pivot=0)
     text = report(fit(data, model, progress=False))
     assert "All noise is fixed: nothing was inferred." in text
+
+
+@pytest.mark.parametrize(
+    ("nats", "error", "words"),
+    [
+        (3.2, 0.05, "strong evidence that it comes back"),
+        (3.2, 0.2, "the data cannot tell, they only lean to yes"),  # strong by chance, perhaps
+        (1.5, 0.05, "the data cannot tell, they only lean to yes"),
+        (0.2, 0.05, "the data cannot tell"),
+        (-2.0, 0.05, "the data cannot tell, they only lean to no"),
+        (-3.2, 0.05, "strong evidence that it does not"),
+    ],
+)
+def test_whether_a_spread_comes_back(nats, error, words):
+    assert facts.comes_back(nats, error) == words
+
+
+@pytest.mark.parametrize("transform", ["log", "level"])
+def test_the_report_tells_of_a_spread_what_its_tables_do(transform):
+    data = HedgeData.from_prices(
+        PRICES.iloc[:ROWS], target="KO", hedges=["PEP"], transform=transform
+    )
+    fitted = unsampled(data, spread=Reverting())
+    text = " ".join(report(fitted).split())
+    life, now = fitted.half_life(), fitted.reversion_now()
+    assert (
+        "even odds: 0.75 (+1.10 +- 0.14 nats); the data cannot tell, they only lean to yes" in text
+    )
+    span = facts.interval(life["lower"], life["upper"])
+    assert f"half of it is gone after {life['median']:.3g} bars (90 % {span})" in text
+    assert f"it explains {fitted.summary()['r2_mr'].iloc[-1]:.0%} of a bar's surprise" in text
+    assert f"stands at {now.mean:+.3g} +- {now.sd:.2g}, {now.z:+.2f} sd" in text
+    # a million in the target and its hedge, each bought and sold at a basis point and half a cent
+    last, shares = data.prices.iloc[-1], fitted.hedge_shares().iloc[-1]["PEP"]
+    held = 1e6 / last["KO"] * np.array([1.0, abs(shares)])
+    cost = 2 * (held * (1e-4 * last.to_numpy() + 0.005)).sum()
+    gain = now.expect(life["median"], money=1e6 if transform == "log" else held[0], cost=cost)
+    assert f"expected gain {gain.mean + cost:,.0f} +- {gain.sd:,.0f}, that" in text
+    assert f"after costs of {cost:,.0f} (" in text
+    assert f"each leg both ways) {gain.mean:,.0f}." in text
+    assert (
+        f"now, {'sell' if now.expect(life['median']).side < 0 else 'buy'} 1,000,000 of KO" in text
+    )
+    # of its innovation nothing is said that is meant of a level, and it has a table of its own
+    assert facts.ASK not in text
+    assert "The intercept forgets" not in text
+
+
+@pytest.mark.parametrize(("odds", "strong"), [(100.0, True), (3.0, False)])
+def test_where_a_spread_is_all_but_sure_its_prices_are_doubted(data, odds, strong):
+    text = " ".join(report(unsampled(data, spread=Reverting(), odds=odds)).split())
+    assert (facts.EX_DAYS in text) == strong
+
+
+def test_a_spread_without_a_draw_has_a_probability_only(data):
+    text = report(unsampled(data, spread=Reverting(), odds=1e-6))
+    section = text[text.index("The spread that comes back") : text.index("What it means")]
+    assert section.count("\n- ") == 1
+    said = "below 0.01 (-13.82 +- 0.14 nats); strong evidence that it does not."
+    assert " ".join(section.split()).endswith(said)
+
+
+def test_a_fit_without_a_spread_says_how_to_ask_for_one(data, constant):
+    """And what it names can be done."""
+    assert facts.ASK in " ".join(report(constant).split())
+    named = re.search(r"spread=\S+\)", facts.ASK)
+    assert named
+    asked = eval(f"dict({named[0]})", {"Reverting": Reverting})
+    assert unsampled(data, **asked).reversion_now().probability == pytest.approx(0.75)
 
 
 def test_a_static_hedge_is_called_static(data):

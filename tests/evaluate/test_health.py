@@ -1,5 +1,6 @@
 """Is there a spread left: a planted one, a filter that eats it, walks that have none, Chan's pair."""
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from statsmodels.tsa.adfvalues import mackinnoncrit
 from statsmodels.tsa.ar_model import AutoReg
 
-from kfmodels import HedgeData, fit, hedge_ratio_model
+from kfmodels import HedgeData, Reverting, fit, hedge_ratio_model
 from kfmodels.evaluate.health import ENGLE_GRANGER, SpreadHealth, spread_health
 from kfmodels.model import Absolute, Zero
 from tests.tables import read_table
@@ -55,12 +56,28 @@ def test_a_fast_filter_absorbs_a_planted_spread(half_life):
     follows, gain = health.warnings
     assert follows.startswith(FOLLOWS)
     assert "the intercept (1.1)" in follows
-    assert 'intercept="static"' in follows
+    for warning in (follows, gain):
+        assert "To trade the spread, refit with hedge_ratio_model(spread=Reverting())." in warning
     assert "A hedger wants the ratio, not the spread, and need not care" in follows
     assert GAIN in gain
     text = str(health)
     assert f"- {FOLLOWS}" in text
     assert max(len(line) for line in text.splitlines()) <= 100
+
+
+@pytest.mark.slow
+def test_the_remedy_that_is_named_finds_the_planted_spread():
+    prices = planted(5, rows=500)
+    warning = health_of(prices, **FAST).warnings[0]
+    named = re.search(r"hedge_ratio_model\(.*?\)\)", warning)
+    assert named
+    data = HedgeData.from_prices(prices, target="Y", hedges=["X1"])
+    model = eval(named[0], {"hedge_ratio_model": hedge_ratio_model, "Reverting": Reverting})
+    fitted = fit(data, model, progress=False)
+    life = fitted.half_life()
+    assert fitted.reversion_now().probability > 0.99
+    assert life["lower"] < 5 < life["upper"]
+    assert spread_health(fitted).warnings == ()  # of a state of its own, and not of the innovation
 
 
 @pytest.mark.slow

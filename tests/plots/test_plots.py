@@ -197,3 +197,28 @@ def test_the_axis_of_memories_is_even_in_log_q():
     steps = np.diff(np.log(memories * (memories - 1)))
     np.testing.assert_allclose(steps, steps[0])
     np.testing.assert_allclose(memories[[0, -1]], [1.01, 1000.0])
+
+
+def test_reversion_draws_level_spread_and_half_lives(data):
+    fitted = unsampled(data, spread=kf.Reverting())
+    live = kf.follow(fitted.online(), stock_prices(140).iloc[120:])
+    figure = plots.reversion(fitted, live)
+    above, below, right = figure.axes
+    table, warm = fitted.reversion(), len(data) // 5
+    spread, later = below.lines[0].get_ydata(), live["reversion"]
+    np.testing.assert_array_equal(spread, [*table["mean"].iloc[warm:], *later])
+    level, both = (line.get_ydata() for line in above.lines[:2])
+    # at the mean of the hedge, where the intercept is the level and the spread
+    ratio, alpha = fitted.hedge_ratio()["mean"], fitted.intercept()["mean"]
+    expected = alpha + ratio * data.x.mean()
+    np.testing.assert_allclose(both, expected.iloc[warm:], rtol=1e-9)
+    np.testing.assert_allclose(level, (expected - table["mean"]).iloc[warm:], rtol=1e-9)
+    band = below.collections[0].get_paths()[0].get_extents()
+    assert band.height > np.ptp(spread)
+    for patch, group in zip(right.patches, ("prior", "posterior"), strict=True):
+        drawn = fitted.tree[group]
+        lives = drawn["spread_half_life"].values[drawn["with_spread"].values == 1]
+        counts, _ = np.histogram(np.clip(lives, 0.5, 1999.99), patch.get_data().edges)
+        np.testing.assert_allclose(patch.get_data().values, counts / len(lives))
+    assert right.get_title() == "it comes back: 75%"
+    rendered(figure)
