@@ -1,7 +1,8 @@
 """Spreads that come back, on real twins and famous pairs: `python -m tests.benchmarks spreads`.
 
 What maximum likelihood gains by an AR(1) spread beside a level that walks, and what `fit` then says of
-it; and how often the interval of the half-life holds a half-life that is known.
+it; which law of motion forecasts best; and how often the interval of the half-life holds a half-life
+that is known.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from kfmodels import (
     fit,
     hedge_ratio_model,
 )
+from kfmodels.evaluate import compare_motions
 from kfmodels.kalman import scan
 from kfmodels.kalman.motion import Reversion
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
@@ -45,13 +47,19 @@ PAIRS = {
 }
 """Target/hedge, and the table they stand in; of SPY/IVV the last rows, of the others the first."""
 
+LAWS = ("SPY/IVV", "EWC/EWA", "KO/PEP", "XLE/SPY")
+"""Pairs whose laws of motion are compared."""
+
 WHAT = (
     "Log prices, noise constant and discounted. `gain`: nats that maximum likelihood gains by an AR(1) "
     "spread beside a walking level and ratio, with `half-life` (days) and `R2` (the share of a day's "
     "move of level and spread that comes back) at its top; level and ratio start with variance 1e4 "
     "times the noise, five rows are not scored. Then what `fit` says, with its priors: `P`, the "
     "probability that the spread comes back (odds of one before the data), and the 90 % interval of "
-    "the half-life."
+    "the half-life. Laws of motion: log score a day of the second half of the rows behind the best "
+    "law, with its standard error, refitted once on the way (`evaluate.compare_motions`, discounted "
+    "noise). Simulated half-lives are drawn from the prior, 500 rows each, noise constant; `held` is "
+    "the share of 90 % intervals that hold them."
 )
 
 
@@ -152,6 +160,18 @@ def look_at(pair: str, *, learnt: bool) -> dict[str, object]:
     }
 
 
+def race(pair: str) -> dict[str, object]:
+    """A line of the table of laws: by how much each is behind the best, and its error."""
+    target, hedge = pair.split("/")
+    data = HedgeData.from_prices(prices_of(pair), target=target, hedges=[hedge])
+    table = compare_motions(data, noise=Discounted()).table
+    line: dict[str, object] = {"pair": pair, "best": table.index[0], "days": table["bars"].iloc[0]}
+    for law in ("walk", "static", "reverting", "scales"):
+        behind, error = table.loc[law, ["behind", "behind_se"]]
+        line[law] = f"{behind:.4f} ± {error:.4f}" if behind else "best"
+    return line
+
+
 def simulate(random: np.random.Generator, rows: int) -> tuple[pd.DataFrame, float]:
     """Prices whose spread has a half-life drawn from the default prior, and that half-life."""
     model = Reverting()
@@ -195,10 +215,14 @@ def hold(series: int, rows: int = 500, seed: int = 0) -> pd.Series:
 def measure(arguments: list[str]) -> Report:
     parser = argparse.ArgumentParser("python -m tests.benchmarks spreads", description=__doc__)
     parser.add_argument("--pairs", nargs="+", default=list(PAIRS), choices=list(PAIRS))
+    parser.add_argument("--laws", nargs="*", default=list(LAWS), choices=list(PAIRS))
     parser.add_argument("--series", type=int, default=200, help="simulated, for the half-life")
     given = parser.parse_args(arguments)
     lines = [look_at(pair, learnt=learnt) for pair in given.pairs for learnt in (False, True)]
     tables = [Table("Real pairs", pd.DataFrame(lines).round(3))]
+    laws = [race(pair) for pair in given.laws]
+    if laws:
+        tables.append(Table("Laws of motion", pd.DataFrame(laws)))
     if given.series:
         table = hold(given.series).round(3).to_frame().T
         tables.append(Table("Half-lives that are known", table))
