@@ -10,6 +10,7 @@ from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
 
 from kfmodels.kalman.regression import KalmanRegression
 from tests import reference
+from tests.benchmarks.spreads import climb, hold
 from tests.made_models import regression
 from tests.tables import read_table
 
@@ -268,3 +269,36 @@ def test_the_likelihood_and_the_level_of_the_nile():
     assert_allclose(filtered.cov[:, 0, 0], oracle.filtered_state_cov[0, 0], rtol=1e-5)
     assert_allclose(smoothed.mean, oracle.smoothed_state.T, rtol=1e-6)
     assert_allclose(smoothed.cov[:, 0, 0], oracle.smoothed_state_cov[0, 0], rtol=1e-5)
+
+
+# --- spreads that come back: maximum likelihood of Clegg and Krauss's model -------------------
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("pair", "learnt", "gain", "half_life", "share"),
+    [
+        ("SPY/IVV", False, 95.7, 2.1, 1.00),
+        ("SPY/IVV", True, 40.7, 1.9, 0.90),
+        ("GOOG/GOOGL", False, 7.2, 1.8, 0.59),
+        ("GOOG/GOOGL", True, 3.9, 1.1, 0.56),
+        ("EWC/EWA", False, 2.2, 85.0, 1.00),
+        ("EWC/EWA", True, 2.3, 77.0, 1.00),
+    ],
+)
+def test_a_spread_gains_what_was_found_elsewhere(
+    pair: str, learnt: bool, gain: float, half_life: float, share: float
+):
+    top, without = (climb(pair, spread=there, learnt=learnt) for there in (True, False))
+    assert top.log_likelihood - without.log_likelihood == pytest.approx(gain, abs=0.5)
+    assert top.half_life == pytest.approx(half_life, rel=0.05)
+    assert top.share == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_intervals_of_a_known_half_life_hold_it():
+    found = hold(200)
+    assert found["with a spread"] >= 150
+    assert 0.85 <= found["held"] <= 0.95
