@@ -19,6 +19,9 @@ WIDEST = 10
 FAR, BY_CHANCE = 2.0, 0.0455
 """Sds beyond which a spread is listed, and the share of normal ones that lie there."""
 
+SURE = 0.95
+"""Probability from which on a spread is said to come back."""
+
 
 def universe(made: HedgeBoard, top: int) -> str:
     """All pairs: counts, spreads, the matrix or the ends of the list, and what to do next."""
@@ -26,7 +29,7 @@ def universe(made: HedgeBoard, top: int) -> str:
     known = table.dropna(subset="beta")
     parts = [str(made)]
     if len(known):
-        parts[0] += f"\n{_spreads(made, known)}"
+        parts[0] += f"\n{_spreads(made, known)}{_come_back(known)}"
         ratios = made.hedge_ratios()
         if max(ratios.shape) <= WIDEST:
             parts.append(_matrix(made, ratios))
@@ -109,6 +112,18 @@ def _spreads(made: HedgeBoard, known: pd.DataFrame) -> str:
     return f"{chance}: {', '.join(shown)}" if shown else chance
 
 
+def _come_back(known: pd.DataFrame) -> str:
+    """The pairs whose spread comes back nearly for sure, where the model has one."""
+    if "comes_back" not in known:
+        return ""
+    there = known["comes_back"].dropna().sort_values(ascending=False)
+    sure = there[there >= SURE]
+    names = f": {', '.join(str(name) for name in sure.index[:5])}" if len(sure) else ""
+    more = f" and {len(sure) - 5} more" if len(sure) > 5 else ""
+    head = f"{len(sure)} of {len(there)} spreads come back with a probability of {SURE:.0%} or more"
+    return f"\n{head}{names}{more}"
+
+
 def _matrix(made: HedgeBoard, ratios: pd.DataFrame) -> str:
     known = made.table().dropna(subset="beta").to_dict("records")
     cells = {
@@ -151,6 +166,8 @@ def _listed(part: pd.DataFrame, corner: str, more: dict[str, str] | None = None)
         "against static": "{verdict} {against_static:+.1f}",
         "z": "{z:+.1f}",
     }
+    if "comes_back" in part:
+        columns["spread comes back"] = "{comes_back:.0%}"
     return facts.tabulate(shown, columns | (more or {}), corner)
 
 
@@ -186,6 +203,8 @@ def _next(made: HedgeBoard, known: pd.DataFrame, target: str | None) -> str:
     options = "" if made.pairs.transform == "log" else f" --transform {made.pairs.transform}"
     if made.store.job["model"]["noise"].get("kind") == "Discounted":
         options += " --discounted"
+    if made.store.job["model"]["spread"] is not None:
+        options += " --spread"
     legs = f"--target {quote(named)} --hedges {quote(other)}"
     todo.append(("refit", f"kfmodels fit PRICES.csv {legs}{options} --out {file}"))
     return "\n".join(["Next", *(f"  {word:11} {command}" for word, command in todo)])

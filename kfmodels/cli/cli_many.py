@@ -16,6 +16,7 @@ from kfmodels.cli.shell import (
     Prices,
     Repair,
     Seed,
+    Spread,
     Transform,
     Until,
     as_json,
@@ -43,6 +44,7 @@ def fit_many(
     dayfirst: DayFirst = None,
     transform: Transform = "log",
     discounted: MovingVariance = False,
+    spread: Spread = False,
     repair: Repair = None,
     chunk_size: Annotated[
         int | None, typer.Option(min=1, help="Number of pairs that are fitted and kept together.")
@@ -68,7 +70,7 @@ def fit_many(
     typer.echo(f"fitting {pairs!r}", err=True)
     options = {"chunk_size": chunk_size, "seed": seed, "store": store}
     with _workers(cluster) as executor:
-        made = infer(pairs, model_of(discounted), executor=executor, **options)
+        made = infer(pairs, model_of(discounted, spread), executor=executor, **options)
     typer.echo(for_the_shell(universe(made, SHOWN)))
     if not (made.status == Status.OK).any():
         raise ValueError("no pair was fitted: the lines above say why")

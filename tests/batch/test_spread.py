@@ -14,6 +14,7 @@ from kfmodels import (
     hedge_ratio_model,
     pool,
 )
+from kfmodels.cli import board_report
 from kfmodels.sampling.importance import ImportanceSampling
 from tests.problems import stock_prices
 
@@ -38,6 +39,14 @@ def test_the_table_tells_which_pairs_come_back(board: HedgeBoard):
     table = board.table()
     assert table.loc["BACK/KO", "comes_back"] > 0.9 > table.loc["PEP/KO", "comes_back"]
     assert (table["status"] == "ok").all()
+
+
+def test_the_shell_names_them_and_asks_for_them_again(board: HedgeBoard):
+    text = board_report.universe(board, 5)
+    assert "\n1 of 2 spreads come back with a probability of 95 % or more: BACK/KO\n" in text
+    assert " --spread --out" in text.split("refit")[1]
+    listed = board_report.one_target(board, "BACK", board_report.hedges_of(board, "BACK"), 5)
+    assert "spread comes back" in listed
 
 
 def test_a_pair_is_what_its_own_fit_says(board: HedgeBoard):
