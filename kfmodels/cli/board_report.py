@@ -116,11 +116,12 @@ def _come_back(known: pd.DataFrame) -> str:
     """The pairs whose spread comes back nearly for sure, where the model has one."""
     if "comes_back" not in known:
         return ""
-    there: pd.Series = known.dropna(subset="comes_back")["comes_back"]
-    sure: pd.Series = there.loc[there >= SURE].sort_values(ascending=False)
+    there = known.dropna(subset="comes_back")["comes_back"]
+    sure = there.loc[there >= SURE].sort_values(key=lambda share: -share)
     names = f": {', '.join(str(name) for name in sure.index[:5])}" if len(sure) else ""
     more = f" and {len(sure) - 5} more" if len(sure) > 5 else ""
-    head = f"{len(sure)} of {len(there)} spreads come back with a probability of {100 * SURE:.0f} % or more"
+    share = f"{100 * SURE:.0f} %"
+    head = f"{len(sure)} of {len(there)} spreads come back with a probability of {share} or more"
     return f"\n{head}{names}{more}"
 
 
