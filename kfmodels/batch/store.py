@@ -29,6 +29,7 @@ from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.files.atomic import replacing
 from kfmodels.files.documents import Format
 from kfmodels.files.log import Journal, Message
+from kfmodels.files.seal import read_regular, seal, unseal
 from kfmodels.kalman.transforms import transform_of
 
 FORMAT = Format(
@@ -40,6 +41,9 @@ FORMAT = Format(
 )
 
 JOB, PRICES, CHUNKS, FINISHED = "job.json", "prices.npz", "chunks", "finished"
+
+_OF_PAIRS = ("pairs", "prices", "transform")
+"""What of a job `describe_pairs` says."""
 
 _MANIFEST = "manifest.jsonl"
 """The file that version 1 had in the place of job and journal."""
@@ -83,7 +87,14 @@ class Store:
             raise ValueError(f"{path} holds no batch of fits: {FORMAT.remedy}")
         if not (path / JOB).is_file():  # a manifest alone is of version 1, and refused as such
             FORMAT.check(FORMAT.name, 1, path)
-        return cls(path, FORMAT.load(path / JOB)["job"])
+        job: Any = FORMAT.load(path / JOB).get("job")
+        try:
+            sound = job["pairs"]["count"] > 0 and job["chunk_size"] > 0
+        except (TypeError, LookupError):
+            sound = False
+        if not sound:
+            raise ValueError(f"{path / JOB} holds no job: {FORMAT.remedy}")
+        return cls(path, job)
 
     @cached_property
     def identity(self) -> str:
@@ -95,9 +106,15 @@ class Store:
         """The prices and pairs that are fitted.
 
         Raises:
-            ValueError: they cannot be read.
+            ValueError: they cannot be read, or are not those of the job.
         """
-        return read_pairs(self.path / PRICES)
+        found = read_pairs(self.path / PRICES)
+        if differences({name: self.job.get(name) for name in _OF_PAIRS}, describe_pairs(found)):
+            raise ValueError(
+                f"the prices in {self.path / PRICES} are not those of the job: run fit_many again with "
+                "this store; it writes them anew"
+            )
+        return found
 
     @cached_property
     def names(self) -> list[str]:
@@ -114,14 +131,34 @@ class Store:
         """Read which chunks are finished, by number, in the order of finishing.
 
         Raises:
-            ValueError: the journal is damaged.
+            ValueError: the journal is damaged, or lists what is not of the job.
         """
         if not (self.path / FINISHED).exists():
             return {}
         journal = Journal.read(self.path / FINISHED)
-        before: Any = journal.snapshot["chunks"]
-        listed = [*before, *(message for _, message in journal.messages)]
-        return {record["chunk"]: Record(**record) for record in listed}
+        try:
+            before: Any = journal.snapshot["chunks"]
+            listed = [*before, *(message for _, message in journal.messages)]
+            found = {record["chunk"]: Record(**record) for record in listed}
+            for record in found.values():
+                self._check(record)
+        except (TypeError, LookupError) as error:
+            raise ValueError(self._not_of_job(repr(error))) from error
+        return found
+
+    def _check(self, record: Record) -> None:
+        """Raise unless a record is of a chunk of the job, with the pairs that it has there."""
+        names = [self.names[position] for position in self.chunks[record.chunk]]
+        if record.names != names or len(record.statuses) != len(names):
+            raise ValueError(self._not_of_job(f"chunk {record.chunk} has other pairs"))
+        if Path(record.file).name != record.file:
+            raise ValueError(self._not_of_job(f"chunk {record.chunk} is in {record.file}"))
+
+    def _not_of_job(self, why: str) -> str:
+        return (
+            f"{self.path / FINISHED} lists what is not of the job ({why}): put a copy in its place, or "
+            "run fit_many with a new folder"
+        )
 
     def sound(self, record: Record) -> bool:
         """Whether the file of a chunk is there and as it was written."""
@@ -332,7 +369,7 @@ def write_pairs(path: Path, pairs: HedgePairs) -> None:
             'prices.tz_convert("UTC")'
         )
     with replacing(path) as temporary:
-        temporary.write_bytes(pack(arrays))
+        temporary.write_bytes(seal(pack(arrays)))
 
 
 def read_pairs(path: Path) -> HedgePairs:
@@ -341,13 +378,12 @@ def read_pairs(path: Path) -> HedgePairs:
     Raises:
         ValueError: it is missing or damaged.
     """
+    remedy = "run fit_many again with this store; it writes them anew"
     try:
-        arrays = unpack(path.read_bytes())
-    except (FileNotFoundError, BadZipFile, EOFError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"the prices in {path} cannot be read ({error}): run fit_many again with this store; it "
-            "writes them anew"
-        ) from error
+        written = read_regular(path, "a table of prices", remedy)
+        arrays = unpack(unseal(written, path, "a table of prices", remedy))
+    except (BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"the prices in {path} cannot be read ({error}): {remedy}") from error
     tickers = arrays["tickers"].tolist()
     prices = pd.DataFrame(arrays["prices"], _index(arrays), tickers)
     listed = tuple((tickers[target], tickers[hedge]) for target, hedge in arrays["pairs"].tolist())

@@ -25,6 +25,7 @@ def load_kept(fitted: Path) -> "OnlineFilter | None":
     """
     from h5py import File
 
+    from kfmodels.fitting.netcdf import read_file
     from kfmodels.online.filter import OnlineFilter
     from kfmodels.online.shocks import Quarantine
 
@@ -33,7 +34,7 @@ def load_kept(fitted: Path) -> "OnlineFilter | None":
         return None
     live = OnlineFilter.load(kept)
     # only the name of the fit is read: the whole of it would load JAX
-    with File(fitted) as opened:
+    with File(read_file(fitted)) as opened:
         now = opened.attrs.get("fit_id")
     if live.fit_id != now:
         raise ValueError(
@@ -63,8 +64,9 @@ def _clock_of(fitted: Path) -> "Clock | None":
     from h5py import File
 
     from kfmodels.clock.clock import Clock
+    from kfmodels.fitting.netcdf import read_file
 
-    with File(fitted) as opened:
+    with File(read_file(fitted)) as opened:
         text = opened.get("constant_data/clock")
         return None if text is None else Clock.from_json(json.loads(cast("Any", text)[()]))
 

@@ -5,6 +5,7 @@ document holds stands beside its class; here are only the rules that all documen
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, datetime
@@ -14,6 +15,7 @@ from reprlib import Repr
 from typing import Any, NamedTuple, cast
 
 from kfmodels.files.atomic import replacing
+from kfmodels.files.seal import read_regular, seal, unseal
 
 type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
 """What JSON can hold."""
@@ -22,6 +24,12 @@ TAG = "class"
 """Key of a document that names a registered class; no field can have this name."""
 
 # NaN and infinity are no JSON: Python would write them, and most other readers refuse them
+_HEAD = re.compile(rb'\{"format": ?"([^"]{1,99})", ?"version": ?(\d{1,9})\b')
+"""What every document begins with."""
+
+UNSOUND = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
+"""What a class may raise that is made of parts which are not its own."""
+
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
@@ -127,8 +135,9 @@ def built(document: Json) -> Any:
         )
     try:
         return _codecs[name].read(parts)
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"the {name} in the document is damaged: {error!r}") from error
+    except UNSOUND as error:
+        said = error if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"the {name} in the document is damaged: {said}") from error
 
 
 def encode(document: object, name: str = "the document") -> str:
@@ -224,19 +233,19 @@ upgrade kfmodels
             parts = self.upgrade(parts, version)
         try:
             return {name: built(part) for name, part in parts.items()}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where} cannot be read: {error}") from error
 
     def save(self, path: str | Path, content: Mapping[str, object]) -> None:
-        """Write named values to a file, all or nothing.
+        """Write named values to a file with its digest at the end, all or nothing.
 
         Raises:
-            ValueError: JSON cannot hold a value, or there is no such folder.
+            ValueError: JSON cannot hold a value, or the path is no place for a file.
         """
         text = encode(self.document(content), f"what is saved to {path}")
         # nothing is opened before the text is known to read back
         with replacing(path) as temporary:
-            temporary.write_text(text)
+            temporary.write_bytes(seal(text.removesuffix("}").encode()))
 
     def load(self, path: str | Path) -> dict[str, Any]:
         """The named values in a file.
@@ -244,13 +253,28 @@ upgrade kfmodels
         Raises:
             ValueError: there is none, it is of another format, damaged, or of a newer version.
         """
+        written = read_regular(path, self.title, self.remedy)
+        # of another format or version: that is the better news, and nothing needs to be read for it
+        if head := _HEAD.match(written):
+            self.check(head[1].decode(errors="replace"), int(head[2]), path)
+        text = unseal(written, path, self.title, self.remedy)
         try:
-            document = json.loads(Path(path).read_text())
-        except FileNotFoundError as error:
-            raise ValueError(f"there is no file {path}: {self.remedy}") from error
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            return self.content(json.loads(text + b"}"), path)
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"{path} is not {self.title} ({error}): {self.remedy}") from error
-        return self.content(document, path)
+
+    def make[T](self, kind: Callable[..., T], content: Mapping[str, Any], where: object) -> T:
+        """An object of the named values of a document.
+
+        Raises:
+            ValueError: they are not what the class takes, or it refuses them.
+        """
+        try:
+            return kind(**content)
+        except UNSOUND as error:
+            raise ValueError(
+                f"{where} is no sound {self.title[2:]}: {error}; {self.remedy}"
+            ) from error
 
 
 def _fields(kind: type[object]) -> tuple[str, ...]:

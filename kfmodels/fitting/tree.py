@@ -19,7 +19,8 @@ from kfmodels.clock.clock import Clock
 from kfmodels.data.arrays import lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.files.atomic import replacing
-from kfmodels.files.documents import Format
+from kfmodels.files.documents import UNSOUND
+from kfmodels.fitting.netcdf import FORMAT, FORMAT_VERSION, read_file, seal_file
 from kfmodels.fitting.passes import Belief, Pass
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.habits import habits_of
@@ -38,14 +39,6 @@ from kfmodels.sampling.posterior import of_recursion
 if TYPE_CHECKING:
     from xarray import Dataset, DataTree
 
-FORMAT_VERSION = 4
-FORMAT = Format(
-    "kfmodels fit",
-    FORMAT_VERSION,
-    "a saved fit",
-    "fit the prices and write one with fit.save(path)",
-    oldest=FORMAT_VERSION,
-)
 _BY_COEF = ("delta", "q", "memory", "state_var", "start_size")
 _BY_GAP = ("gap_bars", "gap_noise")
 
@@ -268,10 +261,16 @@ def gap_names(tree: "DataTree") -> tuple[str, ...]:
 
 def online(tree: "DataTree", given: HedgeData, draws: int) -> OnlineFilter:
     """The filter after the last training row, over stored draws taken at even steps."""
-    model = assumed(tree)
     held = group_of(tree, "plug_in" if draws == 1 else "mixture")
     total = held.sizes["noise_draw"]
-    taken = held.isel(noise_draw=((np.arange(draws) + 0.5) * total / draws).astype(int))
+    return _online(
+        tree, given, held.isel(noise_draw=((np.arange(draws) + 0.5) * total / draws).astype(int))
+    )
+
+
+def _online(tree: "DataTree", given: HedgeData, taken: "Dataset") -> OnlineFilter:
+    """The filter over these draws."""
+    model, draws = assumed(tree), taken.sizes["noise_draw"]
     sites = {k: taken[k].values for k in model.parameters}
     drift, noise = model.laws(**sites)
     names = gap_names(tree)
@@ -321,28 +320,38 @@ def effective_memory(tree: "DataTree") -> dict[str, float]:
 
 
 def save(tree: "DataTree", path: str | Path) -> None:
-    """Write the tree as one netCDF file, atomically."""
+    """Write the tree as one netCDF file with its digest at the end, atomically."""
     with replacing(path) as temporary:
         tree.to_netcdf(temporary, engine="h5netcdf")
+        seal_file(temporary)
 
 
 def load(path: str | Path) -> "DataTree":
     """Read a tree and close the file.
 
     Raises:
-        ValueError: the file is not a fit, or comes from a newer version of kfmodels.
+        ValueError: the file is not a fit, is damaged, holds what no fit can be, or comes from a newer
+            version of kfmodels.
     """
     from xarray import open_datatree
 
-    path = Path(path)
-    if not path.exists():
-        raise ValueError(f"there is no file {path}: {FORMAT.remedy}")
+    file = read_file(path)
     try:
-        with open_datatree(path, engine="h5netcdf") as opened:
+        with open_datatree(file, engine="h5netcdf") as opened:
             tree = opened.load()
-    except OSError as error:
-        raise ValueError(f"{path} is not a saved fit (netCDF): {error}") from error
-    FORMAT.check(tree.attrs.get("format"), int(tree.attrs.get("format_version", 0)), path)
+        version = int(tree.attrs.get("format_version", 0))
+    except (OSError, *UNSOUND) as error:
+        raise ValueError(
+            f"{path} is not {FORMAT.title} (netCDF): {error}; {FORMAT.remedy}"
+        ) from error
+    FORMAT.check(tree.attrs.get("format"), version, path)
+    try:
+        # what a filter refuses no fit can be
+        given = data(tree)
+        for group in ("mixture", "plug_in"):
+            _online(tree, given, group_of(tree, group))
+    except UNSOUND as error:
+        raise ValueError(f"{path} is no sound fit: {error}; {FORMAT.remedy}") from error
     return tree
 
 

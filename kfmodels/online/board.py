@@ -1,7 +1,6 @@
 """The fitted filters of a universe of pairs, advancing together.
 
-One tick advances all pairs and all their noise draws; `mixture` has the arithmetic, a block of pairs at
-a time. An `OnlineFilter` is a board of one pair.
+One tick advances all pairs and all their noise draws. An `OnlineFilter` is a board of one pair.
 
 One file: a row of prices passes through all of it, from the checks to its tick.
 """
@@ -28,7 +27,7 @@ from kfmodels.kalman.transforms import LEVEL
 from kfmodels.online.belief import Belief, Frame
 from kfmodels.online.blocks import TOO_FAR, Blocks, Foreseen, Mark, Passed, Policy, Stand
 from kfmodels.online.compiled import Packed, PairFrame
-from kfmodels.online.document import BOARD, Documented, check_shapes, gap_arrays, list_names
+from kfmodels.online.document import BOARD, Documented, check_parts, gap_arrays, list_names
 from kfmodels.online.legs import ByTicker, Legs
 from kfmodels.online.shocks import NONE, Hold, Shocks, release, with_hold
 from kfmodels.online.splits import add_splits, find_moves, scaled_from, watch_scales
@@ -111,12 +110,13 @@ class OnlineBoard(Documented):
             none if last_prices is None else np.array(last_prices, float)
         )
         self.habits: Habits = unknown_habits(*none.shape) if habits is None else habits
-        check_shapes(self, coordinates, (state, carried or (), noise), log_weights)
+        parts = drift, noise, state, carried, log_weights
+        check_parts(self, coordinates, *parts, holds or {})
         closed = gap_arrays(gap_bars, gap_noise, (len(self.gap_names), pairs, draws))
         found = {number_of(name, self.names): hold for name, hold in (holds or {}).items()}
         self._holds = {number: hold for number, hold in found.items() if hold != NONE}
         how = coordinates.intercept, tuple(coordinates.parts), forgetting, self.gap_names
-        self._blocks = Blocks(drift, noise, state, carried, log_weights, *how, *closed)
+        self._blocks = Blocks(*parts, *how, *closed)
         self.compiles = bool(self._blocks.compiled)
         self._place(coordinates)
 

@@ -1,6 +1,6 @@
 """How an online filter or board becomes a document, and what it must be when it is made again.
 
-Which classes a document may hold, a place for each pair and draw, all numbers finite.
+Which classes a document may hold, a place for each pair and draw, numbers that a filter can have.
 """
 
 from abc import ABC, abstractmethod
@@ -12,12 +12,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kfmodels.clock.instants import Moment
 from kfmodels.files.documents import Format, Json, register
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.habits import Habits
-from kfmodels.kalman.motion import Discount, Reversion, Walk
-from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance, FlooredVariance, Scale
+from kfmodels.kalman.motion import Discount, Motion, Reversion, Walk
+from kfmodels.kalman.noise import (
+    Carried,
+    ConstantVariance,
+    DiscountedVariance,
+    FlooredVariance,
+    Noise,
+    Scale,
+)
 from kfmodels.kalman.step import State
+from kfmodels.online.shocks import Hold
 
 if TYPE_CHECKING:
     from kfmodels.online.board import OnlineBoard
@@ -57,9 +66,10 @@ class Documented(ABC):
         """Read what `save` wrote; the result goes on exactly where the one saved stopped.
 
         Raises:
-            ValueError: the file is not such a document, or comes from a newer version of kfmodels.
+            ValueError: the file is not such a document, is damaged, holds what no filter can be, or
+                comes from a newer version of kfmodels.
         """
-        return cls(**cls.FORMAT.load(path))
+        return cls.FORMAT.make(cls, cls.FORMAT.load(path), path)
 
     def to_json(self) -> dict[str, Json]:
         """What `save` writes, as plain numbers, strings, lists and dicts."""
@@ -72,7 +82,7 @@ class Documented(ABC):
         Raises:
             ValueError: it is not such a document, or comes from a newer version of kfmodels.
         """
-        return cls(**cls.FORMAT.content(content))
+        return cls.FORMAT.make(cls, cls.FORMAT.content(content), "this")
 
 
 def as_text(arguments: Mapping[str, object]) -> dict[str, object]:
@@ -92,6 +102,8 @@ def gap_arrays(
         return np.ones(shape), np.ones(shape)
     found = np.array(bars, float), np.array(noise, float)
     for given in found:
+        if not ((given >= 0) & (given < np.inf)).all():
+            raise ValueError("gap_bars and gap_noise are finite and 0 or more")
         if given.shape[:1] + given.shape[-2:] != shape or given.ndim > len(shape) + (
             given is found[0]
         ):
@@ -101,29 +113,48 @@ def gap_arrays(
     return found
 
 
-def check_shapes(
-    board: "OnlineBoard", coordinates: Coordinates, parts: Sequence[Any], log_weights: np.ndarray
+def check_parts(
+    board: "OnlineBoard",
+    coordinates: Coordinates,
+    drift: Motion,
+    noise: Noise,
+    state: State,
+    carried: Carried,
+    log_weights: np.ndarray,
+    holds: Mapping[str, Hold],
 ) -> None:
-    """Raise unless all arrays of a board have a place for each pair and draw, all finite."""
+    """Raise unless a board is one that a filter can be.
+
+    All arrays have a place for each pair and draw and are finite; covariances, and what a bar adds to
+    them, are positive semidefinite; variances are positive; weights sum to one; the last prices are
+    prices; holds and times are such.
+    """
     count, hedges = len(board.names), len(board.hedges[0]) if board.hedges else 0
     if len(set(board.names)) < max(count, 1):
         raise ValueError("a board needs at least one pair, and each named once")
+    legs, size = (count, hedges + 1), coordinates.states
+    habits = board.habits
     places = {
         "targets": (np.shape(board.targets), (count,)),
         "hedges": (np.shape(board.hedges), (count, hedges)),
         "pivot": (np.shape(coordinates.pivot), (count, hedges)),
         "scale": (np.shape(coordinates.scale), (count, hedges)),
         "offset": (np.shape(coordinates.offset), (count,)),
-        "last_prices": (board.last_prices.shape, (count, hedges + 1)),
+        "last_prices": (board.last_prices.shape, legs),
+        "habits": (tuple(map(np.shape, habits)), (legs, legs, legs, (count,))),
         "log_weights": (log_weights.shape, (count, log_weights.shape[-1])),
-        "mean": (parts[0].mean.shape[:1], (coordinates.states,)),
+        "mean": (state.mean.shape[:-2], (size,)),
+        "cov": (state.cov.shape[:-2], (size, size)),
     }
+    if not all(0 <= part < coordinates.coefficients for part in coordinates.parts):
+        raise ValueError(f"parts {coordinates.parts} are of coefficients that there are not")
     for name, (found, wanted) in places.items():
         if found != wanted:
             raise ValueError(f"{name} has shape {found}, but it must be {wanted}")
     # which pairs are sound is collected over all arrays, so that one error names them all
     batch, good = log_weights.shape, np.ones(count, bool)
-    for part in (*parts, (log_weights,)):
+    parts: Sequence[Any] = (state, carried or (), noise, (log_weights,))
+    for part in parts:
         for leaf in part:
             try:
                 whole = np.broadcast_to(leaf, (*leaf.shape[:-2], *batch))
@@ -133,7 +164,7 @@ def check_shapes(
                     f"are {batch}, pair and draw"
                 ) from None
             good &= np.isfinite(whole).reshape(-1, *batch).all((0, 2))
-    scale = coordinates.scale
+    scale, last, least = coordinates.scale, board.last_prices, board.legs.transform.least
     good &= np.isfinite(coordinates.pivot.sum(1) + coordinates.offset)
     good &= ((scale > 0) & (scale < np.inf)).all(1)
     good &= abs(np.exp(log_weights).sum(1) - 1) < 1e-6
@@ -142,6 +173,49 @@ def check_shapes(
             f"{list_names(board.names, ~good)}: the state holds numbers that are not finite, or "
             "weights that do not sum to one; leave out the pairs whose fit failed"
         )
+    with np.errstate(all="ignore"):
+        added = drift.widen(state.cov, np.ones(())) - state.cov
+        moved = drift.transition(np.ones(()))
+        if moved is not None:
+            good &= np.broadcast_to(np.isfinite(moved).all(0), batch).all(1)
+        dof = noise.dof(carried)
+        above = [noise.unit(carried), np.asarray(noise.relative(carried))]
+        above += [] if dof is None else [dof]
+        good &= is_semidefinite(state.cov) & is_semidefinite(added)
+        for part in above:
+            good &= np.broadcast_to((part > 0) & (part < np.inf), batch).all(1)
+        good &= (np.isnan(last) | ((last > least) & (last < np.inf))).all(1)
+        good &= np.broadcast_to((coordinates.unit > 0) & (coordinates.unit < np.inf), count)
+    if not good.all():
+        raise ValueError(
+            f"{list_names(board.names, ~good)}: a variance is not above 0, a covariance not positive "
+            "semidefinite, or a last price no price; make the filter from its fit again"
+        )
+    for name, hold in holds.items():
+        if hold.cause not in _CAUSES or hold.rows < 0 or hold.sign not in (-1, 0, 1):
+            raise ValueError(f"{name}: {hold} is no hold of rows")
+    for at in (board.at, board.until):
+        if at is not None:
+            Moment.of(at)
+
+
+_CAUSES = ("none", "shock", "scale", "released")
+
+_ROUNDING = 1e-6
+"""Of the unit diagonal of a correlation matrix: how far below 0 rounding may take an eigenvalue."""
+
+
+def is_semidefinite(cov: np.ndarray) -> np.ndarray:
+    """Of which pairs the covariances of all draws `(n, n, pair, draw)` are symmetric and such."""
+    each = np.moveaxis(np.asarray(cov, float), (0, 1), (-2, -1))
+    variances = np.diagonal(each, axis1=-2, axis2=-1)
+    sd = np.sqrt(np.where(variances > 0, variances, 1.0))
+    scaled = each / sd[..., :, None] / sd[..., None, :]
+    finite = np.isfinite(scaled).all((-2, -1))
+    scaled = np.where(finite[..., None, None], scaled, 0.0)
+    even = (abs(scaled - scaled.swapaxes(-2, -1)) < _ROUNDING).all((-2, -1))
+    good = finite & even & (np.linalg.eigvalsh(scaled)[..., 0] > -_ROUNDING)
+    return (good & (variances >= 0).all(-1)).all(-1)
 
 
 def list_names(names: tuple[str, ...], which: np.ndarray) -> str:
@@ -166,8 +240,13 @@ def write_array(array: np.ndarray) -> dict[str, Json]:
 
 def read_array(parts: Mapping[str, Any]) -> np.ndarray:
     """The array that `write_array` wrote."""
+    kind, values = np.dtype(parts["dtype"]), np.array(parts["values"], object)
+    longest = max(map(len, map(str, values.flat)), default=0) if kind.kind == "U" else 1
+    # a few bytes of text must not ask for much memory
+    if kind.kind not in "biufU" or kind.itemsize > 4 * max(longest, 64):
+        raise ValueError(f"it is no array of numbers or text but of {kind}")
     # the shape is kept because the lists of an empty array do not tell it
-    return np.array(parts["values"], np.dtype(parts["dtype"])).reshape(parts["shape"])
+    return values.astype(kind).reshape(parts["shape"])
 
 
 register(np.ndarray, write_array, read_array, name="array")

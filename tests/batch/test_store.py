@@ -211,7 +211,7 @@ def without_words(path: Path) -> Path:
 
 REFUSED = [
     (of_newer, r"newer kfmodels \(format 5, this one reads up to 4\): upgrade"),
-    (without_words, "job.json is not a batch of fits .*: make one with fit_many"),
+    (without_words, "job.json is not a batch of fits, .*, or make one with fit_many"),
     (of_others, r"holds other files \(thesis.txt\) and no batch of fits: give store a new or an"),
     (lambda path: path / __file__, "store is a folder; .* is a file"),
 ]

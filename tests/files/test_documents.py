@@ -118,12 +118,12 @@ REFUSED = [
     *(
         (
             lambda p, c=content: (p.write_bytes(c), TOY.load(p)),
-            "toy.json is not a saved toy.*: make",
+            "toy.json is not a saved toy, .*: put a copy in its place, or make one",
         )
         for content in (b"hello", b"[1, 2]", b"\x89HDF\xff", b'{"format": "x"', b"")
     ),
     (lambda p: TOY.load(p), "there is no file .*toy.json: make one with toy.save"),
-    (lambda p: TOY.load(p.parent), "Is a directory"),
+    (lambda p: TOY.load(p.parent), "is no regular file|Is a directory"),
     (lambda p: TOY.save(p / "none" / "x", {}), "there is no folder .*none to write x to"),
     (lambda p: TOY.content([]), "this is not a saved toy: make one with toy.save"),
     (

@@ -506,7 +506,7 @@ NOT_SAVED = "pair.nc is not a saved fit"
         (lambda *_: None, "there is no file .*pair.nc: fit the prices and write one"),
         (lambda _, path: path.write_text("hello"), NOT_SAVED),
         (lambda _, path: path.touch(), NOT_SAVED),
-        (other, f"{NOT_SAVED}: fit the prices and write"),
+        (other, f"{NOT_SAVED}, or .* digest: put a copy in its place, or fit the prices and write"),
         (half, NOT_SAVED),
         (partial(versioned, version=99), r"newer kfmodels \(format 99, .*\): upgrade kfmodels"),
         (
