@@ -35,9 +35,14 @@ def python(*arguments: Any, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def trade(code: str, *arguments: Any, given: str = "", code_at_end: int = 0) -> str:
-    """What a program prints where only NumPy is installed; it must say nothing on stderr."""
+def trade(
+    code: str, *arguments: Any, given: str = "", code_at_end: int = 0, noted_first: str = ""
+) -> str:
+    """What a program prints where only NumPy is installed; on stderr it says a line that begins with
+    `noted_first`, or nothing."""
     process = python("-c", NUMPY_ONLY + code, *arguments)
     printed, noted = process.communicate(given, timeout=120)
-    assert (noted, process.returncode) == ("", code_at_end)
+    assert process.returncode == code_at_end, noted
+    assert noted.startswith(noted_first)
+    assert noted.count("\n") == bool(noted_first), noted
     return printed

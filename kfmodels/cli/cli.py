@@ -24,6 +24,7 @@ from kfmodels.cli.shell import (
     read_prices,
     split_tickers,
 )
+from kfmodels.files.atomic import check_place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,8 +83,7 @@ def fit(
     from kfmodels.fitting.fit import fit as infer
     from kfmodels.sampling.nuts import NUTS
 
-    if not out.absolute().parent.is_dir():
-        raise ValueError(f"there is no folder {out.parent} to write {out.name} to")
+    check_place(out)
     table = read_prices(prices, until, date_format=date_format, dayfirst=dayfirst)
     names = split_tickers(hedges, table.columns)
     data = HedgeData.from_prices(
@@ -137,6 +137,7 @@ def report(
         raise ValueError(
             "--repair is of what --prices gives; the prices of a fit are repaired as it is made"
         )
+    check_place(out)
     later, said = None, None
     if prices is not None:
         later = read_prices(prices, date_format=date_format, dayfirst=dayfirst)

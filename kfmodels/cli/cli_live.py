@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypedDict
 import typer
 
 from kfmodels.cli.kept import kept_path, load_kept
+from kfmodels.cli.remedies import for_the_shell
 from kfmodels.cli.shell import as_json
+from kfmodels.live.settings import shorten
 
 if TYPE_CHECKING:
     from kfmodels.clock.clock import Clock
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 SHOWN = 40
 """Characters of a line without sense that are shown."""
 
+LONGEST = 2**22
+"""Characters of a line, 100,000 prices; what follows of a longer one is passed over unread."""
+
 EXAMPLE = '{"at": "2024-03-01T09:31:00-05:00", "prices": {"XLE": 88.1, "SPY": 512.3}}'
 
 
@@ -35,7 +40,9 @@ class _Settings(TypedDict):
 
     max_staleness: timedelta
     journal: Path | None
-    durable: bool
+    survives: Literal["kill", "power-cut"]
+    accept_loss: bool
+    max_ahead: timedelta | int
 
 
 def live(
@@ -70,9 +77,25 @@ def live(
     limit: Annotated[
         float | None, typer.Option(help="Distance that counts as far, in sds of the forecast.")
     ] = None,
-    power_safe: Annotated[
-        bool, typer.Option(help="Wait for the disk before each answer, against power cuts.")
-    ] = True,
+    survives: Annotated[
+        Literal["kill", "power-cut"],
+        typer.Option(
+            help="What no answered message of the journal is lost by: a kill, or also a power cut, for "
+            "which each answer waits for the disk."
+        ),
+    ] = "kill",
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss", help="Go on with a journal in which answered messages are missing."
+        ),
+    ] = False,
+    max_ahead: Annotated[
+        float, typer.Option(help="Days after the last time up to which the next may come.")
+    ] = 31.0,
+    max_step: Annotated[
+        int | None, typer.Option(help="The same where times are whole numbers, in their unit.")
+    ] = None,
 ) -> None:
     """Read messages from the standard input, one JSON object a line, and answer each with one.
 
@@ -83,9 +106,14 @@ def live(
     is answered.
     """
     settings = _Settings(
-        max_staleness=timedelta(seconds=max_staleness), journal=journal, durable=power_safe
+        max_staleness=timedelta(seconds=max_staleness),
+        journal=journal,
+        survives=survives,
+        accept_loss=accept_loss,
+        max_ahead=timedelta(days=max_ahead) if max_step is None else max_step,
     )
     running = _running(fitted, _policy(shocks, limit), _clock(bar, calendar), settings)
+    typer.echo(for_the_shell(running.started), err=True)
     for sentence in running.overruled:
         typer.echo(f"{journal}: {sentence}", err=True)
     # a broken pipe: who read the answers has gone, and nobody is left to be told
@@ -118,8 +146,8 @@ def _answer(running: "LiveFilter", line: str, number: int) -> "Signal":
         if "adjust" in message:
             return running.adjust(message["adjust"], at=message["at"])
         return running.tick(message["prices"], at=message["at"])
-    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        return running.standing(Outcome.REJECTED, f"line {number}: {error}")
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        return running.standing(Outcome.REJECTED, f"line {number}: {shorten(str(error))}")
 
 
 def _held(running: "LiveFilter") -> dict[str, object]:
@@ -132,8 +160,10 @@ def _held(running: "LiveFilter") -> dict[str, object]:
 
 def _object(line: str) -> dict[str, Any]:
     """The JSON object that a line is."""
+    if len(line) > LONGEST:
+        raise ValueError(f"it has more than {LONGEST:,} characters, which no message has")
     message = None
-    with suppress(json.JSONDecodeError):
+    with suppress(ValueError, RecursionError):
         message = json.loads(line)
     if not isinstance(message, dict):
         start = line.strip()
@@ -167,7 +197,7 @@ def _stoppable() -> Iterator[Callable[[TextIO], Iterator[str]]]:
         # square of its length
         begun: list[bytes] = []
         ended: deque[bytes] = deque()
-        more = True
+        more, length = True, 0
         while not stop and (more or ended):
             while more and not ended:
                 ready, _, _ = select.select([source, woken], [], [])
@@ -182,7 +212,10 @@ def _stoppable() -> Iterator[Callable[[TextIO], Iterator[str]]]:
                     for end in ends:
                         ended.append(b"".join([*begun, end]))
                         begun.clear()
-                    begun.append(rest)
+                        length = 0
+                    if length <= LONGEST:
+                        begun.append(rest)
+                        length += len(rest)
             yield ended.popleft().decode(errors="replace")
 
     usual = signal.signal(signal.SIGTERM, on_signal)

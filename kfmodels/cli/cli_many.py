@@ -98,8 +98,10 @@ def board(
     from kfmodels.batch.status import Status
     from kfmodels.cli import board_report
     from kfmodels.data.repairs import read_repairs
-    from kfmodels.files.atomic import replacing
+    from kfmodels.files.atomic import check_place, replacing
 
+    if csv is not None:
+        check_place(csv)
     if repair and later is None:
         raise ValueError(
             "--repair is of what --later gives; the prices of a fit are repaired as it is made"

@@ -92,13 +92,14 @@ def universe(
 
     With --book: the one order list that hedges all positions together.
     """
+    from kfmodels.files.atomic import check_place
     from kfmodels.universe.saved import is_universe
 
     if save is not None and save.suffix != ".json":
         raise ValueError(f"--save {save}: its name must end in .json, by which it is known again")
     for file in (out, save):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise ValueError(f"there is no folder {file.parent} to write {file.name} to")
+        if file is not None:
+            check_place(file)
     if book is None and not cost is days is None:
         raise ValueError("--cost and --days are of a book: name its positions with --book")
     how = {"--date-format": date_format, "--dayfirst": dayfirst, "--repair": repair or None}

@@ -49,10 +49,12 @@ def update(
 
     Prices far from their forecast are held in quarantine, as by `kfmodels live`. The state is kept
     beside the fit, in FIT.live.json, from which `kfmodels live` goes on; what that one learns stays in
-    its own journal. Rows that were seen are left out, so a file may be given again.
+    its own journal. Rows that were seen are left out, so a file may be given again; of two runs at once
+    the second waits for the first.
     """
     from kfmodels.cli import facts
     from kfmodels.data.checks import day
+    from kfmodels.files.lock import writing
     from kfmodels.online.ticks import Outcome
 
     units = bool(rescale or adjust)
@@ -60,26 +62,32 @@ def update(
         raise ValueError("give either --prices FILE or --tick TICKER=PRICE for every ticker")
     if tick and at is None:
         raise ValueError("give the time of the tick with --at, so that no price counts twice")
-    live, clock = open_guarded(fitted)
-    live.requote(_by_ticker(rescale or [], "--rescale", "FACTOR"))
-    live.adjust(_by_ticker(adjust or [], "--adjust", "SHIFT"))
-    table = None
-    if prices:
-        table = _later(live, read_prices(prices, date_format=date_format, dayfirst=dayfirst))
-    elif tick:
-        table = _one_tick(live, tick, str(at), dayfirst)
-    ticks: list[Tick] = []
-    odd: list[str] = []
-    if table is not None and len(table):
-        check_gap(live, table, timedelta(days=max_ahead))
-        if tick:
-            ticks = [_take(live, clock, table.index[0], table.iloc[0])]
-        else:
-            ticks, odd = _take_all(live, clock, table)
-    odd += [f"{day(one.at)}: {for_the_shell(one.sentence)}" for one in ticks if one.reason]
+    if not fitted.exists():  # before a lock is put beside it
+        raise ValueError(
+            f"there is no file {fitted}: fit the prices with kfmodels fit --out {fitted}"
+        )
     kept = kept_path(fitted)
-    if ticks or units:
-        live.save(kept)
+    # from before the filter is read until it is written, or one of two runs would undo the other
+    with writing(kept):
+        live, clock = open_guarded(fitted)
+        live.requote(_by_ticker(rescale or [], "--rescale", "FACTOR"))
+        live.adjust(_by_ticker(adjust or [], "--adjust", "SHIFT"))
+        table = None
+        if prices:
+            table = _later(live, read_prices(prices, date_format=date_format, dayfirst=dayfirst))
+        elif tick:
+            table = _one_tick(live, tick, str(at), dayfirst)
+        ticks: list[Tick] = []
+        odd: list[str] = []
+        if table is not None and len(table):
+            check_gap(live, table, timedelta(days=max_ahead))
+            if tick:
+                ticks = [_take(live, clock, table.index[0], table.iloc[0])]
+            else:
+                ticks, odd = _take_all(live, clock, table)
+        odd += [f"{day(one.at)}: {for_the_shell(one.sentence)}" for one in ticks if one.reason]
+        if ticks or units:
+            live.save(kept)
     if json:
         for one in ticks:
             typer.echo(as_json(one.record()))

@@ -44,6 +44,42 @@ _SEPARATORS = (";", "\t")
 """What stands between cells where no comma does."""
 
 
+_PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst", ".tar", ".tgz")
+_SPARE, _TIMES = 64 * 2**20, 100
+"""Bytes that a packed file may have unpacked: so many, or so many times its own size."""
+
+
+def check_unpacked(path: Path) -> None:
+    """Raise where a packed file would take far more memory than a table of prices of its size does.
+
+    Raises:
+        ValueError: it is that large once unpacked, or cannot be unpacked.
+        OSError: there is no such file.
+    """
+    import zlib
+    from lzma import LZMAError
+    from zipfile import BadZipFile
+
+    from pandas.io.common import get_handle
+
+    if path.suffix.lower() not in _PACKED or not path.is_file():
+        return
+    most, found = max(_SPARE, _TIMES * path.stat().st_size), 0
+    try:
+        with get_handle(path, "rb", compression="infer", is_text=False) as opened:
+            while found <= most and (part := opened.handle.read(2**20)):
+                found += len(part)
+    except (EOFError, ImportError, ValueError, OSError, zlib.error, LZMAError, BadZipFile) as error:
+        raise ValueError(
+            f"{path} cannot be unpacked ({error}): give the file that it holds"
+        ) from error
+    if found > most:
+        raise ValueError(
+            f"{path} has {path.stat().st_size:,} bytes and more than {most:,} once unpacked, which no "
+            "table of prices has: give the file that it holds, if it is right"
+        )
+
+
 def read_csv(path: Path) -> "tuple[pd.DataFrame, str]":
     """The table, its first column as text, and what was out of the usual in how it is written.
 
@@ -54,6 +90,7 @@ def read_csv(path: Path) -> "tuple[pd.DataFrame, str]":
     import pandas as pd
 
     check_file(path)
+    check_unpacked(path)
     source = path if path.is_file() else BytesIO(path.read_bytes())  # a pipe is read once only
 
     def read(**how: object) -> "pd.DataFrame":

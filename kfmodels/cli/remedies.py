@@ -99,6 +99,7 @@ _REMEDIES: dict[str, str | Callable[[re.Match[str]], str]] = {
         "write the dates of both files with an offset from UTC, or both without"
     ),
     r"leave it out with frame\.drop\(columns='.*?'\)": "take its column out of the file",
+    r"go on without them with accept_loss=True": "go on without them with --accept-loss",
     r"board\.reason says why": "kfmodels board without --target says why",
 }
 """By what is said to users of Python, what is said here."""

@@ -2,6 +2,8 @@
 
 `register` tells how a class is written, `Format` names a kind of document and its version. What a
 document holds stands beside its class; here are only the rules that all documents share.
+
+One file: what is written here is read here.
 """
 
 import json

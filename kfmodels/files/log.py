@@ -1,8 +1,9 @@
-"""A log of JSON messages in one SQLite file: what is acknowledged is there after a kill or power cut.
+"""A log of JSON messages in one SQLite file: what is acknowledged is there, or its loss is told.
 
     PATH          identity, the latest snapshot of a state, every message after it
     PATH-wal      the last commits; while it exists it is part of the journal
     PATH-shm      memory shared by those who have PATH open; it may be lost
+    PATH-count    the number of the last message acknowledged, see `count`
     PATH-writer   locked by the one process that may write; holds nothing
 
 Documents and messages are JSON text; nothing is a pickle.
@@ -17,12 +18,14 @@ import threading
 import zlib
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
-from errno import EAGAIN, EIO, ENOSPC
+from errno import EAGAIN, EIO, ENOSPC, ESTALE
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from kfmodels.files.atomic import replacing
+from kfmodels.files.count import Count, read_count
 from kfmodels.files.documents import Format, Json, encode
+from kfmodels.files.lock import check_guarded, hold, kind_of
 
 type Message = dict[str, Json]
 
@@ -49,6 +52,9 @@ _REMEDIES = {
     "FULL": "cannot be written, for the disk is full: make room",
 }
 """What is wrong with a file, and what to do, by the second word of SQLite's name of an error."""
+
+GO_ON = "go on without them with accept_loss=True"
+"""How to overrule that messages are missing."""
 
 
 class Recorded(NamedTuple):
@@ -96,12 +102,18 @@ class Journal(AbstractContextManager["Journal"]):
         crc: int,
         holder: sqlite3.Connection,
         connection: sqlite3.Connection,
+        count: Count,
+        loss: str,
     ) -> None:
         self.path, self.identity, self.compact_every = path, found.identity, compact_every
-        self.last_seq, self.snapshot_seq = found.last_seq, found.snapshot_seq
-        self._crc, self._holder = crc, holder
+        self.loss = loss
+        """Which messages are missing, in words, where `accept_loss` let that pass; else empty."""
+        self.snapshot_seq, self._last_seq = found.snapshot_seq, found.last_seq
+        self._crc, self._holder, self._count = crc, holder, count
         self._connection: sqlite3.Connection | None = connection
         self._process, self._thread = os.getpid(), threading.get_ident()
+        self._name, self._file = str(path), _file_of(path)
+        self._midway = False  # true while an exception of any kind would leave these numbers behind
 
     @classmethod
     def open(
@@ -113,6 +125,7 @@ class Journal(AbstractContextManager["Journal"]):
         durable: bool = True,
         network: bool = False,
         compact_every: int = 10_000,
+        accept_loss: bool = False,
     ) -> "Journal":
         """Make a journal, or go on with the one that is there.
 
@@ -124,22 +137,45 @@ class Journal(AbstractContextManager["Journal"]):
                 be lost.
             network: the disk may be shared with other machines; a commit then takes milliseconds.
             compact_every: messages after which `due` asks for a new snapshot.
+            accept_loss: go on where messages that were acknowledged are missing; `loss` says which.
 
         Raises:
             ValueError: another process or journal has the file; it has another identity, is damaged,
-                no journal, from a newer kfmodels or read-only; the document is not JSON. No message
-                of what was there is lost.
+                no journal, from a newer kfmodels, read-only, has a hard link or is on a network; it
+                holds fewer messages than were acknowledged, or its count is not beside it; the
+                document is not JSON. No message of what was there is lost.
         """
         if not identity:
             raise ValueError(f"identity is a text that names the fit, not {identity!r}")
         path = Path(os.path.realpath(path))
         with _explain(path), ExitStack() as undo:
             # first of all, so that two processes cannot both find no journal and make one
-            holder = undo.enter_context(closing(_hold(path)))
+            holder = hold(path)
+            if holder is None:
+                raise ValueError(f"{path} is {_tell_writer(path)}: wait until it is closed there")
+            undo.enter_context(closing(holder))
+            check_guarded(path, network=network)
+            counted, loss = read_count(_count_of(path)), ""
             if not _is_there(path):
+                if counted and not accept_loss:
+                    raise ValueError(
+                        f"{path} is gone, but {counted} messages were acknowledged in it, says "
+                        f"{_count_of(path)}: put it back, or {GO_ON}; to begin anew delete that too"
+                    )
+                loss = (
+                    f"{path} is gone with its {counted} messages, a new one begins"
+                    if counted
+                    else ""
+                )
+                counted = 0
+                # the count first: a journal without one is taken for a copy that lacks messages
+                Count(_count_of(path), 0).close()
                 _create(path, encode(document), identity, durable)
             connection = undo.enter_context(closing(_connect(path)))
             found, crc = _read(path, connection)
+            loss = loss or _tell_loss(path, found.last_seq, counted)
+            if loss and not accept_loss:
+                raise ValueError(f"{loss}: put back all files of a copy that is whole, or {GO_ON}")
             if found.identity != identity:
                 raise ValueError(
                     f"{path} is the journal of {found.identity!r}, not of {identity!r}: open it with "
@@ -147,24 +183,44 @@ class Journal(AbstractContextManager["Journal"]):
                 )
             # only now is anything written to a file that was there
             _prepare(connection, durable, network)
-            journal = cls(path, found, compact_every, crc, holder, connection)
+            count = Count(_count_of(path), found.last_seq)
+            undo.callback(count.close)
+            journal = cls(path, found, compact_every, crc, holder, connection, count, loss)
             undo.pop_all()  # it is open from here on
             return journal
 
     @classmethod
-    def read(cls, path: str | Path) -> Recorded:
+    def read(
+        cls, path: str | Path, *, remedy: str = "open it for writing, which says more"
+    ) -> Recorded:
         """What a journal holds now; a writer that has it open neither waits nor is disturbed.
 
+        Args:
+            remedy: what to do where messages are missing.
+
         Raises:
-            ValueError: there is none, it is damaged, or comes from a newer kfmodels.
+            ValueError: there is none, it is damaged, holds fewer messages than were acknowledged, has
+                no count beside it, or comes from a newer kfmodels.
         """
         path = Path(os.path.realpath(path))
         with _explain(path):
+            # first, or a writer could be ahead of what is read
+            counted = read_count(_count_of(path))
             if not _is_there(path):
                 raise ValueError(f"there is no journal {path}: look at its name")
             with closing(_connect(path)) as connection:
                 connection.execute("BEGIN")  # one moment for all that is read
-                return _read(path, connection)[0]
+                found, _ = _read(path, connection)
+            if loss := _tell_loss(path, found.last_seq, counted):
+                raise ValueError(f"{loss}: put back all files of a copy that is whole, or {remedy}")
+            return found
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the last message."""
+        if self._midway:
+            self._usable()
+        return self._last_seq
 
     @property
     def snapshot(self) -> Message:
@@ -189,25 +245,33 @@ class Journal(AbstractContextManager["Journal"]):
         Raises:
             ValueError: the message would not come back from JSON as it is (NaN, infinity, a tuple, a
                 key that is no text); the journal is closed or not of this thread and process.
-            OSError: the disk is full or fails. The journal is as before and takes messages again
-                when there is room. If a process is killed right after its disk failed to sync, the
-                message may be there all the same: `last_seq` says.
+            OSError: the disk is full or fails, or the file was deleted, renamed or replaced meanwhile.
+                The journal is as before and takes messages again when there is room. If a process is
+                killed right after its disk failed to sync, the message may be there all the same:
+                `last_seq` says.
         """
-        connection, seq = self._usable(), self.last_seq + 1
+        connection = self._usable()
+        seq = self._last_seq + 1
         body = encode(message, "the message")
         crc = _checksum(seq, body, self._crc)
+        self._check_place(f"message {seq}")
+        self._midway = True
         try:
             connection.execute("INSERT INTO message VALUES (?, ?, ?)", (seq, body, crc))
         except sqlite3.Error as error:
             self._fail(f"message {seq}", error)
-        self.last_seq, self._crc = seq, crc
+        self._last_seq, self._crc = seq, crc
+        self._count.write(seq)
+        self._midway = False
         return seq
 
     def compact(self, document: Message) -> None:
         """Put the state after the last message in the place of all before; raises as `append`."""
-        connection, seq = self._usable(), self.last_seq
-        text = encode(document)
+        connection = self._usable()
+        seq, text = self._last_seq, encode(document)
         crc = _checksum(seq, text, zlib.crc32(self.identity.encode()))
+        self._check_place(f"the snapshot after message {seq}")
+        self._midway = True
         try:
             # one transaction: a kill leaves the old snapshot with its messages, or the new one
             connection.execute("BEGIN IMMEDIATE")
@@ -217,7 +281,7 @@ class Journal(AbstractContextManager["Journal"]):
                 connection.execute("INSERT INTO snapshot VALUES (?, ?, ?)", (seq, text, crc))
         except sqlite3.Error as error:
             self._fail(f"the snapshot after message {seq}", error)
-        self.snapshot_seq, self._crc = seq, crc
+        self.snapshot_seq, self._crc, self._midway = seq, crc, False
         # the snapshot is committed; what a reader or a full disk prevents here is done later
         with suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -228,10 +292,15 @@ class Journal(AbstractContextManager["Journal"]):
         if self._connection is not None and os.getpid() == self._process:
             connection = self._usable()
             # leave one plain file, which can be read in a folder that cannot be written; a reader may
-            # prevent it, and then the log stays beside it
-            with suppress(sqlite3.OperationalError):
-                connection.execute("PRAGMA journal_mode = DELETE")
+            # prevent it, and then the log stays beside it. What has been replaced is left alone, for
+            # SQLite would remove the log of another file
+            if _file_of(self.path) == self._file:
+                with suppress(sqlite3.OperationalError):
+                    connection.execute("PRAGMA journal_mode = DELETE")
+            else:
+                connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
             connection.close()
+            self._count.close()
             self._holder.close()
             self._connection = None
 
@@ -252,12 +321,37 @@ class Journal(AbstractContextManager["Journal"]):
                 f"the journal {self.path} belongs to the thread that opened it, in process "
                 f"{self._process}: write from there"
             )
+        if (
+            self._midway
+        ):  # Ctrl-C, or a failed disk, in the middle of a commit: it is there, or is not
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            (self.snapshot_seq, crc) = self._connection.execute(
+                "SELECT seq, crc FROM snapshot"
+            ).fetchone()
+            last = self._connection.execute(
+                "SELECT seq, crc FROM message ORDER BY seq DESC LIMIT 1"
+            ).fetchone()
+            self._last_seq, self._crc = last or (self.snapshot_seq, crc)
+            self._count.write(self._last_seq)
+            self._midway = False
         return self._connection
 
+    def _check_place(self, what: str) -> None:
+        """Raise unless the path still leads to the file that is open here, and no other does."""
+        if _file_of(self._name) != self._file:
+            raise OSError(
+                ESTALE,
+                f"{what} is not in {self.path}, which was deleted, renamed, replaced or linked to "
+                f"while it was open here, and stands at message {self._last_seq}: put that file back, "
+                "or close this and open it again",
+            )
+
     def _fail(self, what: str, error: sqlite3.Error) -> NoReturn:
-        code = {"FULL": ENOSPC, "BUSY": EAGAIN}.get(_kind_of(error), EIO)
+        self._midway = False
+        code = {"FULL": ENOSPC, "BUSY": EAGAIN}.get(kind_of(error), EIO)
         says = (
-            f"{what} is not in {self.path}, which stands at message {self.last_seq} as before "
+            f"{what} is not in {self.path}, which stands at message {self._last_seq} as before "
             f"({error}): see that the disk works and has room, for the size of {self.path.name}-wal "
             "and more, and that no other program writes to it; then try again"
         )
@@ -275,26 +369,41 @@ def _is_there(path: Path) -> bool:
     return path.exists()
 
 
-def _hold(path: Path) -> sqlite3.Connection:
-    """Become the only writer: hold a transaction open in PATH-writer until the process ends."""
-    # not in the journal itself, where a transaction ends with every message and lets others in
-    holder = sqlite3.connect(f"{path}-writer", 0.0, isolation_level=None)
+def _count_of(path: Path) -> Path:
+    return Path(f"{path}-count")
+
+
+def _file_of(path: str | Path) -> tuple[int, int, int] | None:
+    """What tells a file from others, and how many names it has; None where there is none."""
     try:
-        holder.execute("PRAGMA journal_mode = MEMORY")  # a kill leaves no third file
-        holder.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
-        holder.close()
-        if _kind_of(error) != "BUSY":
-            raise
-        writer = "another process"  # unless the journal tells which; one being made does not yet
-        with suppress(sqlite3.Error, TypeError), closing(_connect(path)) as connection:
-            (writer,) = connection.execute("SELECT name FROM writer").fetchone()
-        here = "already open in this process"
-        raise ValueError(
-            f"{path} is {here if writer == _name_writer() else f'in use by {writer}'}: wait until it "
-            "is closed there"
-        ) from error
-    return holder
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_dev, found.st_nlink
+
+
+def _tell_loss(path: Path, last_seq: int, counted: int | None) -> str:
+    """Which messages are missing of those that were acknowledged; empty if none."""
+    if counted is None:
+        return (
+            f"{path} stands at message {last_seq}, and nothing says how many were acknowledged, for "
+            f"{_count_of(path).name} is not beside it or is damaged, as where files are copied or "
+            "renamed one by one"
+        )
+    if counted <= last_seq:
+        return ""
+    return (
+        f"{path} stands at message {last_seq}, but {counted} were acknowledged: its log was cut, "
+        "damaged or left behind, or a power cut came where it was safe from kills only"
+    )
+
+
+def _tell_writer(path: Path) -> str:
+    """Who has a journal open."""
+    writer = "another process"  # unless the journal tells which; one being made does not yet
+    with suppress(sqlite3.Error, TypeError), closing(_connect(path)) as connection:
+        (writer,) = connection.execute("SELECT name FROM writer").fetchone()
+    return "already open in this process" if writer == _name_writer() else f"in use by {writer}"
 
 
 def _name_writer() -> str:
@@ -367,8 +476,9 @@ def _read(path: Path, connection: sqlite3.Connection) -> tuple[Recorded, int]:
                 raise ValueError(f"message {due} is not as it was written")
             messages.append((due, json.loads(body)))
     except (ValueError, TypeError) as error:
+        said = " ".join(str(error).split())  # SQLite tells in several lines
         raise ValueError(
-            f"{path} is damaged ({error}). Nothing was changed: put a backup in its place, or move it "
+            f"{path} is damaged ({said}). Nothing was changed: put a backup in its place, or move it "
             f"away, {path.name}-wal with it, and begin again"
         ) from error
     return Recorded(identity, json.loads(document), first, messages), running
@@ -385,9 +495,4 @@ def _explain(path: Path) -> Generator[None]:
         yield
     except sqlite3.Error as error:
         other = f"cannot be read ({error}): put a backup in its place, or see that the disk works"
-        raise ValueError(f"{path} {_REMEDIES.get(_kind_of(error), other)}") from error
-
-
-def _kind_of(error: sqlite3.Error) -> str:
-    """BUSY of SQLITE_BUSY_SNAPSHOT; empty where Python itself raised."""
-    return (getattr(error, "sqlite_errorname", "") + "__").split("_")[1]
+        raise ValueError(f"{path} {_REMEDIES.get(kind_of(error), other)}") from error

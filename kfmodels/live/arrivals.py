@@ -9,6 +9,9 @@ from kfmodels.files.documents import register
 MONTH = timedelta(days=31)
 """How far ahead of the last one a date may be by default."""
 
+_LEAST_STEP = 1_000_000
+"""Step between whole numbers that is never too far."""
+
 _MICROSECOND = timedelta(microseconds=1)
 _DAY = 86_400
 _ADVICE = {
@@ -99,6 +102,10 @@ class Limit:
 class Ahead:
     """How far ahead of the last one a time may be, as one wrong time puts all later ones out of order.
 
+    Where times are whole numbers and the limit is a timedelta, as by default, it is a thousandth of the
+    last number (of seconds, milliseconds or nanoseconds since 1970 that is 20 days), and a million at
+    least: so stamps in another unit stand out.
+
     After a longer silence the first message is refused. The next is taken if it is later than the first
     by no more than the limit, with no message of the old times between them.
     """
@@ -115,7 +122,7 @@ class Ahead:
     def check_units(self, kind: Kind) -> None:
         """Raise if the limit is a number and such times are none.
 
-        The other way round it has no effect: the default is a month, of dates.
+        The other way round numbers have a limit of their own: the default is a month, of dates.
         """
         if not self.limit.timed:
             self.limit.check("max_ahead", kind)
@@ -123,8 +130,10 @@ class Ahead:
     def check(self, now: Moment, last: Moment | None) -> None:
         """Raise if a time is too far ahead of the last one taken, if there was one."""
         most = self.limit.units
-        if last is None or most is None or not self.limit.fits(now.kind):
+        if last is None or most is None:
             return
+        if not self.limit.fits(now.kind):
+            most = max(abs(last.number) // 1000, _LEAST_STEP)
         if now.number - last.number <= most:
             return
         first = self._refused

@@ -137,9 +137,19 @@ class Bar:
         for alarm in alarms:
             key = ["", alarm.kind] if isinstance(alarm, Alarm) else [alarm[0], alarm[1].kind]
             if key not in self.told:
-                self.told.append(key)
+                self.told = [*self.told, key]
                 new.append(alarm)
         return tuple(new)
+
+    def mark(self) -> tuple[Any, ...]:
+        """What a message of prices may replace; it changes nothing in place."""
+        now = self.come, self.rows, self.quarantined, self.told, self.polls, self.waits
+        return (*now, self.start, self.unwatched, self.untold)
+
+    def back(self, mark: tuple[Any, ...]) -> None:
+        """Stand again where `mark` was taken."""
+        self.come, self.rows, self.quarantined, self.told, self.polls, self.waits, *kept = mark
+        self.start, self.unwatched, self.untold = kept
 
     def to_json(self) -> dict[str, object]:
         """What `from_json` takes."""

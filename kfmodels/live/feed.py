@@ -3,65 +3,52 @@
 One file: one class; a message passes through all of it before it is answered.
 """
 
-from collections import deque
+import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from copy import copy
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
+from typing import Any, Literal, cast
 
 from kfmodels.clock.clock import Clock
 from kfmodels.clock.instants import Moment, Stamp
-from kfmodels.files.documents import Format, Json, built, encode, plain, register
-from kfmodels.files.log import Journal, Message
-from kfmodels.kalman.transforms import LEVEL, transform_of
+from kfmodels.files.documents import Json, encode
+from kfmodels.files.log import Journal
+from kfmodels.kalman.transforms import LEVEL
 from kfmodels.live.arrivals import MONTH, Ahead, Limit, check_kind, span
-from kfmodels.live.bars import Bar, moment_of
-from kfmodels.live.condition import Conditions, find_conditions
-from kfmodels.live.feed_watch import FeedWatch
-from kfmodels.live.learner import Learner, requote_engine
-from kfmodels.live.monitor import Monitor, Watch
-from kfmodels.live.quotes import (
-    KEPT,
-    Priced,
-    Quotes,
-    Rescaled,
-    Row,
-    Units,
-    requote_rows,
-    was_sent_before,
+from kfmodels.live.monitor import Monitor
+from kfmodels.live.quotes import Priced, Rescaled, Row, was_sent_before
+from kfmodels.live.settings import (
+    Turn,
+    UnfitError,
+    check_amounts,
+    check_same,
+    check_survives,
+    extends,
+    identify,
+    list_overruled,
+    shorten,
+    tell_start,
 )
-from kfmodels.live.settings import check_amounts, check_same, extends, identify, list_overruled
-from kfmodels.live.signals import Alarms, Signal, with_feed
-from kfmodels.online.engine import AnyTick, Engine
-from kfmodels.online.splits import check_factors, check_shifts, tell_shifts, turn_into_factors
+from kfmodels.live.signals import Signal, with_feed
+from kfmodels.live.state import LiveState
+from kfmodels.online.engine import Engine
+from kfmodels.online.splits import check_factors, check_shifts, turn_into_factors
 from kfmodels.online.ticks import Outcome
 
-FORMAT = Format(
-    "kfmodels live filter",
-    5,
-    "the state of a live filter",
-    "begin a new journal with a filter of the fit",
-    oldest=4,
-)
 
-register(Clock, Clock.to_json, Clock.from_json)  # here, because `clock` does not import `files`
-
-
-class LiveFilter(AbstractContextManager["LiveFilter"]):
+class LiveFilter(LiveState, AbstractContextManager["LiveFilter"]):
     """An `OnlineFilter`, or the `OnlineBoard` of a whole universe, that survives its feed.
 
     Messages bring prices of one leg or of many. A row is made when every leg has a price of that time,
     or one not older than `max_staleness`; time between rows is read off the time stamps. The messages
     of a bar make one row: each goes back to the start of the bar and takes the row as known so far,
     which the next bar makes final. So legs may come in any order, and a bar may be polled. A message
-    that is bad is answered, not raised, and never changes the state halfway. With a journal every
-    message that is taken is committed before it is answered: after a crash the same call goes on
-    where the filter stood, to the last bit.
+    that is bad is answered, not raised, and never changes the state halfway; nor does Ctrl-C. With a
+    journal every message that is taken is committed before it is answered: after a crash the same call
+    goes on where the filter stood, to the last bit, and `started` says where that is.
 
     Args:
         engine: of `HedgeFit.online(...)` or `HedgeBoard.online()`; it belongs to the live filter from
@@ -74,19 +61,22 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         journal: path of the file that keeps it, or None. A file that is there is gone on with:
             `engine` and the settings are then those in it, and `overruled` says which others were
             given; but a `clock` of the same market with later sessions takes over.
-        durable: a message is on the disk when `tick` returns, so that a power cut loses none. False is
-            faster, and survives a kill of the process only.
+        survives: what no message that was answered is lost by: "kill", of the process, or also a
+            "power-cut", for which every message waits for the disk.
+        accept_loss: go on with a journal in which messages that were answered are missing, as after a
+            power cut where it was to survive kills; `started` says which.
         few_draws: share of the noise draws below which their effective number sets off an alarm.
         strict: raise on a message that is rejected.
         keep: rows to remember for `history`, from which the noise is refreshed.
-        max_ahead: how far ahead of the last one taken a time may be, lest a wrong one puts all others
-            out of order; a timedelta (of no effect where times are numbers), a number, or None.
+        max_ahead: how far ahead of the last one taken, or of the last row of the fit, a time may be,
+            lest a wrong one puts all others out of order; a timedelta (where times are numbers: a
+            thousandth of the last one, and at least a million), a number, or None.
         explorers: how many of the noise draws of `engine` are explorers, for `refresh` to give new
             noise as many; None takes those beyond the draws that a fit keeps.
 
     Raises:
         ValueError: negative staleness or `keep`, a span in other units than the times; a journal that
-            is of another fit, in use, damaged, or of a newer kfmodels.
+            is of another fit, in use, damaged, lacks messages, or is of a newer kfmodels.
 
     Example:
         >>> from kfmodels import HedgeData, datasets, fit, hedge_ratio_model
@@ -112,7 +102,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         max_staleness: timedelta | int = 0,
         monitor: Monitor | None = Monitor(),
         journal: str | Path | None = None,
-        durable: bool = True,
+        survives: Literal["kill", "power-cut"] = "kill",
+        accept_loss: bool = False,
         few_draws: float = 0.1,
         strict: bool = False,
         keep: int = 1000,
@@ -125,6 +116,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             stale.check("max_staleness", Moment.of(engine.at).kind)
             ahead.check_units(Moment.of(engine.at).kind)
         self.strict, self.journal = strict, None
+        self._turn: Turn | None = None
         watch = None if monitor is None else monitor.board(len(engine.pairs))
         self._begin(
             engine,
@@ -149,12 +141,13 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
         )
         self.overruled: tuple[str, ...] = ()
         """Settings given that the journal has otherwise, a sentence each."""
+        self.started = tell_start(journal, self.seq, engine.at)
+        """Where it goes on, in a sentence."""
         if journal is not None:
             # a new file keeps the state that was just begun; the state of one that is there replaces it
-            given = self._settings()
-            self.journal = Journal.open(
-                journal, self.to_json(), identity=identify(engine), durable=durable
-            )
+            given, sure = self._settings(), check_survives(survives)
+            how: Any = {"identity": identify(engine), "durable": sure, "accept_loss": accept_loss}
+            self.journal = Journal.open(journal, self.to_json(), **how)
             self._restore(self.journal.snapshot, journal)
             for seq, message in self.journal.messages():
                 self._apply(cast("Priced | Rescaled", message))
@@ -163,6 +156,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
                 self.clock = clock
                 self.journal.compact(self.to_json())
             self.overruled = list_overruled(given, self._settings())
+            last = engine.at if self._now is None else self._now.kept
+            self.started = tell_start(journal, self.seq, last, self.journal.loss)
 
     def tick(self, prices: Mapping[str, float | None], *, at: Stamp) -> Signal:
         """Take the prices that came at one time, of one leg or of many.
@@ -175,6 +170,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             ValueError: a time in other units than `max_staleness`; with `strict`, what is rejected.
             OSError: the journal's disk fails. The message was not taken.
         """
+        self._recover()
         try:
             now = self._time(at)
             good, wrong, known = self._quotes.sort(prices, now)
@@ -190,11 +186,11 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             return self._signal(now.kept, Outcome.DUPLICATE, f"{', '.join(known)} at this time")
         if not good:
             return self._ring(self._signal(now.kept, Outcome.SKIPPED, "no price of any leg"))
-        message: Priced = {"at": now.kept, "prices": good}
-        # written first: a crash from here on is made good by replaying the message
-        self._record(message)
+        try:
+            signal = self._carry_out({"at": now.kept, "prices": good})
+        except UnfitError as error:
+            return self._refused(now.kept, str(error))
         self._ahead.taken()
-        signal = self._apply(message)
         self._settle()
         if self.strict and signal.outcome is Outcome.REJECTED:
             raise ValueError(signal.sentence)
@@ -251,10 +247,6 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             message["rescale"] = turn_into_factors(shifts, self._learner.last_before(since))
         return self._change(message, since)
 
-    def standing(self, outcome: Outcome, reason: str) -> Signal:
-        """What is believed now, with this outcome and reason; nothing is changed."""
-        return self._signal(self.engine.at, outcome, reason)
-
     def replace(self, engine: Engine) -> None:
         """Go on with a filter of the same legs whose noise was inferred anew; see `refresh`.
 
@@ -264,6 +256,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             ValueError: other legs, other pairs or another transform; a journal of another thread.
             OSError: the journal's disk fails. Nothing was replaced.
         """
+        self._recover()
         check_same(engine, self.engine)
         before, self._learner = self._learner, copy(self._learner)
         self._learner.replace(engine)
@@ -276,6 +269,7 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def history(self) -> list[Row]:
         """The last rows, one a bar: `at`, `prices`, and `dt` and `gaps` since the row before."""
+        self._recover()
         return list(self._learner.history)
 
     def to_json(self) -> dict[str, Json]:
@@ -283,24 +277,8 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
         What has learnt is as it stood at the start of the bar, with the row of the bar beside it.
         """
-        with self._learner.at_start():
-            return FORMAT.document(self._content())
-
-    def _content(self) -> dict[str, object]:
-        return {
-            "clock": self.clock,
-            "max_staleness": self._stale,
-            "explorers": self.explorers,
-            "quotes": self._quotes.to_json(),
-            "now": self._now and self._now.kept,
-            "seq": self.seq,
-            "rescaled": list(self._rescaled),
-            "factors": dict(self.units.factors),
-            "shifts": dict(self.units.shifts),
-            "max_ahead": self._ahead.limit,
-            "feed": self._feed.to_json(),
-            **self._learner.content(),
-        }
+        self._recover()
+        return self._document()
 
     def close(self) -> None:
         """Hand the journal back; what was answered is in it already."""
@@ -309,48 +287,6 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _begin(
-        self, engine: Engine, held: dict[str, Any], clock: Clock | None, watch: Watch | None
-    ) -> None:
-        self.clock, self.explorers = clock, held.get("explorers")
-        self._stale, self._ahead = held["max_staleness"], Ahead(held["max_ahead"])
-        self.seq = held["seq"]
-        self._rescaled = deque(held["rescaled"], maxlen=KEPT)
-        self.units = Units(held["factors"], held.get("shifts", {}))
-        """All changes of units so far, as one."""
-        least = transform_of(engine.transform).least
-        self._quotes = Quotes(engine.tickers, engine.pairs, least, held["quotes"])
-        self._feed, now = FeedWatch(engine, held.get("feed")), held["now"]
-        self._now = None if now is None else Moment.of(now)
-        self._learner = Learner(
-            engine,
-            watch,
-            self._quotes,
-            self._feed,
-            few_draws=held["few_draws"],
-            few=np.array(held["few"], bool),
-            bar=None if held["bar"] is None else Bar.from_json(held["bar"]),
-            history=held["history"],
-            keep=held["keep"],
-            clock=clock,
-            taken=held.get("taken"),
-        )
-
-    @property
-    def engine(self) -> Engine:
-        """The filters."""
-        return self._learner.engine
-
-    @property
-    def watch(self) -> Watch | None:
-        """The monitor of their innovations."""
-        return self._learner.watch
-
-    def _restore(self, document: Message, where: object = "this") -> None:
-        """Take over the state in a document."""
-        held = FORMAT.content(document, where)
-        self._begin(held["engine"], held, held["clock"], held["watch"])
 
     def _time(self, at: Stamp) -> Moment:
         """Read the time of a message; raise if it cannot be taken."""
@@ -361,27 +297,63 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
             raise ValueError(f"out of order, {late} before the last row")
         if self.clock is not None:  # a time that it cannot read is refused here
             self.clock.between((row or now).kept, now.kept)
-        self._ahead.check(now, self._now)
+        self._ahead.check(now, self._now or row)
         return now
 
-    def _record(self, message: Priced | Rescaled) -> None:
-        self.seq = self.seq + 1 if self.journal is None else self.journal.append(message)
+    def _carry_out(self, message: Priced | Rescaled) -> Signal:
+        """Apply a message, then commit it; where either fails or is interrupted nothing has changed.
+
+        Raises:
+            UnfitError: it cannot be applied, or nothing could be read again after it.
+            OSError: the journal's disk fails.
+        """
+        self._turn = self._begin_turn(message)
+        try:
+            self.seq += 1
+            try:
+                signal = self._apply(message)
+                if "prices" not in message:
+                    copy(self)._restore(json.loads(encode(self._document(), "the rescaled filter")))
+            except Exception as error:
+                raise UnfitError.of(error) from error
+            if self.journal is not None:
+                self.journal.append(message)
+        except BaseException:
+            self._recover()
+            raise
+        self._turn = None
+        return signal
+
+    def _begin_turn(self, message: Priced | Rescaled) -> Turn:
+        """Where all stands; cheap for prices, and a whole document for what changes everything."""
+        if "prices" not in message:
+            return Turn(self.seq, document=self._document())
+        marks = self._quotes.mark(), self._feed.mark(), self._learner.mark()
+        return Turn(self.seq, (self._now, *marks))
+
+    def _recover(self) -> None:
+        """Make good what an exception has left in the middle of a message, as Ctrl-C does."""
+        self._learner.come_back()
+        turn = self._turn
+        if turn is None:
+            return
+        if self.journal is not None and self.journal.last_seq > turn.seq:
+            self.seq = self.journal.last_seq  # it was committed, and so it had been applied
+        elif turn.document is not None:
+            self._restore(turn.document)
+        else:
+            self._now, quotes, feed, learner = turn.marks
+            self._quotes.back(quotes)
+            self._feed.back(feed)
+            self._learner.back(learner)
+            self.seq = turn.seq
+        self._turn = None
 
     def _settle(self) -> None:
         """Replace the messages by a snapshot where there are many, as replaying them takes time."""
         if self.journal is not None and self.journal.due:
             with suppress(OSError):  # the message is in; the next one tries again
-                self.journal.compact(self.to_json())
-
-    def _apply(self, message: Priced | Rescaled) -> Signal:
-        """Carry out a message that is recorded; does the same when it is replayed."""
-        signal = self._take(message) if "prices" in message else self._requote(message)
-        told = self._feed.known.told
-        rung = [*self._learner.rung, *self._feed.ring(self.engine, signal.tick)]
-        self._learner.rung = []
-        if not rung and self._feed.known.told is told:
-            return signal  # nothing of the condition has changed since `_take`
-        return with_feed(signal, rung, self._conditions())
+                self.journal.compact(self._document())
 
     def _since(self, what: str, at: Stamp | None) -> Moment | None:
         """Read the time from which on prices are in new units."""
@@ -393,89 +365,17 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
 
     def _change(self, message: Rescaled, since: Moment | None) -> Signal:
         """Take a message of new units, unless it came before."""
-        # try it on a copy: what the engine refuses, or no document can hold, must not be written
+        self._recover()
         if was_sent_before(message, since, self._rescaled):
             return self.standing(Outcome.DUPLICATE, "rescaled already at this time")
-        trial = built(plain(self.engine))
-        requote_engine(trial, Units.of(message))
-        encode(plain(trial), "the rescaled filter")
-        self._record(message)
-        signal = self._apply(message)
+        signal = self._carry_out(message)
         self._settle()
         return signal
 
-    def _requote(self, message: Rescaled) -> Signal:
-        units, at = Units.of(message), message["at"]
-        if at is not None:
-            self._rescaled.append(message)
-        before, learnt = self._learner.since(units, None if at is None else Moment.of(at))
-        self._quotes.requote(units, before)
-        self._feed.rescale(units.moved())
-        requote_rows(self._learner.history, units, before)
-        self.units = self.units.then(units)
-        said = [tell_shifts(message.get("adjust", {}), units.factors), *self._learner.tell(learnt)]
-        reason = "; ".join(filter(None, said))
-        alarms = self._learner.requote(units, before, self.clock, learnt)
-        seen = self.engine.at if at is None else at
-        return self._signal(seen, Outcome.RESCALED, reason, alarms)
-
-    def _take(self, message: Priced) -> Signal:
-        """Keep the prices, and make a row of them if every leg has one."""
-        now, prices = moment_of(message["at"]), message["prices"]
-        left: Alarms = ()
-        bar, opens = self._learner.bar, False
-        if bar is None or bar.is_followed(now, prices, self.clock, apart=bool(self._stale.units)):
-            opens, (left, bar) = True, self._learner.open_bar(now)
-        self._feed.arrive(prices, self._quotes.prices, now, opens=opens)
-        self._quotes.take(prices, now)
-        if self._now is None or now.number > self._now.number:
-            self._now = now
-        if bar.holds(now, self.clock):
-            bar.come |= prices.keys()
-        if bar.final:
-            reason = (
-                f"no time has passed since the row at {bar.at.kept}, which is final: "
-                f"{', '.join(prices)} kept for the next"
-            )
-            return self._signal(now.kept, Outcome.SKIPPED, reason, left)
-        # a leg that comes late makes the row of the latest time
-        row, absent = self._quotes.row(self._now, self._stale.units or 0)
-        # one pair waits for all its legs; on a board those that have theirs need not wait for others
-        empty = all(price != price for price in row.values())
-        if absent and (len(self.engine.pairs) == 1 or empty):
-            return self._signal(now.kept, Outcome.SKIPPED, ", ".join(absent), left)
-        rows = bar.add(self._quotes.known(row, self._now), self.engine.pairs)
-        try:
-            tick, alarms = self._learner.learn(bar, rows, self.clock)
-        except ValueError as error:
-            self._feed.reject(str(error))
-            return self._signal(now.kept, Outcome.REJECTED, str(error), left)
-        self._feed.answer(tick)
-        outcome, reason = tick.overall()
-        if self._stale.units and (aged := self._quotes.aged(row, self._now)):
-            reason = "; ".join(filter(None, [reason, f"with {aged} old"]))
-        if bar.unwatched is None:
-            self._learner.rung += self._feed.take(row, tick)
-        if doubted := self._feed.doubt_split(tick):
-            reason = f"{reason}; {doubted}"
-        told = cast("Alarms", (*left, *bar.tell(alarms)))  # both of one pair, or both of a board
-        return self._signal(now.kept, outcome, reason, told, tick)
-
-    def _settings(self) -> dict[str, object]:
-        """The settings in force, by name, as the user gives them."""
-        return {
-            "clock": self.clock,
-            "monitor": None if self.watch is None else self.watch.monitor,
-            "shocks": self.engine.shocks,
-            "forgetting": self.engine.forgetting,
-            "draws": self.engine.draws,
-            "few_draws": self._learner.few_draws,
-            "keep": self._learner.history.maxlen,
-            "max_staleness": self._stale.given,
-            "max_ahead": self._ahead.limit.given,
-        }
-
     def _refused(self, at: Stamp, why: str) -> Signal:
+        why = shorten(why)
+        if isinstance(at, str):
+            at = shorten(at, 64)
         if self.strict:
             raise ValueError(f"rejected: {why}; nothing was changed")
         self._feed.refuse(why)
@@ -484,17 +384,3 @@ class LiveFilter(AbstractContextManager["LiveFilter"]):
     def _ring(self, signal: Signal) -> Signal:
         """The answer to a message that is not recorded, with what it says of the feed."""
         return with_feed(signal, self._feed.ring(self.engine, signal.tick), self._conditions())
-
-    def _signal(
-        self,
-        at: Stamp | None,
-        outcome: Outcome,
-        reason: str = "",
-        alarms: Alarms = (),
-        tick: AnyTick | None = None,
-    ) -> Signal:
-        said = tick or self.engine.standing(), alarms, self._conditions()
-        return Signal(self.seq, at, outcome, reason, *said)
-
-    def _conditions(self) -> Conditions:
-        return find_conditions(self.watch, self.engine, self._feed)

@@ -17,6 +17,7 @@ from kfmodels.files.documents import Json
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.lags import Lag, Lags, Stand
 from kfmodels.live.monitor import Action, Alarm, Condition
+from kfmodels.live.settings import shorten
 from kfmodels.online.engine import AnyTick, Engine
 
 MISSING = 10
@@ -107,6 +108,14 @@ class FeedWatch:
         self._unknown: dict[str, None] = {}
         self._strange = 0
 
+    def mark(self) -> tuple[Any, ...]:
+        """Where it stands now; all of it is replaced by a message, and never changed in place."""
+        return self.known, self.lags.stands, self._last, self.rejected, self._refused, self._why
+
+    def back(self, mark: tuple[Any, ...]) -> None:
+        """Stand again where `mark` was taken."""
+        self.known, self.lags.stands, self._last, self.rejected, self._refused, self._why = mark
+
     def note_names(self, given: Collection[object]) -> None:
         """Count the messages in succession that name no leg, and remember the names of no leg in them,
         or in any message while some leg has never come."""
@@ -114,7 +123,7 @@ class FeedWatch:
             self._strange = self._strange + 1 if self._tickers.isdisjoint(given) else 0
         wanted = self._strange or 0 in self.known.come.values()
         if wanted and len(self._unknown) < _NAMES:
-            others = [str(name) for name in given if name not in self._tickers]
+            others = [shorten(str(name), 40) for name in given if name not in self._tickers]
             self._unknown |= dict.fromkeys(others[:_NAMES])
 
     def arrive(

@@ -79,12 +79,43 @@ class Learner:
         self.history = deque(history, maxlen=keep)
         self.taken = {name: Taken(*each) for name, each in (taken or {}).items()}
         self._taking: dict[str, Taken] = {}  # of the open bar
+        self._away: Start | None = (
+            None  # where to come back to while it stands at the start of a bar
+        )
         self.rung: list[tuple[str, Alarm]] = []  # leads and lags that this message has set off
         self.bar = Bar.of_row(engine.at, engine.tickers) if bar is None else bar
         if self.bar is not None and not self.bar.final:
             self.bar.start = Start.of(engine, watch, few)
             if self.bar.rows:
                 self.learn(self.bar, self.bar.rows, clock)
+
+    def mark(self) -> tuple[Any, ...]:
+        """Where all that learns stands, for `back` where a message of prices fails."""
+        bar, rows = self.bar, self.history
+        ends = (rows[0], rows[-1]) if rows else (None, None)
+        now = Start.of(self.engine, self.watch, self.few), self.row, self.taken, self._taking
+        return (*now, bar, bar and bar.mark(), (len(rows), *ends))
+
+    def back(self, mark: tuple[Any, ...]) -> None:
+        """Stand again where `mark` was taken, at most one message of prices ago."""
+        where, self.row, self.taken, self._taking, self.bar, bar, (count, first, last) = mark
+        self._stand(where)
+        if self.bar is not None:
+            self.bar.back(bar)
+        rows, self.rung, self._away = self.history, [], None
+        # a message adds a row, which may push out the first, or takes the last one again
+        if len(rows) > count or (count == len(rows) > 0 and rows[-1] is not last):
+            rows.pop()
+        if len(rows) < count and not (rows and rows[-1] is last):
+            rows.append(last)
+        if len(rows) < count:
+            rows.appendleft(first)
+
+    def come_back(self) -> None:
+        """Stand where it stood where `at_start` was interrupted."""
+        if self._away is not None:
+            self._stand(self._away)
+            self._away = None
 
     def replace(self, engine: Engine) -> None:
         """Go on with another engine; what the bar so far has taught is in it for good."""
@@ -273,12 +304,12 @@ class Learner:
         if bar is None or bar.start is None:
             yield
             return
-        now = Start.of(self.engine, self.watch, self.few)
+        self._away = Start.of(self.engine, self.watch, self.few)
         try:
             self._stand(bar.start)
             yield
         finally:
-            self._stand(now)
+            self.come_back()
 
     def _stand(self, where: Start) -> None:
         self.engine.back(where.engine)

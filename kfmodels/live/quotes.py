@@ -7,6 +7,7 @@ changes of units that were sent before.
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from reprlib import repr as shown
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from kfmodels.clock.instants import Kind, Moment
@@ -97,34 +98,34 @@ class Doubts:
     ) -> None:
         self._pairs = tuple(pairs)
         self._count = Counter(leg for legs in self._pairs for leg in legs)
-        self._old: dict[int, set[str]] = {}
+        self.waiting: dict[int, set[str]] = {}  # replaced, and never changed in place
         for leg, numbers in (held or {}).items():
             for number in numbers:
-                self._old.setdefault(number, set()).add(leg)
+                self.waiting.setdefault(number, set()).add(leg)
 
     def add(self, pairs: Iterable[int]) -> None:
         """A row of these pairs went into quarantine."""
-        self._old |= {number: set(self._pairs[number]) for number in pairs}
+        self.waiting = self.waiting | {number: set(self._pairs[number]) for number in pairs}
 
     def renew(self, legs: Iterable[str]) -> None:
         """New prices of these legs came."""
-        if self._old:
+        if self.waiting:
             come = set(legs)
-            left = {number: old - come for number, old in self._old.items()}
-            self._old = {number: old for number, old in left.items() if old}
+            left = {number: old - come for number, old in self.waiting.items()}
+            self.waiting = {number: old for number, old in left.items() if old}
 
     def of(self, leg: str) -> list[int]:
         """Numbers of the pairs that have seen the price of a leg and doubt it."""
-        return [number for number, old in self._old.items() if leg in old]
+        return [number for number, old in self.waiting.items() if leg in old]
 
     def hidden(self, also: Sequence[int] = ()) -> set[str]:
         """Legs whose prices go into no row: at least one of every pair that waits, or is in `also`.
 
         Of a pair these are the legs that no other pair needs, or else the one that the fewest need.
         """
-        if not self._old and not also:
+        if not self.waiting and not also:
             return set()
-        waits = self._old.keys() | set(also)
+        waits = self.waiting.keys() | set(also)
         waiting = Counter(leg for number in waits for leg in self._pairs[number])
         needed = {leg: self._count[leg] - times for leg, times in waiting.items()}
         found = {leg for leg, others in needed.items() if not others}
@@ -184,7 +185,7 @@ class Quotes:
                 # bool is an int in Python; reject it
                 price = float("no number" if isinstance(value, bool) else value)
             except (TypeError, ValueError, OverflowError):
-                wrong.append(f"{ticker} has the price {value!r}, which is no number")
+                wrong.append(f"{ticker} has the price {shown(value)}, which is no number")
                 continue
             if price != price:  # NaN: no price
                 continue
@@ -209,6 +210,16 @@ class Quotes:
         for ticker, price in prices.items():
             self.prices[ticker], self.times[ticker] = price, now
         self.doubts.renew(prices)
+
+    def mark(self) -> tuple[dict[str, float], dict[str, Moment | None], dict[int, set[str]]]:
+        """What is held now, for `back`."""
+        return self.prices.copy(), self.times.copy(), self.doubts.waiting
+
+    def back(
+        self, mark: tuple[dict[str, float], dict[str, Moment | None], dict[int, set[str]]]
+    ) -> None:
+        """Stand again where `mark` was taken."""
+        self.prices, self.times, self.doubts.waiting = mark
 
     def row(self, now: Moment, max_staleness: int) -> tuple[dict[str, float], list[str]]:
         """Price of every leg, NaN where it is too old or hidden; and what is missing, in words."""

@@ -2,10 +2,56 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any, NamedTuple
 
 from kfmodels.clock.clock import Clock
 from kfmodels.clock.instants import Stamp, shown
+from kfmodels.files.log import Message
 from kfmodels.online.engine import Engine
+
+
+class UnfitError(ValueError):
+    """A message that cannot be applied; nothing has changed."""
+
+    @classmethod
+    def of(cls, error: Exception) -> "UnfitError":
+        """What was raised while it was tried, in words."""
+        said = (
+            str(error)
+            if isinstance(error, ValueError)
+            else f"no arithmetic can follow it ({error!r})"
+        )
+        return cls(said)
+
+
+class Turn(NamedTuple):
+    """Where a live filter stood before a message: the number of the one before, and marks of all that
+    a message of prices moves, or else a document."""
+
+    seq: int
+    marks: Any = None
+    document: Message | None = None
+
+
+def check_survives(word: str) -> bool:
+    """Whether a journal that survives this waits for the disk."""
+    if word not in ("kill", "power-cut"):
+        raise ValueError(f'survives is "kill" or "power-cut", not {word!r}')
+    return word == "power-cut"
+
+
+def tell_start(journal: object, seq: int, at: Stamp | None, loss: str = "") -> str:
+    """Where a live filter goes on, in a sentence."""
+    where = "in memory only" if journal is None else str(journal)
+    after = "" if at is None else f" of {str(at).removesuffix('T00:00:00')}"
+    start = f"goes on after message {seq}" if seq else "begins after the last row of the fit"
+    lost = f"; messages are missing, as accept_loss allows: {loss}" if loss else ""
+    return f"{where}: {start}{after}{lost}"
+
+
+def shorten(text: str, most: int = 1000) -> str:
+    """The beginning of a text that may be of any length, for an answer."""
+    return text if len(text) <= most else f"{text[:most]} ..."
 
 
 def check_amounts(keep: int, few_draws: float) -> None:

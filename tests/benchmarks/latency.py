@@ -175,9 +175,13 @@ def _ours(folder: Path, rows: list[list[float]], pairs: int) -> Iterator[tuple[s
     discounted = _filter(64, rows, read=False, discounted=True)
     yield "OnlineFilter, 64 draws, discounted, z read", discounted, 1.0
     yield "LiveFilter, 64 draws, whole record", _live(64, rows), 1.0
-    fast = {"journal": folder / "fast", "durable": False}
+    fast = {"journal": folder / "fast"}
     yield "with journal, safe from kill", _live(64, rows, **fast), 0.2
-    yield "with journal, safe from power cut", _live(64, rows, journal=folder / "sure"), 0.02
+    yield (
+        "with journal, safe from power cut",
+        _live(64, rows, journal=folder / "sure", survives="power-cut"),
+        0.02,
+    )
     for discounted in (False, True):
         name = f"OnlineBoard, {pairs} x 64{', discounted' if discounted else ''}"
         yield name, _board(pairs, rows, discounted), 0.02

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kfmodels.cli.cli_live import _stoppable
+from kfmodels.cli.cli_live import LONGEST, _stoppable
 from kfmodels.files.log import Journal
 from kfmodels.live.feed import LiveFilter
 from tests.command import kfmodels
@@ -98,6 +98,8 @@ def test_options_reach_the_filter(saved: Path):
 
 def test_a_bar_that_a_saved_filter_does_not_know_is_named(saved: Path):
     told = kfmodels("live", saved, "--bar", "5min").stderr
+    told, started = told.splitlines(keepends=True)
+    assert started.startswith("in memory only: begins after the last row of the fit of 2024-02-29")
     assert told.startswith(f"{saved} does not say by which bar its noise was inferred: it is taken")
     assert told.endswith(" to be 0:05:00\n")
 
@@ -113,11 +115,11 @@ def test_a_byte_order_mark_an_empty_line_and_a_last_one_without_end_cost_nothing
 def test_a_line_may_be_long():
     """The reading is linear in its length; put together anew for every chunk it took minutes."""
     reading, writing = os.pipe()
-    text = b"x" * 2**25
+    text = b"x" * LONGEST
     with ThreadPoolExecutor(1) as threads, open(reading) as stream, _stoppable() as lines_of:
         threads.submit(lambda: [os.write(writing, text + b"\nshort\nlast"), os.close(writing)])
         begun = time.process_time()
-        assert [len(line) for line in lines_of(stream)] == [2**25, 5, 4]
+        assert [len(line) for line in lines_of(stream)] == [LONGEST, 5, 4]
         assert time.process_time() - begun < 3
 
 
@@ -125,10 +127,14 @@ def test_settings_that_the_journal_has_otherwise_are_said(saved: Path, tmp_path:
     options = ["live", saved, "--journal", tmp_path / "xle.journal"]
     first = kfmodels(*options, "--max-staleness", "2", given=lines(1)[0])
     same = kfmodels(*options, "--max-staleness", "2")
-    assert first.stderr == same.stderr == ""
+    name = tmp_path / "xle.journal"
+    start = f"{name}: begins after the last row of the fit of 2024-02-29T16:00:00-05:00\n"
+    assert first.stderr == start
+    assert same.stderr == f"{name}: goes on after message 1 of 2024-03-01T09:30:00-05:00\n"
     other = kfmodels(*options, "--shocks", "none", given=lines(2)[1])
     assert answers(other.stdout)[0]["outcome"] == "accepted"
     told = other.stderr.splitlines()
+    assert told.pop(0) == same.stderr.strip()
     assert len(told) == 2
     assert all(line.startswith(f"{tmp_path / 'xle.journal'}: ") for line in told)
     assert "shocks is Quarantine(limit=6.0" in told[0]
@@ -150,7 +156,7 @@ def test_sigterm_ends_it_cleanly_and_the_journal_goes_on(saved: Path, tmp_path: 
     assert process.wait(timeout=60) == 0
     assert time.monotonic() - begun < 30
     assert process.stderr is not None
-    assert process.stderr.read() == ""
+    assert process.stderr.read().startswith(f"{path}: begins after the last row of the fit of ")
     assert Journal.read(path).last_seq == 3
     second = live(saved, "".join(rows), "--journal", str(path))  # the first three once more
     assert [r["outcome"] for r in second[:3]] == ["rejected"] * 2 + ["duplicate"]
@@ -196,7 +202,8 @@ def test_a_reader_that_goes_away_ends_it(saved: Path):
 
 def test_a_saved_filter_needs_no_jax(saved: Path, tmp_path: Path):
     program = "from kfmodels.cli.cli import app\napp()\n"
-    printed = trade(
-        program, "live", saved, "--journal", tmp_path / "a.journal", given="".join(lines(2))
-    )
+    path = tmp_path / "a.journal"
+    started = f"{path}: begins after the last row of the fit"
+    options = {"given": "".join(lines(2)), "noted_first": started}
+    printed = trade(program, "live", saved, "--journal", path, **options)
     assert [record["outcome"] for record in answers(printed)] == ["accepted"] * 2

@@ -146,7 +146,7 @@ def test_new_noise_has_as_many_draws_and_explorers(
     prices: pd.DataFrame, draws: Any, explorers: int, tmp_path: Any
 ):
     fitted = trained(prices)
-    settings: Any = {"journal": tmp_path / "ko", "monitor": None, "durable": False}
+    settings: Any = {"journal": tmp_path / "ko", "monitor": None}
     for _ in range(2):  # the journal keeps the number
         live = fitted.go_live(draws=draws, explorers=explorers, **settings)
         live.close()

@@ -39,7 +39,7 @@ def test_a_live_filter_that_is_told_goes_on_as_if_prices_had_been_quoted_so(
         other.rescale(target=factor)
     plain = LiveFilter(other)
     path = tmp_path / "j"
-    live = LiveFilter(made, journal=path, durable=False)
+    live = LiveFilter(made, journal=path)
     ex_day = rows[EX][1] - timedelta(seconds=30)
     for number, (prices, at) in enumerate(rows):
         before = number < EX
@@ -53,7 +53,7 @@ def test_a_live_filter_that_is_told_goes_on_as_if_prices_had_been_quoted_so(
             # killed and opened again: the same to the last bit, and it is known already
             live.close()
             document = json.dumps(live.to_json())
-            live = LiveFilter(made_filter(transform=transform), journal=path, durable=False)
+            live = LiveFilter(made_filter(transform=transform), journal=path)
             assert json.dumps(live.to_json()) == document
             assert live.adjust({"XLE": -DIVIDEND}, at=ex_day).sentence.startswith("duplicate")
         a = plain.tick(prices | {"XLE": adjusted}, at=at).tick

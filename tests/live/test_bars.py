@@ -155,7 +155,7 @@ def test_any_interleaving_ends_as_rows_fed_whole(
     rng = np.random.default_rng(seed)
     rows = made_prices(len(bars), ("SPY", "USO", "XOM"), seed=seed)
     rows[:, 3] /= 5
-    apart, whole = made(journal=path, durable=False), made()
+    apart, whole = made(journal=path), made()
     for number, (messages, row) in enumerate(zip(bars, rows, strict=True)):
         prices = dict(zip(("XLE", "SPY", "USO", "XOM"), row.tolist(), strict=True))
         last: dict[str, float] = {}

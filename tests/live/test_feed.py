@@ -138,7 +138,7 @@ def test_legs_of_one_time_that_come_one_by_one(stale: timedelta, tmp_path: Path)
     """With a bar of staleness the first leg makes a row, and says so; the second completes it."""
     path, found = tmp_path / "a", []
     for first, last in ((0, 3), (3, 6)):
-        live = made_live(max_staleness=stale, journal=path, durable=False)
+        live = made_live(max_staleness=stale, journal=path)
         for prices, at in feed(6)[first:last]:
             found += [live.tick({name: prices[name]}, at=at).sentence for name in ("SPY", "XLE")]
         stood = document(live)
@@ -251,7 +251,7 @@ def test_a_daily_clock_counts_the_dates_of_the_market(zone: str | None):
 def test_a_time_of_a_far_future_locks_nothing(tmp_path: Path):
     """Neither now nor for those who open the journal; time that did pass is taken with the second."""
     path, far, rows = tmp_path / "a", timedelta(days=65_743), feed(6)
-    live = made_live(journal=path, durable=False)
+    live = made_live(journal=path)
     assert live.tick(*rows[0][:1], at=START).accepted
     stood = document(live)
     wrong = live.tick(ROW, at=START + far)
@@ -280,7 +280,7 @@ def test_a_time_of_a_far_future_locks_nothing(tmp_path: Path):
 
 def test_rows_that_are_always_far_apart_take_a_longer_limit(tmp_path: Path):
     path, years = tmp_path / "a", timedelta(days=800)
-    with made_live(journal=path, max_ahead=years, durable=False) as live:
+    with made_live(journal=path, max_ahead=years) as live:
         found = [live.tick(p, at=START + n * years).accepted for n, (p, _) in enumerate(feed(4))]
         assert found == [True] * 4
         assert live.overruled == ()
@@ -292,11 +292,38 @@ def moved_by(number: int) -> dict[str, float]:
 
 
 def test_how_far_ahead_a_time_may_be_is_in_the_units_of_the_times():
-    free, live = numbered(), numbered(max_ahead=9)
+    free, live = numbered(max_ahead=None), numbered(max_ahead=9)
     assert [free.tick(ROW, at=at).accepted for at in (1, 10**15)] == [True, True]
     times = (1, 10**15, 2, 11, 12, 30, 40, 42)
     found = [live.tick(moved_by(at), at=at).accepted for at in times]
     assert found == [True, False, True, True, True, False, False, True]
+
+
+def test_a_first_time_is_judged_by_the_last_row_of_the_fit(tmp_path: Path):
+    """One of 2199 would put all others out of order, also after a restart."""
+    for _ in range(2):
+        with made_live(journal=tmp_path / "a") as live:
+            wrong = live.tick(ROW, at="2199-01-02T09:30:00-05:00").sentence
+            assert wrong.startswith(
+                "rejected: 2199-01-02T09:30:00-05:00 is 63859d 17:30:00 ahead of"
+            )
+            assert live.seq == 0
+    with made_live(journal=tmp_path / "a") as live:
+        assert live.tick(ROW, at=START).accepted
+
+
+@pytest.mark.parametrize("unit", [1, 1000, 10**6])
+def test_whole_numbers_in_another_unit_lock_nothing(unit: int):
+    """Seconds since 1970 and the like; a weekend passes, and the option says otherwise."""
+    now, weekend = 1_709_303_400, 3 * 86_400
+    live = numbered()
+    assert live.tick(ROW, at=now * unit).accepted
+    assert live.tick(moved_by(1), at=(now + weekend) * unit).accepted
+    assert "ahead of the last time" in live.tick(ROW, at=(now + weekend) * unit * 1000).reason
+    assert live.tick(moved_by(2), at=(now + weekend + 1) * unit).accepted
+    first = made_live(made_filter(at=now * unit, until=now * unit))
+    assert not first.tick(ROW, at=now * unit * 1000).accepted
+    assert first.tick(ROW, at=now * unit + unit).accepted
 
 
 def test_the_time_0_is_a_time():
@@ -446,7 +473,7 @@ def test_changes_of_units_that_are_sent_again_are_taken_once(tmp_path: Path):
     """Also when others came between them, and by those who open the journal."""
     path, splits = tmp_path / "b", [{"XLE": 0.25}, {"XOM": 0.5}, {"SPY": 2.0}]
     for expected in ("rescaled", "duplicate"):
-        with LiveFilter(made_board(PAIRS), journal=path, durable=False) as live:
+        with LiveFilter(made_board(PAIRS), journal=path) as live:
             live.tick(ROW | {"USO": 70.0, "XOM": 90.0}, at=START)
             found = [live.rescale(factors, at=START + MINUTE).sentence for factors in splits]
             assert [outcome.split(":")[0] for outcome in found] == [expected] * 3
@@ -461,7 +488,7 @@ def test_changes_of_units_that_are_sent_again_are_taken_once(tmp_path: Path):
 def test_a_long_silence_leaves_a_filter_that_learns_again(days: int):
     """Fading would widen without end; a complete row after it must not find infinity."""
     made = made_board((("XLE", "SPY"), ("XLE", "USO")), walks=False, discounted=True)
-    live = LiveFilter(made, clock=Clock("1min"))
+    live = LiveFilter(made, clock=Clock("1min"), max_ahead=timedelta(days=5000))
     for prices, at in feed(40, ("SPY", "USO")):
         signal = live.tick(prices, at=at + timedelta(days=days))
         assert signal.sentence == "accepted"
@@ -473,9 +500,7 @@ def test_a_long_silence_leaves_a_filter_that_learns_again(days: int):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("shocks", [None, Robust()])
 def test_no_price_locks_the_journal(shocks: Any, tmp_path: Path):
-    live = LiveFilter(
-        made_filter(transform="level", shocks=shocks), journal=tmp_path / "a", durable=False
-    )
+    live = LiveFilter(made_filter(transform="level", shocks=shocks), journal=tmp_path / "a")
     for number, price in enumerate([90.0, 1e120, -1e130, 1e300, 5e-324, 90.0]):
         live.tick({"XLE": price, "SPY": 500.0}, at=START + number * MINUTE)
     stood = document(live)
@@ -486,7 +511,7 @@ def test_no_price_locks_the_journal(shocks: Any, tmp_path: Path):
 
 
 def test_times_that_cannot_be_kept_are_refused(tmp_path: Path):
-    live = LiveFilter(made_filter(at=None), journal=tmp_path / "a", durable=False)
+    live = LiveFilter(made_filter(at=None), journal=tmp_path / "a")
     assert live.tick(ROW, at=10**5000).sentence.startswith("rejected: a time that is a number must")
     assert live.tick(ROW, at=7).accepted
     live.close()
@@ -497,7 +522,7 @@ def test_times_that_cannot_be_kept_are_refused(tmp_path: Path):
 
 
 def test_another_thread_puts_no_engine_in_its_place(tmp_path: Path):
-    single = LiveFilter(made_filter(), journal=tmp_path / "a", durable=False)
+    single = LiveFilter(made_filter(), journal=tmp_path / "a")
     before = document(single)
     with ThreadPoolExecutor(1) as threads, pytest.raises(ValueError, match="belongs to the thread"):
         threads.submit(single.replace, made_filter(draws=4)).result()
@@ -563,7 +588,7 @@ def test_reopening_goes_on_to_the_bit(options: dict[str, Any], tmp_path: Path):
     for first, last in ((0, 1), (1, 25), (25, 26), (26, 60)):
         part = rows[first:last]
         with made_live(
-            made_filter(**options), max_staleness=timedelta(minutes=1), journal=path, durable=False
+            made_filter(**options), max_staleness=timedelta(minutes=1), journal=path
         ) as live:
             for number, row in enumerate(part, first):
                 one_of(live, number, *row)
@@ -574,7 +599,7 @@ def test_reopening_goes_on_to_the_bit(options: dict[str, Any], tmp_path: Path):
 
 def test_settings_that_the_journal_has_otherwise_are_named(tmp_path: Path):
     path = tmp_path / "xle.journal"
-    with made_live(max_staleness=MINUTE, journal=path, monitor=None, durable=False) as live:
+    with made_live(max_staleness=MINUTE, journal=path, monitor=None) as live:
         assert live.overruled == ()
         live.tick(ROW, at=START)
     with made_live(max_staleness=MINUTE, journal=path, monitor=None) as live:
@@ -600,7 +625,7 @@ def test_a_clock_whose_sessions_ran_out_is_followed_by_one_that_knows_more(tmp_p
 
     def until(end: str, **options: Any) -> LiveFilter:
         clock = Clock.hours("09:30", "16:00", zone=zone, start="2024-02-01", end=end, **options)
-        return made_live(clock=clock, journal=path, durable=False)
+        return made_live(clock=clock, journal=path)
 
     with until("2024-03-01") as live:
         assert live.tick(rows[0][0], at=START).accepted
@@ -696,12 +721,12 @@ def board_rows(rows: int) -> list[Any]:
 @pytest.mark.parametrize("discounted", [False, True])
 def test_a_board_answers_for_every_pair_as_its_own_filter_does(discounted: bool, tmp_path: Path):
     options: Any = {"discounted": discounted, "shocks": Quarantine(), "forgetting": 0.99}
-    board = LiveFilter(made_board(PAIRS, **options), journal=tmp_path / "b", durable=False)
+    board = LiveFilter(made_board(PAIRS, **options), journal=tmp_path / "b")
     singles = [made_filter(**options) for _ in PAIRS]
     for number, (prices, at) in enumerate(board_rows(40)):
         if number == 23:  # another process goes on
             board.close()
-            board = LiveFilter(made_board(PAIRS, **options), journal=tmp_path / "b", durable=False)
+            board = LiveFilter(made_board(PAIRS, **options), journal=tmp_path / "b")
         if number == 31:
             board.rescale({"SPY": 0.5})
             for (_, hedge), one in zip(PAIRS, singles, strict=True):
@@ -742,7 +767,6 @@ def made_of_legs(pairs: Any, tmp_path: Path) -> LiveFilter:
         made_board(pairs, shocks=Quarantine(6.0)),
         max_staleness=timedelta(seconds=30),
         journal=tmp_path / "b",
-        durable=False,
     )
 
 

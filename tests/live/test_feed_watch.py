@@ -303,7 +303,7 @@ def test_what_is_known_survives_a_restart(tmp_path: Path):
     assert [kind for _, kind, *_ in expected] == ["missing leg", "calm"]
     found, path = [], tmp_path / "journal"
     for first in range(0, 60, 5):
-        live = made_live(journal=path, durable=False)
+        live = made_live(journal=path)
         found += [(n + first, *rest) for n, *rest in told(live, odd[first : first + 5])]
         if first == 20:
             live.journal.compact(live.to_json())  # the rest is replayed from messages

@@ -179,7 +179,7 @@ for line in sys.stdin:
     child = os.fork()
     if not child:
         board = made_board((("XLE", "SPY"), ("XLE", "USO")))
-        live = LiveFilter(board, journal=sys.argv[1], durable=False)  # the rest is in the journal
+        live = LiveFilter(board, journal=sys.argv[1])  # the rest is in the journal
         for prices, at in leg_by_leg(40)[live.seq : int(line)]:
             live.tick(prices, at=at)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -196,7 +196,7 @@ def clocked(**options: Any) -> LiveFilter:
 def test_a_process_killed_within_a_bar_goes_on_as_one_that_lived(tmp_path: Path):
     """Killed after the first leg of a bar, after the second, and after the last of another."""
     path, whole, rows = tmp_path / "journal", clocked(), leg_by_leg(40)
-    clocked(journal=path, durable=False).close()
+    clocked(journal=path).close()
     process = python("-c", KILLED, path)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -207,13 +207,13 @@ def test_a_process_killed_within_a_bar_goes_on_as_one_that_lived(tmp_path: Path)
         assert process.stdout.readline() == f"{-signal.SIGKILL}\n"
         for prices, at in rows[begun:cut]:
             whole.tick(prices, at=at)
-        with clocked(journal=path, durable=False) as again:
+        with clocked(journal=path) as again:
             assert again.seq == cut
             assert json.dumps(again.to_json()) == json.dumps(whole.to_json())
             assert again.engine.to_json() == whole.engine.to_json()  # the open bar too
         begun = cut
     process.communicate()
-    with clocked(journal=path, durable=False) as again:
+    with clocked(journal=path) as again:
         for prices, at in rows[begun:]:
             one, other = again.tick(prices, at=at), whole.tick(prices, at=at)
             assert repr(one.record()) == repr(other.record())

@@ -120,7 +120,7 @@ def test_a_saved_filter_goes_on_on_the_other_road(row, monkeypatch):
 def test_a_journal_is_replayed_on_the_other_road(tmp_path, monkeypatch):
     def opened() -> LiveFilter:
         path = tmp_path / "XLE.journal"
-        return LiveFilter(made_filter(shocks=Quarantine(), at=None), journal=path, durable=False)
+        return LiveFilter(made_filter(shocks=Quarantine(), at=None), journal=path)
 
     with opened() as live:
         for number, (y, x) in enumerate(rows_of_a_feed(("SPY",)).tolist()):

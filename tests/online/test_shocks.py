@@ -475,10 +475,10 @@ def test_a_policy_is_one_class_and_one_line(tmp_path: Path):
     live.save(tmp_path / "live.json")
     live = OnlineFilter.load(tmp_path / "live.json")
     assert (live.shocks, live.hold.rows) == (Never(), 1)
-    with LiveFilter(live, journal=tmp_path / "journal", durable=False) as alone:
+    with LiveFilter(live, journal=tmp_path / "journal") as alone:
         said = [alone.tick({"XLE": wild, "SPY": X}, at=START + n * MINUTE) for n in range(5)]
     assert {signal.sentence for signal in said} == {"quarantined: never"}
-    with LiveFilter(made_filter(), journal=tmp_path / "journal", durable=False) as again:
+    with LiveFilter(made_filter(), journal=tmp_path / "journal") as again:
         assert (again.engine.shocks, again.engine.holds["XLE"].rows) == (Never(), 6)
 
 
