@@ -4,6 +4,7 @@ A writer prints its process number, then a number for everything that was acknow
 died, the program prints "end". It imports before it forks, so that a fork costs a millisecond.
 """
 
+import json
 import math
 import os
 import resource
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,8 @@ from kfmodels.files.log import Journal
 
 ROOT = Path(__file__).parents[1]
 IDENTITY = "a recursion"
+PIPED = 2000
+"""Lines that a pipe has for `kfmodels live`."""
 START = {"n": 0, "x": 1.0, "path": [1.0, 1.0, 1.0]}
 
 
@@ -113,6 +116,25 @@ def write_basket(path: str) -> None:
     time.sleep(60)
 
 
+def write_pipe(path: str) -> None:
+    """`kfmodels live` with a journal, on lines from where the journal stands, until it is killed."""
+    from kfmodels.cli.cli import app
+    from tests.made_filters import feed, made_filter
+
+    saved, rows = Path(f"{path}.json"), feed(PIPED)
+    if not saved.exists():
+        made_filter().save(saved)
+    done = Journal.read(path).last_seq if os.path.exists(path) else 0
+    given = Path(f"{path}.lines")
+    lines = ({"at": at.isoformat(), "prices": prices} for prices, at in rows[done:])
+    given.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with given.open() as source:
+        os.dup2(source.fileno(), 0)
+    sys.stdin = os.fdopen(0)
+    app(["live", str(saved), "--journal", path], standalone_mode=False)
+    time.sleep(60)
+
+
 @contextmanager
 def writers(kind: str) -> Generator[subprocess.Popen]:
     """The program, of writers of one kind."""
@@ -129,14 +151,22 @@ def writers(kind: str) -> Generator[subprocess.Popen]:
         assert server.wait(10) == 0
 
 
-def acknowledged(server: subprocess.Popen, order: str, seconds: float) -> list[int]:
-    """What a new writer said was there before SIGKILL came."""
+def acknowledged(
+    server: subprocess.Popen,
+    order: str,
+    seconds: float,
+    number: Callable[[str], int] = int,
+    *,
+    after: int = 0,
+) -> list[int]:
+    """What a new writer said was there before SIGKILL came, so many seconds `after` so many lines;
+    `number` reads a line that it said."""
     assert server.stdin is not None
     assert server.stdout is not None
     server.stdin.write(order.encode() + b"\n")
     server.stdin.flush()
     descriptor, read = server.stdout.fileno(), b""
-    while b"\n" not in read:
+    while read.count(b"\n") <= after:
         read += os.read(descriptor, 65536)
     writer, end = int(read.split(b"\n")[0]), time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
@@ -147,7 +177,7 @@ def acknowledged(server: subprocess.Popen, order: str, seconds: float) -> list[i
         read += os.read(descriptor, 65536)
     *lines, last = read.decode().splitlines()
     assert last == f"end {-signal.SIGKILL}"
-    return [int(line) for line in lines[1:]]
+    return [number(line) for line in lines[1:]]
 
 
 @contextmanager
@@ -163,9 +193,15 @@ def file_limit(size: int) -> Generator[None]:
 
 if __name__ == "__main__":
     kinds = {"journal": write_journal, "store": write_store, "basket": write_basket}
-    write = kinds[sys.argv[1]]
-    if write is not write_journal:
+    write = (kinds | {"pipe": write_pipe})[sys.argv[1]]
+    if write in (write_store, write_basket):
         {write_store: store_job, write_basket: basket_job}[write]()  # before a writer is forked
+    if write is write_pipe:
+        import kfmodels.cli.cli
+        import kfmodels.universe.engine  # noqa: F401
+        from kfmodels.online.compiled import find_kernels
+
+        find_kernels()
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -231,6 +231,7 @@ def test_a_folder_without_a_store_says_how_to_make_one(tmp_path):
         Store.open(tmp_path)
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_after_sigkill_at_any_moment_no_finished_chunk_is_lost_or_done_twice(tmp_path):
     draw = random.Random()
@@ -239,7 +240,7 @@ def test_after_sigkill_at_any_moment_no_finished_chunk_is_lost_or_done_twice(tmp
     job, pairs = store_job()
     interrupted = 0
     with writers("store") as server:
-        for kill in range(50):
+        for kill in range(100):
             if kill % 5 == 0:  # a new folder, so that making one is interrupted too
                 path, done = tmp_path / str(kill), set()
             said = acknowledged(server, str(path), draw.uniform(0, 0.25))

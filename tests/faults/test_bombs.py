@@ -76,7 +76,9 @@ def test_a_packed_table_that_is_far_larger_unpacked_is_refused(tmp_path: Path):
     good.write_bytes(gzip.compress(b"date,A\n2024-01-02,1.0\n"))
     assert len(read_csv(good)[0]) == 1
     path.write_bytes(gzip.compress(b"date,A\n" + b"0" * 2**26, 1))
-    with pytest.raises(ValueError, match=r"a.csv.gz has [\d,]+ bytes and more than [\d,]+ once unpa"):
+    with pytest.raises(
+        ValueError, match=r"a.csv.gz has [\d,]+ bytes and more than [\d,]+ once unpa"
+    ):
         read_csv(path)
     path.write_bytes(good.read_bytes()[:-12])
     with pytest.raises(ValueError, match="cannot be unpacked .*: give the file that it holds"):

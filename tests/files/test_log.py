@@ -588,6 +588,7 @@ def states(until: int, known: list[dict] = [START]) -> list[dict]:  # noqa: B006
     return known
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_after_sigkill_at_any_moment_all_that_was_acknowledged_is_there(tmp_path):
     draw = random.Random()

@@ -11,6 +11,7 @@ from tests.journal_writer import acknowledged, basket_job, writers
 KILLS, FILES = 30, 5
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_a_kill_at_any_moment_loses_no_acknowledged_row(tmp_path):
     draw = random.Random()
