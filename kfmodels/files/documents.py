@@ -151,8 +151,9 @@ def encode(document: object, name: str = "the document") -> str:
     reason = "keys must be text and sequences lists"
     try:
         text = _encode(document)
-        # read it back, because JSON quietly turns tuples into lists and the key 1 into "1"
-        if isinstance(document, dict) and json.loads(text) == document:
+        # JSON quietly turns tuples into lists and the key 1 into "1": what might do so is read back
+        plain_dict = isinstance(document, dict)
+        if plain_dict and (_is_plain(cast("object", document)) or json.loads(text) == document):
             return text
     except (TypeError, ValueError, RecursionError) as error:
         reason = f"{error}; None is for no number"
@@ -160,6 +161,20 @@ def encode(document: object, name: str = "the document") -> str:
         f"{name} would not come back from JSON as a dict that equals it ({reason}): "
         f"{Repr(maxdict=20).repr(document)}"
     )
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSON surely gives back the same; a tenth of the time that reading it back takes."""
+    kind = type(value)
+    if kind is dict:
+        return all(_is_ascii(key) and _is_plain(part) for key, part in cast("Any", value).items())
+    if kind is list:
+        return all(map(_is_plain, cast("Any", value)))
+    return value is None or kind in (float, int, bool) or _is_ascii(value)
+
+
+def _is_ascii(value: object) -> bool:
+    return type(value) is str and value.isascii()
 
 
 @dataclass(frozen=True, slots=True)
