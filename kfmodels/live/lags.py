@@ -144,6 +144,8 @@ class Lags:
         there is none. Returns the alarms that begin."""
         before, found = self.stands, list[Lag]()
         if self._single:
+            if isinstance(z, np.ndarray):  # of a board of one pair
+                z = z.item()
             error = min(max(z, -_BOUND), _BOUND) if z == z else z
             values = [self._value(prices[name]) for name in self._tickers]
             each = zip(before, values, strict=True)
