@@ -136,7 +136,9 @@ def test_a_damaged_file_is_refused_or_reads_as_it_was(kind: str, count: int, tmp
         if kind.endswith("journal"):  # reading one may tidy it up
             shutil.rmtree(home)
             shutil.copytree(whole, home)
-        bad = damage(good, draw)
+        bad = good
+        while bad == good:
+            bad = damage(good, draw)
         file.write_bytes(bad)
         try:
             found = repr(read())
@@ -148,10 +150,10 @@ def test_a_damaged_file_is_refused_or_reads_as_it_was(kind: str, count: int, tmp
             assert "\n" not in said
             assert len(said) < 700
         else:
+            # a whole file with a changed byte is never read, even where the change would not matter
+            assert "journal" in kind, (kind, number)
             assert found == expected, (kind, number)
-            # a document with a changed byte is never read, even where the change would not matter
-            assert "journal" in kind or bad == good, (kind, number)
-    assert refused > count * (0.3 if "journal" in kind else 0.9)
+    assert refused > count / 10 if "journal" in kind else refused == count
 
 
 def test_a_journal_whose_files_are_cut_lost_or_copied_one_by_one_is_refused(tmp_path: Path):
