@@ -6,6 +6,7 @@ from kfmodels.data.arrays import Inputs, lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.scales import tell_end
 from kfmodels.fitting.alternatives import fit_each
+from kfmodels.fitting.forks import check_process
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.live.lags import tell_lags
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
@@ -38,7 +39,8 @@ def fit(
         A `HedgeFit`, in the units of the data.
 
     Raises:
-        ValueError: the data do not allow a fit; the message says why.
+        ValueError: the data do not allow a fit; the message says why. The process was forked from one
+            in which JAX had run, where a fit would hang.
 
     Warns:
         UserWarning: with a remedy, when a leg repeats its price in the last rows as if it had stopped,
@@ -55,6 +57,7 @@ def fit(
         >>> list(pair.summary().index)
         ['SPX', 'alpha', 'noise']
     """
+    check_process()
     if not isinstance(data, HedgeData):
         raise ValueError(f"fit takes HedgeData, made by HedgeData.from_prices, not {type(data)}")
     if not 0 <= seed < 2**32:

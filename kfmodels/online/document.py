@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -153,8 +153,7 @@ def check_parts(
             raise ValueError(f"{name} has shape {found}, but it must be {wanted}")
     # which pairs are sound is collected over all arrays, so that one error names them all
     batch, good = log_weights.shape, np.ones(count, bool)
-    parts: Sequence[Any] = (state, carried or (), noise, (log_weights,))
-    for part in parts:
+    for part in cast("Sequence[Any]", (state, carried or (), noise, (log_weights,))):
         for leaf in part:
             try:
                 whole = np.broadcast_to(leaf, (*leaf.shape[:-2], *batch))

@@ -141,6 +141,38 @@ def test_settings_that_the_journal_has_otherwise_are_said(saved: Path, tmp_path:
     assert told[1].endswith("max_staleness is 0:00:02 as the journal keeps it, not 0 as given now")
 
 
+def test_a_journal_that_lacks_messages_is_refused_and_the_remedy_named_goes_on(saved, tmp_path):
+    path = tmp_path / "xle.journal"
+    options = ["live", saved, "--journal", path]
+    assert len(answers(kfmodels(*options, given="".join(lines(3))).stdout)) == 3
+    count = tmp_path / "xle.journal-count"
+    whole = count.read_bytes()
+    count.unlink()
+    for _ in range(2):
+        said = kfmodels(*options, given=lines(4)[3], code=2).stderr
+        assert "stands at message 3, and nothing says how many were acknowledged" in said
+        remedy = said.strip().rpartition("go on without them with ")[2]
+    done = kfmodels(*options, remedy, given=lines(4)[3])
+    assert answers(done.stdout)[0]["seq"] == 4
+    assert (
+        "goes on after message 3 of 2024-03-01T09:32:00-05:00; messages are missing" in done.stderr
+    )
+    count.write_bytes(whole)  # fewer than the journal has: one was not counted before a kill
+    assert "goes on after message 4 of" in kfmodels(*options, "--survives", "power-cut").stderr
+
+
+def test_how_far_ahead_a_time_may_be_is_an_option(saved: Path, tmp_path: Path):
+    late = lines(1)[0].replace("2024-03-01", "2024-05-01")
+    assert live(saved, late)[0]["reason"].startswith(
+        "2024-05-01T09:30:00-05:00 is 61d 17:30:00 ahe"
+    )
+    assert live(saved, late, "--max-ahead", "70")[0]["outcome"] == "accepted"
+    made_filter(at=5, until=5).save(tmp_path / "whole.json")
+    far = json.dumps({"at": 3_000_000, "prices": {"XLE": 90.0, "SPY": 500.0}}) + "\n"
+    assert live(tmp_path / "whole.json", far)[0]["outcome"] == "rejected"
+    assert live(tmp_path / "whole.json", far, "--max-step", "3000000")[0]["outcome"] == "accepted"
+
+
 def test_sigterm_ends_it_cleanly_and_the_journal_goes_on(saved: Path, tmp_path: Path):
     path, rows = tmp_path / "xle.journal", lines(6)
     process = started(str(saved), "--journal", str(path))
