@@ -1,4 +1,7 @@
-"""`kfmodels live`: a fitted filter between two pipes, for platforms in any language."""
+"""`kfmodels live`: a fitted filter between two pipes, for platforms in any language.
+
+One file: a line is read, answered and kept by one loop.
+"""
 
 import json
 import os

@@ -7,9 +7,16 @@ from pathlib import Path
 import pytest
 
 from kfmodels.live.feed import LiveFilter
+from kfmodels.online.filter import OnlineFilter
+from kfmodels.online.shocks import Quarantine
 from tests.faults.attacks import MANY
 from tests.journal_writer import PIPED, acknowledged, writers
 from tests.made_filters import feed, made_filter
+
+
+def guarded() -> OnlineFilter:
+    """The filter as the shell runs it."""
+    return made_filter(shocks=Quarantine())
 
 
 def number_of(line: str) -> int:
@@ -19,16 +26,16 @@ def number_of(line: str) -> int:
 @pytest.mark.parametrize("kills", [8, pytest.param(220, marks=MANY)])
 def test_what_was_answered_into_a_pipe_survives_a_kill(kills: int, tmp_path: Path):
     draw, rows = random.Random(kills), feed(PIPED)
-    path, last, alone, total = tmp_path / "0", 0, LiveFilter(made_filter()), 0
+    path, last, alone, total = tmp_path / "0", 0, LiveFilter(guarded()), 0
     with writers("pipe") as server:
         for kill in range(kills):
             if kill % 4 == 0:  # a new file, so that making one is interrupted too
-                path, last, alone = tmp_path / f"{kill}", 0, LiveFilter(made_filter())
+                path, last, alone = tmp_path / f"{kill}", 0, LiveFilter(guarded())
             after, seconds = (0, draw.random()) if kill % 4 == 0 else (1, 0.05 * draw.random())
             said = acknowledged(server, f"{path}", seconds, number_of, after=after)
             where = f"kill {kill}, {path}"
             assert said == list(range(last + 1, last + 1 + len(said))), where
-            with LiveFilter(made_filter(), journal=path) as live:
+            with LiveFilter(guarded(), journal=path) as live:
                 # the one message that was being answered may be there or not
                 assert live.seq - (last + len(said)) in (0, 1), where
                 for prices, at in rows[last : live.seq]:

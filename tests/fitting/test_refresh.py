@@ -160,7 +160,7 @@ def test_rows_seen_keep_the_dates_of_their_stamps(prices: pd.DataFrame):
     """Through the end of summer time; 20:30 in New York is the next date in UTC."""
     days = pd.date_range("2020-10-01 20:30", periods=40, tz="America/New_York")
     local = prices.iloc[:TRAIN].tz_localize("America/New_York")
-    live = LiveFilter(trained(local).online(), clock=Clock.daily(), monitor=None)
+    live = LiveFilter(trained(local).online(), clock=Clock.daily(), monitor=None, max_ahead=None)
     for at, row in zip(days, prices.iloc[TRAIN:].to_dict("records"), strict=False):
         live.tick(row, at=at)
     data = collect_rows(live, None)

@@ -23,7 +23,8 @@ def test_a_kill_at_any_moment_loses_no_acknowledged_row(tmp_path):
         for kill in range(KILLS):
             if kill % (KILLS // FILES) == 0:  # a new file, so that making one is interrupted too
                 path, last, alone = tmp_path / f"{kill}.journal", 0, Basket.from_json(document)
-            said = acknowledged(server, str(path), draw.uniform(0, 0.8))
+            after, seconds = (0, 0.4) if kill % 3 == 0 else (1, 0.1)
+            said = acknowledged(server, str(path), draw.uniform(0, seconds), after=after)
             where = f"seed {seed}, kill {kill}, {path}"
             assert said == list(range(last + 1, last + 1 + len(said))), where
             with LiveFilter(Basket.from_json(document), journal=path) as live:
@@ -33,4 +34,4 @@ def test_a_kill_at_any_moment_loses_no_acknowledged_row(tmp_path):
                     alone.update(rows[number], at=1000 + number)
                 last, total = live.seq, total + len(said)
                 assert live.engine.to_json() == alone.to_json(), where
-    assert total > 5 * KILLS
+    assert total > KILLS
