@@ -11,6 +11,7 @@ One file: what is written here is read here, and a kill may come between any two
 """
 
 import json
+import warnings
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,7 +136,10 @@ class Store:
         """
         if not (self.path / FINISHED).exists():
             return {}
-        journal = Journal.read(self.path / FINISHED)
+        journal = Journal.read(
+            self.path / FINISHED,
+            remedy="run fit_many again with this store, which fits again what is missing",
+        )
         try:
             before: Any = journal.snapshot["chunks"]
             listed = [*before, *(message for _, message in journal.messages)]
@@ -254,7 +258,12 @@ def hold_store(path: str | Path, job: dict[str, object], pairs: HedgePairs) -> G
     path.mkdir(parents=True, exist_ok=True)
     identity = f"job {store.identity}"
     # workers on other machines read the journal, so the disk may be a shared one
-    with Journal.open(path / FINISHED, {"chunks": []}, identity=identity, network=True) as journal:
+    how: Any = {"identity": identity, "network": True, "accept_loss": True}
+    with Journal.open(path / FINISHED, {"chunks": []}, **how) as journal:
+        if journal.loss:
+            warnings.warn(
+                f"{journal.loss}; chunks that it does not list are fitted again", stacklevel=3
+            )
         _complete(store, pairs)
         _sweep(store, journal)
         try:

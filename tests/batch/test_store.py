@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from datetime import timedelta, timezone
 from pathlib import Path
 
@@ -160,6 +161,21 @@ def test_a_damaged_journal_is_refused_and_no_chunk_lost(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
     log.write_bytes(whole)
     assert list(made(tmp_path, ()).records()) == [0, 1]
+
+
+def test_a_journal_that_lost_chunks_is_said_and_they_are_done_again(tmp_path):
+    made(tmp_path / "store")
+    shutil.copytree(tmp_path / "store", tmp_path / "early")
+    made(tmp_path / "store", (2,))
+    shutil.copy(tmp_path / "early" / FINISHED, tmp_path / "store" / FINISHED)
+    says = "finished stands at message 2, but 3 were acknowledged"
+    with pytest.raises(ValueError, match=f"{says}.* run fit_many again with this store, which"):
+        Store.open(tmp_path / "store").records()
+    with pytest.warns(
+        UserWarning, match=f"{says}.*; chunks that it does not list are fitted again"
+    ):
+        again = made(tmp_path / "store", (3,))
+    assert list(again.records()) == [0, 1, 3]
 
 
 def test_damaged_prices_are_written_anew(tmp_path):
