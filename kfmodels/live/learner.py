@@ -261,9 +261,11 @@ class Learner:
     def learn(self, bar: Bar, rows: list[Known], clock: Clock | None) -> tuple[AnyTick, Alarms]:
         """Take the row of a bar from the start of the bar; where it raises nothing has changed."""
         row, *others = map(prices_of, rows)
-        at, before = moment_of(rows[0]["at"]), self.engine.mark()
+        at = moment_of(rows[0]["at"])
         passed = self._passed(at, bar, clock)
         assert bar.start is not None  # only what is final has none
+        # before the first row of a bar it stands at its start
+        before = self.engine.mark() if bar.rows else bar.start.engine
         self.engine.back(bar.start.engine)
         held = set(self.engine.holds)
         last = dict(self.engine.last) if held else {}
