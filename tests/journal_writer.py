@@ -26,7 +26,7 @@ from kfmodels.files.log import Journal
 
 ROOT = Path(__file__).parents[1]
 IDENTITY = "a recursion"
-PIPED = 2000
+PIPED = 10_000
 """Lines that a pipe has for `kfmodels live`."""
 START = {"n": 0, "x": 1.0, "path": [1.0, 1.0, 1.0]}
 
