@@ -96,7 +96,7 @@ class FeedWatch:
         if held:
             told = tuple(cast("Subject", tuple(each)) for each in held["told"])
             known = known._replace(**{name: held[name] for name in Known._fields[:-1]}, told=told)
-        self.known = known
+        self.known: Known = known
         self._last: Taken | None = None
         if held and held["last"] is not None:
             bar, before, lags, legs = held["last"]

@@ -31,7 +31,9 @@ def test_what_was_answered_into_a_pipe_survives_a_kill(kills: int, tmp_path: Pat
         for kill in range(kills):
             if kill % 4 == 0:  # a new file, so that making one is interrupted too
                 path, last, alone = tmp_path / f"{kill}", 0, LiveFilter(guarded())
-            after, seconds = (0, 0.5 * draw.random()) if kill % 4 == 0 else (1, 0.05 * draw.random())
+            after, seconds = (
+                (0, 0.5 * draw.random()) if kill % 4 == 0 else (1, 0.05 * draw.random())
+            )
             said = acknowledged(server, f"{path}", seconds, number_of, after=after)
             where = f"kill {kill}, {path}"
             assert said == list(range(last + 1, last + 1 + len(said))), where
