@@ -198,7 +198,7 @@ if __name__ == "__main__":
         {write_store: store_job, write_basket: basket_job}[write]()  # before a writer is forked
     if write is write_pipe:
         import kfmodels.cli.cli
-        import kfmodels.universe.engine  # noqa: F401
+        import kfmodels.universe.saved  # noqa: F401
         from kfmodels.online.compiled import find_kernels
 
         find_kernels()
