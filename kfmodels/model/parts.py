@@ -17,7 +17,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from kfmodels._types import Array, Bool, Float
+from kfmodels._types import Array, ArrayLike, Bool, Float
 from kfmodels.data.arrays import Inputs
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.motion import Reversion, Walk
@@ -72,7 +72,7 @@ def factor_of(half_life: Array) -> Array:
     return 2.0 ** (-1.0 / half_life)
 
 
-def reverting_share(factor: Array, step: Array, level: Array) -> Array:
+def reverting_share(factor: ArrayLike, step: ArrayLike, level: ArrayLike) -> ArrayLike:
     r"""Share of the variance of a bar's move of level and spread that comes back.
 
     $$R^2_{MR} = \frac{2 q_s}{2 q_s + (1 + \phi) q_\alpha}$$

@@ -67,7 +67,10 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"intercept": "none", "pivot": 3.0}, "use pivot=0"),
     ({"noise": "constant"}, "noise must be one of Constant(...), Discounted(...), not 'constant'"),
-    ({"drift": 0.9}, "drift must be one of RandomWalk(...), StateDiscount(...), not 0.9"),
+    (
+        {"drift": 0.9},
+        "drift must be one of RandomWalk(...), StateDiscount(...), Scales(...), not 0.9",
+    ),
     (
         {"initial": 0},
         "initial must be one of Weak(...), Few(...), Known(...), Diffuse(...), Zero(...), not 0",
