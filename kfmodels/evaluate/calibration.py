@@ -63,7 +63,8 @@ class Calibration:
 
     ranks: pd.DataFrame
     """Posterior draws below the truth, 0..kept, of what is sampled: "q KO", "q alpha", "obs_scale",
-    "variance_memory"; and "log_likelihood", which rejects draws that ignore the target."""
+    "variance_memory", "spread_half_life"; and "log_likelihood", which rejects draws that ignore the
+    target."""
 
     kept: int
     """Posterior draws that were ranked, evenly spaced along the chain."""
@@ -293,7 +294,8 @@ def _quantities(
     model: HedgeRatioModel, data: HedgeData, free: Collection[str], sites: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The sampled noise by name, one number per draw (draws first in `sites`)."""
-    names = ("obs_scale", *model.noise.parameters, *model.drift.parameters)
+    parts = (model.noise, model.drift, *model.parts)
+    names = ("obs_scale", *(name for part in parts for name in part.parameters))
     found = {name: sites[name] for name in names if name in free}
     for site in ("gap_bars", "gap_noise"):
         for number, kind in enumerate(closed.kinds(model.gaps, data)):
