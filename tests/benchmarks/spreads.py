@@ -19,7 +19,6 @@ from kfmodels import (
     Constant,
     Discounted,
     HedgeData,
-    ImportanceSampling,
     KalmanRegression,
     Reverting,
     datasets,
@@ -27,6 +26,7 @@ from kfmodels import (
     hedge_ratio_model,
 )
 from kfmodels.evaluate import calibrate, compare_motions
+from kfmodels.fitting.fit import FOR_SPREADS
 from kfmodels.kalman import scan
 from kfmodels.kalman.motion import Reversion
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
@@ -181,8 +181,7 @@ def hold(simulations: int, rows: int = 500) -> pd.Series:
     prices = datasets.stocks()[["KO", "PEP"]].loc["2015":].iloc[:rows]
     data = HedgeData.from_prices(prices, target="KO", hedges=["PEP"])
     model = hedge_ratio_model(spread=Reverting())
-    method = ImportanceSampling()
-    found = calibrate(data, model, simulations=simulations, method=method, progress=False)
+    found = calibrate(data, model, simulations=simulations, method=FOR_SPREADS, progress=False)
     share = found.ranks["spread_half_life"] / found.kept
     held = float(share.between(0.05, 0.95).mean())
     error = np.sqrt(0.9 * 0.1 / simulations)
