@@ -393,8 +393,8 @@ def hedge_ratio_model(
         intercept: "random_walk", "static" or "none".
         pivot: where the regressors are centred; default their training mean.
         gaps: `Gaps(bars, noise)`: what closed periods are worth, of data that have a clock.
-        spread: `Reverting()`: a spread that comes back, beside the level. The defaults of delta are
-            then wider, so that with it or without it the same level and ratio are possible.
+        spread: `Reverting()`: a spread that comes back, beside a level that walks. The defaults of
+            delta are then wider, so that with it or without it the same level and ratio are possible.
         day: `OfTheDay()`: a deviation of the ratio that begins anew with every session.
 
     Returns:
@@ -428,7 +428,7 @@ def hedge_ratio_model(
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
     if not (gaps is None or isinstance(gaps, Gaps)):
         raise ValueError(f"gaps must be Gaps(bars=..., noise=...) or None, not {gaps!r}")
-    check_parts(spread, day, drift, level=intercept != "none")
+    check_parts(spread, day, drift, level=intercept == "random_walk")
     if day is not None and gaps is None:
         gaps = Gaps(bars=0.0)  # the sessions are counted, and a night moves nothing else
     beta, alpha = _deltas(delta, intercept, drift)

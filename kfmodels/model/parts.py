@@ -37,6 +37,9 @@ _OF_THE_DAY, _DAY_SIZE = Memory(60, low=10, high=360), dist.LogNormal(float(np.l
 _SCALES_SIZE = dist.LogNormal(-2.0, 1.0)
 """Default priors; see the classes."""
 
+PART_SITES = ("day_half_life", "day_size", "scales_size")
+"""Sites of the parts of a ratio that may be sampled, one number each."""
+
 
 class Part(Assumption):
     """Assumption about a part of each hedge ratio ("beta") or of the level ("alpha") that comes back.
@@ -312,14 +315,15 @@ def _typical(inputs: Inputs) -> Float[Array, "hedge"]:
 def check_parts(
     spread: Reverting | None, day: OfTheDay | None, drift: Drift, *, level: bool
 ) -> None:
-    """Raise where the parts of a model do not go together; `level` says that it has an intercept."""
+    """Raise where the parts of a model do not go together; `level` says that its intercept walks."""
     if not isinstance(spread, Reverting | None):
         raise ValueError(f"spread must be Reverting(...) or None, not {spread!r}")
     if not isinstance(day, OfTheDay | None):
         raise ValueError(f"day must be OfTheDay(...) or None, not {day!r}")
     if spread is not None and not level:
         raise ValueError(
-            'a spread that comes back does so to a level: leave intercept="none" out, or say "static"'
+            "a spread that comes back does so to a level that walks, or else any walk of the prices "
+            'would count as one: leave intercept="static" and intercept="none" out'
         )
     if (spread is not None or day is not None) and drift.shared:
         raise ValueError(

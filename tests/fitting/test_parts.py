@@ -258,7 +258,11 @@ def test_a_board_of_two_is_each_alone():
     [
         ({"spread": 3}, "spread must be Reverting"),
         ({"day": Reverting()}, "day must be OfTheDay"),
-        ({"spread": Reverting(), "intercept": "none"}, "does so to a level"),
+        ({"spread": Reverting(), "intercept": "none"}, "to a level that walks.*leave"),
+        (
+            {"spread": Reverting(), "intercept": "static"},
+            "any walk of the prices would count as one",
+        ),
         ({"drift": Scales(), "delta": {"beta": 0.1}}, r'leave delta\["beta"\] out'),
     ],
 )
