@@ -96,13 +96,19 @@ class MeanReversion:
             cost: of entering and leaving together, target and hedge, in the same money.
 
         Raises:
-            ValueError: bars is not positive.
+            ValueError: bars or money is no positive finite number, or cost is below 0.
         """
-        bars = self.half_life[1] if bars is None else float(bars)
-        if not np.isfinite(bars):  # no draw has a spread
-            return ExpectedGain(0, 0.0, 0.0, 0.0)
-        if not bars > 0:
+        if bars is not None and not 0 < bars < np.inf:
             raise ValueError(f"bars is the time until the trade is closed, positive, not {bars}")
+        if not 0 < money < np.inf:
+            raise ValueError(f"money is a size above 0, and `side` says buy or sell, not {money}")
+        if not 0 <= cost < np.inf:
+            raise ValueError(
+                f"cost is what entering and leaving cost together, 0 or more, not {cost}"
+            )
+        if self.probability == 0:
+            return ExpectedGain(0, 0.0, 0.0, 0.0)
+        bars = self.half_life[1] if bars is None else float(bars)
         law = self.law
         gone = 1 - law.factor**bars
         each = gone * law.mean
@@ -130,7 +136,14 @@ class MeanReversion:
             held: the side held so far.
             bars, money, cost: as for `expect`.
             probability: least `probability` to enter.
+
+        Raises:
+            ValueError: as `expect`; held is no side, or probability lies outside 0..1.
         """
+        if held not in (-1, 0, 1):
+            raise ValueError(f"held is the side held so far, -1, 0 or 1, not {held}")
+        if not 0 <= probability <= 1:
+            raise ValueError(f"probability lies between 0 and 1, not {probability}")
         gain = self.expect(bars, money=money, cost=cost)
         if held and gain.side == held:
             return held
