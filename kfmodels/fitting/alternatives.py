@@ -5,6 +5,7 @@ in proportion to their probabilities, with a site `with_spread` of 1 or 0 that s
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,12 @@ def join_draws(model: HedgeRatioModel, each: Sequence[Draws], seed: int) -> Draw
             "log_evidence": float(np.logaddexp.reduce(logs) - np.log(2)),
             "log_evidence_mcse": float(np.sqrt((share**2 * np.square(errors)).sum())),
         }
+    else:  # before they are mixed, which hides how slowly a chain moves
+        draws = each[0].sites["obs_scale"].shape[1]
+        used = zip(each, _counts(draws, share), strict=True)
+        mixing = [_tell_mixing(one.sites) for one, count in used if count]
+        rhat, ess = zip(*mixing, strict=True)
+        about |= {"worst_rhat": max(rhat), "least_ess": min(ess)}
     random = np.random.default_rng(seed)
     absent = model.spread.absent if model.spread is not None else {}
     sites = [_marked(one.sites, number, absent, each[0].sites) for number, one in enumerate(each)]
@@ -90,6 +97,20 @@ def join_draws(model: HedgeRatioModel, each: Sequence[Draws], seed: int) -> Draw
         prior=_mixed(prior, np.array([0.5, 0.5])),
         about=about,
     )
+
+
+def _tell_mixing(sites: Mapping[str, np.ndarray]) -> tuple[float, float]:
+    """Worst R-hat and smallest effective sample size of all sites that move, by ranks."""
+    from arviz_stats.base.array import array_stats
+
+    stats: Any = array_stats  # whose annotations promise tuples where it gives numbers
+    rhat, ess = [1.0], [np.inf]
+    for values in sites.values():
+        for one in np.moveaxis(values.reshape(*values.shape[:2], -1), -1, 0):
+            if np.isfinite(one).all() and np.ptp(one) > 0:
+                rhat.append(float(stats.rhat(one, chain_axis=0, draw_axis=1)))
+                ess.append(float(stats.ess(one, chain_axis=0, draw_axis=1)))
+    return max(rhat), min(ess)
 
 
 def _marked(

@@ -134,15 +134,17 @@ class HedgeFit:
     def convergence(self) -> dict[str, float]:
         """Worst `rhat`, smallest effective sample size `ess`, share of draws `diverging`.
 
-        Of importance draws: `pareto_k` of their weights and the effective number `ess` of draws.
+        Of importance draws: `pareto_k` of their weights and the effective number `ess` of draws. With a
+        spread, over all sites of the chains with it and of those without, as far as they are used.
         """
-        if "ess" in self.tree.attrs:
-            return {k: self.tree.attrs[k] for k in ("pareto_k", "ess") if k in self.tree.attrs}
+        about = self.tree.attrs
+        if "ess" in about:
+            return {k: about[k] for k in ("pareto_k", "ess") if k in about}
         table: Any = pd.concat([part[["rhat", "ess"]] for part in (self._summary, self._gaps)])
         stats = trees.group_of(self.tree, "sample_stats")
         return {
-            "rhat": float(table["rhat"].max()),
-            "ess": float(table["ess"].min()),
+            "rhat": float(about.get("worst_rhat", table["rhat"].max())),
+            "ess": float(about.get("least_ess", table["ess"].min())),
             "diverging": float(stats["diverging"].mean()),
         }
 

@@ -142,12 +142,11 @@ def end(
 @jax.jit
 def last_states(
     law: KalmanRegression, y: Float[Array, "time"]
-) -> tuple[Float[Array, "draw coef"], Float[Array, "draw coef"]]:
-    """After the last row: mean and sd of the coefficients under every draw, (draw, coef) each."""
+) -> tuple[Float[Array, "draw state"], Float[Array, "draw state state"]]:
+    """After the last row: mean and covariance of the states under every draw."""
     rows, start, drift, noise = law.recursion(y)
     state, carried = scan.final(rows, start, drift, noise)
-    var = jnp.diagonal(state.cov, axis1=0, axis2=1) * noise.unit(carried)[:, None]
-    return state.mean.T, jnp.sqrt(var)
+    return state.mean.T, jnp.moveaxis(state.cov * noise.unit(carried), -1, 0)
 
 
 @partial(jax.jit, static_argnames=("assumed",))

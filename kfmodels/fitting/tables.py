@@ -53,9 +53,11 @@ def _tell_spread(tree: "DataTree") -> dict[str, float]:
     if not there.any():  # so improbable that no draw has one
         return found
     life = posterior["spread_half_life"].values[there]
-    var = posterior["spread_scale"].values[there] ** 2
+    relative = (posterior["spread_scale"].values[there] / posterior["obs_scale"].values[there]) ** 2
+    # with the observation variance where it moves, which is told as after the last row too
+    var = relative * posterior["obs_var"].values[there]
     factor = factor_of(life)
-    step = var * (1 - factor**2) / posterior["obs_scale"].values[there] ** 2
+    step = relative * (1 - factor**2)
     share = reverting_share(factor, step, posterior["q"].values[..., -1][there])
     found |= {"var": float(np.median(var)), "r2_mr": float(np.median(share))}
     return found | _span("half_life", life)
@@ -113,11 +115,17 @@ def tell_gaps(tree: "DataTree") -> pd.DataFrame:
 
 
 def _mixed(tree: "DataTree", table: pd.DataFrame) -> pd.DataFrame:
-    """The table, of importance draws with the `ess` of their weights and without R-hat."""
+    """The table, of importance draws with the `ess` of their weights and without R-hat.
+
+    Of chains that were joined with those of an alternative, with the worst of both: see `join_draws`.
+    """
     # resampled draws hold copies, and their chains are none
     if "ess" in tree.attrs:
         table["ess"] = table["ess"].where(table["ess"].isna(), tree.attrs["ess"])
         table["rhat"] = np.nan
+    elif "worst_rhat" in tree.attrs:
+        for word, of_all in (("rhat", "worst_rhat"), ("ess", "least_ess")):
+            table[word] = table[word].where(table[word].isna(), tree.attrs[of_all])
     return table
 
 

@@ -94,8 +94,7 @@ def _interpolate(
     found = np.empty(every.shape[:2])
     for number, (x, y, all_x) in enumerate(zip(at, np.log(var), every, strict=True)):
         # what is fixed says nothing; what has no weight may be beyond all arithmetic
-        finite = np.isfinite(x).all(0)
-        moves = finite & (np.ptp(np.where(finite, x, 0.0), axis=0) > 0)
+        moves = np.isfinite(x).all(0) & (x != x[0]).any(0)
         centre, unit = x[:, moves].mean(0), x[:, moves].std(0)
         near = np.clip(np.nan_to_num((all_x[:, moves] - centre) / unit), -5, 5)
         known = _quadratic((x[:, moves] - centre) / unit)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from arviz_stats.base.array import array_stats
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels import (
@@ -254,5 +255,71 @@ def test_what_means_nothing_is_refused(fitted: HedgeFit):
         with pytest.raises(ValueError, match=r"of KO has no spread.*spread=Reverting\(\)"):
             call()
     assert without.online().reversion() is None
-    with pytest.raises(ValueError, match="bars is the time until the trade is closed"):
-        fitted.reversion_now().expect(-1)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        *(({"bars": h}, "bars is the time until") for h in (-1.0, 0.0, np.nan, np.inf)),
+        *(({"money": m}, "money is a size above 0") for m in (-1e6, 0.0, np.nan)),
+        *(({"cost": c}, "cost is what entering") for c in (-1.0, np.nan, np.inf)),
+    ],
+)
+def test_a_trade_without_a_size_or_an_end_is_refused(given: dict[str, float], text: str):
+    none = MeanReversion(law(mean=np.zeros(3), var=np.zeros(3), settled=np.zeros(3)))
+    for now in (MeanReversion(law()), none):
+        for call in (now.expect, now.choose_side):
+            with pytest.raises(ValueError, match=text):
+                call(**given)
+
+
+@pytest.mark.parametrize("given", [{"held": 5}, {"probability": 90.0}, {"probability": np.nan}])
+def test_a_side_or_a_probability_that_is_none_is_refused(given: dict[str, Any]):
+    with pytest.raises(ValueError, match=r"held is the side|probability lies between"):
+        MeanReversion(law()).choose_side(**given)
+
+
+def test_its_variance_is_what_it_settles_in_after_the_last_row(fitted: HedgeFit):
+    """In the summary, by the law that the filter goes on with."""
+    posterior = fitted.tree["posterior"].to_dataset()
+    there = posterior["with_spread"].values == 1
+    every = {
+        name: posterior[name].values[there] for name in ("spread_scale", "obs_scale", "obs_var")
+    }
+    moved = every["obs_var"] / every["obs_scale"] ** 2
+    assert np.allclose(moved, 1) == (fitted.model.noise == Constant())
+    assert fitted.summary().loc["spread", "var"] == pytest.approx(
+        np.median(every["spread_scale"] ** 2 * moved)
+    )
+    now = fitted.reversion_now().law
+    held = fitted.tree["mixture"].to_dataset()
+    last = held["carried_var"].values if "carried_var" in held else held["obs_scale"].values ** 2
+    ours = (held["spread_scale"].values / held["obs_scale"].values) ** 2 * last
+    assert_allclose(now.settled / now.noise * last, ours, rtol=1e-12)
+
+
+def test_chains_that_hardly_move_are_not_taken_for_good_ones():
+    """Mixed with those of the alternative their draws look independent, and are not."""
+    chain = np.cumsum(np.random.default_rng(1).standard_normal((2, 500)), 1) * 0.02
+
+    class Slow(Weighed):
+        def run(self, model: Any, inputs: Any, seed: int, progress: bool) -> Any:
+            found = super().run(model, inputs, seed, progress)
+            if "spread_half_life" in found.sites:
+                life = np.exp(3 + chain)
+                found = found._replace(sites=found.sites | {"spread_half_life": life})
+            return found
+
+    data = HedgeData.from_prices(prices().iloc[:ROWS], target="KO", hedges=["PEP"])
+    with pytest.warns(UserWarning, match="sampled badly"):
+        made = fit(
+            data,
+            hedge_ratio_model(spread=Reverting()),
+            method=Slow(draws=500, chains=2),
+            progress=False,
+        )
+    found, stats = made.convergence(), array_stats
+    assert found["rhat"] == pytest.approx(float(stats.rhat(chain, chain_axis=0, draw_axis=1)))
+    assert found["ess"] == pytest.approx(float(stats.ess(chain, chain_axis=0, draw_axis=1)))
+    row = made.summary().loc["noise"]
+    assert (row["rhat"], row["ess"]) == (found["rhat"], found["ess"])
