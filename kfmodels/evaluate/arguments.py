@@ -28,3 +28,12 @@ def check_inferred(fitted: HedgeFit) -> None:
             f"all noise of {fitted.target} on {', '.join(fitted.hedges)} was fixed, so there is no "
             "prior to ask about: give delta or obs_scale one"
         )
+
+
+def check_one_model(model: HedgeRatioModel, asks: str) -> None:
+    """Raise where the draws are of a model with a spread and of the same without."""
+    if len(model.alternatives) > 1:
+        raise ValueError(
+            f"{asks} answers for draws of one model, but spread=Reverting() is weighed by its evidence "
+            "against none, which another prior changes too: fit(data, model) anew with each prior"
+        )

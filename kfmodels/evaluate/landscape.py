@@ -23,6 +23,7 @@ from kfmodels.model.memory import (
     q_to_memory,
     q_to_state_var,
 )
+from kfmodels.model.parts import PART_SITES
 from kfmodels.model.priors import Absolute
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.posterior import of_recursion
@@ -127,6 +128,10 @@ def likelihood_surface(
     inputs = pad(model.inputs(data), model)
     with jax.enable_x64(True):
         inferred = priors.inferred(inputs, model)
+        if model.drift.still:
+            raise ValueError(
+                "a ratio on several scales (Scales) has no memory of its own to scan: use RandomWalk()"
+            )
         if "delta_beta" not in inferred:
             raise ValueError(
                 "the speed of the ratio is fixed in this model: give delta a prior, as in "
@@ -152,6 +157,8 @@ def likelihood_surface(
         notes = (*notes, "obs_scale, where the variance starts, is held at its prior median here")
     if any(name.startswith("gap_") for name in inferred):
         notes = (*notes, "what closed periods are worth is held at its prior median here")
+    if inferred.keys() & {"spread_half_life", "spread_size", *PART_SITES}:
+        notes = (*notes, "what comes back is there, its half-life and size at their prior medians")
     return Surface(hedge, beta, axes[1], third, third_name, likelihood, posterior, modes, notes)
 
 

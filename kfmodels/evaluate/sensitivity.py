@@ -8,12 +8,13 @@ import jax
 import numpy as np
 import pandas as pd
 
-from kfmodels.evaluate.arguments import check_inferred
+from kfmodels.evaluate.arguments import check_inferred, check_one_model
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
 from kfmodels.model.hedge_ratio import HedgeRatioModel
+from kfmodels.model.parts import PART_SITES
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.nuts import MAX_PARETO_K
 from kfmodels.sampling.posterior import Draws, draw_prior
@@ -46,7 +47,8 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
         "hardly moved by either".
 
     Raises:
-        ValueError: all noise is fixed, so that there is no prior.
+        ValueError: all noise is fixed, so that there is no prior; a model with a spread that comes
+            back, whose draws are of two models.
 
     Source: Kallioinen, Paananen, Buerkner and Vehtari (2024), Detecting and diagnosing prior and
     likelihood sensitivity with power-scaling, Statistics and Computing 34. Computed by ArviZ
@@ -64,6 +66,7 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
     from xarray import Dataset, DataTree
 
     check_inferred(fitted)
+    check_one_model(trees.assumed(fitted.tree), "prior_sensitivity")
     tree = fitted.tree
     quantities = noise_quantities(tree) | draw_ratios(fitted, seed)
     names = {f"v{number}": name for number, name in enumerate(quantities)}
@@ -125,7 +128,8 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
 
     Raises:
         ValueError: the new model infers other parameters, or is so far from the old one that the
-            weights have no reliable mean (Pareto k-hat above 0.7): it must be refitted.
+            weights have no reliable mean (Pareto k-hat above 0.7): it must be refitted; a spread that
+            comes back in either.
 
     Source: Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling, JMLR
     25.
@@ -145,6 +149,8 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
             f"what_if takes another model, made by hedge_ratio_model(...), not {type(model)}"
         )
     data, tree = fitted.data, fitted.tree
+    for one in (trees.assumed(tree), model):
+        check_one_model(one, "what_if")
     posterior = trees.group_of(tree, "posterior")
     if posterior["obs_scale"].size < _FEWEST:
         raise ValueError(
@@ -207,7 +213,7 @@ def noise_quantities(tree: "DataTree") -> dict[str, np.ndarray]:
             found[f"log q of {'all' if shared else name}"] = np.log(
                 posterior["q"].sel(coef=name).values
             )
-    for site in ("obs_scale", *model.noise.parameters, *model.drift.parameters):
+    for site in ("obs_scale", *model.noise.parameters, *model.drift.parameters, *PART_SITES):
         if site in sites:
             found[f"log {site}"] = np.log(posterior[site].values)
     for kind in trees.gap_names(tree):
@@ -223,10 +229,12 @@ def draw_ratios(fitted: HedgeFit, seed: int) -> dict[str, np.ndarray]:
     tree = fitted.tree
     with jax.enable_x64(True):
         law, y = trees.posed(tree, fitted.data, trees.posterior_sites(tree))
-        mean, sd = jax.device_get(passes.last_states(law, y))
-    hedges = len(fitted.hedges)
+        mean, cov = jax.device_get(passes.last_states(law, y))
+    inner, hedges = trees.coordinates(tree), len(fitted.hedges)
+    sums = inner.sums[:hedges]
+    sd = np.sqrt(np.einsum("hi,dij,hj->dh", sums, cov, sums))
     normal = np.random.default_rng(seed).standard_normal((len(mean), hedges))
-    drawn = (mean[:, :hedges] + normal * sd[:, :hedges]) / trees.coordinates(tree).scale
+    drawn = (mean @ sums.T + normal * sd) / inner.scale
     shape = trees.group_of(tree, "posterior")["obs_scale"].shape
     return {f"ratio to {name}": drawn[:, i].reshape(shape) for i, name in enumerate(fitted.hedges)}
 
@@ -251,8 +259,9 @@ def _answers(fitted: HedgeFit) -> pd.DataFrame:
     posterior = trees.group_of(fitted.tree, "posterior")
     quantities = {f"memory of {k}": posterior["memory"].sel(coef=k).values for k in fitted.coef}
     quantities["obs_scale"] = posterior["obs_scale"].values
-    if "variance_memory" in posterior:
-        quantities["variance_memory"] = posterior["variance_memory"].values
+    for site in ("variance_memory", *PART_SITES):
+        if site in posterior:
+            quantities[site] = posterior[site].values
     for kind in trees.gap_names(fitted.tree):
         for site in ("gap_bars", "gap_noise"):
             quantities[f"{site} of {kind}"] = posterior[site].sel(gap=kind).values

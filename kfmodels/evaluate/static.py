@@ -5,9 +5,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
+from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_inferred
 from kfmodels.fitting.fit import pad
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling.amis import Weighted
 from kfmodels.sampling.importance import ImportanceSampling, explore
 from kfmodels.sampling.nuts import MAX_PARETO_K
@@ -23,9 +25,10 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
     P(\mathrm{static}) = \frac{\pi \, \mathrm{BF}}{1 - \pi + \pi \, \mathrm{BF}}$$
 
     Two marginal likelihoods of the same rows are compared: one with the ratio standing still, one with
-    the prior on its speed that was fitted. Everything else is inferred in both. An intercept that moves
-    goes on moving; but with `StateDiscount`, where one speed drives all coefficients, all stand still.
-    A wide prior on the speed favours the static ratio: state the prior that you believe in.
+    the prior on its speed that was fitted. Everything else is inferred in both, and a spread that comes
+    back is weighed against none. An intercept that moves goes on moving; but with `StateDiscount`,
+    where one speed drives all coefficients, all stand still. A wide prior on the speed favours the
+    static ratio: state the prior that you believe in.
 
     Args:
         prior: probability of a static ratio before the data.
@@ -38,7 +41,8 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
         independent; they are a Sobol sequence, and the true error is about half of it.
 
     Raises:
-        ValueError: the speed of the ratio was fixed, or `prior` is not in (0, 1).
+        ValueError: the speed of the ratio was fixed, the ratio is a sum of parts that move on, or
+            `prior` is not in (0, 1).
 
     Source: Kass and Raftery (1995), Bayes factors, JASA 90; the case of a variance on its boundary:
     Fruhwirth-Schnatter and Wagner (2010), Journal of Econometrics 154.
@@ -54,21 +58,32 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
     if not 0 < prior < 1:
         raise ValueError(f"prior is a probability between 0 and 1, not {prior}")
     check_inferred(fitted)
+    model = fitted.model
+    if any(part.of == "beta" for part in model.parts):
+        raise ValueError(
+            f"the ratio of {fitted.target} is a sum of parts (Scales or OfTheDay), which would move on "
+            "where one stands still: compare_motions sets such models beside a static ratio"
+        )
     if "delta_beta" not in fitted.tree["log_prior"]:
         raise ValueError(
             f"the speed of the ratio of {fitted.target} was fixed, not inferred: give delta a prior"
         )
-    every = fitted.model.follows(len(fitted.coef)).astype(float)
+    every = model.follows(len(fitted.coef)).astype(float)
     cases = {"all": every}
     # where one delta drives all that moves, no ratio can stand still alone
-    if not fitted.model.drift.shared:
+    if not model.drift.shared:
         alone = dict(zip(fitted.hedges, np.eye(len(every)), strict=False))
         cases = alone | cases if len(alone) > 1 else alone
     still = np.stack([np.zeros_like(every), *cases.values()])
-    found = integrate(fitted, still, seed)
-    factor = found.log_evidence[1:] - found.log_evidence[0]
-    error = found.evidence_error
-    pareto_k = np.maximum(found.pareto_k[1:], found.pareto_k[0])
+    each = [integrate(fitted.data, one, still, seed) for one in model.alternatives]
+    logs, errors, k_hats = (
+        np.stack([getattr(one, name) for one in each])
+        for name in ("log_evidence", "evidence_error", "pareto_k")
+    )
+    evidence = np.logaddexp.reduce(logs)  # with a spread and without, odds of one
+    error = np.sqrt(np.square(np.exp(logs - evidence) * errors).sum(0))
+    factor, worst = evidence[1:] - evidence[0], k_hats.max(0)
+    pareto_k = np.maximum(worst[1:], worst[0])
     return pd.DataFrame(
         {
             "probability": np.where(pareto_k <= MAX_PARETO_K, expit(factor + logit(prior)), np.nan),
@@ -80,10 +95,10 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
     )
 
 
-def integrate(fitted: HedgeFit, still: np.ndarray, seed: int) -> Weighted:
+def integrate(data: HedgeData, model: HedgeRatioModel, still: np.ndarray, seed: int) -> Weighted:
     """Integrate one posterior for each row of `still (case, coef)`, which says what does not move."""
-    model, cases = fitted.model, len(still)
-    longer = pad(model.inputs(fitted.data), model)
+    cases = len(still)
+    longer = pad(model.inputs(data), model)
     inputs = jax.tree.map(lambda leaf: np.stack([leaf] * cases), longer)
     keys = np.array([[seed, number] for number in range(cases)], np.uint32)
     with jax.enable_x64(True):

@@ -13,6 +13,8 @@ from kfmodels import (
     HedgeData,
     HedgeFit,
     Memory,
+    Reverting,
+    Scales,
     StateDiscount,
     compare,
     fit,
@@ -149,6 +151,14 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
                 ),
             )
         ),
+        *(
+            (call, "answers for draws of one model, but spread=Reverting.* is weighed")
+            for call in (
+                lambda: prior_sensitivity(vague("random_walk", spread=Reverting())),
+                lambda: what_if(vague("random_walk", spread=Reverting()), MODEL),
+                lambda: what_if(vague(), hedge_ratio_model(spread=Reverting(5, 0.5))),
+            )
+        ),
         (
             lambda: what_if(unsampled(data(), draws=8), MODEL),
             "16 draws are too few to reweigh, 25 are needed: refit with more draws",
@@ -163,6 +173,10 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
             for prior in (0.0, 1.0, -0.2, np.nan)
         ),
         (lambda: static_probability(certain()), NO_PRIOR),
+        (
+            lambda: static_probability(vague("random_walk", drift=Scales())),
+            "of KO is a sum of parts",
+        ),
         (
             lambda: static_probability(
                 unsampled(data(), delta={"beta": 1e-4, "alpha": Memory(2, low=1.5, high=40)})
@@ -181,6 +195,10 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
                 hedge_ratio_model(delta={"beta": Absolute(Memory(60, 5, 700)), "alpha": 0.5}),
             ),
             "an Absolute delta has no memory of its own to scan",
+        ),
+        (
+            lambda: likelihood_surface(data(), hedge_ratio_model(drift=Scales())),
+            r"on several scales \(Scales\) has no memory of its own to scan: use RandomWalk\(\)",
         ),
         (lambda: likelihood_surface(data(), hedge="SPX"), "SPX is not among the hedges: PEP"),
         (

@@ -17,6 +17,7 @@ from kfmodels import (
     HedgeData,
     HedgeFit,
     Memory,
+    Scales,
     StateDiscount,
     datasets,
     fit,
@@ -87,6 +88,7 @@ def test_the_ratio_that_is_asked_about_is_the_one_after_the_last_row(fitted):
             ["log q of PEP", "log q of SPX", "log variance_memory"],
         ),
         ({"drift": StateDiscount()}, ["log q of all", "log obs_scale"]),
+        ({"drift": Scales()}, ["log q of alpha", "log obs_scale", "log scales_size"]),
         (
             {"delta": {"beta": 1e-4, "alpha": Memory(2, low=1.5, high=40)}, "obs_scale": 0.01},
             ["log q of alpha"],
@@ -101,6 +103,16 @@ def test_what_is_inferred_is_asked_about(options: dict, names: list[str]):
     assert list(table) == ["prior", "likelihood", "verdict"]
     both = zip(table["prior"], table["likelihood"], strict=True)
     assert table["verdict"].tolist() == [evidence.judge(*one) for one in both]
+
+
+def test_the_ratio_of_several_scales_is_their_sum(year: HedgeData):
+    """Its draws have the moments that the filter has after the last row."""
+    fixed = {"delta": {"alpha": 0.5}, "obs_scale": 0.01}
+    made = unsampled(year, draws=64, drift=Scales(size=0.1), **fixed)
+    drawn = np.stack([evidence.draw_ratios(made, seed)["ratio to PEP"] for seed in range(60)])
+    last = made.hedge_ratio().iloc[-1]
+    assert drawn.mean() == pytest.approx(last["mean"], abs=5 * last["sd"] / np.sqrt(drawn.size))
+    assert drawn.std() == pytest.approx(last["sd"], rel=5 / np.sqrt(2 * drawn.size))
 
 
 @pytest.mark.parametrize(

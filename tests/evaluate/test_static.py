@@ -1,5 +1,6 @@
 """The Bayes factor of a static ratio against integrals on grids, and against known answers."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from kfmodels import (
     Discounted,
     HedgeData,
     HedgeFit,
+    Reverting,
     StateDiscount,
     datasets,
     fit,
@@ -125,7 +127,7 @@ def test_the_bayes_factor_is_that_of_a_fine_grid_and_its_error_is_honest(year, d
 def test_the_error_of_an_evidence_is_at_least_the_spread_of_evidences(default):
     """The error counts draws as independent; those of a Sobol sequence err half as much here."""
     still = np.array([[0.0, 0.0], [1.0, 0.0]])
-    found = [integrate(default, still, seed) for seed in range(30)]
+    found = [integrate(default.data, default.model, still, seed) for seed in range(30)]
     spread = np.var([each.log_evidence for each in found], axis=0, ddof=1)
     ratio = spread / np.mean([each.evidence_error**2 for each in found], axis=0)
     assert (stats.chi2(29).cdf(29 * ratio) < 1 - 1e-3).all()
@@ -217,5 +219,16 @@ def test_where_nothing_is_left_to_infer_the_evidence_is_the_likelihood(year):
     fitted = unsampled(year, obs_scale=0.01, intercept="static")
     still = hedge_ratio_model(obs_scale=0.01, intercept="static", delta=0.0)
     certain = fit(year, still, progress=False).tree["predicted"]["log_density"].sum()
-    (found,) = integrate(fitted, np.array([[1.0, 0.0]]), 0).log_evidence
+    (found,) = integrate(fitted.data, fitted.model, np.array([[1.0, 0.0]]), 0).log_evidence
     assert found == pytest.approx(float(certain), abs=0.1)
+
+
+def test_a_spread_is_weighed_against_none_in_both(year: HedgeData):
+    """Of four models at even odds, a spread or none and a ratio that moves or not, the static two."""
+    fitted = unsampled(year, draws=16, spread=Reverting())
+    found = static_probability(fitted).loc["PEP"]
+    still = np.array([[0.0, 0.0], [1.0, 0.0]])
+    models = (fitted.model, replace(fitted.model, spread=None))
+    logs = np.array([integrate(year, one, still, 0).log_evidence for one in models])
+    assert found["log_bayes_factor"] == pytest.approx(np.diff(logsumexp(logs, 0)).item(), rel=1e-9)
+    assert found["probability"] == pytest.approx(np.exp(logsumexp(logs[:, 1]) - logsumexp(logs)))
