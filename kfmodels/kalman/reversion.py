@@ -125,7 +125,7 @@ class MeanReversion:
         bars: float | None = None,
         money: float = 1.0,
         cost: float = 0.0,
-        probability: float = 0.9,
+        probability: float = 0.95,
     ) -> int:
         """The side to hold now: -1 short of the target, 1 long, 0 flat; a plain rule, not a backtest.
 
@@ -135,7 +135,8 @@ class MeanReversion:
         Args:
             held: the side held so far.
             bars, money, cost: as for `expect`.
-            probability: least `probability` to enter.
+            probability: least `probability` to enter. Take one near 1: a walk looks like a spread with a
+                long half-life, so that it seldom falls far below a half.
 
         Raises:
             ValueError: as `expect`; held is no side, or probability lies outside 0..1.

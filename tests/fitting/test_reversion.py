@@ -228,7 +228,7 @@ def test_half_lives_are_those_of_the_draws_that_come_back():
 def test_it_enters_what_pays_and_leaves_what_has_come_back():
     now = MeanReversion(law())
     assert now.choose_side(probability=0.7) == -1
-    assert now.choose_side() == 0  # 0.8 is not 0.9
+    assert now.choose_side() == 0  # 0.8 is not 0.95
     assert now.choose_side(probability=0.7, money=1000.0, cost=100.0) == 0  # dearer than its gain
     assert now.choose_side(held=-1, money=1000.0, cost=100.0) == -1  # it stays
     crossed = MeanReversion(law(mean=-law().mean))
