@@ -18,6 +18,7 @@ from kfmodels.batch.chunk import CARRIED, HABIT, pair_key
 from kfmodels.batch.rows import COLUMNS, describe_pairs
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.batch.store import Store
+from kfmodels.batch.take_over import take_over
 from kfmodels.data.checks import Label, day
 from kfmodels.data.hedge_data import rows_after
 from kfmodels.data.hedge_pairs import HedgePairs
@@ -303,6 +304,41 @@ class HedgeBoard:
             )
         engine = self.online(targets, forgetting=forgetting, shocks=shocks)
         return LiveFilter(engine, **settings)
+
+    def take_over(self, live: LiveFilter, targets: list[str] | None = None) -> tuple[str, ...]:
+        r"""Put tonight's noise in the place of that of a live board, which goes on without a gap.
+
+        Mean and covariance of the ratios, prices, holds, time and all that is known of the feed are
+        carried over (see `carry`); the rows that came since the fit teach the noise what it carries.
+        In the journal it is one step.
+
+        Args:
+            live: of `go_live`; its journal is opened as before, with the board that began it.
+            targets: only pairs of this board with one of these targets.
+
+        Returns:
+            A sentence for each pair that keeps the noise it had, and for each that joins, which has
+            taken the rows since the fit that the filter remembers.
+
+        Raises:
+            ValueError: it runs no board, or none of these pairs; a pair has other legs, another
+                transform; prices in other units than those of the feed, or that end before the rows
+                remembered; a pair that keeps its noise is of another model. Nothing was changed.
+            OSError: the journal's disk fails. Nothing was changed.
+
+        Example:
+            >>> from kfmodels import HedgeData, datasets, fit_many
+            >>> prices = datasets.etfs().loc["2014":"2015", ["EWG", "EWQ"]]
+            >>> pairs = HedgeData.all_pairs(prices)
+            >>> live = fit_many(pairs.before("2015-12-01"), progress=False).go_live()
+            >>> for at, row in prices.loc["2015-12":].iterrows():
+            ...     signal = live.tick(row.to_dict(), at=at)
+            >>> fit_many(pairs, progress=False).take_over(live)
+            ()
+            >>> str(live.engine.until.date())
+            '2015-12-31'
+        """
+        return take_over(self, live, targets)
 
     def book(self, pair: str, *, position: float, **settings: Any) -> HedgeBook:
         """The shares of the hedge against a position in the target of one pair.

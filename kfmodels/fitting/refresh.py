@@ -5,17 +5,14 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from kfmodels.clock.clock import Clock
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.repairs import Real, Repair, known_real
+from kfmodels.fitting.carry import carry
 from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit
-from kfmodels.kalman.coordinates import Coordinates
-from kfmodels.kalman.density import student_variance
-from kfmodels.kalman.step import State
 from kfmodels.live.feed import LiveFilter
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.online.filter import OnlineFilter
@@ -43,7 +40,10 @@ def collect_rows(
     """
     engine = live.engine
     if not isinstance(engine, OnlineFilter):
-        raise ValueError("the noise of a board is inferred anew with fit_many, not pair by pair")
+        raise ValueError(
+            "the noise of a board is inferred anew with fit_many(pairs), and that of a universe with "
+            "hedge_universe(prices), over the longer prices: then .take_over(live)"
+        )
     real: Real = ()
     if isinstance(earlier, HedgeData):
         earlier, real = earlier.prices, earlier.real
@@ -90,12 +90,12 @@ def _times(
 def carry_over(
     engine: OnlineFilter, fitted: HedgeFit, *, explorers: int | None = None
 ) -> OnlineFilter:
-    r"""The noise of a new fit with the present hedge ratio of a filter.
+    """The noise of a new fit with the present hedge ratio of a filter.
 
-    Mean and total covariance of the coefficients are the same before and after, to rounding: each new
-    draw starts at $m = E[\theta]$ with $P_k v_k = \mathrm{Var}[\theta]$. Only the speed of the
-    coefficients and the observation variance are new; and how a coefficient that is a sum, as of a
-    level and a spread that comes back, is split: as the new fit splits it after its last row.
+    Mean and total covariance of the coefficients are the same before and after, to rounding: see
+    `carry`. Only the speed of the coefficients and the observation variance are new; and how a
+    coefficient that is a sum, as of a level and a spread that comes back, is split: as the new fit
+    splits it after its last row.
 
     Args:
         engine: the filter, which is left as it is.
@@ -105,8 +105,6 @@ def carry_over(
 
     Raises:
         ValueError: the fit is of other tickers or of another transform.
-
-    Source: moment matching as in Harrison and Stevens (1976), Bayesian forecasting, JRSS B 38.
     """
     most = fitted.tree["mixture"].sizes["noise_draw"]
     explorers = max(0, engine.draws - most) if explorers is None else explorers
@@ -116,44 +114,7 @@ def carry_over(
             f"the fit is of {', '.join(new.tickers)} ({new.transform}), the filter of "
             f"{', '.join(engine.tickers)} ({engine.transform})"
         )
-    now, held = engine.state(), new.arguments()
-    carried, noise = held["carried"], held["noise"]
-    var = noise.unit(carried) * student_variance(noise.dof(carried), np)
-    if new.coordinates.parts:
-        state = _split(new.coordinates, held["state"], var, now["mean"], now["cov"])
-    else:
-        mean, cov = new.coordinates.from_original(now["mean"], now["cov"])
-        cov = (cov + cov.T) / 2  # the change of units leaves it symmetric only to rounding
-        state = State(np.repeat(mean[:, None], new.draws, 1), cov[..., None] / var)
-    return OnlineFilter(
-        **held
-        | {
-            "state": state,
-            "forgetting": engine.forgetting,
-            "shocks": engine.shocks,
-            "hold": engine.hold,
-            "last_prices": engine.last_prices,
-            "at": engine.at,
-        }
-    )
-
-
-def _split(
-    inner: Coordinates, state: State, var: np.ndarray, mean: np.ndarray, cov: np.ndarray
-) -> State:
-    """States `(state, draw)` whose sums have this mean and covariance, in the units of the data.
-
-    Each draw's own states, given their sums: Jeffrey's rule for a normal distribution.
-    """
-    sums = inner.matrix()
-    means, covs = [], []
-    for k, unit in enumerate(np.broadcast_to(var, state.mean.shape[1:])):
-        own, wide = state.mean[:, k], state.cov[..., k] * unit
-        gain = wide @ sums.T @ np.linalg.pinv(sums @ wide @ sums.T)
-        means.append(own + gain @ (mean - inner.shift() - sums @ own))
-        left = wide - gain @ sums @ wide + gain @ cov @ gain.T
-        covs.append((left + left.T) / (2 * unit))
-    return State(np.stack(means, -1), np.stack(covs, -1))
+    return carry(new.board, engine.board).filter(engine.target)
 
 
 class Refresh:
@@ -217,6 +178,7 @@ def refresh(
             fitted with `fit_many`.
 
     Example:
+        >>> import numpy as np
         >>> from kfmodels import HedgeData, ImportanceSampling, LiveFilter, datasets, fit
         >>> prices = datasets.stocks()[["AAPL", "SPX"]].loc["2019":"2020"]
         >>> data = HedgeData.from_prices(prices, target="AAPL", hedges=["SPX"])

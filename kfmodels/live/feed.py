@@ -24,9 +24,9 @@ from kfmodels.live.settings import (
     Turn,
     UnfitError,
     check_amounts,
-    check_same,
     check_survives,
     extends,
+    find_pairs,
     identify,
     list_overruled,
     shorten,
@@ -248,24 +248,38 @@ class LiveFilter(LiveState, AbstractContextManager["LiveFilter"]):
         return self._change(message, since)
 
     def replace(self, engine: Engine) -> None:
-        """Go on with a filter of the same legs whose noise was inferred anew; see `refresh`.
+        """Go on with a filter whose noise was inferred anew; see `refresh` and `HedgeBoard.take_over`.
 
-        The monitor starts again, as its evidence was about the old noise.
+        It has all the pairs of this one, and may have more. The monitor starts again, as its evidence
+        was about the old noise. With a journal it is one step, which is there after a crash or is not.
 
         Raises:
-            ValueError: other legs, other pairs or another transform; a journal of another thread.
+            ValueError: a pair is missing or has other legs, another transform; a journal of another
+                thread.
             OSError: the journal's disk fails. Nothing was replaced.
         """
         self._recover()
-        check_same(engine, self.engine)
-        before, self._learner = self._learner, copy(self._learner)
-        self._learner.replace(engine)
+        spots = find_pairs(engine, self.engine)
+        before = self._learner, self._quotes, self._feed
         try:
+            self._put_in_place(engine, spots)
             if self.journal is not None:
                 self.journal.compact(self.to_json())
         except BaseException:
-            self._learner = before
+            self._learner, self._quotes, self._feed = before
             raise
+
+    def catch_up(self, engine: Engine) -> None:
+        """Teach another engine, made from a table of prices, the rows seen since its last one.
+
+        Prices that are in doubt here are left out.
+
+        Raises:
+            ValueError: its last row is earlier than the rows remembered, of another kind of time, or
+                in other units than the same row here.
+        """
+        self._recover()
+        self._learner.catch_up(engine, self.clock)
 
     def history(self) -> list[Row]:
         """The last rows, one a bar: `at`, `prices`, and `dt` and `gaps` since the row before."""

@@ -108,6 +108,19 @@ class FeedWatch:
         self._unknown: dict[str, None] = {}
         self._strange = 0
 
+    def of_more(self, engine: Engine) -> "FeedWatch":
+        """What is known so far, for an engine of more pairs; the tests of lags begin again.
+
+        A new leg is given as much time to come as one that came in this bar.
+        """
+        made, known = FeedWatch(engine), self.known
+        fresh = dict.fromkeys(engine.tickers, known.bar)
+        made.known = known._replace(
+            come=fresh | known.come, stood=dict.fromkeys(engine.tickers, 0) | known.stood
+        )
+        made.rejected = self.rejected
+        return made
+
     def mark(self) -> tuple[Any, ...]:
         """Where it stands now; all of it is replaced by a message, and never changed in place."""
         return self.known, self.lags.stands, self._last, self.rejected, self._refused, self._why

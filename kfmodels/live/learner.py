@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,10 @@ from kfmodels.live.monitor import Alarm, Watch
 from kfmodels.live.quotes import Quotes, Row, Units, rows_before
 from kfmodels.live.signals import Alarms, find_alarms
 from kfmodels.online.engine import AnyTick, Engine
+
+_SAME = 0.2
+"""Share by which a price of the fit and one of the same row live may differ, as by a later print; the
+commonest change of units, a 3-for-2 split, is a third."""
 
 _FEW, _MANY = np.array([True]), np.array([False])
 
@@ -117,16 +122,58 @@ class Learner:
             self._stand(self._away)
             self._away = None
 
-    def replace(self, engine: Engine) -> None:
-        """Go on with another engine; what the bar so far has taught is in it for good."""
-        bar = self.bar
-        self.engine = engine
-        self.row = None if engine.at is None else Moment.of(engine.at)
-        self.bar = Bar.of_row(engine.at, engine.tickers if bar is None else bar.come)
-        if self.bar is not None and bar is not None:
-            self.bar.quarantined = bar.quarantined
-        self.watch = self.watch and self.watch.monitor.board(len(self.watch))
-        self.few = np.zeros_like(self.few)
+    def replaced(
+        self, engine: Engine, quotes: Quotes, feed: FeedWatch, spots: Sequence[int]
+    ) -> "Learner":
+        """The same with another engine, in which the pairs of this one have the numbers `spots`; what
+        the bar so far has taught is in it for good."""
+        bar, made = self.bar, copy(self)
+        made.engine, made.quotes, made.feed = engine, quotes, feed
+        made.row = None if engine.at is None else Moment.of(engine.at)
+        made.bar = Bar.of_row(engine.at, engine.tickers if bar is None else bar.come)
+        if made.bar is not None and bar is not None:
+            made.bar.quarantined = [spots[number] for number in bar.quarantined]
+        made.watch = self.watch and self.watch.monitor.board(len(engine.pairs))
+        made.few = np.zeros(len(engine.pairs), bool)
+        return made
+
+    def catch_up(self, engine: Engine, clock: Clock | None) -> None:
+        """Teach another engine the rows remembered that are later than its last one.
+
+        Raises:
+            ValueError: as `LiveFilter.catch_up`.
+        """
+        if engine.at is None or self.row is None:
+            return
+        start, rows = Moment.of(engine.at), list(self.history)
+        if start.kind != self.row.kind:
+            raise ValueError(
+                f"the new fit ends on {start.kept}, {start.kind}, and the last row here was "
+                f"{self.row.kind}: fit prices whose index has such times"
+            )
+        later = [_is_later(moment_of(row["at"]), start, clock) for row in rows]
+        until = None if self.engine.until is None else Moment.of(self.engine.until)
+        full = len(rows) == self.history.maxlen and all(later)
+        older = until is not None and _is_later(until, start, clock)
+        if older or (full and _is_later(self.row, start, clock)):
+            first = rows[0]["at"] if rows else self.row.kept
+            raise ValueError(
+                f"the new fit ends on {start.kept}, before the rows that the live filter remembers, "
+                f"from {first} on: fit prices that end later"
+            )
+        for row, missing in zip(rows, later, strict=True):
+            at = moment_of(row["at"])
+            if not missing and not _is_later(start, at, clock):
+                _check_units(engine.last, row)
+            if missing:
+                prices = {name: row["prices"].get(name) for name in engine.tickers}
+                given = {name: math.nan if p is None else p for name, p in prices.items()}
+                dt, gaps = row["dt"], row["gaps"]
+                if clock is not None:  # the row before may be one that the fit alone has seen
+                    passed = clock.between(start.kept, at.kept)
+                    dt, gaps = passed.bars, passed.gaps
+                engine.take(given, at=at.kept, dt=dt, gaps=gaps)
+                start = at
 
     def requote(
         self,
@@ -338,6 +385,26 @@ class Learner:
 def prices_of(known: Known) -> dict[str, float]:
     """The prices of a row, NaN where there is none."""
     return {name: math.nan if p is None else p for name, p in known["prices"].items()}
+
+
+def _is_later(at: Moment, before: Moment, clock: Clock | None) -> bool:
+    """Whether a time is of a later bar than another."""
+    if clock is None:
+        return at.number > before.number
+    return clock.bar_of(at.kept) > clock.bar_of(before.kept)
+
+
+def _check_units(last: Mapping[str, float], row: Row) -> None:
+    """Raise where the last price of a leg is far from that of the same row here."""
+    for name, price in row["prices"].items():
+        if price is None or name not in last:
+            continue
+        if abs(price - last[name]) > _SAME * max(abs(price), abs(last[name])):
+            raise ValueError(
+                f"{name} ends at {last[name]:g} in the new fit, and was {price:g} here in the row at "
+                f"{row['at']}: fit prices in the units of the feed, or call "
+                f"live.rescale({{{name!r}: {last[name] / price:g}}}) first"
+            )
 
 
 def _largest_moves(

@@ -261,7 +261,7 @@ class Quotes:
             if at is not None and (before is None or at.number < before.number):
                 self.prices[ticker] = units.convert(ticker, self.prices[ticker])
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, list[Any]]:
         """What is held, as plain lists."""
         return {
             ticker: [self.prices[ticker], at.kept, self.doubts.of(ticker)]

@@ -62,13 +62,27 @@ def check_amounts(keep: int, few_draws: float) -> None:
         raise ValueError(f"few_draws is a share of the draws, from 0 to below 1, not {few_draws}")
 
 
-def check_same(new: Engine, old: Engine) -> None:
-    """Raise unless one engine may take the place of another: same class, pairs and transform."""
-    if type(new) is not type(old) or new.pairs != old.pairs or new.transform != old.transform:
+def find_pairs(new: Engine, old: Engine) -> list[int]:
+    """Numbers in a new engine of the pairs of the one whose place it is to take.
+
+    Raises:
+        ValueError: it is of another class or transform, or lacks one of the pairs.
+    """
+    pairs, before = _named(new), _named(old)
+    same = type(new) is type(old) and new.transform == old.transform
+    if not same or not before.items() <= pairs.items():
         raise ValueError(
             f"the new filter is of {', '.join(new.tickers[:4])} ({new.transform}), this one of "
             f"{', '.join(old.tickers[:4])} ({old.transform})"
         )
+    spots = {name: number for number, name in enumerate(pairs)}
+    return [spots[name] for name in before]
+
+
+def _named(engine: Engine) -> dict[str, tuple[str, ...]]:
+    """The legs of every pair, by its name."""
+    names = engine.standing().names or (engine.pairs[0][0],)
+    return dict(zip(names, engine.pairs, strict=True))
 
 
 def identify(engine: Engine) -> str:

@@ -4,6 +4,7 @@ Whatever a message changes is named, written and read again here.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -53,7 +54,8 @@ class LiveState:
         """All changes of units so far, as one."""
         least = transform_of(engine.transform).least
         self._quotes = Quotes(engine.tickers, engine.pairs, least, held["quotes"])
-        self._feed, now = FeedWatch(engine, held.get("feed")), held["now"]
+        self._feed: FeedWatch = FeedWatch(engine, held.get("feed"))
+        now = held["now"]
         self._now = None if now is None else Moment.of(now)
         self._learner = Learner(
             engine,
@@ -83,6 +85,17 @@ class LiveState:
         """Take over the state in a document."""
         held = FORMAT.content(document, where)
         self._begin(held["engine"], held, held["clock"], held["watch"])
+
+    def _put_in_place(self, engine: Engine, spots: Sequence[int]) -> None:
+        """Go on with another engine, in which the pairs of this one have the numbers `spots`."""
+        if engine.pairs != self.engine.pairs:
+            held = self._quotes.to_json()
+            for quote in held.values():
+                quote[-1] = [spots[number] for number in quote[-1]]
+            least = transform_of(engine.transform).least
+            self._quotes = Quotes(engine.tickers, engine.pairs, least, held)
+            self._feed = self._feed.of_more(engine)
+        self._learner = self._learner.replaced(engine, self._quotes, self._feed, spots)
 
     def _document(self) -> dict[str, Json]:
         with self._learner.at_start():

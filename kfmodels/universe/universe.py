@@ -34,6 +34,7 @@ from kfmodels.universe.history import (
 )
 from kfmodels.universe.netting import hedge_book
 from kfmodels.universe.saved import UNIVERSE
+from kfmodels.universe.take_over import take_over
 from kfmodels.universe.words import name_legs
 
 type Tickers = Sequence[str] | str
@@ -366,6 +367,14 @@ class HedgeUniverse:
             accepted (3, 3)
         """
         return LiveFilter(self.online(), **settings)
+
+    def take_over(self, live: LiveFilter) -> tuple[str, ...]:
+        """Take the place of the universe that a live filter runs, with the rows that it has seen since.
+
+        Returns a sentence for each asset that joins. In the journal it is one step: see
+        `kfmodels.universe.take_over`, which says too what is refused.
+        """
+        return take_over(self.online(), live)
 
     def save(self, path: str | Path) -> None:
         """Write it as one JSON file, atomically, without prices and past; `kfmodels.load` reads it, and
