@@ -40,6 +40,7 @@ from tqdm import tqdm
 
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.chunk import LEAST, fit_chunk, refit_chunk
+from kfmodels.batch.processes import begin_to_drive, begin_to_work
 from kfmodels.batch.status import Status, Verdict
 from kfmodels.batch.store import (
     Fitted,
@@ -126,6 +127,7 @@ def fit_many(
         >>> board.status["EWG/EWQ"]
         'ok'
     """
+    begin_to_drive()
     model = hedge_ratio_model() if model is None else model
     _check(pairs, model, method, chunk_size, seed, executor)
     path = Path(tempfile.mkdtemp(prefix="kfmodels-") if store is None else store).absolute()
@@ -233,6 +235,7 @@ class _Opened:
     """A job as a worker sees it, read once per process."""
 
     def __init__(self, path: str, identity: str) -> None:
+        begin_to_work()
         where = f"the worker on {platform.node()}"
         if not is_store(Path(path)) or Store.open(path).identity != identity:
             raise ValueError(

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from errno import EIO
 from pathlib import Path
 
@@ -328,6 +329,37 @@ def test_after_sigkill_the_run_goes_on_to_the_same_bits(store, goes_on):
     run.communicate()
     assert run.returncode == -signal.SIGKILL
     (store / CHUNKS / ".000003-ab.npz.x.tmp").write_bytes(b"as a kill in the middle leaves it")
+    goes_on([0, 1, 2])
+
+
+def living(mark: str) -> list[int]:
+    """Processes that have a word in the environment they were started with."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile, or is not ours
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="asks Linux who lives")
+def test_a_killed_driver_leaves_no_worker_behind(store, goes_on, tmp_path):
+    """A worker that is in a chunk when the driver dies would wait for ever for the next."""
+    mark = f"KFMODELS_MARK={tmp_path}"
+    run = began("processes", store, FAKE_BLOCKS="3", **dict([mark.split("=")]))
+    try:
+        wait_for(store, 3)
+        assert len(living(mark)) > 1
+        run.kill()
+        run.wait()
+        end = time.monotonic() + 10
+        while left := living(mark):
+            assert time.monotonic() < end, f"{left} live on"
+            time.sleep(0.05)
+    finally:
+        for number in living(mark):
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
     goes_on([0, 1, 2])
 
 
