@@ -135,8 +135,8 @@ class MeanReversion:
         Args:
             held: the side held so far.
             bars, money, cost: as for `expect`.
-            probability: least `probability` to enter; near 1, for a walk looks like a spread with a long
-                half-life, and the probability seldom falls far below a half.
+            probability: least `probability` to enter; near 1, for a walk looks like a spread with a
+                long half-life, and the probability seldom falls far below a half.
 
         Raises:
             ValueError: as `expect`; held is no side, or probability lies outside 0..1.
