@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from kfmodels.batch.board import HedgeBoard
-from kfmodels.plots.ink import BAND, INK, OTHER, TICKS, blank
+from kfmodels.plots.ink import BAND, INK, OTHER, TICKS, blank, literal
 
 WRITTEN = 15
 """Tickers up to which the cells hold their values."""
@@ -145,7 +145,7 @@ def _draw(axes: Axes, title: str, matrix: pd.DataFrame, colours: Colormap, norm:
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=norm, aspect="auto")
     for axis, labels in ((axes.xaxis, matrix.columns), (axes.yaxis, matrix.index)):
         step = -(-len(labels) // _LABELLED)
-        axis.set_ticks(range(0, len(labels), step), [str(name) for name in labels[::step]])
+        axis.set_ticks(range(0, len(labels), step), [literal(name) for name in labels[::step]])
         axis.set_tick_params(length=0, labelsize=9 if len(labels) <= WRITTEN else 7)
     axes.tick_params(axis="x", rotation=90 if columns > WRITTEN else 0)
     axes.set(xlabel="hedge", ylabel="target")

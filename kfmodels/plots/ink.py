@@ -38,6 +38,16 @@ def blank(
     return figure, axes
 
 
+def literal(text: object) -> str:
+    """Text with a ticker or a name of the user in it, as matplotlib shows it unchanged.
+
+    It would read what stands between two dollar signs as mathematics, and leave a line whose name
+    begins with an underscore out of the legend.
+    """
+    shown = str(text).replace("$", r"\$")
+    return f"\N{ZERO WIDTH SPACE}{shown}" if shown.startswith("_") else shown
+
+
 TICKS = (1.001, 1.01, 1.1, 1.5, 3.0, 10.0, 60.0, 250.0, 2000.0)
 """Memories in bars at which an axis of memories has ticks."""
 

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kfmodels.kalman.density import Z90
-from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank
+from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank, literal
 
 
 def open_hedges(
@@ -34,11 +34,11 @@ def open_hedges(
     place, middle = np.arange(len(ratio)), ratio[live].to_numpy()
     wide = Z90 * sd.to_numpy()
     axis.fill_between(place, middle - wide, middle + wide, color=BAND, alpha=0.6, lw=0)
-    axis.plot(place, middle, color=INK, lw=1.5, label=f"{live}, 90 % band")
-    axis.step(place, ratio[static], where="post", color=OTHER, lw=1.5, label=static)
+    axis.plot(place, middle, color=INK, lw=1.5, label=literal(f"{live}, 90 % band"))
+    axis.step(place, ratio[static], where="post", color=OTHER, lw=1.5, label=literal(static))
     others = [name for name in ratio.columns if name not in (live, static)]
     for name, colour in zip(others, CYCLE[2:], strict=False):
-        axis.plot(place, ratio[name], color=colour, lw=1, ls="--", label=name)
+        axis.plot(place, ratio[name], color=colour, lw=1, ls="--", label=literal(name))
     if truth is not None:
         axis.plot(place, truth.reindex(ratio.index), color="0.15", lw=1, label="truth")
     times = pd.DatetimeIndex(ratio.index)
@@ -82,7 +82,7 @@ def alarms(z: pd.Series, rung: list[tuple[object, str]], *, broken: object = Non
         color=OTHER,
         ms=9,
     )
-    above.set_yticks(range(len(kinds)), kinds, fontsize=8)
+    above.set_yticks(range(len(kinds)), [literal(kind) for kind in kinds], fontsize=8)
     above.set_ylim(-0.6, len(kinds) - 0.4)
     above.tick_params(axis="x", length=0)
     below.axhspan(-Z90, Z90, color=BAND, alpha=0.5, lw=0)

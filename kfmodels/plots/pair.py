@@ -8,7 +8,7 @@ from kfmodels.evaluate.baselines import static_spread
 from kfmodels.evaluate.health import burn_in
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
-from kfmodels.plots.ink import BAND, INK, OTHER, blank
+from kfmodels.plots.ink import BAND, INK, OTHER, blank, literal
 
 
 def hedge_ratio_and_spread(
@@ -46,13 +46,13 @@ def hedge_ratio_and_spread(
     if static is not None:
         above.axhline(static, color=OTHER, lw=1.4, label="static, fitted overnight")
         low, high = min(low, static), max(high, static)
-    above.set(ylabel=f"ratio of {fitted.target} to {hedge}", ylim=(low, high))
+    above.set(ylabel=literal(f"ratio of {fitted.target} to {hedge}"), ylim=(low, high))
     below.fill_between(
         spread.index, -Z90 * spread["sd"], Z90 * spread["sd"], color=BAND, alpha=0.6, lw=0
     )
     below.plot(spread.index, spread["mean"], color=INK, lw=0.7)
     tall = 1.1 * max(np.nanmax(np.abs(spread["mean"].iloc[20:])), 0.0)
-    below.set(ylabel=f"spread of {fitted.target}", ylim=(-tall, tall))
+    below.set(ylabel=literal(f"spread of {fitted.target}"), ylim=(-tall, tall))
     if live is not None:
         for axes in (above, below):
             axes.axvline(fitted.fit_until, color="0.3", ls=":", lw=1.2)
@@ -67,7 +67,8 @@ def hedge_ratio_and_spread(
             fontsize=9,
         )
     above.legend(loc="lower left", frameon=False, fontsize=9)
-    figure.suptitle(f"{fitted.target} hedged with {', '.join(fitted.hedges)}", fontsize=12)
+    title = f"{fitted.target} hedged with {', '.join(fitted.hedges)}"
+    figure.suptitle(literal(title), fontsize=12)
     return figure
 
 
@@ -94,7 +95,8 @@ def spreads(fitted: HedgeFit) -> Figure:
         axis.plot(spread.index, spread, color=colour, lw=0.8)
         axis.set(ylabel=name)
         axis.set_title(f"sd {np.nanstd(spread):.3g}", loc="right", fontsize=9)
-    figure.suptitle(f"{fitted.target} against {', '.join(fitted.hedges)}", fontsize=12)
+    title = f"{fitted.target} against {', '.join(fitted.hedges)}"
+    figure.suptitle(literal(title), fontsize=12)
     return figure
 
 

@@ -21,6 +21,7 @@ from kfmodels.plots.ink import (
     blank,
     even_memories,
     in_bars,
+    literal,
 )
 
 
@@ -64,8 +65,9 @@ def plausible_paths(drawn: PriorPredictive, data: HedgeData, *, shown: int = 40)
         if seen is not None:
             axis.plot(time, seen, color=OTHER, lw=1.4, label="as it was")
             axis.legend(loc="upper left", frameon=False, fontsize=9)
-        axis.set(ylabel=name, ylim=np.nanquantile(values, [0.01, 0.99]))
-    figure.suptitle(f"Plausible before the data: {data.target} on {', '.join(data.hedges)}")
+        axis.set(ylabel=literal(name), ylim=np.nanquantile(values, [0.01, 0.99]))
+    title = f"Plausible before the data: {data.target} on {', '.join(data.hedges)}"
+    figure.suptitle(literal(title))
     return figure
 
 
@@ -97,11 +99,14 @@ def memories(fits: Mapping[str, HedgeFit]) -> Figure:
                 shown = np.clip(memory, edges[0], np.nextafter(edges[-1], 0))
                 share = np.histogram(shown, edges)[0] / max(len(shown), 1)
                 said = f"{label}, {group}" if len(fits) > 1 else group
-                axis.stairs(share, edges, color=colour, ls=style, lw=1.5, label=said)
+                axis.stairs(share, edges, color=colour, ls=style, lw=1.5, label=literal(said))
         in_bars(axis)
         axis.tick_params(axis="x", labelsize=8)
         axis.set(
-            title=name, xlabel="memory in bars (end steps: all beyond)", yticks=[], ylim=(0, None)
+            title=literal(name),
+            xlabel="memory in bars (end steps: all beyond)",
+            yticks=[],
+            ylim=(0, None),
         )
     if len(fits) > 2:
         entries = axes[0, 0].get_legend_handles_labels()
@@ -130,13 +135,13 @@ def sensitivity(table: pd.DataFrame) -> Figure:
     axis.axvline(SENSITIVE, color=FAINT, ls=":", lw=1.2)
     for spot, verdict in zip(spots, table["verdict"], strict=True):
         axis.annotate(
-            f"  {verdict}",
+            literal(f"  {verdict}"),
             (float(table[["prior", "likelihood"]].iloc[spot].max()), spot),
             va="center",
             fontsize=9,
             color="0.3",
         )
-    axis.set_yticks(spots, list(table.index))
+    axis.set_yticks(spots, [literal(name) for name in table.index])
     axis.invert_yaxis()
     axis.set(xlabel=f"sensitivity (worth a look above {SENSITIVE:g})")
     axis.margins(x=0.45)
@@ -174,7 +179,7 @@ def likelihood(surface: Surface) -> Figure:
         left.plot([], [], color=OTHER, lw=1.2, ls="--", label=f"static: {still:.0f}, far below")
     left.axhspan(-NEAR_THE_TOP, 0, color=BAND, alpha=0.4, lw=0)
     left.legend(frameon=False, fontsize=9, loc="center right")
-    name = f"effective memory of the ratio to {surface.hedge} (bars)"
+    name = literal(f"effective memory of the ratio to {surface.hedge} (bars)")
     left.set(xlabel=name, ylabel="log likelihood below the top")
     in_bars(left)
     left.set_xlim(surface.beta_memory[1], surface.beta_memory[-1])

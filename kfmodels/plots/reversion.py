@@ -13,7 +13,7 @@ from kfmodels.fitting import tree as trees
 from kfmodels.fitting.alternatives import WITH
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
-from kfmodels.plots.ink import BAND, INK, OTHER, blank
+from kfmodels.plots.ink import BAND, INK, OTHER, blank, literal
 
 
 def reversion(fitted: HedgeFit, live: pd.DataFrame | None = None) -> Figure:
@@ -53,17 +53,18 @@ def reversion(fitted: HedgeFit, live: pd.DataFrame | None = None) -> Figure:
     warm = burn_in(len(level))  # the first rows, where the start still shows, would set the scale
     _band(above, level, warm)
     above.plot(both.index[warm:], both.iloc[warm:], color=OTHER, lw=0.5, label="with the spread")
-    above.set(ylabel=f"level of {fitted.target}")
+    above.set(ylabel=literal(f"level of {fitted.target}"))
     above.legend(loc="best", frameon=False, fontsize=9)
     _band(below, spread, warm)
     below.axhline(0, color="0.5", lw=0.8)
-    below.set(ylabel=f"spread of {fitted.target}")
+    below.set(ylabel=literal(f"spread of {fitted.target}"))
     if live is not None:
         for axis in (above, below):
             axis.axvline(fitted.fit_until, color="0.3", ls=":", lw=1.2)
     _half_lives(right, fitted)
     hedges = ", ".join(fitted.hedges)
-    figure.suptitle(f"{fitted.target} hedged with {hedges}: a spread that comes back?", fontsize=12)
+    title = f"{fitted.target} hedged with {hedges}: a spread that comes back?"
+    figure.suptitle(literal(title), fontsize=12)
     return figure
 
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from kfmodels.evaluate.calibration import Calibration
 from kfmodels.evaluate.compare import Comparison
-from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank
+from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank, literal
 
 _BINS = 10
 """Steps of a histogram of probabilities."""
@@ -48,11 +48,11 @@ def forecasts(compared: Comparison) -> Figure:
             compared.pit[name], np.linspace(0, 1, _BINS + 1), density=True, color=colours[name]
         )
         axis.axhline(1, color=FAINT, lw=1)
-        axis.set(title=name, yticks=[0, 1, 2], ylim=(0, 2.6))
+        axis.set(title=literal(name), yticks=[0, 1, 2], ylim=(0, 2.6))
         axis.set_xlabel("PIT", fontsize=9)
     for name in models:
         lead = (compared.log_scores[name] - compared.log_scores[models[0]]).cumsum()
-        race.plot(lead.index, lead, color=colours[name], lw=1.4, label=name)
+        race.plot(lead.index, lead, color=colours[name], lw=1.4, label=literal(name))
     race.set(ylabel="log score less that of the best")
     race.tick_params(axis="x", labelsize=8)
     race.legend(frameon=False, fontsize=9)
@@ -90,7 +90,7 @@ def effectiveness(table: pd.DataFrame) -> Figure:
         left.plot([row["lower"], row["upper"]], [spot, spot], color=colour, lw=2, alpha=0.5)
         left.plot(row["variance_removed"], spot, "o", color=colour, ms=6)
     left.axvline(table["variance_removed"].to_numpy().max(), color=FAINT, ls=":", lw=1)
-    left.set_yticks(spots, list(table.index))
+    left.set_yticks(spots, [literal(name) for name in table.index])
     left.invert_yaxis()
     left.set(xlabel="share of the target's variance removed (90 % interval)")
     right.barh(spots, table["turnover"].fillna(0), height=0.5, color=colours)
@@ -132,7 +132,7 @@ def published_bands(table: pd.DataFrame) -> Figure:
         axis.axvline(1, color=FAINT, lw=1)
         axis.margins(x=0.3)
         axis.set(xlabel=label)
-    axes[0, 0].set_yticks(spots, list(table.index))
+    axes[0, 0].set_yticks(spots, [literal(name) for name in table.index])
     axes[0, 0].invert_yaxis()
     return figure
 
@@ -168,7 +168,7 @@ def calibration(calibrated: Calibration) -> Figure:
         axis.axhspan(count / _BINS - band, count / _BINS + band, color=BAND, alpha=0.5, lw=0)
         axis.hist(values, np.linspace(0, 1, _BINS + 1), color=INK, rwidth=0.92)
         axis.axhline(count / _BINS, color=FAINT, lw=1)
-        axis.set(title=name, xlim=(0, 1))
+        axis.set(title=literal(name), xlim=(0, 1))
     for axis in axes.ravel()[len(shares) :]:
         axis.remove()
     figure.supxlabel("rank of the truth among posterior draws", fontsize=10)

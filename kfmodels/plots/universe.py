@@ -9,7 +9,7 @@ from scipy.spatial.distance import squareform
 
 from kfmodels.basket.settings import CHOOSER
 from kfmodels.plots.board import heat_map
-from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank
+from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank, literal
 from kfmodels.universe.universe import HedgeUniverse
 
 _SHOWN = 5
@@ -47,7 +47,7 @@ def target_hedge(universe: HedgeUniverse, target: str) -> Figure:
     _draw_curve(axes[0, 0], universe, target)
     _draw_ratios(axes[0, 1], universe, target)
     _draw_sds(axes[1, 1], universe, target)
-    figure.suptitle(f"{target} hedged within {len(universe.hedges)} assets", fontsize=13)
+    figure.suptitle(literal(f"{target} hedged within {len(universe.hedges)} assets"), fontsize=13)
     return figure
 
 
@@ -118,7 +118,7 @@ def _draw_ratios(axes: Axes, universe: HedgeUniverse, target: str) -> None:
     size = past.abs().mean() * pd.Series(sds, list(universe.basket.tickers))
     names = size.loc[size > 0].sort_values(ascending=False, kind="stable").index[:_SHOWN]
     for name, colour in zip(names, CYCLE, strict=False):
-        axes.plot(past.index, past[name], color=colour, lw=1.3, label=str(name))
+        axes.plot(past.index, past[name], color=colour, lw=1.3, label=literal(name))
     axes.axhline(0, color=FAINT, lw=0.8)
     axes.legend(ncols=_SHOWN, fontsize=8, frameon=False, loc="upper left")
     low, high = axes.get_ylim()
