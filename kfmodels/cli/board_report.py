@@ -186,13 +186,16 @@ def _next(made: HedgeBoard, known: pd.DataFrame, target: str | None) -> str:
     path = str(made.store.path)
     pair = (known if len(known) else made.table()).iloc[0]
     named, other = target or pair["target"], pair["hedge"]
-    file = quote(f"{named}-{other}.nc".lower().replace("/", "-"))
+    file = f"{named}-{other}.nc".lower().replace("/", "-")
     todo = []
     if any(verdict.status.retried for verdict in made.verdicts.values()):
         again = f"kfmodels fit-many PRICES.csv --store {quote(path)} ..., as before"
         todo.append(("go on", again))
     if len(known):
-        opened, (update, report) = f"kfmodels.HedgeBoard.open({path!r})", facts.commands(file)
+        opened, (update, report) = (
+            f"kfmodels.HedgeBoard.open({path!r})",
+            facts.commands(quote(file)),
+        )
         ranking = f"kfmodels board {quote(path)} --target {quote(named)} --later LATER.csv"
         todo += [
             ("one target", ranking),
@@ -207,5 +210,5 @@ def _next(made: HedgeBoard, known: pd.DataFrame, target: str | None) -> str:
     if made.store.job["model"]["spread"] is not None:
         options += " --spread"
     legs = f"--target {quote(named)} --hedges {quote(other)}"
-    todo.append(("refit", f"kfmodels fit PRICES.csv {legs}{options} --out {file}"))
+    todo.append(("refit", f"kfmodels fit PRICES.csv {legs}{options} --out {quote(file)}"))
     return "\n".join(["Next", *(f"  {word:11} {command}" for word, command in todo)])

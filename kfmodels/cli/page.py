@@ -4,6 +4,7 @@ One file: the sections of the page, in the order in which they are read.
 """
 
 import base64
+import warnings
 from dataclasses import dataclass
 from importlib.resources import files
 from io import BytesIO
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from kfmodels.batch.few_legs import Beside, compare_with_universe
@@ -319,7 +321,19 @@ def tabled(table: pd.DataFrame) -> Part:
 
 
 def drawn(figure: Figure, caption: str) -> Part:
-    """A picture, held in the page itself."""
-    held = BytesIO()
-    figure.savefig(held, format="png", dpi=90)
-    return Part(picture=base64.b64encode(held.getvalue()).decode(), caption=caption)
+    """A picture, held in the page itself.
+
+    It is of PNG. Where matplotlib's fonts lack a letter of a name (贵, த) it is of SVG, whose text the
+    browser sets in a font that has it.
+    """
+    held, kind = BytesIO(), "png"
+    with warnings.catch_warnings(), rc_context({"svg.fonttype": "none"}):
+        warnings.filterwarnings("error", r"Glyph \d+ .* missing from font")
+        try:
+            figure.savefig(held, format=kind, dpi=90)
+        except UserWarning:
+            held, kind = BytesIO(), "svg+xml"
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+            figure.savefig(held, format="svg", metadata={"Date": None})
+    coded = base64.b64encode(held.getvalue()).decode()
+    return Part(picture=f"image/{kind};base64,{coded}", caption=caption)
