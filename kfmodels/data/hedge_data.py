@@ -106,6 +106,8 @@ class HedgeData:
             '2019-12-31'
         """
         given = (hedges,) if isinstance(hedges, (str, int)) else hedges
+        if not isinstance(given, Iterable):
+            raise ValueError(f"hedges is a list of tickers, such as ['PEP'], not {given!r}")
         target, hedges = str(target), tuple(str(name) for name in given)
         check_table(frame)
         frame = name_by_text(frame)
@@ -364,7 +366,7 @@ def is_before(index: pd.Index, date: DateLike) -> np.ndarray:
     """Which rows lie before a date, as booleans.
 
     Raises:
-        ValueError: only one of the two has a time zone, or is a date.
+        ValueError: it is no date, or only one of the two has a time zone.
     """
     if not isinstance(index, pd.DatetimeIndex):
         if not isinstance(date, (int, float, np.number)):
@@ -373,7 +375,16 @@ def is_before(index: pd.Index, date: DateLike) -> np.ndarray:
                 "a number, or make prices whose rows have dates"
             )
         return np.asarray(index < date)
-    stamp = pd.Timestamp(date)
+    try:
+        # a number would be one of nanoseconds since 1970, and no row lies before it
+        stamp = pd.NaT if isinstance(date, (int, float, np.number)) else pd.Timestamp(date)
+    except (TypeError, ValueError):
+        stamp = pd.NaT
+    if not isinstance(stamp, pd.Timestamp):
+        raise ValueError(
+            f"{date!r} is no date: give one such as {day(index[-1])!r}, between {day(index[0])} and "
+            f"{day(index[-1])}, where the prices lie"
+        )
     if (stamp.tz is None) != (index.tz is None):
         have = f"in {index.tz}" if index.tz is not None else "without a time zone"
         cure = (

@@ -1,6 +1,7 @@
 """What a hedge is worth on later dates: the variance that it removed, and what its trades cost."""
 
 from collections.abc import Mapping
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
@@ -138,7 +139,13 @@ def hedge_effectiveness(
         >>> float(table.loc["static OLS on changes", "turnover"])
         0.0
     """
-    if not 0 < risk_aversion < np.inf:
+    if not (isinstance(level, Real) and 0 < level < 1):
+        raise ValueError(
+            f"level is the probability of the intervals, between 0 and 1, not {level!r}"
+        )
+    if not (isinstance(seed, Integral) and seed >= 0):
+        raise ValueError(f"seed is a whole number from 0 on, not {seed!r}")
+    if not (isinstance(risk_aversion, Real) and 0 < risk_aversion < 1e300):
         raise ValueError(
             f"risk_aversion must be positive and finite, not {risk_aversion}: 4 is usual, more fears "
             "variance more"

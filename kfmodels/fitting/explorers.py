@@ -1,5 +1,6 @@
 """Noise draws beside those of the posterior, for a live mixture in markets unlike its history."""
 
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import jax
@@ -34,10 +35,13 @@ def add_explorers(
         count: number of explorers.
 
     Raises:
-        ValueError: the speed is fixed in the model, so that it has no prior to be spread over.
+        ValueError: a count that is none, or the speed is fixed in the model, so that it has no
+            prior to be spread over.
 
     Source: the grid of models of Raftery, Karny and Ettler (2010), Technometrics 52.
     """
+    if not (isinstance(count, Integral) and count >= 1):
+        raise ValueError(f"explorers is a number of draws, 0 for none, not {count!r}")
     every = trees.flat({"q": trees.group_of(tree, "prior")["q"].values})["q"]
     order = np.argsort(every[:, 0], kind="stable")
     q = every[order[((np.arange(count) + 0.5) * len(order) / count).astype(int)]]

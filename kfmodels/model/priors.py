@@ -5,6 +5,7 @@ r"""Priors on how fast a hedge ratio moves: stated as memory or as moves, the ho
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar
 
 import jax
@@ -76,6 +77,11 @@ def _log_scaled_e1(log_x: Float[Array, "*draws"]) -> Float[Array, "*draws"]:
     return jnp.where(log_x < 0, small, jnp.where(log_x < 60, -jnp.log(tail), -log_x))
 
 
+def are_real(*given: object) -> bool:
+    """Whether all are real numbers, which can be compared with others."""
+    return all(isinstance(one, Real) for one in given)
+
+
 @dataclass(frozen=True)
 class Memory:
     """A prior on a memory: about `bars`, 90 % between `low` and `high`.
@@ -99,10 +105,11 @@ class Memory:
     high: float
 
     def __post_init__(self) -> None:
-        if not 1 < self.low < self.bars < self.high < np.inf:
+        numbers = are_real(self.low, self.bars, self.high)
+        if not (numbers and 1 < self.low < self.bars < self.high < np.inf):
             raise ValueError(
-                f"Memory needs 1 < low < bars < high (finite), in bars; got low={self.low}, "
-                f"bars={self.bars}, high={self.high}"
+                f"Memory needs 1 < low < bars < high (finite), in bars; got low={self.low!r}, "
+                f"bars={self.bars!r}, high={self.high!r}"
             )
 
     @property
@@ -168,13 +175,14 @@ class Moves:
     bars: float = 21
 
     def __post_init__(self) -> None:
-        if not 0 < self.low < self.share < self.high < np.inf:
+        numbers = are_real(self.low, self.share, self.high)
+        if not (numbers and 0 < self.low < self.share < self.high < np.inf):
             raise ValueError(
                 "Moves needs 0 < low < share < high (finite), as shares of the ratio itself (0.05 is "
-                f"5 %); got low={self.low}, share={self.share}, high={self.high}"
+                f"5 %); got low={self.low!r}, share={self.share!r}, high={self.high!r}"
             )
-        if not 0 < self.bars < np.inf:
-            raise ValueError(f"Moves: bars must be positive, not {self.bars}")
+        if not (are_real(self.bars) and 0 < self.bars < np.inf):
+            raise ValueError(f"Moves: bars must be positive, not {self.bars!r}")
 
     def on_delta(self, var_of_one: Float[Array, "*hedge"]) -> dist.Distribution:
         """The prior on delta, where `var_of_one` is the q of a ratio that doubles in one bar."""
@@ -207,9 +215,9 @@ class Horseshoe:
     bars: float
 
     def __post_init__(self) -> None:
-        if not 1 < self.bars < np.inf:
+        if not (are_real(self.bars) and 1 < self.bars < np.inf):
             raise ValueError(
-                f"Horseshoe needs a memory above 1 bar (and finite), not bars={self.bars}"
+                f"Horseshoe needs a memory above 1 bar (and finite), not bars={self.bars!r}"
             )
 
     def on_delta(self) -> dist.Distribution:

@@ -188,12 +188,12 @@ def _covariance(name: str, given: ArrayLike | None) -> Covariance:
 def _numbers(name: str, given: ArrayLike) -> np.ndarray:
     try:
         return np.asarray(given, float)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"KalmanOLS: {name} must be numbers, not {given!r}") from error
 
 
 def _number(name: str, given: float) -> float:
     try:
         return float(given)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"KalmanOLS: {name} must be a number, not {given!r}") from error

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 
 import jax
 import jax.numpy as jnp
@@ -100,12 +101,15 @@ class ImportanceSampling:
         return tuple(Effort(self.rounds, 2 * _STEPS, wider) for wider in (1.5, 6.0))
 
     def __post_init__(self) -> None:
-        if self.draws < 32 or self.draws & (self.draws - 1):
+        whole = isinstance(self.draws, Integral)
+        if not whole or self.draws < 32 or self.draws & (self.draws - 1):
             raise ValueError(
-                f"ImportanceSampling: draws is a power of two from 32 on, not {self.draws}"
+                f"ImportanceSampling: draws is a power of two from 32 on, not {self.draws!r}"
             )
-        if self.rounds < 1:
-            raise ValueError(f"ImportanceSampling: rounds must be at least 1, not {self.rounds}")
+        if not (isinstance(self.rounds, Integral) and self.rounds >= 1):
+            raise ValueError(
+                f"ImportanceSampling: rounds must be a whole number from 1 on, not {self.rounds!r}"
+            )
 
     def run(self, model: Model, inputs: object, seed: int, progress: bool) -> Draws:
         """Sample the posterior of any NumPyro model called with `inputs`."""

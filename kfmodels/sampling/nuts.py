@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral, Real
 
 import jax
 import jax.numpy as jnp
@@ -62,10 +63,11 @@ class NUTS:
 
     def __post_init__(self) -> None:
         for name in ("warmup", "draws", "chains"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"NUTS: {name} must be at least 1, not {getattr(self, name)}")
-        if not 0 < self.target_accept < 1:
-            raise ValueError(f"NUTS: target_accept lies in (0, 1), not {self.target_accept}")
+            given = getattr(self, name)
+            if not (isinstance(given, Integral) and int(given) >= 1):
+                raise ValueError(f"NUTS: {name} must be at least 1, not {given!r}")
+        if not (isinstance(self.target_accept, Real) and 0 < self.target_accept < 1):
+            raise ValueError(f"NUTS: target_accept lies in (0, 1), not {self.target_accept!r}")
 
     def run(self, model: Model, inputs: object, seed: int, progress: bool) -> Draws:
         """Sample the posterior of any NumPyro model called with `inputs`."""
