@@ -38,7 +38,8 @@ def test_the_ratio_to_hold_is_that_of_a_dense_grid(model: Any):
     mean, sd = ratio_on_a_grid(inputs_of(pairs, model), model)
     for method, most, usual in (
         (ImportanceSampling(), 0.035, 0.02),
-        (ImportanceSampling(draws=256), 0.03, 0.015),
+        # the worst pair is as far off, for the 64 draws that are kept are drawn too
+        (ImportanceSampling(draws=256), 0.035, 0.015),
     ):
         board = fit_many(pairs, model, method=method, progress=False)
         ((_, arrays),) = board.chunks()
