@@ -238,15 +238,21 @@ def _now(fitted: HedgeFit, held: list[facts.Hedge], scored: Scored | None) -> Se
 def _inferred(fitted: HedgeFit, static: pd.DataFrame | None) -> Section:
     both = prior_and_posterior(fitted)
     both.columns = [" ".join(part for part in column if part) for column in both.columns]
-    asked = prior_sensitivity(fitted)
-    answer = asked.loc[asked.index.str.startswith("ratio to"), "verdict"]
-    verdict = "; ".join(f"{name}: {words}" for name, words in answer.items())
     parts = [
         tabled(both),
         drawn(memories({"fit": fitted}), "Memory before (dashed) and after the data."),
-        Part(text=f"Whose answer is it, the prior's or the data's? {verdict}."),
-        drawn(sensitivity_picture(asked), "How far a stronger prior or likelihood moves each."),
     ]
+    if facts.has_spread(fitted):
+        said = "Its priors were not made stronger or weaker here: evidence weighs it against none."
+        parts.append(Part(text=f"The model has a spread that may not be there. {said}"))
+    else:
+        asked = prior_sensitivity(fitted)
+        answer = asked.loc[asked.index.str.startswith("ratio to"), "verdict"]
+        verdict = "; ".join(f"{name}: {words}" for name, words in answer.items())
+        parts += [
+            Part(text=f"Whose answer is it, the prior's or the data's? {verdict}."),
+            drawn(sensitivity_picture(asked), "How far a stronger prior or likelihood moves each."),
+        ]
     if static is not None:
         parts.append(tabled(static))
     return Section("What was believed, and what the data say", tuple(parts))
