@@ -220,9 +220,8 @@ class HedgeBoard:
                     row["evidence_error" + end if number else "log_evidence_mcse"]
                 ),
             }
-            if (
-                number or not row["refitted"]
-            ):  # draws of NUTS have no weights, whose tail k-hat is about
+            # draws of NUTS, of the model itself alone, have no weights whose tail k-hat is about
+            if number or not row["refitted"]:
                 about["pareto_k"] = float(row["pareto_k" + end])
             stats = {"diverging": np.zeros(sites["obs_scale"].shape, bool)}
             each.append(Draws(sites, stats, prior, None, about))

@@ -3,7 +3,7 @@
 One file: the steps of `fit_chunk`, all on arrays whose first axis is the pairs of one chunk.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -19,6 +19,7 @@ from kfmodels.batch.effort import explore_pairs
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data.arrays import Inputs, PairArrays, half_life, pair_arrays
 from kfmodels.data.hedge_pairs import HedgePairs
+from kfmodels.fitting.alternatives import mix_few, weigh
 from kfmodels.kalman import scan
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import student_variance
@@ -196,55 +197,24 @@ def _tell_evidence(every: Sequence[Weighted], noise: Sequence[dict[str, Any]]) -
 
     With the quantiles of q over all draws, and the draws of the alternatives, for `HedgeBoard.sel`.
     """
-    logs = np.stack([np.asarray(one.log_evidence) for one in every])
-    errors = np.stack([np.asarray(one.evidence_error) for one in every])
-    share = np.exp(logs - np.logaddexp.reduce(logs))
+    found = weigh(
+        np.stack([np.asarray(one.log_evidence) for one in every]),
+        np.stack([np.asarray(one.evidence_error) for one in every]),
+    )
     weights = [
         np.exp(np.asarray(one.log_weights)) * part[:, None]
-        for one, part in zip(every, share, strict=True)
+        for one, part in zip(every, found.share, strict=True)
     ]
     q = np.concatenate([np.asarray(one["q"]) for one in noise], 1)
     told = {
-        "probability": share[0],
-        "log_bayes": logs[0] - logs[1],
-        "log_bayes_error": np.sqrt((errors**2).sum(0)),
+        "probability": found.share[0],
+        "log_bayes": found.log_bayes,
+        "log_bayes_error": found.log_bayes_error,
         "q_ends": np.asarray(_quantiles(jnp.asarray(q), jnp.asarray(np.concatenate(weights, 1)))),
     }
     for number, one in enumerate(every[1:], start=1):
         told |= {f"{name}_{number}": np.asarray(leaf) for name, leaf in one._asdict().items()}
     return told
-
-
-def _mix_alternatives(
-    each: Sequence[dict[str, Any]],
-    probability: Float[np.ndarray, "pair"],
-    absent: Mapping[str, float],
-) -> dict[str, np.ndarray]:
-    """Draws of the model and of its alternative in proportion, and the plug-in of the likelier last.
-
-    Between a spread and none there is no mean. A site that the alternative lacks has there what stands
-    for it.
-    """
-    full, other = each
-    shape = np.shape(full["obs_scale"])
-    count = shape[1] - 1
-    other = {
-        name: np.asarray(other[name]) if name in other else np.full(shape, absent[name])
-        for name in full
-    }
-    places = np.empty(shape, int)
-    for pair, share in enumerate(probability):
-        some = round(count * float(share))
-        first, rest = (
-            ((np.arange(n) + 0.5) * count / max(n, 1)).astype(int) for n in (some, count - some)
-        )
-        plug_in = count if share >= 0.5 else 2 * count + 1
-        places[pair] = [*first, *(rest + count + 1), plug_in]
-    rows = np.arange(len(places))[:, None]
-    return {
-        name: np.concatenate([np.asarray(values), other[name]], 1)[rows, places]
-        for name, values in full.items()
-    }
 
 
 def _end_pairs(
@@ -272,8 +242,11 @@ def _end_pairs(
     mixed = mixes[0]
     if len(every) > 1:
         made |= _tell_evidence(every, noises)
-        absent = {} if model.spread is None else model.spread.absent
-        mixed = _mix_alternatives(mixes, made["probability"], absent)
+        pairs = [
+            mix_few([{name: v[pair] for name, v in one.items()} for one in mixes], p, model.absent)
+            for pair, p in enumerate(made["probability"].tolist())
+        ]
+        mixed = {name: np.stack([one[name] for one in pairs]) for name in mixed}
     made |= mixed | run(_end, mixed, inputs)
     made |= _half_lives(made.pop("error"), inputs)
     draws: dict[str, Any] = {

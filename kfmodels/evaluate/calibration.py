@@ -31,6 +31,7 @@ from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_data_and_model
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
+from kfmodels.kalman.arrays import even_steps
 from kfmodels.kalman.density import student_variance
 from kfmodels.model import gaps as closed
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
@@ -259,7 +260,7 @@ def _simulate(
         drawn = trees.flat(draws.sites)
         total = len(drawn["q"])
         count = min(RANKED, total)
-        evenly = ((np.arange(count) + 0.5) * total / count).astype(int)
+        evenly = even_steps(count, total)
         # the truth is filtered too, as the last draw, which `forward` leaves out of its mixture
         needed = of_recursion(drawn)
         both = {name: np.concatenate([drawn[name][evenly], truth[name][None]]) for name in needed}

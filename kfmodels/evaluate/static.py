@@ -7,6 +7,7 @@ from scipy.special import expit, logit
 
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_inferred
+from kfmodels.fitting.alternatives import weigh
 from kfmodels.fitting.fit import pad
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.model.hedge_ratio import HedgeRatioModel
@@ -80,8 +81,7 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
         np.stack([getattr(one, name) for one in each])
         for name in ("log_evidence", "evidence_error", "pareto_k")
     )
-    evidence = np.logaddexp.reduce(logs)  # with a spread and without, odds of one
-    error = np.sqrt(np.square(np.exp(logs - evidence) * errors).sum(0))
+    _, evidence, error, *_ = weigh(logs, errors)  # with a spread and without
     factor, worst = evidence[1:] - evidence[0], k_hats.max(0)
     pareto_k = np.maximum(worst[1:], worst[0])
     return pd.DataFrame(

@@ -5,12 +5,13 @@ in proportion to their probabilities, with a site `with_spread` of 1 or 0 that s
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kfmodels._types import Shaped
 from kfmodels.fitting import tree as trees
+from kfmodels.kalman.arrays import even_steps
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.posterior import Draws, of_recursion
@@ -43,54 +44,87 @@ def fit_each(
             known = {k: v for k, v in about.items() if k.startswith("log_evidence")}
             each[number] = each[number]._replace(about=known)
     joined = join_draws(model, each, seed)
-    share = np.array([joined.about["probability"], 1 - joined.about["probability"]])
-    absent = {} if model.spread is None else model.spread.absent
-    mixed = [_marked(one, number, absent, chosen[0]) for number, one in enumerate(chosen)]
-    likelier = int(share[1] > share[0])
-    spread = _mixed([{k: v[:-1] for k, v in one.items()} for one in mixed], share)
-    run_on = {
-        name: np.concatenate([values, mixed[likelier][name][-1:]])
-        for name, values in spread.items()
-        if name != WITH
-    }
-    return joined._replace(mixed=run_on)
+    return joined._replace(mixed=mix_few(chosen, joined.about["probability"], model.absent))
+
+
+class Evidence(NamedTuple):
+    """What the evidence of alternatives says of them, at equal odds before the data.
+
+    `share (alternative, *any)` are their probabilities, `log_evidence` that of all together with its
+    Monte-Carlo `error`; the first is ahead of the second by `log_bayes`, with `log_bayes_error`.
+    """
+
+    share: np.ndarray
+    log_evidence: np.ndarray
+    error: np.ndarray
+    log_bayes: np.ndarray
+    log_bayes_error: np.ndarray
+
+
+def weigh(logs: np.ndarray, errors: np.ndarray) -> Evidence:
+    """Weigh two alternatives, or one alone, by log evidences and their errors `(alternative, *any)`."""
+    total = np.logaddexp.reduce(logs)
+    share = np.exp(logs - total)
+    return Evidence(
+        share,
+        total - np.log(len(logs)),
+        np.sqrt(np.square(share * errors).sum(0)),
+        logs[0] - logs[-1],
+        np.sqrt(np.square(errors).sum(0)),
+    )
+
+
+def mix_few(
+    each: Sequence[Mapping[str, np.ndarray]], probability: float, absent: Mapping[str, float]
+) -> Sites:
+    """Of the draws that each alternative would run on, as many in proportion; the plug-in last.
+
+    It is that of the likelier: between a spread and none there is no mean.
+    """
+    filled = [_fill(one, absent, each[0]) for one in each]
+    share = np.array([probability, 1 - probability])
+    spread = _mixed([{name: v[:-1] for name, v in one.items()} for one in filled], share)
+    plug_in = filled[int(share[1] > share[0])]
+    return {name: np.concatenate([spread[name], plug_in[name][-1:]]) for name in each[0]}
 
 
 def join_draws(model: HedgeRatioModel, each: Sequence[Draws], seed: int) -> Draws:
     """Draws of all alternatives in proportion to the `log_evidence` that they tell about themselves."""
-    logs = np.array([one.about.get("log_evidence", np.nan) for one in each])
-    share = np.exp(logs - np.logaddexp.reduce(logs))
+    found = weigh(
+        np.array([one.about.get("log_evidence", np.nan) for one in each]),
+        np.array([one.about.get("log_evidence_mcse", 0.0) for one in each]),
+    )
+    share = found.share
     if not np.isfinite(share).all():
         raise ValueError(
             "the evidence for and against the spread cannot be compared where all of its noise is "
             "fixed: leave delta, obs_scale or the spread's own numbers to a prior"
         )
-    errors = [one.about.get("log_evidence_mcse", 0.0) for one in each]
+    chains, draws = each[0].sites["obs_scale"].shape
     about = {
         "probability": float(share[0]),
-        "log_bayes": float(logs[0] - logs[1]),
-        "log_bayes_error": float(np.sqrt(np.square(errors).sum())),
+        "log_bayes": float(found.log_bayes),
+        "log_bayes_error": float(found.log_bayes_error),
     }
     if "ess" in each[0].about:  # importance draws: as good as the worse of the two
         k_hats = [one.about["pareto_k"] for one in each if "pareto_k" in one.about]
         about |= {"pareto_k": max(k_hats)} | {
             "ess": min(one.about["ess"] for one in each),
-            "log_evidence": float(np.logaddexp.reduce(logs) - np.log(2)),
-            "log_evidence_mcse": float(np.sqrt((share**2 * np.square(errors)).sum())),
+            "log_evidence": float(found.log_evidence),
+            "log_evidence_mcse": float(found.error),
         }
     else:  # before they are mixed, which hides how slowly a chain moves
-        draws = each[0].sites["obs_scale"].shape[1]
         used = zip(each, _counts(draws, share), strict=True)
         mixing = [_tell_mixing(one.sites) for one, count in used if count]
         rhat, ess = zip(*mixing, strict=True)
         about |= {"worst_rhat": max(rhat), "least_ess": min(ess)}
     random = np.random.default_rng(seed)
-    absent = model.spread.absent if model.spread is not None else {}
-    sites = [_marked(one.sites, number, absent, each[0].sites) for number, one in enumerate(each)]
-    prior = [_marked(one.prior, number, absent, each[0].prior) for number, one in enumerate(each)]
+    sites, prior = (
+        [_mark(_fill(one, model.absent, some[0]), number) for number, one in enumerate(some)]
+        for some in ([one.sites for one in each], [one.prior for one in each])
+    )
     names = [{k: v for k, v in one.stats.items() if k in each[0].stats} for one in each]
-    draws = each[0].sites["obs_scale"].shape[1]
-    orders = [random.permutation(draws) for _ in range(len(each[0].sites["obs_scale"]))]
+    orders = [random.permutation(draws) for _ in range(chains)]
     return Draws(
         sites=_by_chain(sites, share, orders),
         stats=_by_chain(names, share, orders),
@@ -113,20 +147,18 @@ def _tell_mixing(sites: Mapping[str, np.ndarray]) -> tuple[float, float]:
     return max(rhat), min(ess)
 
 
-def _marked(
-    sites: Mapping[str, np.ndarray],
-    number: int,
-    absent: Mapping[str, float],
-    full: Mapping[str, np.ndarray],
+def _fill(
+    sites: Mapping[str, np.ndarray], absent: Mapping[str, float], full: Mapping[str, np.ndarray]
 ) -> Sites:
-    """Sites with the index, and in the alternative with what stands for an absent spread."""
+    """Sites with what stands for those of `full` that an alternative lacks."""
     shape = np.shape(sites["obs_scale"])
-    found = dict(sites) | {WITH: np.full(shape, 1.0 - number)}
-    return found | {
-        name: np.full(shape, value)
-        for name, value in absent.items()
-        if name in full and name not in sites
-    }
+    lacking = [name for name in absent if name in full and name not in sites]
+    return dict(sites) | {name: np.full(shape, absent[name]) for name in lacking}
+
+
+def _mark(sites: Sites, number: int) -> Sites:
+    """Sites with the index of their alternative."""
+    return sites | {WITH: np.full(np.shape(sites["obs_scale"]), 1.0 - number)}
 
 
 def _counts(total: int, share: np.ndarray) -> list[int]:
@@ -134,17 +166,15 @@ def _counts(total: int, share: np.ndarray) -> list[int]:
     return [first, total - first]
 
 
-def _evenly(values: np.ndarray, count: int) -> np.ndarray:
-    """So many of the first axis, at even steps."""
-    return values[((np.arange(count) + 0.5) * len(values) / max(count, 1)).astype(int)]
-
-
 def _mixed(each: Sequence[Sites], share: np.ndarray) -> Sites:
     """Draws of all in proportion, as many as of one."""
     counts = _counts(len(each[0]["obs_scale"]), share)
     return {
         name: np.concatenate(
-            [_evenly(one[name], count) for one, count in zip(each, counts, strict=True)]
+            [
+                one[name][even_steps(count, len(one[name]))]
+                for one, count in zip(each, counts, strict=True)
+            ]
         )
         for name in each[0]
     }
@@ -160,7 +190,8 @@ def _by_chain(
         for chain, order in enumerate(orders):
             counts = _counts(len(order), share)
             parts = [
-                _evenly(one[name][chain], count) for one, count in zip(each, counts, strict=True)
+                one[name][chain][even_steps(count, len(order))]
+                for one, count in zip(each, counts, strict=True)
             ]
             chains.append(np.concatenate(parts)[order])
         found[name] = np.stack(chains)

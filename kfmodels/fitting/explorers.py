@@ -9,6 +9,7 @@ import numpy as np
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
+from kfmodels.kalman.arrays import even_steps
 from kfmodels.kalman.noise import floored
 from kfmodels.kalman.regression import batch_last
 from kfmodels.online.filter import OnlineFilter
@@ -44,7 +45,7 @@ def add_explorers(
         raise ValueError(f"explorers is a number of draws, 0 for none, not {count!r}")
     every = trees.flat({"q": trees.group_of(tree, "prior")["q"].values})["q"]
     order = np.argsort(every[:, 0], kind="stable")
-    q = every[order[((np.arange(count) + 0.5) * len(order) / count).astype(int)]]
+    q = every[order[even_steps(count, len(order))]]
     if np.ptp(q[:, 0]) == 0:
         raise ValueError("explorers spread the speed over its prior, but the model fixes it: use 0")
     one = trees.stored_sites(tree, "plug_in")

@@ -22,6 +22,7 @@ from kfmodels.files.atomic import replacing
 from kfmodels.files.documents import UNSOUND
 from kfmodels.fitting.netcdf import FORMAT, FORMAT_VERSION, read_file, seal_file
 from kfmodels.fitting.passes import Belief, Pass
+from kfmodels.kalman.arrays import even_steps
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.habits import habits_of
 from kfmodels.kalman.noise import floored
@@ -263,9 +264,7 @@ def online(tree: "DataTree", given: HedgeData, draws: int) -> OnlineFilter:
     """The filter after the last training row, over stored draws taken at even steps."""
     held = group_of(tree, "plug_in" if draws == 1 else "mixture")
     total = held.sizes["noise_draw"]
-    return _online(
-        tree, given, held.isel(noise_draw=((np.arange(draws) + 0.5) * total / draws).astype(int))
-    )
+    return _online(tree, given, held.isel(noise_draw=even_steps(draws, total)))
 
 
 def _online(tree: "DataTree", given: HedgeData, taken: "Dataset") -> OnlineFilter:

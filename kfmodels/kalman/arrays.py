@@ -10,6 +10,16 @@ from typing import Any
 import numpy as np
 
 
+def even_steps(count: int, total: int) -> np.ndarray:
+    """Places of `count` of a `total`, at even steps, each in the middle of what it stands for.
+
+    Example:
+        >>> even_steps(3, 9).tolist()
+        [1, 4, 7]
+    """
+    return ((np.arange(count) + 0.5) * total / max(count, 1)).astype(int)
+
+
 def map_arrays[T](change: Callable[[np.ndarray], np.ndarray], part: T) -> T:
     """The same NamedTuple with `change` applied to each of its arrays."""
     # a user's own law is known to be a NamedTuple or None, and no type says that it can be rebuilt

@@ -89,6 +89,11 @@ class HedgeRatioModel:
         return (self, replace(self, spread=None)) if self.spread is not None else (self,)
 
     @property
+    def absent(self) -> Mapping[str, float]:
+        """What the sites of a part are in draws of the alternative without it."""
+        return {} if self.spread is None else self.spread.absent
+
+    @property
     def bent(self) -> frozenset[str]:
         """Sites whose posterior bends with the speed of the intercept; see `ridge`."""
         moving = self.intercept == "random_walk" and not self.drift.shared
