@@ -46,10 +46,10 @@ class Conditions(NamedTuple):
 
 def find_conditions(watch: Watch | None, engine: Engine, feed: FeedWatch) -> Conditions:
     """The condition of an engine, by its innovations, its held prices and its feed."""
-    whole, found = feed.conditions
-    for number, condition in enumerate([] if watch is None else watch.conditions):
-        if condition != "ok":
-            found[number] = _worse(condition, found.get(number, "ok"))
+    whole, alarmed = feed.conditions
+    found = {} if watch is None else watch.doubtful
+    for number, condition in alarmed.items():
+        found[number] = _worse(condition, found.get(number, "ok"))
     for name, hold in engine.holds.items():
         if hold.cause in ("scale", "released"):
             whole, number = _worse(whole, "watch"), feed.names.index(name)

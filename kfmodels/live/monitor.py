@@ -397,6 +397,14 @@ class Watch:
         return [CONDITIONS[rank] for rank in self._ranks()]
 
     @property
+    def doubtful(self) -> dict[int, Condition]:
+        """The conditions of the pairs that are not ok, by number."""
+        ranks = self._ranks()
+        if not any(ranks):  # as with nearly every tick
+            return {}
+        return {number: CONDITIONS[rank] for number, rank in enumerate(ranks) if rank}
+
+    @property
     def condition(self) -> Condition:
         """That of the worst pair."""
         return CONDITIONS[max(self._ranks(), default=0)]
