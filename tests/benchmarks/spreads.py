@@ -19,6 +19,7 @@ from kfmodels import (
     Constant,
     Discounted,
     HedgeData,
+    ImportanceSampling,
     KalmanRegression,
     Reverting,
     datasets,
@@ -173,7 +174,7 @@ def race(pair: str) -> dict[str, object]:
     return line
 
 
-def hold(simulations: int, rows: int = 500) -> pd.Series:
+def hold(simulations: int, rows: int = 500, method: ImportanceSampling = FOR_SPREADS) -> pd.Series:
     """Share of 90 % intervals that hold the half-life of spreads that are known to come back.
 
     All parameters are drawn from the prior, and the target from the model, on the prices of PEP.
@@ -181,7 +182,7 @@ def hold(simulations: int, rows: int = 500) -> pd.Series:
     prices = datasets.stocks()[["KO", "PEP"]].loc["2015":].iloc[:rows]
     data = HedgeData.from_prices(prices, target="KO", hedges=["PEP"])
     model = hedge_ratio_model(spread=Reverting())
-    found = calibrate(data, model, simulations=simulations, method=FOR_SPREADS, progress=False)
+    found = calibrate(data, model, simulations=simulations, method=method, progress=False)
     share = found.ranks["spread_half_life"] / found.kept
     held = float(share.between(0.05, 0.95).mean())
     error = np.sqrt(0.9 * 0.1 / simulations)
