@@ -23,7 +23,7 @@ from kfmodels.basket.settings import (
 )
 from kfmodels.basket.standing import Standing, admit, nothing_learnt, open_moments
 from kfmodels.basket.ticks import BasketTick, Forecast, Said
-from kfmodels.clock.instants import Stamp, check_dt, check_later
+from kfmodels.clock.instants import Stamp, check_later, check_passed
 from kfmodels.files.documents import Format, register
 from kfmodels.kalman.transforms import LOG
 from kfmodels.online.document import Documented, as_text
@@ -433,7 +433,7 @@ class Basket(Documented):
         Memories count rows, so neither `dt`, the bars since the row before, nor closed periods in
         `gaps` change what is learnt.
         """
-        check_dt(dt)
+        check_passed(dt, gaps)
         row = dict[str, Any]()
         for each in map(by_text, [*reversed(earlier), prices]):
             row |= {name: price for name, price in each.items() if price == price}

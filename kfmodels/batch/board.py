@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from kfmodels._caller import explain_kinds
 from kfmodels.batch.chunk import CARRIED, HABIT, pair_key
 from kfmodels.batch.rows import COLUMNS, describe_pairs
 from kfmodels.batch.status import FITTED, Status, Verdict
@@ -168,6 +169,7 @@ class HedgeBoard:
         """
         return self._table.copy()
 
+    @explain_kinds
     def matrix(self, column: str = "beta") -> pd.DataFrame:
         """One column of `table()` as targets (rows) by hedges (columns).
 
@@ -186,6 +188,7 @@ class HedgeBoard:
         """Today's hedge ratios, targets by hedges: what to hold until the next bar."""
         return self.matrix("beta")
 
+    @explain_kinds
     def sel(self, pair: str) -> HedgeFit:
         """Make a full `HedgeFit` of one pair, with tables by date, plots and an online filter.
 
@@ -229,6 +232,7 @@ class HedgeBoard:
         drawn = each[0] if len(each) == 1 else join_draws(self.model, each, seed)
         return HedgeFit.from_draws(data, self.model, inputs, drawn._replace(mixed=mixed))
 
+    @explain_kinds
     def online(
         self,
         targets: list[str] | None = None,
@@ -279,6 +283,7 @@ class HedgeBoard:
             until=self.fit_until,
         )
 
+    @explain_kinds
     def go_live(
         self,
         targets: list[str] | None = None,
@@ -339,6 +344,7 @@ class HedgeBoard:
         """
         return take_over(self, live, targets)
 
+    @explain_kinds
     def book(self, pair: str, *, position: float, **settings: Any) -> HedgeBook:
         """The shares of the hedge against a position in the target of one pair.
 

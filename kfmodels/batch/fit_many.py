@@ -38,6 +38,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from kfmodels._caller import explain_kinds
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.chunk import LEAST, fit_chunk, refit_chunk
 from kfmodels.batch.processes import begin_to_drive, begin_to_work
@@ -60,10 +61,10 @@ from kfmodels.kalman.transforms import LEVEL
 from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.sampling.importance import ImportanceSampling, layout_of
+from kfmodels.sampling.posterior import check_seed
 
 CHUNK_ON_CPU = 4 * LEAST
-"""Pairs of one chunk: few, so that every core has work and a kill costs seconds; and enough to fill a
-block with those of them that are hard."""
+"""Pairs of one chunk: work for every core, seconds lost by a kill, and a full block of hard ones."""
 
 CHUNK_ON_GPU = 2048
 """A GPU fits thousands of pairs in about the time of one; so many fit the memory of a large one."""
@@ -74,6 +75,7 @@ IN_FLIGHT = 256
 _LOG = logging.getLogger(__name__)
 
 
+@explain_kinds
 def fit_many(
     pairs: HedgePairs,
     model: HedgeRatioModel | None = None,
@@ -113,9 +115,8 @@ def fit_many(
         A `HedgeBoard` of all pairs.
 
     Raises:
-        ValueError: an argument is of the wrong kind; the model is for several hedges or has nothing to
-            infer; the folder holds another job (the message says what changed), or is in use; a
-            process pool broke.
+        ValueError: the model is for several hedges or has nothing to infer; the folder holds another
+            job (the message says what changed), or is in use; a process pool broke.
         OSError: the disk is full. Finished chunks are kept, also after Ctrl-C and kills.
 
     Source: the method's; see `ImportanceSampling`.
@@ -168,8 +169,7 @@ def _check(
         raise ValueError(f"fit_many infers by ImportanceSampling(...), not {type(method)}")
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed is a whole number from 0 to 2**32 - 1, not {seed}")
+    check_seed(seed)
     if executor is not None and not isinstance(executor, Executor):
         raise ValueError(
             f"executor is a concurrent.futures.Executor, not {type(executor)}; of a Dask client it is "

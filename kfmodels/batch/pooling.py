@@ -5,7 +5,6 @@ The mathematics, and its source, stand in `population`.
 One file: `pool`, its result, and what both show.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpyro.distributions import constraints
 
+from kfmodels._caller import explain_kinds, warn
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.population import over_prior, population, shrunk_weights, universe_of
 from kfmodels.batch.status import FITTED, Status, Verdict
@@ -193,7 +193,7 @@ def pool_draws(
     mean, sd = sampled.sites["mean"], sampled.sites["sd"]
     weighted = sampled.about.get("ess")
     if weighted is None and (found := _fault(mean, sd)):
-        warnings.warn(found, stacklevel=2)
+        warn(found)
     every = [part.reshape(-1, count) for part in (mean, sd)]
     step = max(1, len(every[0]) // _AVERAGED)
     with jax.enable_x64(True):
@@ -226,6 +226,7 @@ def pool_draws(
     )
 
 
+@explain_kinds
 def pool(board: HedgeBoard, *, seed: int = 0, method: NearMode | NUTS = NearMode()) -> Pooled:
     """Infer the population of all pairs of a board, and each pair under it; see `pool_draws`.
 

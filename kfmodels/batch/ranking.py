@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from kfmodels._caller import explain_kinds
 from kfmodels.basket.settings import FEW
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.few_legs import hold_few
@@ -12,6 +13,7 @@ from kfmodels.data.later import repair_later, warn_of_later
 from kfmodels.data.repairs import Repair
 
 
+@explain_kinds
 def rank_hedges(
     board: HedgeBoard,
     target: str,

@@ -11,7 +11,6 @@ One file: what is written here is read here, and a kill may come between any two
 """
 
 import json
-import warnings
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
+from kfmodels._caller import warn
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.files.atomic import replacing
 from kfmodels.files.documents import Format
@@ -261,9 +261,7 @@ def hold_store(path: str | Path, job: dict[str, object], pairs: HedgePairs) -> G
     how: Any = {"identity": identity, "network": True, "accept_loss": True}
     with Journal.open(path / FINISHED, {"chunks": []}, **how) as journal:
         if journal.loss:
-            warnings.warn(
-                f"{journal.loss}; chunks that it does not list are fitted again", stacklevel=3
-            )
+            warn(f"{journal.loss}; chunks that it does not list are fitted again")
         _complete(store, pairs)
         _sweep(store, journal)
         try:

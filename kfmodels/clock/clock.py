@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from kfmodels._caller import explain_kinds
 from kfmodels.clock.instants import (
     DAY,
     SECOND,
@@ -88,6 +89,7 @@ class Clock:
     _bar: int = field(init=False, repr=False, compare=False)
     _zone: ZoneInfo | None = field(init=False, repr=False, compare=False)
 
+    @explain_kinds
     def __post_init__(self) -> None:
         if self.bar is None and self.sessions is not None:
             raise ValueError("a clock of one bar a row has no sessions: give it a bar")
@@ -135,6 +137,7 @@ class Clock:
         return cls(bar, Sessions.exchange(name, start, end), zone=zone)
 
     @classmethod
+    @explain_kinds
     def hours(
         cls,
         opens: str | time,

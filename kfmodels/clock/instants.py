@@ -6,7 +6,7 @@ without is what its wall clock shows, and does not compare with instants.
 One file: a time must be read alike, whether it comes alone or in an index.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import StrEnum
 from typing import Any, NamedTuple, cast
@@ -240,10 +240,18 @@ def check_later(at: object, before: object, unchanged: str) -> None:
         )
 
 
-def check_dt(dt: float) -> None:
-    """Raise unless `dt` is a number of bars; NaN is not."""
-    if not 0 <= dt < float("inf"):
+def check_passed(dt: float, gaps: object) -> None:
+    """Raise unless `dt` is a number of bars, which NaN is not, and `gaps` are counts by name."""
+    try:
+        passes = 0 <= dt < 1e300
+    except (TypeError, ValueError):
+        passes = False
+    if not passes:
         raise ValueError(f"dt is the number of bars since the last row, 0 or more, not {dt}")
+    if gaps is not None and not isinstance(gaps, Mapping):
+        raise ValueError(
+            f'gaps counts closed periods by name, {{"overnight": 1}}, not {gaps!r:.60}'
+        )
 
 
 def _compare(at: Any) -> tuple[Kind, int]:

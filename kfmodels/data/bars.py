@@ -4,11 +4,10 @@ A price sent twice within a bar is no new evidence: the last complete row of a b
 in a live filter.
 """
 
-import warnings
-
 import numpy as np
 import pandas as pd
 
+from kfmodels._caller import warn
 from kfmodels.clock.clock import Clock
 
 _MOST = 0.5
@@ -61,21 +60,19 @@ def check_clock(index: pd.Index, clock: Clock) -> None:
     where = f"{count} of {len(index)} rows lie outside the sessions of {clock.sessions.name}"
     if count > _MOST * len(index):
         raise ValueError(f"{where}, the first at {first}: {_remedy(index, clock)}")
-    warnings.warn(
+    warn(
         f"{where}, the first at {first}: no bars pass there, and the last row between two "
-        "sessions stands for all; drop them with frame[~clock.outside(frame.index)]",
-        stacklevel=3,
+        "sessions stands for all; drop them with frame[~clock.outside(frame.index)]"
     )
 
 
 def warn_superseded(count: int, index: pd.Index, found: np.ndarray) -> None:
     """Say how many rows are followed by another of their bar, if any is."""
     if found.any():
-        warnings.warn(
+        warn(
             f"{int(found.sum())} of {count} rows are followed by another of the same bar, the first at "
             f"{index[found][0]}: only the last row of a bar is learnt from; give the clock a shorter "
-            "bar if each is a bar of its own",
-            stacklevel=3,
+            "bar if each is a bar of its own"
         )
 
 

@@ -3,7 +3,6 @@
 One file: one class, and how its rows are cut by date.
 """
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from kfmodels._caller import explain_kinds, warn
 from kfmodels.clock.clock import Clock
 from kfmodels.data.bars import check_clock, gather, superseded, warn_superseded
 from kfmodels.data.checks import (
@@ -62,6 +62,7 @@ class HedgeData:
     real: Real = ()
 
     @classmethod
+    @explain_kinds
     def from_prices(
         cls,
         frame: pd.DataFrame,
@@ -131,10 +132,11 @@ class HedgeData:
         again = superseded(prices.notna().all(axis=1).to_numpy(), prices.index, clock)
         warn_superseded(len(prices), prices.index, again)
         if found := complain(prices, done, real):
-            warnings.warn(found, stacklevel=2)
+            warn(found)
         return data
 
     @classmethod
+    @explain_kinds
     def align(
         cls,
         prices: pd.DataFrame,
@@ -160,6 +162,7 @@ class HedgeData:
         return data
 
     @classmethod
+    @explain_kinds
     def pairs(
         cls,
         prices: pd.DataFrame,
@@ -177,6 +180,7 @@ class HedgeData:
         return HedgePairs.from_prices(prices, pairs, transform, repair)
 
     @classmethod
+    @explain_kinds
     def all_pairs(
         cls, prices: pd.DataFrame, *, transform: str = "log", repair: Repair | None = None
     ) -> "HedgePairs":
@@ -194,6 +198,7 @@ class HedgeData:
         return HedgePairs.from_prices(prices, names, transform, repair)
 
     @classmethod
+    @explain_kinds
     def one_target(
         cls,
         prices: pd.DataFrame,

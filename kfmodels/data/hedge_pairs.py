@@ -1,6 +1,5 @@
 """Many pairs of one table of prices, for `fit_many`: what is wrong with one never stops the others."""
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -8,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from kfmodels._caller import warn
 from kfmodels.data.checks import (
     DateLike,
     check_index,
@@ -96,7 +96,7 @@ class HedgePairs:
                 prices[name] = np.nan
         made = cls(prices, listed, done, faults, real)
         if found := complain(prices, done, real):
-            warnings.warn(found, stacklevel=3)
+            warn(found)
         return made
 
     @cached_property

@@ -1,11 +1,11 @@
 """Prices after a fit: repaired by a table, and told where a split has given them other units."""
 
-import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
 
+from kfmodels._caller import warn
 from kfmodels.data.checks import DateLike, check_index, to_floats
 from kfmodels.data.columns import check_columns, check_table, name_by_text
 from kfmodels.data.repairs import Real, Repair, apply_repair, factors_after
@@ -82,4 +82,4 @@ def warn_of_later(
     """Warn once of later rows that are in doubt; what was in doubt of those before was said then."""
     since: DateLike = later.index[0]
     if found := complain(pd.concat([before, later]), transform, real, since):
-        warnings.warn(found, stacklevel=3)
+        warn(found)

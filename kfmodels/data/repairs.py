@@ -37,10 +37,10 @@ def apply_repair(prices: pd.DataFrame, repair: Repair | None) -> tuple[pd.DataFr
         >>> apply_repair(prices, {"USO": {"2020-04-29": 8}})[0]["USO"].round(6).to_list()
         [17.6, 16.8, 18.0]
     """
+    if not isinstance(repair, Mapping | None):
+        raise ValueError(f"repair goes by ticker, then by date, not {repair!r:.80}")
     if not repair:
         return prices, ()
-    if not hasattr(repair, "items"):
-        raise ValueError(f"repair goes by ticker, then by date, not {repair!r:.80}")
     prices, real = prices.copy(), []
     for ticker, rows in repair.items():
         name = str(ticker)

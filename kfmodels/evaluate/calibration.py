@@ -9,7 +9,6 @@ One file: drawing a truth, inferring it and ranking it are three steps of one al
 
 import operator
 import os
-import warnings
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from jax.scipy.special import gammaincc
 from numpyro import handlers
 from tqdm import tqdm
 
+from kfmodels._caller import explain_kinds, warn
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_data_and_model
 from kfmodels.fitting import passes
@@ -38,7 +38,7 @@ from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.model.starts import Diffuse
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
-from kfmodels.sampling.posterior import of_recursion
+from kfmodels.sampling.posterior import check_seed, of_recursion
 
 MIN_SIMULATIONS = 20
 
@@ -135,6 +135,7 @@ class _Simulation(NamedTuple):
     sampling: dict[str, float]
 
 
+@explain_kinds
 def calibrate(
     data: HedgeData,
     model: HedgeRatioModel,
@@ -200,8 +201,7 @@ def calibrate(
         )
     if operator.index(simulations) < MIN_SIMULATIONS:
         raise ValueError(f"simulations must be at least {MIN_SIMULATIONS}, not {simulations}")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed is a whole number from 0 to 2**32 - 1, not {seed}")
+    check_seed(seed)
     simulate = partial(_simulate, model, data, model.inputs(data), method, seed)
     bar = tqdm(
         total=simulations,
@@ -218,12 +218,11 @@ def calibrate(
     result = _gather(done, data)
     if result.doubtful > DOUBTFUL_SHARE * simulations:
         least = result.sampling["ess"].min()
-        warnings.warn(
+        warn(
             f"{result.doubtful} of {simulations} simulations have fewer effective draws (at worst "
             f"{least:.0f}) than the {result.kept} that are ranked: their ranks crowd at the ends. They "
             f"count all the same; see `sampling`. Try again with "
-            f"method=NUTS(warmup=1000, draws={4 * max(method.draws, 500)}, chains=1).",
-            stacklevel=2,
+            f"method=NUTS(warmup=1000, draws={4 * max(method.draws, 500)}, chains=1)."
         )
     return result
 

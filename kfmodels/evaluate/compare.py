@@ -1,6 +1,5 @@
 """Fitted models compared on dates that none of them has seen, while each filter runs on."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, stdtr
 
+from kfmodels._caller import explain_kinds, warn
 from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import MIN_ROWS, rows_after
 from kfmodels.data.later import Later, repair_later
@@ -78,6 +78,7 @@ class Comparison:
         return f"Over {bars} bars {best} is ahead of {'; '.join(rivals)}: {how}"
 
 
+@explain_kinds
 def compare(
     fits: Mapping[str, HedgeFit], later: pd.DataFrame, *, repair: Repair | None = None
 ) -> Comparison:
@@ -134,7 +135,7 @@ def compare(
         )
     rows = {name: _read(name, fitted, later, repair) for name, fitted in fits.items()}
     if found := _doubt(fits, rows):
-        warnings.warn(found, stacklevel=2)
+        warn(found)
     return compare_rows(fits, {name: each.as_fitted for name, each in rows.items()})
 
 

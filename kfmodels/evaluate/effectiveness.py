@@ -6,6 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 import pandas as pd
 
+from kfmodels._caller import explain_kinds
 from kfmodels.data.arrays import resample_blocks
 from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
@@ -75,6 +76,7 @@ def value_traded(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
     return (shares.diff().abs() * hedge / target).sum(axis=1, skipna=False).rename("traded")
 
 
+@explain_kinds
 def hedge_effectiveness(
     prices: pd.DataFrame,
     *,

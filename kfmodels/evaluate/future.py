@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from kfmodels._caller import explain_kinds
 from kfmodels.data.arrays import Inputs, lengthen
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.evaluate.arguments import check_inferred
@@ -22,6 +23,7 @@ _DRAWS = 1000
 """Draws per refit that are reweighted; each needs the density of every row."""
 
 
+@explain_kinds
 def leave_future_out(
     fitted: HedgeFit,
     *,

@@ -6,6 +6,7 @@ from textwrap import fill
 import numpy as np
 import pandas as pd
 
+from kfmodels._caller import explain_kinds
 from kfmodels.batch.chunk import SETTLED
 from kfmodels.data.arrays import half_life
 from kfmodels.data.checks import day
@@ -50,6 +51,7 @@ class SpreadHealth:
         return "\n".join([shown, *notes])
 
 
+@explain_kinds
 def spread_health(fitted: HedgeFit) -> SpreadHealth:
     r"""Compare the spread of a fit with the one a desk trades without a filter.
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jax import Array
 
+from kfmodels._caller import explain_kinds
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting.fit import pad
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs, hedge_ratio_model
@@ -77,6 +78,7 @@ class Surface:
         return pd.Series(best, pd.Index(spots, name=name), name="log_likelihood")
 
 
+@explain_kinds
 def likelihood_surface(
     data: HedgeData,
     model: HedgeRatioModel | None = None,

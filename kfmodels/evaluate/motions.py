@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from kfmodels._caller import explain_kinds
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.evaluate.compare import Comparison, compare_rows, join_comparisons
 from kfmodels.fitting.fit import fit
@@ -31,6 +32,7 @@ def laws_of_motion(noise: Noise) -> dict[str, HedgeRatioModel]:
     }
 
 
+@explain_kinds
 def compare_motions(
     data: HedgeData,
     *,

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jax import Array
 
+from kfmodels._caller import explain_kinds
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_data_and_model, check_fit
 from kfmodels.fitting import tree as trees
@@ -22,7 +23,7 @@ from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.model.memory import q_to_gain
 from kfmodels.model.starts import Weak
 from kfmodels.sampling import prior as priors
-from kfmodels.sampling.posterior import draw_prior, of_recursion
+from kfmodels.sampling.posterior import check_seed, draw_prior, of_recursion
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -36,6 +37,7 @@ _ENDS = [0.05, 0.5, 0.95]
 _NAMES = ["lower", "median", "upper"]
 
 
+@explain_kinds
 def prior_summary(data: HedgeData, model: HedgeRatioModel, *, seed: int = 0) -> pd.DataFrame:
     """Summarise the prior of a model, its speeds in every term that a desk may know them by.
 
@@ -64,6 +66,7 @@ def prior_summary(data: HedgeData, model: HedgeRatioModel, *, seed: int = 0) -> 
     return _summarise(sites, data, model)
 
 
+@explain_kinds
 def prior_and_posterior(fitted: HedgeFit) -> pd.DataFrame:
     """Set prior and posterior side by side, with the rows of `prior_summary`.
 
@@ -99,6 +102,7 @@ class PriorPredictive:
     table: pd.DataFrame
 
 
+@explain_kinds
 def prior_predictive(
     data: HedgeData, model: HedgeRatioModel, *, draws: int = 200, seed: int = 0
 ) -> PriorPredictive:
@@ -159,6 +163,7 @@ def prior_predictive(
     plain = replace(model, initial=Weak(), noise=Constant())
     numbers = np.arange(draws, dtype=np.uint32)
     with jax.enable_x64(True):
+        check_seed(seed)
         _, drawn = priors.draw(numbers, np.uint32(seed), inputs, model=model)
         sites = jax.device_get(drawn)
         key = np.array([seed, draws], np.uint32)

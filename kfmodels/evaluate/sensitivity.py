@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from kfmodels._caller import explain_kinds
 from kfmodels.evaluate.arguments import check_inferred, check_one_model
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
@@ -27,6 +28,7 @@ SENSITIVE = 0.05
 """Sensitivity from which on Kallioinen et al. (2024) advise to look closer."""
 
 
+@explain_kinds
 def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
     r"""Tell whether the answer is the data's or the prior's, by raising either to a power near one.
 
@@ -113,6 +115,7 @@ class WhatIf:
         )
 
 
+@explain_kinds
 def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatIf:
     r"""Compute the posterior under another model of the same parameters, without a refit.
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
+from kfmodels._caller import explain_kinds
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_inferred
 from kfmodels.fitting.alternatives import weigh
@@ -14,11 +15,13 @@ from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling.amis import Weighted
 from kfmodels.sampling.importance import ImportanceSampling, explore
 from kfmodels.sampling.nuts import MAX_PARETO_K
+from kfmodels.sampling.posterior import check_seed
 
 _METHOD = ImportanceSampling(draws=512, rounds=5)
 """Four times as many draws per round as a fit: a Bayes factor is then known to about 0.02 nats."""
 
 
+@explain_kinds
 def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -> pd.DataFrame:
     r"""Compute the probability that a hedge ratio that does not move at all is enough.
 
@@ -76,6 +79,7 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
         alone = dict(zip(fitted.hedges, np.eye(len(every)), strict=False))
         cases = alone | cases if len(alone) > 1 else alone
     still = np.stack([np.zeros_like(every), *cases.values()])
+    check_seed(seed)
     each = [integrate(fitted.data, one, still, seed) for one in model.alternatives]
     logs, errors, k_hats = (
         np.stack([getattr(one, name) for one in each])

@@ -1,7 +1,6 @@
 """`fit`: infer the noise of one pair."""
 
-import warnings
-
+from kfmodels._caller import explain_kinds, warn
 from kfmodels.data.arrays import Inputs, lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.scales import tell_end
@@ -12,6 +11,7 @@ from kfmodels.live.lags import tell_lags
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
+from kfmodels.sampling.posterior import check_seed
 
 FOR_SPREADS = ImportanceSampling(draws=512)
 """Of five parameters, two of them hardly known, 128 draws a round see too little of the tails: in 120
@@ -19,6 +19,7 @@ simulations (`tests.benchmarks.spreads.hold`) 84 % of 90 % intervals of the half
 512."""
 
 
+@explain_kinds
 def fit(
     data: HedgeData,
     model: HedgeRatioModel | None = None,
@@ -66,14 +67,13 @@ def fit(
     check_process()
     if not isinstance(data, HedgeData):
         raise ValueError(f"fit takes HedgeData, made by HedgeData.from_prices, not {type(data)}")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed is a whole number from 0 to 2**32 - 1, not {seed}")
+    check_seed(seed)
     model = hedge_ratio_model() if model is None else model
     inputs = model.inputs(data)
     if ended := tell_end(data.doubts, data.prices):
-        warnings.warn(ended, stacklevel=2)
+        warn(ended)
     for lag in tell_lags(data.prices.to_numpy(), (data.target, *data.hedges), data.transform):
-        warnings.warn(lag, stacklevel=2)
+        warn(lag)
     if method is None:
         method = NUTS() if len(model.alternatives) == 1 else FOR_SPREADS
     padded = pad(inputs, model)
@@ -81,7 +81,7 @@ def fit(
     result = HedgeFit.from_draws(data, model, inputs, draws)
     problem = _problem(result)
     if problem:
-        warnings.warn(problem, stacklevel=2)
+        warn(problem)
     return result
 
 

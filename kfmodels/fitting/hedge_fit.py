@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from kfmodels._caller import explain_kinds
 from kfmodels.data.arrays import lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting import passes, tables
@@ -212,6 +213,7 @@ class HedgeFit:
     def _gaps(self) -> pd.DataFrame:
         return tables.tell_gaps(self.tree)
 
+    @explain_kinds
     def hedge_ratio(self, kind: Kind = "filtered", *, level: float = 0.9) -> pd.DataFrame:
         """Hedge ratio by date: `mean, sd, lower, upper`, one block per hedge when there are several.
 
@@ -224,12 +226,14 @@ class HedgeFit:
         """
         return _blocks(self._belief(kind), self.hedges, self.index, level)
 
+    @explain_kinds
     def intercept(self, kind: Kind = "filtered", *, level: float = 0.9) -> pd.DataFrame:
         """Intercept by date, at x = 0, in transformed units: `mean, sd, lower, upper`."""
         if "alpha" not in self.coef:
             raise ValueError(f'the model of {self.target} has no intercept (intercept="none")')
         return _blocks(self._belief(kind), ("alpha",), self.index, level)
 
+    @explain_kinds
     def reversion(self, kind: Kind = "filtered") -> pd.DataFrame:
         """The spread that comes back, by date: `mean`, `sd` and `z = mean / sd`, beside the `level`.
 
@@ -270,6 +274,7 @@ class HedgeFit:
         assert found is not None
         return found
 
+    @explain_kinds
     def spread(self, *, level: float = 0.9) -> pd.DataFrame:
         """The innovation by date: the target minus its forecast from the bars before.
 
@@ -286,6 +291,7 @@ class HedgeFit:
             {"mean": mean, "sd": sd, "lower": -width, "upper": width, "z": mean / sd}, self.index
         )
 
+    @explain_kinds
     def hedge_shares(self, position: float = 1.0, kind: Kind = "filtered") -> pd.DataFrame:
         """Shares of each hedge to hold against `position` shares of the target, by date.
 
@@ -299,6 +305,7 @@ class HedgeFit:
         shares = self.data.transform.shares(-beta * position, prices[:, :1], prices[:, 1:])
         return pd.DataFrame(shares, self.index, list(self.hedges))
 
+    @explain_kinds
     def online(
         self,
         *,
@@ -343,6 +350,7 @@ class HedgeFit:
             return live
         return OnlineFilter(**live.arguments() | {"forgetting": forgetting, "shocks": shocks})
 
+    @explain_kinds
     def go_live(
         self,
         *,
@@ -390,6 +398,7 @@ class HedgeFit:
         engine = self.online(draws=draws, explorers=explorers, forgetting=forgetting, shocks=shocks)
         return LiveFilter(engine, explorers=explorers, **settings)
 
+    @explain_kinds
     def book(self, *, position: float, **settings: Any) -> HedgeBook:
         """The shares of the hedges against a position in the target, of this fit's tickers and units.
 
@@ -413,6 +422,7 @@ class HedgeFit:
         legs = {"target": self.target, "hedges": self.hedges, "transform": self.data.transform}
         return HedgeBook(**legs, position=position, **settings)
 
+    @explain_kinds
     def save(self, path: str | Path) -> None:
         """Write the tree as one netCDF file, atomically; read it back with `load`."""
         trees.save(self.tree, path)
@@ -432,6 +442,7 @@ class HedgeFit:
         return trees.in_units(self.tree, belief)
 
 
+@explain_kinds
 def load(path: str | Path) -> "HedgeFit | HedgeUniverse":
     """Read what `HedgeFit.save` wrote (netCDF), or `HedgeUniverse.save` (JSON).
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from kfmodels._caller import explain_kinds
 from kfmodels.clock.clock import Clock
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.repairs import Real, Repair, known_real
@@ -150,6 +151,7 @@ class Refresh:
         return fitted
 
 
+@explain_kinds
 def refresh(
     live: LiveFilter,
     *,

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from kfmodels._caller import explain_kinds
 from kfmodels.clock.clock import Clock
 from kfmodels.clock.instants import Moment, Stamp
 from kfmodels.files.documents import Json, encode
@@ -94,6 +95,7 @@ class LiveFilter(LiveState, AbstractContextManager["LiveFilter"]):
         'rejected: AAPL has the price -1'
     """
 
+    @explain_kinds
     def __init__(
         self,
         engine: Engine,

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpyro.distributions as dist
 
+from kfmodels._caller import explain_kinds
 from kfmodels._types import Array, ArrayLike, Bool, Float
 from kfmodels.files import documents
 from kfmodels.kalman import noise as noises
@@ -166,6 +167,7 @@ class Discounted(Noise):
     parameters = {"variance_memory": LEAST_VARIANCE_MEMORY}  # noqa: RUF012 - never written to
     moves = True
 
+    @explain_kinds
     def __post_init__(self) -> None:
         if isinstance(self.memory, Memory):
             self.memory.on_bars()
@@ -302,6 +304,7 @@ class Gaps:
     bars: Multiplier | None = None
     noise: Multiplier = 1.0
 
+    @explain_kinds
     def __post_init__(self) -> None:
         for name in ("bars", "noise"):
             given = getattr(self, name)

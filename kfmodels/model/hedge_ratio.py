@@ -13,6 +13,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
+from kfmodels._caller import explain_kinds
 from kfmodels._types import Array, ArrayLike, Bool, Float, JaxArray
 from kfmodels.data.arrays import Inputs, PairArrays, arrays_of, coordinates_of, stack_inputs
 from kfmodels.data.hedge_data import HedgeData
@@ -360,6 +361,7 @@ class HedgeRatioModel:
         return jnp.asarray(numpyro.sample("obs_scale", prior))
 
 
+@explain_kinds
 def hedge_ratio_model(
     *,
     delta: Speed | Mapping[str, Speed] | None = None,

@@ -17,6 +17,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
+from kfmodels._caller import explain_kinds
 from kfmodels._types import Array, ArrayLike, Bool, Float
 from kfmodels.data.arrays import Inputs
 from kfmodels.kalman.density import Z90
@@ -153,6 +154,7 @@ class Reverting(Part):
     }
     """What its sites are in draws of the model without it: a spread without a size."""
 
+    @explain_kinds
     def __post_init__(self) -> None:
         _check("Reverting: half_life", self.half_life, "a time in bars", bars=True)
         _check("Reverting: size", self.size, "a share of the move", bars=False)
@@ -200,6 +202,7 @@ class OfTheDay(Part):
     anew = True
     parameters = {"day_half_life": 0.0, "day_sd": 0.0}  # noqa: RUF012 - never written to
 
+    @explain_kinds
     def __post_init__(self) -> None:
         _check("OfTheDay: half_life", self.half_life, "a time in bars", bars=True)
         _check("OfTheDay: size", self.size, "a share of the ratio", bars=False)
@@ -275,6 +278,7 @@ class Scales(Drift):
     makes = Reversion
     still = True
 
+    @explain_kinds
     def __post_init__(self) -> None:
         bars = tuple(float(one) for one in self.bars)
         if not bars or not all(0 < one < np.inf for one in bars):

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kfmodels.clock.instants import Stamp, check_dt, check_later
+from kfmodels._caller import explain_kinds
+from kfmodels.clock.instants import Stamp, check_later, check_passed
 from kfmodels.files.documents import register
 from kfmodels.kalman.arrays import map_arrays
 from kfmodels.kalman.coordinates import Coordinates
@@ -172,6 +173,7 @@ class OnlineBoard(Documented):
     def __len__(self) -> int:
         return len(self.names)
 
+    @explain_kinds
     def update(
         self,
         prices: ByTicker,
@@ -189,17 +191,15 @@ class OnlineBoard(Documented):
                 far off that no arithmetic can follow; `outcome` says "rejected" there.
             at: time of the row; must be later than the one before.
             dt: bars since the row before.
-            gaps: closed periods since the row before, by name; one that the model does not know moves
-                nothing.
+            gaps: closed periods since the row before, by name; an unknown one moves nothing.
             earlier: other rows of the same bar, the last first, for the pairs that `prices` leaves
                 without one of a leg: such a pair takes the first of them in which it has both.
 
         Raises:
-            ValueError: a price that is infinite, (log, return) not positive or no number, prices of
-                none of the tickers, negative dt, a time not later than the last. All filters are then
-                as they were before.
+            ValueError: a price that is infinite, (log, return) not positive or no number, prices of no
+                ticker, negative dt, a time not later than the last. All filters are then as before.
         """
-        check_dt(dt)
+        check_passed(dt, gaps)
         if at is not None:
             check_later(at, self.at, "nothing was changed")
         given = self.legs.of_all(prices)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kfmodels._caller import explain_kinds
 from kfmodels.clock.instants import Moment
 from kfmodels.files.documents import Format, Json, register
 from kfmodels.kalman.coordinates import Coordinates
@@ -54,6 +55,7 @@ class Documented(ABC):
     def arguments(self) -> dict[str, Any]:
         """What `__init__` takes to make it again."""
 
+    @explain_kinds
     def save(self, path: str | Path) -> None:
         """Write everything needed to go on, as one JSON file, atomically.
 
@@ -62,6 +64,7 @@ class Documented(ABC):
         self.FORMAT.save(path, as_text(self.arguments()))
 
     @classmethod
+    @explain_kinds
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote; the result goes on exactly where the one saved stopped.
 
@@ -76,6 +79,7 @@ class Documented(ABC):
         return self.FORMAT.document(as_text(self.arguments()))
 
     @classmethod
+    @explain_kinds
     def from_json(cls, content: Mapping[str, Json]) -> Self:
         """Make again what `to_json` wrote.
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kfmodels.clock.instants import Stamp, check_dt, check_later
+from kfmodels._caller import explain_kinds
+from kfmodels.clock.instants import Stamp, check_later, check_passed
 from kfmodels.files.documents import register
 from kfmodels.kalman.arrays import add_pair_axis
 from kfmodels.kalman.coordinates import Coordinates
@@ -172,6 +173,7 @@ class OnlineFilter(Documented):
         """Time of the last tick."""
         return self.board.at
 
+    @explain_kinds
     def forecast(
         self, *, x: HedgePrices, dt: float = 1.0, gaps: Mapping[str, float] | None = None
     ) -> FairValue:
@@ -195,6 +197,7 @@ class OnlineFilter(Documented):
         """The spread that comes back as it stands now; None where the model has none."""
         return self.board.belief().reversion(0)
 
+    @explain_kinds
     def predictive(
         self, *, x: HedgePrices, dt: float = 1.0, gaps: Mapping[str, float] | None = None
     ) -> Predictive:
@@ -241,7 +244,7 @@ class OnlineFilter(Documented):
             ValueError: infinite or non-positive price, wrong number of hedges, negative dt, time not
                 later than the last. The filter is then as it was before.
         """
-        check_dt(dt)
+        check_passed(dt, gaps)
         board = self.board
         if at is not None and not _is_later(at, board.at):
             check_later(at, board.at, "nothing was changed")
@@ -254,6 +257,7 @@ class OnlineFilter(Documented):
         prices = np.array([board.legs.of_one(y, x)])
         return Tick(board.advance(prices, at, dt, gaps, strict=True))
 
+    @explain_kinds
     def rescale(self, *, target: float = 1.0, hedges: Mapping[str, float] | None = None) -> None:
         """Prices are quoted otherwise from now on: a split, a multiplier, another currency.
 
@@ -271,6 +275,7 @@ class OnlineFilter(Documented):
         # all legs are named, because a hold ends only where every factor that is given is 1
         self.board.rescale(dict.fromkeys(self.tickers, 1.0) | factors)
 
+    @explain_kinds
     def adjust(self, shifts: Mapping[str, float]) -> None:
         """Prices move by an amount when no value does: a cash dividend, a roll by difference.
 
@@ -293,6 +298,7 @@ class OnlineFilter(Documented):
         """The last price of every ticker that has been learnt from."""
         return self.board.last
 
+    @explain_kinds
     def take(
         self,
         prices: Mapping[str, float],
@@ -304,6 +310,8 @@ class OnlineFilter(Documented):
     ) -> Tick:
         """`update` with all prices by ticker, as `live` has them; one pair needs no `earlier` rows."""
         given = prices if self.target in prices else by_text(prices)
+        if self.target not in given:
+            raise ValueError(f"there is no price of {self.target} (NaN means not observed)")
         return self.update(y=given[self.target], x=given, at=at, dt=dt, gaps=gaps)
 
     def requote(
@@ -343,7 +351,7 @@ class OnlineFilter(Documented):
 
     def _foresee(self, x: HedgePrices, dt: float, gaps: Mapping[str, float] | None) -> Foreseen:
         """What the draws say of a target at the centre of its coordinates, at these hedge prices."""
-        check_dt(dt)
+        check_passed(dt, gaps)
         legs = self.board.legs
         hedges = legs.of_hedges(x)
         if any(price != price for price in hedges):

@@ -3,12 +3,12 @@
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (pandas has no complete types of its own)
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kfmodels._caller import explain_kinds, warn
 from kfmodels.clock.clock import Clock, Elapsed
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.ticks import Tick
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kfmodels.data.repairs import Repair
 
 
+@explain_kinds
 def follow(
     live: OnlineFilter,
     prices: "pd.DataFrame",
@@ -67,7 +68,7 @@ def follow(
     last = dict(zip(names, live.last_prices, strict=True)) if live.last_prices is not None else {}
     later, said = read_on(prices, names, last, live.transform, repair)
     if said:
-        warnings.warn(said, stacklevel=2)
+        warn(said)
     if later.changed:
         live.requote(later.changed)
     return follow_rows(live, later.prices, clock=clock, seen=seen)

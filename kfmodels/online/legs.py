@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from kfmodels.kalman.transforms import FARTHEST, transform_of
 from kfmodels.online.splits import check_factors, check_shifts, turn_into_factors
 
 
+@runtime_checkable
 class ByTicker(Protocol):
     """Prices by ticker: a dict, or a Series or a row of pandas."""
 
@@ -109,7 +110,13 @@ class Legs:
         """The same, unchecked."""
         if type(x) is float and type(y) is float:
             return [y, x]
-        return [float(y), *self.of_hedges(x)]
+        try:
+            target = float(y)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(
+                f"y is the price of {self.targets[0]}, a number, not {y!r:.60}"
+            ) from None
+        return [target, *self.of_hedges(x)]
 
     def of_hedges(self, x: HedgePrices) -> list[float]:
         """Hedge prices of the only pair, in their order."""
@@ -123,7 +130,13 @@ class Legs:
             if missing:
                 raise ValueError(f"no price of {', '.join(missing)} in x (NaN means not observed)")
             given = [given[name] for name in hedges]
-        prices = [float(price) for price in given]
+        try:
+            prices = [float(price) for price in given]
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(
+                f"x is a price of each hedge, {', '.join(hedges)}: a number, a list of numbers in this "
+                f"order, or a dict by ticker, not a {type(x).__name__} that holds something else"
+            ) from None
         if len(prices) != len(hedges):
             raise ValueError(
                 f"x has {len(prices)} prices, but there are {len(hedges)} hedges: {', '.join(hedges)}"

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from kfmodels._caller import explain_kinds
 from kfmodels.files.documents import register
 from kfmodels.online.ticks import Outcome
 
@@ -134,6 +135,7 @@ class Quarantine:
     hold: int | None = None
     pull: float = 2.0
 
+    @explain_kinds
     def __post_init__(self) -> None:
         _check_limit(self, "limit")
         _check_limit(self, "pull")
@@ -214,6 +216,7 @@ class Robust:
 
     limit: float = 4.0
 
+    @explain_kinds
     def __post_init__(self) -> None:
         _check_limit(self, "limit")
 

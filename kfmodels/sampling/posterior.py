@@ -46,10 +46,17 @@ def of_recursion[Values](sites: Mapping[str, Values]) -> dict[str, Values]:
     return {name: value for name, value in sites.items() if name in read}
 
 
+def check_seed(seed: int) -> None:
+    """Raise unless it is one that JAX can count with."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is a whole number from 0 to 2**32 - 1, not {seed}")
+
+
 def draw_prior(
     model: Model, inputs: object, seed: int
 ) -> tuple[dict[str, Float[np.ndarray, "draw ..."]], dict[str, Shaped[np.ndarray, "draw ..."]]]:
     """1000 draws of the prior: inferred sites, unconstrained; all sites on their own scale."""
+    check_seed(seed)
     numbers, inputs = np.arange(PRIOR_DRAWS, dtype=np.uint32), without_rows(inputs, model)
     with jax.enable_x64(True):
         return jax.device_get(priors.draw(numbers, np.uint32(seed), inputs, model=model))

@@ -1,11 +1,11 @@
 """What a basket knows for the hedge of a book: covariance of the next row, and which legs there are."""
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from kfmodels._caller import warn
 from kfmodels.basket.basket import Basket
 from kfmodels.basket.listing import GONE, LEG_FROM, TARGET_FROM
 from kfmodels.basket.settings import CHOOSER
@@ -90,11 +90,10 @@ def choose_hedges(
                 raise ValueError(f"hedges: {name} {why}; leave it out until then")
     for name in map(str, positions.keys()):
         if (rows := int(now.listing.gap[place[name]])) > GONE:
-            warnings.warn(
+            warn(
                 f"{name} has had no price for {rows} rows: its hedge goes by moves filled in from "
                 "others, and fades; leave it out of the positions, or update the universe with "
-                "its prices",
-                stacklevel=3,
+                "its prices"
             )
     if hedges is not None:
         return list(map(str, hedges))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from kfmodels._caller import explain_kinds
 from kfmodels.live.costs import Cost
 from kfmodels.universe.asked import (
     Bound,
@@ -34,6 +35,7 @@ _NOTHING = 1e-9
 """Share of the objective below which a leg adds nothing."""
 
 
+@explain_kinds
 def hedge_book(
     cov: pd.DataFrame,
     positions: Money,

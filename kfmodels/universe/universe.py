@@ -3,7 +3,6 @@
 One file: a result and the call that makes it.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kfmodels._caller import explain_kinds, warn
 from kfmodels.basket.basket import Basket
 from kfmodels.basket.listing import GONE, LEG_FROM
 from kfmodels.basket.settings import CHOOSER, FEW
@@ -40,6 +40,7 @@ from kfmodels.universe.words import name_legs
 type Tickers = Sequence[str] | str
 
 
+@explain_kinds
 def hedge_universe(
     prices: pd.DataFrame,
     *,
@@ -56,12 +57,12 @@ def hedge_universe(
     with y and x the log moves of a target and of its hedges. The $\beta_k$ come of discounted second
     moments on four memories (50 to 500 rows), each with several structures: best legs, ridges,
     correlations shrunk to factors; they are weighed by what they forecast. Every row is one update, and
-    every ratio is known before the move it is held over. Two further hedges run beside it, of the best
-    single leg and of the best three, to say what few legs would have removed.
+    every ratio is known before the move it is held over. Hedges of the best leg and of the best three
+    run beside it, to say what few legs would have removed.
 
     Args:
-        prices: one column a ticker, one row a bar, sorted by date, all in one currency. NaN is a gap:
-            it is filled by its mean given the moves seen.
+        prices: a column a ticker, a row a bar, sorted by date, in one currency. NaN is a gap, filled by
+            its mean given the moves seen.
         targets: which to hedge. Default: every column.
         hedges: which may be legs. Default: every column.
         legs: at most as many legs for a target. Default: no limit.
@@ -105,7 +106,7 @@ def hedge_universe(
     found = complain(table, LOG, real)
     over = _tell_ended(table)
     if found or over:
-        warnings.warn("\n".join(filter(None, [found, *over])), stacklevel=2)
+        warn("\n".join(filter(None, [found, *over])))
     same = [legs is not None and legs <= few for few in FEW]
     sizes = [few for few, equal in zip(FEW, same, strict=True) if not equal]
     rivals = [Basket(tickers, targets=asked[0], hedges=asked[1], legs=few) for few in sizes]
@@ -179,6 +180,7 @@ class HedgeUniverse:
         """Sd of every ratio, targets by hedges: within the experts, and between them."""
         return self._by_hedge(self.basket.sd())
 
+    @explain_kinds
     def forecast(self, row: Mapping[str, float] | pd.Series) -> pd.DataFrame:
         """What the hedges' prices say of the targets; nothing is learnt.
 
@@ -226,6 +228,7 @@ class HedgeUniverse:
         ratios = self.basket.ratios()
         return self._by_hedge(np.sign(ratios) * weigh_legs(self.basket, ratios))
 
+    @explain_kinds
     def legs(self, target: str) -> pd.DataFrame:
         """The legs of one target, the heaviest first: `ratio`, its `sd`, `weight` and `alone`.
 
@@ -237,20 +240,19 @@ class HedgeUniverse:
             ValueError: it is none of the targets.
         """
         if target not in self.targets:
-            raise ValueError(
-                f"{target} is not among the {len(self.targets)} targets; there is "
-                f"{', '.join(self.targets[:8])}"
-            )
+            there = ", ".join(self.targets[:8])
+            raise ValueError(f"{target} is not among the {len(self.targets)} targets: {there}")
         return self._legs()[self.targets.index(target)]
 
     def history(self, target: str) -> pd.DataFrame:
         """The ratios of one target by date, every fifth row (every 21st above 100 assets)."""
-        prices, past = self._past()
         self.legs(target)  # raises on an unknown name
+        prices, past = self._past()
         ratios = past.ratios[:, self.targets.index(target)]
         found = pd.DataFrame(ratios, prices.index[past.kept], list(self.basket.tickers))
         return found.reindex(columns=[name for name in self.hedges if name != target])
 
+    @explain_kinds
     def spreads(self, few: int | None = None) -> pd.DataFrame:
         """What the hedges left of every target's log move, by date; NaN where nothing was judged.
 
@@ -279,6 +281,7 @@ class HedgeUniverse:
         rows = [(prices.index[row], *rest) for row, *rest in past.events]
         return pd.DataFrame(rows, columns=["at", "ticker", "outcome", "reason"])
 
+    @explain_kinds
     def by_legs(self, target: str, sizes: Sequence[int] = (1, 2, 3, 5, 8)) -> pd.Series:
         """Share of one target's variance removed with at most 1, 2, 3 ... legs, and with all.
 
@@ -351,6 +354,7 @@ class HedgeUniverse:
         basket.back(self.basket.mark())  # whose time is no text
         return basket
 
+    @explain_kinds
     def go_live(self, **settings: Any) -> LiveFilter:
         """A live filter for a feed, unattended: bad prints, splits and missing prices are seen to.
 

@@ -219,7 +219,7 @@ BAD.iloc[7, 1] = -1.0
         (lambda: kf.hedge_universe(P.iloc[::-1]), "not sorted.*sort_index"),
         (lambda: kf.hedge_universe(P["EEM"]), "a Series is one ticker"),
         (lambda: kf.hedge_universe(P, repair={"EWZ": {}}), "repair names EWZ"),
-        (lambda: kf.hedge_universe(P).legs("EWK"), "EWK is not among the 4 targets; there is EEM"),
+        (lambda: kf.hedge_universe(P).legs("EWK"), "EWK is not among the 4 targets: EEM"),
         (lambda: kf.load("nowhere.json"), "no file nowhere.json: make one with kf.hedge_universe"),
     ],
 )
