@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
+__version__ = "0.1.0"
+
 
 def _attach(
     package: str, file: str

@@ -13,9 +13,10 @@ import sys
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        night = "jax jaxlib numpyro pandas scipy xarray arviz exchange_calendars"
+        night = "jax jaxlib numpyro pandas scipy xarray arviz exchange_calendars h5py h5netcdf jinja2"
+        night += " matplotlib tqdm platformdirs filelock jaxtyping numba pyarrow"
         if name.split(".")[0] in night.split():
-            raise ImportError(f"{name} is not installed in a trading process")
+            raise ModuleNotFoundError(f"no {name} in a trading process", name=name)
 
 sys.meta_path.insert(0, Refuse())
 """

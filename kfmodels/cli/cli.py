@@ -1,5 +1,6 @@
 """The `kfmodels` command: demo, fit, show, report, update; fit-many and board; universe; live."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,12 +34,29 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     cls=PlainErrors,
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich prints a calendar in the place of `:DATE:`
     help="Infer how fast a hedge ratio moves, then run the fitted filter tick by tick.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"kfmodels {version('kfmodels')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    """Stands before every command."""
 
 
 @app.command()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from platformdirs import user_cache_path
 from typer.core import TyperGroup
 
 from kfmodels.cli.dates import EPOCH, EXCEL, Dating, read_dates
@@ -80,6 +79,10 @@ def keep_programs() -> None:
     Two processes may use it at once, for JAX locks a folder whose size has a bound. A setting of the
     user's own is left alone, and so is a home that cannot be written to.
     """
+    try:
+        from platformdirs import user_cache_path
+    except ImportError:  # nor is JAX there, which comes with the same packages
+        return
     # a folder for each machine: a home may be shared, and a program fits one kind of processor
     folder = user_cache_path("kfmodels") / f"programs-{platform.node()}"
     try:
@@ -107,11 +110,22 @@ class PlainErrors(TyperGroup):
         with _plain_warnings():
             try:
                 return super().invoke(ctx)
+            except ModuleNotFoundError as error:
+                typer.echo(f"error: {_say_missing(error)}", err=True)
+                raise typer.Exit(2) from error
             except (ValueError, OSError) as error:
                 typer.echo(f"error: {for_the_shell(str(error))}", err=True)
                 raise typer.Exit(2) from error
             except KeyboardInterrupt as interrupt:
                 raise typer.Exit(INTERRUPTED) from interrupt
+
+
+def _say_missing(error: ModuleNotFoundError) -> str:
+    """What to install where the package came without what it needs."""
+    return (
+        f"this needs {error.name}, which is not installed here. `pip install kfmodels` installs all; "
+        "with numpy and typer alone, `live` runs what was saved as a live filter or a universe"
+    )
 
 
 @contextmanager

@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kfmodels import OnlineFilter, datasets, follow, load
+from kfmodels import OnlineFilter, __version__, datasets, follow, load
 from kfmodels.batch.few_legs import compare_with_universe
 from kfmodels.cli import facts
 from kfmodels.cli.shell import read_prices
 from kfmodels.sampling import nuts
 from tests.command import kfmodels, process
 from tests.problems import FromPrior, Weighed
+from tests.processes import trade
 
 SPREAD = ["fit", "all.csv", "--target", "XOM", "--hedges", "CVX", "--spread"]
 
@@ -192,3 +193,16 @@ def test_fit_tells_what_the_other_columns_would_have_removed(tmp_path, monkeypat
     assert (told["few"], told["rows"]) == (list(found.few), found.rows)
     table[["XLE", "LQD"]].to_csv(tmp_path / "all.csv")
     assert "Beside the other columns" not in kfmodels(*command, folder=tmp_path).stdout
+
+
+def test_the_version_is_that_of_the_package():
+    assert kfmodels("--version").stdout == f"kfmodels {__version__}\n"
+
+
+def test_what_is_not_installed_is_named_with_what_to_install(tmp_path):
+    (tmp_path / "p.csv").write_text("date,A,B\n2020-01-01,1,2\n")
+    code = "from kfmodels.cli.cli import app; app(['universe', *sys.argv[1:]])"
+    said = (
+        "error: this needs pandas, which is not installed here. `pip install kfmodels` installs all"
+    )
+    trade(code, tmp_path / "p.csv", code_at_end=2, noted_first=said)
