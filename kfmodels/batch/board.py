@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels._caller import explain_kinds
+from kfmodels._shown import Shown
 from kfmodels.batch.chunk import CARRIED, HABIT, pair_key
 from kfmodels.batch.rows import COLUMNS, describe_pairs
 from kfmodels.batch.status import FITTED, Status, Verdict
@@ -49,8 +50,8 @@ BEYOND_DOUBT = 3
 _WAITING = Verdict(Status.WAITING, "not fitted yet: run fit_many again with this store")
 
 
-@dataclass(eq=False)
-class HedgeBoard:
+@dataclass(eq=False, repr=False)
+class HedgeBoard(Shown):
     """The fits of many pairs in the folder of `fit_many`, read from it when they are needed.
 
     `fit_many` returns one, and `HedgeBoard.open(folder)` at any later time.

@@ -17,6 +17,7 @@ import pandas as pd
 from numpyro.distributions import constraints
 
 from kfmodels._caller import explain_kinds, warn
+from kfmodels._shown import Shown
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.population import over_prior, population, shrunk_weights, universe_of
 from kfmodels.batch.status import FITTED, Status, Verdict
@@ -49,8 +50,8 @@ _READ: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
 """For each site, its name in tables and the function from its scale-free value to readable units."""
 
 
-@dataclass(frozen=True, eq=False)
-class Pooled:
+@dataclass(frozen=True, eq=False, repr=False)
+class Pooled(Shown):
     """The population of a universe, and what it makes of every pair.
 
     `parameters` are the names of the J sites that were pooled, `u (pair, draw, J)` their scale-free
@@ -72,6 +73,11 @@ class Pooled:
     mean: np.ndarray
     sd: np.ndarray
     weighted: float | None = None
+
+    def __str__(self) -> str:
+        shown = self.population[["typical", "typical_lower", "typical_upper", "ess"]]
+        text = shown.map("{:.3g}".format).to_string()
+        return f"population of {len(self.names)} pairs\n{text}"
 
     @cached_property
     def population(self) -> pd.DataFrame:

@@ -5,13 +5,18 @@ from textwrap import fill
 
 import jax
 import numpy as np
+import pandas as pd
 
 from kfmodels.cli import facts
 from kfmodels.data.checks import day
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.kalman.density import Z90
 from kfmodels.model.assumptions import Discounted
+
+WIDTH = 79
+"""Characters of a line of text."""
 
 VARIANCE_MEMORIES = (5.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0, 60.0, 90.0)
 """Memories of the observation variance that the report tries, in bars."""
@@ -41,6 +46,33 @@ def report(fitted: HedgeFit) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def summarise(fitted: HedgeFit) -> str:
+    """What a REPL shows of a fit: whose it is, what to hold and how sure that is, and what to ask."""
+    held = facts.hedges(fitted.online(), fitted.data.prices.ffill().iloc[-1])
+    effective = fitted.summary()["effective_memory"]
+    rows = [
+        {
+            "trade": f"{'sell' if one.shares < 0 else 'buy'} {abs(one.shares):.4g}",
+            "ratio": one.ratio,
+            "sd": one.sd,
+            "90 % interval": facts.interval(one.ratio - Z90 * one.sd, one.ratio + Z90 * one.sd),
+            "learnt over": f"{effective[one.name]:.3g} bars",
+        }
+        for one in held
+    ]
+    forms = {name: f"{{{name}}}" for name in rows[0]} | {"ratio": "{ratio:.4g}", "sd": "{sd:.2g}"}
+    table = facts.tabulate(pd.DataFrame(rows, [one.name for one in held]), forms)
+    return "\n".join(
+        [
+            f"{facts.pair(fitted)}: {', '.join(facts.training(fitted.data))}",
+            f"Against {facts.POSITION} {fitted.target} after the close of {day(fitted.fit_until)}:",
+            table,
+            fill(facts.sampling(fitted), WIDTH),
+            ".report() says more, .plot() draws it, .go_live() runs it on a feed.",
+        ]
+    )
+
+
 def _doubts(fitted: HedgeFit) -> str:
     return list_notes("The prices are in doubt", facts.doubts(fitted.data))
 
@@ -59,12 +91,10 @@ def _noise(fitted: HedgeFit) -> str:
     )
     columns = {
         "delta": "{delta:.3g}",
-        "q": "{q:.3g}",
-        "gain": "{gain:.3f}",
         "memory": "{memory}",
         "90 % interval": "{lower:.3g} .. {memory_upper:.3g}",
         "effective": "{effective}",
-        "sd per bar": "{sd:.3g}",
+        "sd/bar": "{sd:.3g}",
         "R-hat": "{rhat:.3f}",
         "ESS": "{draws}",
     }
@@ -85,8 +115,9 @@ def _gaps(fitted: HedgeFit) -> str:
 def _hedge(fitted: HedgeFit) -> str:
     # the last price of each ticker, where the last row has a gap
     held = facts.hedges(fitted.online(), fitted.data.prices.ffill().iloc[-1])
-    said = [f"  {facts.order(hedge)}: {facts.ratio(hedge)}" for hedge in held]
-    said += [f"  {facts.CHANGES}, for comparison: {words}" for words in facts.static(fitted)]
+    said = [f"{facts.order(hedge)}: {facts.ratio(hedge)}" for hedge in held]
+    said += [f"{facts.CHANGES}, for comparison: {words}" for words in facts.static(fitted)]
+    said = [_wrap(sentence, "  ", "    ") for sentence in said]
     head = f"Hedge after the close of {day(fitted.fit_until)} (until the next; a ratio above 0 is sold)"
     return "\n".join([head, *said])
 
@@ -121,8 +152,12 @@ def _meaning(fitted: HedgeFit) -> str:
 
 def list_notes(head: str, notes: list[str]) -> str:
     """A heading and what is said under it; nothing where nothing is."""
-    wrapped = [fill(note, 100, initial_indent="- ", subsequent_indent="  ") for note in notes]
+    wrapped = [_wrap(note, "- ", "  ") for note in notes]
     return "\n".join([head, *wrapped]) if notes else ""
+
+
+def _wrap(text: str, first: str, others: str) -> str:
+    return fill(text, WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
 
 
 def discounted_gain(fitted: HedgeFit) -> tuple[float, float] | None:

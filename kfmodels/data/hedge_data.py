@@ -315,10 +315,8 @@ class HedgeData:
     def __repr__(self) -> str:
         span = f"{day(self.index[0])} .. {day(self.last_date)}" if len(self) else "no rows"
         gaps = int((~self.observed).sum())
-        return (
-            f"HedgeData({self.target} on {', '.join(self.hedges)}; {self.transform}; "
-            f"{len(self)} rows, {gaps} of them with a gap; {span})"
-        )
+        rows = f"{len(self)} rows{f' ({gaps} with a gap)' if gaps else ''}, {span}"
+        return f"HedgeData({self.target} on {', '.join(self.hedges)}; {self.transform}; {rows})"
 
     def check_enough(self) -> None:
         """Raise if there are too few complete rows to infer from, or a hedge never moves in them."""

@@ -27,6 +27,7 @@ from numpyro import handlers
 from tqdm import tqdm
 
 from kfmodels._caller import explain_kinds, warn
+from kfmodels._shown import Shown
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_data_and_model
 from kfmodels.fitting import passes
@@ -55,8 +56,8 @@ DOUBTFUL_SHARE = 0.05
 """Share of badly sampled simulations above which a chi-square test may notice them."""
 
 
-@dataclass(frozen=True, eq=False)
-class Calibration:
+@dataclass(frozen=True, eq=False, repr=False)
+class Calibration(Shown):
     """Where the truth of every simulation lies in what was inferred from it; made by `calibrate`.
 
     `table` says whether that is what chance allows; the frames have one row per simulation.
@@ -78,6 +79,13 @@ class Calibration:
 
     sampling: pd.DataFrame
     """Worst `rhat` (of split chains) and smallest `ess` of the noise, and the share `diverging`."""
+
+    def __str__(self) -> str:
+        count = len(self.cover)
+        if count < 2 * FEWEST_IN_A_BIN:
+            return f"{count} simulations: too few for a table"
+        shown = self.table().to_string(float_format="{:.3g}".format)
+        return f"{count} simulations, ranked among {self.kept} draws\n{shown}"
 
     @property
     def doubtful(self) -> int:

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.special import ndtr, stdtr
 
 from kfmodels._caller import explain_kinds, warn
+from kfmodels._shown import Shown
 from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import MIN_ROWS, rows_after
 from kfmodels.data.later import Later, repair_later
@@ -31,8 +32,8 @@ _SURE = 2.0
 """Standard errors above which one model is said to be ahead of another."""
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Shown):
     """How well each model forecast the same bars.
 
     Attributes:

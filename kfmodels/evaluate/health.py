@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels._caller import explain_kinds
+from kfmodels._shown import Shown
 from kfmodels.batch.chunk import SETTLED
 from kfmodels.data.arrays import half_life
 from kfmodels.data.checks import day
@@ -33,8 +34,8 @@ MacKinnon (2010), Critical values for cointegration tests: with a constant, many
 """
 
 
-@dataclass(frozen=True, eq=False)
-class SpreadHealth:
+@dataclass(frozen=True, eq=False, repr=False)
+class SpreadHealth(Shown):
     """What `spread_health` found: a table of two spreads, and warnings in plain words."""
 
     table: pd.DataFrame
@@ -46,7 +47,7 @@ class SpreadHealth:
     def __str__(self) -> str:
         shown = self.table.T.to_string(float_format=lambda number: f"{number:.4g}")
         notes = [
-            fill(note, 100, initial_indent="- ", subsequent_indent="  ") for note in self.warnings
+            fill(note, 79, initial_indent="- ", subsequent_indent="  ") for note in self.warnings
         ]
         return "\n".join([shown, *notes])
 

@@ -14,6 +14,7 @@ import pandas as pd
 from jax import Array
 
 from kfmodels._caller import explain_kinds
+from kfmodels._shown import Shown
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting.fit import pad
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs, hedge_ratio_model
@@ -45,8 +46,8 @@ _DEPTH = 15.0
 """Nats below the top under which a cell is left out: a millionth of the highest density, or less."""
 
 
-@dataclass(frozen=True, eq=False)
-class Surface:
+@dataclass(frozen=True, eq=False, repr=False)
+class Surface(Shown):
     """Log likelihood on a grid of (effective memory of beta, memory of alpha, third), static first.
 
     The axes are quantities that data can tell apart: `beta_memory` is the memory of `q_beta` relative
@@ -70,6 +71,15 @@ class Surface:
     log_posterior: np.ndarray
     modes: pd.DataFrame
     notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        cells = " x ".join(map(str, self.log_likelihood.shape))
+        head = (
+            f"log likelihood on {cells} settings: effective memory of {self.hedge}, memory of alpha"
+        )
+        notes = [f"- {note}" for note in self.notes]
+        shown = self.modes.to_string(index=False, float_format="{:.4g}".format)
+        return "\n".join([f"{head}, {self.third_name}", shown, *notes])
 
     def profile(self, axis: int = 0) -> pd.Series:
         """Best log likelihood along a memory (axis 0 beta, 1 alpha), relative to the top."""

@@ -12,6 +12,7 @@ import pandas as pd
 from jax import Array
 
 from kfmodels._caller import explain_kinds
+from kfmodels._shown import Shown
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_data_and_model, check_fit
 from kfmodels.fitting import tree as trees
@@ -89,8 +90,8 @@ def prior_and_posterior(fitted: HedgeFit) -> pd.DataFrame:
     return table
 
 
-@dataclass(frozen=True, eq=False)
-class PriorPredictive:
+@dataclass(frozen=True, eq=False, repr=False)
+class PriorPredictive(Shown):
     """Paths that a prior considers plausible over given regressors.
 
     `paths` holds `ratio` (dims draw, time, hedge) and, without hedge, `target` (transformed price) and
@@ -100,6 +101,10 @@ class PriorPredictive:
 
     paths: "Dataset"
     table: pd.DataFrame
+
+    def __str__(self) -> str:
+        shown = self.table.to_string(float_format="{:.3g}".format)
+        return f"{self.paths.sizes['draw']} paths that the prior considers plausible\n{shown}"
 
 
 @explain_kinds

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels._caller import explain_kinds
+from kfmodels._shown import Shown
 from kfmodels.evaluate.arguments import check_inferred, check_one_model
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
@@ -93,8 +94,8 @@ _FEWEST = 25
 """Draws that smoothed weights need."""
 
 
-@dataclass(frozen=True, eq=False)
-class WhatIf:
+@dataclass(frozen=True, eq=False, repr=False)
+class WhatIf(Shown):
     """The answer under another prior: `fit` holds resampled draws and works like any other fit.
 
     `table` has the 90 % intervals before and after; `pareto_k` is that of the weights, and

@@ -3,7 +3,7 @@
 One file: one class, the object that users hold; each method is a view of its tree.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import NormalDist
@@ -19,6 +19,7 @@ from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting import passes, tables
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.explorers import add_explorers
+from kfmodels.fitting.questions import Questions
 from kfmodels.kalman.reversion import MeanReversion
 from kfmodels.live.book import HedgeBook
 from kfmodels.live.feed import LiveFilter
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 Kind = Literal["filtered", "predicted", "smoothed"]
 
 
-@dataclass(frozen=True, eq=False)
-class HedgeFit:
+@dataclass(frozen=True, eq=False, repr=False)
+class HedgeFit(Questions):
     """A fitted pair: everything is in `tree`, and the methods are views of it.
 
     `tree` is an ArviZ `DataTree` with the groups posterior, sample_stats, prior, log_prior (by
@@ -51,7 +52,7 @@ class HedgeFit:
     """
 
     tree: "DataTree"
-    given: HedgeRatioModel | None = field(default=None, repr=False)
+    given: HedgeRatioModel | None = None
     """The model as it was given, kept because a file cannot hold every prior."""
 
     @classmethod

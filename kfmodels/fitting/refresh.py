@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from kfmodels._caller import explain_kinds
+from kfmodels._shown import Shown
 from kfmodels.clock.clock import Clock
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.repairs import Real, Repair, known_real
@@ -118,12 +119,17 @@ def carry_over(
     return carry(new.board, engine.board).filter(engine.target)
 
 
-class Refresh:
+class Refresh(Shown):
     """New noise for a live filter, being inferred or in place; made by `refresh`."""
 
     def __init__(self, live: LiveFilter, future: "Future[HedgeFit]") -> None:
         self.live, self._future, self._units = live, future, live.units
         self._taken = False
+
+    def __str__(self) -> str:
+        legs = ", ".join("/".join(pair) for pair in self.live.engine.pairs)
+        how = "in place" if self._taken else "ready to take()" if self.done else "being inferred"
+        return f"new noise of {legs}: {how}"
 
     @property
     def done(self) -> bool:

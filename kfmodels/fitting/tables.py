@@ -12,8 +12,8 @@ from kfmodels.model.parts import factor_of, reverting_share
 if TYPE_CHECKING:
     from xarray import DataTree
 
-_COLUMNS = ["delta", "q", "gain", "memory", "memory_lower", "memory_upper"]
-_COLUMNS += ["effective_memory", "var", "rhat", "ess"]
+_COLUMNS = ["memory", "memory_lower", "memory_upper", "effective_memory", "delta", "q", "gain"]
+_COLUMNS += ["var", "rhat", "ess"]
 _OF_SPREAD = ["half_life", "half_life_lower", "half_life_upper", "r2_mr", "probability"]
 
 

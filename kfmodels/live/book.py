@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from kfmodels._shown import Shown
 from kfmodels.clock.clock import Clock
 from kfmodels.clock.instants import Moment, Stamp
 from kfmodels.files.documents import Format, Json
@@ -77,8 +78,8 @@ def order_sentence(target: str, hedge: str, shares: float, *, position: float = 
     return f"against {position:g} {target} {side} {shown} {hedge}"
 
 
-@dataclass(frozen=True, slots=True)
-class Orders:
+@dataclass(frozen=True, repr=False)
+class Orders(Shown):
     """What a book did at one bar; by hedge, in shares (contracts where there is a multiplier).
 
     `wanted` is a real number (NaN where nothing was done). The trade of `traded` shares (positive is
@@ -98,6 +99,9 @@ class Orders:
     cost: float
     turnover: float
     why: str
+
+    def __str__(self) -> str:
+        return f"{self.at}: {self.why}; cost {self.cost:.2f}"
 
 
 class _Moves(NamedTuple):
@@ -127,7 +131,7 @@ class _Moves(NamedTuple):
         return self if self.price is None else self._replace(price=self.price + shift)
 
 
-class HedgeBook:
+class HedgeBook(Shown):
     """The shares of every hedge against a position in the target, bar by bar.
 
     At each bar it compares the shares held with those wanted (`hedge_shares`): inside the band it
@@ -195,6 +199,11 @@ class HedgeBook:
         self.clock = clock
         self._at: Stamp | None = None
         self._before = self.moves  # as they stood at the start of the bar of that time
+
+    def __str__(self) -> str:
+        held = ", ".join(f"{number:g} {name}" for name, number in self.held.items())
+        against = f"{self.position:g} {self.target} against {held}"
+        return f"{against}; turnover {sum(self.turnover.values()):.0f}, cost {self.costs:.2f}"
 
     def act(self, tick: Tick, prices: Mapping[str, float]) -> Orders:
         """Compare the shares held with those wanted now, and trade those outside their band.

@@ -103,7 +103,7 @@ def test_it_prints_what_it_holds():
     frame = prices()
     frame.iloc[5, 0] = np.nan
     assert repr(make(frame)) == (
-        "HedgeData(AAA on BBB; log; 60 rows, 1 of them with a gap; 2020-01-01 .. 2020-03-24)"
+        "HedgeData(AAA on BBB; log; 60 rows (1 with a gap), 2020-01-01 .. 2020-03-24)"
     )
     assert "no rows" in repr(make(frame).after("2030-01-01"))
 

@@ -1,0 +1,29 @@
+"""How results show themselves: as text where a REPL prints them, the same in HTML in a notebook."""
+
+from html import escape
+from textwrap import fill
+
+WIDTH = 79
+"""Characters of a line that any terminal shows."""
+
+
+class Shown:
+    """A result whose text form, `str`, is also what a REPL and a notebook show of it.
+
+    There sentences are wrapped to the width of a terminal; `str` leaves them whole, so that a remedy in
+    one can be found and copied.
+    """
+
+    def __repr__(self) -> str:
+        return "\n".join(map(_wrap, str(self).splitlines()))
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="white-space: pre-wrap">{escape(str(self))}</pre>'
+
+
+def _wrap(line: str) -> str:
+    """A line of prose on as many lines as it needs; one of a table, with its gaps, is left alone."""
+    if len(line) <= WIDTH or "  " in line.strip():
+        return line
+    indent = " " * (len(line) - len(line.lstrip()))
+    return fill(line, WIDTH, subsequent_indent=indent + "  ", break_on_hyphens=False)

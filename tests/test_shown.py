@@ -1,0 +1,77 @@
+"""What a REPL and a notebook show of a result: words within 80 columns, and the same in HTML."""
+
+import numpy as np
+import pytest
+
+import kfmodels as kf
+from kfmodels import evaluate
+from tests.problems import ROWS, stock_prices
+
+MODEL = kf.hedge_ratio_model(noise=kf.Discounted())
+METHOD = kf.ImportanceSampling(draws=64, rounds=4)
+
+
+@pytest.fixture(scope="module")
+def results():
+    prices = stock_prices(2 * ROWS)
+    data = kf.HedgeData.from_prices(prices.iloc[:ROWS], target="KO", hedges=["PEP"])
+    fitted = kf.fit(data, MODEL, method=METHOD, progress=False)
+    book, row = fitted.book(position=1000), prices.iloc[ROWS].to_dict()
+    pairs = kf.HedgeData.all_pairs(prices[["KO", "PEP"]].iloc[:ROWS])
+    other = kf.hedge_ratio_model(delta={"beta": kf.Memory(20, 5, 90)}, noise=kf.Discounted())
+    tick = fitted.online().update(y=row["KO"], x=row)
+    return {
+        "data": data,
+        "fit": fitted,
+        "board": kf.fit_many(pairs, MODEL, method=METHOD, progress=False),
+        "book before": kf.live.HedgeBook(
+            target="KO", hedges=["PEP"], transform="log", position=9.5
+        ),
+        "orders": book.act(tick, row),
+        "book": book,
+        "comparison": kf.compare({"KO": fitted}, prices.iloc[ROWS:]),
+        "health": fitted.spread_health(),
+        "surface": fitted.likelihood_surface(),
+        "paths": evaluate.prior_predictive(data, MODEL, draws=20),
+        "what if": fitted.what_if(other),
+    }
+
+
+SHOWN = {
+    "data": "KO on PEP",
+    "fit": "Against 100 KO",
+    "board": "of 2 pairs fitted",
+    "book before": "9.5 KO against 0 PEP",
+    "orders": "sold",
+    "book": "1000 KO against -",
+    "comparison": "alone",
+    "health": "static OLS",
+    "surface": "beta_memory",
+    "paths": "20 paths",
+    "what if": "effective of",
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_result_shows_itself_in_words_that_fit_a_terminal(results, name):
+    text = repr(results[name])
+    assert SHOWN[name] in text
+    assert max(map(len, text.splitlines())) <= 80, text
+
+
+@pytest.mark.parametrize("name", [name for name in SHOWN if name != "data"])
+def test_a_notebook_shows_the_same_as_text_and_never_as_code(results, name, monkeypatch):
+    assert SHOWN[name] in results[name]._repr_html_()
+    monkeypatch.setattr(type(results[name]), "__str__", lambda _: "<b>x</b>")
+    assert "<b>" not in results[name]._repr_html_()
+
+
+def test_a_fit_answers_what_is_asked_of_it(results):
+    fitted = results["fit"]
+    assert fitted.report().splitlines()[0].startswith("KO hedged with PEP")
+    assert max(map(len, fitted.report().splitlines())) <= 80
+    assert fitted.plot().axes
+    expected = evaluate.static_probability(fitted)
+    np.testing.assert_array_equal(fitted.static_probability(), expected)
+    np.testing.assert_array_equal(fitted.prior_sensitivity(), evaluate.prior_sensitivity(fitted))
+    assert list(fitted.summary().columns[:2]) == ["memory", "memory_lower"]
