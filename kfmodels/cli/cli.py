@@ -1,4 +1,4 @@
-"""The `kfmodels` command: demo, fit, show, report, update; fit-many and board; universe; live."""
+"""The `kfmodels` command: demo, fit, show, report, update; fit-many, board; universe; live, watch."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kfmodels.cli import cli_live, cli_many, cli_universe, cli_update
+from kfmodels.cli import cli_live, cli_many, cli_universe, cli_update, cli_watch
 from kfmodels.cli.shell import (
     AsJson,
     DateFormat,
@@ -125,6 +125,7 @@ app.command("board")(cli_many.board)
 app.command("universe")(cli_universe.universe)
 app.command("update")(cli_update.update)
 app.command("live")(cli_live.live)
+app.command("watch")(cli_watch.watch)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypedDict
 
 import typer
 
-from kfmodels.cli.kept import kept_path, load_kept
+from kfmodels.cli.cli_update import kept_path, load_kept
 from kfmodels.cli.remedies import for_the_shell
 from kfmodels.cli.shell import as_json
 from kfmodels.live.settings import shorten

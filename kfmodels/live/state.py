@@ -16,12 +16,11 @@ from kfmodels.files.log import Message
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.arrivals import Ahead
 from kfmodels.live.bars import Bar, moment_of
-from kfmodels.live.condition import Conditions, find_conditions
 from kfmodels.live.feed_watch import FeedWatch
 from kfmodels.live.learner import Learner
 from kfmodels.live.monitor import Watch
 from kfmodels.live.quotes import KEPT, Priced, Quotes, Rescaled, Units, requote_rows
-from kfmodels.live.signals import Alarms, Signal, with_feed
+from kfmodels.live.signals import Alarms, Conditions, Signal, find_conditions, with_feed
 from kfmodels.online.engine import AnyTick, Engine
 from kfmodels.online.splits import tell_shifts
 from kfmodels.online.ticks import Outcome

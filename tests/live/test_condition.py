@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from kfmodels.basket.basket import Basket
-from kfmodels.live.condition import find_conditions
 from kfmodels.live.feed import LiveFilter
 from kfmodels.live.monitor import Monitor
+from kfmodels.live.signals import find_conditions
 from kfmodels.online.shocks import Hold
 from tests.basket.conftest import TICKERS, draw_moves, feed, prices_of
 
