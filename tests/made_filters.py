@@ -144,7 +144,8 @@ def board_of(singles: dict[str, OnlineFilter]) -> OnlineBoard:
         state=stacked("state"),
         carried=stacked("carried"),
         log_weights=np.stack([one["log_weights"] for one in held]),
-        forgetting=held[0]["forgetting"],
+        initial_log_weights=np.stack([one["initial_log_weights"] for one in held]),
+        share=held[0]["share"],
         shocks=held[0]["shocks"],
         gap_names=held[0]["gap_names"],
         gap_bars=np.stack([one["gap_bars"] for one in held], 1),
@@ -164,7 +165,10 @@ def one_draw(live: OnlineFilter, draw: int) -> OnlineFilter:
             *(leaf[..., draw : draw + 1] if leaf.shape[-1] > 1 else leaf for leaf in whole)
         )
 
-    held: dict[str, Any] = live.arguments() | {"log_weights": np.zeros(1)}
+    held: dict[str, Any] = live.arguments() | {
+        "log_weights": np.zeros(1),
+        "initial_log_weights": np.zeros(1),
+    }
     for name in ("drift", "noise", "state", "carried"):
         held[name] = part(held[name])
     return OnlineFilter(**held)

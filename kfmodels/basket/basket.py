@@ -17,6 +17,7 @@ from kfmodels.basket.settings import (
     CHOOSER,
     EFFECTIVE,
     MEMORIES,
+    FixedShare,
     Forgetting,
     Weighing,
     choose_structures,
@@ -106,7 +107,7 @@ class Basket(Documented):
                 f"{self.hedges[0]} is the only hedge, and has none itself: leave it out of the targets"
             )
         check_policy(shocks)
-        self.forgetting = weighing.factor if isinstance(weighing, Forgetting) else 1.0
+        self.share = weighing.share if isinstance(weighing, FixedShare) else 0.0
         most = len(self.hedges) - (set(self.targets) <= set(self.hedges))
         self.legs, self.weighing, self.shocks = legs, weighing, shocks
         self.structures = choose_structures(most, legs)

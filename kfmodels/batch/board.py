@@ -16,7 +16,7 @@ import pandas as pd
 
 from kfmodels._caller import explain_kinds
 from kfmodels._shown import Shown
-from kfmodels.batch.chunk import CARRIED, HABIT, pair_key
+from kfmodels.batch.chunk import CARRIED, HABIT, inputs_of, pair_key
 from kfmodels.batch.rows import COLUMNS, describe_pairs
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.batch.store import Store
@@ -26,6 +26,7 @@ from kfmodels.data.hedge_data import rows_after
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.data.scales import sentence_of
 from kfmodels.fitting.alternatives import join_draws
+from kfmodels.fitting.grid import add_grid, spreads
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.habits import Habits
@@ -38,6 +39,7 @@ from kfmodels.live.lags import tell_lags
 from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.online.board import OnlineBoard
+from kfmodels.online.mixture import SHARE
 from kfmodels.online.shocks import Quarantine, Shocks
 from kfmodels.sampling import importance
 from kfmodels.sampling.posterior import Draws, draw_prior
@@ -238,17 +240,17 @@ class HedgeBoard(Shown):
         self,
         targets: list[str] | None = None,
         *,
-        forgetting: float = 1.0,
+        share: float = 0.0,
         shocks: Shocks | None = None,
     ) -> OnlineBoard:
         """Put the filters of all pairs that were fitted on one board, which advances tick by tick.
 
         Args:
             targets: only pairs with one of these targets.
-            forgetting, shocks: of every pair, as for `OnlineFilter`.
+            share, shocks: of every pair, as for `HedgeFit.online`.
 
         Raises:
-            ValueError: no such pair was fitted.
+            ValueError: no such pair was fitted, or a share outside [0, 1).
         """
         pairs, model = self.pairs, self.model
         names, arrays = self.fitted((*model.parameters, *_carried_names(model), *_ONLINE), targets)
@@ -259,7 +261,7 @@ class HedgeBoard(Shown):
         carried = noise.start()
         if carried is not None:
             carried = type(carried)(*(arrays[name][:, :-1] for name in _carried_names(model)))
-        return OnlineBoard(
+        board = OnlineBoard(
             names=names,
             targets=[legs[name][0] for name in names],
             hedges=[legs[name][1] for name in names],
@@ -276,39 +278,40 @@ class HedgeBoard(Shown):
             state=State(mean, cov),
             carried=carried,
             log_weights=np.full(mean.shape[1:], -np.log(mean.shape[2])),
-            forgetting=forgetting,
+            share=share,
             shocks=shocks,
             last_prices=np.stack([arrays["last_y"], arrays["last_x"]], 1),
             habits=Habits(*(arrays[HABIT + name] for name in Habits._fields)),
             at=self.fit_until,
             until=self.fit_until,
         )
+        if share == 0 or not spreads(model):
+            return board
+        plug_in = {name: arrays[name][:, -1] for name in model.parameters}
+        return add_grid(board, model, inputs_of(pairs, names, model), plug_in)
 
     @explain_kinds
     def go_live(
         self,
         targets: list[str] | None = None,
         *,
-        forgetting: float = 0.997,
+        share: float = SHARE,
         shocks: Shocks | None = Quarantine(),
         **settings: Any,
     ) -> LiveFilter:
         """Make a live filter of all pairs that were fitted, to be left alone with a feed.
 
         Args:
-            targets, forgetting, shocks: as for `online`, with defaults for trading.
+            targets, share, shocks: as for `online`, with defaults for trading.
             settings: of `LiveFilter`: clock, max_staleness, monitor, journal and so on.
 
         Raises:
-            ValueError: as `online` and `LiveFilter`; `draws` or `explorers` is given, which only a
-                single fit can change.
+            ValueError: as `online` and `LiveFilter`; `draws` is given, which only a single fit can
+                change.
         """
-        if {"draws", "explorers"} & set(settings):
-            raise ValueError(
-                "a board has the draws it was fitted with and no explorers: leave both out"
-            )
-        engine = self.online(targets, forgetting=forgetting, shocks=shocks)
-        return LiveFilter(engine, **settings)
+        if "draws" in settings:
+            raise ValueError("a board has the draws it was fitted with: leave draws out")
+        return LiveFilter(self.online(targets, share=share, shocks=shocks), **settings)
 
     def take_over(self, live: LiveFilter, targets: list[str] | None = None) -> tuple[str, ...]:
         r"""Put tonight's noise in the place of that of a live board, which goes on without a gap.

@@ -171,6 +171,12 @@ def _keys(pairs: HedgePairs, numbers: list[int], seed: int) -> UInt32[np.ndarray
     return np.stack([pair_key(names[number], seed) for number in numbers])
 
 
+def inputs_of(pairs: HedgePairs, names: Sequence[str], model: HedgeRatioModel) -> Inputs:
+    """The arrays of some pairs that were fitted, by name."""
+    numbers = {name: number for number, name in enumerate(pairs.names)}
+    return _inputs(pairs, _align(pairs, [numbers[name] for name in names]), model)[0]
+
+
 def _inputs(
     pairs: HedgePairs, some: list[PairArrays], model: HedgeRatioModel
 ) -> tuple[Inputs, list[Coordinates]]:

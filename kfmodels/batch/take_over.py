@@ -18,7 +18,7 @@ def take_over(fits: "HedgeBoard", live: LiveFilter, targets: list[str] | None) -
             f"the live filter runs an {type(old).__name__} and no board: kf.refresh(live) infers the "
             "noise of one pair anew, and HedgeUniverse.take_over replaces a universe"
         )
-    new = fits.online(targets, forgetting=old.forgetting, shocks=old.shocks)
+    new = fits.online(targets, share=old.share, shocks=old.shocks)
     if set(new.names).isdisjoint(old.names):
         raise ValueError(
             f"none of the {len(new)} pairs of the board (one is {new.names[0]}) is running: the live "

@@ -20,7 +20,8 @@ def carry(new: OnlineBoard, old: OnlineBoard) -> OnlineBoard:
     Mean and total covariance of the coefficients of a pair in both are those of `old`, to rounding:
     each new draw starts at $m = E[\theta]$ with $P_k v_k = \mathrm{Var}[\theta]$. How a coefficient
     that is a sum is split is as `new` has it. A pair of one of them alone is as it is there; those of
-    `old` come first, in their order. Time, forgetting and shocks are those of `old`.
+    `old` come first, in their order. Time, share and shocks are those of `old`,
+    the weights those of `new`.
 
     Raises:
         ValueError: a pair of other legs, another transform; where `old` has further pairs, other laws
@@ -35,7 +36,7 @@ def carry(new: OnlineBoard, old: OnlineBoard) -> OnlineBoard:
     joined = [name for name in new.names if name not in old.names]
     spots = {name: spot for spot, name in enumerate([*new.names, *left])}
     chosen = _choose(whole, [spots[name] for name in (*old.names, *joined)])
-    same: Arguments = {name: getattr(old, name) for name in ("forgetting", "shocks", "at")}
+    same: Arguments = {name: getattr(old, name) for name in ("share", "shocks", "at")}
     same["holds"] = {name: hold for name, hold in new.holds.items() if name in joined} | old.holds
     return OnlineBoard(**chosen | same)
 
@@ -141,7 +142,7 @@ def _describe(held: Arguments) -> str:
 
 _ARRAYS = {
     **dict.fromkeys(("drift", "noise", "state", "carried"), -2),
-    **dict.fromkeys(("log_weights", "gap_bars", "gap_noise"), -2),
+    **dict.fromkeys(("log_weights", "initial_log_weights", "gap_bars", "gap_noise"), -2),
     **dict.fromkeys(("last_prices", "habits", "names", "targets", "hedges"), 0),
 }
 """The axis of pairs of what makes a board, by name."""

@@ -18,7 +18,7 @@ from kfmodels.data.arrays import lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting import passes, tables
 from kfmodels.fitting import tree as trees
-from kfmodels.fitting.explorers import add_explorers
+from kfmodels.fitting.grid import add_grid, spreads
 from kfmodels.fitting.questions import Questions
 from kfmodels.kalman.reversion import MeanReversion
 from kfmodels.live.book import HedgeBook
@@ -27,6 +27,7 @@ from kfmodels.model import gaps as closed
 from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.online.filter import OnlineFilter
+from kfmodels.online.mixture import SHARE
 from kfmodels.online.shocks import Quarantine, Shocks
 from kfmodels.sampling.nuts import MAX_DIVERGING, MAX_PARETO_K, MAX_RHAT, MIN_ESS, MIN_WEIGHTED
 from kfmodels.sampling.posterior import Draws, of_recursion
@@ -311,8 +312,7 @@ class HedgeFit(Questions):
         self,
         *,
         draws: int | None = None,
-        explorers: int = 0,
-        forgetting: float = 1.0,
+        share: float = 0.0,
         shocks: Shocks | None = None,
     ) -> OnlineFilter:
         """The filter as it stands after the last training row, ready for the next tick.
@@ -323,11 +323,14 @@ class HedgeFit(Questions):
         Args:
             draws: number of noise draws to mix over, by default all that are kept (64); 1 is the
                 plug-in filter at the posterior mean (of log q and log obs_scale).
-            explorers: further draws, with speeds spread over the prior; see `add_explorers`.
-            forgetting, shocks: see `OnlineFilter`.
+            share: of the weights, a bar, that is handed out anew, see `OnlineFilter`. Above 0 there are
+                16 further draws with memories of 12 bars and more, so that the noise can change: see
+                `add_grid`. There are none with one draw, nor where the model fixes how fast the ratio
+                moves or has it move on several scales, as there is no memory to be spread then.
+            shocks: see `OnlineFilter`.
 
         Raises:
-            ValueError: more draws than are kept, or explorers of a speed that is fixed.
+            ValueError: more draws than are kept, or a share outside [0, 1).
 
         Example:
             >>> from kfmodels import HedgeData, NUTS, datasets, fit
@@ -345,29 +348,28 @@ class HedgeFit(Questions):
         if not 1 <= draws <= most:
             raise ValueError(f"draws must lie between 1 (plug-in) and {most}, not {draws}")
         live = trees.online(self.tree, self.data, draws)
-        if explorers:
-            live = add_explorers(live, self.tree, self.data, explorers)
-        if forgetting == 1 and shocks is None:
+        if share > 0 and draws > 1 and spreads(assumed := trees.assumed(self.tree)):
+            alone = jax.tree.map(lambda leaf: np.asarray(leaf)[None], assumed.inputs(self.data))
+            plug_in = trees.stored_sites(self.tree, "plug_in")
+            live = add_grid(live.board, assumed, alone, plug_in).filter(self.target)
+        if share == 0 and shocks is None:
             return live
-        return OnlineFilter(**live.arguments() | {"forgetting": forgetting, "shocks": shocks})
+        return OnlineFilter(**live.arguments() | {"share": share, "shocks": shocks})
 
     @explain_kinds
     def go_live(
         self,
         *,
         draws: int | None = None,
-        explorers: int | None = None,
-        forgetting: float = 0.997,
+        share: float = SHARE,
         shocks: Shocks | None = Quarantine(),
         **settings: Any,
     ) -> LiveFilter:
-        """A live filter for a feed, unattended: it forgets, explores and checks prices.
+        """A live filter for a feed, unattended: it goes on learning the noise, and checks prices.
 
         Args:
             draws: noise draws, see `online`; by default all that are kept.
-            explorers: further draws, with speeds spread over the prior; by default 16, or none where
-                the speed is fixed or there is one draw.
-            forgetting, shocks: see `OnlineFilter`.
+            share, shocks: see `online`; with a share of 0 the noise stays that of the posterior.
             settings: of `LiveFilter`: clock (by default that of the data), max_staleness, monitor,
                 journal and so on.
 
@@ -385,10 +387,6 @@ class HedgeFit(Questions):
             >>> print(signal.outcome, signal.condition, live.engine.draws)
             accepted ok 80
         """
-        if explorers is None:
-            prior = trees.group_of(self.tree, "prior")["q"]
-            fixed = np.ptp(prior.values[..., 0]) == 0
-            explorers = 0 if fixed or draws == 1 else 16
         own, clock = self.data.clock, settings.setdefault("clock", self.data.clock)
         bar = None if own is None else own.bar
         if clock is not None and bar != clock.bar:
@@ -396,8 +394,7 @@ class HedgeFit(Questions):
                 f"the noise was inferred by {bar or 'row'}, but the live clock counts by "
                 f"{clock.bar or 'row'}: fit data with that clock, HedgeData.from_prices(..., clock=...)"
             )
-        engine = self.online(draws=draws, explorers=explorers, forgetting=forgetting, shocks=shocks)
-        return LiveFilter(engine, explorers=explorers, **settings)
+        return LiveFilter(self.online(draws=draws, share=share, shocks=shocks), **settings)
 
     @explain_kinds
     def book(self, *, position: float, **settings: Any) -> HedgeBook:

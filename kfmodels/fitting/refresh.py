@@ -14,7 +14,9 @@ from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.repairs import Real, Repair, known_real
 from kfmodels.fitting.carry import carry
 from kfmodels.fitting.fit import fit
+from kfmodels.fitting.grid import COUNT, spreads
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.fitting.tree import assumed
 from kfmodels.live.feed import LiveFilter
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.online.filter import OnlineFilter
@@ -89,9 +91,7 @@ def _times(
     return index
 
 
-def carry_over(
-    engine: OnlineFilter, fitted: HedgeFit, *, explorers: int | None = None
-) -> OnlineFilter:
+def carry_over(engine: OnlineFilter, fitted: HedgeFit) -> OnlineFilter:
     """The noise of a new fit with the present hedge ratio of a filter.
 
     Mean and total covariance of the coefficients are the same before and after, to rounding: see
@@ -102,15 +102,15 @@ def carry_over(
     Args:
         engine: the filter, which is left as it is.
         fitted: the new fit.
-        explorers: number of the filter's draws that are explorers, and of those of the result; by
-            default the draws beyond those that the new fit keeps.
 
     Raises:
         ValueError: the fit is of other tickers or of another transform.
     """
     most = fitted.tree["mixture"].sizes["noise_draw"]
-    explorers = max(0, engine.draws - most) if explorers is None else explorers
-    new = fitted.online(draws=min(engine.draws - explorers, most), explorers=explorers)
+    grid = (
+        COUNT if engine.share > 0 and engine.draws > COUNT and spreads(assumed(fitted.tree)) else 0
+    )
+    new = fitted.online(draws=min(engine.draws - grid, most), share=engine.share)
     if new.tickers != engine.tickers or new.transform != engine.transform:
         raise ValueError(
             f"the fit is of {', '.join(new.tickers)} ({new.transform}), the filter of "
@@ -152,7 +152,7 @@ class Refresh(Shown):
             raise ValueError("prices were rescaled while the noise was inferred: refresh once more")
         engine = self.live.engine
         assert isinstance(engine, OnlineFilter)  # or there had been nothing to fit
-        self.live.replace(carry_over(engine, fitted, explorers=self.live.explorers))
+        self.live.replace(carry_over(engine, fitted))
         self._taken = True
         return fitted
 

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from kfmodels.kalman.motion import Discount, Motion, Reversion, Walk
 
 
 def even_steps(count: int, total: int) -> np.ndarray:
@@ -64,3 +67,34 @@ def join_arrays(leaves: Sequence[np.ndarray], *, alone: bool) -> np.ndarray:
     if len(leaves) > 1 and all(leaf.shape[-2] == 1 for leaf in leaves):
         return leaves[0].copy()
     return np.concatenate(leaves, -2)
+
+
+_ENDLESS = float(np.log(1e9))
+"""Of a ratio that stands still: finite, because a draw without weight would make NaN of infinity."""
+
+
+def log_memory(law: Motion, hedges: int, parts: Sequence[int] = ()) -> np.ndarray:
+    r"""Log of the memory of each hedge ratio in bars, `(hedge, *b)`.
+
+    Of a walk with the signal-to-noise ratio q that of a local level, `1 + 2 / (q + sqrt(q^2 + 4 q))`;
+    of a discount f it is `1 / (1 - f)`. NaN of another law, and of a ratio that moves by its `parts`
+    alone.
+    """
+    if isinstance(law, Discount):
+        moving = np.stack([law.moving[hedge, hedge] for hedge in range(hedges)])
+        with np.errstate(divide="ignore"):
+            found = np.where(moving > 0, -np.log1p(-law.factor), np.inf)
+    elif isinstance(law, (Walk, Reversion)):
+        q = np.stack([law.noise[hedge, hedge] for hedge in range(hedges)])
+        with np.errstate(divide="ignore"):
+            found = np.log1p(2 / (q + np.sqrt(q * q + 4 * q)))
+        still = [hedge in parts and not q[hedge].any() for hedge in range(hedges)]
+        found[still] = np.nan
+    else:
+        return np.full((hedges, 1, 1), np.nan)
+    return np.minimum(found, _ENDLESS)
+
+
+def memory_of(mean_log: ArrayLike) -> np.ndarray:
+    """Bars from an average of `log_memory`; infinite of a ratio that stands still."""
+    return np.where(np.greater(mean_log, 0.999 * _ENDLESS), np.inf, np.exp(mean_log))

@@ -72,8 +72,6 @@ class LiveFilter(LiveState, AbstractContextManager["LiveFilter"]):
         max_ahead: how far ahead of the last one taken, or of the last row of the fit, a time may be,
             lest a wrong one puts all others out of order; a timedelta (where times are numbers: a
             thousandth of the last one, and at least a million), a number, or None.
-        explorers: how many of the noise draws of `engine` are explorers, for `refresh` to give new
-            noise as many; None takes those beyond the draws that a fit keeps.
 
     Raises:
         ValueError: negative staleness or `keep`, a span in other units than the times; a journal that
@@ -109,7 +107,6 @@ class LiveFilter(LiveState, AbstractContextManager["LiveFilter"]):
         few_draws: float = 0.1,
         strict: bool = False,
         keep: int = 1000,
-        explorers: int | None = None,
         max_ahead: timedelta | int | None = MONTH,
     ) -> None:
         stale, ahead = Limit.of("max_staleness", max_staleness), Ahead.of(max_ahead)
@@ -125,7 +122,6 @@ class LiveFilter(LiveState, AbstractContextManager["LiveFilter"]):
             {
                 "max_staleness": stale,
                 "keep": keep,
-                "explorers": explorers,
                 "few_draws": few_draws,
                 "few": [False] * len(engine.pairs),
                 "quotes": {},
@@ -160,6 +156,17 @@ class LiveFilter(LiveState, AbstractContextManager["LiveFilter"]):
             self.overruled = list_overruled(given, self._settings())
             last = engine.at if self._now is None else self._now.kept
             self.started = tell_start(journal, self.seq, last, self.journal.loss)
+
+    def __str__(self) -> str:
+        """Of whom, whether in order, and what is believed of the noise now."""
+        engine, most = self.engine, 3
+        whose = ", ".join("/".join(legs) for legs in engine.pairs[:most])
+        more = len(engine.pairs) - most
+        whose += f" and {more} more" if more > 0 else ""
+        last = "before its first row" if engine.at is None else f"after {engine.at}"
+        said = [f"{whose} ({engine.transform}) {last}", self._conditions().sentence]
+        noise: str = getattr(engine.standing(), "noise_said", "")  # a universe has none
+        return "; ".join(filter(None, [*said, noise]))
 
     def tick(self, prices: Mapping[str, float | None], *, at: Stamp) -> Signal:
         """Take the prices that came at one time, of one leg or of many.

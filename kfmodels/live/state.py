@@ -45,7 +45,7 @@ class LiveState:
     def _begin(
         self, engine: Engine, held: dict[str, Any], clock: Clock | None, watch: Watch | None
     ) -> None:
-        self.clock, self.explorers = clock, held.get("explorers")
+        self.clock = clock
         self._stale, self._ahead = held["max_staleness"], Ahead(held["max_ahead"])
         self.seq = held["seq"]
         self._rescaled = deque(held["rescaled"], maxlen=KEPT)
@@ -104,7 +104,6 @@ class LiveState:
         return {
             "clock": self.clock,
             "max_staleness": self._stale,
-            "explorers": self.explorers,
             "quotes": self._quotes.to_json(),
             "now": self._now and self._now.kept,
             "seq": self.seq,
@@ -194,7 +193,7 @@ class LiveState:
             "clock": self.clock,
             "monitor": None if self.watch is None else self.watch.monitor,
             "shocks": self.engine.shocks,
-            "forgetting": self.engine.forgetting,
+            "share": self.engine.share,
             "draws": self.engine.draws,
             "few_draws": self._learner.few_draws,
             "keep": self._learner.history.maxlen,

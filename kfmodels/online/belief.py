@@ -1,11 +1,13 @@
 """Moments of the coefficients over the noise draws, in the units of the data."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
+from kfmodels.kalman.arrays import memory_of
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.motion import Reversion
 from kfmodels.kalman.reversion import Law, MeanReversion
@@ -15,6 +17,11 @@ from kfmodels.online.mixture import Draws, Mixture, average
 
 class Averaged(Protocol):
     """Draws that can say their own moments; those of `Draws` are worked out here."""
+
+    @property
+    def draws(self) -> Draws:
+        """As `Draws`."""
+        ...
 
     @property
     def effective_draws(self) -> np.ndarray:
@@ -75,6 +82,38 @@ class Belief:
         )
 
     @cached_property
+    def memory(self) -> np.ndarray:
+        """Memory of each hedge ratio in bars, `(pair, hedge)`: the mean of its log over the draws."""
+        return memory_of(self._mean_log_memory([now.weights for now in self._draws]))
+
+    @cached_property
+    def initial_memory(self) -> np.ndarray:
+        """The same by the weights of the beginning."""
+        return memory_of(self._mean_log_memory([block.initial for block in self._blocks]))
+
+    @cached_property
+    def moved(self) -> np.ndarray:
+        """Share of the weights of each pair that is not where it was at the beginning, `(pair,)`."""
+        each = zip(self._blocks, self._draws, strict=True)
+        return join_blocks([0.5 * abs(now.weights - block.initial).sum(-1) for block, now in each])
+
+    @property
+    def fixed(self) -> bool:
+        """Whether all draws of a pair have the same memories."""
+        return all(not np.ptp(block.log_memory, -1).any() for block in self._blocks)
+
+    @property
+    def _draws(self) -> list[Draws]:
+        return [now if isinstance(now, Draws) else now.draws for now in self._stands]
+
+    def _mean_log_memory(self, weights: Sequence[np.ndarray]) -> np.ndarray:
+        found = [
+            np.atleast_2d((block.log_memory * each).sum(-1).T)
+            for block, each in zip(self._blocks, weights, strict=True)
+        ]
+        return np.concatenate(found)
+
+    @cached_property
     def inner(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean `(pair, n)`, and covariances given the noise and total, `(2, pair, n * n)`."""
         found = [
@@ -133,6 +172,25 @@ class Belief:
     def sds(self) -> np.ndarray:
         """Sds given the noise and total, of [beta..., alpha] in the data's units, `(2, pair, n)`."""
         return np.sqrt(_times(self.frame.squares, self.inner[1]))
+
+
+def tell_noise(belief: Belief) -> str:
+    """What is believed of the memory of the hedge ratios now, and what was at the beginning."""
+    now, before = (
+        np.nanmedian(each) if np.isfinite(each).any() else math.nan
+        for each in (belief.memory, belief.initial_memory)
+    )
+    pairs = len(belief.frame.pairs)
+    whose = "" if pairs == 1 else f", median of {pairs} pairs"
+    if now != now:
+        still = np.isinf(belief.memory).any()
+        what = "the ratio stands still" if still else "the ratio moves on several scales at once"
+    elif belief.fixed:
+        what = f"the model fixes the memory at {now:.3g} bars{whose}"
+    else:
+        what = f"memory {now:.3g} bars{whose}, by the fit {before:.3g}"
+    moved = np.median(belief.moved)
+    return f"{what}; {moved:.0%} of the weights of the noise draws has moved since the fit"
 
 
 def _moments(

@@ -108,7 +108,8 @@ class Blocks:
 
     Args:
         drift, noise, state, carried, log_weights: as for `OnlineBoard`.
-        level, parts, forgetting, gap_names, gap_bars, gap_noise: as for `Mixture`.
+        initial_log_weights: as for `OnlineBoard`.
+        level, parts, share, gap_names, gap_bars, gap_noise: as for `Mixture`.
     """
 
     def __init__(
@@ -118,9 +119,10 @@ class Blocks:
         state: State,
         carried: Carried,
         log_weights: np.ndarray,
+        initial_log_weights: np.ndarray,
         level: bool,
         parts: tuple[int, ...],
-        forgetting: float,
+        share: float,
         gap_names: Sequence[str],
         gap_bars: np.ndarray,
         gap_noise: np.ndarray,
@@ -137,6 +139,8 @@ class Blocks:
         self.mixtures: list[Mixture] = []
         self.compiled: list[CompiledBlock] = []
         self.stands: list[Stand] = []
+        self.initial_log_weights = initial_log_weights
+        hedges = len(state.mean) - len(parts) - level
         drift, noise, state, carried = (
             make_contiguous(drift),
             make_contiguous(noise),
@@ -152,9 +156,11 @@ class Blocks:
                 Mixture(
                     cut(drift, part),
                     cut(noise, part),
+                    hedges=hedges,
                     level=level,
                     parts=parts,
-                    forgetting=forgetting,
+                    share=share,
+                    initial=np.exp(initial_log_weights[part]),
                     gap_names=gap_names,
                     **how,
                 )
@@ -349,9 +355,11 @@ class Blocks:
         one = Mixture(
             cut(mixture.drift, place),
             cut(mixture.noise, place),
+            hedges=mixture.hedges,
             level=mixture.level,
             parts=mixture.parts,
-            forgetting=mixture.forgetting,
+            share=mixture.share,
+            initial=mixture.initial[place],
             gap_names=mixture.gap_names,
             gap_bars=mixture.gap_bars[..., place, :],
             gap_noise=mixture.gap_noise[..., place, :],
@@ -390,6 +398,7 @@ class Blocks:
             "state": join([each.state for each in draws], alone=alone),
             "carried": join([each.carried for each in draws], alone=alone),
             "log_weights": join_arrays([each.log_weights for each in draws], alone=alone),
+            "initial_log_weights": self.initial_log_weights.copy(),
             "gap_bars": join_arrays([each.gap_bars for each in mixtures], alone=alone),
             "gap_noise": join_arrays([each.gap_noise for each in mixtures], alone=alone),
         }

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 class OnlineBoard(Documented):
     r"""The filters of P pairs with as many hedges each, K noise draws a pair, one tick at a time.
 
-    Each pair is a mixture of its own draws, `w_k <- w_k^(f^dt) p(y_t | y_<t, draw k)`, normalised, and
-    none sees another.
+    Each pair is a mixture of its own draws, `w_k <- ((1 - s) w_k + s w0_k) p(y_t | y_<t, draw k)`,
+    normalised, as in `OnlineFilter`, and none sees another.
 
     Args:
         names: of the pairs, no name twice.
@@ -54,7 +54,7 @@ class OnlineBoard(Documented):
         state: where each draw stands, `mean (n, pair, draw)`, `cov (n, n, pair, draw)`.
         carried: what the noise has learnt, as its `start` gives it, `(pair, draw)`; None if nothing.
         log_weights: of the draws, `(pair, draw)`; those of a pair sum to one.
-        forgetting, shocks, at, until, fit_id: as for `OnlineFilter`.
+        share, initial_log_weights, shocks, at, until, fit_id: as for `OnlineFilter`.
         gap_names, gap_bars, gap_noise: closed periods that the model knows, as for `OnlineFilter`.
         last_prices: `(pair, leg)`, the target first, of the last row learnt from; NaN where none is.
         habits: how the legs usually move, `(pair, leg)`; None where nothing is known of it.
@@ -62,8 +62,7 @@ class OnlineBoard(Documented):
 
     Raises:
         ValueError: a name twice, an array of another shape, a number that is not finite (leave out
-            the pairs whose fit failed), weights that do not sum to one, or a forgetting factor
-            outside (0, 1].
+            the pairs whose fit failed), weights that do not sum to one, or a share outside [0, 1).
 
     Source: West and Harrison (1997), section 12.2 (multi-process models, class I).
     """
@@ -83,7 +82,8 @@ class OnlineBoard(Documented):
         state: State,
         carried: Carried,
         log_weights: np.ndarray,
-        forgetting: float = 1.0,
+        share: float = 0.0,
+        initial_log_weights: np.ndarray | None = None,
         shocks: Shocks | None = None,
         gap_names: Sequence[str] = (),
         gap_bars: ArrayLike | None = None,
@@ -95,28 +95,27 @@ class OnlineBoard(Documented):
         fit_id: str | None = None,
         holds: Mapping[str, Hold] | None = None,
     ) -> None:
-        if not 0 < forgetting <= 1:
-            raise ValueError(f"forgetting is a factor a bar, above 0 and up to 1, not {forgetting}")
         self.names = tuple(names)
         several = [(each,) if isinstance(each, str) else each for each in hedges]
         self.legs = legs = Legs(targets, several, transform)
         self.targets, self.hedges, self.pairs = legs.targets, legs.hedges, legs.pairs
         self.tickers, self.transform = legs.tickers, legs.transform
         self.at, self.until, self.fit_id, self.shocks = at, until, fit_id, shocks
-        self.forgetting, self.gap_names = forgetting, tuple(gap_names)
+        self.share, self.gap_names = share, tuple(gap_names)
         log_weights = np.array(log_weights, float)
+        first = log_weights if initial_log_weights is None else initial_log_weights
+        initial = np.array(first, float)
         pairs, draws = log_weights.shape
         none = np.full((pairs, len(several[0]) + 1 if several else 1), np.nan)
-        self._last: np.ndarray | None = (
-            none if last_prices is None else np.array(last_prices, float)
-        )
+        last = none if last_prices is None else np.array(last_prices, float)
+        self._last: np.ndarray | None = last
         self.habits: Habits = unknown_habits(*none.shape) if habits is None else habits
-        parts = drift, noise, state, carried, log_weights
+        parts = drift, noise, state, carried, log_weights, initial
         check_parts(self, coordinates, *parts, holds or {})
         closed = gap_arrays(gap_bars, gap_noise, (len(self.gap_names), pairs, draws))
         found = {number_of(name, self.names): hold for name, hold in (holds or {}).items()}
         self._holds = {number: hold for number, hold in found.items() if hold != NONE}
-        how = coordinates.intercept, tuple(coordinates.parts), forgetting, self.gap_names
+        how = coordinates.intercept, tuple(coordinates.parts), share, self.gap_names
         self._blocks = Blocks(*parts, *how, *closed)
         self.compiles = bool(self._blocks.compiled)
         self._place(coordinates)
@@ -365,14 +364,14 @@ class OnlineBoard(Documented):
 
     def arguments(self) -> dict[str, Any]:
         """What `__init__` takes to make this board again."""
-        mine = ("names", "targets", "hedges", "transform", "coordinates", "forgetting", "shocks")
+        mine = ("names", "targets", "hedges", "transform", "coordinates", "share", "shocks")
         mine += ("gap_names", "last_prices", "habits", "at", "until", "fit_id", "holds")
         return {name: getattr(self, name) for name in mine} | self._blocks.arguments()
 
     def arguments_of(self, number: int) -> dict[str, Any]:
         """What `OnlineFilter` takes to make the filter of one pair."""
         (mixture, now), last = self._blocks.of_pair(number), self.last_prices[number]
-        same = ("transform", "forgetting", "shocks", "gap_names", "at", "until", "fit_id")
+        same = ("transform", "share", "shocks", "gap_names", "at", "until", "fit_id")
         return {
             "target": self.targets[number],
             "hedges": self.hedges[number],
@@ -383,6 +382,7 @@ class OnlineBoard(Documented):
             "state": map_arrays(np.copy, now.state),
             "carried": map_arrays(np.copy, now.carried),
             "log_weights": now.log_weights.copy(),
+            "initial_log_weights": self._blocks.initial_log_weights[number].copy(),
             "gap_bars": mixture.gap_bars.copy(),
             "gap_noise": mixture.gap_noise.copy(),
             "last_prices": None if np.isnan(last).any() else last.copy(),

@@ -8,7 +8,7 @@ Which road a row takes depends on the state and the row alone, so a journal is r
 by any process of the same machine. Where one has numba and another has not (or runs with numba's own
 `NUMBA_DISABLE_JIT=1`), their numbers agree to 1e-12.
 
-One file: what is compiled, where the draws stand then, and the tick that reads them there.
+One file: what is compiled, and where the draws stand then.
 """
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
@@ -25,7 +25,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from kfmodels.clock.instants import Stamp
 from kfmodels.kalman.habits import Habits
 from kfmodels.kalman.motion import Discount, Motion, Walk
 from kfmodels.kalman.noise import (
@@ -41,13 +40,38 @@ from kfmodels.online import kernel
 from kfmodels.online.belief import Frame
 from kfmodels.online.mixture import Draws, Mixture
 from kfmodels.online.shocks import Quarantine, Shocks
-from kfmodels.online.ticks import MeanForecasts, Outcome, Tick
+from kfmodels.online.ticks import MeanForecasts
 
 _LOG = logging.getLogger(__name__)
 
 COMPILING = "compiling the tick for this machine, which takes some ten seconds the first time"
 
 Loop = Callable[..., Any]
+
+
+ELEMENTARY = ("exponentiate", "take_logs")
+"""Functions that are rounded as they are written."""
+
+HELPERS = (
+    "weigh_row",
+    "split_model",
+    "split_buffer",
+    "raise_row",
+    "student_factor",
+    "density_of_student",
+    "pull_of",
+    "pass_pair",
+    "moments",
+)
+"""Functions that others call, and whose sums may be taken in any order."""
+
+PLAIN: dict[str, Any] = {"error_model": "numpy", "fastmath": False}
+SUMS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+"""How numba compiles the elementary functions and the others.
+
+The second lets a processor add eight numbers at a time. Loops here write to one row each, because for a
+loop with many rows the compiler does not prove that none overlap, and takes one number at a time.
+"""
 
 
 class Kernels(NamedTuple):
@@ -79,14 +103,14 @@ def find_kernels() -> Kernels | None:
         "summarise": types.void(row, row, row),
         "exponentiate": types.void(row),
     }
-    for name in kernel.ELEMENTARY:
-        register_jitable(**kernel.PLAIN)(getattr(kernel, name))
-    for name in kernel.HELPERS:
-        register_jitable(**kernel.SUMS)(getattr(kernel, name))
+    for name in ELEMENTARY:
+        register_jitable(**PLAIN)(getattr(kernel, name))
+    for name in HELPERS:
+        register_jitable(**SUMS)(getattr(kernel, name))
     found = dict[str, Any]()
     with event.install_listener("numba:compile", _notice(event)):
         for name, signature in signatures.items():
-            options = kernel.PLAIN if name in kernel.ELEMENTARY else kernel.SUMS
+            options = PLAIN if name in ELEMENTARY else SUMS
             found[name] = _compile(njit, signature, getattr(kernel, name), options)
     return Kernels(**found)
 
@@ -184,9 +208,9 @@ class Packed:
 
     @property
     def summary(self) -> list[float]:
-        """Mean, sds given the noise and total sds of the only pair, in the units of its data."""
+        """What `kernel.summarise` says of the only pair."""
         if self._summary is None:
-            found = np.empty(3 * self.block.coefficients)
+            found = np.empty(3 * self.block.coefficients + self.block.legs)
             self.block.kernels.summarise(self.block.model, self.buffer, found)
             self._summary = found.tolist()
         return self._summary
@@ -233,9 +257,10 @@ class CompiledBlock:
         head[kernel.COEFFICIENTS], head[kernel.LEGS] = n, self.legs
         head[kernel.LEVEL], head[kernel.LEARNT] = mixture.level, self.learnt
         head[kernel.DISCOUNT] = isinstance(drift, Discount)
-        head[kernel.FORGETTING] = mixture.forgetting
+        head[kernel.SHARE] = mixture.share
         head[kernel.LIMIT] = head[kernel.PULL] = np.inf
-        rows = np.zeros((pairs, n * n + 2 + 2 * self.learnt, draws))
+        hedges, initial = self.legs - 1, n * n + 2 + 2 * self.learnt
+        rows = np.zeros((pairs, initial + 1 + hedges, draws))
 
         def fill(first: int, values: np.ndarray) -> None:
             of = values[..., None, :] if alone else values
@@ -250,6 +275,8 @@ class CompiledBlock:
             fill(n * n + 2, noise.factor)
         if isinstance(noise, FlooredVariance):
             fill(n * n + 3, noise.least)
+        fill(initial, mixture.initial)
+        fill(initial + 1, mixture.log_memory)
         scratch = np.zeros((n + 8) * draws + n)
         self.model = np.concatenate([head, rows.reshape(-1), scratch])
         self.size = pairs * (self.begin + draws * (n + n * n + 2 * self.learnt + 2))
@@ -371,118 +398,6 @@ class CompiledBlock:
         far = self.kernels.advance(model, now.buffer, buffer, y, design, taught, given, dt)
         after = Packed(self, buffer)
         return after, np.flatnonzero(after.number(kernel.FAR)).tolist() if far else ()
-
-
-class PairTick(Tick):
-    """The tick of an ordinary row of one pair on the compiled road, read from where the draws stand.
-
-    Args:
-        at: time of the row.
-        stand: of the draws after it.
-    """
-
-    __slots__ = ("_at", "_stand")
-
-    def __init__(self, at: Stamp | None, stand: Packed) -> None:
-        self._at, self._stand = at, stand
-
-    @property
-    def at(self) -> Stamp | None:
-        return self._at
-
-    @property
-    def tickers(self) -> tuple[str, ...]:
-        return self._stand.frame.pairs[0]
-
-    @property
-    def transform(self) -> str:
-        return self._stand.frame.transform
-
-    @property
-    def outcome(self) -> Outcome:
-        return Outcome.ACCEPTED
-
-    @property
-    def reason(self) -> str:
-        return ""
-
-    @property
-    def observed(self) -> bool:
-        return True
-
-    @property
-    def spread(self) -> float:
-        return self._stand.buffer.item(kernel.SPREAD)
-
-    @property
-    def spread_sd(self) -> float:
-        return self._stand.buffer.item(kernel.SD)
-
-    @property
-    def z(self) -> float:
-        return self._stand.buffer.item(kernel.Z)
-
-    @property
-    def dof(self) -> float:
-        return self._stand.buffer.item(kernel.DOF)
-
-    @property
-    def gain(self) -> float:
-        return self._stand.buffer.item(kernel.GAIN)
-
-    @property
-    def log_score(self) -> float:
-        return self._stand.buffer.item(kernel.SCORE)
-
-    @property
-    def effective_draws(self) -> float:
-        return self._stand.buffer.item(kernel.EFFECTIVE)
-
-    @property
-    def beta(self) -> dict[str, float]:
-        return dict(zip(self.tickers[1:], self._stand.summary, strict=False))
-
-    @property
-    def alpha(self) -> float:
-        n = self._stand.block.coefficients
-        return self._stand.summary[n - 1] if n == len(self.tickers) else 0.0
-
-    @property
-    def reversion(self) -> None:
-        """None: no law with a spread is compiled."""
-
-    def _sds(self, kind: int) -> dict[str, float]:
-        n, first = self._stand.block.coefficients, (kind + 1) * self._stand.block.coefficients
-        names = (*self.tickers[1:], "alpha")
-        return dict(zip(names, self._stand.summary[first : first + n], strict=False))
-
-    def quarantined(self) -> list[int]:
-        return []
-
-    def learnt(self) -> tuple[float, float]:
-        found = self._stand.buffer[kernel.Z : kernel.DOF + 1].tolist()
-        return found[0], found[-1]
-
-    def record(self) -> dict[str, object]:
-        """All of it as a plain dict, in the order of the published record."""
-        spread, sd, z, score, gain, dof, draws = self._stand.buffer[: kernel.EFFECTIVE + 1].tolist()
-        return {
-            "at": self._at,
-            "outcome": Outcome.ACCEPTED,
-            "reason": "",
-            "observed": True,
-            "beta": self.beta,
-            "alpha": self.alpha,
-            "sd_given_noise": self._sds(0),
-            "sd_total": self._sds(1),
-            "spread": spread,
-            "spread_sd": sd,
-            "z": z,
-            "dof": dof,
-            "gain": gain,
-            "log_score": score,
-            "effective_draws": draws,
-        }
 
 
 _NONE = np.ones(0, bool)

@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 FILTER = Format(
     "kfmodels online filter",
-    3,
+    4,
     "a saved online filter",
     "make one with fit.online().save(path)",
-    oldest=3,
+    oldest=4,
 )
 BOARD = Format(
-    "kfmodels online board", 3, "a saved board", "make one with board.online().save(path)", oldest=3
+    "kfmodels online board", 4, "a saved board", "make one with board.online().save(path)", oldest=4
 )
 
 _TIMES: tuple[type[object], ...] = (date, np.datetime64)
@@ -125,14 +125,19 @@ def check_parts(
     state: State,
     carried: Carried,
     log_weights: np.ndarray,
+    initial: np.ndarray,
     holds: Mapping[str, Hold],
 ) -> None:
     """Raise unless a board is one that a filter can be.
 
     All arrays have a place for each pair and draw and are finite; covariances, and what a bar adds to
-    them, are positive semidefinite; variances are positive; weights sum to one; the last prices are
-    prices; holds and times are such.
+    them, are positive semidefinite; variances are positive; weights sum to one, and the share
+    of them is one; the last prices are prices; holds and times are such.
     """
+    if not 0 <= board.share < 1:
+        raise ValueError(
+            f"share is a share of the weights a bar, from 0 to below 1, not {board.share}"
+        )
     count, hedges = len(board.names), len(board.hedges[0]) if board.hedges else 0
     if len(set(board.names)) < max(count, 1):
         raise ValueError("a board needs at least one pair, and each named once")
@@ -147,6 +152,7 @@ def check_parts(
         "last_prices": (board.last_prices.shape, legs),
         "habits": (tuple(map(np.shape, habits)), (legs, legs, legs, (count,))),
         "log_weights": (log_weights.shape, (count, log_weights.shape[-1])),
+        "initial_log_weights": (initial.shape, log_weights.shape),
         "mean": (state.mean.shape[:-2], (size,)),
         "cov": (state.cov.shape[:-2], (size, size)),
     }
@@ -157,7 +163,7 @@ def check_parts(
             raise ValueError(f"{name} has shape {found}, but it must be {wanted}")
     # which pairs are sound is collected over all arrays, so that one error names them all
     batch, good = log_weights.shape, np.ones(count, bool)
-    for part in cast("Sequence[Any]", (state, carried or (), noise, (log_weights,))):
+    for part in cast("Sequence[Any]", (state, carried or (), noise, (log_weights, initial))):
         for leaf in part:
             try:
                 whole = np.broadcast_to(leaf, (*leaf.shape[:-2], *batch))
@@ -170,7 +176,8 @@ def check_parts(
     scale, last, least = coordinates.scale, board.last_prices, board.legs.transform.least
     good &= np.isfinite(coordinates.pivot.sum(1) + coordinates.offset)
     good &= ((scale > 0) & (scale < np.inf)).all(1)
-    good &= abs(np.exp(log_weights).sum(1) - 1) < 1e-6
+    for weights in (log_weights, initial):
+        good &= abs(np.exp(weights).sum(1) - 1) < 1e-6
     if not good.all():
         raise ValueError(
             f"{list_names(board.names, ~good)}: the state holds numbers that are not finite, or "

@@ -91,8 +91,8 @@ class Engine(Protocol):
         ...
 
     @property
-    def forgetting(self) -> float:
-        """Factor a bar on the log weights of the draws."""
+    def share(self) -> float:
+        """Share of the weights of the draws that every bar hands out anew; 0 where none is."""
         ...
 
     @property

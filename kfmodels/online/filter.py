@@ -1,6 +1,6 @@
 """The fitted filter of one pair, tick by tick: a board of one.
 
-One file: one public class, the same for one pair that `OnlineBoard` is for many.
+One file: one public class, the same for one pair that `OnlineBoard` is for many, and its tick.
 """
 
 import math
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from kfmodels._caller import explain_kinds
 from kfmodels.clock.instants import Stamp, check_later, check_passed
 from kfmodels.files.documents import register
-from kfmodels.kalman.arrays import add_pair_axis
+from kfmodels.kalman.arrays import add_pair_axis, memory_of
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.habits import Habits
@@ -21,14 +21,15 @@ from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.reversion import MeanReversion
 from kfmodels.kalman.step import State
+from kfmodels.online import kernel
 from kfmodels.online.blocks import Foreseen, Mark
 from kfmodels.online.board import OnlineBoard
-from kfmodels.online.compiled import PairTick
+from kfmodels.online.compiled import Packed
 from kfmodels.online.document import FILTER, Documented
 from kfmodels.online.legs import HedgePrices, by_text
 from kfmodels.online.shocks import NONE, Hold, Shocks
 from kfmodels.online.splits import check_factors
-from kfmodels.online.ticks import FairValue, Predictive, Tick
+from kfmodels.online.ticks import FairValue, Outcome, Predictive, Tick
 
 
 class OnlineFilter(Documented):
@@ -37,10 +38,12 @@ class OnlineFilter(Documented):
     Comes from `HedgeFit.online()` or `OnlineFilter.load(path)`. K noise draws, each with its own
     state, form a mixture that goes on learning which of them to believe:
 
-    $$w_k \leftarrow w_k^{f^{dt}} \, p(y_t \mid y_{<t}, \text{draw } k), \text{ normalised,}$$
+    $$w_k \leftarrow \left((1 - s)^{dt} \, w_k + (1 - (1 - s)^{dt}) \, w^0_k\right) \,
+    p(y_t \mid y_{<t}, \text{draw } k), \text{ normalised,}$$
 
-    with the forgetting factor f. It takes what it is given or raises; `LiveFilter`, which
-    `HedgeFit.go_live` makes, is the one to leave unattended on a feed.
+    with the share s of the weights that every bar hands out anew as they were at the beginning, so that
+    any draw can come back when the noise changes. It takes what it is given or raises; `LiveFilter`,
+    which `HedgeFit.go_live` makes, is the one to leave unattended on a feed.
 
     Args:
         target, hedges: tickers.
@@ -50,8 +53,9 @@ class OnlineFilter(Documented):
         state: where each draw stands.
         carried: what the noise has learnt, as its `start` gives it; None if nothing.
         log_weights: of the draws; the weights sum to one.
-        forgetting: f, a bar, in (0, 1]: 1 forgets nothing and ends with one draw, 0.99 remembers about
-            a hundred bars.
+        share: s, a bar, from 0 to below 1: with 0 the weights are those of the posterior, and end with
+            one draw.
+        initial_log_weights: log of w0, which sum to one. Default: `log_weights`.
         shocks: `Quarantine`, `Robust`, or None to learn from every row alike.
         gap_names: of the closed periods that the model knows, with `gap_bars` and `gap_noise`
             `(gap, draw)`: how many bars of state noise each is worth (`(gap, state, draw)` where not to
@@ -64,12 +68,11 @@ class OnlineFilter(Documented):
         hold: rows in quarantine in succession.
 
     Raises:
-        ValueError: a forgetting factor outside (0, 1], arrays of another shape, or numbers that are not
+        ValueError: a share outside [0, 1), arrays of another shape, or numbers that are not
             finite.
 
-    Source: West and Harrison (1997), section 12.2 (multi-process models); forgetting: Raftery, Karny
-    and Ettler (2010), Online prediction under model uncertainty via dynamic model averaging,
-    Technometrics 52.
+    Source: West and Harrison (1997), section 12.2 (multi-process models); the fixed share: Herbster
+    and Warmuth (1998), Tracking the best expert, Machine Learning 32.
     """
 
     FORMAT = FILTER
@@ -86,7 +89,8 @@ class OnlineFilter(Documented):
         state: State,
         carried: Carried,
         log_weights: np.ndarray,
-        forgetting: float = 1.0,
+        share: float = 0.0,
+        initial_log_weights: np.ndarray | None = None,
         shocks: Shocks | None = None,
         gap_names: Sequence[str] = (),
         gap_bars: ArrayLike | None = None,
@@ -110,7 +114,8 @@ class OnlineFilter(Documented):
             state=add_pair_axis(state),
             carried=add_pair_axis(carried),
             log_weights=np.asarray(log_weights)[None],
-            forgetting=forgetting,
+            share=share,
+            initial_log_weights=None if initial_log_weights is None else initial_log_weights[None],
             shocks=shocks,
             gap_names=gap_names,
             gap_bars=np.asarray(gap_bars)[..., None, :] if several else None,
@@ -125,7 +130,7 @@ class OnlineFilter(Documented):
         self.target, self.hedges, self.pairs = target, tuple(hedges), self.board.pairs
         self.targets: tuple[str, ...] = self.board.targets
         self.tickers, self.transform = self.board.pairs[0], self.board.transform
-        self.draws, self.forgetting = self.board.draws, forgetting
+        self.draws, self.share = self.board.draws, share
         self.until, self.fit_id = until, fit_id
 
     @property
@@ -189,7 +194,7 @@ class OnlineFilter(Documented):
         seen, last = self._foresee(x, dt, gaps), self.board.last_prices[0, 0]
         where, transform = self.coordinates, self.board.transform
         mean, sd = where.offset - where.unit * seen.spread, where.unit * math.sqrt(seen.var)
-        band = (mean - Z90 * sd, mean, mean + Z90 * sd)
+        band = (mean + width * sd for width in (-Z90, 0.0, Z90))
         lower, price, upper = (float(transform.price(value, last)) for value in band)
         return FairValue(price=price, lower=lower, upper=upper, mean=mean, sd=sd)
 
@@ -362,6 +367,125 @@ class OnlineFilter(Documented):
         return self.board.foresee(np.array([math.nan, *hedges]), dt, gaps)
 
 
+class PairTick(Tick):
+    """The tick of an ordinary row of one pair on the compiled road, read from where the draws stand
+    after it."""
+
+    __slots__ = ("_at", "_stand")
+
+    def __init__(self, at: Stamp | None, stand: Packed) -> None:
+        self._at, self._stand = at, stand
+
+    @property
+    def at(self) -> Stamp | None:
+        return self._at
+
+    @property
+    def tickers(self) -> tuple[str, ...]:
+        return self._stand.frame.pairs[0]
+
+    @property
+    def transform(self) -> str:
+        return self._stand.frame.transform
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome.ACCEPTED
+
+    @property
+    def reason(self) -> str:
+        return ""
+
+    @property
+    def observed(self) -> bool:
+        return True
+
+    @property
+    def spread(self) -> float:
+        return self._stand.buffer.item(kernel.SPREAD)
+
+    @property
+    def spread_sd(self) -> float:
+        return self._stand.buffer.item(kernel.SD)
+
+    @property
+    def z(self) -> float:
+        return self._stand.buffer.item(kernel.Z)
+
+    @property
+    def dof(self) -> float:
+        return self._stand.buffer.item(kernel.DOF)
+
+    @property
+    def gain(self) -> float:
+        return self._stand.buffer.item(kernel.GAIN)
+
+    @property
+    def log_score(self) -> float:
+        return self._stand.buffer.item(kernel.SCORE)
+
+    @property
+    def effective_draws(self) -> float:
+        return self._stand.buffer.item(kernel.EFFECTIVE)
+
+    @property
+    def beta(self) -> dict[str, float]:
+        return dict(zip(self.tickers[1:], self._stand.summary, strict=False))
+
+    @property
+    def alpha(self) -> float:
+        n = self._stand.block.coefficients
+        return self._stand.summary[n - 1] if n == len(self.tickers) else 0.0
+
+    @property
+    def memory(self) -> dict[str, float]:
+        logs = self._stand.summary[3 * self._stand.block.coefficients : -1]
+        return dict(zip(self.tickers[1:], memory_of(logs).tolist(), strict=True))
+
+    @property
+    def moved(self) -> float:
+        return self._stand.summary[-1]
+
+    @property
+    def reversion(self) -> None:
+        """None: no law with a spread is compiled."""
+
+    def _sds(self, kind: int) -> dict[str, float]:
+        n, first = self._stand.block.coefficients, (kind + 1) * self._stand.block.coefficients
+        names = (*self.tickers[1:], "alpha")
+        return dict(zip(names, self._stand.summary[first : first + n], strict=False))
+
+    def quarantined(self) -> list[int]:
+        return []
+
+    def learnt(self) -> tuple[float, float]:
+        found = self._stand.buffer[kernel.Z : kernel.DOF + 1].tolist()
+        return found[0], found[-1]
+
+    def record(self) -> dict[str, object]:
+        """All of it as a plain dict, in the order of the published record."""
+        spread, sd, z, score, gain, dof, draws = self._stand.buffer[: kernel.EFFECTIVE + 1].tolist()
+        return {
+            "at": self._at,
+            "outcome": Outcome.ACCEPTED,
+            "reason": "",
+            "observed": True,
+            "beta": self.beta,
+            "alpha": self.alpha,
+            "sd_given_noise": self._sds(0),
+            "sd_total": self._sds(1),
+            "spread": spread,
+            "spread_sd": sd,
+            "z": z,
+            "dof": dof,
+            "gain": gain,
+            "log_score": score,
+            "effective_draws": draws,
+            "memory": self.memory,
+            "moved": self.moved,
+        }
+
+
 register(OnlineFilter, OnlineFilter.to_json, OnlineFilter.from_json)
 
 
@@ -372,11 +496,9 @@ def _is_later(at: object, before: object) -> bool:
 
 def _as_board(where: Coordinates) -> Coordinates:
     """The same with an axis of one pair."""
-    return Coordinates(
-        np.atleast_2d(where.pivot),
-        np.atleast_2d(where.scale),
-        np.array([float(where.offset)]),
-        where.intercept,
-        np.array([float(where.unit)]),
-        where.parts,
+    return where._replace(
+        pivot=np.atleast_2d(where.pivot),
+        scale=np.atleast_2d(where.scale),
+        offset=np.array([float(where.offset)]),
+        unit=np.array([float(where.unit)]),
     )

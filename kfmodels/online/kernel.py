@@ -24,7 +24,7 @@ From `LAST` on, where there is one pair, prices of the legs, then how often in s
 repeated; `CALM` is how often all have.
 """
 
-PAIRS, DRAWS, COEFFICIENTS, LEVEL, LEARNT, DISCOUNT, FORGETTING, LIMIT = range(8)
+PAIRS, DRAWS, COEFFICIENTS, LEVEL, LEARNT, DISCOUNT, SHARE, LIMIT = range(8)
 PULL, LEGS, LOGS, LEAST, RETURNS, REQUOTED, FRAME = range(8, 15)
 """What a model begins with; the frame of one pair comes next, then the parameters, then scratch.
 
@@ -121,10 +121,14 @@ def weigh_row(logs: Any, weights: Any) -> float:
 
 
 def split_model(model: Any) -> Any:
-    """Parameters `(pair, row, draw)` of a model, scratch `(row, draw)`, and a design `(n,)`."""
+    """Parameters `(pair, row, draw)` of a model, scratch `(row, draw)`, and a design `(n,)`.
+
+    The last rows of the parameters are the weights that a share is handed out by, then the log memory
+    of each hedge ratio.
+    """
     pairs, draws, n = int(model[PAIRS]), int(model[DRAWS]), int(model[COEFFICIENTS])
     begin = FRAME + 4 * int(model[LEGS]) + n * n + n
-    rows = n * n + 2 + 2 * int(model[LEARNT])
+    rows = n * n + 3 + 2 * int(model[LEARNT]) + n - int(model[LEVEL])
     end = begin + rows * pairs * draws
     parameters = model[begin:end].reshape((pairs, rows, draws))
     return parameters, model[end : model.size - n].reshape((n + 8, draws)), model[model.size - n :]
@@ -206,16 +210,19 @@ def pass_pair(
         for k in range(draws):
             dof[k] = max(was[k] * dof[k], min(was[k], LEAST_DOF))
     was = old[logs_row]
-    weighed = model[FORGETTING] < 1 and draws > 1
-    power = model[FORGETTING] ** dt
-    for k in range(draws):
-        ahead_logs[k] = was[k] * power if weighed else was[k]
-    if weighed:
-        weigh_row(ahead_logs, ahead)
-    else:
-        was = old[logs_row + 1]
+    held = old[logs_row + 1]
+    if model[SHARE] > 0 and draws > 1:
+        kept, initial = (1.0 - model[SHARE]) ** dt, parameters[noise + 2 + 2 * int(learnt)]
+        new = 1.0 - kept
         for k in range(draws):
-            ahead[k] = was[k]
+            ahead_logs[k] = max(kept * held[k] + new * initial[k], MINUTE)
+        take_logs(ahead_logs)
+        for k in range(draws):
+            ahead[k] = ahead_logs[k]
+        exponentiate(ahead)
+    else:
+        for k in range(draws):
+            ahead_logs[k], ahead[k] = was[k], held[k]
     # the forecast
     for k in range(draws):
         error[k], var[k] = y, 1.0
@@ -458,7 +465,8 @@ def moments(model: Any, buffer: Any, means: Any, covs: Any) -> None:
 
 
 def summarise(model: Any, buffer: Any, found: Any) -> None:
-    """Mean and sds given the noise and total, `(3 * n,)`, of one pair in the units of its data."""
+    """Mean and sds given the noise and total, `(3 * n,)`, of one pair in the units of its data; then
+    the mean log memory of each hedge ratio, and the share of the weights that has moved."""
     n, legs = int(model[COEFFICIENTS]), int(model[LEGS])
     means, covs = np.empty((1, n)), np.empty((2, 1, n * n))
     moments(model, buffer, means, covs)
@@ -473,28 +481,15 @@ def summarise(model: Any, buffer: Any, found: Any) -> None:
                 given += by * covs[0, 0, j * n + m]
                 total += by * covs[1, 0, j * n + m]
         found[i], found[n + i], found[2 * n + i] = mean, math.sqrt(given), math.sqrt(total)
-
-
-ELEMENTARY = ("exponentiate", "take_logs")
-"""Functions that are rounded as they are written."""
-
-HELPERS = (
-    "weigh_row",
-    "split_model",
-    "split_buffer",
-    "raise_row",
-    "student_factor",
-    "density_of_student",
-    "pull_of",
-    "pass_pair",
-    "moments",
-)
-"""Functions that others call, and whose sums may be taken in any order."""
-
-PLAIN: dict[str, Any] = {"error_model": "numpy", "fastmath": False}
-SUMS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-"""How numba compiles the elementary functions and the others.
-
-The second lets a processor add eight numbers at a time. Loops here write to one row each, because for a
-loop with many rows the compiler does not prove that none overlap, and takes one number at a time.
-"""
+    now, parameters = split_buffer(model, buffer)[1][0], split_model(model)[0][0]
+    weights, hedges, moved = now[now.shape[0] - 1], n - int(model[LEVEL]), 0.0
+    first = parameters.shape[0] - hedges
+    initial = parameters[first - 1]
+    for k in range(weights.size):
+        moved += abs(weights[k] - initial[k])
+    for hedge in range(hedges):
+        memory, mean = parameters[first + hedge], 0.0
+        for k in range(weights.size):
+            mean += weights[k] * memory[k]
+        found[3 * n + hedge] = mean
+    found[3 * n + hedges] = 0.5 * moved

@@ -9,20 +9,30 @@ One file: one class, whose methods are the steps of one tick.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from kfmodels.kalman.arrays import log_memory
 from kfmodels.kalman.density import LOG_PI, gamma_ratio, log_normal, student_variance
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import Forecast, State, forecast, predict, update
 
+SHARE = 0.002
+"""Of the weights that a live mixture hands out anew every bar.
+
+With less a change is found later, with more a mixture forgets what it knows: the best of four on
+simulated jumps and on real prices, daily and by the minute (`python -m tests.benchmarks learning`).
+"""
+
 _WIDEST = 1e10
 """Relative variance that stands for infinity, as that of a flat start: more ruins the arithmetic."""
 
 _LEAST = 1e-200
-"""Of a sum of exponentials below this, or above its inverse, the largest is factored out first."""
+"""Of a sum of exponentials below this, or above its inverse, the largest is factored out first; and no
+weight is less where a share is handed out, so that its logarithm is finite."""
 
 _ROUNDING = 1e-9
 """Share of a hedge ratio by which it may always move."""
@@ -59,9 +69,10 @@ class Mixture:
 
     Args:
         drift, noise: of the recursion, batch axes (pair, draw).
-        level: whether the last coefficient is an intercept.
+        hedges: their number, the first coefficients.
+        level: whether the next coefficient is an intercept.
         parts: of the states after the coefficients, the coefficient that each is a part of.
-        forgetting: factor a bar on the log weights.
+        share: of the weights that is handed out anew every bar, as the `initial (pair, draw)` were.
         gap_names, gap_bars, gap_noise: closed periods, `(gap, pair, draw)`; where they are not worth as
             many bars to each state, `gap_bars (gap, state, pair, draw)`.
     """
@@ -71,15 +82,18 @@ class Mixture:
         drift: Motion,
         noise: Noise,
         *,
+        hedges: int,
         level: bool,
         parts: tuple[int, ...] = (),
-        forgetting: float,
+        share: float,
+        initial: np.ndarray,
         gap_names: Sequence[str],
         gap_bars: np.ndarray,
         gap_noise: np.ndarray,
     ) -> None:
-        self.drift, self.noise, self.forgetting = drift, noise, forgetting
-        self.level, self.parts = level, parts
+        self.drift, self.noise = drift, noise
+        self.share, self.initial = share, initial
+        self.hedges, self.level, self.parts = hedges, level, parts
         self.gap_names, self.gap_bars, self.gap_noise = tuple(gap_names), gap_bars, gap_noise
         self._constant: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -101,9 +115,20 @@ class Mixture:
         else:  # so long a time may take a discounted variance beyond the largest float
             with np.errstate(over="ignore", invalid="ignore"):
                 state = _cap(predict(state, self.drift, time), state)
-        if self.forgetting < 1 and weights.shape[-1] > 1:
-            log_weights, weights, _ = weigh(log_weights * self.forgetting**dt)
+        if self.share > 0 and weights.shape[-1] > 1:
+            log_weights, weights = self._hand_out(weights, dt)
         return Draws(state, self.noise.fade(carried, dt), log_weights, weights), factor
+
+    def _hand_out(self, weights: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
+        """Log weights and weights `dt` bars later, of which a share is that of the beginning."""
+        kept = (1 - self.share) ** dt
+        logs = np.log(np.maximum(kept * weights + (1 - kept) * self.initial, _LEAST))
+        return logs, np.exp(logs)
+
+    @cached_property
+    def log_memory(self) -> np.ndarray:
+        """Log of the memory of each hedge ratio in bars, `(hedge, pair, draw)`."""
+        return log_memory(self.drift, self.hedges, self.parts)
 
     def crosses(self, gaps: Mapping[str, float] | None) -> bool:
         """Whether one of the closed periods that were crossed is one that the model knows."""
@@ -199,7 +224,7 @@ class Mixture:
         """Mean and sd of each inner hedge ratio over the draws."""
         unit, found = self.variance(ahead), list[tuple[np.ndarray, np.ndarray]]()
         means = self._sums(ahead.state.mean)
-        for hedge in range(len(ahead.state.mean) - len(self.parts) - self.level):
+        for hedge in range(self.hedges):
             mean, var = means[hedge], ahead.state.cov[hedge, hedge] * unit
             if self.parts:
                 states = [hedge, *np.flatnonzero(np.equal(self.parts, hedge)) + len(means)]

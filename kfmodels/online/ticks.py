@@ -14,7 +14,7 @@ import numpy as np
 
 from kfmodels.clock.instants import Stamp
 from kfmodels.kalman.reversion import MeanReversion
-from kfmodels.online.belief import Belief, join_blocks
+from kfmodels.online.belief import Belief, join_blocks, tell_noise
 from kfmodels.online.mixture import average
 
 
@@ -64,6 +64,7 @@ class MeanForecasts(NamedTuple):
 
 _PLAIN = (Outcome.ACCEPTED, "")
 _NUMBERS = ("spread", "spread_sd", "z", "dof", "gain", "log_score", "effective_draws")
+_NOISE = ("memory", "moved")
 _BELIEFS = ("beta", "alpha", "sd_given_noise", "sd_total", "alpha_sd_given_noise", "alpha_sd_total")
 
 
@@ -179,6 +180,14 @@ class BoardTick:
         return self.belief.effective_draws
 
     @property
+    def memory(self) -> np.ndarray:
+        return self._ratios(self.belief.memory)
+
+    @property
+    def moved(self) -> np.ndarray:
+        return self.belief.moved
+
+    @property
     def beta(self) -> np.ndarray:
         return self._ratios(self.belief.mean)
 
@@ -208,6 +217,11 @@ class BoardTick:
 
     def _levels(self, values: np.ndarray) -> np.ndarray:
         return values[:, -1] if self.belief.frame.intercept else np.zeros(len(values))
+
+    @property
+    def noise_said(self) -> str:
+        """The memory that is believed now, and that of the fit, in a sentence."""
+        return tell_noise(self.belief)
 
     def of(self, name: str) -> "Tick":
         """The tick of one pair.
@@ -239,7 +253,7 @@ class BoardTick:
 
         "reversion" is there where a pair has a spread that comes back: its `MeanReversion.record`.
         """
-        numbers = ("observed", *_BELIEFS, *_NUMBERS)
+        numbers = ("observed", *_BELIEFS, *_NUMBERS, *_NOISE)
         found: dict[str, object] = {
             "pair": list(self.names),
             "at": self.at,
@@ -262,8 +276,11 @@ class Tick:
     variance); both have an entry "alpha" too. `spread` is the innovation, y minus its forecast from the
     ticks before: positive means the target is above it. `z` is spread / spread_sd, and `dof` the
     degrees of freedom of the forecast (inf where it is normal). `gain` is the share of the spread that
-    was taken to be permanent. Where nothing was observed, `spread`, `z` and `log_score` are NaN; where
-    a row was not learnt from, `gain` is 0.
+    was taken to be permanent. `memory` is that of each
+    hedge ratio in bars, as `HedgeFit.summary` has it, but as it is believed now: the mean of its log
+    over the draws; NaN where a ratio moves on several scales at once. `moved` is the share of the
+    weights of the draws that is not where the fit had it. Where nothing was observed, `spread`, `z` and
+    `log_score` are NaN; where a row was not learnt from, `gain` is 0.
     """
 
     __slots__ = ("_all", "_number")
@@ -331,6 +348,15 @@ class Tick:
         return float(self._all.effective_draws[self._number])
 
     @property
+    def memory(self) -> dict[str, float]:
+        hedges = self._all.belief.frame.pairs[self._number][1:]
+        return dict(zip(hedges, self._all.belief.memory[self._number].tolist(), strict=True))
+
+    @property
+    def moved(self) -> float:
+        return float(self._all.belief.moved[self._number])
+
+    @property
     def beta(self) -> dict[str, float]:
         hedges = self._all.belief.frame.pairs[self._number][1:]
         mean = self._all.belief.mean[self._number].tolist()
@@ -360,6 +386,11 @@ class Tick:
         return dict(zip(belief.frame.names(self._number), sds, strict=True))
 
     @property
+    def noise_said(self) -> str:
+        """The memory that is believed now, and that of the fit, in a sentence."""
+        return self._all.noise_said
+
+    @property
     def names(self) -> tuple[str, ...]:
         """None: there is one pair."""
         return ()
@@ -386,7 +417,7 @@ class Tick:
 
         "reversion" is there where the model has a spread that comes back: its `MeanReversion.record`.
         """
-        names = ("at", "outcome", "reason", "observed", *_BELIEFS[:4], *_NUMBERS)
+        names = ("at", "outcome", "reason", "observed", *_BELIEFS[:4], *_NUMBERS, *_NOISE)
         found: dict[str, object] = {name: getattr(self, name) for name in names}
         now = self.reversion
         return found if now is None else found | {"reversion": now.record()}

@@ -216,7 +216,7 @@ def test_all_filters_tick_as_each_alone(board, fits):
 
 def test_a_board_goes_live_as_all_its_filters(board, tmp_path):
     row = prices().iloc[ROWS][["MTUM", "QUAL", "USMV"]].astype(float)
-    alone = board.online(forgetting=0.997, shocks=Quarantine())
+    alone = board.online(share=0.002, shocks=Quarantine())
     expected = alone.update(row, at=row.name.isoformat())
     with board.go_live(journal=tmp_path / "board.journal") as live:
         signal = live.tick(row.to_dict(), at=row.name)
@@ -244,8 +244,8 @@ REFUSED = [
     (lambda board: board.book("A/B", position=1), "A/B is not among the 8 pairs; .* like MTUM"),
     (lambda board: board.sel("MTUM/DEAD"), "MTUM/DEAD was not fitted: hedge DEAD constant since"),
     (lambda board: board.online(["FEW"]), "no pair (of FEW )?was fitted"),
-    (lambda board: board.go_live(draws=8), "the draws it was fitted with and no explorers"),
-    (lambda board: board.go_live(explorers=16), "the draws it was fitted with and no explorers"),
+    (lambda board: board.go_live(draws=8), "the draws it was fitted with: leave draws out"),
+    (lambda board: board.go_live(share=1.0), "from 0 to below 1"),
     (
         lambda board: rank_hedges(board, "MTUM", prices().iloc[: ROWS + 20]),
         "only 20 rows are later than .*, 30 are needed",

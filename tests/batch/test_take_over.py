@@ -54,11 +54,11 @@ def test_ratios_and_holds_are_carried_over_and_the_journal_stands_at_the_same_bi
     assert new["names"] == ("MTUM/QUAL", "QUAL/MTUM", "MTUM/USMV", "USMV/QUAL")
     assert_allclose(after.mean[:3], before.mean, rtol=1e-9)
     assert_allclose(after.covs[1][:3], before.covs[1], rtol=1e-9)
-    for name in ("at", "forgetting", "shocks"):
+    for name in ("at", "share", "shocks"):
         assert new[name] == old[name]
     assert_array_equal(new["last_prices"][:3], old["last_prices"])
     assert new["holds"]["MTUM/USMV"] == old["holds"]["MTUM/USMV"]
-    fitted = night.online().arguments()
+    fitted = night.online(share=0.002).arguments()
     for part in ("drift", "noise"):
         for mine, theirs, kept in zip(new[part], fitted[part], old[part], strict=True):
             if mine.shape[-2] > 1:
@@ -92,7 +92,7 @@ def test_a_pair_that_joins_has_learnt_the_rows_since_its_fit(day, night):
     live = day.go_live(shocks=Quarantine())
     feed(live, 100, 120)
     night.take_over(live)
-    alone = night.online(forgetting=0.997, shocks=Quarantine())
+    alone = night.online(share=0.002, shocks=Quarantine())
     for at, row in PRICES.iloc[115:120].iterrows():
         alone.update(row, at=at.isoformat())
     assert_array_equal(live.engine.belief().mean[3], alone.belief().mean[0])

@@ -26,7 +26,7 @@ COMMANDS = {
     "opening": None,
     "shocks": None,
     "spreads": None,
-    "forgetting": None,
+    "learning": None,
     "fuzz": None,
 }
 """By name, in the order of the page: its arguments where all are run; None where it is left out."""

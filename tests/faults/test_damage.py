@@ -232,7 +232,7 @@ UNSOUND = [
     (scaled("log_weights", by=0.1), "weights that do not sum to one"),
     (scaled("last_prices", by=-1.0), "a last price no price"),
     (set_to("transform", "sqrt"), 'transform must be "log", "level" or "return"'),
-    (set_to("forgetting", 7.0), "forgetting is a factor"),
+    (set_to("share", 7.0), "share is a share of the weights"),
     (set_to("at", "yesterday"), "'yesterday' is not a time"),
     (set_to("hedges", ["SPY", "USO"]), "shape"),
     (

@@ -33,6 +33,7 @@ from kfmodels.fitting.refresh import carry_over
 from kfmodels.kalman.motion import Motion
 from kfmodels.model import OfTheDay
 from kfmodels.model.assumptions import REGISTERED, Drift, register
+from kfmodels.model.memory import q_to_memory
 from kfmodels.model.sites import site
 from tests import reference
 from tests.closeness import scaled_close
@@ -206,6 +207,9 @@ def test_live_goes_on_as_the_whole_pass_does(fitted: HedgeFit, tmp_path: Path):
     assert tick.alpha == pytest.approx(alpha, rel=1e-9)
 
 
+_WEIGHTS = ("log_weights", "initial_log_weights", "gap_bars", "gap_noise")
+
+
 def test_a_board_of_two_is_each_alone():
     first = fitted_as(LAWS["all"]).online()
     held = [one.arguments() for one in (first, first)]
@@ -220,7 +224,7 @@ def test_a_board_of_two_is_each_alone():
     board = OnlineBoard(
         **parts[0]
         | {name: both(name, -2) for name in ("drift", "noise", "state", "carried")}
-        | {name: both(name, -2) for name in ("log_weights", "gap_bars", "gap_noise")}
+        | {name: both(name, -2) for name in _WEIGHTS}
         | {
             "names": ("a", "b"),
             "targets": ("Y", "Y"),
@@ -309,15 +313,21 @@ def test_new_noise_keeps_the_ratio_and_level_and_splits_them_as_its_own_fit_does
         assert_allclose(rest @ now.cov[..., k] @ rest.T, left, atol=1e-8 * abs(left).max())
 
 
-def test_explorers_of_a_sum_go_live_through_a_night():
-    live = fitted_as(LAWS["all"] | {"drift": Scales(SCALES)}).online(explorers=0)
+def test_the_grid_of_a_sum_goes_live_through_a_night():
+    scales = fitted_as(LAWS["all"] | {"drift": Scales(SCALES)})
+    live = scales.online(share=0.002)
     assert live.coordinates.parts == (0, 0, 0, 1)
+    assert live.draws == scales.online().draws  # no one memory to be spread
+    assert np.isnan(live.standing().memory["X"])
     other = fitted_as({"spread": Reverting(), "day": OfTheDay(), "gaps": Gaps()})
-    both = other.online(explorers=5)
+    both = other.online(share=0.002)
     data = minutes()
     for t in range(TRAIN, TRAIN + 3):
         values = data.prices.iloc[t]
         gaps = dict(zip(data.gap_names, data.gaps[t], strict=True))
         tick = both.update(y=values["Y"], x=[values["X"]], dt=data.dt[t], gaps=gaps)
-    assert both.draws == other.online().draws + 5
+    assert both.draws == other.online().draws + 16
     assert np.isfinite(tick.sd_total["X"])
+    walk = both.arguments()["drift"].noise[0, 0]
+    memory = np.exp(np.log(q_to_memory(walk)) @ both.weights)
+    assert_allclose(tick.memory["X"], memory, rtol=1e-9)  # of the part that walks

@@ -1,4 +1,4 @@
-"""From a fit to a filter that may be left alone: explorers, and new noise from the rows seen."""
+"""From a fit to a filter that is left alone: the grid of memories, new noise from the rows seen."""
 
 import json
 import warnings
@@ -14,8 +14,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from kfmodels import Discounted, HedgeData, HedgeFit, StateDiscount, hedge_ratio_model
 from kfmodels.clock.clock import Clock
 from kfmodels.data import datasets
-from kfmodels.fitting.explorers import SHARE
 from kfmodels.fitting.fit import fit
+from kfmodels.fitting.grid import COUNT, LEAST, MOST, WEIGHT
 from kfmodels.fitting.refresh import carry_over, collect_rows, refresh
 from kfmodels.kalman import scan
 from kfmodels.live.feed import LiveFilter
@@ -50,24 +50,28 @@ def trained(prices: pd.DataFrame, **options: Any) -> HedgeFit:
         for name, kind in KINDS.items()
     ],
 )
-def test_an_explorer_stands_where_the_filter_of_its_noise_ends(kind: Any, prices: pd.DataFrame):
-    """Each explorer against a filter of its own run over the training rows by `scan`."""
+def test_a_draw_of_the_grid_stands_where_the_filter_of_its_noise_ends(
+    kind: Any, prices: pd.DataFrame
+):
+    """Each against a filter of its own run over the training rows by `scan`."""
     fitted = trained(prices, **kind)
-    plain, wide = fitted.online(), fitted.online(explorers=5)
-    assert wide.draws == plain.draws + 5
+    plain, wide = fitted.online(), fitted.online(share=0.002)
+    assert wide.draws == plain.draws + COUNT
     held, own = wide.arguments(), plain.arguments()
     for name in ("mean", "cov"):
         both = getattr(held["state"], name), getattr(own["state"], name)
-        assert_array_equal(both[0][..., :-5], both[1])
-    assert_allclose(wide.weights[-5:], SHARE / 5, rtol=1e-12)
+        assert_array_equal(both[0][..., :-COUNT], both[1])
+    assert_allclose(wide.weights[-COUNT:], WEIGHT / COUNT, rtol=1e-12)
     assert_allclose(wide.weights.sum(), 1.0, rtol=1e-12)
+    assert_array_equal(held["initial_log_weights"], held["log_weights"])
 
     data, where = fitted.data, wide.coordinates
     design = where.design(data.x)
     inputs = fitted.model.inputs(data)
     start, cov = inputs.start_mean, inputs.start_cov
+    memories = []
     with jax.enable_x64(True):
-        for number in range(-5, 0):
+        for number in range(-COUNT, 0, 3):
             take = lambda leaf, number=number: np.asarray(
                 leaf[..., 0] if leaf.shape[-1] == 1 else leaf[..., number]
             )
@@ -81,46 +85,52 @@ def test_an_explorer_stands_where_the_filter_of_its_noise_ends(kind: Any, prices
             if held["carried"] is None:
                 right = float((passed.error**2 / passed.var)[data.observed].mean())
                 assert_allclose(right, var, rtol=0.25)  # its own start is relative to what it was
-    speeds = held["drift"][0].reshape(-1, wide.draws)[0][-5:]
-    assert len(np.unique(speeds)) == 5
+            late = np.asarray(passed.filtered.cov[len(data.y) // 2 :, 0, 0]).mean()
+            added = drift.widen(np.eye(2) * late, 1.0)[0, 0] - late
+            memories.append(1 + late / added)
+    grid = np.geomspace(LEAST, MOST, COUNT)[::3]
+    assert_allclose(memories, grid, rtol=0.1)
 
 
-def test_explorers_need_a_speed_that_is_inferred(prices: pd.DataFrame):
+def test_a_speed_that_is_fixed_has_no_grid(prices: pd.DataFrame):
+    """Nor has a filter of one draw: there is nothing to share."""
     data = HedgeData.from_prices(prices.iloc[:TRAIN], target="KO", hedges=["PEP"])
     fixed = fit(data, hedge_ratio_model(delta=0.01, obs_scale=0.01), progress=False)
-    with pytest.raises(ValueError, match="the model fixes it"):
-        fixed.online(explorers=4)
-    with fixed.go_live() as live:
-        assert live.engine.draws == 1
+    assert fixed.go_live().engine.draws == 1
+    still = unsampled(data, delta={"beta": 0.01})
+    assert still.go_live().engine.draws == still.online().draws
+    assert trained(prices).go_live(draws=1).engine.draws == 1
 
 
 @pytest.mark.slow
-def test_a_mixture_that_forgets_follows_a_ratio_that_starts_to_move():
-    """Static for 500 days, then with a memory of 8 bars: the weight goes to draws that are as fast."""
-    memory = np.where(np.arange(800) < 500, np.inf, 8.0)
-    truth = datasets.simulate(800, memory=memory, intercept_memory=np.inf, seed=4)
+@pytest.mark.parametrize(("before", "after", "lead"), [(np.inf, 8.0, 7.0), (8.0, np.inf, 2.0)])
+def test_a_live_filter_follows_a_ratio_that_starts_or_ceases_to_move(
+    before: float, after: float, lead: float
+):
+    """The weight goes to draws that are as fast, or as slow, in both directions."""
+    memory = np.where(np.arange(1000) < 500, before, after)
+    truth = datasets.simulate(1000, memory=memory, intercept_memory=np.inf, seed=4)
     data = HedgeData.from_prices(truth.prices.iloc[:500], target="Y", hedges=["X1"])
     model = hedge_ratio_model(intercept="static")
     fitted = fit(data, model, method=ImportanceSampling(), progress=False)
     live, plain = fitted.go_live(shocks=None), fitted.online(draws=1)
-    q = live.engine.arguments()["drift"].noise[0, 0]
-    before = np.exp(np.log(q) @ live.engine.weights)
-    lead = 0.0
+    found, gained = [], 0.0
     for at, row in truth.prices.iloc[500:].iterrows():
         signal = live.tick(row.to_dict(), at=at)
         one = plain.update(y=row["Y"], x=row["X1"], at=at)
-        lead += signal.tick.log_score - one.log_score
-    after = np.exp(np.log(q) @ live.engine.weights)
-    assert after > 30 * before
-    assert live.engine.weights[-16:].sum() > 4 * SHARE
-    assert lead > np.log(1000)  # decisive evidence against a speed that stays what it was
+        gained += signal.tick.log_score - one.log_score
+        found.append(signal.tick.memory["X1"])
+    factor = found[-1] / found[0]
+    assert factor < 1 / 5 if after < before else factor > 5
+    assert signal.tick.moved > 0.5
+    assert gained > lead  # nats of evidence against a speed that stays what it was
 
 
 @pytest.mark.slow
 def test_the_noise_is_refreshed_and_the_ratio_carried_over(prices: pd.DataFrame, tmp_path):
     fitted = trained(prices)
     settings: Any = {"journal": tmp_path / "ko.journal", "monitor": None}
-    live = fitted.go_live(explorers=0, shocks=Robust(), **settings)
+    live = fitted.go_live(shocks=Robust(), **settings)
     for at, row in prices.iloc[TRAIN:200].iterrows():
         live.tick(row.to_dict(), at=at)
     data = collect_rows(live, prices.iloc[:TRAIN])
@@ -132,7 +142,7 @@ def test_the_noise_is_refreshed_and_the_ratio_carried_over(prices: pd.DataFrame,
     assert_allclose(after["mean"], before["mean"], rtol=1e-9)
     assert_allclose(after["cov"], before["cov"], rtol=1e-9)
     assert now["fit_id"] == again.tree.attrs["fit_id"] != old["fit_id"]
-    for name in ("forgetting", "shocks", "at", "hold"):
+    for name in ("share", "shocks", "at", "hold"):
         assert now[name] == old[name]
     kept = json.dumps(live.to_json())
     live.close()  # the journal holds the new noise
@@ -141,19 +151,23 @@ def test_the_noise_is_refreshed_and_the_ratio_carried_over(prices: pd.DataFrame,
     reopened.close()
 
 
-@pytest.mark.parametrize(("draws", "explorers"), [(8, 16), (None, 5), (8, 0)])
-def test_new_noise_has_as_many_draws_and_explorers(
-    prices: pd.DataFrame, draws: Any, explorers: int, tmp_path: Any
+@pytest.mark.parametrize(("draws", "share"), [(8, 0.01), (None, 0.002), (8, 0.0), (1, 0.002)])
+def test_new_noise_has_as_many_draws_the_grid_and_the_share(
+    prices: pd.DataFrame, draws: Any, share: float, tmp_path: Any
 ):
     fitted = trained(prices)
     settings: Any = {"journal": tmp_path / "ko", "monitor": None}
-    for _ in range(2):  # the journal keeps the number
-        live = fitted.go_live(draws=draws, explorers=explorers, **settings)
+    for _ in range(2):  # the journal keeps the share
+        live = fitted.go_live(draws=draws, share=share, **settings)
+        for at, row in prices.iloc[TRAIN : TRAIN + 9].iterrows():
+            live.tick(row.to_dict(), at=at)
         live.close()
-    again = carry_over(live.engine, fitted, explorers=live.explorers)
-    expected = fitted.online(draws=draws, explorers=explorers)
+    again = carry_over(live.engine, fitted)
+    expected = fitted.online(draws=draws, share=share)
     assert again.draws == expected.draws
+    assert again.share == share
     assert_allclose(again.weights, expected.weights, rtol=1e-12)
+    assert again.standing().moved < 1e-12
 
 
 def test_rows_seen_keep_the_dates_of_their_stamps(prices: pd.DataFrame):
@@ -191,7 +205,7 @@ def test_a_refresh_may_take_its_time(prices: pd.DataFrame):
 
 
 def test_few_draws_are_told_once(prices: pd.DataFrame):
-    live = trained(prices).go_live(explorers=0, forgetting=1.0, few_draws=0.5, monitor=Monitor())
+    live = trained(prices).go_live(share=0.0, few_draws=0.5, monitor=Monitor())
     told = []
     for at, row in prices.iloc[TRAIN:].iterrows():
         signal = live.tick(row.to_dict(), at=at)
@@ -210,7 +224,7 @@ def test_what_was_said_to_be_real_is_not_warned_of_again(prices: pd.DataFrame):
         HedgeData.from_prices(jump.iloc[:TRAIN], **options)
     real = {"KO": {str(jump.index[30].date()): 1}}
     data = HedgeData.from_prices(jump.iloc[:TRAIN], **options, repair=real)
-    live = unsampled(data).go_live(explorers=0, monitor=None)
+    live = unsampled(data).go_live(monitor=None)
     for at, row in jump.iloc[TRAIN:100].iterrows():
         live.tick(row.to_dict(), at=at)
     with warnings.catch_warnings():

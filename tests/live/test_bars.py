@@ -89,7 +89,7 @@ def test_the_last_bar_of_a_fit_teaches_nothing_more():
     assert math.isnan(table["z"].iloc[0])
     assert (
         table["beta X1"].iloc[1]
-        == found.go_live(forgetting=1.0, shocks=None, explorers=0).tick(row, at=at).tick.beta["X1"]
+        == found.go_live(share=0.0, shocks=None).tick(row, at=at).tick.beta["X1"]
     )
 
 
@@ -141,7 +141,7 @@ def bars(draw: Any) -> list[list[tuple[tuple[str, ...], int]]]:
 def test_any_interleaving_ends_as_rows_fed_whole(
     bars: Any, single: bool, discounted: bool, seed: int, tmp_path_factory: Any
 ):
-    options: Any = {"discounted": discounted, "shocks": Quarantine(), "forgetting": 0.99}
+    options: Any = {"discounted": discounted, "shocks": Quarantine(), "share": 0.01}
     path = tmp_path_factory.mktemp("bars") / "journal"
 
     def made(**how: Any) -> LiveFilter:

@@ -559,8 +559,8 @@ def test_what_cannot_be_is_refused(call: Any, text: str):
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "robust, discounted": {"discounted": True, "shocks": Robust(), "forgetting": 0.99},
-    "quarantine, fading": {"walks": False, "shocks": Quarantine(4.0), "forgetting": 0.98},
+    "robust, discounted": {"discounted": True, "shocks": Robust(), "share": 0.01},
+    "quarantine, fading": {"walks": False, "shocks": Quarantine(4.0), "share": 0.02},
 }
 
 
@@ -604,7 +604,7 @@ def test_settings_that_the_journal_has_otherwise_are_named(tmp_path: Path):
         live.tick(ROW, at=START)
     with made_live(max_staleness=MINUTE, journal=path, monitor=None) as live:
         assert live.overruled == ()
-    other = made_filter(shocks=Robust(), forgetting=0.99, draws=4)
+    other = made_filter(shocks=Robust(), share=0.01, draws=4)
     with made_live(other, journal=path, keep=7, clock=Clock("1min")) as live:
         assert (live.clock, live.watch, live.engine.shocks) == (None, None, None)
         found = live.overruled
@@ -612,7 +612,7 @@ def test_settings_that_the_journal_has_otherwise_are_named(tmp_path: Path):
     assert found[1].startswith("monitor is None as the journal keeps it, not Monitor(")
     assert found[2:] == (
         "shocks is None as the journal keeps it, not Robust(limit=4.0) as given now",
-        "forgetting is 1.0 as the journal keeps it, not 0.99 as given now",
+        "share is 0.0 as the journal keeps it, not 0.01 as given now",
         "draws is 8 as the journal keeps it, not 4 as given now",
         "keep is 1000 as the journal keeps it, not 7 as given now",
         "max_staleness is 0:01:00 as the journal keeps it, not 0 as given now",
@@ -720,7 +720,7 @@ def board_rows(rows: int) -> list[Any]:
 
 @pytest.mark.parametrize("discounted", [False, True])
 def test_a_board_answers_for_every_pair_as_its_own_filter_does(discounted: bool, tmp_path: Path):
-    options: Any = {"discounted": discounted, "shocks": Quarantine(), "forgetting": 0.99}
+    options: Any = {"discounted": discounted, "shocks": Quarantine(), "share": 0.01}
     board = LiveFilter(made_board(PAIRS, **options), journal=tmp_path / "b")
     singles = [made_filter(**options) for _ in PAIRS]
     for number, (prices, at) in enumerate(board_rows(40)):

@@ -189,7 +189,7 @@ for line in sys.stdin:
 
 def clocked(**options: Any) -> LiveFilter:
     pairs = ("XLE", "SPY"), ("XLE", "USO")
-    made = made_board(pairs, discounted=True, shocks=Quarantine(), forgetting=0.99)
+    made = made_board(pairs, discounted=True, shocks=Quarantine(), share=0.01)
     return LiveFilter(made, clock=NEW_YORK, max_staleness=MINUTE, **options)
 
 

@@ -147,14 +147,14 @@ def test_online_it_goes_on_as_offline_also_after_a_restart(
 
 
 def test_it_goes_live(fitted: HedgeFit, data: HedgeData):
-    with fitted.go_live(explorers=4) as live:
-        assert live.engine.draws == 68
+    with fitted.go_live() as live:
+        assert live.engine.draws == 80
         for at, row in data.prices.iloc[TRAIN : TRAIN + 3].iterrows():
             signal = live.tick(row.to_dict(), at=at)
         assert signal.outcome == "accepted"
     held = live.engine.arguments()["noise"]
     assert type(held) is CappedVariance
-    assert_array_equal(held.cap, np.full(68, CAP))
+    assert_array_equal(held.cap, np.full(80, CAP))
 
 
 def test_one_that_is_not_registered_is_refused_by_name():

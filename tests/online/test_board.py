@@ -94,7 +94,7 @@ SHOCKS = [  # a policy, and what it says of some rows
 @pytest.mark.parametrize(("shocks", "words"), SHOCKS, ids=["none", "quarantine", "robust"])
 @pytest.mark.parametrize(("kind", "transform"), CASES)
 def test_a_board_is_a_loop_over_filters(kind, transform, shocks, words):
-    singles = filters(kind, transform, gaps=GAPS, forgetting=0.99, shocks=shocks)
+    singles = filters(kind, transform, gaps=GAPS, share=0.01, shocks=shocks)
     said = check_against_filters(singles, later(jump=1.25), gaps=True)
     assert all(any(word in outcome for outcome in said) for word in ["accepted", *words])
 
@@ -141,7 +141,7 @@ def check_against_filters(
         pd.testing.assert_frame_equal(mine, its, rtol=1e-10, atol=1e-10)
         outcomes |= {*its["outcome"], *its["reason"]}
         mine, its = board.filter(name).arguments(), one.arguments()
-        for field in ("at", "until", "hold", "shocks", "forgetting", "gap_names", "last_prices"):
+        for field in ("at", "until", "hold", "shocks", "share", "gap_names", "last_prices"):
             assert_equal(mine[field], its[field])
         assert board.holds.get(name, NONE) == its["hold"]
     return outcomes
@@ -169,7 +169,7 @@ def test_a_filter_taken_from_the_board_is_the_one_put_in_and_leaves_the_board(ki
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_board_that_is_saved_goes_on_to_the_last_bit(kind, shocks, tmp_path):
     transform = "return" if kind == "random walk, discounted" else "level"
-    board = board_of(filters(kind, transform, gaps=GAPS, forgetting=0.98, shocks=shocks))
+    board = board_of(filters(kind, transform, gaps=GAPS, share=0.02, shocks=shocks))
     board.last_prices[2] = np.nan
     rows = [*later(jump=1.25).iterrows()]
     for at, row in rows[: JUMPED + 1]:  # one row into the quarantine
@@ -189,7 +189,7 @@ def test_a_board_that_is_saved_goes_on_to_the_last_bit(kind, shocks, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_blocks_do_not_show(kind, size, monkeypatch):
     """Small blocks, of which the last may be of one pair, say what one of all says, to the last bit."""
-    singles = filters(kind, "level", gaps=GAPS, forgetting=0.99, shocks=Quarantine(2.5, 2))
+    singles = filters(kind, "level", gaps=GAPS, share=0.01, shocks=Quarantine(2.5, 2))
     whole = board_of(singles)
     for name in ("_BLOCK", "_COMPILED"):
         monkeypatch.setattr(blocks, name, size * DRAWS)
@@ -201,7 +201,7 @@ def test_the_blocks_do_not_show(kind, size, monkeypatch):
 
 
 def test_one_draw_a_pair_is_a_single_filter():
-    whole = filters("random walk, discounted", forgetting=0.9)
+    whole = filters("random walk, discounted", share=0.1)
     check_against_filters({name: one_draw(one, 0) for name, one in whole.items()})
 
 
@@ -307,7 +307,7 @@ def test_other_files_are_refused(tmp_path):
     [
         ({"names": ["a", "a", "b", "c"]}, "each named once"),
         ({"transform": "root"}, "transform must be"),
-        ({"forgetting": 0.0}, "forgetting is a factor a bar"),
+        ({"share": 1.0}, "share is a share of the weights a bar"),
         (
             {"gap_names": ["night"], "gap_bars": np.ones((1, 4)), "gap_noise": np.ones((1, 4))},
             "gap",

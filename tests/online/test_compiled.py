@@ -11,7 +11,8 @@ import pytest
 from kfmodels import LiveFilter, OnlineBoard, OnlineFilter, Quarantine, Robust
 from kfmodels.kalman.density import gamma_ratio
 from kfmodels.online import blocks, compiled, kernel
-from kfmodels.online.compiled import PairTick, find_kernels
+from kfmodels.online.compiled import find_kernels
+from kfmodels.online.filter import PairTick
 from tests.made_filters import made_board, made_filter, made_prices
 
 pytestmark = pytest.mark.skipif(find_kernels() is None, reason="numba is not installed")
@@ -23,7 +24,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "discount, discounted": {"walks": False, "discounted": True},
     "no level": {"intercept": False, "transform": "return"},
     "one draw": {"draws": 1, "discounted": True},
-    "two hedges, forgetting": {"hedges": ("SPY", "QQQ"), "forgetting": 0.99},
+    "two hedges, share": {"hedges": ("SPY", "QQQ"), "share": 0.01},
     "robust": {"shocks": Robust(), "discounted": True},
 }
 
@@ -74,7 +75,8 @@ def assert_same(found: list[Any], expected: list[Any]) -> None:
         ours, theirs = (np.array([row[name] for row in table]) for table in (a, b))
         np.testing.assert_array_equal(np.isfinite(ours), np.isfinite(theirs), name)
         ours, theirs = ours[np.isfinite(theirs)], theirs[np.isfinite(theirs)]
-        size = max(np.abs(theirs).max(initial=0), 10.0 if "alpha" in name else 0) or 1
+        least = 10.0 if "alpha" in name else name == "moved"
+        size = max(np.abs(theirs).max(initial=0), least) or 1
         np.testing.assert_allclose(ours / size, theirs / size, rtol=0, atol=1e-12, err_msg=name)
 
 

@@ -381,17 +381,17 @@ def test_tickers_that_are_whole_numbers_are_their_text():
 # -- bad prints that are doubted -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("explorers", [0, 16])
+@pytest.mark.parametrize("share", [0.0, 0.002])
 @pytest.mark.parametrize("leg", [0, 1])
 def test_no_bad_print_moves_the_ratio_that_is_reported_beyond_the_bound(
-    fitted: HedgeFit, leg: int, explorers: int
+    fitted: HedgeFit, leg: int, share: float
 ):
     """By limit / 4 of its sds just before the row, whichever leg is wrong and by how much.
 
     Without a bound on the weights a hedge 20 % too high moved it by 7.1 sds, to the explorers, whose
     ratio is wide, and left 2.1 effective draws.
     """
-    live = fitted.online(shocks=Robust(), explorers=explorers)
+    live = fitted.online(shocks=Robust(), share=share)
     for row in PRICES.iloc[TRAIN : TRAIN + 21].to_numpy():
         before, document = live.standing(), live.to_json()
         for factor in (0.5, 0.8, 0.95, 1.05, 1.2, 1.5):

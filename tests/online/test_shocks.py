@@ -27,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("road")
 KINDS: dict[str, dict[str, Any]] = {
     "constant": {},
     "discounted": {"discounted": True},
-    "fading, forgetting": {"walks": False, "forgetting": 0.97},
-    "everything": {"discounted": True, "forgetting": 0.97, "hedges": ("SPY", "USO")},
+    "fading, share": {"walks": False, "share": 0.03},
+    "everything": {"discounted": True, "share": 0.03, "hedges": ("SPY", "USO")},
 }
 X = 510.0
 
