@@ -194,11 +194,13 @@ def test_hedge_ratios_have_targets_in_rows(board):
     assert board.matrix("reason").loc["MTUM", "DEAD"] == board.reason["MTUM/DEAD"]
 
 
-def test_all_filters_tick_as_each_alone(board, fits):
-    """Five later rows, a price missing in one of them."""
-    live = board.online()
+@pytest.mark.parametrize("share", [0.0, 0.002])
+def test_all_filters_tick_as_each_alone(board, fits, share):
+    """Five later rows, a price missing in one of them; with the grid of each pair as well."""
+    live = board.online(share=share)
+    assert live.draws == (80 if share else 64)
     assert live.names == tuple(FINE)
-    alone = {name: fits[name].online() for name in FINE}
+    alone = {name: fits[name].online(share=share) for name in FINE}
     later = prices().iloc[ROWS : ROWS + 5, :3].copy()
     later.iloc[2, 1] = np.nan
     for at, row in later.iterrows():
@@ -208,7 +210,9 @@ def test_all_filters_tick_as_each_alone(board, fits):
             assert together.observed[place] == one.observed
             assert_allclose(together.beta[place], one.beta[hedge], rtol=1e-10)
             assert_allclose(together.sd_total[place], one.sd_total[hedge], rtol=1e-10)
-            for word in ("alpha", "spread", "spread_sd", "z", "log_score", "effective_draws"):
+            assert_allclose(together.memory[place], one.memory[hedge], rtol=1e-8)
+            words = ("alpha", "spread", "spread_sd", "z", "log_score", "effective_draws", "moved")
+            for word in words:
                 found = getattr(together, word)[place]
                 assert_allclose(found, getattr(one, word), rtol=1e-8, atol=1e-12, err_msg=word)
     assert live.until == fits[FINE[0]].fit_until

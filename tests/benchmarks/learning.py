@@ -340,7 +340,9 @@ def measure(arguments: list[str]) -> Report:
             title = f"{'28 pairs of daily prices' if name == 'daily' else '22 pairs of minutes'}"
             title = f"{title}, {'moves' if transform == 'return' else 'levels with an intercept'}"
             tables.append(Table(title, table.rename_axis("draws and weights").reset_index()))
-    return Report("What is learnt live", WHAT, tables, quote=quote)
+    part = options.only or ""
+    title = f"What is learnt live{part and f': {part}'}"
+    return Report(title, WHAT, tables, quote=quote, part=part)
 
 
 def _quote(found: Mapping[tuple[float, float], pd.DataFrame]) -> str:

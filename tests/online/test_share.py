@@ -9,11 +9,14 @@ from numpy.testing import assert_allclose
 
 from kfmodels.kalman.arrays import log_memory, memory_of
 from kfmodels.kalman.motion import Discount, Reversion, Walk
+from kfmodels.live.feed import LiveFilter
 from kfmodels.model.memory import q_to_gain, q_to_memory
 from kfmodels.online import blocks
+from kfmodels.online.board import OnlineBoard
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import Quarantine
-from tests.made_filters import board_of, made_filter, made_prices, one_draw
+from tests.benchmarks import learning
+from tests.made_filters import board_of, feed, made_filter, made_prices, one_draw
 
 ROWS = 60
 KINDS: dict[str, dict[str, Any]] = {
@@ -125,6 +128,39 @@ def test_a_board_says_what_its_filters_say_of_their_noise():
     q = singles["A/SPY"].arguments()["drift"].noise[0, 0]
     believed = np.exp(np.log(q_to_memory(q)) @ singles["A/SPY"].weights)
     assert_allclose(singles["A/SPY"].standing().memory["SPY"], believed, rtol=1e-12)
+
+
+def test_the_benchmark_weighs_as_a_board_does():
+    singles = {f"{n}/SPY": made_filter(target=n, seed=k) for k, n in enumerate("ABC")}
+    board = board_of(singles)
+    rows = [{"A": y, "B": y, "C": y, "SPY": x} for y, x in made_prices(30)]
+    start = board.weights[0]  # a rule has the same draws for all pairs
+    arguments: dict[str, Any] = board.arguments()
+    logs = np.tile(np.log(start), (3, 1))
+    arguments |= {"log_weights": logs, "initial_log_weights": logs, "share": 0.02}
+    live, one = OnlineBoard(**arguments), learning.Weighed(learning.Rule(start, 0.02), 3)
+    for row, seen in zip(rows, learning.densities(live, rows), strict=True):
+        weights = one.ahead()
+        before = live.arguments()["state"].mean[0]
+        assert_allclose(one.mean(seen.ratio, weights), (before * weights).sum(-1), rtol=1e-12)
+        assert_allclose(one.learn(seen.density), live.update(row).log_score, rtol=1e-9, atol=1e-9)
+        assert_allclose(np.exp(one.logs), live.weights, rtol=1e-7, atol=1e-12)
+
+
+def test_a_live_filter_says_what_it_believes_of_the_noise():
+    live = LiveFilter(made_filter(share=0.01, at=None))
+    for prices, at in feed(3):
+        signal = live.tick(prices, at=at)
+    memory = signal.tick.memory["SPY"]
+    assert str(live).startswith("XLE/SPY (log) after 2024-03-01T09:32:00-05:00; ok: 1 of 1 ok; ")
+    assert f"memory {memory:.3g} bars, by the fit " in str(live)
+    assert str(live).endswith(" of the weights of the noise draws has moved since the fit")
+    fixed = made_filter(draws=3).arguments()
+    fixed["drift"] = Walk(fixed["drift"].noise[..., :1])
+    assert "; the model fixes the memory at " in str(LiveFilter(OnlineFilter(**fixed)))
+    two = LiveFilter(board_of({f"{n}/SPY": made_filter(target=n) for n in "AB"}))
+    assert "A/SPY, B/SPY (log)" in str(two)
+    assert "bars, median of 2 pairs, by the fit " in str(two)
 
 
 def test_the_memory_of_each_law():
