@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from kfmodels.kalman.motion import Discount, Motion, Reversion, Walk
 
@@ -69,8 +68,11 @@ def join_arrays(leaves: Sequence[np.ndarray], *, alone: bool) -> np.ndarray:
     return np.concatenate(leaves, -2)
 
 
-_ENDLESS = float(np.log(1e9))
-"""Of a ratio that stands still: finite, because a draw without weight would make NaN of infinity."""
+ENDLESS = 9e8
+"""Bars from which on a ratio stands still.
+
+In averages it counts as 1e9, because a draw without weight would make NaN of infinity.
+"""
 
 
 def log_memory(law: Motion, hedges: int, parts: Sequence[int] = ()) -> np.ndarray:
@@ -92,9 +94,11 @@ def log_memory(law: Motion, hedges: int, parts: Sequence[int] = ()) -> np.ndarra
         found[still] = np.nan
     else:
         return np.full((hedges, 1, 1), np.nan)
-    return np.minimum(found, _ENDLESS)
+    return np.minimum(found, np.log(1e9))
 
 
-def memory_of(mean_log: ArrayLike) -> np.ndarray:
-    """Bars from an average of `log_memory`; infinite of a ratio that stands still."""
-    return np.where(np.greater(mean_log, 0.999 * _ENDLESS), np.inf, np.exp(mean_log))
+def memory_of(mean_log: np.ndarray) -> np.ndarray:
+    """Bars from averages of `log_memory`; infinite of a ratio that stands still."""
+    found = np.exp(mean_log)
+    found[found > ENDLESS] = np.inf
+    return found

@@ -66,7 +66,8 @@ class LiveFilter(LiveState, AbstractContextManager["LiveFilter"]):
             "power-cut", for which every message waits for the disk.
         accept_loss: go on with a journal in which messages that were answered are missing, as after a
             power cut where it was to survive kills; `started` says which.
-        few_draws: share of the noise draws below which their effective number sets off an alarm.
+        few_draws: share of the noise draws below which their effective number sets off an alarm; of an
+            engine whose `share` is 0, for else any draw can come back.
         strict: raise on a message that is rejected.
         keep: rows to remember for `history`, from which the noise is refreshed.
         max_ahead: how far ahead of the last one taken, or of the last row of the fit, a time may be,

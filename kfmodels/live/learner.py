@@ -56,7 +56,8 @@ class Learner:
         watch: over their innovations, or None.
         quotes: last prices of the legs.
         feed: the watch over them.
-        few_draws, few: share of the draws below which a pair has few, and which pairs have.
+        few_draws, few: share of the draws below which a pair has few, and which pairs have; none has
+            where the weights are shared out anew.
         bar: the one that is open; None before the first price.
         history: the last rows.
         taken: by pair the last move that was learnt after a quarantine, as `Taken` has it.
@@ -373,7 +374,10 @@ class Learner:
         return clock.between(self.row.kept, now.kept)
 
     def _watched(self, tick: AnyTick) -> Alarms:
-        few = tick.effective_draws < self.few_draws * self.engine.draws
+        # where a share of the weights is handed out anew, few draws are no fault: the others can come
+        # back, and on 28 daily pairs the alarm rang twice as often as without a grid of memories
+        least = self.few_draws * self.engine.draws if self.engine.share == 0 else 0.0
+        few = tick.effective_draws < least
         if isinstance(few, np.ndarray):
             fewer, self.few = np.flatnonzero(few & ~self.few).tolist(), few
         else:  # of one pair a plain number, for which NumPy is slow

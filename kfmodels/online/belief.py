@@ -107,11 +107,9 @@ class Belief:
         return [now if isinstance(now, Draws) else now.draws for now in self._stands]
 
     def _mean_log_memory(self, weights: Sequence[np.ndarray]) -> np.ndarray:
-        found = [
-            np.atleast_2d((block.log_memory * each).sum(-1).T)
-            for block, each in zip(self._blocks, weights, strict=True)
-        ]
-        return np.concatenate(found)
+        each = zip(self._blocks, weights, strict=True)
+        found = [np.atleast_2d(np.vecdot(block.log_memory, one).T) for block, one in each]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     @cached_property
     def inner(self) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from kfmodels._caller import explain_kinds
 from kfmodels.clock.instants import Stamp, check_later, check_passed
 from kfmodels.files.documents import register
-from kfmodels.kalman.arrays import add_pair_axis, memory_of
+from kfmodels.kalman.arrays import add_pair_axis
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.habits import Habits
@@ -439,8 +439,8 @@ class PairTick(Tick):
 
     @property
     def memory(self) -> dict[str, float]:
-        logs = self._stand.summary[3 * self._stand.block.coefficients : -1]
-        return dict(zip(self.tickers[1:], memory_of(logs).tolist(), strict=True))
+        found = self._stand.summary[3 * self._stand.block.coefficients : -1]
+        return dict(zip(self.tickers[1:], found, strict=True))
 
     @property
     def moved(self) -> float:

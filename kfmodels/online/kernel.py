@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kfmodels.kalman.arrays import ENDLESS
 from kfmodels.kalman.density import LOG_2PI, LOG_PI
 from kfmodels.kalman.habits import CALM as CALM_ROWS
 from kfmodels.kalman.noise import LEAST_DOF
@@ -466,7 +467,7 @@ def moments(model: Any, buffer: Any, means: Any, covs: Any) -> None:
 
 def summarise(model: Any, buffer: Any, found: Any) -> None:
     """Mean and sds given the noise and total, `(3 * n,)`, of one pair in the units of its data; then
-    the mean log memory of each hedge ratio, and the share of the weights that has moved."""
+    the memory of each hedge ratio, and the share of the weights that has moved."""
     n, legs = int(model[COEFFICIENTS]), int(model[LEGS])
     means, covs = np.empty((1, n)), np.empty((2, 1, n * n))
     moments(model, buffer, means, covs)
@@ -491,5 +492,6 @@ def summarise(model: Any, buffer: Any, found: Any) -> None:
         memory, mean = parameters[first + hedge], 0.0
         for k in range(weights.size):
             mean += weights[k] * memory[k]
-        found[3 * n + hedge] = mean
+        mean = math.exp(mean)
+        found[3 * n + hedge] = np.inf if mean > ENDLESS else mean
     found[3 * n + hedges] = 0.5 * moved

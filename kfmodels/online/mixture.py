@@ -128,7 +128,10 @@ class Mixture:
     @cached_property
     def log_memory(self) -> np.ndarray:
         """Log of the memory of each hedge ratio in bars, `(hedge, pair, draw)`."""
-        return log_memory(self.drift, self.hedges, self.parts)
+        found = log_memory(self.drift, self.hedges, self.parts)
+        shape = self.initial.shape
+        found = found.reshape(self.hedges, *found.shape[1:][-len(shape) :])
+        return np.ascontiguousarray(np.broadcast_to(found, (self.hedges, *shape)))
 
     def crosses(self, gaps: Mapping[str, float] | None) -> bool:
         """Whether one of the closed periods that were crossed is one that the model knows."""

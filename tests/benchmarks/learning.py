@@ -63,48 +63,42 @@ class Weighed:
     """The weights of the draws under one rule, `(pair, draw)`."""
 
     def __init__(self, rule: Rule, pairs: int) -> None:
-        self.used, self.rule = rule.start > 0, rule
-        self.start = np.broadcast_to(np.log(rule.start[self.used]), (pairs, int(self.used.sum())))
-        self.logs = self.start
+        self.used, self.rule = np.flatnonzero(rule.start), rule
+        self.start = np.broadcast_to(rule.start[self.used], (pairs, len(self.used)))
+        self.weights = self.start
 
-    def ahead(self) -> np.ndarray:
-        """Weights before a row."""
+    def go_on(self) -> None:
+        """A bar later, before its row."""
         if self.rule.forgetting < 1:
-            self.logs = _normalise(self.rule.forgetting * (self.logs - self.logs.max(-1)[:, None]))
+            self.weights = self.weights**self.rule.forgetting
+            self.weights = self.weights / self.weights.sum(-1)[:, None]
         if self.rule.share:
-            kept = 1 - self.rule.share
-            mixed = kept * np.exp(self.logs) + self.rule.share * np.exp(self.start)
-            self.logs = np.log(np.maximum(mixed, 1e-200))
-        return np.exp(self.logs)
+            self.weights = (1 - self.rule.share) * self.weights + self.rule.share * self.start
 
-    def learn(self, density: np.ndarray) -> np.ndarray:
-        """Log scores of a row, `(pair,)`, from the log densities of the draws."""
-        joint = self.logs + density[:, self.used]
-        top = joint.max(-1)
-        score = top + np.log(np.exp(joint - top[:, None]).sum(-1))
-        self.logs = joint - score[:, None]
-        return score
+    def learn(self, row: "Row") -> np.ndarray:
+        """Log scores of a row, `(pair,)`."""
+        joint = self.weights * row.likelihood[:, self.used]
+        total = joint.sum(-1)
+        # a draw that has lost all weight must be able to regain it
+        self.weights = np.maximum(joint / total[:, None], 1e-300)
+        return row.top + np.log(total)
 
-    def mean(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def mean(self, values: np.ndarray) -> np.ndarray:
         """Mean over the draws, `(pair,)`."""
-        return (weights * values[:, self.used]).sum(-1)
-
-
-def _normalise(logs: np.ndarray) -> np.ndarray:
-    top = logs.max(-1, keepdims=True)
-    return logs - top - np.log(np.exp(logs - top).sum(-1, keepdims=True))
+        return np.vecdot(self.weights, values[:, self.used])
 
 
 class Row(NamedTuple):
-    """Of one row, `(pair, draw)`: log densities (0 where nothing was observed), and the inner first
-    hedge ratio of each draw before it."""
+    """Of one row: the likelihood of each draw over the largest, `(pair, draw)`, the log of the largest,
+    and the inner first hedge ratio of each draw before the row."""
 
-    density: np.ndarray
+    likelihood: np.ndarray
+    top: np.ndarray
     ratio: np.ndarray
 
 
 def densities(board: OnlineBoard, rows: Sequence[Mapping[str, float]]) -> Iterator[Row]:
-    """What every draw of a board says of each row."""
+    """What every draw of a board says of each row, all alike where nothing is observed."""
     arguments: dict[str, Any] = board.arguments()
     arguments["share"] = 0.0
     live = OnlineBoard(**arguments)
@@ -114,7 +108,9 @@ def densities(board: OnlineBoard, rows: Sequence[Mapping[str, float]]) -> Iterat
         tick = live.update(row)
         after = live.arguments()
         scores = np.nan_to_num(tick.log_score)
-        yield Row(after["log_weights"] - held["log_weights"] + scores[:, None], ratio)
+        density = after["log_weights"] - held["log_weights"] + scores[:, None]
+        top = density.max(-1)
+        yield Row(np.exp(density - top[:, None]), top, ratio)
         held = after
 
 
@@ -180,10 +176,10 @@ def after_a_jump(before: float, after: float, series: int = 400, seed: int = 1) 
     rows = [dict(zip(names, row, strict=True)) for row in np.hstack([y, x])]
     for t, row in enumerate(densities(board, rows)):
         for name, one in each.items():
-            weights = one.ahead()
-            believed[name][t] = np.median(one.mean(logs, weights))
-            away = one.mean(row.ratio, weights) - ratio[t]
-            score = one.learn(row.density)
+            one.go_on()
+            believed[name][t] = np.median(one.mean(logs))
+            away = one.mean(row.ratio) - ratio[t]
+            score = one.learn(row)
             if t >= JUMP:
                 scores[name] += score / (BARS - JUMP)
                 errors[name] += float((away**2).mean()) / (BARS - JUMP)
@@ -280,10 +276,10 @@ def on_prices(
     rows = prices.iloc[training:].to_dict("records")
     for t, row in enumerate(densities(wide, rows)):
         for name, one in each.items():
-            weights = one.ahead()
-            ratio = one.mean(row.ratio, weights) / wide.coordinates.scale[:, 0]
+            one.go_on()
+            ratio = one.mean(row.ratio) / wide.coordinates.scale[:, 0]
             hedged[name][t] = (y[t] - ratio * x[t]) / unit
-            scores[name][t] = one.learn(row.density) + np.log(unit)
+            scores[name][t] = one.learn(row) + np.log(unit)
     return {name: (scores[name], hedged[name], y / unit) for name in rules}
 
 

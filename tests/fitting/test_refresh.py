@@ -204,13 +204,18 @@ def test_a_refresh_may_take_its_time(prices: pd.DataFrame):
         carry_over(live.engine, unsampled(other))
 
 
-def test_few_draws_are_told_once(prices: pd.DataFrame):
-    live = trained(prices).go_live(share=0.0, few_draws=0.5, monitor=Monitor())
-    told = []
+@pytest.mark.parametrize("share", [0.0, 0.002])
+def test_few_draws_are_told_once_where_none_can_come_back(prices: pd.DataFrame, share: float):
+    live = trained(prices).go_live(share=share, few_draws=0.5, monitor=Monitor())
+    told, least = [], np.inf
     for at, row in prices.iloc[TRAIN:].iterrows():
         signal = live.tick(row.to_dict(), at=at)
         told += [(signal.tick.effective_draws, a) for a in signal.alarms if a.kind == "few draws"]
-    assert told
+        least = min(least, signal.tick.effective_draws)
+    assert least < 32
+    assert bool(told) == (share == 0)
+    if share > 0:
+        return
     assert told[0][0] < 32
     assert told[0][1].action == "refresh noise"
 
