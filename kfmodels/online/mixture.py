@@ -23,8 +23,9 @@ from kfmodels.kalman.step import Forecast, State, forecast, predict, update
 SHARE = 0.002
 """Of the weights that a live mixture hands out anew every bar.
 
-With less a change is found later, with more a mixture forgets what it knows: the best of four on
-simulated jumps and on real prices, daily and by the minute (`python -m tests.benchmarks learning`).
+A share of .0005 gains as much and finds a change a little later; .01 loses half of what is gained where
+a memory grows, and up to two fifths on real prices, daily and by the minute (`python -m
+tests.benchmarks learning`).
 """
 
 _WIDEST = 1e10
