@@ -25,9 +25,9 @@ COUNT, WEIGHT = 16, 0.1
 LEAST, MOST = 12.0, 600.0
 """Bars that the fastest and the slowest ratio of the grid remembers, the last at least.
 
-Draws that remember less win likelihood in a crisis and lose the hedge: from 3 bars on, 28 pairs of daily
-moves lose .010 of the variance removed, and 22 of one-minute moves .004, against one from 12 bars
-(`python -m tests.benchmarks learning`).
+Draws that remember less win likelihood in a crisis and lose the hedge: from 3 bars on, 28 pairs of
+daily moves lose .010 of the variance removed, and 22 of one-minute moves .004, against a grid from 12
+bars (`python -m tests.benchmarks learning`).
 """
 
 _BLOCK = 128

@@ -152,7 +152,6 @@ def check_parts(
         "last_prices": (board.last_prices.shape, legs),
         "habits": (tuple(map(np.shape, habits)), (legs, legs, legs, (count,))),
         "log_weights": (log_weights.shape, (count, log_weights.shape[-1])),
-        "initial_log_weights": (initial.shape, log_weights.shape),
         "mean": (state.mean.shape[:-2], (size,)),
         "cov": (state.cov.shape[:-2], (size, size)),
     }
@@ -173,6 +172,8 @@ def check_parts(
                     f"are {batch}, pair and draw"
                 ) from None
             good &= np.isfinite(whole).reshape(-1, *batch).all((0, 2))
+    if initial.shape != batch:
+        raise ValueError(f"initial_log_weights has shape {initial.shape}, but it must be {batch}")
     scale, last, least = coordinates.scale, board.last_prices, board.legs.transform.least
     good &= np.isfinite(coordinates.pivot.sum(1) + coordinates.offset)
     good &= ((scale > 0) & (scale < np.inf)).all(1)

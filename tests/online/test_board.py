@@ -308,6 +308,7 @@ def test_other_files_are_refused(tmp_path):
         ({"names": ["a", "a", "b", "c"]}, "each named once"),
         ({"transform": "root"}, "transform must be"),
         ({"share": 1.0}, "share is a share of the weights a bar"),
+        ({"initial_log_weights": np.zeros((4, 1))}, "initial_log_weights has shape"),
         (
             {"gap_names": ["night"], "gap_bars": np.ones((1, 4)), "gap_noise": np.ones((1, 4))},
             "gap",
