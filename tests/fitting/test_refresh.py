@@ -103,7 +103,7 @@ def test_a_speed_that_is_fixed_has_no_grid(prices: pd.DataFrame):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("before", "after", "lead"), [(np.inf, 8.0, 7.0), (8.0, np.inf, 2.0)])
+@pytest.mark.parametrize(("before", "after", "lead"), [(np.inf, 8.0, 7.0), (8.0, np.inf, 10.0)])
 def test_a_live_filter_follows_a_ratio_that_starts_or_ceases_to_move(
     before: float, after: float, lead: float
 ):
@@ -121,7 +121,7 @@ def test_a_live_filter_follows_a_ratio_that_starts_or_ceases_to_move(
         gained += signal.tick.log_score - one.log_score
         found.append(signal.tick.memory["X1"])
     factor = found[-1] / found[0]
-    assert factor < 1 / 5 if after < before else factor > 5
+    assert factor < 1 / 3 if after < before else factor > 2.5
     assert signal.tick.moved > 0.5
     assert gained > lead  # nats of evidence against a speed that stays what it was
 

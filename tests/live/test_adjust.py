@@ -121,7 +121,7 @@ def test_a_made_dividend_on_real_prices_leaves_the_ratio_of_adjusted_prices(tran
         data = kf.HedgeData.from_prices(
             table.iloc[:200], target="KO", hedges=["PEP"], transform=transform
         )
-        live = unsampled(data).go_live(share=0.0)
+        live = unsampled(data).go_live()
         for at, row in table.iloc[200:330].iterrows():
             if told and at == ex_day:
                 live.adjust({"KO": -dividend}, at=ex_day)
