@@ -21,14 +21,21 @@ def discounted(request: pytest.FixtureRequest) -> tuple[Any, pd.DataFrame]:
     return found, prices.loc["2019"].iloc[60 - 50 : 60 + 14]
 
 
+@pytest.mark.parametrize(("share", "widest"), [(0.0, 1.4), (0.002, 1.65)])
 @pytest.mark.parametrize("factor", [1 / 1.25, 1 / 1.6, 0.5])
-def test_a_split_that_is_told_late_is_no_second_move(discounted: Any, factor: float):
-    """Against the filter that was told in time; rows 2, 3, 5 and 9 come after the split is learnt."""
+def test_a_split_that_is_told_late_is_no_second_move(
+    discounted: Any, factor: float, share: float, widest: float
+):
+    """Against the filter that was told in time; rows 2, 3, 5 and 9 come after the split is learnt.
+
+    A filter that learns its noise live takes part of such a move for a ratio that moves faster, so its
+    sd is up to 1.6 times as wide for a while, where that of the posterior's draws is 1.3 times.
+    """
     fitted, rows = discounted
     split = rows.index[50]
 
     def run(late: int, at: Any = None) -> tuple[Any, str]:
-        live, said = fitted.go_live(), ""
+        live, said = fitted.go_live(share=share), ""
         for number, (time, row) in enumerate(rows.iterrows()):
             if number == 50 + late:
                 said = live.rescale({"SPX": factor}, at=at).sentence
@@ -42,7 +49,7 @@ def test_a_split_that_is_told_late_is_no_second_move(discounted: Any, factor: fl
             tick, said = run(late, at)
             off = (tick.beta["SPX"] - right.beta["SPX"]) / right.sd_total["SPX"]
             assert abs(off) < 0.25, (late, at)
-            assert 0.75 < tick.sd_total["SPX"] / right.sd_total["SPX"] < 1.4, (late, at)
+            assert 0.75 < tick.sd_total["SPX"] / right.sd_total["SPX"] < widest, (late, at)
             learnt = factor != 0.5 and late > 2  # halves are held until they are told
             assert ("learnt as a real move: the level has it already" in said) == learnt
 
