@@ -388,7 +388,7 @@ def test_no_bad_print_moves_the_ratio_that_is_reported_beyond_the_bound(
 ):
     """By limit / 4 of its sds just before the row, whichever leg is wrong and by how much.
 
-    Without a bound on the weights a hedge 20 % too high moved it by 7.1 sds, to draws that are fast, whose
+    Without a bound on the weights a hedge 20 % too high moved it by 7.1 sds, to fast draws, whose
     ratio is wide, and left 2.1 effective draws.
     """
     live = fitted.online(shocks=Robust(), share=share)
