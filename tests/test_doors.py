@@ -20,8 +20,14 @@ from tests.problems import ROWS, stock_prices
 
 pytestmark = [
     pytest.mark.filterwarnings("error::RuntimeWarning"),
-    pytest.mark.usefixtures("unchecked"),
+    pytest.mark.usefixtures("unchecked", "elsewhere"),
 ]
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A folder for what an argument that is a path makes."""
+    monkeypatch.chdir(tmp_path)
 
 BAD = {
     "None": None,
