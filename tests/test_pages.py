@@ -1,0 +1,111 @@
+"""The pages of the site: their code runs, the reference has every public name once, the pictures are drawn."""
+
+import re
+import runpy
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kfmodels
+from tests.test_architecture import PUBLIC
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+DOCS = NOTEBOOKS / "docs"
+BLOCK = re.compile(r"(?:<!-- not run: (?P<why>.+) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
+SAMPLES = [
+    ("one_pair", "priors", "trading_day"),  # the later ones go on with its names
+    ("spread",),
+    ("open",),
+    ("universe",),
+    ("your_own_model",),
+]
+"""Pages whose code infers something, each row in one namespace."""
+QUICK = ["connect"]
+
+
+def blocks(page: str) -> list[str]:
+    """The blocks of a page that are to run; what is not says why."""
+    found = BLOCK.finditer((DOCS / f"{page}.md").read_text())
+    return [block["code"] for block in found if not block["why"]]
+
+
+def run(pages: tuple[str, ...]) -> dict[str, Any]:
+    """Run the code of pages one after the other, as a reader types it."""
+    names: dict[str, Any] = {"__name__": "page"}
+    for page in pages:
+        for number, code in enumerate(blocks(page)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", DeprecationWarning)
+                exec(compile(code, f"{page}.md, block {number}", "exec"), names)
+    return names
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("page", QUICK)
+def test_the_code_of_a_page_runs(page: str):
+    run((page,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pages", SAMPLES, ids=lambda pages: pages[0])
+def test_the_code_of_a_page_that_samples_runs(pages: tuple[str, ...]):
+    run(pages)
+
+
+def test_every_page_with_code_is_run():
+    known = {page for pages in SAMPLES for page in pages} | set(QUICK)
+    assert {path.stem for path in DOCS.glob("*.md") if blocks(path.stem)} == known
+
+
+def test_the_reference_has_every_public_name_once():
+    pages = "\n".join(path.read_text() for path in (DOCS / "reference").glob("*.md"))
+    shown = re.findall(r"^::: (\S+)$", pages, re.MULTILINE)
+    assert len(shown) == len(set(shown))
+    faces = {face.__name__ for face in PUBLIC}
+    for face in PUBLIC:
+        # `kf.datasets` is listed by the name that users type, not by that of the room it is in
+        home = face.__name__.replace("kfmodels.data.datasets", "kfmodels.datasets")
+        names = {f"{home}.{name}" for name in face.__all__}
+        missing = names - set(shown) - {name.replace("datasets", "data.datasets") for name in names}
+        modules = {f"{home}.{name.rpartition('.')[2]}" for name in faces}
+        assert missing <= modules
+
+
+def test_every_picture_is_drawn_and_small(tmp_path: Path):
+    drawn = runpy.run_path(str(DOCS / "draw.py"))["PICTURES"]
+    kept = {path.stem: path.stat().st_size for path in (DOCS / "pictures").iterdir()}
+    assert kept.keys() == drawn.keys()
+    assert max(kept.values()) <= 40 * 1024
+    page = (DOCS / "concepts.md").read_text()
+    assert set(re.findall(r"\(pictures/(\w+)\.png\)", page)) == drawn.keys()
+
+
+@pytest.mark.slow
+def test_the_pictures_can_be_drawn_anew(tmp_path: Path):
+    runpy.run_path(str(DOCS / "draw.py"))["main"](tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        path.name for path in (DOCS / "pictures").iterdir()
+    }
+
+
+def test_the_site_names_every_page():
+    pages = {str(p.relative_to(NOTEBOOKS)) for p in [*DOCS.rglob("*.md"), *NOTEBOOKS.glob("*.*")]}
+    settings = (DOCS / "mkdocs.yml").read_text()
+    listed = set(re.findall(r": (\S+\.(?:md|ipynb))$", settings, re.MULTILINE))
+    assert listed == pages
+
+
+def test_the_version_that_changed_last_is_this_one():
+    changes = (DOCS / "changes.md").read_text()
+    version = re.search(r"^## (\S+)", changes, re.MULTILINE)
+    assert version
+    assert version[1] == re.search(
+        r'^version = "(.+)"', (NOTEBOOKS.parent / "pyproject.toml").read_text(), re.MULTILINE
+    )[1]  # type: ignore[index]
+    assert kfmodels.__all__
