@@ -1,4 +1,4 @@
-"""The pages of the site: their code runs, the reference has every public name once, the pictures are drawn."""
+"""The site: the code of its pages runs, its reference has every public name, its pictures are drawn."""
 
 import re
 import runpy
@@ -105,7 +105,10 @@ def test_the_version_that_changed_last_is_this_one():
     changes = (DOCS / "changes.md").read_text()
     version = re.search(r"^## (\S+)", changes, re.MULTILINE)
     assert version
-    assert version[1] == re.search(
-        r'^version = "(.+)"', (NOTEBOOKS.parent / "pyproject.toml").read_text(), re.MULTILINE
-    )[1]  # type: ignore[index]
+    assert (
+        version[1]
+        == re.search(
+            r'^version = "(.+)"', (NOTEBOOKS.parent / "pyproject.toml").read_text(), re.MULTILINE
+        )[1]
+    )  # type: ignore[index]
     assert kfmodels.__all__

@@ -1,6 +1,8 @@
 """What the site needs beside its generator: formulas without a script, examples as examples."""
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import griffe
@@ -8,6 +10,32 @@ from latex2mathml.converter import convert
 
 LOADER = re.compile(r"<script data-mkdocs-jupyter-mathjax=.*?</script>", re.DOTALL)
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*\\[(\[](.*?)\\[)\]]\s*</\1>', re.DOTALL)
+REFERENCE = Path(__file__).parent / "reference"
+NAMES = "docs/names.md"
+
+
+def list_reference() -> dict[str, str]:
+    """Where the reference explains a name: full names by their last part, and by what follows `kf.`"""
+    pages = "\n".join(path.read_text() for path in sorted(REFERENCE.glob("*.md")))
+    full = re.findall(r"^::: (kfmodels\.\S+)$", pages, re.MULTILINE)
+    return {name.rpartition(".")[2]: name for name in full} | {
+        name.replace("kfmodels.", "kf.", 1): name for name in full
+    }
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Names lead to the reference: `kf.fit` on every page, and `fit` on the page of names."""
+    where = list_reference()
+    name = r"[\w.]+" if page.file.src_uri == NAMES else r"kf\.[\w.]+"
+    return re.sub(rf"(?m)(?<![\[`\w#])`({name})`(?!\])", _link(where), markdown)
+
+
+def _link(where: dict[str, str]) -> Callable[[re.Match[str]], str]:
+    def linked(found: re.Match[str]) -> str:
+        full = where.get(found[1])
+        return f"[{found[0]}][{full}]" if full else found[0]
+
+    return linked
 
 
 def on_page_content(html: str, **_: Any) -> str:
