@@ -78,7 +78,9 @@ def draw_delta(_: Pair) -> Figure:
     for mark in (5.0, 20.0, 100.0, 1000.0):
         delta = q_to_delta(memory_to_q(mark))
         axes.plot(mark, delta, "o", color=OTHER, ms=4)
-        axes.annotate(f"{mark:g} bars: {delta:.1g}", (mark, delta), (6, 4), textcoords="offset points")
+        axes.annotate(
+            f"{mark:g} bars: {delta:.1g}", (mark, delta), (6, 4), textcoords="offset points"
+        )
     axes.set(xlabel="memory in bars", ylabel="delta")
     return figure
 
@@ -87,7 +89,10 @@ def draw_effective_memory(pair: Pair) -> Figure:
     """Over how many bars a ratio is learnt, beside a level that moves and one that stands still."""
     figure, axes = plt.subplots(figsize=(6, 2.9))
     memory = np.geomspace(1.2, 100, 60)
-    for level, color, name in ((LEVEL_MEMORY, INK, "a level that moves"), (np.inf, OTHER, "one that stands still")):
+    for level, color, name in (
+        (LEVEL_MEMORY, INK, "a level that moves"),
+        (np.inf, OTHER, "one that stands still"),
+    ):
         law = pair.law(memory, level)
         var = np.asarray(law.filter(pair.y).filtered.cov)[:, -1, 0, 0]
         step = np.asarray(law.drift.noise)[:, 0, 0] * NOISE**2
@@ -133,9 +138,18 @@ def draw_views(pair: Pair) -> Figure:
     law = pair.law(np.array(MEMORY))
     passed, days = law.filter(pair.y), np.arange(ROWS)
     axes.plot(days, pair.truth, color=TRUE, ls=":", label="true")
-    axes.step(days, np.asarray(passed.predicted.mean)[:, 0], color=OTHER, lw=1, where="mid", label="predicted")
+    axes.step(
+        days,
+        np.asarray(passed.predicted.mean)[:, 0],
+        color=OTHER,
+        lw=1,
+        where="mid",
+        label="predicted",
+    )
     axes.plot(days, np.asarray(passed.filtered.mean)[:, 0], color=INK, lw=1.2, label="filtered")
-    axes.plot(days, np.asarray(law.smooth(pair.y).mean)[:, 0], color="#3f8f5b", lw=1.2, label="smoothed")
+    axes.plot(
+        days, np.asarray(law.smooth(pair.y).mean)[:, 0], color="#3f8f5b", lw=1.2, label="smoothed"
+    )
     axes.set(xlabel="day", ylabel="hedge ratio", xlim=(140, 180))
     shown = slice(140, 181)
     ends = np.concatenate([pair.truth[shown], np.asarray(passed.filtered.mean)[shown, 0]])
@@ -189,7 +203,9 @@ def main(folder: Path) -> None:
         pair = Pair()
         for name, draw in PICTURES.items():
             figure = draw(pair)
-            figure.savefig(folder / f"{name}.png", dpi=100, bbox_inches="tight", metadata={"Software": None})
+            figure.savefig(
+                folder / f"{name}.png", dpi=100, bbox_inches="tight", metadata={"Software": None}
+            )
             plt.close(figure)
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import griffe
@@ -58,23 +59,31 @@ def _to_mathml(found: re.Match[str]) -> str:
 
 
 TOGETHER = re.compile(r"^( +)(\w+(?:, \w+)+)(:.*(?:\n\1 .*)*)", re.MULTILINE)
-"""Arguments that a docstring explains together: `low, high: what they are`, with further lines below."""
+"""Arguments that a docstring explains together, `low, high: what they are`, and the lines below."""
+
+RETURNS = re.compile(r"^Returns:\n((?:    .*\n?|\n(?=    ))+)", re.MULTILINE)
 
 
 class ReadDocstrings(griffe.Extension):
     """Docstrings as their reader expects them.
 
     "Example:" becomes "Examples:", whose `>>>` are code; arguments that are explained together are
-    listed one by one, so that each is checked against the signature and shown with its type.
+    listed one by one, so that each is checked against the signature and shown with its type; what is
+    returned is prose, whose words before a colon are no type.
     """
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite the docstring before it is parsed."""
         if obj.docstring:
             text = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
+            text = RETURNS.sub(_as_prose, text)
             obj.docstring.value = TOGETHER.sub(_one_by_one, text)
 
 
 def _one_by_one(found: re.Match[str]) -> str:
     indent, names, text = found.groups()
     return "\n".join(f"{indent}{name}{text}" for name in names.split(", "))
+
+
+def _as_prose(found: re.Match[str]) -> str:
+    return f"**Returns:** {dedent(found[1]).lstrip()}"
