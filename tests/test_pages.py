@@ -5,10 +5,12 @@ import re
 import runpy
 import tomllib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+import numpyro
 import pytest
 
 from tests.test_architecture import PUBLIC
@@ -45,8 +47,11 @@ def run(pages: tuple[str, ...]) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder to write to, and the precision of JAX as it was: a page may ask for double."""
     monkeypatch.chdir(tmp_path)
+    yield
+    numpyro.enable_x64(False)
 
 
 @pytest.mark.parametrize("page", QUICK)
