@@ -10,6 +10,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+import numpy as np
 import numpyro
 import pytest
 
@@ -23,10 +24,10 @@ SAMPLES = [
     ("spread",),
     ("open",),
     ("universe",),
-    ("your_own_model",),
 ]
 """Pages whose code infers something, each row in one namespace."""
 QUICK = ["connect"]
+OWN = "your_own_model"
 
 
 def blocks(page: str) -> list[str]:
@@ -65,8 +66,17 @@ def test_the_code_of_a_page_that_samples_runs(pages: tuple[str, ...]):
     run(pages)
 
 
+@pytest.mark.slow
+def test_the_model_of_your_own_finds_what_was_drawn():
+    names = run((OWN,))
+    assert not names["sampler"].get_extra_fields()["diverging"].any()
+    found = np.median(names["memory"], axis=0)
+    assert np.abs(np.log(found / names["memories"])).max() < np.log(2)
+    assert (names["sd_total"] > names["sd_given_noise"]).all()
+
+
 def test_every_page_with_code_is_run():
-    known = {page for pages in SAMPLES for page in pages} | set(QUICK)
+    known = {page for pages in SAMPLES for page in pages} | {*QUICK, OWN}
     assert {path.stem for path in DOCS.glob("*.md") if blocks(path.stem)} == known
 
 

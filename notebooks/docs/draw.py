@@ -53,7 +53,7 @@ class Pair:
         steps = np.zeros((*np.shape(memory), 2, 2))
         steps[..., 0, 0] = memory_to_q(memory) / design[:, 0].var()
         steps[..., 1, 1] = memory_to_q(level_memory) if np.isfinite(level_memory) else 0.0
-        start = [1.0, self.y[0]], np.diag([0.25, 0.01])
+        start = np.array([1.0, self.y[0]]), np.diag([0.25, 0.01])
         return kf.KalmanRegression(
             design, *start, Walk(steps), ConstantVariance(np.array(NOISE**2))
         )
