@@ -6,6 +6,8 @@ import runpy
 import tomllib
 import warnings
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -18,7 +20,12 @@ from tests.test_architecture import PUBLIC
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 DOCS = NOTEBOOKS / "docs"
-BLOCK = re.compile(r"(?:<!-- not run: (?P<why>.+) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
+BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<why>.+) -->\n)?```python\n(?P<code>.*?)```"
+    r"(?:\n+```text\n(?P<printed>.*?)```)?",
+    re.DOTALL,
+)
+NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 SAMPLES = [
     ("one_pair", "priors", "trading_day"),  # the later ones go on with its names
     ("spread",),
@@ -30,21 +37,31 @@ QUICK = ["connect"]
 OWN = "your_own_model"
 
 
-def blocks(page: str) -> list[str]:
-    """The blocks of a page that are to run; what is not says why."""
+def blocks(page: str) -> list[tuple[str, str | None]]:
+    """The blocks of a page that are to run, each with what it says they print; others say why not."""
     found = BLOCK.finditer((DOCS / f"{page}.md").read_text())
-    return [block["code"] for block in found if not block["why"]]
+    return [(block["code"], block["printed"]) for block in found if not block["why"]]
 
 
 def run(pages: tuple[str, ...]) -> dict[str, Any]:
     """Run the code of pages one after the other, as a reader types it."""
     names: dict[str, Any] = {"__name__": "page"}
     for page in pages:
-        for number, code in enumerate(blocks(page)):
-            with warnings.catch_warnings():
+        for number, (code, printed) in enumerate(blocks(page)):
+            said = StringIO()
+            with warnings.catch_warnings(), redirect_stdout(said):
                 warnings.simplefilter("error", DeprecationWarning)
                 exec(compile(code, f"{page}.md, block {number}", "exec"), names)
+            if printed is not None:
+                check_text(said.getvalue(), printed)
     return names
+
+
+def check_text(said: str, printed: str) -> None:
+    """The same words, and numbers as near as another machine's draws come."""
+    assert NUMBER.sub("#", said).split() == NUMBER.sub("#", printed).split(), said
+    ours, theirs = ([float(n) for n in NUMBER.findall(text)] for text in (said, printed))
+    np.testing.assert_allclose(ours, theirs, rtol=0.1, atol=0.02)
 
 
 @pytest.fixture(autouse=True)
