@@ -11,6 +11,7 @@ from latex2mathml.converter import convert
 
 LOADER = re.compile(r"<script data-mkdocs-jupyter-mathjax=.*?</script>", re.DOTALL)
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*\\[(\[](.*?)\\[)\]]\s*</\1>', re.DOTALL)
+FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 REFERENCE = Path(__file__).parent / "reference"
 NAMES = "docs/names.md"
 
@@ -28,7 +29,10 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Names lead to the reference: `kf.fit` on every page, and `fit` on the page of names."""
     where = list_reference()
     name = r"[\w.]+" if page.file.src_uri == NAMES else r"kf\.[\w.]+"
-    return re.sub(rf"(?m)(?<![\[`\w#])`({name})`(?!\])", _link(where), markdown)
+    quoted = re.compile(rf"(?<![\[`\w#])`({name})`(?!\])")
+    parts = FENCED.split(markdown)  # code stands between prose
+    parts[::2] = [quoted.sub(_link(where), prose) for prose in parts[::2]]
+    return "".join(parts)
 
 
 def _link(where: dict[str, str]) -> Callable[[re.Match[str]], str]:
