@@ -29,6 +29,7 @@ def elsewhere(tmp_path, monkeypatch):
     """A folder for what an argument that is a path makes."""
     monkeypatch.chdir(tmp_path)
 
+
 BAD = {
     "None": None,
     "text": "x",

@@ -34,6 +34,24 @@ def results():
         "surface": fitted.likelihood_surface(),
         "paths": evaluate.prior_predictive(data, MODEL, draws=20),
         "what if": fitted.what_if(other),
+        **seen_live(fitted, prices),
+    }
+
+
+def seen_live(fitted, prices):
+    funds = kf.datasets.etfs().loc["2012":"2013", ["EWG", "EWQ", "EWU", "SPY"]]
+    universe = kf.hedge_universe(funds)
+    row, at = prices.iloc[ROWS].to_dict(), prices.index[ROWS]
+    live = fitted.go_live()
+    signal, of_all = live.tick(row, at=at), universe.online()
+    return {
+        "live": live,
+        "signal": signal,
+        "tick": signal.tick,
+        "filter": fitted.online(),
+        "basket": of_all,
+        "basket tick": of_all.standing(),
+        "universe": universe,
     }
 
 
@@ -49,6 +67,13 @@ SHOWN = {
     "surface": "beta_memory",
     "paths": "20 paths",
     "what if": "effective of",
+    "live": "KO/PEP (log) after",
+    "signal": "accepted",
+    "tick": "ratio to PEP",
+    "filter": "OnlineFilter of KO/PEP (log), 64 draws",
+    "basket": "Basket of EWG",
+    "basket tick": "of 4 pairs",
+    "universe": "4 targets",
 }
 
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kfmodels._shown import Shown
 from kfmodels.basket.tails import Mixture
 from kfmodels.clock.instants import Stamp
-from kfmodels.online.ticks import Outcome
+from kfmodels.online.ticks import Outcome, count_outcomes
 
 
 class Said(NamedTuple):
@@ -21,8 +22,8 @@ class Said(NamedTuple):
 _PLAIN = Said(Outcome.ACCEPTED)
 
 
-@dataclass(frozen=True, eq=False)
-class BasketTick:
+@dataclass(frozen=True, eq=False, repr=False)
+class BasketTick(Shown):
     """What is known of every asset after one row; arrays `(asset,)` in the order of `names`.
 
     `move` is the log move of a target, `mean` what its hedges' moves said of it, `spread` the one
@@ -80,6 +81,9 @@ class BasketTick:
     def sentence(self) -> tuple[str, ...]:
         """The outcome of every asset with its reason."""
         return tuple(outcome.with_reason(reason) for outcome, reason in map(self.of, self.names))
+
+    def __str__(self) -> str:
+        return count_outcomes(self.at, self.outcome)
 
     def learnt(self) -> tuple[np.ndarray, np.ndarray]:
         """`z` and `dof` of the targets that were judged; NaN and inf of all others."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from kfmodels._caller import explain_kinds
+from kfmodels._shown import Shown
 from kfmodels.clock.clock import Clock
 from kfmodels.clock.instants import Moment, Stamp
 from kfmodels.files.documents import Json, encode
@@ -40,7 +41,7 @@ from kfmodels.online.splits import check_factors, check_shifts, turn_into_factor
 from kfmodels.online.ticks import Outcome
 
 
-class LiveFilter(LiveState, AbstractContextManager["LiveFilter"]):
+class LiveFilter(Shown, LiveState, AbstractContextManager["LiveFilter"]):
     """An `OnlineFilter`, or the `OnlineBoard` of a whole universe, that survives its feed.
 
     Messages bring prices of one leg or of many. A row is made when every leg has a price of that time,

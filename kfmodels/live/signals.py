@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kfmodels._shown import Shown
 from kfmodels.clock.instants import Stamp
 from kfmodels.live.feed_watch import FeedWatch
 from kfmodels.live.monitor import CONDITIONS, Alarm, Condition, Watch
@@ -60,8 +61,8 @@ _FARTHEST = 1e99
 """A z beyond this is cut to it: the monitor refuses values whose square may overflow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+@dataclass(frozen=True, slots=True, repr=False)
+class Signal(Shown):
     """The answer to one message.
 
     `outcome` is accepted (a row was made of it), skipped (it waits for another leg, or one is stale),
@@ -100,6 +101,13 @@ class Signal:
     def sentence(self) -> str:
         """The outcome with its reason."""
         return self.outcome.with_reason(self.reason)
+
+    def __str__(self) -> str:
+        said = [f"{self.sentence}; {self.conditions.sentence}", str(self.tick)]
+        for one in self.alarms:
+            whose, alarm = ("", one) if isinstance(one, Alarm) else (f"{one[0]}: ", one[1])
+            said.append(f"alarm: {whose}{alarm.message}")
+        return "\n".join(said)
 
     def record(self) -> dict[str, object]:
         """All of it as a plain dict of the published schema."""

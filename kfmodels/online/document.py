@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kfmodels._caller import explain_kinds
+from kfmodels._shown import Shown
 from kfmodels.clock.instants import Moment
 from kfmodels.files.documents import Format, Json, register
 from kfmodels.kalman.coordinates import Coordinates
@@ -46,7 +47,7 @@ BOARD = Format(
 _TIMES: tuple[type[object], ...] = (date, np.datetime64)
 
 
-class Documented(ABC):
+class Documented(Shown, ABC):
     """A class that is saved to a file, or as a part of another document, and made again from it."""
 
     FORMAT: ClassVar[Format]
@@ -54,6 +55,13 @@ class Documented(ABC):
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
         """What `__init__` takes to make it again."""
+
+    def __str__(self: Any) -> str:
+        names = ", ".join("/".join(legs) for legs in self.pairs[:3])
+        more = f" and {len(self.pairs) - 3} more" if len(self.pairs) > 3 else ""
+        draws = f"{self.draws} draws, " if self.draws > 0 else ""
+        when = "before its first row" if self.at is None else f"after {self.at}"
+        return f"{type(self).__name__} of {names}{more} ({self.transform}), {draws}{when}"
 
     @explain_kinds
     def save(self, path: str | Path) -> None:

@@ -53,8 +53,7 @@ class OnlineFilter(Documented):
         state: where each draw stands.
         carried: what the noise has learnt, as its `start` gives it; None if nothing.
         log_weights: of the draws; the weights sum to one.
-        share: s, a bar, from 0 to below 1: with 0 the weights are those of the posterior, and end with
-            one draw.
+        share: s, a bar, from 0 to below 1; with 0 one draw has all weight in the end.
         initial_log_weights: log of w0, which sum to one. Default: `log_weights`.
         shocks: `Quarantine`, `Robust`, or None to learn from every row alike.
         gap_names: of the closed periods that the model knows, with `gap_bars` and `gap_noise`
@@ -62,14 +61,12 @@ class OnlineFilter(Documented):
             each state as many), and the factor on the observation variance of the row after it.
         last_prices: [target, hedges...] of the last row learnt from, or None.
         habits: how the legs usually move, `(leg,)`; None where nothing is known of it.
-        at: time of the last tick seen, or None.
-        until: last date whose prices the noise was inferred from, or None.
+        at, until: time of the last tick seen; last date that the noise was inferred from; or None.
         fit_id: of the fit it comes from, or None.
         hold: rows in quarantine in succession.
 
     Raises:
-        ValueError: a share outside [0, 1), arrays of another shape, or numbers that are not
-            finite.
+        ValueError: a share outside [0, 1), arrays of another shape, numbers that are not finite.
 
     Source: West and Harrison (1997), section 12.2 (multi-process models); the fixed share: Herbster
     and Warmuth (1998), Tracking the best expert, Machine Learning 32.
@@ -368,8 +365,7 @@ class OnlineFilter(Documented):
 
 
 class PairTick(Tick):
-    """The tick of an ordinary row of one pair on the compiled road, read from where the draws stand
-    after it."""
+    """The tick of an ordinary row on the compiled road, read from where the draws stand after it."""
 
     __slots__ = ("_at", "_stand")
 

@@ -4,6 +4,7 @@ One file: the record of one pair and that of many say the same things by the sam
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kfmodels._shown import Shown
 from kfmodels.clock.instants import Stamp
 from kfmodels.kalman.reversion import MeanReversion
 from kfmodels.online.belief import Belief, join_blocks, tell_noise
@@ -68,7 +70,7 @@ _NOISE = ("memory", "moved")
 _BELIEFS = ("beta", "alpha", "sd_given_noise", "sd_total", "alpha_sd_given_noise", "alpha_sd_total")
 
 
-class BoardTick:
+class BoardTick(Shown):
     """What is known of every pair after one tick; arrays `(pair,)` in the order of `names`.
 
     The fields are those of `Tick`, with the outcome and the reason of every pair in a tuple. Ratios
@@ -223,6 +225,9 @@ class BoardTick:
         """The memory that is believed now, and that of the fit, in a sentence."""
         return tell_noise(self.belief)
 
+    def __str__(self) -> str:
+        return count_outcomes(self.at, self.outcome)
+
     def of(self, name: str) -> "Tick":
         """The tick of one pair.
 
@@ -267,7 +272,7 @@ class BoardTick:
         return found
 
 
-class Tick:
+class Tick(Shown):
     """What is known of a pair after one tick, in the units of its data.
 
     `outcome` says what became of the row, and `reason` why where it was not plainly learnt from.
@@ -428,8 +433,15 @@ class Tick:
     def __hash__(self) -> int:
         return hash((self.at, self.outcome, self.spread))
 
-    def __repr__(self) -> str:
-        return f"Tick({', '.join(f'{k}={v!r}' for k, v in self.record().items())})"
+    def __str__(self) -> str:
+        sds = self.sd_total
+        ratios = ", ".join(
+            f"{name} {beta:.4g} +- {sds[name]:.2g}" for name, beta in self.beta.items()
+        )
+        said = f"{self.at} {self.sentence}; ratio to {ratios}"
+        if not self.observed:
+            return said
+        return f"{said}; spread {self.spread:+.4g} +- {self.spread_sd:.2g}, z {self.z:+.1f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,6 +470,12 @@ class Predictive:
     mean: np.ndarray
     scale: np.ndarray
     dof: np.ndarray | None
+
+
+def count_outcomes(at: Stamp | None, outcomes: Sequence[Outcome]) -> str:
+    """What became of a row of many pairs, in a sentence."""
+    counts = Counter(map(str, outcomes)).most_common()
+    return f"{at}: of {len(outcomes)} pairs {', '.join(f'{n} {outcome}' for outcome, n in counts)}"
 
 
 def number_of(name: str, names: tuple[str, ...]) -> int:

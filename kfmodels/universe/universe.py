@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels._caller import explain_kinds, warn
+from kfmodels._shown import Shown
 from kfmodels.basket.basket import Basket
 from kfmodels.basket.listing import GONE, LEG_FROM
 from kfmodels.basket.settings import CHOOSER, FEW
@@ -127,7 +128,7 @@ def hedge_universe(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class HedgeUniverse:
+class HedgeUniverse(Shown):
     """The hedges of a universe after a table of prices; `hedge_universe` makes it.
 
     Ratios are money of the hedge for one of the target, known after the last row and to be held over
@@ -400,7 +401,7 @@ class HedgeUniverse:
         worth = pd.DataFrame(content.pop("worth"), names)
         return cls(**content, worth=worth.astype({"rows": int}))
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         count = len(self.targets)
         limit = f", at most {self.basket.legs} legs" if self.basket.legs else ""
         whose = (
