@@ -65,7 +65,7 @@ def demo(
         Path, typer.Option(help="Folder for the fit, the live filter and the picture.")
     ] = Path("kfmodels-demo"),
 ) -> None:
-    """The main job on prices that come with the package: AAPL hedged with the S&P 500."""
+    """The main job on prices of the package: 22 ETFs hedged with SPY, then with all others."""
     from kfmodels.cli.demo import run
 
     run(out, say=typer.echo)

@@ -166,18 +166,30 @@ def test_the_live_filter_of_another_fit_is_not_continued(fresh):
 def test_demo_does_the_main_job(tmp_path):
     text = kfmodels("demo", folder=tmp_path).stdout
     folder = tmp_path / "kfmodels-demo"
-    made = {"aapl-spx.nc", "aapl-spx.nc.live.json", "aapl-spx.png"}
+    made = {"ewg-spy.nc", "ewg-spy.nc.live.json", "ewg-spy.png"}
     assert {path.name for path in folder.iterdir()} == made
-    for words in ("Inferred noise", "ratio to SPX", "kfmodels, tick by tick", "Next ("):
+    for words in ("Of 22 ratios", "Against 100 EWG", "kfmodels, tick by tick", "Next ("):
         assert words in text
-    later = datasets.stocks()[["AAPL", "SPX"]].loc["2022"]
-    table = follow(load(folder / "aapl-spx.nc").online(), later)
-    assert f"2022-12-28  {table['beta SPX'].iloc[-1]:.3f}" in text
-    live = OnlineFilter.load(folder / "aapl-spx.nc.live.json")
-    assert live.state()["mean"][0] == pytest.approx(table["beta SPX"].iloc[-1], rel=1e-12)
-    tick = ["--tick", "AAPL=130.5", "--tick", "SPX=3825", "--at", "2023-01-03"]
-    done = kfmodels("update", "kfmodels-demo/aapl-spx.nc", *tick, folder=tmp_path)
-    assert "1 row taken, up to 2023-01-03" in done.stdout
+    assert max(map(len, text.splitlines())) <= 100
+    later = datasets.etfs()[["EWG", "SPY"]].loc["2014"]
+    table = follow(load(folder / "ewg-spy.nc").online(), later)
+    assert f"2014-12-31  {table['beta SPY'].iloc[-1]:.3f}" in text
+    live = OnlineFilter.load(folder / "ewg-spy.nc.live.json")
+    assert live.state()["mean"][0] == pytest.approx(table["beta SPY"].iloc[-1], rel=1e-12)
+    # what it says of all funds, by a plain loop for one of them
+    moves = np.log(datasets.etfs().loc["2011":"2014", ["EWG", "SPY"]]).diff()
+    y, x = moves.loc["2014"].to_numpy().T
+    held = [
+        load(folder / "ewg-spy.nc").hedge_ratio()["mean"].iloc[-1],
+        *table["beta SPY"].iloc[:-1],
+    ]
+    left = sum((a - b * c) ** 2 for a, b, c in zip(y, held, x, strict=True))
+    said = " ".join(text.split())
+    assert f"SPY, kfmodels tick by tick {1 - left / sum(y * y):.3f}" in said
+    tick = next(line for line in text.splitlines() if "kfmodels update" in line).split()[1:]
+    done = kfmodels(*tick, folder=tmp_path)
+    assert "1 row taken, up to 2015-01-02" in done.stdout
+    assert "quarantine" not in done.stdout
 
 
 def test_fit_tells_what_the_other_columns_would_have_removed(tmp_path, monkeypatch):
