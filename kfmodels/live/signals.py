@@ -103,7 +103,9 @@ class Signal(Shown):
         return self.outcome.with_reason(self.reason)
 
     def __str__(self) -> str:
-        said = [f"{self.sentence}; {self.conditions.sentence}", str(self.tick)]
+        # a row that was made of it tells its own outcome
+        said = [str(self.tick) if self.accepted else f"{self.at} {self.sentence}"]
+        said.append(f"condition {self.conditions.sentence}")
         for one in self.alarms:
             whose, alarm = ("", one) if isinstance(one, Alarm) else (f"{one[0]}: ", one[1])
             said.append(f"alarm: {whose}{alarm.message}")

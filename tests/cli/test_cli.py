@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import image
 
 from kfmodels import OnlineFilter, __version__, datasets, follow, load
 from kfmodels.batch.few_legs import compare_with_universe
@@ -14,7 +15,7 @@ from kfmodels.cli.shell import read_prices
 from kfmodels.sampling import nuts
 from tests.command import kfmodels, process
 from tests.problems import FromPrior, Weighed
-from tests.processes import trade
+from tests.processes import ROOT, trade
 
 SPREAD = ["fit", "all.csv", "--target", "XOM", "--hedges", "CVX", "--spread"]
 
@@ -171,6 +172,8 @@ def test_demo_does_the_main_job(tmp_path):
     for words in ("Of 22 ratios", "Against 100 EWG", "kfmodels, tick by tick", "Next ("):
         assert words in text
     assert max(map(len, text.splitlines())) <= 100
+    ours, shown = (image.imread(at / "ewg-spy.png") for at in (folder, ROOT / "notebooks" / "docs"))
+    assert np.abs(ours - shown).mean() < 0.02  # the picture that README shows
     later = datasets.etfs()[["EWG", "SPY"]].loc["2014"]
     table = follow(load(folder / "ewg-spy.nc").online(), later)
     assert f"2014-12-31  {table['beta SPY'].iloc[-1]:.3f}" in text
