@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfmodels._caller import explain_kinds
+from kfmodels.clock.day import OUTSIDE, Place
 from kfmodels.clock.instants import (
     DAY,
     SECOND,
@@ -35,7 +36,7 @@ from kfmodels.clock.instants import (
 )
 from kfmodels.clock.sessions import GAPS, WEEKEND, Sessions
 
-_HOUR = 3600 * SECOND
+_HOUR, _MINUTE = 3600 * SECOND, 60 * SECOND
 Bar = str | timedelta | np.timedelta64
 """Length of a bar: "30s", "5min", "1h", "1D", or a span of time."""
 
@@ -265,6 +266,40 @@ class Clock:
             return np.stack([0 * at, -(-at // self._bar)], 1)
         crossed, passed = self.sessions.reaches(at)
         return np.stack([crossed, -(-passed // self._bar)], 1)
+
+    def place(self, at: Stamp) -> Place:
+        """Where a time lies in its session.
+
+        Raises:
+            ValueError: as `between`; the clock has no sessions.
+
+        Example:
+            >>> clock = Clock.hours("09:30", "16:00", zone="America/New_York", start="2024-03-07")
+            >>> clock.place("2024-03-08 10:00")
+            Place(session=1, since=30.0, left=360.0)
+        """
+        sessions = self._sessions()
+        place = self._place(read(at), at)
+        number, since = sessions.reach(place)
+        opens, length = sessions.opens[number], sessions.closes[number] - sessions.opens[number]
+        within = number if place >= opens else OUTSIDE
+        return Place(within, since / _MINUTE, (length - since) / _MINUTE)
+
+    def places(self, index: Index) -> Place:
+        """`place` of the sorted times of a table, arrays `(T,)`."""
+        sessions, at = self._sessions(), self._places(index)
+        number, since = sessions.reaches(at)
+        opens, closes = (np.array(each)[number] for each in (sessions.opens, sessions.closes))
+        within = np.where(at >= opens, number, OUTSIDE)
+        return Place(within, since / _MINUTE, (closes - opens - since) / _MINUTE)
+
+    def _sessions(self) -> Sessions:
+        if self.sessions is None:
+            raise ValueError(
+                "a clock without sessions has no time of day: Clock.hours(...) and Clock.exchange(...) "
+                "have them"
+            )
+        return self.sessions
 
     def outside(self, index: Index) -> NDArray[np.bool_]:
         """Which of the sorted times of a table lie outside the sessions, `(T,)`."""

@@ -14,6 +14,7 @@ import pandas as pd
 
 from kfmodels._caller import explain_kinds, warn
 from kfmodels.clock.clock import Clock
+from kfmodels.clock.day import stay_within
 from kfmodels.data.bars import check_clock, gather, superseded, warn_superseded
 from kfmodels.data.checks import (
     DateLike,
@@ -80,7 +81,8 @@ class HedgeData:
             target: the ticker to hedge.
             hedges: the tickers to hedge it with.
             transform: "log" (hedge ratio in percent per percent), "level" (in shares) or "return"
-                (simple returns between complete rows).
+                (log returns between complete rows; where the clock has sessions, within them: the first
+                row of a session is the start of a move and not the end of one).
             clock: when the market is open; without one a night counts as one bar, like any other step.
             repair: what is wrong with the prices, by ticker and date, as the warning below prints it.
                 `{"USO": {"2020-04-29": 8}}`: from that row on one share is 8 of before, and all prices
@@ -153,7 +155,10 @@ class HedgeData:
         if transform.needs_last:  # from one complete row to the next; the first row has no value
             again = superseded(prices.notna().all(axis=1).to_numpy(), prices.index, clock)
             complete = prices[~again].dropna()
-            values = transform.values(complete, complete.shift(1)).reindex(prices.index)
+            values = transform.values(complete, complete.shift(1))
+            if clock is not None and clock.sessions is not None:
+                values[~stay_within(clock.places(complete.index))] = np.nan
+            values = values.reindex(prices.index)
             prices, values = prices.iloc[1:], values.iloc[1:]
         else:
             values = transform.values(prices)
@@ -248,6 +253,28 @@ class HedgeData:
         complete = self.prices.notna().all(axis=1).to_numpy()
         return superseded(complete, self.index, self.clock)
 
+    @property
+    def by_session(self) -> bool:
+        """Whether a row is a move within a session."""
+        sessions = self.clock is not None and self.clock.sessions is not None
+        return sessions and self.transform.needs_last
+
+    @cached_property
+    def begins(self) -> np.ndarray:
+        """True where a row of complete prices begins a session, from which no return leads back."""
+        complete = self.prices.notna().all(axis=1).to_numpy() & ~self.superseded
+        return complete & self.values.isna().any(axis=1).to_numpy()
+
+    @cached_property
+    def last_prices(self) -> np.ndarray | None:
+        """[target, hedges...] of the last complete row; None where no return may start from it."""
+        complete = self.prices[~self.superseded].dropna()
+        if self.clock is not None and self.by_session:
+            ends = complete.index[-1:].append(self.index[-1:])
+            if not stay_within(self.clock.places(ends))[-1]:
+                return None
+        return complete.iloc[-1].to_numpy()
+
     @cached_property
     def doubts(self) -> tuple[Doubt, ...]:
         """Rows that look like no price, or like one in other units than the rows after them.
@@ -264,9 +291,9 @@ class HedgeData:
         From the third row in succession in which no leg moved nothing is learnt: a market is never so
         calm, but a feed that has stopped is; see `kfmodels.kalman.habits`.
         """
-        complete = self.values.notna().all(axis=1).to_numpy() & ~self.superseded
+        complete = self.prices.notna().all(axis=1).to_numpy() & ~self.superseded
         complete[complete] = ~calm_rows(self.prices.to_numpy()[complete])
-        return complete
+        return complete & self.values.notna().all(axis=1).to_numpy()
 
     @cached_property
     def y(self) -> np.ndarray:
@@ -314,8 +341,10 @@ class HedgeData:
 
     def __repr__(self) -> str:
         span = f"{day(self.index[0])} .. {day(self.last_date)}" if len(self) else "no rows"
-        gaps = int((~self.observed).sum())
-        rows = f"{len(self)} rows{f' ({gaps} with a gap)' if gaps else ''}, {span}"
+        begins = int(self.begins.sum())
+        gaps = int((~self.observed).sum()) - begins
+        also = [f"{gaps} with a gap"] * (gaps > 0) + [f"{begins} begin a session"] * (begins > 0)
+        rows = f"{len(self)} rows{f' ({", ".join(also)})' if also else ''}, {span}"
         return f"HedgeData({self.target} on {', '.join(self.hedges)}; {self.transform}; {rows})"
 
     def check_enough(self) -> None:

@@ -1,4 +1,4 @@
-"""Transforms of prices before they are modelled: logs, none, or simple returns.
+"""Transforms of prices before they are modelled: logs, none, or log returns.
 
 Each is an object and at the same time the word that users write: it prints, compares and is saved as
 "log", "level" or "return". Prices may be numbers, arrays or tables of pandas.
@@ -89,13 +89,13 @@ class _Return(_Money):
     words = "returns"
 
     def values(self, prices: Array, last: Array = None) -> Array:
-        return prices / last - 1
+        return np.log(prices / last)
 
     def price(self, value: Array, last: Array = None) -> Array:
-        return last * (1 + value)
+        return last * np.exp(value)
 
     def log_slope(self, price: Array, last: Array = None) -> Array:
-        return -np.log(last)
+        return -np.log(price)
 
     def steps(self, values: Array) -> np.ndarray:
         return np.asarray(values)  # a return is a one-bar change already

@@ -154,6 +154,8 @@ class LiveFilter(Shown, LiveState, AbstractContextManager["LiveFilter"]):
                 self.seq = seq
             if extends(clock, self.clock, self._learner.row and self._learner.row.kept):
                 self.clock = clock
+                if getattr(self.engine, "clock", None) is not None:  # it reads the time of day too
+                    self.engine.clock = clock  # pyright: ignore[reportAttributeAccessIssue]
                 self.journal.compact(self.to_json())
             self.overruled = list_overruled(given, self._settings())
             last = engine.at if self._now is None else self._now.kept

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kfmodels.clock.instants import Stamp
-from kfmodels.kalman.arrays import cut, join, join_arrays, make_contiguous
+from kfmodels.kalman.arrays import cut, join, join_arrays, make_contiguous, map_arrays
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.habits import Habits
 from kfmodels.kalman.motion import Motion
@@ -401,6 +401,20 @@ class Blocks:
             "initial_log_weights": self.initial_log_weights.copy(),
             "gap_bars": join_arrays([each.gap_bars for each in mixtures], alone=alone),
             "gap_noise": join_arrays([each.gap_noise for each in mixtures], alone=alone),
+        }
+
+    def arguments_of(self, number: int) -> dict[str, object]:
+        """The same for one pair; copies, so that what is made of them goes on independently."""
+        mixture, now = self.of_pair(number)
+        return {
+            "drift": map_arrays(np.copy, mixture.drift),
+            "noise": map_arrays(np.copy, mixture.noise),
+            "state": map_arrays(np.copy, now.state),
+            "carried": map_arrays(np.copy, now.carried),
+            "log_weights": now.log_weights.copy(),
+            "initial_log_weights": self.initial_log_weights[number].copy(),
+            "gap_bars": mixture.gap_bars.copy(),
+            "gap_noise": mixture.gap_noise.copy(),
         }
 
 

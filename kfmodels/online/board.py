@@ -16,20 +16,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kfmodels._caller import explain_kinds
+from kfmodels.clock.clock import Clock
+from kfmodels.clock.day import OUTSIDE
 from kfmodels.clock.instants import Stamp, check_later, check_passed
 from kfmodels.files.documents import register
-from kfmodels.kalman.arrays import map_arrays
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.habits import Habits, count_repeats, unknown_habits
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.step import State
 from kfmodels.kalman.transforms import LEVEL
+from kfmodels.online import document
 from kfmodels.online.belief import Belief, Frame
 from kfmodels.online.blocks import TOO_FAR, Blocks, Foreseen, Mark, Passed, Policy, Stand
 from kfmodels.online.compiled import Packed, PairFrame
-from kfmodels.online.document import BOARD, Documented, check_parts, gap_arrays, list_names
-from kfmodels.online.legs import ByTicker, Legs
+from kfmodels.online.document import BOARD, Documented, list_names
+from kfmodels.online.legs import ByTicker, Inner, Legs
 from kfmodels.online.shocks import NONE, Hold, Shocks, release, with_hold
 from kfmodels.online.splits import add_splits, find_moves, scaled_from, watch_scales
 from kfmodels.online.ticks import BoardTick, Outcome, number_of
@@ -54,7 +56,7 @@ class OnlineBoard(Documented):
         state: where each draw stands, `mean (n, pair, draw)`, `cov (n, n, pair, draw)`.
         carried: what the noise has learnt, as its `start` gives it, `(pair, draw)`; None if nothing.
         log_weights: of the draws, `(pair, draw)`; those of a pair sum to one.
-        share, initial_log_weights, shocks, at, until, fit_id: as for `OnlineFilter`.
+        share, initial_log_weights, shocks, clock, at, until, fit_id: as for `OnlineFilter`.
         gap_names, gap_bars, gap_noise: closed periods that the model knows, as for `OnlineFilter`.
         last_prices: `(pair, leg)`, the target first, of the last row learnt from; NaN where none is.
         habits: how the legs usually move, `(pair, leg)`; None where nothing is known of it.
@@ -90,6 +92,7 @@ class OnlineBoard(Documented):
         gap_noise: ArrayLike | None = None,
         last_prices: ArrayLike | None = None,
         habits: Habits | None = None,
+        clock: Clock | None = None,
         at: Stamp | None = None,
         until: Stamp | None = None,
         fit_id: str | None = None,
@@ -102,6 +105,7 @@ class OnlineBoard(Documented):
         self.tickers, self.transform = legs.tickers, legs.transform
         self.at, self.until, self.fit_id, self.shocks = at, until, fit_id, shocks
         self.share, self.gap_names = share, tuple(gap_names)
+        self.clock = document.check_clock(clock)
         log_weights = np.array(log_weights, float)
         first = log_weights if initial_log_weights is None else initial_log_weights
         initial = np.array(first, float)
@@ -111,26 +115,22 @@ class OnlineBoard(Documented):
         self._last: np.ndarray | None = last
         self.habits: Habits = unknown_habits(*none.shape) if habits is None else habits
         parts = drift, noise, state, carried, log_weights, initial
-        check_parts(self, coordinates, *parts, holds or {})
-        closed = gap_arrays(gap_bars, gap_noise, (len(self.gap_names), pairs, draws))
+        document.check_parts(self, coordinates, *parts, holds or {})
+        closed = document.gap_arrays(gap_bars, gap_noise, (len(self.gap_names), pairs, draws))
         found = {number_of(name, self.names): hold for name, hold in (holds or {}).items()}
         self._holds = {number: hold for number, hold in found.items() if hold != NONE}
         how = coordinates.intercept, tuple(coordinates.parts), share, self.gap_names
         self._blocks = Blocks(*parts, *how, *closed)
-        self.compiles = bool(self._blocks.compiled)
+        self.compiles = bool(self._blocks.compiled) and clock is None
         self._place(coordinates)
 
     def _place(self, coordinates: Coordinates) -> None:
         """Use these coordinates from now on, and work out what every tick needs of them."""
         self.coordinates = coordinates
         self._frame = Frame(self.pairs, coordinates, self.transform)
-        legs = [np.asarray(coordinates.offset)[None], coordinates.pivot.T]
-        units = [np.broadcast_to(coordinates.unit, legs[0].shape), coordinates.scale.T]
-        self._centre, self._unit = np.concatenate(legs), np.concatenate(units)
-        self._requoted = bool((self._unit[0] != 1).any())
+        self._inner = Inner(self.transform, coordinates)
         self._all = np.ones(len(self), bool)
         self._all.setflags(write=False)  # handed out with every tick
-        self._design = np.ones((len(self._centre) + coordinates.intercept, len(self)))
         self._scaled = scaled_from(self.transform, self.habits.move)
         self._alone: PairFrame | None = None  # made when the compiled road first needs it
 
@@ -233,7 +233,8 @@ class OnlineBoard(Documented):
         strict: bool = False,
     ) -> BoardTick:
         """Take one row of checked prices `(pair, leg)`; with `strict` raise instead of "rejected"."""
-        values, seen = self._values(given)
+        begins = self.begins(at)
+        values, seen = self._inner.of_all(given, self._last_before(begins))
         habits, idle = count_repeats(self.habits, given, self.last_prices, self.pairs)
         if idle:
             seen = np.ones(len(self), bool) if seen is None else seen
@@ -265,7 +266,24 @@ class OnlineBoard(Documented):
                 for number in np.flatnonzero(lost).tolist():
                     holds = with_hold(holds, number, self._holds.get(number, NONE))
                 passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds))
-        return self._commit(given, at, seen, wild, holds, passed, habits, idle)
+        return self._commit(given, at, seen, wild, holds, passed, habits, idle, begins)
+
+    def begins(self, at: Stamp | None) -> bool:
+        """Whether a row at that time would begin a session, and so be no move of one.
+
+        Raises:
+            ValueError: the board reads the time of day off its rows, and there is no time.
+        """
+        if self.clock is None:
+            return False
+        now = self.clock.place(document.check_dated(at)).session
+        if not self.transform.needs_last or self.at is None:
+            return False
+        return now == OUTSIDE or now != self.clock.place(self.at).session
+
+    def _last_before(self, begins: bool) -> np.ndarray:
+        """Prices from which a row moves: none, where it begins a session."""
+        return np.full_like(self.last_prices, np.nan) if begins else self.last_prices
 
     def quick(
         self, prices: Sequence[float], dt: float, gaps: Mapping[str, float] | None
@@ -294,7 +312,8 @@ class OnlineBoard(Documented):
             return None
         patience, frame = self.habits.patience, self._frame
         if self._alone is None or self._alone.patience is not patience:
-            legs = self._centre[:, 0], self._unit[:, 0], self._scaled[0], patience[0]
+            inner = self._inner.centre[:, 0], self._inner.unit[:, 0]
+            legs = *inner, self._scaled[0], patience[0]
             self._alone = PairFrame(np.stack(legs), frame, patience)
         now = now.block.place(now, self._alone, self.last_prices, self.habits)
         self._blocks.stands = [now]
@@ -365,47 +384,22 @@ class OnlineBoard(Documented):
     def arguments(self) -> dict[str, Any]:
         """What `__init__` takes to make this board again."""
         mine = ("names", "targets", "hedges", "transform", "coordinates", "share", "shocks")
-        mine += ("gap_names", "last_prices", "habits", "at", "until", "fit_id", "holds")
+        mine += ("gap_names", "last_prices", "habits", "clock", "at", "until", "fit_id", "holds")
         return {name: getattr(self, name) for name in mine} | self._blocks.arguments()
 
     def arguments_of(self, number: int) -> dict[str, Any]:
         """What `OnlineFilter` takes to make the filter of one pair."""
-        (mixture, now), last = self._blocks.of_pair(number), self.last_prices[number]
-        same = ("transform", "share", "shocks", "gap_names", "at", "until", "fit_id")
-        return {
+        last = self.last_prices[number]
+        same = ("transform", "share", "shocks", "gap_names", "clock", "at", "until", "fit_id")
+        return self._blocks.arguments_of(number) | {
             "target": self.targets[number],
             "hedges": self.hedges[number],
             "coordinates": self.coordinates.of_pair(number),
-            # copies, so that the filter and the board go on independently
-            "drift": map_arrays(np.copy, mixture.drift),
-            "noise": map_arrays(np.copy, mixture.noise),
-            "state": map_arrays(np.copy, now.state),
-            "carried": map_arrays(np.copy, now.carried),
-            "log_weights": now.log_weights.copy(),
-            "initial_log_weights": self._blocks.initial_log_weights[number].copy(),
-            "gap_bars": mixture.gap_bars.copy(),
-            "gap_noise": mixture.gap_noise.copy(),
             "last_prices": None if np.isnan(last).any() else last.copy(),
             "habits": Habits(*(each[number] for each in self.habits)),
             "hold": self._holds.get(number, NONE),
             **{name: getattr(self, name) for name in same},
         }
-
-    def _values(self, given: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Inner values `(1 + n, pair)`, the target first, 0 where not observed; and which are.
-
-        None means that all pairs are observed, and that nothing needs to be masked.
-        """
-        values = self.transform.values(given, self.last_prices)
-        legs = len(self._centre)
-        found = self._design.copy()
-        np.subtract(values.T, self._centre, out=found[:legs])
-        found[:legs] /= self._unit
-        if math.isfinite(np.vdot(found, found)):  # one product finds any NaN among them
-            return found, None
-        seen = ~np.isnan(found.sum(0))
-        found[:, ~seen] = 0.0
-        return found, None if seen.all() else seen
 
     def _commit(
         self,
@@ -417,6 +411,7 @@ class OnlineBoard(Documented):
         passed: Passed,
         habits: Habits,
         idle: Mapping[int, str],
+        begins: bool,
     ) -> BoardTick:
         """Take over the draws, the prices, the time and the holds; the tick of the row."""
         said: dict[int, tuple[Outcome, str]] = {}
@@ -432,7 +427,8 @@ class OnlineBoard(Documented):
         if seen is not None:
             for number in np.flatnonzero(~seen).tolist():
                 absent = self.legs.absent(number, given[number])
-                why = absent or idle.get(number) or "the first price of a return"
+                first = "the first price of a session" if begins else "the first price of a return"
+                why = absent or idle.get(number) or first
                 said[number] = Outcome.SKIPPED, why
                 taken[number] = not absent  # the next return starts from it
                 if wild[number]:
@@ -442,7 +438,7 @@ class OnlineBoard(Documented):
         named = [
             n for n, one in passed.verdicts.items() if not taken[n] or (one.moved and n in shocks)
         ]
-        if self.shocks is None or not self.shocks.holds:
+        if begins or self.shocks is None or not self.shocks.holds:
             named += [number for number in find_moves(rows) if taken[number]]
         add_splits(said, named, self.legs, rows, at=at, verdicts=passed.verdicts)
         if self.shocks is None and holds:  # left over from a policy that the user has removed
@@ -451,14 +447,16 @@ class OnlineBoard(Documented):
         self._blocks.keep(passed)
         self._holds = holds
         if taken is not self._all:
-            given = np.where(taken[:, None], given, self.last_prices)
+            given = np.where(taken[:, None], given, self._last_before(begins))
             if habits is not self.habits:
                 habits = habits.where(taken, self.habits)
         self.last_prices, self.habits = given, habits
         self.at = self.at if at is None else at
         spread, sd, score, z = passed.spread, passed.sd, passed.score, passed.z
-        if self._requoted:  # the log score is a density of the target, and so has the Jacobian
-            unit = self._unit[0]
+        if (
+            self._inner.requoted
+        ):  # the log score is a density of the target, and so has the Jacobian
+            unit = self._inner.unit[0]
             spread, sd, score = spread * unit, sd * unit, score - np.log(unit)
         if seen is not None:
             spread, sd, score, z = (np.where(seen, x, np.nan) for x in (spread, sd, score, z))
@@ -491,10 +489,8 @@ class OnlineBoard(Documented):
         self, prices: np.ndarray, dt: float, gaps: Mapping[str, float] | None, *, number: int = 0
     ) -> Foreseen:
         """What the draws of one pair say of its row `(leg,)`, in inner units; nothing is changed."""
-        values = self.transform.values(prices, self.last_prices[number])
-        inner = self._design[:, number].copy()
-        inner[: len(values)] = (values - self._centre[:, number]) / self._unit[:, number]
-        return self._blocks.foresee(number, np.nan_to_num(inner), dt, gaps)
+        values = self._inner.of_one(number, prices, self.last_prices[number])
+        return self._blocks.foresee(number, values, dt, gaps)
 
 
 register(OnlineBoard, OnlineBoard.to_json, OnlineBoard.from_json)

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 
 from kfmodels._caller import explain_kinds
 from kfmodels._shown import Shown
-from kfmodels.clock.instants import Moment
+from kfmodels.clock.clock import Clock
+from kfmodels.clock.instants import Moment, Stamp
 from kfmodels.files.documents import Format, Json, register
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.habits import Habits
@@ -123,6 +124,22 @@ def gap_arrays(
                 f"gap_bars and gap_noise must be {shape}, gap, pair and draw, not {given.shape}"
             )
     return found
+
+
+def check_clock(clock: Clock | None) -> Clock | None:
+    """The clock of a filter; raises unless it has sessions, whose times of day the filter reads."""
+    if clock is not None and clock.sessions is None:
+        raise ValueError(f"the clock of a filter is one with sessions, or None, not {clock!r}")
+    return clock
+
+
+def check_dated(at: Stamp | None) -> Stamp:
+    """The time of a row of a filter that has a clock; raises where there is none."""
+    if at is None:
+        raise ValueError(
+            "this filter reads the time of day off its rows: pass the time of each, at=..."
+        )
+    return at
 
 
 def check_parts(
@@ -269,6 +286,7 @@ def read_array(parts: Mapping[str, Any]) -> np.ndarray:
 
 
 register(np.ndarray, write_array, read_array, name="array")
+register(Clock, Clock.to_json, Clock.from_json)
 for _kind in (Coordinates, Walk, Discount, Reversion, State, Habits):
     register(_kind)
 for _kind in (ConstantVariance, DiscountedVariance, FlooredVariance, Scale):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kfmodels._caller import explain_kinds
+from kfmodels.clock.clock import Clock
 from kfmodels.clock.instants import Stamp, check_later, check_passed
 from kfmodels.files.documents import register
 from kfmodels.kalman.arrays import add_pair_axis
@@ -61,6 +62,8 @@ class OnlineFilter(Documented):
             each state as many), and the factor on the observation variance of the row after it.
         last_prices: [target, hedges...] of the last row learnt from, or None.
         habits: how the legs usually move, `(leg,)`; None where nothing is known of it.
+        clock: one with sessions, of a filter that reads the time of day off the time of its rows: of
+            returns within the session, for which the first row of one is no move. Else None.
         at, until: time of the last tick seen; last date that the noise was inferred from; or None.
         fit_id: of the fit it comes from, or None.
         hold: rows in quarantine in succession.
@@ -94,6 +97,7 @@ class OnlineFilter(Documented):
         gap_noise: ArrayLike | None = None,
         last_prices: ArrayLike | None = None,
         habits: Habits | None = None,
+        clock: Clock | None = None,
         at: Stamp | None = None,
         until: Stamp | None = None,
         fit_id: str | None = None,
@@ -119,6 +123,7 @@ class OnlineFilter(Documented):
             gap_noise=np.asarray(gap_noise)[..., None, :] if several else None,
             last_prices=None if last_prices is None else np.asarray(last_prices)[None],
             habits=None if habits is None else Habits(*(np.asarray(each)[None] for each in habits)),
+            clock=clock,
             at=at,
             until=until,
             fit_id=fit_id,
@@ -150,6 +155,15 @@ class OnlineFilter(Documented):
         self.board.shocks = policy
 
     @property
+    def clock(self) -> Clock | None:
+        """By which it reads the time of day off its rows, if it does."""
+        return self.board.clock
+
+    @clock.setter
+    def clock(self, later: Clock | None) -> None:
+        self.board.clock = later
+
+    @property
     def hold(self) -> Hold:
         """Rows in quarantine in succession."""
         return self.board.holds.get(self.target, NONE)
@@ -174,6 +188,10 @@ class OnlineFilter(Documented):
     def at(self) -> Stamp | None:
         """Time of the last tick."""
         return self.board.at
+
+    def begins(self, at: Stamp | None) -> bool:
+        """Whether a row at that time begins a session, so that of returns no move leads to it."""
+        return self.board.begins(at)
 
     @explain_kinds
     def forecast(

@@ -34,7 +34,7 @@ def follow(
         live: the filter; it moves on.
         prices: columns of the target and its hedges, rows later than the last tick of `live`.
         clock: time between the rows, and since the last tick of `live`; of complete rows in one of its
-            bars the last stands. Every row is a bar without.
+            bars the last stands. Default: that of `live`, and without one every row is a bar.
         seen: called with every `Tick`, for a progress bar or a log.
         repair: of these rows, as for `HedgeData.from_prices`. The filter and all that is tabulated
             are then in the units of the last row.
@@ -84,7 +84,7 @@ def follow_rows(
     """`follow` over rows that were read, with columns [target, hedges...] in the units of `live`."""
     import pandas as pd
 
-    rows = prices.to_numpy(float)
+    rows, clock = prices.to_numpy(float), live.clock if clock is None else clock
     records: list[dict[str, float]] = []
     # of a bar whose start is not known, as that of the last training row, nothing more is learnt
     bar = None if clock is None or live.at is None else clock.bar_of(live.at)

@@ -413,7 +413,7 @@ def take(model: Any, old: Any, now: Any, dt: float) -> int:
         if model[LOGS] > 0:
             value = math.log(value)
         elif model[RETURNS] > 0:
-            value = value / old[LAST + leg] - 1.0
+            value = math.log(value / old[LAST + leg])
         value = (value - frame[leg]) / frame[legs + leg]
         if leg:
             design[leg - 1] = value

@@ -6,7 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from kfmodels.kalman.transforms import FARTHEST, transform_of
+from kfmodels.kalman.coordinates import Coordinates
+from kfmodels.kalman.transforms import FARTHEST, Transform, transform_of
 from kfmodels.online.splits import check_factors, check_shifts, turn_into_factors
 
 
@@ -188,3 +189,46 @@ class Legs:
         legs = zip(self.pairs[number], prices.tolist(), strict=True)
         missing = ", ".join(name for name, price in legs if price != price)
         return f"no price of {missing}" if missing else ""
+
+
+class Inner:
+    """From the prices of some pairs to the inner values of their rows.
+
+    `centre` and `unit` of the legs are `(leg, pair)`; `requoted` says whether the target's unit is
+    another than at the fit.
+
+    Args:
+        transform: of the prices.
+        coordinates: with an axis of pairs in front.
+    """
+
+    def __init__(self, transform: Transform, coordinates: Coordinates) -> None:
+        legs = [np.asarray(coordinates.offset)[None], coordinates.pivot.T]
+        units = [np.broadcast_to(coordinates.unit, legs[0].shape), coordinates.scale.T]
+        self.transform = transform
+        self.centre, self.unit = np.concatenate(legs), np.concatenate(units)
+        self.requoted = bool((self.unit[0] != 1).any())
+        self._row = np.ones((len(self.centre) + coordinates.intercept, self.centre.shape[1]))
+
+    def of_all(self, prices: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Inner values `(1 + n, pair)`, the target first, 0 where not observed; and which are.
+
+        None means that all pairs are observed, and that nothing needs to be masked.
+        """
+        values = self.transform.values(prices, last)
+        legs = len(self.centre)
+        found = self._row.copy()
+        np.subtract(values.T, self.centre, out=found[:legs])
+        found[:legs] /= self.unit
+        if math.isfinite(np.vdot(found, found)):  # one product finds any NaN among them
+            return found, None
+        seen = ~np.isnan(found.sum(0))
+        found[:, ~seen] = 0.0
+        return found, None if seen.all() else seen
+
+    def of_one(self, number: int, prices: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """The same of one pair, `(1 + n,)`, 0 where a leg has no price."""
+        values = self.transform.values(prices, last)
+        found = self._row[:, number].copy()
+        found[: len(values)] = (values - self.centre[:, number]) / self.unit[:, number]
+        return np.nan_to_num(found)

@@ -45,13 +45,13 @@ def test_returns_run_between_complete_rows_and_the_first_row_goes():
     frame.iloc[10, 0] = frame.iloc[20, 1] = np.nan
     data = make(frame, transform="return")
     assert data.index.equals(frame.index[1:])
-    expected = frame[["AAA", "BBB"]].dropna().pct_change().iloc[1:]
+    expected = np.log(frame[["AAA", "BBB"]].dropna()).diff().iloc[1:]
     assert_array_equal(data.index[data.observed], expected.index)
     assert_allclose(data.y[data.observed], expected["AAA"], rtol=0, atol=1e-15)
     assert_allclose(data.x[data.observed, 0], expected["BBB"], rtol=0, atol=1e-15)
     # the row after the gap holds the move over both bars, of both legs
-    assert_allclose(data.y[10], frame["AAA"].iloc[11] / frame["AAA"].iloc[9] - 1, atol=1e-15)
-    assert_allclose(data.x[10, 0], frame["BBB"].iloc[11] / frame["BBB"].iloc[9] - 1, atol=1e-15)
+    assert_allclose(data.y[10], np.log(frame["AAA"].iloc[11] / frame["AAA"].iloc[9]), atol=1e-15)
+    assert_allclose(data.x[10, 0], np.log(frame["BBB"].iloc[11] / frame["BBB"].iloc[9]), atol=1e-15)
     assert data.after(data.index[40]).observed.all()  # and after a cut over the cut
 
 

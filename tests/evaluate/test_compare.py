@@ -126,9 +126,9 @@ DOF = {"normal": None, "Student": np.array([3.0, 9.0, 30.0])}
 TO_VALUE = {
     "log": lambda v, _: np.log(v),
     "level": lambda v, _: v,
-    "return": lambda v, w: v / w - 1,
+    "return": lambda v, w: np.log(v / w),
 }
-TO_PRICE = {"level": np.asarray, "log": np.exp, "return": lambda v: 80 * (1 + v)}
+TO_PRICE = {"level": np.asarray, "log": np.exp, "return": lambda v: 80 * np.exp(v)}
 
 
 @pytest.mark.parametrize("law", DOF)
@@ -174,8 +174,7 @@ def test_scores_are_of_prices_whatever_the_transform():
     fits = {transform: vague(transform) for transform in ("log", "level", "return")}
     found = compare(fits, LATER)
     price = LATER["KO"]
-    slopes = {"log": np.log(price), "level": 0 * price}
-    slopes["return"] = np.log(PRICES["KO"].shift(1).loc[LATER.index])
+    slopes = {"log": np.log(price), "return": np.log(price), "level": 0 * price}
     for name, fitted in fits.items():
         ticks = follow(fitted.online(), LATER)
         expected = ticks["log_score"] - slopes[name]

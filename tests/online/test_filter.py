@@ -237,7 +237,9 @@ def test_the_forecast_before_a_tick_is_what_the_tick_is_judged_by(fitted, live):
     assert snapshot(live) == before
     tick = live.update(y=y, x=x, at=at)
     transform, last = fitted.data.transform, fitted.data.prices.iloc[-1]["KO"]
-    to = {"log": math.log, "level": float, "return": lambda price: price / last - 1}[transform]
+    to = {"log": math.log, "level": float, "return": lambda price: math.log(price / last)}[
+        transform
+    ]
     assert_allclose(tick.spread, to(y) - fair.mean, rtol=1e-9, atol=1e-14)
     assert_allclose(tick.spread_sd, fair.sd, rtol=1e-12)
     assert_allclose(tick.z, tick.spread / tick.spread_sd, rtol=1e-12)
