@@ -20,6 +20,7 @@ from kfmodels.fitting.hedge_fit import load as load
 from kfmodels.fitting.refresh import refresh as refresh
 from kfmodels.kalman.regression import KalmanRegression as KalmanRegression
 from kfmodels.live.feed import LiveFilter as LiveFilter
+from kfmodels.model.anchored import Anchored as Anchored
 from kfmodels.model.assumptions import Constant as Constant
 from kfmodels.model.assumptions import Discounted as Discounted
 from kfmodels.model.assumptions import Gaps as Gaps

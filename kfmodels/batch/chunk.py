@@ -353,6 +353,8 @@ def _end(
         "spread_sd": jnp.sqrt(var.mean(1) + error.var(1)),
         "error": jnp.moveaxis(end.errors[..., -1], 0, -1),
     }
+    if getattr(noise, "fixed_unit", False):  # the coefficients are normal, in that unit
+        ended["fixed_unit"] = jnp.broadcast_to(noise.unit(carried), end.least.shape)
     if carried is not None:
         held: dict[str, Any] = carried._asdict()
         ended |= {CARRIED.get(name, name): leaf for name, leaf in held.items()}

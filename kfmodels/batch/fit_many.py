@@ -167,20 +167,20 @@ def _check(
         raise ValueError(f"model is made by hedge_ratio_model(...), not {type(model)}")
     if not isinstance(method, ImportanceSampling):
         raise ValueError(f"fit_many infers by ImportanceSampling(...), not {type(method)}")
-    if chunk_size is not None and chunk_size < 1:
+    if not (chunk_size is None or chunk_size >= 1):
         raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
     check_seed(seed)
-    if executor is not None and not isinstance(executor, Executor):
+    if not isinstance(executor, Executor | None):
         raise ValueError(
             f"executor is a concurrent.futures.Executor, not {type(executor)}; of a Dask client it is "
             "client.get_executor()"
         )
-    context = getattr(executor, "_mp_context", None)
-    if context is not None and context.get_start_method() == "fork":
+    if (own := getattr(executor, "_mp_context", None)) and own.get_start_method() == "fork":
         raise ValueError(
             "a forked process can hang in JAX: use ProcessPoolExecutor(..., "
             'mp_context=multiprocessing.get_context("spawn"))'
         )
+    model.check_transform(pairs.transform, "these pairs")
     # tried on made-up prices: raises for a model of several hedges, or one with nothing to infer
     rows = np.arange(1.0, 41.0)[None]
     layout_of(model.inputs_of_pairs(pair_arrays(rows, rows**0.5, LEVEL))[0], model)

@@ -330,8 +330,9 @@ def _check_shared(model: HedgeRatioModel, sites: tuple[str, ...]) -> None:
     for site in sites:
         if site not in given:
             raise ValueError(
-                f"{site} cannot be pooled, for a population has no spread that comes back and no ratio "
-                "on several scales: fit_many with a model without them, and pool that board"
+                f"{site} cannot be pooled, for a population has no spread that comes back, no ratio on "
+                "several scales and no Anchored noise: fit_many with a model without them, and pool "
+                "that board"
             )
         held, support = given[site]
         unbounded = held is None or isinstance(held, Memory) or infers_on(held, support)

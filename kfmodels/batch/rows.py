@@ -22,6 +22,7 @@ def describe_pairs(names: list[str], arrays: Arrays, parts: tuple[int, ...]) -> 
     noise = arrays["last_obs_var"] if "last_obs_var" in arrays else arrays["obs_scale"] ** 2
     # a variance that is learnt makes the coefficients Student-t, whose variance is larger
     widened = noise * student_variance(arrays["dof"], np) if "dof" in arrays else noise
+    widened = arrays.get("fixed_unit", widened)
     scale = arrays["scale"]
     count = mean.shape[-1]
     ratio = np.array([0, *(count - len(parts) + np.flatnonzero(np.equal(parts, 0)))], int)

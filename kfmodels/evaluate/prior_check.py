@@ -194,7 +194,7 @@ def _draw_paths(
     """Coefficients (draw, time, coef), target and innovation (draw, time) under each noise draw."""
     one, other = jax.random.split(jax.random.wrap_key_data(jnp.asarray(key)))
     noise = of_recursion(sites)
-    noise.pop("variance_memory", None)  # which a constant variance does not take
+    noise = {name: noise[name] for name in model.parameters}  # a constant variance takes no others
     law = model.regression(inputs, **noise)
     target = law.sample(one)
     return law.sample_path(other, target), target, law.filter(target).error

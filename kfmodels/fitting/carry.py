@@ -8,6 +8,7 @@ import numpy as np
 from kfmodels.kalman.arrays import map_arrays
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.density import student_variance
+from kfmodels.kalman.noise import state_dof
 from kfmodels.kalman.step import State
 from kfmodels.online.board import OnlineBoard
 
@@ -61,7 +62,7 @@ def _stand_where(new: OnlineBoard, old: OnlineBoard) -> Arguments:
     if not both:
         return held
     noise, carried = held["noise"], held["carried"]
-    var = noise.unit(carried) * student_variance(noise.dof(carried), np)
+    var = noise.unit(carried) * student_variance(state_dof(noise, carried), np)
     var = np.broadcast_to(var, held["log_weights"].shape)[both]
     now, where = old.belief(), _choose(_spread_out(held), both)["coordinates"]
     mean, cov = now.mean[theirs], now.covs[1][theirs]

@@ -48,7 +48,7 @@ class Pass(NamedTuple):
     dof: Float[Array, "draw"] | None
     carried: Carried
     least: Float[Array, "draw"]
-    """Smallest unit that each draw had after an observed row."""
+    """Smallest observation variance that each draw had after a row."""
 
     def first(self, rows: int) -> "Pass":
         """The same of the first rows, after which nothing was observed."""
@@ -74,15 +74,14 @@ def forward(law: KalmanRegression, y: Float[Array, "time"]) -> Pass:
     """Filter the series under every draw."""
     passed = scan.filter(*law.recursion(y))
     unit, after = passed.unit, passed.filtered_unit
-    tail = student_variance(passed.dof, jnp)
-    forecast_var = passed.var * unit * tail
+    forecast_var = passed.scale * student_variance(passed.dof, jnp)
     error, density = passed.error[..., :-1], passed.log_density[..., :-1]
 
     def mixed(state: State, var: Float[Array, "time draw"]) -> Belief:
         return mix(state.mean[..., :-1], (state.cov * var[:, None, None])[..., :-1])
 
     return Pass(
-        predicted=mixed(passed.predicted, unit * tail),
+        predicted=mixed(passed.predicted, unit * student_variance(passed.state_dof, jnp)),
         filtered=mixed(passed.filtered, after * student_variance(passed.filtered_dof, jnp)),
         spread=error.mean(-1),
         spread_var=forecast_var[..., :-1].mean(-1) + error.var(-1),
@@ -92,7 +91,7 @@ def forward(law: KalmanRegression, y: Float[Array, "time"]) -> Pass:
         unit=after[-1],
         dof=None if passed.filtered_dof is None else passed.filtered_dof[-1],
         carried=passed.carried,
-        least=after.min(0),
+        least=passed.after.min(0),
     )
 
 
@@ -134,7 +133,7 @@ def right_variance(law: KalmanRegression, y: Float[Array, "time"]) -> Float[Arra
 def end(
     law: KalmanRegression, y: Float[Array, "time"]
 ) -> tuple[State, Carried, Float[Array, "draw"]]:
-    """Where every draw ends, batch axis last: state, what its noise carries, and its smallest unit."""
+    """Where every draw ends, batch axis last: state, what its noise carries, its smallest variance."""
     ended = scan.ending(*law.recursion(y))
     return ended.state, ended.carried, ended.least
 

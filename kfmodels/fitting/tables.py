@@ -36,7 +36,7 @@ def summarise(tree: "DataTree") -> pd.DataFrame:
             described["rhat"] = np.fmax(described["rhat"], start["rhat"])
             described["ess"] = np.fmin(described["ess"], start["ess"])
         rows[name] = described
-    memory = posterior.get("variance_memory")
+    memory = posterior.get("variance_memory", posterior.get("anchor_memory"))
     spans = np.full((1, 1), np.inf) if memory is None else memory.values
     rows["noise"] = _span("memory", spans) | _describe(posterior["obs_var"].values)
     columns = [*_COLUMNS, *(["start_size"] if "start_size" in posterior else [])]

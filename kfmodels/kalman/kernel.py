@@ -20,7 +20,7 @@ from jax import lax
 from kfmodels._types import Float
 from kfmodels._types import JaxArray as Array
 from kfmodels.kalman.motion import Discount, Motion, Reversion, Walk
-from kfmodels.kalman.noise import Carried, ConstantVariance, DiscountedVariance, Noise
+from kfmodels.kalman.noise import Carried, ConstantVariance, DiscountedVariance, Noise, scale_of
 from kfmodels.kalman.scan import Series, advance, log_density
 from kfmodels.kalman.step import State
 
@@ -128,8 +128,8 @@ def _pass_over(read: Any, given: Any, found: Any, *, rows: Any, laws: Any) -> No
         if row.dt is None:
             row = row._replace(dt=dt)
         state = State(mean, entries[entry])
-        _, state, seen, faded, carried = advance(state, carried, row, drift, noise)
-        (error,), (var,), dof = seen.error, noise.unit(faded) * seen.var, noise.dof(faded)
+        _, state, seen, met, carried = advance(state, carried, row, drift, noise)
+        (error,), (var,), dof = seen.error, scale_of(noise, met, seen), noise.dof(met)
         density = log_density(error, var, None if dof is None else dof[0])
         total = total + jnp.where(row.observed[0] > 0, density, 0)
         return _numbers(hold(state, carried)), total

@@ -18,7 +18,7 @@ from kfmodels._types import JaxArray as Array
 from kfmodels.kalman import kernel
 from kfmodels.kalman.density import student_variance
 from kfmodels.kalman.motion import Motion
-from kfmodels.kalman.noise import Carried, Noise
+from kfmodels.kalman.noise import Carried, Noise, scale_of, state_dof
 from kfmodels.kalman.scan import Series, advance, begin, log_density
 from kfmodels.kalman.step import State
 
@@ -105,7 +105,7 @@ def _variance_by_scan(
     rows: Series, start: State, drift: Motion, noise: Noise, *, unroll: int = 1
 ) -> Float[Array, "*batch"]:
     state, carried, total = _pass_over(rows, start, drift, noise, unroll)
-    var = state.cov[0, 0] * noise.unit(carried) * student_variance(noise.dof(carried), jnp)
+    var = state.cov[0, 0] * noise.unit(carried) * student_variance(state_dof(noise, carried), jnp)
     return jnp.broadcast_to(var, total.shape)
 
 
@@ -124,8 +124,8 @@ def _pass_over(
         state, carried, total = carry
         if row.dt is None:
             row = row._replace(dt=dt)
-        _, state, seen, faded, carried = advance(state, carried, row, drift, noise)
-        density = log_density(seen.error, noise.unit(faded) * seen.var, noise.dof(faded))
+        _, state, seen, met, carried = advance(state, carried, row, drift, noise)
+        density = log_density(seen.error, scale_of(noise, met, seen), noise.dof(met))
         return (state, carried, total + jnp.where(row.observed > 0, density, 0)), None
 
     carry = state, carried, jnp.zeros(state.mean.shape[1:], state.mean.dtype)

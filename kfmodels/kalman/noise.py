@@ -1,10 +1,15 @@
-"""Observation noises: what the recursion asks of a noise, a constant and a discounted variance.
+"""Observation noises: what the recursion asks of one; a constant, a discounted, an anchored variance.
 
 A noise carries what it has learnt from row to row. Covariances of the recursion are relative to its
-`unit`, which is the observation variance itself where the state noise is stated relative to that.
+`unit`, which is the observation variance itself where the state noise is stated relative to that, and a
+number that stays (`fixed_unit`) where a bar moves the coefficients as far whatever the variance is.
 
 To add a noise, write a NamedTuple of arrays (batch axes last) with these seven methods, here or beside
-the assumption of `kfmodels.model` that makes it.
+the assumption of `kfmodels.model` that makes it; further ones are optional, see `meet`, `scale_of`,
+`floored` and `in_fixed_units`. Where fields have axes of coefficients before those of the batch,
+`coef_axes` says how many, field by field, as for laws of motion.
+
+One file: the interface, the noises, and what is asked of a noise that need not answer.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -130,6 +135,10 @@ class DiscountedVariance(NamedTuple):
         """The same that never falls below `least`."""
         return FlooredVariance(*self, least)
 
+    def in_fixed_units(self) -> "SteadyDiscount":
+        """The same beside coefficients whose steps do not grow with it."""
+        return SteadyDiscount(*self, 0 * self.var)
+
 
 class FlooredVariance(NamedTuple):
     """A `DiscountedVariance` that never falls below `least`.
@@ -155,6 +164,183 @@ class FlooredVariance(NamedTuple):
         free = DiscountedVariance(self.var, self.weight, self.factor)
         dof, var = free.learn(carried, forecast, observed)
         return Scale(dof, var + (var < self.least) * (self.least - var))
+
+
+class SteadyDiscount(NamedTuple):
+    """A `DiscountedVariance` beside coefficients whose steps do not grow with it, not below `least`.
+
+    The unit is the variance at the start. In a storm the ratio then moves as far a bar as in a calm,
+    and learns less of each.
+    """
+
+    var: Array
+    weight: Array
+    factor: Array
+    least: Array
+
+    fixed_unit = True
+
+    start = DiscountedVariance.start
+    keep = DiscountedVariance.keep
+    fade = DiscountedVariance.fade
+    dof = DiscountedVariance.dof
+
+    def unit(self, carried: Scale) -> Array:
+        return self.var
+
+    def relative(self, carried: Scale) -> Array:
+        return carried.var / self.var
+
+    def learn(self, carried: Scale, forecast: Forecast, observed: Array) -> Scale:
+        in_its_own = forecast._replace(var=forecast.var * self.var / carried.var)
+        free = FlooredVariance(self.var, self.weight, self.factor, self.least)
+        return free.learn(carried, in_its_own, observed)
+
+    def with_floor(self, least: Array) -> "SteadyDiscount":
+        return self._replace(least=least)
+
+
+HEDGE_KEPT = 1 - 1 / 33
+"""Share a row of what is known of the size of the hedge's moves: one is compared with six weeks'."""
+
+
+class Anchor(NamedTuple):
+    """What an anchored variance carries: its worth in observations, itself, that of the hedge."""
+
+    weight: Array
+    var: Array
+    hedge_var: Array
+
+
+class Met(NamedTuple):
+    """The same at a row whose regressors are known.
+
+    `square` is the hedge's squared move over its variance, `wide` what that adds to the variance of the
+    forecast, relative to the unit.
+    """
+
+    weight: Array
+    var: Array
+    hedge_var: Array
+    square: Array
+    wide: Array
+
+
+class AnchoredVariance(NamedTuple):
+    r"""Observation variance that comes back to an anchor, with a Student-t tail and today's move in it.
+
+    What is forgotten is replaced by the anchor, in a time d and then at a row with innovation e:
+
+    $$n \leftarrow f^d n + (1 - f^d) n_0, \quad n v \leftarrow f^d n v + (1 - f^d) n_0 v_0$$
+    $$n \leftarrow n + 1, \quad n v \leftarrow n v + (1 - w) \, v e^2 / S + w z^2 v_0, \qquad
+    S = x^\top P x + v (1 + \ell (z^2 - 1))$$
+
+    The forecast is Student-t with `tail` degrees of freedom and variance S. z is the hedge's move over
+    its sd, which is learnt from the rows before: a row on which the hedge moves far is scored as less
+    certain, but slows the ratio no more than any other (the gain has `v` alone). With several hedges
+    `z^2` is that of all, each with its share.
+
+    Args:
+        var: the anchor v_0, where the variance starts; the unit of covariances too.
+        start_weight: n at the start.
+        weight: n_0, the worth of the anchor in observations.
+        factor: f, kept a unit of time.
+        tail: degrees of freedom of the forecast, above 2.
+        lean: l, from 0 to 1; with 0 today's move has no part in the variance of the forecast.
+        share: w, from 0 to 1; with 0 it has none in what the variance learns.
+        hedges: share of each coefficient in `z^2`, `(n, *b)`; 0 of an intercept.
+
+    Source: stabilised forgetting, Kulhavy and Zarrop (1993), On a general concept of forgetting,
+    International Journal of Control 58.
+    """
+
+    var: Array
+    start_weight: Array
+    weight: Array
+    factor: Array
+    tail: Array
+    lean: Array
+    share: Array
+    hedges: Array
+
+    fixed_unit = True
+    coef_axes = (0, 0, 0, 0, 0, 0, 0, 1)
+
+    def start(self) -> Anchor:
+        # in inner coordinates the mean square of a hedge over its training rows is 1
+        return Anchor(self.start_weight, self.var, 0 * self.var + 1)
+
+    def keep(self, dt: Array) -> None:
+        return None
+
+    def fade(self, carried: Anchor, dt: Array) -> Anchor:
+        kept, anchor = self.factor**dt * carried.weight, (1 - self.factor**dt) * self.weight
+        weight = kept + anchor
+        var = (kept * carried.var + anchor * self.var) / weight
+        return Anchor(weight, var, carried.hedge_var)
+
+    def meet(self, carried: Anchor, design: Array, relative: Array) -> Met:
+        if design.ndim < self.hedges.ndim:  # one pair has no axis of draws in its design
+            design = design[:, None]
+        square = (self.hedges * design * design).sum(0) / carried.hedge_var
+        return Met(*carried, square, relative * self.lean * (square - 1))
+
+    def unit(self, carried: Anchor | Met) -> Array:
+        return self.var
+
+    def relative(self, carried: Anchor | Met) -> Array:
+        return carried.var / self.var
+
+    def dof(self, carried: Anchor | Met) -> Array:
+        return self.tail
+
+    def scale_of(self, carried: Met, forecast: Forecast) -> Array:
+        return self.var * (forecast.var + carried.wide) * ((self.tail - 2) / self.tail)
+
+    def learn(self, carried: Met, forecast: Forecast, observed: Array) -> Anchor:
+        whole = forecast.var + carried.wide
+        news = (1 - self.share) * carried.var * forecast.error * forecast.error / whole
+        news = news / self.var + self.share * carried.square * self.var
+        weight = carried.weight + observed
+        var = (carried.weight * carried.var + observed * news) / weight
+        grown = 1 + observed * (1 - HEDGE_KEPT) * (carried.square - 1)
+        return Anchor(weight, var, carried.hedge_var * grown)
+
+
+def meet(noise: Noise, carried: Carried, design: Array, relative: Array) -> Carried:
+    """What is carried into a row, once its regressors `(n, *b)` are known.
+
+    For noises that depend on them, which have a method `meet`; `relative` is the observation variance
+    of the row over the unit. What it answers is what `dof`, `scale_of` and `learn` are then given.
+    """
+    known = getattr(noise, "meet", None)
+    return carried if known is None else known(carried, design, relative)
+
+
+def scale_of(noise: Noise, carried: Carried, forecast: Forecast) -> Array:
+    """Squared scale of the density of an innovation, in squared units of y: of a normal its variance.
+
+    The variance of the innovation by the recursion, unless the noise has a method `scale_of`.
+    """
+    own = getattr(noise, "scale_of", None)
+    return noise.unit(carried) * forecast.var if own is None else own(carried, forecast)
+
+
+def state_dof(noise: Noise, carried: Carried) -> Array | None:
+    """Degrees of freedom of the coefficients given the noise; None where they are normal.
+
+    They share those of the forecast where the unit is learnt, and are normal in a unit that is fixed.
+    """
+    return None if getattr(noise, "fixed_unit", False) else noise.dof(carried)
+
+
+def in_fixed_units(noise: Noise) -> Noise:
+    """The noise beside coefficients whose steps do not grow with the observation variance.
+
+    One whose unit moves says what that is by a method `in_fixed_units`.
+    """
+    turned = getattr(noise, "in_fixed_units", None)
+    return noise if turned is None else turned()
 
 
 FLOOR = 0.1

@@ -137,6 +137,17 @@ class KalmanRegression(Distribution):
         "Transition.matrix": constraints.real_matrix,
         "Transition.noise": _Covariance(),
         "DiscountedVariance.factor": constraints.open_interval(0.0, 1.0 + 1e-6),
+        "SteadyDiscount.var": constraints.positive,
+        "SteadyDiscount.weight": constraints.positive,
+        "SteadyDiscount.factor": constraints.open_interval(0.0, 1.0 + 1e-6),
+        "AnchoredVariance.var": constraints.positive,
+        "AnchoredVariance.start_weight": constraints.positive,
+        "AnchoredVariance.weight": constraints.nonnegative,
+        "AnchoredVariance.factor": constraints.open_interval(0.0, 1.0 + 1e-6),
+        "AnchoredVariance.tail": constraints.greater_than(2.0),
+        "AnchoredVariance.lean": constraints.interval(0.0, 1.0),
+        "AnchoredVariance.share": constraints.interval(0.0, 1.0),
+        "AnchoredVariance.hedges": constraints.independent(constraints.nonnegative, 1),
     }
     support: ClassVar[constraints.Constraint] = constraints.real_vector
     pytree_data_fields = (*_EVENT_DIM, "drift", "noise")
@@ -281,7 +292,7 @@ class KalmanRegression(Distribution):
             predicted=_absolute(passed.predicted, passed.unit),
             filtered=_absolute(passed.filtered, passed.filtered_unit),
             error=first(passed.error),
-            forecast_var=first(passed.unit * passed.var),
+            forecast_var=first(passed.scale),
             obs_var=first(passed.unit * passed.relative),
             dof=None if passed.dof is None else first(passed.dof),
             log_density=first(passed.log_density),

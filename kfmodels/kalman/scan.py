@@ -25,7 +25,7 @@ from kfmodels.kalman import motion
 from kfmodels.kalman.density import log_normal, log_student, student_variance
 from kfmodels.kalman.logarithm import fast_log
 from kfmodels.kalman.motion import Motion
-from kfmodels.kalman.noise import Carried, ConstantVariance, Noise
+from kfmodels.kalman.noise import Carried, ConstantVariance, Noise, meet, scale_of, state_dof
 from kfmodels.kalman.step import (
     Forecast,
     State,
@@ -70,7 +70,9 @@ class Filtered(NamedTuple):
     """All rows of a forward pass, covariances relative.
 
     `predicted.cov` and `var` are relative to `unit`, `filtered.cov` to `filtered_unit`; `relative` is
-    the observation variance of an ordinary row over the unit, before the row was seen.
+    the observation variance of an ordinary row over the unit, before the row was seen. `scale` and
+    `dof` are those of the density of the innovation, `state_dof` and `filtered_dof` those of the
+    coefficients, and `after` is the observation variance once the row was seen.
     """
 
     predicted: State
@@ -79,9 +81,12 @@ class Filtered(NamedTuple):
     var: Float[Array, "time *batch"]
     unit: Float[Array, "time *batch"]
     relative: Float[Array, "time *batch"]
+    scale: Float[Array, "time *batch"]
     dof: Float[Array, "time *batch"] | None
+    state_dof: Float[Array, "time *batch"] | None
     filtered_unit: Float[Array, "time *batch"]
     filtered_dof: Float[Array, "time *batch"] | None
+    after: Float[Array, "time *batch"]
     log_density: Float[Array, "time *batch"]
     carried: Carried
     """What the noise carries after the last row."""
@@ -133,7 +138,8 @@ def advance(
     predicted, state, seen = step(
         state, row.design, row.y, drift, row.observed, row.drifting(), relative
     )
-    return predicted, state, seen, faded, noise.learn(faded, seen, row.observed)
+    met = meet(noise, faded, row.design, relative)
+    return predicted, state, seen, met, noise.learn(met, seen, row.observed)
 
 
 def begin(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[State, Carried]:
@@ -143,8 +149,8 @@ def begin(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[Stat
 
     def once(rows: Series, start: State, drift: Motion, noise: Noise):
         row = jax.tree.map(lambda leaf: leaf[0], timed(rows))
-        _, state, seen, faded, carried = advance(start, noise.start(), row, drift, noise)
-        scaled = noise.unit(faded) * seen.var
+        _, state, seen, met, carried = advance(start, noise.start(), row, drift, noise)
+        scaled = scale_of(noise, met, seen)
         return state.mean[0], state.cov[0, 0], scaled, carried
 
     shapes = jax.eval_shape(once, rows, start, drift, noise)
@@ -192,7 +198,8 @@ class Last(NamedTuple):
 class Ended(NamedTuple):
     """Where a pass ends: the state, what the noise carries, and the last innovation observed.
 
-    `errors (T, *b)` are all innovations, and `least` is the smallest unit after any row.
+    `errors (T, *b)` are all innovations, and `least` is the smallest observation variance after any
+    row.
     """
 
     state: State
@@ -210,10 +217,10 @@ def ending(rows: Series, start: State, drift: Motion, noise: Noise) -> Ended:
 
     def body(carry: tuple[State, Carried, Last, Float[Array, "*batch"]], row: Series):
         state, carried, last, least = carry
-        _, state, seen, faded, carried = advance(state, carried, row, drift, noise)
-        new = Last(seen.error, seen.var * noise.unit(faded), noise.dof(faded))
+        _, state, seen, met, carried = advance(state, carried, row, drift, noise)
+        new = Last(seen.error, scale_of(noise, met, seen), noise.dof(met))
         last = jax.tree.map(lambda now, was: jnp.where(row.observed > 0, now, was), new, last)
-        least = jnp.minimum(least, noise.unit(carried))
+        least = jnp.minimum(least, noise.unit(carried) * noise.relative(carried))
         return (state, carried, last, least), seen.error
 
     (state, carried, last, least), errors = lax.scan(
@@ -227,10 +234,11 @@ def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:
     rows = timed(rows)
 
     def body(carry: tuple[State, Carried], row: Series):
-        predicted, state, seen, faded, carried = advance(*carry, row, drift, noise)
-        return (state, carried), (predicted, state, seen, faded, carried)
+        predicted, state, seen, met, carried = advance(*carry, row, drift, noise)
+        scale = scale_of(noise, met, seen)
+        return (state, carried), (predicted, state, seen, scale, met, carried)
 
-    ended, (predicted, filtered, seen, before, after) = lax.scan(
+    ended, (predicted, filtered, seen, scale, before, after) = lax.scan(
         body, begin(rows, start, drift, noise), rows
     )
 
@@ -249,8 +257,11 @@ def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:
         as_row = partial(jnp.broadcast_to, shape=shape)
         return jax.tree.map(lambda leaf: as_row(leaf).astype(seen.error.dtype), found)
 
+    def variance(carried: Carried) -> Float[Array, "*#batch"]:
+        return noise.unit(carried) * noise.relative(carried)
+
     unit, dof = at_each(noise.unit, before), at_each(noise.dof, before)
-    density = log_density(seen.error, unit * seen.var, dof)
+    density = log_density(seen.error, scale, dof)
     return Filtered(
         predicted=predicted,
         filtered=filtered,
@@ -258,9 +269,12 @@ def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:
         var=seen.var,
         unit=unit,
         relative=at_each(noise.relative, before),
+        scale=scale,
         dof=dof,
+        state_dof=at_each(partial(state_dof, noise), before),
         filtered_unit=at_each(noise.unit, after),
-        filtered_dof=at_each(noise.dof, after),
+        filtered_dof=at_each(partial(state_dof, noise), after),
+        after=at_each(variance, after),
         log_density=jnp.where(rows.observed > 0, density, 0),
         carried=ended[1],
     )
@@ -337,14 +351,14 @@ def sample(
     def body(carry: tuple[State, Carried], at: tuple[Series, Array]):
         state, carried = carry
         row, key = at
-        predicted, faded, blank = _ahead(state, carried, row, drift, noise)
-        dof, shape = noise.dof(faded), (blank.var.shape, blank.var.dtype)
+        predicted, met, blank = _ahead(state, carried, row, drift, noise)
+        dof, shape = noise.dof(met), (blank.var.shape, blank.var.dtype)
         error = (
             jax.random.normal(key, *shape) if dof is None else jax.random.t(key, dof, *shape)
-        ) * jnp.sqrt(noise.unit(faded) * blank.var)
+        ) * jnp.sqrt(scale_of(noise, met, blank))
         seen = Forecast(error, blank.var, blank.leverage)
         state = update(predicted, seen, row.observed)
-        return (state, noise.learn(faded, seen, row.observed)), error - blank.error
+        return (state, noise.learn(met, seen, row.observed)), error - blank.error
 
     keys = jax.random.split(key, rows.y.shape[0])
     _, y = lax.scan(body, begin(rows, start, drift, noise), (rows, keys))
@@ -358,7 +372,8 @@ def _ahead(
     faded = noise.fade(carried, row.open_time)
     predicted = predict(state, drift, row.drifting())
     relative = row.relative(noise.relative(faded))
-    return predicted, faded, forecast(predicted, row.design, jnp.zeros_like(row.y), relative)
+    met = meet(noise, faded, row.design, relative)
+    return predicted, met, forecast(predicted, row.design, jnp.zeros_like(row.y), relative)
 
 
 def moments(
@@ -366,9 +381,9 @@ def moments(
 ) -> tuple[Float[Array, "time *batch"], Float[Array, "time *batch"]]:
     """Marginal mean and variance of every `y`, each (T, *b).
 
-    Exact for every law of motion and every noise whose unit is linear in the squared innovations. The
-    variance is infinite from the first observed row on whose Student-t forecast has 2 degrees of
-    freedom or fewer.
+    Exact for every law of motion and every noise whose unit is linear in the squared innovations; where
+    the unit is fixed and the observation variance moves in it, near enough. The variance is infinite
+    from the first observed row on whose Student-t forecast has 2 degrees of freedom or fewer.
     """
     rows = timed(rows)
     first = begin(rows, start, drift, noise)
@@ -378,11 +393,11 @@ def moments(
         row: Series,
     ):
         state, carried, known, lost = carry
-        predicted, faded, blank = _ahead(state, carried, row, drift, noise)
-        transition, dof = drift.transition(row.drifting()), noise.dof(faded)
+        predicted, met, blank = _ahead(state, carried, row, drift, noise)
+        transition, dof = drift.transition(row.drifting()), noise.dof(met)
         if transition is not None:
             known = transport_cov(transition, known)
-        square, endless = noise.unit(faded) * blank.var, lost
+        square, endless = scale_of(noise, met, blank), lost
         if dof is not None:
             # kept finite in the sums, where infinity times a gain of 0 would be NaN
             square = square * jnp.where(dof > 2, student_variance(dof, jnp), 1)
@@ -396,7 +411,7 @@ def moments(
         # an innovation whose square is the expected one teaches the noise its expected unit
         typical = Forecast(jnp.sqrt(square), blank.var, blank.leverage)
         state = State(predicted.mean, update(predicted, typical, row.observed).cov)
-        carried = noise.learn(faded, typical, row.observed)
+        carried = noise.learn(met, typical, row.observed)
         return (state, carried, known, lost), (-blank.error, variance)
 
     known = jnp.zeros_like(first[0].cov)

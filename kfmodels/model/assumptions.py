@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
@@ -23,7 +24,14 @@ from kfmodels.kalman import noise as noises
 from kfmodels.kalman.motion import Discount, Motion, Reversion, Walk
 from kfmodels.kalman.noise import ConstantVariance, DiscountedVariance
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, q_to_gain
-from kfmodels.model.priors import VARIANCE_MEMORY, Memory, Moves, Scale
+from kfmodels.model.priors import (
+    EXPECTED_NOISE_SHARE,
+    NOISE_LOG_SD,
+    VARIANCE_MEMORY,
+    Memory,
+    Moves,
+    Scale,
+)
 from kfmodels.model.sites import site
 from kfmodels.model.supports import (
     BARS,
@@ -77,10 +85,24 @@ class Assumption(ABC):
 class Noise(Assumption):
     """Assumption about the observation variance.
 
-    Where `moves` is True the variance follows the data, and `obs_scale` is only its start.
+    Where `moves` is True the variance follows the data, and `obs_scale` is only its start, unless it is
+    `steady`: then what a bar moves the coefficients by is relative to that start for good. With
+    `by_hedges` it is told the share of each state in the size of the hedges, `hedges (state,)`, whose
+    regressors must be moves where it `reads_moves`.
     """
 
     moves: ClassVar[bool] = False
+    steady: ClassVar[bool] = False
+    by_hedges: ClassVar[bool] = False
+
+    @property
+    def reads_moves(self) -> bool:
+        return False
+
+    def scale_prior(self, typical_move: Float[ArrayLike, ""]) -> Any:
+        """Default prior of `obs_scale`, or its value, given the sd of a hedged one-bar move."""
+        guess = EXPECTED_NOISE_SHARE * typical_move
+        return guess if self.moves else dist.LogNormal(jnp.log(guess), NOISE_LOG_SD)
 
     @abstractmethod
     def noise(
@@ -93,8 +115,9 @@ class Drift(Assumption):
     """Assumption about how the coefficients move.
 
     Where `shared` is True one delta drives every coefficient that moves; where `still` is True none
-    drives the ratio, which moves by its `parts` (see `kfmodels.model.parts`). Where `overflows` is
-    True, the covariance exceeds the largest float after hundreds of rows without an observation.
+    drives the ratio, which moves by its `parts` (see `kfmodels.model.parts`), and the steps of all
+    coefficients do not grow with an observation variance that moves. Where `overflows` is True, the
+    covariance exceeds the largest float after hundreds of rows without an observation.
     """
 
     shared: ClassVar[bool] = False

@@ -21,6 +21,8 @@ from kfmodels.kalman import motion
 from kfmodels.kalman import noise as noises
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.regression import KalmanRegression
+from kfmodels.kalman.transforms import Transform
+from kfmodels.model import anchored as anchored  # which registers itself
 from kfmodels.model import gaps as closed
 from kfmodels.model.assumptions import (
     REGISTERED,
@@ -33,13 +35,11 @@ from kfmodels.model.assumptions import (
 from kfmodels.model.memory import q_to_delta, q_to_memory, q_to_state_var
 from kfmodels.model.parts import ANEW, OfTheDay, Part, Reverting, check_parts, join, place
 from kfmodels.model.priors import (
-    EXPECTED_NOISE_SHARE,
     HEDGE_MEMORY,
     HEDGE_MEMORY_BESIDE_MOVING_LEVEL,
     HEDGE_MEMORY_BESIDE_SPREAD,
     INTERCEPT_MEMORY,
     INTERCEPT_MEMORY_BESIDE_SPREAD,
-    NOISE_LOG_SD,
     Absolute,
     Scale,
     Speed,
@@ -101,7 +101,7 @@ class HedgeRatioModel:
         if not moving or not infers_on(self.alpha_delta, constraints.unit_interval):
             return frozenset()
         found = {"delta_beta"} if infers_on(self.beta_delta, constraints.unit_interval) else set()
-        by_default = self.obs_scale is None and not self.noise.moves
+        by_default = self.obs_scale is None and (self.noise.steady or not self.noise.moves)
         if by_default or infers_on(self.obs_scale, constraints.positive):
             found.add("obs_scale")
         return frozenset(found)
@@ -121,13 +121,10 @@ class HedgeRatioModel:
 
         Raises:
             ValueError: too few rows, a target that moves in exact proportion to its hedges, or
-                `Gaps` of data that know of none, or a spread of returns, which have none.
+                `Gaps` of data that know of none, or a spread of returns, which have none, or an
+                `Anchored` noise of prices, which are no moves.
         """
-        if self.spread is not None and data.transform.needs_last:
-            raise ValueError(
-                f"a spread that comes back is of prices, but those of {data.target} are returns: "
-                'use HedgeData.from_prices(..., transform="log")'
-            )
+        self.check_transform(data.transform, data.target)
         made, _ = self._inputs(arrays_of(data), list(data.hedges))
         # with rows one unit apart the recursion reads no times
         even = data.observed[0] and (data.dt[1:] == 1).all()
@@ -136,6 +133,19 @@ class HedgeRatioModel:
             gaps=closed.counts(self.gaps, data),
             gap_unit=None if self.gaps is None else np.asarray(closed.between(data)),
         )
+
+    def check_transform(self, transform: Transform, target: str) -> None:
+        """Raise where the model means nothing for prices that are transformed so."""
+        if self.spread is not None and transform.needs_last:
+            raise ValueError(
+                f"a spread that comes back is of prices, but those of {target} are returns: "
+                'use HedgeData.from_prices(..., transform="log")'
+            )
+        if self.noise.reads_moves and not transform.needs_last:
+            raise ValueError(
+                f"Anchored reads the moves of the hedges, but those of {target} are {transform.words}: "
+                'use transform="return", or Anchored(today=0, after=0), which reads none'
+            )
 
     def without_times(self, inputs: Inputs) -> Inputs:
         """Inputs whose rows are one unit apart, without their times, which the recursion reads sooner.
@@ -223,12 +233,16 @@ class HedgeRatioModel:
         moving = np.arange(n) < n - (self.intercept == "static")
         of_drift = {name: sites[name] for name in self.drift.parameters}
         of_noise = {name: sites[name] for name in self.noise.parameters}
-        obs_var = obs_scale**2
+        obs_var, hedges = obs_scale**2, n - (self.intercept != "none")
+        if self.noise.by_hedges:
+            states = np.arange(n + len(self.states(hedges)))
+            of_noise["hedges"] = (states < hedges) / hedges
         drift = self.drift.law(q, obs_var, moving, **of_drift)
         if self.parts:
             assert isinstance(drift, motion.Walk)  # as `hedge_ratio_model` sees to
             drift = join(drift, self.parts, obs_var, sites)
-        return drift, self.noise.noise(obs_var, **of_noise)
+        noise = self.noise.noise(obs_var, **of_noise)
+        return drift, noises.in_fixed_units(noise) if self.drift.still else noise
 
     def regression(
         self,
@@ -323,7 +337,7 @@ class HedgeRatioModel:
         q_alpha: Float[ArrayLike, "*#draws"],
     ) -> Float[ArrayLike, "*draws"]:
         """The observation variance that a `Moves` prior is relative to."""
-        if not self.noise.moves:
+        if self.noise.steady or not self.noise.moves:
             return obs_var
         # obs_var is only where a moving variance starts: take what a typical one-bar move leaves to it
         # beside an intercept of that speed
@@ -352,13 +366,8 @@ class HedgeRatioModel:
         return jnp.concatenate(parts)
 
     def _obs_scale(self, inputs: Inputs) -> Float[Array, ""]:
-        guess = EXPECTED_NOISE_SHARE * inputs.typical_move
-        if self.obs_scale is not None:
-            return site("obs_scale", self.obs_scale)
-        if self.noise.moves:
-            return jnp.asarray(numpyro.deterministic("obs_scale", jnp.asarray(guess)))
-        prior = dist.LogNormal(jnp.log(guess), NOISE_LOG_SD)
-        return jnp.asarray(numpyro.sample("obs_scale", prior))
+        usual = self.noise.scale_prior(jnp.asarray(inputs.typical_move))
+        return site("obs_scale", usual if self.obs_scale is None else self.obs_scale)
 
 
 @explain_kinds
@@ -394,7 +403,7 @@ def hedge_ratio_model(
         obs_scale: prior or value of the sd of the observation noise, or of where it starts, in units
             of the transformed target. Default: log-normal around half the sd of the one-bar hedged
             move; fixed there where the noise moves.
-        noise: `Constant()` or `Discounted(memory)`.
+        noise: `Constant()`, `Discounted(memory)` or `Anchored()`.
         drift: `RandomWalk()`, `StateDiscount()`, or `Scales()`, a ratio on several time scales.
         initial: `Weak()`, `Few(legs)`, `Known(mean, cov)`, `Diffuse()` or `Zero()`.
         intercept: "random_walk", "static" or "none".

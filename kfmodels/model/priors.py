@@ -125,13 +125,12 @@ class Memory:
             dist.Normal(centre, self.log_q_sd), transforms.SigmoidTransform()
         )
 
-    def on_bars(self) -> dist.Distribution:
-        """The prior on the memory of a variance: log(memory - 4) is normal.
+    def on_bars(self, least: float = LEAST_VARIANCE_MEMORY) -> dist.Distribution:
+        """The prior on the memory of a variance: log(memory - least) is normal.
 
         Raises:
-            ValueError: `low` is not above 4 bars.
+            ValueError: `low` is not above the least, 4 bars of a variance that fades.
         """
-        least = LEAST_VARIANCE_MEMORY
         if not self.low > least:
             raise ValueError(
                 f"the memory of a variance lies above {least:g} bars, where its forecasts have a "

@@ -101,7 +101,7 @@ def relative(
 
 def site(
     name: str,
-    given: Memory | Scale,
+    given: Memory | Scale | Float[Array, ""],
     prior_of: Callable[[Memory], dist.Distribution] = Memory.on_delta,
 ) -> Float[Array, ""]:
     """Sample a site that has a prior, record one that is a number."""

@@ -21,12 +21,15 @@ from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.habits import Habits
 from kfmodels.kalman.motion import Discount, Motion, Reversion, Walk
 from kfmodels.kalman.noise import (
+    Anchor,
+    AnchoredVariance,
     Carried,
     ConstantVariance,
     DiscountedVariance,
     FlooredVariance,
     Noise,
     Scale,
+    SteadyDiscount,
 )
 from kfmodels.kalman.step import State
 from kfmodels.online.shocks import Hold
@@ -290,4 +293,6 @@ register(Clock, Clock.to_json, Clock.from_json)
 for _kind in (Coordinates, Walk, Discount, Reversion, State, Habits):
     register(_kind)
 for _kind in (ConstantVariance, DiscountedVariance, FlooredVariance, Scale):
+    register(_kind)
+for _kind in (SteadyDiscount, AnchoredVariance, Anchor):
     register(_kind)

@@ -17,7 +17,7 @@ import numpy as np
 from kfmodels.kalman.arrays import log_memory
 from kfmodels.kalman.density import LOG_PI, gamma_ratio, log_normal, student_variance
 from kfmodels.kalman.motion import Motion
-from kfmodels.kalman.noise import Carried, Noise
+from kfmodels.kalman.noise import Carried, Noise, meet, scale_of, state_dof
 from kfmodels.kalman.step import Forecast, State, forecast, predict, update
 
 SHARE = 0.002
@@ -56,13 +56,14 @@ class Draws(NamedTuple):
 class Look(NamedTuple):
     """What every draw says of a row before it learns from it.
 
-    `noise` is the relative observation variance of the row and `squared` the variance scale of the
-    innovation in squared units of the target.
+    `noise` is the relative observation variance of the row, `squared` the variance scale of the
+    innovation in squared units of the target, and `carried` what the noise carries into the row.
     """
 
     seen: Forecast
     noise: float | np.ndarray
     squared: np.ndarray
+    carried: Carried
 
 
 class Mixture:
@@ -146,7 +147,8 @@ class Mixture:
             design = np.concatenate([design, design[list(self.parts)]])
         noise = self.noise.relative(ahead.carried) * factor
         seen = forecast(ahead.state, design, y, noise)
-        return Look(seen, noise, self.noise.unit(ahead.carried) * seen.var)
+        carried = meet(self.noise, ahead.carried, design, noise)
+        return Look(seen, noise, scale_of(self.noise, carried, seen), carried)
 
     def spread(self, ahead: Draws, look: Look) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of the innovation over the draws, `(pair,)`."""
@@ -180,14 +182,15 @@ class Mixture:
         and the row would move it by any amount. In no draw does a ratio move by more than `most` of the
         sds that it has over the draws, those of `ratios`.
         """
-        seen, noise, _ = look
+        seen, noise = look.seen, look.noise
         var = seen.var + noise * (factor - 1)
         push = np.abs(seen.error) / most
         for leverage, (_, sd) in zip(self._sums(seen.leverage), ratios, strict=False):
             with np.errstate(invalid="ignore"):  # a ratio that is known moves by nothing
                 var = np.fmax(var, np.abs(leverage) / add_draw_axis(sd) * push)
-        unit = self.noise.unit(ahead.carried)
-        return Look(seen._replace(var=var), noise + (var - seen.var), unit * var)
+        doubted = seen._replace(var=var)
+        squared = scale_of(self.noise, look.carried, doubted)
+        return Look(doubted, noise + (var - seen.var), squared, look.carried)
 
     def restrain(
         self,
@@ -297,7 +300,7 @@ class Mixture:
         noise learns from, and in which pairs, where that is not the row.
         """
         if learnt is None:
-            carried = self.noise.learn(ahead.carried, look.seen, 1.0)
+            carried = self.noise.learn(look.carried, look.seen, 1.0)
             return Draws(update(ahead.state, look.seen), carried, *weights)
         observed = learnt[..., None].astype(float)
         kept = (
@@ -305,12 +308,12 @@ class Mixture:
             for new, old in zip(weights, (ahead.log_weights, ahead.weights), strict=True)
         )
         seen, taught = (look.seen, observed) if lesson is None else lesson
-        carried = self.noise.learn(ahead.carried, seen, taught)
+        carried = self.noise.learn(look.carried, seen, taught)
         return Draws(update(ahead.state, look.seen, observed), carried, *kept)
 
     def variance(self, draws: Draws) -> np.ndarray:
         """Factor that turns relative covariances of the draws into covariances, `(pair, draw)`."""
-        unit, dof = self.noise.unit(draws.carried), self.noise.dof(draws.carried)
+        unit, dof = self.noise.unit(draws.carried), state_dof(self.noise, draws.carried)
         return unit if dof is None else unit * student_variance(dof, np)
 
     def _of_dof(self, dof: np.ndarray) -> np.ndarray:

@@ -66,7 +66,10 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
         'StateDiscount has one memory for all that moves: give delta["beta"] only',
     ),
     ({"intercept": "none", "pivot": 3.0}, "use pivot=0"),
-    ({"noise": "constant"}, "noise must be one of Constant(...), Discounted(...), not 'constant'"),
+    (
+        {"noise": "constant"},
+        "noise must be one of Constant(...), Discounted(...), Anchored(...), not 'constant'",
+    ),
     (
         {"drift": 0.9},
         "drift must be one of RandomWalk(...), StateDiscount(...), Scales(...), not 0.9",
