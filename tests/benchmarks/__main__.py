@@ -24,6 +24,7 @@ COMMANDS = {
     "universe": None,
     "books": None,
     "opening": None,
+    "daily": None,
     "shocks": None,
     "spreads": None,
     "learning": None,

@@ -1,4 +1,4 @@
-"""A variance that comes back to an anchor, or one in fixed units, beside a loop and a dense Gaussian."""
+"""A variance that comes back to an anchor, or one in fixed units: a loop and the dense Gaussian."""
 
 from typing import Any
 
