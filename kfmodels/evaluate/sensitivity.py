@@ -263,7 +263,7 @@ def _answers(fitted: HedgeFit) -> pd.DataFrame:
     posterior = trees.group_of(fitted.tree, "posterior")
     quantities = {f"memory of {k}": posterior["memory"].sel(coef=k).values for k in fitted.coef}
     quantities["obs_scale"] = posterior["obs_scale"].values
-    for site in (*fitted.model.noise.parameters, *PART_SITES):
+    for site in (*trees.assumed(fitted.tree).noise.parameters, *PART_SITES):
         if site in posterior:
             quantities[site] = posterior[site].values
     for kind in trees.gap_names(fitted.tree):

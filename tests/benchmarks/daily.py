@@ -228,8 +228,9 @@ class Contest:
 
     def _of(self, held: list[Held]) -> dict[str, Any]:
         """Figures by pair, and the mean over pairs of every resampling of days."""
-        each = [self._in(sample, one, k) for k, (sample, one) in enumerate(zip(self.every, held,
-        strict=True))]  # fmt: skip
+        both = zip(self.every, held, strict=True)
+        each = [self._in(sample, one, seed) for seed, (sample, one) in enumerate(both)]
+        joined: dict[str, Any] = {}
         for word in ("removed", "drawn", "scores", "drawn_scores", "below", "turnover"):
             parts = [one[word] for one in each]
             joined[word] = None if parts[0] is None else np.concatenate(parts, -1)
