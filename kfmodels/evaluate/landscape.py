@@ -167,6 +167,8 @@ def likelihood_surface(
     notes = write_notes(hedge, len(data), likelihood, modes)
     if third_name == "variance_memory" and "obs_scale" in inferred:
         notes = (*notes, "obs_scale, where the variance starts, is held at its prior median here")
+    if inferred.keys() & model.noise.parameters.keys() - {third_name}:
+        notes = (*notes, "what else is inferred of the noise is held at its prior median here")
     if any(name.startswith("gap_") for name in inferred):
         notes = (*notes, "what closed periods are worth is held at its prior median here")
     if inferred.keys() & {"spread_half_life", "spread_size", *PART_SITES}:

@@ -9,7 +9,15 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from kfmodels import Constant, Discounted, HedgeData, Memory, StateDiscount, hedge_ratio_model
+from kfmodels import (
+    Anchored,
+    Constant,
+    Discounted,
+    HedgeData,
+    Memory,
+    StateDiscount,
+    hedge_ratio_model,
+)
 from kfmodels.data import datasets
 from kfmodels.evaluate import likelihood_surface as surface_of
 from kfmodels.evaluate.landscape import NEAR_THE_TOP, VALLEY, Surface, find_summits, write_notes
@@ -287,3 +295,12 @@ def test_ewc_on_ewa_has_the_top_of_the_oracle():
     assert isinstance(found, Surface)
     top = found.log_likelihood.max()
     assert -172.2906 - 0.15 < top < -172.2906 + 1e-3  # a grid is below the top, by its spacing
+
+
+def test_what_it_does_not_scan_of_a_noise_is_told():
+    data = stocks_between("2019-01-01", "2019-05-01", transform="return")
+    surface = surface_of(data, hedge_ratio_model(noise=Anchored(), intercept="none"), points=SMALL)
+    assert (
+        surface.notes[-1] == "what else is inferred of the noise is held at its prior median here"
+    )
+    assert np.isfinite(surface.log_likelihood).all()
