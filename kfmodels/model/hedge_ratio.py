@@ -21,7 +21,6 @@ from kfmodels.kalman import motion
 from kfmodels.kalman import noise as noises
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.regression import KalmanRegression
-from kfmodels.kalman.transforms import Transform
 from kfmodels.model import anchored as anchored  # which registers itself
 from kfmodels.model import gaps as closed
 from kfmodels.model.assumptions import (
@@ -33,7 +32,16 @@ from kfmodels.model.assumptions import (
     RandomWalk,
 )
 from kfmodels.model.memory import q_to_delta, q_to_memory, q_to_state_var
-from kfmodels.model.parts import ANEW, OfTheDay, Part, Reverting, check_parts, join, place
+from kfmodels.model.parts import (
+    ANEW,
+    OfTheDay,
+    Part,
+    Reverting,
+    check_parts,
+    check_transform,
+    join,
+    place,
+)
 from kfmodels.model.priors import (
     HEDGE_MEMORY,
     HEDGE_MEMORY_BESIDE_MOVING_LEVEL,
@@ -124,7 +132,7 @@ class HedgeRatioModel:
                 `Gaps` of data that know of none, or a spread of returns, which have none, or an
                 `Anchored` noise of prices, which are no moves.
         """
-        self.check_transform(data.transform, data.target)
+        check_transform(self.spread, self.noise, data.transform, data.target)
         made, _ = self._inputs(arrays_of(data), list(data.hedges))
         # with rows one unit apart the recursion reads no times
         even = data.observed[0] and (data.dt[1:] == 1).all()
@@ -133,19 +141,6 @@ class HedgeRatioModel:
             gaps=closed.counts(self.gaps, data),
             gap_unit=None if self.gaps is None else np.asarray(closed.between(data)),
         )
-
-    def check_transform(self, transform: Transform, target: str) -> None:
-        """Raise where the model means nothing for prices that are transformed so."""
-        if self.spread is not None and transform.needs_last:
-            raise ValueError(
-                f"a spread that comes back is of prices, but those of {target} are returns: "
-                'use HedgeData.from_prices(..., transform="log")'
-            )
-        if self.noise.reads_moves and not transform.needs_last:
-            raise ValueError(
-                f"Anchored reads the moves of the hedges, but those of {target} are {transform.words}: "
-                'use transform="return", or Anchored(today=0, after=0), which reads none'
-            )
 
     def without_times(self, inputs: Inputs) -> Inputs:
         """Inputs whose rows are one unit apart, without their times, which the recursion reads sooner.

@@ -22,7 +22,8 @@ from kfmodels._types import Array, ArrayLike, Bool, Float
 from kfmodels.data.arrays import Inputs
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.motion import Reversion, Walk
-from kfmodels.model.assumptions import Assumption, Drift, RandomWalk, register
+from kfmodels.kalman.transforms import Transform
+from kfmodels.model.assumptions import Assumption, Drift, Noise, RandomWalk, register
 from kfmodels.model.priors import Memory, Scale
 from kfmodels.model.sites import site
 from kfmodels.model.supports import BARS, SCALE, check_one, check_prior, is_number
@@ -333,6 +334,22 @@ def check_parts(
         raise ValueError(
             f"spread and day need drift=RandomWalk() or Scales(), not {type(drift).__name__}(), whose "
             "one memory is of all coefficients"
+        )
+
+
+def check_transform(
+    spread: Reverting | None, noise: Noise, transform: Transform, target: str
+) -> None:
+    """Raise where a spread or a noise means nothing for prices that are transformed so."""
+    if spread is not None and transform.needs_last:
+        raise ValueError(
+            f"a spread that comes back is of prices, but those of {target} are returns: "
+            'use HedgeData.from_prices(..., transform="log")'
+        )
+    if noise.reads_moves and not transform.needs_last:
+        raise ValueError(
+            f"Anchored reads the moves of the hedges, but those of {target} are {transform.words}: "
+            'use transform="return", or Anchored(today=0, after=0), which reads none'
         )
 
 
