@@ -60,7 +60,6 @@ from kfmodels.files.documents import Json
 from kfmodels.kalman.transforms import LEVEL
 from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
-from kfmodels.model.parts import check_transform
 from kfmodels.sampling.importance import ImportanceSampling, layout_of
 from kfmodels.sampling.posterior import check_seed
 
@@ -181,7 +180,7 @@ def _check(
             "a forked process can hang in JAX: use ProcessPoolExecutor(..., "
             'mp_context=multiprocessing.get_context("spawn"))'
         )
-    check_transform(model.spread, model.noise, pairs.transform, "these pairs")
+    model.check_transform(pairs.transform, "these pairs")
     # tried on made-up prices: raises for a model of several hedges, or one with nothing to infer
     rows = np.arange(1.0, 41.0)[None]
     layout_of(model.inputs_of_pairs(pair_arrays(rows, rows**0.5, LEVEL))[0], model)

@@ -21,6 +21,7 @@ from kfmodels.kalman import motion
 from kfmodels.kalman import noise as noises
 from kfmodels.kalman.coordinates import Coordinates
 from kfmodels.kalman.regression import KalmanRegression
+from kfmodels.kalman.transforms import Transform
 from kfmodels.model import anchored as anchored  # which registers itself
 from kfmodels.model import gaps as closed
 from kfmodels.model.assumptions import (
@@ -132,7 +133,7 @@ class HedgeRatioModel:
                 `Gaps` of data that know of none, or a spread of returns, which have none, or an
                 `Anchored` noise of prices, which are no moves.
         """
-        check_transform(self.spread, self.noise, data.transform, data.target)
+        self.check_transform(data.transform, data.target)
         made, _ = self._inputs(arrays_of(data), list(data.hedges))
         # with rows one unit apart the recursion reads no times
         even = data.observed[0] and (data.dt[1:] == 1).all()
@@ -141,6 +142,10 @@ class HedgeRatioModel:
             gaps=closed.counts(self.gaps, data),
             gap_unit=None if self.gaps is None else np.asarray(closed.between(data)),
         )
+
+    def check_transform(self, transform: Transform, target: str) -> None:
+        """Raise where the model means nothing for prices that are transformed so."""
+        check_transform(self.spread, self.noise, transform, target)
 
     def without_times(self, inputs: Inputs) -> Inputs:
         """Inputs whose rows are one unit apart, without their times, which the recursion reads sooner.
