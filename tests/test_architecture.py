@@ -25,7 +25,7 @@ BELOW = {
     "clock": "",
     "files": "",
     "data": "clock kalman",
-    "model": "data kalman files",
+    "model": "data clock kalman files",
     "sampling": "model kalman",
     "online": "kalman clock files",
     "basket": "online clock files kalman",

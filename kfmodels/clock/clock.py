@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfmodels._caller import explain_kinds
-from kfmodels.clock.day import OUTSIDE, Place
+from kfmodels.clock.day import OUTSIDE, Place, read_day
 from kfmodels.clock.instants import (
     DAY,
     SECOND,
@@ -292,6 +292,28 @@ class Clock:
         opens, closes = (np.array(each)[number] for each in (sessions.opens, sessions.closes))
         within = np.where(at >= opens, number, OUTSIDE)
         return Place(within, since / _MINUTE, (closes - opens - since) / _MINUTE)
+
+    def day(self, at: Stamp) -> Numbers:
+        """`read_day` of a row at that time, `(4,)`."""
+        return read_day(self.place(at), self.minutes)
+
+    def days(self, index: Index) -> Numbers:
+        """`read_day` of the rows of a table, `(T, 4)`."""
+        return read_day(self.places(index), self.minutes)
+
+    @property
+    def minutes(self) -> float:
+        """Length of a bar."""
+        return self._bar / _MINUTE
+
+    def session_days(self) -> Numbers:
+        """`read_day` of the bars of the longest session, `(bar, 4)`."""
+        sessions = self._sessions()
+        whole = max(close - at for at, close in zip(sessions.opens, sessions.closes, strict=True))
+        since = np.arange(1, max(whole // self._bar, 1) + 1) * self.minutes
+        return read_day(
+            Place(np.zeros(len(since), int), since, whole / _MINUTE - since), self.minutes
+        )
 
     def _sessions(self) -> Sessions:
         if self.sessions is None:

@@ -40,7 +40,9 @@ class Inputs(NamedTuple):
 
     Many pairs have one more axis, in front. `dt` None stands for 0 and then 1 in every row, which the
     recursion runs faster than the array. Where the model has `Gaps`, `gaps (time, gap)` are the closed
-    periods before each row, and `gap_unit` is the number of open bars between two of them.
+    periods before each row, and `gap_unit` is the number of open bars between two of them. Where it
+    goes by the time of day, `day` is what it reads of each row and `session` of the bars of a whole one
+    (`kfmodels.clock.day.read_day`).
     """
 
     y: Float[Array, "*pair time"]
@@ -52,8 +54,11 @@ class Inputs(NamedTuple):
     typical_ratio: Float[Array, "*pair hedge"]
     start_mean: Float[Array, "*pair coef"]
     start_cov: Float[Array, "*pair coef coef"]
+    typical_size: Float[Array, "*pair hedge"]
     gaps: Float[Array, "time gap"] | None = None
     gap_unit: Float[Array, ""] | None = None
+    day: Float[Array, "time 4"] | None = None
+    session: Float[Array, "bar 4"] | None = None
 
 
 class PairArrays(NamedTuple):
@@ -195,7 +200,8 @@ def stack_inputs(each: Sequence[Inputs], length: int | None = None) -> Inputs:
     made = {}
     for name in ("y", "design", "observed", "dt"):
         made[name] = np.stack([_pad(getattr(one, name), rows) for one in each])
-    for name in ("scales", "typical_move", "typical_ratio", "start_mean", "start_cov"):
+    kept = ("scales", "typical_move", "typical_ratio", "typical_size", "start_mean", "start_cov")
+    for name in kept:
         made[name] = np.stack([getattr(one, name) for one in each])
     return Inputs(**made)
 
@@ -211,7 +217,7 @@ def lengthen(inputs: Inputs) -> Inputs:
     length = -(-rows // step) * step
     dt = np.arange(rows) > 0 if inputs.dt is None else inputs.dt
     inputs = inputs._replace(dt=np.asarray(dt, float))
-    by_row = ("y", "design", "observed", "dt", "gaps")
+    by_row = ("y", "design", "observed", "dt", "gaps", "day")
     given = {name: getattr(inputs, name) for name in by_row}
     longer = {name: _pad(array, length) for name, array in given.items() if array is not None}
     return inputs._replace(**longer)

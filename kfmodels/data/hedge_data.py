@@ -36,13 +36,16 @@ from kfmodels.data.columns import (
 from kfmodels.data.repairs import Real, Repair, apply_repair
 from kfmodels.data.scales import Doubt, complain, find_doubts
 from kfmodels.kalman.habits import calm_rows
-from kfmodels.kalman.transforms import Transform, transform_of
+from kfmodels.kalman.transforms import LOG, RETURN, Transform, transform_of
 
 if TYPE_CHECKING:
     from kfmodels.data.hedge_pairs import HedgePairs
 
 MIN_ROWS = 30
 """Fewest common rows from which a noise variance is inferred."""
+
+SESSION_BARS = 10
+"""Bars of a session beyond which its moves alone are modelled, as the night is of another law."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +73,7 @@ class HedgeData:
         *,
         target: str,
         hedges: list[str] | tuple[str, ...] | str,
-        transform: str = "log",
+        transform: str | None = None,
         clock: Clock | None = None,
         repair: Repair | None = None,
     ) -> "HedgeData":
@@ -82,7 +85,8 @@ class HedgeData:
             hedges: the tickers to hedge it with.
             transform: "log" (hedge ratio in percent per percent), "level" (in shares) or "return"
                 (log returns between complete rows; where the clock has sessions, within them: the first
-                row of a session is the start of a move and not the end of one).
+                row of a session is the start of a move and not the end of one). Default: "return" where
+                the sessions of the clock have more than ten bars, else "log".
             clock: when the market is open; without one a night counts as one bar, like any other step.
             repair: what is wrong with the prices, by ticker and date, as the warning below prints it.
                 `{"USO": {"2020-04-29": 8}}`: from that row on one share is 8 of before, and all prices
@@ -122,9 +126,9 @@ class HedgeData:
         check_legs(target, hedges)
         check_index(frame.index)
         check_no_serials(frame.index)
-        done = transform_of(transform)
         if not (clock is None or isinstance(clock, Clock)):
             raise ValueError(f"clock must be a Clock, such as Clock.exchange(...), not {clock!r}")
+        done = _usual_transform(clock) if transform is None else transform_of(transform)
         prices, real = apply_repair(to_floats(frame, [target, *hedges]), repair)
         check_prices(prices, done)
         if clock is not None:
@@ -364,6 +368,13 @@ class HedgeData:
 
     def _rows(self, keep: np.ndarray) -> "HedgeData":
         return replace(self, prices=self.prices[keep], values=self.values[keep])
+
+
+def _usual_transform(clock: Clock | None) -> Transform:
+    """Moves within the session where it has many bars, else log prices."""
+    if clock is None or clock.sessions is None:
+        return LOG
+    return RETURN if len(clock.session_days()) > SESSION_BARS else LOG
 
 
 def rows_after(prices: pd.DataFrame, date: Label, names: list[str]) -> pd.DataFrame:

@@ -31,9 +31,11 @@ def check_inferred(fitted: HedgeFit) -> None:
 
 
 def check_one_model(model: HedgeRatioModel, asks: str) -> None:
-    """Raise where the draws are of a model with a spread and of the same without."""
-    if len(model.alternatives) > 1:
+    """Raise where the draws are of a model with a part and of the same without."""
+    if model.doubted:
+        part = getattr(model, model.doubted)
         raise ValueError(
-            f"{asks} answers for draws of one model, but spread=Reverting() is weighed by its evidence "
-            "against none, which another prior changes too: fit(data, model) anew with each prior"
+            f"{asks} answers for draws of one model, but {model.doubted}={type(part).__name__}(...) is "
+            "weighed by its evidence against none, which another prior changes too: fit(data, model) "
+            "anew with each prior"
         )

@@ -204,7 +204,7 @@ def _score(fitted: HedgeFit, later: pd.DataFrame) -> pd.DataFrame:
         last = None if live.last_prices is None else live.last_prices[0]
         known = not np.isnan(row).any() and (last is not None or not transform.needs_last)
         known = known and not live.begins(at)
-        ahead = live.predictive(x=row[1:]) if known else None
+        ahead = live.predictive(x=row[1:], at=at) if known else None
         tick = live.update(y=row[0], x=row[1:], at=at)
         if ahead is None:
             rows.append([np.nan] * 4)

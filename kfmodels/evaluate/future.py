@@ -147,4 +147,5 @@ def _in_coordinates_of(fitted: HedgeFit, data: HedgeData) -> Inputs:
         observed=data.observed,
         dt=data.dt,
         gaps=closed.columns(data, names) if names else None,
+        day=data.clock.days(data.index) if fitted.model.reads_day and data.clock else None,
     )

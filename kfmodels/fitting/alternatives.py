@@ -1,7 +1,8 @@
 """A model with a part that may not be there: each alternative is fitted, and evidence weighs them.
 
 Such a spike in a prior is a finite mixture of fits. Its posterior draws are those of the alternatives
-in proportion to their probabilities, with a site `with_spread` of 1 or 0 that says which a draw is of.
+in proportion to their probabilities, with a site `with_spread` or `with_day` of 1 or 0 that says which
+a draw is of.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.posterior import Draws, of_recursion
 
 WITH = "with_spread"
-"""Index site: 1 in draws of the model with its spread, 0 in those without."""
+"""Index site of a spread: 1 in draws of the model with it, 0 in those without."""
 
 Sites = dict[str, Shaped[np.ndarray, "..."]]
 
@@ -97,8 +98,8 @@ def join_draws(model: HedgeRatioModel, each: Sequence[Draws], seed: int) -> Draw
     share = found.share
     if not np.isfinite(share).all():
         raise ValueError(
-            "the evidence for and against the spread cannot be compared where all of its noise is "
-            "fixed: leave delta, obs_scale or the spread's own numbers to a prior"
+            f"the evidence for and against the {model.doubted} cannot be compared where all of its "
+            f"noise is fixed: leave delta, obs_scale or the {model.doubted}'s own numbers to a prior"
         )
     chains, draws = each[0].sites["obs_scale"].shape
     about = {
@@ -120,7 +121,11 @@ def join_draws(model: HedgeRatioModel, each: Sequence[Draws], seed: int) -> Draw
         about |= {"worst_rhat": max(rhat), "least_ess": min(ess)}
     random = np.random.default_rng(seed)
     sites, prior = (
-        [_mark(_fill(one, model.absent, some[0]), number) for number, one in enumerate(some)]
+        [
+            _fill(one, model.absent, some[0])
+            | {f"with_{model.doubted}": np.full(np.shape(one["obs_scale"]), 1.0 - number)}
+            for number, one in enumerate(some)
+        ]
         for some in ([one.sites for one in each], [one.prior for one in each])
     )
     names = [{k: v for k, v in one.stats.items() if k in each[0].stats} for one in each]
@@ -151,14 +156,10 @@ def _fill(
     sites: Mapping[str, np.ndarray], absent: Mapping[str, float], full: Mapping[str, np.ndarray]
 ) -> Sites:
     """Sites with what stands for those of `full` that an alternative lacks."""
-    shape = np.shape(sites["obs_scale"])
+    batch = np.shape(sites["obs_scale"])
     lacking = [name for name in absent if name in full and name not in sites]
-    return dict(sites) | {name: np.full(shape, absent[name]) for name in lacking}
-
-
-def _mark(sites: Sites, number: int) -> Sites:
-    """Sites with the index of their alternative."""
-    return sites | {WITH: np.full(np.shape(sites["obs_scale"]), 1.0 - number)}
+    shapes = {name: batch + np.shape(full[name])[len(batch) :] for name in lacking}
+    return dict(sites) | {name: np.full(shapes[name], absent[name]) for name in lacking}
 
 
 def _counts(total: int, share: np.ndarray) -> list[int]:

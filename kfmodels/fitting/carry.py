@@ -65,6 +65,7 @@ def _stand_where(new: OnlineBoard, old: OnlineBoard) -> Arguments:
     var = noise.unit(carried) * student_variance(state_dof(noise, carried), np)
     var = np.broadcast_to(var, held["log_weights"].shape)[both]
     now, where = old.belief(), _choose(_spread_out(held), both)["coordinates"]
+    where = where._replace(tilt=old.coordinates.tilt)  # of the bar that `old` stands before
     mean, cov = now.mean[theirs], now.covs[1][theirs]
     inner: State = held["state"]
     # (pair, draw, state) and (pair, draw, state, state), as NumPy's products of matrices have them
@@ -143,7 +144,8 @@ def _describe(held: Arguments) -> str:
 
 _ARRAYS = {
     **dict.fromkeys(("drift", "noise", "state", "carried"), -2),
-    **dict.fromkeys(("log_weights", "initial_log_weights", "gap_bars", "gap_noise"), -2),
+    **dict.fromkeys(("log_weights", "initial_log_weights"), -2),
+    **dict.fromkeys(("gap_bars", "gap_noise", "profile"), -2),
     **dict.fromkeys(("last_prices", "habits", "names", "targets", "hedges"), 0),
 }
 """The axis of pairs of what makes a board, by name."""

@@ -8,7 +8,8 @@ from kfmodels.fitting.alternatives import fit_each
 from kfmodels.fitting.forks import check_process
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.live.lags import tell_lags
-from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
+from kfmodels.model.defaults import default_model, in_bars
+from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
 from kfmodels.sampling.posterior import check_seed
@@ -34,7 +35,9 @@ def fit(
 
     Args:
         data: the training rows; cut them with `.before(date)`.
-        model: from `hedge_ratio_model(...)`; its defaults where None.
+        model: from `hedge_ratio_model(...)`; where None that of `kfmodels.model.default_model`, which
+            goes by the time of day where rows are moves within a session. The fit of such has the
+            default method `ImportanceSampling()`.
         method: `NUTS(...)`, the default, or `ImportanceSampling(...)`, which is quicker: as little as
             a second where a series of the same length was fitted before. A model with a spread is
             weighed by its evidence against the one without, and its default is
@@ -68,7 +71,7 @@ def fit(
     if not isinstance(data, HedgeData):
         raise ValueError(f"fit takes HedgeData, made by HedgeData.from_prices, not {type(data)}")
     check_seed(seed)
-    model = hedge_ratio_model() if model is None else model
+    model = in_bars(default_model(data) if model is None else model, data)
     inputs = model.inputs(data)
     if ended := tell_end(data.doubts, data.prices):
         warn(ended)
@@ -76,6 +79,7 @@ def fit(
         warn(lag)
     if method is None:
         method = NUTS() if len(model.alternatives) == 1 else FOR_SPREADS
+        method = ImportanceSampling() if model.reads_day else method
     padded = pad(inputs, model)
     draws = fit_each(model, lambda one: method.run(one, padded, seed, progress), seed, padded)
     result = HedgeFit.from_draws(data, model, inputs, draws)

@@ -15,6 +15,7 @@ from kfmodels.kalman import scan
 from kfmodels.kalman.noise import Carried, floored
 from kfmodels.kalman.regression import batch_last
 from kfmodels.kalman.step import State
+from kfmodels.model import profile as profiles
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.model.priors import Absolute
 from kfmodels.online.board import OnlineBoard
@@ -121,6 +122,8 @@ def add_grid(
         factors = sites["gap_noise"][0].T[:, None]
         held["gap_bars"] = np.concatenate([held["gap_bars"], bars], -1)
         held["gap_noise"] = np.concatenate([held["gap_noise"], factors], -1)
+    if (profile := profiles.law(model.profile, board.clock, sites)) is not None:
+        held["profile"] = joined(held["profile"], profile)
     return OnlineBoard(
         **held
         | {

@@ -181,6 +181,9 @@ class HedgeFit(Questions):
         variance, in squared units of the transformed prices; `rhat` and `ess` of log var. The
         memory in the row "noise" is that of the observation variance: infinite when constant.
 
+        A model that goes by the time of day, as that of `fit(data)` does where rows are moves within a
+        session, has more in `day()`.
+
         `memory` is what delta means for a level without regressors. A hedge ratio shares the
         information of a bar with the intercept and so remembers longer: `effective_memory` is
         `1 + var(ratio) / state variance` after the last row (plug-in), which for a lone level is
@@ -214,6 +217,16 @@ class HedgeFit(Questions):
     @cached_property
     def _gaps(self) -> pd.DataFrame:
         return tables.tell_gaps(self.tree)
+
+    def day(self) -> pd.DataFrame:
+        """What goes by the time of day, `median`, `lower` and `upper` (90 %); empty if nothing does.
+
+        Rows `fall`, `rise` and `first bar` are the constants of the variance (`Profile`), `tilt X` is
+        what the ratio of X differs by at the open (`Tilt`), `deviation` the size of a morning's as a
+        share of the ratio and `half-life` its bars (`OfTheDay`), given that there is one, where that
+        has a `probability`.
+        """
+        return tables.tell_day(self.tree)
 
     @explain_kinds
     def hedge_ratio(self, kind: Kind = "filtered", *, level: float = 0.9) -> pd.DataFrame:

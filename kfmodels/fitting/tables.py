@@ -7,6 +7,7 @@ import pandas as pd
 
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.alternatives import WITH
+from kfmodels.kalman.density import Z90
 from kfmodels.model.parts import factor_of, reverting_share
 
 if TYPE_CHECKING:
@@ -112,6 +113,46 @@ def tell_gaps(tree: "DataTree") -> pd.DataFrame:
     columns = ["crossed", *parts, "rhat", "ess"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
     return _mixed(tree, table.rename_axis("gap"))
+
+
+_BY_DAY = {
+    "fall": "profile_fall",
+    "rise": "profile_rise",
+    "first bar": "profile_first",
+    "deviation": "day_size",
+    "half-life": "day_half_life",
+}
+
+
+def tell_day(tree: "DataTree") -> pd.DataFrame:
+    """The rows of `HedgeFit.day`."""
+    posterior = trees.group_of(tree, "posterior")
+    rows = {}
+    for row, name in _BY_DAY.items():
+        if name in posterior:
+            values = posterior[name].values
+            there = (
+                posterior["with_day"].values == 1 if "with_day" in posterior else values == values
+            )
+            values = values[there] if name.startswith("day_") and there.any() else values
+            rows[row] = _span("median", values)
+    if "with_day" in posterior:
+        rows["deviation"]["probability"] = float(tree.attrs["probability"])
+    given, where = trees.data(tree), trees.coordinates(tree)
+    if where.tilted:
+        now = trees.online(tree, given, tree["mixture"].sizes["noise_draw"]).board.belief()
+        means, covs = now.inner
+        variances = np.diagonal(covs[1, 0].reshape(where.states, where.states))
+    for number in where.tilted:
+        state, hedge = where.coefficients + number, where.parts[number]
+        middle, wide = means[0, state], Z90 * np.sqrt(variances[state])
+        ends = np.array([middle, middle - wide, middle + wide]) / where.scale[hedge]
+        names = ("median", "median_lower", "median_upper")
+        rows[f"tilt {given.hedges[hedge]}"] = dict(zip(names, ends.tolist(), strict=True))
+    columns = {"median": "median", "median_lower": "lower", "median_upper": "upper"}
+    table = pd.DataFrame(rows, dtype=float).T.reindex(columns=[*columns, "probability"])
+    table = table.rename(columns=columns)
+    return table if "with_day" in posterior else table.drop(columns="probability")
 
 
 def _mixed(tree: "DataTree", table: pd.DataFrame) -> pd.DataFrame:

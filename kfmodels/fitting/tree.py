@@ -16,6 +16,7 @@ import pandas as pd
 
 from kfmodels._types import Float, JaxArray
 from kfmodels.clock.clock import Clock
+from kfmodels.clock.day import TILT, tilt_of_next
 from kfmodels.data.arrays import lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.files.atomic import replacing
@@ -30,6 +31,7 @@ from kfmodels.kalman.regression import KalmanRegression, batch_last
 from kfmodels.kalman.step import State
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.model import gaps as closed
+from kfmodels.model import profile as profiles
 from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.online.filter import OnlineFilter
@@ -180,9 +182,10 @@ def build(
         "spread_sd": ("time", np.sqrt(passed.spread_var)),
         "log_density": ("time", passed.log_density),
     }
+    now, ahead = _tilts(data, coordinates)
     filtered, predicted = (
-        _in_units(coordinates, belief, spots).assign(_of_spread(coordinates, belief))
-        for belief in (passed.filtered, passed.predicted)
+        _in_units(where, belief, spots).assign(_of_spread(where, belief))
+        for where, belief in ((ahead, passed.filtered), (now, passed.predicted))
     )
     tree["filtered"], tree["predicted"] = DataTree(filtered), DataTree(predicted.assign(scored))
     ended = _ended(sites, passed, names, gaps)
@@ -205,12 +208,21 @@ def build(
     return tree
 
 
+def _tilts(data: HedgeData, inner: Coordinates) -> tuple[Coordinates, Coordinates]:
+    """The coordinates with the tilt of every row, and with that of the bar after it."""
+    if not inner.tilted or data.clock is None:
+        return inner, inner
+    now = data.clock.days(data.index)[:, TILT]
+    ahead = tilt_of_next(data.clock.places(data.index), data.clock.minutes)
+    return inner._replace(tilt=now), inner._replace(tilt=ahead)
+
+
 def in_units(tree: "DataTree", belief: Belief) -> "Dataset":
-    """A belief in the units of the data, laid out as the groups filtered and predicted."""
+    """A belief about each row in the units of the data, laid out as the group predicted."""
     constant = group_of(tree, "constant_data")
     names = group_of(tree, "posterior")["coef"].values
     spots = {"time": constant["time"].values, "coef": names, "coef_": names}
-    return _in_units(coordinates(tree), belief, spots)
+    return _in_units(_tilts(data(tree), coordinates(tree))[0], belief, spots)
 
 
 def belief(group: "Dataset", name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -227,6 +239,7 @@ def coordinates(tree: "DataTree") -> Coordinates:
         float(constant["offset"]),
         bool(constant["intercept"]),
         parts=assumed(tree).states(constant.sizes["hedge"]),
+        tilted=assumed(tree).tilted(constant.sizes["hedge"]),
     )
 
 
@@ -292,13 +305,14 @@ def _online(tree: "DataTree", given: HedgeData, taken: "Dataset") -> OnlineFilte
         log_weights=np.full(draws, -np.log(draws)),
         last_prices=given.last_prices,
         habits=habits_of(complete.to_numpy(), given.transform),
-        clock=given.clock if given.by_session else None,
+        clock=given.clock if given.by_session or model.reads_day else None,
         at=last,
         until=last,
         fit_id=tree.attrs["fit_id"],
         gap_names=names,
         gap_bars=model.gap_bars(sites["gap_bars"], len(given.hedges)) if names else None,
         gap_noise=sites["gap_noise"].T if names else None,
+        profile=profiles.law(model.profile, given.clock, sites),
     )
 
 
@@ -308,7 +322,9 @@ def effective_memory(tree: "DataTree") -> dict[str, float]:
     hedges = [str(name) for name in group_of(tree, "constant_data")["hedge"].values]
     cov = np.moveaxis(group_of(tree, "plug_in")["cov"].values, 0, -1)
     drift, _ = model.laws(**sites)
-    law, sums, each = batch_last(drift, 1), coordinates(tree).sums, np.arange(len(cov))
+    where = _tilts(data(tree), coordinates(tree))[1]
+    where = where._replace(tilt=np.ravel(where.tilt)[-1])
+    law, sums, each = batch_last(drift, 1), where.sums, np.arange(len(cov))
     if len(each) > len(sums):  # of coefficients that are sums, and of all that one bar adds to them
         var = np.einsum("ci,ijd,cj->cd", sums, cov, sums)
         added = sums @ (law.widen(cov, 1.0) - cov)[each, each]

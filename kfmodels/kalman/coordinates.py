@@ -18,7 +18,8 @@ class Coordinates(NamedTuple):
 
     `intercept` says whether there is one; `unit` is 1 until a split rescales the target. Where a
     coefficient is a sum, the recursion has further states: `parts` are the numbers of the coefficients
-    that they belong to.
+    that they belong to. Those numbered in `tilted`, counted among the parts, count by the `tilt` of the
+    time of day: one number, or one for each of several rows.
     """
 
     pivot: np.ndarray
@@ -27,12 +28,18 @@ class Coordinates(NamedTuple):
     intercept: bool
     unit: Array = 1.0
     parts: tuple[int, ...] = ()
+    tilted: tuple[int, ...] = ()
+    tilt: Array = 1.0
 
     def of_pair(self, number: int) -> "Coordinates":
         """The coordinates of one pair of several."""
         unit = np.broadcast_to(self.unit, np.shape(self.offset))[number]
-        place = self.pivot[number], self.scale[number], float(self.offset[number])
-        return Coordinates(*place, self.intercept, float(unit), self.parts)
+        return self._replace(
+            pivot=self.pivot[number],
+            scale=self.scale[number],
+            offset=float(self.offset[number]),
+            unit=float(unit),
+        )
 
     @property
     def coefficients(self) -> int:
@@ -50,8 +57,15 @@ class Coordinates(NamedTuple):
 
     @property
     def sums(self) -> np.ndarray:
-        """The coefficients as sums of states, `(coefficient, state)` of 0 and 1."""
-        return np.eye(self.coefficients)[:, [*range(self.coefficients), *self.parts]]
+        """The coefficients as sums of states, `(*rows, coefficient, state)` of 0, 1 and the tilt."""
+        sums = np.eye(self.coefficients)[:, [*range(self.coefficients), *self.parts]]
+        if not self.tilted:
+            return sums
+        counts = np.ones((*np.shape(self.tilt), sums.shape[1]))
+        counts[..., [self.coefficients + part for part in self.tilted]] = np.asarray(self.tilt)[
+            ..., None
+        ]
+        return sums * counts[..., None, :]
 
     @property
     def scales(self) -> np.ndarray:
@@ -98,7 +112,7 @@ class Coordinates(NamedTuple):
         if transform == LEVEL:
             pivot, scale, offset = self.pivot * hedges, self.scale * hedges, self.offset * target
             unit = self.unit * target
-            turned = Coordinates(pivot, scale, offset, self.intercept, unit, self.parts)
+            turned = self._replace(pivot=pivot, scale=scale, offset=offset, unit=unit)
             if about is None or not self.intercept:
                 return turned
             return turned.move(np.nan_to_num(about * (1 - factors)))
@@ -131,9 +145,11 @@ class Coordinates(NamedTuple):
     def to_original(self, mean: Array, cov: Array) -> tuple[np.ndarray, np.ndarray]:
         """Mean `(..., n)` and covariance `(..., n, n)` of theta = [beta..., alpha] in user units."""
         a = self.matrix()
+        if a.ndim > 2:  # of rows that are tilted, each has its own
+            return (a @ mean[..., None])[..., 0] + self.shift(), a @ cov @ a.mT
         return mean @ a.T + self.shift(), a @ cov @ a.T
 
     def from_original(self, mean: Array, cov: Array) -> tuple[np.ndarray, np.ndarray]:
         """The inverse of `to_original` where no coefficient is a sum; else of the coefficients' own."""
-        a = np.linalg.inv(self._replace(parts=()).matrix())
+        a = np.linalg.inv(self._replace(parts=(), tilted=()).matrix())
         return (np.asarray(mean) - self.shift()) @ a.T, a @ np.asarray(cov) @ a.T

@@ -1,7 +1,11 @@
 from kfmodels.model.assumptions import RandomWalk as RandomWalk
+from kfmodels.model.defaults import default_model as default_model
+from kfmodels.model.defaults import in_bars as in_bars
 from kfmodels.model.hedge_ratio import HedgeRatioModel as HedgeRatioModel
 from kfmodels.model.parts import OfTheDay as OfTheDay
+from kfmodels.model.parts import Tilt as Tilt
 from kfmodels.model.priors import Absolute as Absolute
+from kfmodels.model.profile import Profile as Profile
 from kfmodels.model.starts import Diffuse as Diffuse
 from kfmodels.model.starts import Few as Few
 from kfmodels.model.starts import Known as Known

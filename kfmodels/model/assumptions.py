@@ -31,6 +31,7 @@ from kfmodels.model.priors import (
     Memory,
     Moves,
     Scale,
+    Speed,
 )
 from kfmodels.model.sites import site
 from kfmodels.model.supports import (
@@ -65,6 +66,11 @@ def parameters() -> dict[str, float]:
 def least(site: str) -> float:
     """Lower bound of a site of the noise, which is subtracted before its logarithm is taken."""
     return parameters().get(site, 0.0)
+
+
+def is_bounded(site: str) -> bool:
+    """Whether a site of the noise has a lower bound; a few may be any number."""
+    return least(site) > -np.inf
 
 
 class Assumption(ABC):
@@ -157,6 +163,25 @@ def _diagonal(cov: Float[Array, "coef coef *draws"]) -> Float[Array, "coef *draw
     return cov[each, each]
 
 
+def split_delta(
+    delta: Speed | Mapping[str, Speed] | None, intercept: str, drift: Drift
+) -> tuple[Speed | None, Speed | None]:
+    """The deltas of beta and alpha as they were given; None where a default is meant."""
+    moves = intercept == "random_walk"
+    if not isinstance(delta, Mapping):
+        drift.check({"beta": delta})
+        return delta, delta if moves else None
+    unknown = set(delta) - {"beta", "alpha"}
+    if unknown:
+        raise ValueError(f'delta has the keys "beta" and "alpha", not {sorted(unknown)}')
+    if not moves and "alpha" in delta:
+        raise ValueError(
+            f'delta["alpha"] has no meaning with intercept="{intercept}": leave it out'
+        )
+    drift.check(delta)
+    return delta.get("beta"), delta.get("alpha")
+
+
 @register
 @dataclass(frozen=True)
 class Constant(Noise):
@@ -193,7 +218,8 @@ class Discounted(Noise):
     @explain_kinds
     def __post_init__(self) -> None:
         if isinstance(self.memory, Memory):
-            self.memory.on_bars()
+            if self.memory.unit == "bars":
+                self.memory.on_bars()
         elif isinstance(self.memory, dist.Distribution):
             allowed = variance_memory(LEAST_VARIANCE_MEMORY)
             check_prior("Discounted: memory", self.memory, allowed)

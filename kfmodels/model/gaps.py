@@ -48,8 +48,13 @@ def kinds(gaps: Gaps | None, data: HedgeData) -> tuple[str, ...]:
     return named
 
 
-def check_none(gaps: Gaps | None) -> None:
-    """Raise where the model of many pairs has gaps."""
+def check_none(gaps: Gaps | None, day: str = "") -> None:
+    """Raise where the model of many pairs has gaps, or goes by the time of day, as its `day` says."""
+    if day:
+        raise ValueError(
+            f"fit_many has no clock, so its model can have no {day}: leave it out, or fit pair by "
+            "pair, fit(HedgeData.from_prices(..., clock=...), model)"
+        )
     if gaps is not None:
         raise ValueError(
             "fit_many has no clock, so its model can have no gaps=Gaps(...): leave them out, or fit "

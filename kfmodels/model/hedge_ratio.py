@@ -15,6 +15,7 @@ from numpyro.distributions import constraints
 
 from kfmodels._caller import explain_kinds
 from kfmodels._types import Array, ArrayLike, Bool, Float, JaxArray
+from kfmodels.clock.day import TILT
 from kfmodels.data.arrays import Inputs, PairArrays, arrays_of, coordinates_of, stack_inputs
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.kalman import motion
@@ -24,6 +25,7 @@ from kfmodels.kalman.regression import KalmanRegression
 from kfmodels.kalman.transforms import Transform
 from kfmodels.model import anchored as anchored  # which registers itself
 from kfmodels.model import gaps as closed
+from kfmodels.model import profile as profiles
 from kfmodels.model.assumptions import (
     REGISTERED,
     Constant,
@@ -31,6 +33,7 @@ from kfmodels.model.assumptions import (
     Gaps,
     Noise,
     RandomWalk,
+    split_delta,
 )
 from kfmodels.model.memory import q_to_delta, q_to_memory, q_to_state_var
 from kfmodels.model.parts import (
@@ -38,22 +41,21 @@ from kfmodels.model.parts import (
     OfTheDay,
     Part,
     Reverting,
+    Tilt,
     check_parts,
     check_transform,
     join,
     place,
 )
 from kfmodels.model.priors import (
-    HEDGE_MEMORY,
-    HEDGE_MEMORY_BESIDE_MOVING_LEVEL,
-    HEDGE_MEMORY_BESIDE_SPREAD,
-    INTERCEPT_MEMORY,
-    INTERCEPT_MEMORY_BESIDE_SPREAD,
     Absolute,
     Scale,
     Speed,
+    usual_speeds,
 )
+from kfmodels.model.profile import Profile
 from kfmodels.model.sites import (
+    check_listed,
     checked_delta,
     checked_scale,
     delta_site,
@@ -61,7 +63,7 @@ from kfmodels.model.sites import (
     relative,
     site,
 )
-from kfmodels.model.starts import DIFFUSE, Start, Weak
+from kfmodels.model.starts import Start, Weak, flat_width
 
 Intercept = Literal["random_walk", "static", "none"]
 
@@ -81,27 +83,47 @@ class HedgeRatioModel:
     gaps: Gaps | None = None
     spread: Reverting | None = None
     day: OfTheDay | None = None
+    tilt: Tilt | None = None
+    profile: Profile | None = None
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """The parts of coefficients that come back, each with states of its own in the recursion."""
         return tuple(
-            part for part in (*self.drift.parts, self.day, self.spread) if part is not None
+            part
+            for part in (*self.drift.parts, self.tilt, self.day, self.spread)
+            if part is not None
         )
 
     def states(self, hedges: int) -> tuple[int, ...]:
         """The coefficient that each state of the parts belongs to; the coefficients' own come first."""
         return place(self.parts, hedges, hedges + (self.intercept != "none"))
 
+    def tilted(self, hedges: int) -> tuple[int, ...]:
+        """Of those states, counted among themselves, the ones that count by the tilt."""
+        flags = [part.tilted for part in self.parts for _ in place([part], hedges, hedges + 1)]
+        return tuple(np.flatnonzero(flags).tolist())
+
+    @property
+    def reads_day(self) -> str:
+        """What of the model goes by the time of day, in a word; empty if nothing does."""
+        return "tilt" if self.tilt is not None else "profile" if self.profile is not None else ""
+
+    @property
+    def doubted(self) -> str:
+        """The argument whose part may not be there, which evidence decides; empty if none is."""
+        each = (("spread", self.spread), ("day", self.day))
+        return next((name for name, part in each if part is not None and part.doubted), "")
+
     @property
     def alternatives(self) -> tuple["HedgeRatioModel", ...]:
-        """The model, and the same without each part that may not be there: what evidence decides."""
-        return (self, replace(self, spread=None)) if self.spread is not None else (self,)
+        """The model, and the same without the part that may not be there."""
+        return (self, replace(self, **{self.doubted: None})) if self.doubted else (self,)
 
     @property
     def absent(self) -> Mapping[str, float]:
-        """What the sites of a part are in draws of the alternative without it."""
-        return {} if self.spread is None else self.spread.absent
+        """What the sites of that part are in draws of the alternative without it."""
+        return getattr(self, self.doubted).absent if self.doubted else {}
 
     @property
     def bent(self) -> frozenset[str]:
@@ -123,7 +145,8 @@ class HedgeRatioModel:
     def coordinates(self, data: HedgeData | PairArrays) -> Coordinates:
         """Centre and scale of the training rows."""
         found = coordinates_of(data, intercept=self.intercept != "none", pivot=self.pivot)
-        return found._replace(parts=self.states(len(found.pivot)))
+        hedges = len(found.pivot)
+        return found._replace(parts=self.states(hedges), tilted=self.tilted(hedges))
 
     def inputs(self, data: HedgeData) -> Inputs:
         """The arrays of the training rows, float64, ready for `jax.jit`.
@@ -134,6 +157,7 @@ class HedgeRatioModel:
                 `Anchored` noise of prices, which are no moves.
         """
         self.check_transform(data.transform, data.target)
+        day = profiles.day_of(data, self.reads_day, within=self.tilt is not None)
         made, _ = self._inputs(arrays_of(data), list(data.hedges))
         # with rows one unit apart the recursion reads no times
         even = data.observed[0] and (data.dt[1:] == 1).all()
@@ -141,6 +165,8 @@ class HedgeRatioModel:
             dt=None if even else data.dt,
             gaps=closed.counts(self.gaps, data),
             gap_unit=None if self.gaps is None else np.asarray(closed.between(data)),
+            day=day and day[0],
+            session=day and day[1],
         )
 
     def check_transform(self, transform: Transform, target: str) -> None:
@@ -159,13 +185,14 @@ class HedgeRatioModel:
         """Inputs cut to their first row, where the prior of the noise reads no more than that."""
         if self.initial.reads_rows:
             return inputs
-        dt, gaps = inputs.dt, inputs.gaps
+        dt, gaps, day = inputs.dt, inputs.gaps, inputs.day
         return inputs._replace(
             y=inputs.y[..., :1],
             design=inputs.design[..., :1, :],
             observed=inputs.observed[..., :1],
             dt=None if dt is None else dt[..., :1],
             gaps=None if gaps is None else gaps[..., :1, :],
+            day=None if day is None else day[..., :1, :],
         )
 
     def inputs_of_pairs(
@@ -176,15 +203,16 @@ class HedgeRatioModel:
         Pairs shorter than `length`, by default the longest, are padded with unobserved rows.
 
         Raises:
-            ValueError: the model lists a delta or a pivot for more than one hedge, or it has `Gaps`.
+            ValueError: the model lists a delta or a pivot for more than one hedge, it has `Gaps`, or it
+                goes by the time of day.
         """
-        closed.check_none(self.gaps)
+        closed.check_none(self.gaps, self.reads_day)
         each = [self._inputs(pair, ["the hedge"]) for pair in pairs]
         return stack_inputs([made for made, _ in each], length), [found for _, found in each]
 
     def _inputs(self, pair: PairArrays, hedges: list[str]) -> tuple[Inputs, Coordinates]:
         """The arrays of one pair in inner coordinates, `dt` written out."""
-        self._check_listed(hedges)
+        check_listed(self.beta_delta, self.pivot, hedges)
         coordinates = self.coordinates(pair)
         mean, cov = self.initial.moments(coordinates, pair, hedges)
         made = Inputs(
@@ -195,30 +223,18 @@ class HedgeRatioModel:
             scales=coordinates.scales,
             typical_move=np.asarray(pair.move),
             typical_ratio=pair.ratio,
+            typical_size=pair.size,
             start_mean=mean,
             start_cov=cov,
         )
         return made, coordinates
 
-    def _check_listed(self, hedges: list[str]) -> None:
-        for listed in (self.beta_delta, getattr(self.beta_delta, "delta", None)):
-            if isinstance(listed, tuple) and len(listed) != len(hedges):
-                raise ValueError(
-                    f"delta of beta lists {len(listed)} values, but there are {len(hedges)} "
-                    f"hedges: {', '.join(hedges)}"
-                )
-        pivot = self.pivot or ()
-        if len(pivot) > 1 and len(pivot) != len(hedges):
-            raise ValueError(
-                f"pivot has {len(pivot)} values, but there are {len(hedges)} hedges: "
-                f"{', '.join(hedges)}"
-            )
-
     @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the sites that the recursion needs."""
         gaps = () if self.gaps is None else ("gap_bars", "gap_noise")
-        parts = (self.noise, self.drift, self.initial, *self.parts)
+        more = () if self.profile is None else (self.profile,)
+        parts = (self.noise, self.drift, self.initial, *self.parts, *more)
         return ("q", "obs_scale", *(name for part in parts for name in part.parameters), *gaps)
 
     def laws(
@@ -265,9 +281,16 @@ class HedgeRatioModel:
         if isinstance(drift, motion.Reversion) and of:
             # each state of a part enters as its coefficient does, and starts in its settled law
             wide = jnp.eye(mean.shape[-1] + len(of), mean.shape[-1])
-            design = jnp.concatenate([design, design[..., list(of)]], -1)
+            own = design[..., list(of)]
+            for number in self.tilted(inputs.typical_ratio.shape[-1]):
+                assert inputs.day is not None  # as `inputs` sees to
+                own = own.at[..., number].multiply(inputs.day[..., TILT])
+            design = jnp.concatenate([design, own], -1)
             mean, cov = mean @ wide.T, wide @ cov @ wide.T
             cov = cov + drift.settled * jnp.square(obs_scale)[..., None, None]
+        by_gap = closed.by_row(
+            self.gaps, inputs.gaps, sites, self.anew(inputs.typical_ratio.shape[-1])
+        )
         return KalmanRegression(
             design,
             mean,
@@ -276,9 +299,7 @@ class HedgeRatioModel:
             noise,
             observed=inputs.observed,
             dt=inputs.dt,
-            **closed.by_row(
-                self.gaps, inputs.gaps, sites, self.anew(inputs.typical_ratio.shape[-1])
-            ),
+            **profiles.by_row(self.profile, inputs, sites, by_gap),
         )
 
     def gap_bars(
@@ -308,7 +329,7 @@ class HedgeRatioModel:
         series = self.regression(inputs, obs_scale=obs_scale, **noise)
         density = series.log_prob(inputs.y)
         if self.initial.flat:
-            density = density + _flat_width(inputs, jnp.square(obs_scale))
+            density = density + flat_width(inputs, jnp.square(obs_scale))
         return density
 
     def __call__(self, data: HedgeData | Inputs) -> None:
@@ -325,8 +346,9 @@ class HedgeRatioModel:
         numpyro.deterministic("memory", q_to_memory(q))
         numpyro.deterministic("state_var", q * obs_var / inputs.scales**2)
         more |= closed.sites(self.gaps, inputs.gaps, inputs.gap_unit)
+        more |= {} if self.profile is None else self.profile.sites()
         if self.initial.flat:
-            numpyro.factor("diffuse", _flat_width(inputs, obs_var))
+            numpyro.factor("diffuse", flat_width(inputs, obs_var))
         series = self.regression(inputs, q=q, obs_scale=obs_scale, **more)
         numpyro.sample("y", series, obs=inputs.y)
 
@@ -383,6 +405,8 @@ def hedge_ratio_model(
     gaps: Gaps | None = None,
     spread: Reverting | None = None,
     day: OfTheDay | None = None,
+    tilt: Tilt | None = None,
+    profile: Profile | None = None,
 ) -> HedgeRatioModel:
     r"""A NumPyro model of a hedge ratio that moves, with priors on how fast it does.
 
@@ -412,6 +436,8 @@ def hedge_ratio_model(
         spread: `Reverting()`: a spread that comes back, beside a level that walks. The defaults of
             delta are then wider, so that with it or without it the same level and ratio are possible.
         day: `OfTheDay()`: a deviation of the ratio that begins anew with every session.
+        tilt: `Tilt()`: what the ratio differs by at every open, fading within the session.
+        profile: `Profile()`: how the observation variance depends on the time of day.
 
     Returns:
         A model to be passed to `fit`, or called with `HedgeData` inside NumPyro.
@@ -444,10 +470,11 @@ def hedge_ratio_model(
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
     if not (gaps is None or isinstance(gaps, Gaps)):
         raise ValueError(f"gaps must be Gaps(bars=..., noise=...) or None, not {gaps!r}")
-    check_parts(spread, day, drift, level=intercept == "random_walk")
+    profiles.check(profile)
+    check_parts(spread, day, drift, tilt, level=intercept == "random_walk")
     if day is not None and gaps is None:
         gaps = Gaps(bars=0.0)  # the sessions are counted, and a night moves nothing else
-    beta, alpha = _deltas(delta, intercept, drift)
+    beta, alpha = split_delta(delta, intercept, drift)
     absolute = isinstance(beta, Absolute) or isinstance(alpha, Absolute)
     if absolute and (noise.moves or drift.shared):
         raise ValueError(
@@ -455,12 +482,7 @@ def hedge_ratio_model(
             "the others know the state noise only relative to the observation noise"
         )
     alone = intercept != "random_walk" or drift.shared
-    usual = HEDGE_MEMORY if alone else HEDGE_MEMORY_BESIDE_MOVING_LEVEL
-    level = INTERCEPT_MEMORY
-    if spread is not None:
-        usual, level = HEDGE_MEMORY_BESIDE_SPREAD, INTERCEPT_MEMORY_BESIDE_SPREAD
-    if drift.still:
-        usual = 0.0
+    usual, level = usual_speeds(alone=alone, spread=spread is not None, still=drift.still)
     return HedgeRatioModel(
         beta_delta=usual if beta is None else checked_delta(beta, "beta"),
         alpha_delta=level if alpha is None else checked_delta(alpha, "alpha"),
@@ -473,29 +495,6 @@ def hedge_ratio_model(
         gaps=gaps,
         spread=spread,
         day=day,
+        tilt=tilt,
+        profile=profile,
     )
-
-
-def _deltas(
-    delta: Speed | Mapping[str, Speed] | None, intercept: Intercept, drift: Drift
-) -> tuple[Speed | None, Speed | None]:
-    """The deltas of beta and alpha as they were given; None where a default is meant."""
-    moves = intercept == "random_walk"
-    if not isinstance(delta, Mapping):
-        drift.check({"beta": delta})
-        return delta, delta if moves else None
-    unknown = set(delta) - {"beta", "alpha"}
-    if unknown:
-        raise ValueError(f'delta has the keys "beta" and "alpha", not {sorted(unknown)}')
-    if not moves and "alpha" in delta:
-        raise ValueError(
-            f'delta["alpha"] has no meaning with intercept="{intercept}": leave it out'
-        )
-    drift.check(delta)
-    return delta.get("beta"), delta.get("alpha")
-
-
-def _flat_width(inputs: Inputs, obs_var: Float[Array, "*draws"]) -> Float[JaxArray, "*#draws"]:
-    """Log width of a flat start in the units of the data, which is no part of its likelihood."""
-    n = inputs.design.shape[-1]
-    return 0.5 * n * jnp.log(DIFFUSE * obs_var) - jnp.log(inputs.scales).sum(-1)

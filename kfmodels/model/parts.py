@@ -39,7 +39,7 @@ _OF_THE_DAY, _DAY_SIZE = Memory(60, low=10, high=360), dist.LogNormal(float(np.l
 _SCALES_SIZE = dist.LogNormal(-2.0, 1.0)
 """Default priors; see the classes."""
 
-PART_SITES = ("day_half_life", "day_size", "scales_size")
+PART_SITES = ("day_half_life", "day_size", "tilt_size", "scales_size")
 """Sites of the parts of a ratio that may be sampled, one number each."""
 
 
@@ -47,12 +47,21 @@ class Part(Assumption):
     """Assumption about a part of each hedge ratio ("beta") or of the level ("alpha") that comes back.
 
     `parameters` are its sites that the recursion needs, `states` how many states each coefficient has
-    of it; with `anew` they begin anew, in their settled law, with every session.
+    of it; with `anew` they begin anew, in their settled law, with every session; with `tilted` they
+    count by the tilt of the time of day.
     """
 
     makes = Reversion
     of: ClassVar[Literal["alpha", "beta"]]
     anew: ClassVar[bool] = False
+    tilted: ClassVar[bool] = False
+    absent: ClassVar[Mapping[str, float]] = {}
+    """What its sites are in draws of a model without it: a part without a size."""
+
+    @property
+    def doubted(self) -> bool:
+        """Whether it may not be there at all, with odds of one before the data."""
+        return False
 
     @property
     def states(self) -> int:
@@ -97,6 +106,7 @@ def _half_life_prior(given: "Memory | Scale") -> "dist.Distribution | float | st
     """A half-life said as a `Memory` is log-normal with that median and that 90 % interval."""
     if not isinstance(given, Memory):
         return given
+    given.on_delta()  # raises where it counts days
     return dist.LogNormal(np.log(given.bars), np.log(given.high / given.low) / (2 * Z90))
 
 
@@ -153,7 +163,10 @@ class Reverting(Part):
         "spread_size": 0.5,
         "spread_scale": 0.0,
     }
-    """What its sites are in draws of the model without it: a spread without a size."""
+
+    @property
+    def doubted(self) -> bool:
+        return True
 
     @explain_kinds
     def __post_init__(self) -> None:
@@ -191,6 +204,8 @@ class OfTheDay(Part):
             360.
         size: sd of a morning's deviation as a share of the ratio; a NumPyro distribution on positive
             numbers, or a number. Default: log-normal, median 0.1, 90 % between 0.02 and 0.5.
+        spike: put half of the mass on no deviation at all: `fit` weighs the model by its evidence
+            against the same without one, as a spread.
 
     Raises:
         ValueError: a number that is not positive, or a prior that reaches below 0.
@@ -198,10 +213,16 @@ class OfTheDay(Part):
 
     half_life: Memory | Scale = _OF_THE_DAY
     size: Scale = _DAY_SIZE
+    spike: bool = False
 
     of = "beta"
     anew = True
     parameters = {"day_half_life": 0.0, "day_sd": 0.0}  # noqa: RUF012 - never written to
+    absent: ClassVar[Mapping[str, float]] = {"day_half_life": 60.0, "day_size": 0.1, "day_sd": 0.0}
+
+    @property
+    def doubted(self) -> bool:
+        return self.spike
 
     @explain_kinds
     def __post_init__(self) -> None:
@@ -220,6 +241,50 @@ class OfTheDay(Part):
         self, day_half_life: Float[Array, "*draws"], day_sd: Float[Array, "*draws hedge"]
     ) -> tuple[Float[Array, "*draws state"], Float[Array, "*draws coef"]]:
         return factor_of(day_half_life)[..., None], day_sd**2
+
+
+@register
+@dataclass(frozen=True)
+class Tilt(Part):
+    r"""What the ratio differs by at every open in the same way, fading within the session.
+
+    $$\beta_t = m_t + \gamma g_t, \qquad g_t = e^{-\tau_t / 60}, \qquad
+    \gamma \sim N(0, (\mathrm{size} \cdot s_y / s_x)^2)$$
+
+    with $\tau$ minutes since the open and $s_y / s_x$ the sd of the target's moves over that of the
+    hedge's. $\gamma$ stands still. The ratio to hold is that of the next bar. For returns within the
+    session, of data whose clock has sessions.
+
+    Args:
+        size: sd of $\gamma$ as a share of $s_y / s_x$; a NumPyro distribution on positive numbers, or a
+            number.
+
+    Raises:
+        ValueError: a number that is not positive, or a prior that reaches below 0.
+
+    Source: betas spread at the open and come together within the day: Andersen, Thyrsgaard and Todorov
+    (2021), Recalcitrant betas: intraday variation in the cross-sectional dispersion of systematic risk,
+    Quantitative Economics 12.
+    """
+
+    size: Scale = 0.1
+
+    of = "beta"
+    tilted = True
+    parameters = {"tilt_sd": 0.0}  # noqa: RUF012 - never written to
+
+    def __post_init__(self) -> None:
+        _check("Tilt: size", self.size, "a share of the ratio", bars=False)
+
+    def sites_of(self, inputs: Inputs) -> dict[str, Float[Array, "..."]]:
+        most = jnp.asarray(inputs.typical_size)
+        sd = site("tilt_size", self.size) * most * jnp.asarray(inputs.scales)[..., : most.shape[-1]]
+        return {"tilt_sd": jnp.asarray(numpyro.deterministic("tilt_sd", sd))}
+
+    def settle(
+        self, tilt_sd: Float[Array, "*draws hedge"]
+    ) -> tuple[Float[Array, "*draws state"], Float[Array, "*draws coef"]]:
+        return 1.0 + 0 * tilt_sd[..., :1], tilt_sd**2
 
 
 @register
@@ -318,22 +383,29 @@ def _typical(inputs: Inputs) -> Float[Array, "hedge"]:
 
 
 def check_parts(
-    spread: Reverting | None, day: OfTheDay | None, drift: Drift, *, level: bool
+    spread: Reverting | None,
+    day: OfTheDay | None,
+    drift: Drift,
+    tilt: Tilt | None,
+    *,
+    level: bool,
 ) -> None:
     """Raise where the parts of a model do not go together; `level` says that its intercept walks."""
     if not isinstance(spread, Reverting | None):
         raise ValueError(f"spread must be Reverting(...) or None, not {spread!r}")
     if not isinstance(day, OfTheDay | None):
         raise ValueError(f"day must be OfTheDay(...) or None, not {day!r}")
+    if not isinstance(tilt, Tilt | None):
+        raise ValueError(f"tilt must be Tilt(...) or None, not {tilt!r}")
     if spread is not None and not level:
         raise ValueError(
             "a spread that comes back does so to a level that walks, or else any walk of the prices "
             'would count as one: leave intercept="static" and intercept="none" out'
         )
-    if (spread is not None or day is not None) and drift.shared:
+    if (spread is not None or day is not None or tilt is not None) and drift.shared:
         raise ValueError(
-            f"spread and day need drift=RandomWalk() or Scales(), not {type(drift).__name__}(), whose "
-            "one memory is of all coefficients"
+            "spread, day and tilt need drift=RandomWalk() or Scales(), not "
+            f"{type(drift).__name__}(), whose one memory is of all coefficients"
         )
 
 

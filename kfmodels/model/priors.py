@@ -1,6 +1,8 @@
 r"""Priors on how fast a hedge ratio moves: stated as memory or as moves, the horseshoe, the defaults.
 
 `delta` and the signal-to-noise ratio `q` are those of `kfmodels.model.memory`.
+
+One file: the ways to say a prior, and the defaults that are said in them.
 """
 
 from collections.abc import Sequence
@@ -88,9 +90,11 @@ class Memory:
 
     `bars` is the median; the normal distribution on `log q` with that median is as wide as `low` and
     `high` are apart (on `log(bars - 4)` for the memory of a variance, which is never shorter than 4).
+    With `unit="days"` all three count days: `fit` makes bars of them, a day as many as the longest
+    session of the clock has.
 
     Raises:
-        ValueError: unless `1 < low < bars < high`.
+        ValueError: unless `1 < low < bars < high`, of days `0 < low < bars < high`; another unit.
 
     Example:
         >>> prior = Memory(60, low=15, high=250)
@@ -103,13 +107,34 @@ class Memory:
     bars: float
     low: float
     high: float
+    unit: str = "bars"
 
     def __post_init__(self) -> None:
-        numbers = are_real(self.low, self.bars, self.high)
-        if not (numbers and 1 < self.low < self.bars < self.high < np.inf):
+        if self.unit not in ("bars", "days"):
+            raise ValueError(f'Memory counts unit="bars" or unit="days", not {self.unit!r}')
+        numbers, least = are_real(self.low, self.bars, self.high), float(self.unit == "bars")
+        if not (numbers and least < self.low < self.bars < self.high < np.inf):
             raise ValueError(
-                f"Memory needs 1 < low < bars < high (finite), in bars; got low={self.low!r}, "
-                f"bars={self.bars!r}, high={self.high!r}"
+                f"Memory needs {least:g} < low < bars < high (finite), in {self.unit}; got "
+                f"low={self.low!r}, bars={self.bars!r}, high={self.high!r}"
+            )
+
+    def in_bars(self, day: float) -> "Memory":
+        """The same in bars, of which a day has so many.
+
+        Example:
+            >>> Memory(4, low=0.5, high=32, unit="days").in_bars(78)
+            Memory(bars=312, low=39.0, high=2496, unit='bars')
+        """
+        if self.unit == "bars":
+            return self
+        return Memory(self.bars * day, self.low * day, self.high * day)
+
+    def _check_bars(self) -> None:
+        if self.unit != "bars":
+            raise ValueError(
+                f"{self} counts days: fit makes bars of them, by the clock of its data; elsewhere call "
+                "kfmodels.model.in_bars(model, data)"
             )
 
     @property
@@ -120,6 +145,7 @@ class Memory:
 
     def on_delta(self) -> dist.Distribution:
         """The prior on delta: logit(delta) = log q is normal."""
+        self._check_bars()
         centre = float(np.log(memory_to_q(self.bars)))
         return dist.TransformedDistribution(
             dist.Normal(centre, self.log_q_sd), transforms.SigmoidTransform()
@@ -131,6 +157,7 @@ class Memory:
         Raises:
             ValueError: `low` is not above the least, 4 bars of a variance that fades.
         """
+        self._check_bars()
         if not self.low > least:
             raise ValueError(
                 f"the memory of a variance lies above {least:g} bars, where its forecasts have a "
@@ -270,6 +297,21 @@ evidence is about the spread.
 
 INTERCEPT_MEMORY_BESIDE_SPREAD = Memory(8, low=1.003, high=2000)
 """The same of the intercept: from a level that follows the price to one that hardly moves in years."""
+
+
+def usual_speeds(*, alone: bool, spread: bool, still: bool) -> tuple[Speed, Speed]:
+    """Default priors of the ratio and of the intercept.
+
+    Args:
+        alone: the ratio moves beside no intercept that moves.
+        spread: there is a spread that comes back.
+        still: what walks of the ratio stands still.
+    """
+    if spread:
+        return 0.0 if still else HEDGE_MEMORY_BESIDE_SPREAD, INTERCEPT_MEMORY_BESIDE_SPREAD
+    usual = HEDGE_MEMORY if alone else HEDGE_MEMORY_BESIDE_MOVING_LEVEL
+    return 0.0 if still else usual, INTERCEPT_MEMORY
+
 
 VARIANCE_MEMORY = Memory(20, low=6, high=130)
 """Default prior of the memory of the observation variance."""

@@ -1,6 +1,6 @@
 """The NumPyro sites of a hedge ratio model, each made from a prior or a number."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -110,3 +110,18 @@ def site(
     if isinstance(given, dist.Distribution):
         return jnp.asarray(numpyro.sample(name, given))
     return jnp.asarray(numpyro.deterministic(name, jnp.asarray(given, float)))
+
+
+def check_listed(beta: Speed, pivot: tuple[float, ...] | None, hedges: Sequence[str]) -> None:
+    """Raise where a delta or a pivot lists another number of values than there are hedges."""
+    for listed in (beta, getattr(beta, "delta", None)):
+        if isinstance(listed, tuple) and len(listed) != len(hedges):
+            raise ValueError(
+                f"delta of beta lists {len(listed)} values, but there are {len(hedges)} "
+                f"hedges: {', '.join(hedges)}"
+            )
+    pivot = pivot or ()
+    if len(pivot) > 1 and len(pivot) != len(hedges):
+        raise ValueError(
+            f"pivot has {len(pivot)} values, but there are {len(hedges)} hedges: {', '.join(hedges)}"
+        )

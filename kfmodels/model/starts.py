@@ -221,3 +221,9 @@ class Zero(Start):
     ) -> tuple[np.ndarray, np.ndarray]:
         n = inner.coefficients
         return inner.from_original(np.zeros(n), np.zeros((n, n)))
+
+
+def flat_width(inputs: Inputs, obs_var: Float[Array, "*draws"]) -> Float[JaxArray, "*#draws"]:
+    """Log width of a flat start in the units of the data, which is no part of its likelihood."""
+    n = inputs.design.shape[-1]
+    return 0.5 * n * jnp.log(DIFFUSE * obs_var) - jnp.log(inputs.scales).sum(-1)

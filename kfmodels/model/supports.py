@@ -42,6 +42,7 @@ SCALE = Allowed(
 BARS = Allowed(
     "it is 0 or more", 0.0, np.inf, ("dist.LogNormal(3.0, 1.5)", "dist.HalfNormal(20.0)")
 )
+REAL = Allowed("it is any finite number", -np.inf, np.inf, ("dist.Normal(1.0, 0.5)",))
 FACTOR = Allowed(
     "it is positive", 0.0, np.inf, ("dist.LogNormal(0.0, 0.5)", "dist.Gamma(4.0, 4.0)")
 )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kfmodels.clock.day import DayVariance
 from kfmodels.clock.instants import Stamp
 from kfmodels.kalman.arrays import cut, join, join_arrays, make_contiguous, map_arrays
 from kfmodels.kalman.coordinates import Coordinates
@@ -57,6 +58,14 @@ class Policy(NamedTuple):
     returns: bool
 
 
+class When(NamedTuple):
+    """Time since the last row, `dt` bars and the closed periods, and the time of day of a row."""
+
+    dt: float
+    gaps: Mapping[str, float] | None
+    day: np.ndarray | None
+
+
 class Row(NamedTuple):
     """A row of all pairs, as `Blocks.advance` is given it, and the verdicts on it so far."""
 
@@ -66,6 +75,7 @@ class Row(NamedTuple):
     gaps: Mapping[str, float] | None
     policy: Policy
     verdicts: dict[int, Verdict]
+    day: np.ndarray | None
 
 
 class Passed(NamedTuple):
@@ -109,7 +119,7 @@ class Blocks:
     Args:
         drift, noise, state, carried, log_weights: as for `OnlineBoard`.
         initial_log_weights: as for `OnlineBoard`.
-        level, parts, share, gap_names, gap_bars, gap_noise: as for `Mixture`.
+        level, parts, tilted, share, gap_names, gap_bars, gap_noise, profile: as for `Mixture`.
     """
 
     def __init__(
@@ -122,14 +132,17 @@ class Blocks:
         initial_log_weights: np.ndarray,
         level: bool,
         parts: tuple[int, ...],
+        tilted: tuple[int, ...],
         share: float,
         gap_names: Sequence[str],
         gap_bars: np.ndarray,
         gap_noise: np.ndarray,
+        profile: DayVariance | None,
     ) -> None:
         pairs, draws = log_weights.shape
         # two at least, because the arrays of one pair have no axis of pairs
-        kernels = find_kernels() if CompiledBlock.lowers(drift, noise) else None
+        lowers = profile is None and CompiledBlock.lowers(drift, noise)
+        kernels = find_kernels() if lowers else None
         most = _BLOCK if kernels is None else _COMPILED
         self._size = size = max(2, most // max(1, draws))
         self._parts: list[slice | int] = [0]
@@ -141,11 +154,12 @@ class Blocks:
         self.stands: list[Stand] = []
         self.initial_log_weights = initial_log_weights
         hedges = len(state.mean) - len(parts) - level
-        drift, noise, state, carried = (
+        drift, noise, state, carried, profile = (
             make_contiguous(drift),
             make_contiguous(noise),
             make_contiguous(state),
             make_contiguous(carried),
+            make_contiguous(profile),
         )
         for part in self._parts:
             how = {
@@ -159,6 +173,8 @@ class Blocks:
                     hedges=hedges,
                     level=level,
                     parts=parts,
+                    tilted=tilted,
+                    profile=cut(profile, part),
                     share=share,
                     initial=np.exp(initial_log_weights[part]),
                     gap_names=gap_names,
@@ -185,6 +201,7 @@ class Blocks:
         dt: float,
         gaps: Mapping[str, float] | None,
         policy: Policy,
+        day: np.ndarray | None = None,
     ) -> Passed:
         """The draws after a row; `self.stands` stay until `keep` takes them over.
 
@@ -193,6 +210,7 @@ class Blocks:
             seen: which pairs observe it, `(pair,)`; None where all do.
             dt, gaps: time since the last row.
             policy: how it is judged.
+            day: its time of day, for what goes by that.
         """
         stands: list[Stand] = []
         forecasts: list[DrawForecasts | MeanForecasts] = []
@@ -200,7 +218,7 @@ class Blocks:
         verdicts: dict[int, Verdict] = {}
         compiles = bool(self.compiled) and all(b.judges(policy.shocks) for b in self.compiled)
         compiles = compiles and not self.mixtures[0].crosses(gaps)
-        row = Row(values, seen, dt, gaps, policy, verdicts)
+        row = Row(values, seen, dt, gaps, policy, verdicts, day)
         for number, part in enumerate(self._parts):
             now = self.stands[number]
             if compiles and isinstance(now, Packed):
@@ -244,7 +262,8 @@ class Blocks:
 
         What becomes of the rows that are judged is added to the verdicts.
         """
-        values, seen, dt, gaps, policy, verdicts = row
+        values, seen, dt, gaps, policy, verdicts, day = row
+        mixture = mixture.at(day)
         y, design = _of_block(values, part)
         ahead, factor = mixture.predict(now, dt, gaps)
         look = mixture.look(ahead, factor, design, y)
@@ -358,6 +377,8 @@ class Blocks:
             hedges=mixture.hedges,
             level=mixture.level,
             parts=mixture.parts,
+            tilted=mixture.tilted,
+            profile=cut(mixture.profile, place),
             share=mixture.share,
             initial=mixture.initial[place],
             gap_names=mixture.gap_names,
@@ -367,11 +388,11 @@ class Blocks:
         state, carried = cut(now.state, place), cut(now.carried, place)
         return one, Draws(state, carried, now.log_weights[place], now.weights[place])
 
-    def foresee(
-        self, number: int, values: np.ndarray, dt: float, gaps: Mapping[str, float] | None
-    ) -> Foreseen:
+    def foresee(self, number: int, values: np.ndarray, when: When) -> Foreseen:
         """What the draws of one pair say of a row of inner `values (1 + n,)`; nothing moves."""
         mixture, now = self.of_pair(number)
+        dt, gaps, day = when
+        mixture = mixture.at(day)
         ahead, factor = mixture.predict(now, dt, gaps)
         look = mixture.look(ahead, factor, values[1:], values[0])
         spread, var = mixture.spread(ahead, look)
@@ -401,6 +422,7 @@ class Blocks:
             "initial_log_weights": self.initial_log_weights.copy(),
             "gap_bars": join_arrays([each.gap_bars for each in mixtures], alone=alone),
             "gap_noise": join_arrays([each.gap_noise for each in mixtures], alone=alone),
+            "profile": join([each.profile for each in mixtures], alone=alone),
         }
 
     def arguments_of(self, number: int) -> dict[str, object]:
@@ -415,6 +437,7 @@ class Blocks:
             "initial_log_weights": self.initial_log_weights[number].copy(),
             "gap_bars": mixture.gap_bars.copy(),
             "gap_noise": mixture.gap_noise.copy(),
+            "profile": map_arrays(np.copy, mixture.profile),
         }
 
 

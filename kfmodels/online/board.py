@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from kfmodels._caller import explain_kinds
 from kfmodels.clock.clock import Clock
-from kfmodels.clock.day import OUTSIDE
+from kfmodels.clock.day import OUTSIDE, DayVariance, tilt_of_next
 from kfmodels.clock.instants import Stamp, check_later, check_passed
 from kfmodels.files.documents import register
 from kfmodels.kalman.coordinates import Coordinates
@@ -28,12 +28,12 @@ from kfmodels.kalman.step import State
 from kfmodels.kalman.transforms import LEVEL
 from kfmodels.online import document
 from kfmodels.online.belief import Belief, Frame
-from kfmodels.online.blocks import TOO_FAR, Blocks, Foreseen, Mark, Passed, Policy, Stand
+from kfmodels.online.blocks import TOO_FAR, Blocks, Foreseen, Mark, Passed, Policy, Stand, When
 from kfmodels.online.compiled import Packed, PairFrame
 from kfmodels.online.document import BOARD, Documented, list_names
 from kfmodels.online.legs import ByTicker, Inner, Legs
 from kfmodels.online.shocks import NONE, Hold, Shocks, release, with_hold
-from kfmodels.online.splits import add_splits, find_moves, scaled_from, watch_scales
+from kfmodels.online.splits import FIRST, add_splits, find_moves, scaled_from, watch_scales
 from kfmodels.online.ticks import BoardTick, Outcome, number_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class OnlineBoard(Documented):
         carried: what the noise has learnt, as its `start` gives it, `(pair, draw)`; None if nothing.
         log_weights: of the draws, `(pair, draw)`; those of a pair sum to one.
         share, initial_log_weights, shocks, clock, at, until, fit_id: as for `OnlineFilter`.
-        gap_names, gap_bars, gap_noise: closed periods that the model knows, as for `OnlineFilter`.
+        gap_names, gap_bars, gap_noise, profile: as for `OnlineFilter`.
         last_prices: `(pair, leg)`, the target first, of the last row learnt from; NaN where none is.
         habits: how the legs usually move, `(pair, leg)`; None where nothing is known of it.
         holds: rows in quarantine in succession, by the name of the pair.
@@ -90,6 +90,7 @@ class OnlineBoard(Documented):
         gap_names: Sequence[str] = (),
         gap_bars: ArrayLike | None = None,
         gap_noise: ArrayLike | None = None,
+        profile: DayVariance | None = None,
         last_prices: ArrayLike | None = None,
         habits: Habits | None = None,
         clock: Clock | None = None,
@@ -105,11 +106,11 @@ class OnlineBoard(Documented):
         self.tickers, self.transform = legs.tickers, legs.transform
         self.at, self.until, self.fit_id, self.shocks = at, until, fit_id, shocks
         self.share, self.gap_names = share, tuple(gap_names)
-        self.clock = document.check_clock(clock)
         log_weights = np.array(log_weights, float)
         first = log_weights if initial_log_weights is None else initial_log_weights
         initial = np.array(first, float)
         pairs, draws = log_weights.shape
+        self.clock = document.check_day(clock, profile, coordinates, (pairs, draws))
         none = np.full((pairs, len(several[0]) + 1 if several else 1), np.nan)
         last = none if last_prices is None else np.array(last_prices, float)
         self._last: np.ndarray | None = last
@@ -119,20 +120,27 @@ class OnlineBoard(Documented):
         closed = document.gap_arrays(gap_bars, gap_noise, (len(self.gap_names), pairs, draws))
         found = {number_of(name, self.names): hold for name, hold in (holds or {}).items()}
         self._holds = {number: hold for number, hold in found.items() if hold != NONE}
-        how = coordinates.intercept, tuple(coordinates.parts), share, self.gap_names
-        self._blocks = Blocks(*parts, *how, *closed)
+        states = coordinates.intercept, tuple(coordinates.parts), tuple(coordinates.tilted)
+        self._blocks = Blocks(*parts, *states, share, self.gap_names, *closed, profile)
         self.compiles = bool(self._blocks.compiled) and clock is None
         self._place(coordinates)
 
     def _place(self, coordinates: Coordinates) -> None:
         """Use these coordinates from now on, and work out what every tick needs of them."""
-        self.coordinates = coordinates
-        self._frame = Frame(self.pairs, coordinates, self.transform)
+        self._turn(coordinates)
         self._inner = Inner(self.transform, coordinates)
         self._all = np.ones(len(self), bool)
         self._all.setflags(write=False)  # handed out with every tick
         self._scaled = scaled_from(self.transform, self.habits.move)
         self._alone: PairFrame | None = None  # made when the compiled road first needs it
+
+    def _turn(self, coordinates: Coordinates) -> None:
+        """Tell coefficients in these coordinates, with the tilt of the bar that comes next."""
+        if coordinates.tilted and self.clock is not None and self.at is not None:
+            tilt = tilt_of_next(self.clock.place(self.at), self.clock.minutes)
+            coordinates = coordinates._replace(tilt=float(tilt))
+        self.coordinates = coordinates
+        self._frame = Frame(self.pairs, coordinates, self.transform)
 
     @property
     def last_prices(self) -> np.ndarray:
@@ -232,8 +240,8 @@ class OnlineBoard(Documented):
         *,
         strict: bool = False,
     ) -> BoardTick:
-        """Take one row of checked prices `(pair, leg)`; with `strict` raise instead of "rejected"."""
-        begins = self.begins(at)
+        """Take a row of checked prices `(pair, leg)`; with `strict` raise instead of "rejected"."""
+        begins, day = self.begins(at), self.clock and self.clock.day(document.check_dated(at))
         values, seen = self._inner.of_all(given, self._last_before(begins))
         habits, idle = count_repeats(self.habits, given, self.last_prices, self.pairs)
         if idle:
@@ -247,8 +255,8 @@ class OnlineBoard(Documented):
             holds = self._holds
             if self.shocks is not None and self.shocks.holds:
                 rows = given, self.last_prices, self._scaled, self.habits.move
-                holds = watch_scales(holds, rows, seen, partial(self._beyond, dt, gaps))
-            passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds))
+                holds = watch_scales(holds, rows, seen, partial(self._beyond, When(dt, gaps, day)))
+            passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds), day)
             # one sum tells whether anything has overflowed; only then look which pair it was
             while not math.isfinite(np.dot(passed.sd, passed.score)):
                 sound = np.atleast_1d(np.isfinite(passed.sd + passed.score) & (passed.sd > 0))
@@ -265,7 +273,7 @@ class OnlineBoard(Documented):
                 # a rejected row must not begin or end a hold
                 for number in np.flatnonzero(lost).tolist():
                     holds = with_hold(holds, number, self._holds.get(number, NONE))
-                passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds))
+                passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds), day)
         return self._commit(given, at, seen, wild, holds, passed, habits, idle, begins)
 
     def begins(self, at: Stamp | None) -> bool:
@@ -414,8 +422,8 @@ class OnlineBoard(Documented):
         begins: bool,
     ) -> BoardTick:
         """Take over the draws, the prices, the time and the holds; the tick of the row."""
-        said: dict[int, tuple[Outcome, str]] = {}
-        observed = taught = taken = self._all
+        said, observed = dict[int, tuple[Outcome, str]](), self._all
+        taught = taken = observed
         if seen is not None or passed.verdicts:
             observed = self._all if seen is None else seen
             taught, taken = observed.copy(), observed.copy()
@@ -427,8 +435,7 @@ class OnlineBoard(Documented):
         if seen is not None:
             for number in np.flatnonzero(~seen).tolist():
                 absent = self.legs.absent(number, given[number])
-                first = "the first price of a session" if begins else "the first price of a return"
-                why = absent or idle.get(number) or first
+                why = absent or idle.get(number) or FIRST[begins]
                 said[number] = Outcome.SKIPPED, why
                 taken[number] = not absent  # the next return starts from it
                 if wild[number]:
@@ -443,8 +450,7 @@ class OnlineBoard(Documented):
         add_splits(said, named, self.legs, rows, at=at, verdicts=passed.verdicts)
         if self.shocks is None and holds:  # left over from a policy that the user has removed
             holds = {n: h for n, h in holds.items() if seen is not None and not seen[n]}
-        # nothing has changed the board so far
-        self._blocks.keep(passed)
+        self._blocks.keep(passed)  # nothing has changed the board so far
         self._holds = holds
         if taken is not self._all:
             given = np.where(taken[:, None], given, self._last_before(begins))
@@ -452,6 +458,8 @@ class OnlineBoard(Documented):
                 habits = habits.where(taken, self.habits)
         self.last_prices, self.habits = given, habits
         self.at = self.at if at is None else at
+        if self.coordinates.tilted:  # what is held now is for the next bar
+            self._turn(self.coordinates)
         spread, sd, score, z = passed.spread, passed.sd, passed.score, passed.z
         if (
             self._inner.requoted
@@ -475,22 +483,18 @@ class OnlineBoard(Documented):
         """Moments of the coefficients of every pair."""
         return Belief(self._frame, self._blocks.mixtures, self._blocks.stands)
 
-    def _beyond(
-        self, dt: float, gaps: Mapping[str, float] | None, number: int, row: list[float]
-    ) -> bool:
+    def _beyond(self, when: When, number: int, row: list[float]) -> bool:
         """Whether a row is beyond the limit by the sd of a forecast at the last hedge prices."""
         # by that sd, because a jump of a hedge widens the forecast at its own price and hides in it
+        before = self.foresee(self.last_prices[number], when, number=number)
+        now = self.foresee(np.array(row), when, number=number)
         assert self.shocks is not None
-        before = self.foresee(self.last_prices[number], dt, gaps, number=number)
-        now = self.foresee(np.array(row), dt, gaps, number=number)
         return not abs(now.spread) <= self.shocks.limit * math.sqrt(before.var)  # beyond if NaN
 
-    def foresee(
-        self, prices: np.ndarray, dt: float, gaps: Mapping[str, float] | None, *, number: int = 0
-    ) -> Foreseen:
+    def foresee(self, prices: np.ndarray, when: When, *, number: int = 0) -> Foreseen:
         """What the draws of one pair say of its row `(leg,)`, in inner units; nothing is changed."""
         values = self._inner.of_one(number, prices, self.last_prices[number])
-        return self._blocks.foresee(number, values, dt, gaps)
+        return self._blocks.foresee(number, values, when)
 
 
 register(OnlineBoard, OnlineBoard.to_json, OnlineBoard.from_json)

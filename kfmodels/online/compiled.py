@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from kfmodels.clock.instants import Stamp
 from kfmodels.kalman.habits import Habits
 from kfmodels.kalman.motion import Discount, Motion, Walk
 from kfmodels.kalman.noise import (
@@ -40,7 +41,7 @@ from kfmodels.online import kernel
 from kfmodels.online.belief import Frame
 from kfmodels.online.mixture import Draws, Mixture
 from kfmodels.online.shocks import Quarantine, Shocks
-from kfmodels.online.ticks import MeanForecasts
+from kfmodels.online.ticks import MeanForecasts, Outcome, Tick
 
 _LOG = logging.getLogger(__name__)
 
@@ -402,3 +403,97 @@ class CompiledBlock:
 
 _NONE = np.ones(0, bool)
 _empty, _LAST = np.empty, kernel.LAST  # looked up in every tick
+
+
+def _item(place: int) -> Any:
+    """A property that is one number of the buffer."""
+    return property(lambda tick: tick._stand.buffer.item(place))
+
+
+class PairTick(Tick):
+    """The tick of an ordinary row on the compiled road, read from where the draws stand after it."""
+
+    __slots__ = ("_at", "_stand")
+
+    def __init__(self, at: Stamp | None, stand: Packed) -> None:
+        self._at, self._stand = at, stand
+
+    @property
+    def at(self) -> Stamp | None:
+        return self._at
+
+    @property
+    def tickers(self) -> tuple[str, ...]:
+        return self._stand.frame.pairs[0]
+
+    @property
+    def transform(self) -> str:
+        return self._stand.frame.transform
+
+    outcome: Any = Outcome.ACCEPTED
+    reason: Any = ""
+    observed: Any = True
+    spread: Any = _item(kernel.SPREAD)
+    spread_sd: Any = _item(kernel.SD)
+    z: Any = _item(kernel.Z)
+    dof: Any = _item(kernel.DOF)
+    gain: Any = _item(kernel.GAIN)
+    log_score: Any = _item(kernel.SCORE)
+    effective_draws: Any = _item(kernel.EFFECTIVE)
+
+    @property
+    def beta(self) -> dict[str, float]:
+        return dict(zip(self.tickers[1:], self._stand.summary, strict=False))
+
+    @property
+    def alpha(self) -> float:
+        n = self._stand.block.coefficients
+        return self._stand.summary[n - 1] if n == len(self.tickers) else 0.0
+
+    @property
+    def memory(self) -> dict[str, float]:
+        found = self._stand.summary[3 * self._stand.block.coefficients : -1]
+        return dict(zip(self.tickers[1:], found, strict=True))
+
+    @property
+    def moved(self) -> float:
+        return self._stand.summary[-1]
+
+    @property
+    def reversion(self) -> None:
+        """None: no law with a spread is compiled."""
+
+    def _sds(self, kind: int) -> dict[str, float]:
+        n, first = self._stand.block.coefficients, (kind + 1) * self._stand.block.coefficients
+        names = (*self.tickers[1:], "alpha")
+        return dict(zip(names, self._stand.summary[first : first + n], strict=False))
+
+    def quarantined(self) -> list[int]:
+        return []
+
+    def learnt(self) -> tuple[float, float]:
+        found = self._stand.buffer[kernel.Z : kernel.DOF + 1].tolist()
+        return found[0], found[-1]
+
+    def record(self) -> dict[str, object]:
+        """All of it as a plain dict, in the order of the published record."""
+        spread, sd, z, score, gain, dof, draws = self._stand.buffer[: kernel.EFFECTIVE + 1].tolist()
+        return {
+            "at": self._at,
+            "outcome": Outcome.ACCEPTED,
+            "reason": "",
+            "observed": True,
+            "beta": self.beta,
+            "alpha": self.alpha,
+            "sd_given_noise": self._sds(0),
+            "sd_total": self._sds(1),
+            "spread": spread,
+            "spread_sd": sd,
+            "z": z,
+            "dof": dof,
+            "gain": gain,
+            "log_score": score,
+            "effective_draws": draws,
+            "memory": self.memory,
+            "moved": self.moved,
+        }

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from kfmodels._caller import explain_kinds
 from kfmodels._shown import Shown
 from kfmodels.clock.clock import Clock
+from kfmodels.clock.day import DayVariance
 from kfmodels.clock.instants import Moment, Stamp
 from kfmodels.files.documents import Format, Json, register
 from kfmodels.kalman.coordinates import Coordinates
@@ -129,10 +130,30 @@ def gap_arrays(
     return found
 
 
-def check_clock(clock: Clock | None) -> Clock | None:
-    """The clock of a filter; raises unless it has sessions, whose times of day the filter reads."""
+def check_day(
+    clock: Clock | None,
+    profile: DayVariance | None,
+    coordinates: Coordinates,
+    shape: tuple[int, ...],
+) -> Clock | None:
+    """The clock of a board; raises unless it has what goes by the time of day.
+
+    A clock has sessions, a profile or a tilt needs one, and a profile is finite, with a place for each
+    pair and draw.
+    """
+    if clock is None and (profile is not None or coordinates.tilted):
+        raise ValueError("a filter with a profile or a tilt of the day needs its clock")
     if clock is not None and clock.sessions is None:
         raise ValueError(f"the clock of a filter is one with sessions, or None, not {clock!r}")
+    for name, leaf in () if profile is None else profile._asdict().items():
+        if np.shape(leaf) != shape or not np.isfinite(leaf).all():
+            raise ValueError(
+                f"the profile of the day has finite numbers {shape}, pair and draw; its {name} has not"
+            )
+    if profile is not None and not (np.asarray(profile.first) > 0).all():
+        raise ValueError("the factor of a profile on the first bar is positive")
+    if not all(0 <= state < len(coordinates.parts) for state in coordinates.tilted):
+        raise ValueError(f"tilted {coordinates.tilted} are of parts that there are not")
     return clock
 
 
@@ -290,6 +311,7 @@ def read_array(parts: Mapping[str, Any]) -> np.ndarray:
 
 register(np.ndarray, write_array, read_array, name="array")
 register(Clock, Clock.to_json, Clock.from_json)
+register(DayVariance)
 for _kind in (Coordinates, Walk, Discount, Reversion, State, Habits):
     register(_kind)
 for _kind in (ConstantVariance, DiscountedVariance, FlooredVariance, Scale):

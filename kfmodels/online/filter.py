@@ -1,6 +1,6 @@
 """The fitted filter of one pair, tick by tick: a board of one.
 
-One file: one public class, the same for one pair that `OnlineBoard` is for many, and its tick.
+One file: one public class, the same for one pair that `OnlineBoard` is for many.
 """
 
 import math
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from kfmodels._caller import explain_kinds
 from kfmodels.clock.clock import Clock
+from kfmodels.clock.day import DayVariance
 from kfmodels.clock.instants import Stamp, check_later, check_passed
 from kfmodels.files.documents import register
 from kfmodels.kalman.arrays import add_pair_axis
@@ -22,15 +23,14 @@ from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise
 from kfmodels.kalman.reversion import MeanReversion
 from kfmodels.kalman.step import State
-from kfmodels.online import kernel
-from kfmodels.online.blocks import Foreseen, Mark
+from kfmodels.online.blocks import Foreseen, Mark, When
 from kfmodels.online.board import OnlineBoard
-from kfmodels.online.compiled import Packed
+from kfmodels.online.compiled import PairTick
 from kfmodels.online.document import FILTER, Documented
 from kfmodels.online.legs import HedgePrices, by_text
 from kfmodels.online.shocks import NONE, Hold, Shocks
 from kfmodels.online.splits import check_factors
-from kfmodels.online.ticks import FairValue, Outcome, Predictive, Tick
+from kfmodels.online.ticks import FairValue, Predictive, Tick
 
 
 class OnlineFilter(Documented):
@@ -60,6 +60,7 @@ class OnlineFilter(Documented):
         gap_names: of the closed periods that the model knows, with `gap_bars` and `gap_noise`
             `(gap, draw)`: how many bars of state noise each is worth (`(gap, state, draw)` where not to
             each state as many), and the factor on the observation variance of the row after it.
+        profile: of the observation variance over the day, `(draw,)` each, or None.
         last_prices: [target, hedges...] of the last row learnt from, or None.
         habits: how the legs usually move, `(leg,)`; None where nothing is known of it.
         clock: one with sessions, of a filter that reads the time of day off the time of its rows: of
@@ -95,6 +96,7 @@ class OnlineFilter(Documented):
         gap_names: Sequence[str] = (),
         gap_bars: ArrayLike | None = None,
         gap_noise: ArrayLike | None = None,
+        profile: DayVariance | None = None,
         last_prices: ArrayLike | None = None,
         habits: Habits | None = None,
         clock: Clock | None = None,
@@ -121,6 +123,7 @@ class OnlineFilter(Documented):
             gap_names=gap_names,
             gap_bars=np.asarray(gap_bars)[..., None, :] if several else None,
             gap_noise=np.asarray(gap_noise)[..., None, :] if several else None,
+            profile=add_pair_axis(profile),
             last_prices=None if last_prices is None else np.asarray(last_prices)[None],
             habits=None if habits is None else Habits(*(np.asarray(each)[None] for each in habits)),
             clock=clock,
@@ -195,18 +198,24 @@ class OnlineFilter(Documented):
 
     @explain_kinds
     def forecast(
-        self, *, x: HedgePrices, dt: float = 1.0, gaps: Mapping[str, float] | None = None
+        self,
+        *,
+        x: HedgePrices,
+        at: Stamp | None = None,
+        dt: float = 1.0,
+        gaps: Mapping[str, float] | None = None,
     ) -> FairValue:
         """Fair value of the target at the hedge prices `x`, before its own price is known.
 
         Args:
             x: hedge prices, as for `update`.
+            at: time of the row, where the filter reads the time of day; default: that of the last tick.
             dt, gaps: time since the last tick, as for `update`.
 
         Raises:
-            ValueError: a price that cannot be transformed.
+            ValueError: a price that cannot be transformed; a return over a closed period.
         """
-        seen, last = self._foresee(x, dt, gaps), self.board.last_prices[0, 0]
+        seen, last = self._foresee(x, at, dt, gaps), self.board.last_prices[0, 0]
         where, transform = self.coordinates, self.board.transform
         mean, sd = where.offset - where.unit * seen.spread, where.unit * math.sqrt(seen.var)
         band = (mean + width * sd for width in (-Z90, 0.0, Z90))
@@ -219,13 +228,18 @@ class OnlineFilter(Documented):
 
     @explain_kinds
     def predictive(
-        self, *, x: HedgePrices, dt: float = 1.0, gaps: Mapping[str, float] | None = None
+        self,
+        *,
+        x: HedgePrices,
+        at: Stamp | None = None,
+        dt: float = 1.0,
+        gaps: Mapping[str, float] | None = None,
     ) -> Predictive:
         """Distribution of the transformed target at the hedge prices `x`, before its price is known.
 
         Takes and raises what `forecast` does; answers with the whole mixture over noise draws.
         """
-        seen, where = self._foresee(x, dt, gaps), self.coordinates
+        seen, where = self._foresee(x, at, dt, gaps), self.coordinates
         return Predictive(
             weights=seen.weights,
             mean=where.offset - where.unit * seen.error,
@@ -369,7 +383,9 @@ class OnlineFilter(Documented):
         """What `__init__` takes to make this filter again."""
         return self.board.arguments_of(0)
 
-    def _foresee(self, x: HedgePrices, dt: float, gaps: Mapping[str, float] | None) -> Foreseen:
+    def _foresee(
+        self, x: HedgePrices, at: Stamp | None, dt: float, gaps: Mapping[str, float] | None
+    ) -> Foreseen:
         """What the draws say of a target at the centre of its coordinates, at these hedge prices."""
         check_passed(dt, gaps)
         legs = self.board.legs
@@ -379,125 +395,15 @@ class OnlineFilter(Documented):
         legs.check(self.hedges, hedges)
         if self.last_prices is None and self.board.transform.needs_last:
             raise ValueError("forecast of a return needs an earlier complete row of prices")
-        return self.board.foresee(np.array([math.nan, *hedges]), dt, gaps)
-
-
-class PairTick(Tick):
-    """The tick of an ordinary row on the compiled road, read from where the draws stand after it."""
-
-    __slots__ = ("_at", "_stand")
-
-    def __init__(self, at: Stamp | None, stand: Packed) -> None:
-        self._at, self._stand = at, stand
-
-    @property
-    def at(self) -> Stamp | None:
-        return self._at
-
-    @property
-    def tickers(self) -> tuple[str, ...]:
-        return self._stand.frame.pairs[0]
-
-    @property
-    def transform(self) -> str:
-        return self._stand.frame.transform
-
-    @property
-    def outcome(self) -> Outcome:
-        return Outcome.ACCEPTED
-
-    @property
-    def reason(self) -> str:
-        return ""
-
-    @property
-    def observed(self) -> bool:
-        return True
-
-    @property
-    def spread(self) -> float:
-        return self._stand.buffer.item(kernel.SPREAD)
-
-    @property
-    def spread_sd(self) -> float:
-        return self._stand.buffer.item(kernel.SD)
-
-    @property
-    def z(self) -> float:
-        return self._stand.buffer.item(kernel.Z)
-
-    @property
-    def dof(self) -> float:
-        return self._stand.buffer.item(kernel.DOF)
-
-    @property
-    def gain(self) -> float:
-        return self._stand.buffer.item(kernel.GAIN)
-
-    @property
-    def log_score(self) -> float:
-        return self._stand.buffer.item(kernel.SCORE)
-
-    @property
-    def effective_draws(self) -> float:
-        return self._stand.buffer.item(kernel.EFFECTIVE)
-
-    @property
-    def beta(self) -> dict[str, float]:
-        return dict(zip(self.tickers[1:], self._stand.summary, strict=False))
-
-    @property
-    def alpha(self) -> float:
-        n = self._stand.block.coefficients
-        return self._stand.summary[n - 1] if n == len(self.tickers) else 0.0
-
-    @property
-    def memory(self) -> dict[str, float]:
-        found = self._stand.summary[3 * self._stand.block.coefficients : -1]
-        return dict(zip(self.tickers[1:], found, strict=True))
-
-    @property
-    def moved(self) -> float:
-        return self._stand.summary[-1]
-
-    @property
-    def reversion(self) -> None:
-        """None: no law with a spread is compiled."""
-
-    def _sds(self, kind: int) -> dict[str, float]:
-        n, first = self._stand.block.coefficients, (kind + 1) * self._stand.block.coefficients
-        names = (*self.tickers[1:], "alpha")
-        return dict(zip(names, self._stand.summary[first : first + n], strict=False))
-
-    def quarantined(self) -> list[int]:
-        return []
-
-    def learnt(self) -> tuple[float, float]:
-        found = self._stand.buffer[kernel.Z : kernel.DOF + 1].tolist()
-        return found[0], found[-1]
-
-    def record(self) -> dict[str, object]:
-        """All of it as a plain dict, in the order of the published record."""
-        spread, sd, z, score, gain, dof, draws = self._stand.buffer[: kernel.EFFECTIVE + 1].tolist()
-        return {
-            "at": self._at,
-            "outcome": Outcome.ACCEPTED,
-            "reason": "",
-            "observed": True,
-            "beta": self.beta,
-            "alpha": self.alpha,
-            "sd_given_noise": self._sds(0),
-            "sd_total": self._sds(1),
-            "spread": spread,
-            "spread_sd": sd,
-            "z": z,
-            "dof": dof,
-            "gain": gain,
-            "log_score": score,
-            "effective_draws": draws,
-            "memory": self.memory,
-            "moved": self.moved,
-        }
+        at, day = at if at is not None else self.at, None
+        if self.clock is not None and at is not None:
+            if at != self.at and self.begins(at):
+                raise ValueError(
+                    f"a row at {at} begins a session, and the returns of this filter are within one: "
+                    "forecast the rows after it"
+                )
+            day = self.clock.day(at)
+        return self.board.foresee(np.array([math.nan, *hedges]), When(dt, gaps, day))
 
 
 register(OnlineFilter, OnlineFilter.to_json, OnlineFilter.from_json)

@@ -9,11 +9,13 @@ One file: one class, whose methods are the steps of one tick.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from kfmodels.clock.day import TILT, DayVariance
 from kfmodels.kalman.arrays import log_memory
 from kfmodels.kalman.density import LOG_PI, gamma_ratio, log_normal, student_variance
 from kfmodels.kalman.motion import Motion
@@ -75,6 +77,8 @@ class Mixture:
         level: whether the next coefficient is an intercept.
         parts: of the states after the coefficients, the coefficient that each is a part of.
         share: of the weights that is handed out anew every bar, as the `initial (pair, draw)` were.
+        tilted: numbers among the parts of those that count by the tilt of the time of day.
+        profile: of the observation variance over the day, `(pair, draw)`, or None.
         gap_names, gap_bars, gap_noise: closed periods, `(gap, pair, draw)`; where they are not worth as
             many bars to each state, `gap_bars (gap, state, pair, draw)`.
     """
@@ -87,6 +91,8 @@ class Mixture:
         hedges: int,
         level: bool,
         parts: tuple[int, ...] = (),
+        tilted: tuple[int, ...] = (),
+        profile: DayVariance | None = None,
         share: float,
         initial: np.ndarray,
         gap_names: Sequence[str],
@@ -96,8 +102,20 @@ class Mixture:
         self.drift, self.noise = drift, noise
         self.share, self.initial = share, initial
         self.hedges, self.level, self.parts = hedges, level, parts
+        self.tilted, self.profile = tilted, profile
+        self._counts, self._day = np.ones(len(parts)), None
         self.gap_names, self.gap_bars, self.gap_noise = tuple(gap_names), gap_bars, gap_noise
         self._constant: tuple[np.ndarray, np.ndarray] | None = None
+
+    def at(self, day: np.ndarray | None) -> "Mixture":
+        """The same at a time of day, `(4,)` as `kfmodels.clock.day.read_day` has it."""
+        if day is None:
+            return self
+        other = copy(self)
+        other._day = day
+        other._counts = self._counts.copy()
+        other._counts[list(self.tilted)] = day[TILT]
+        return other
 
     def predict(
         self, draws: Draws, dt: float, gaps: Mapping[str, float] | None
@@ -111,6 +129,8 @@ class Mixture:
                 number = self.gap_names.index(name)
                 time = time + self.gap_bars[number] * count
                 factor = factor * self.gap_noise[number] ** count
+        if self.profile is not None and self._day is not None:
+            factor = factor * self.profile.factor(self._day)
         state, carried, log_weights, weights = draws
         if dt <= 1 and not gaps:
             state = _cap(predict(state, self.drift, time), state)
@@ -144,7 +164,8 @@ class Mixture:
     ) -> Look:
         """What every draw says of `y (pair, 1)`, given its `design (coefficient, pair, 1)`."""
         if self.parts:
-            design = np.concatenate([design, design[list(self.parts)]])
+            counts = self._counts.reshape(-1, *[1] * (design.ndim - 1))
+            design = np.concatenate([design, design[list(self.parts)] * counts])
         noise = self.noise.relative(ahead.carried) * factor
         seen = forecast(ahead.state, design, y, noise)
         carried = meet(self.noise, ahead.carried, design, noise)
@@ -234,8 +255,12 @@ class Mixture:
         for hedge in range(self.hedges):
             mean, var = means[hedge], ahead.state.cov[hedge, hedge] * unit
             if self.parts:
-                states = [hedge, *np.flatnonzero(np.equal(self.parts, hedge)) + len(means)]
-                var = ahead.state.cov[np.ix_(states, states)].sum((0, 1)) * unit
+                each = np.flatnonzero(np.equal(self.parts, hedge))
+                states, counts = [hedge, *each + len(means)], np.append(1.0, self._counts[each])
+                var = np.tensordot(
+                    np.outer(counts, counts), ahead.state.cov[np.ix_(states, states)], 2
+                )
+                var = var * unit
             centre = average(mean, ahead.weights)
             away = mean - add_draw_axis(centre)
             found.append((centre, np.sqrt(average(away * away + var, ahead.weights))))
@@ -247,7 +272,7 @@ class Mixture:
             return states
         sums = states[: len(states) - len(self.parts)].copy()
         for state, coefficient in enumerate(self.parts, start=len(sums)):
-            sums[coefficient] += states[state]
+            sums[coefficient] += states[state] * self._counts[state - len(sums)]
         return sums
 
     def widen(self, ahead: Draws, look: Look, which: np.ndarray) -> Draws:

@@ -36,6 +36,10 @@ _FEW = 8
 """Pairs up to which a loop costs less than setting up NumPy."""
 
 
+FIRST = "the first price of a return", "the first price of a session"
+"""Why nothing is learnt from a row of returns that moves from no other."""
+
+
 def check_factors(factors: Mapping[str, object], tickers: Iterable[str]) -> dict[str, float]:
     """New price over old by ticker, as floats.
 

@@ -12,7 +12,7 @@ from numpyro.distributions import biject_to
 
 from kfmodels._types import ArrayLike, Float, Shaped, UInt32
 from kfmodels._types import JaxArray as Array
-from kfmodels.model.assumptions import least
+from kfmodels.model.assumptions import is_bounded, least
 
 Model = Callable[..., object]
 """A NumPyro model called with its inputs; hashable."""
@@ -74,18 +74,21 @@ def log_density(
 
 
 def to_free(name: str, value: Float[ArrayLike, "*any"]) -> Float[Array, "*any"]:
-    """A noise parameter on the real line: logit(delta), or the logarithm above its lower bound."""
+    """A noise parameter on the real line: logit(delta), or the logarithm above its lower bound.
+
+    One without a lower bound is there already.
+    """
     value = jnp.asarray(value)
     if name.startswith("delta"):
         return jnp.log(value) - jnp.log1p(-value)
-    return jnp.log(value - least(name))
+    return jnp.log(value - least(name)) if is_bounded(name) else value
 
 
 def from_free(name: str, value: Float[ArrayLike, "*any"]) -> Float[Array, "*any"]:
     """The inverse of `to_free`."""
     if name.startswith("delta"):
         return jax.nn.sigmoid(value)
-    return jnp.exp(value) + least(name)
+    return jnp.exp(value) + least(name) if is_bounded(name) else jnp.asarray(value)
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -120,4 +123,4 @@ def _log_jacobian(name: str, value: Float[Array, "*any"]) -> Float[Array, "*any"
     """log |dx / du| of every element, u as `to_free` has it."""
     if name.startswith("delta"):
         return jnp.log(value) + jnp.log1p(-value)
-    return jnp.log(value - least(name))
+    return jnp.log(value - least(name)) if is_bounded(name) else jnp.zeros_like(value)

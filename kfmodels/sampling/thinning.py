@@ -9,7 +9,7 @@ import numpy as np
 
 from kfmodels._types import Float, JaxArray
 from kfmodels.kalman.likelihood import last_variance
-from kfmodels.model.assumptions import least
+from kfmodels.model.assumptions import is_bounded, least
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling.psis import pick_evenly
 
@@ -66,7 +66,8 @@ def mix(
         wide = (...,) + (None,) * (values.ndim - 2)
         # a draw without weight may be where the logarithm is infinite, and 0 times that is NaN
         above = np.where(share[wide] > 0, _above(name, values), 0)
-        middle = least(name) + np.exp((share[wide] * above).sum(1, keepdims=True))
+        middle = (share[wide] * above).sum(1, keepdims=True)
+        middle = least(name) + np.exp(middle) if is_bounded(name) else middle
         mixed[name] = np.concatenate([spread[name], middle], 1)
     return mixed
 
@@ -74,7 +75,9 @@ def mix(
 def _above(
     name: str, values: Float[np.ndarray, "pair draw *site"]
 ) -> Float[np.ndarray, "pair draw *site"]:
-    """Logarithm of a site above its lower bound; -inf of a q fixed at 0."""
+    """Logarithm of a site above its lower bound, if it has one; -inf of a q fixed at 0."""
+    if not is_bounded(name):
+        return values
     with np.errstate(divide="ignore"):
         return np.log(values - least(name))
 

@@ -61,7 +61,7 @@ def known_ratios(
     `train_days` days before, on moves within the days or on log prices, and kept for a day. In a live
     model with `gaps` time runs by the clock, in others every row is one bar.
     """
-    legs: dict[str, Any] = {"target": target, "hedges": [hedge]}
+    legs: dict[str, Any] = {"target": target, "hedges": [hedge], "transform": "log"}
     data = HedgeData.from_prices(prices, **legs, clock=clock)
     plain = HedgeData.from_prices(prices, **legs)
     number = _sessions(data)[0]

@@ -23,6 +23,7 @@ def polled(times: int) -> pd.DataFrame:
 
 
 def made(prices: pd.DataFrame, clock: Clock | None, **how: str) -> HedgeData:
+    how = {"transform": "log"} | how
     return HedgeData.from_prices(prices, target="Y", hedges=["X"], clock=clock, **how)
 
 

@@ -43,6 +43,7 @@ def state(live: LiveFilter) -> str:
 
 
 def fitted(prices: pd.DataFrame, target: str, hedge: str, clock: Clock | None, **how: Any) -> Any:
+    how = {"transform": "log"} | how
     data = HedgeData.from_prices(prices, target=target, hedges=[hedge], clock=clock, **how)
     model = hedge_ratio_model(noise=Discounted())
     return fit(data, model, method=ImportanceSampling(), progress=False)

@@ -175,6 +175,7 @@ def prices(
 
 
 def data_of(frame: pd.DataFrame, clock: Clock | None = CLOCK, **how: Any) -> HedgeData:
+    how = {"transform": "log"} | how
     return HedgeData.from_prices(frame, target="Y", hedges=["X"], clock=clock, **how)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -19,8 +20,12 @@ from kfmodels import (
     hedge_ratio_model,
 )
 from kfmodels.clock.clock import Clock
+from kfmodels.clock.day import tilt_of_next
+from kfmodels.evaluate.future import _in_coordinates_of
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
+from kfmodels.fitting.hedge_fit import load_fit
+from kfmodels.model import OfTheDay, Profile, Tilt
 from tests.problems import FromPrior
 
 ZONE = "America/New_York"
@@ -79,17 +84,33 @@ def test_a_row_outside_the_sessions_begins_and_ends_no_move():
     assert_array_equal(data.index[data.observed], data_of(table).index[data_of(table).observed])
 
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {"noise": Discounted(), "gaps": Gaps()},
+    "constant": {"profile": Profile(), "gaps": Gaps(noise=dist.LogNormal(0.0, 1.0))},
+    "all": {
+        "noise": Discounted(),
+        "gaps": Gaps(),
+        "profile": Profile(),
+        "tilt": Tilt(),
+        "day": OfTheDay(),
+    },
+}
+
+
 def fitted(data: HedgeData, **options: Any) -> HedgeFit:
     model = hedge_ratio_model(intercept="none", **options)
     return fit(data, model, method=FromPrior(draws=16), progress=False)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("cut", [41, 43, 57, 71])
-def test_a_live_filter_goes_on_as_the_batch_pass_does(cut: int, tmp_path: Any):
+@pytest.mark.parametrize(
+    ("cut", "name"), [(41, "plain"), (43, "all"), (57, "constant"), (71, "all")]
+)
+def test_a_live_filter_goes_on_as_the_batch_pass_does(cut: int, name: str, tmp_path: Any):
     """Cut within a session, at an opening print that lacks a leg, and at one that does not."""
     data = data_of(frame())
-    start = fitted(data.before(data.index[cut]), noise=Discounted(), gaps=Gaps())
+    fitted(data.before(data.index[cut]), **OPTIONS[name]).save(tmp_path / "fit.nc")
+    start = load_fit(tmp_path / "fit.nc")
     start.online().save(tmp_path / "live.json")
     live = OnlineFilter.load(tmp_path / "live.json")
     table = follow(live, frame().loc[data.index[cut] :])
@@ -97,19 +118,15 @@ def test_a_live_filter_goes_on_as_the_batch_pass_does(cut: int, tmp_path: Any):
     found = start.online(draws=1)
     sites = trees.stored_sites(start.tree, "plug_in")
     model, where = start.model, trees.coordinates(start.tree)
-    inputs = model.inputs(start.data)._replace(
-        y=data.y,
-        design=where.design(data.x),
-        observed=data.observed,
-        dt=data.dt,
-        gaps=data.gaps,
-    )
+    inputs = _in_coordinates_of(start, data)
     with jax.enable_x64(True):
         passed = jax.device_get(passes.forward(_doubled(model, inputs, sites), inputs.y))
     ticks = follow(found, frame().loc[data.index[cut] :])
     seen = data.observed[cut:]
     assert_allclose(ticks["spread"][seen], passed.spread[cut:][seen], rtol=1e-9)
     assert_allclose(ticks["spread_sd"][seen] ** 2, passed.spread_var[cut:][seen], rtol=1e-9)
+    ahead = tilt_of_next(CLOCK.places(data.index), CLOCK.minutes)
+    where = where._replace(tilt=ahead)
     beta = where.to_original(passed.filtered.mean, passed.filtered.cov)[0][cut:, 0]
     assert_allclose(ticks["beta X"], beta, rtol=1e-9)
 
@@ -126,3 +143,33 @@ def test_a_row_that_begins_a_session_says_so_and_needs_its_time():
     tick = live.update(y=50.0, x=20.0, at="2024-03-13 09:30")
     assert tick.sentence == "skipped: the first price of a session"
     assert live.update(y=51.0, x=20.1, at="2024-03-13 10:00").observed
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_explorers_and_a_feed_go_by_the_time_of_day():
+    data = data_of(frame())
+    start = fitted(data.before(data.index[70]), **OPTIONS["all"])
+    later = frame().loc[data.index[70] :].iloc[:10]
+    with start.go_live(explorers=3, monitor=None) as live:
+        for at, y, x in later.itertuples():
+            signal = live.tick({"Y": y, "X": x}, at=at)
+    assert live.engine.draws == start.online().draws + 3
+    table = follow(start.online(explorers=3, forgetting=0.997), later)
+    assert_allclose(signal.tick.beta["X"], table["beta X"].iloc[-1], rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_table_of_the_day_tells_what_goes_by_it():
+    found = fitted(data_of(frame()), **OPTIONS["all"])
+    table = found.day()
+    assert list(table.index) == ["fall", "rise", "first bar", "deviation", "half-life", "tilt X"]
+    assert (table["lower"] < table["median"]).all()
+    assert (table["median"] < table["upper"]).all()
+    falls = found.tree["posterior"]["profile_fall"].values
+    assert table.loc["fall", "median"] == np.quantile(falls, 0.5, method="nearest")
+    # after the close the ratio is that of the night, without the tilt
+    live = found.online()
+    mean = live.board.belief().inner[0][0] / live.coordinates.scale[0]
+    assert_allclose(live.standing().beta["X"], mean @ [1.0, 0.0, 1.0], rtol=1e-12)
+    assert table.loc["tilt X", "median"] == pytest.approx(mean[1], rel=1e-12)
+    assert fitted(data_of(frame()), **OPTIONS["plain"]).day().empty
