@@ -94,6 +94,8 @@ def _shorten(value: object) -> str:
         text = repr(value)
     except ValueError:  # more digits than Python writes
         return "a number of thousands of digits"
+    except Exception:  # of what was never made to its end
+        text = "\n"
     if "\n" in text:
         return f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."

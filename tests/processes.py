@@ -14,7 +14,7 @@ import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         night = "jax jaxlib numpyro pandas scipy xarray arviz exchange_calendars h5py h5netcdf jinja2"
-        night += " matplotlib tqdm platformdirs filelock jaxtyping numba pyarrow"
+        night += " matplotlib tqdm platformdirs filelock jaxtyping pyarrow"
         if name.split(".")[0] in night.split():
             raise ModuleNotFoundError(f"no {name} in a trading process", name=name)
 

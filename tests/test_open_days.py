@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from kfmodels import follow
+from kfmodels import OnlineFilter, follow
 from tests.benchmarks import opening
 from tests.benchmarks.open_days import (
     SETS,
@@ -102,8 +102,9 @@ def test_a_jump_moves_the_ratio_of_its_day_alone():
 def test_the_pass_of_all_draws_is_the_live_filter(name: str):
     data = data_of(frame())
     start = fitted(data.before(data.index[57]), **OPTIONS[name])
-    found = run_live(start, data, 0.99).iloc[57:]
-    ticks = follow(start.online(forgetting=0.99), frame().loc[data.index[57] :])
+    found = run_live(start, data, 0.01).iloc[57:]
+    live = OnlineFilter(**start.online().arguments() | {"share": 0.01})
+    ticks = follow(live, frame().loc[data.index[57] :])
     seen = data.observed[57:]
     assert_allclose(found["ratio"], ticks["beta X"], rtol=1e-9)
     assert_allclose(found["z"][seen], ticks["z"][seen], rtol=1e-9)

@@ -1,6 +1,8 @@
 """How an online filter or board becomes a document, and what it must be when it is made again.
 
 Which classes a document may hold, a place for each pair and draw, numbers that a filter can have.
+
+One file: what is written of a filter and what is believed of a file are checked by the same rules.
 """
 
 from abc import ABC, abstractmethod

@@ -252,11 +252,11 @@ def _filter(law: Any, y: Any) -> Any:
     return passed.filtered.mean, passed.error, squared, passed.log_density
 
 
-def run_live(fitted: HedgeFit, data: HedgeData, forgetting: float = 1.0) -> pd.DataFrame:
+def run_live(fitted: HedgeFit, data: HedgeData, share: float = 0.0) -> pd.DataFrame:
     """What the filter of a fit says at each row of data that begin with its own, by row.
 
     Columns `ratio` (held to the next row), `z` and `score`; from the rows after those of the fit on the
-    draws are weighed by their forecasts.
+    draws are weighed by their forecasts, with a fixed share of the weights handed out anew every bar.
     """
     with jax.enable_x64(True):
         inputs = _in_coordinates_of(fitted, data)
@@ -273,8 +273,8 @@ def run_live(fitted: HedgeFit, data: HedgeData, forgetting: float = 1.0) -> pd.D
     rows = np.full((len(mean), 3), np.nan)
     for t, seen in enumerate(data.observed):
         if t >= first:
-            logs = logs * forgetting ** data.dt[t]
-            logs -= np.logaddexp.reduce(logs)
+            kept = (1 - share) ** data.dt[t]
+            logs = np.log(kept * np.exp(logs) + (1 - kept) / len(logs))
         weights = np.exp(logs)
         if seen:
             spread = weights @ error[t]
@@ -296,7 +296,7 @@ def follow_days(
     model: Callable[[HedgeData], Any],
     *,
     transform: str = "return",
-    forgetting: float = 1.0,
+    share: float = 0.0,
 ) -> tuple[Followed, HedgeFit]:
     """Fit one pair on the training days, then run its filter over all of them."""
     target, hedge = pair.split("/")
@@ -313,7 +313,7 @@ def follow_days(
     first = np.flatnonzero(rows == days.burn)[0]
     training = data.before(index[first])
     fitted = fit(training, model(training), method=ImportanceSampling(), progress=False)
-    table = run_live(fitted, data, forgetting).reindex(index)
+    table = run_live(fitted, data, share).reindex(index)
     shape = days.y.shape[:2]
     ratio, z, score = (np.full(shape, np.nan) for _ in range(3))
     for into, column in ((ratio, "ratio"), (z, "z"), (score, "score")):

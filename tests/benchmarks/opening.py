@@ -36,7 +36,7 @@ SHOWN = ["moves", "left_bp", "removed", "se", "gain", "gain_se", "covered", "cov
 
 MODEL, PLAIN, TODAY = "default model", "without the day's deviation", "log prices, no profile"
 EWMA, HAR = "EWMA, half-life 5 days", "HAR for the open"
-FORGETTING = 0.997
+SHARE = 0.002
 """Of the live filters, as `HedgeFit.go_live` has it."""
 
 WHAT = (
@@ -219,7 +219,7 @@ def _follow(
     """The live filter of every pair; says on stderr which is done, as it takes long."""
     clock, found = open_days.clock_of(days.minutes), list[Followed]()
     for number, pair in enumerate(pairs):
-        how = {"transform": transform, "forgetting": FORGETTING}
+        how = {"transform": transform, "share": SHARE}
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", UserWarning

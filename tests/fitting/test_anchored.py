@@ -110,9 +110,8 @@ def test_tables_and_smoother_are_of_that_variance(fitted: HedgeFit):
 
 
 def test_a_shock_is_held_and_the_filter_goes_live(fitted: HedgeFit):
-    explorers = 0 if fitted.model.parts else 4  # the speed of a sum of scales has no prior
     rows = returns().prices.iloc[TRAIN : TRAIN + 4]
-    with fitted.go_live(explorers=explorers) as live:
+    with fitted.go_live() as live:
         for at, row in rows.iterrows():
             signal = live.tick(row.to_dict(), at=at)
         assert signal.outcome == "accepted"

@@ -374,7 +374,7 @@ from kfmodels import OnlineFilter
 path, ticks, die = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3] == "True"
 live = OnlineFilter.load(path)
 for at, y, x in ticks:
-    print(repr(live.update(y=y, x=x, at=at)), flush=True)
+    print(repr(live.update(y=y, x=x, at=at).record()), flush=True)
 live.save(path)
 if die:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -392,7 +392,7 @@ def test_a_killed_process_goes_on_in_another_that_has_no_jax(fitted, tmp_path: P
     printed = ""
     for part, code in ((rows[:30], -signal.SIGKILL), (rows[30:], 0)):
         printed += trade(CONTINUE, path, json.dumps(part), code != 0, code_at_end=code)
-    expected = [repr(live.update(y=y, x=x, at=at)) for at, y, x in rows]
+    expected = [repr(live.update(y=y, x=x, at=at).record()) for at, y, x in rows]
     assert printed.splitlines() == expected
     assert snapshot(OnlineFilter.load(path)) == snapshot(live)
 

@@ -66,7 +66,7 @@ def test_rows_are_the_moves_between_bars_of_one_session():
     data, moves = data_of(table), expected(table)
     assert list(data.index[data.observed]) == list(moves)
     assert_allclose(np.column_stack([data.y, data.x])[data.observed], list(moves.values()))
-    assert "8 the first of a session, to which no move leads" in repr(data)
+    assert "8 begin a session" in repr(data)
     assert data.begins.sum() == 8  # nine mornings, of which the first has no row before it
     daily = HedgeData.from_prices(
         table.iloc[::2], target="Y", hedges=["X"], transform="return", clock=Clock("1h")
@@ -146,15 +146,15 @@ def test_a_row_that_begins_a_session_says_so_and_needs_its_time():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_explorers_and_a_feed_go_by_the_time_of_day():
+def test_the_grid_of_memories_and_a_feed_go_by_the_time_of_day():
     data = data_of(frame())
     start = fitted(data.before(data.index[70]), **OPTIONS["all"])
     later = frame().loc[data.index[70] :].iloc[:10]
-    with start.go_live(explorers=3, monitor=None) as live:
+    with start.go_live(monitor=None) as live:
         for at, y, x in later.itertuples():
             signal = live.tick({"Y": y, "X": x}, at=at)
-    assert live.engine.draws == start.online().draws + 3
-    table = follow(start.online(explorers=3, forgetting=0.997), later)
+    assert live.engine.draws == start.online().draws + 16
+    table = follow(start.online(share=0.002), later)
     assert_allclose(signal.tick.beta["X"], table["beta X"].iloc[-1], rtol=1e-12)
 
 
