@@ -156,8 +156,8 @@ def test_a_tick_of_one_pair_and_of_two_is_the_pass(name: str):
 
         own, laws = jax.tree.map(spread_out, (noise, drift))
         mixture = Mixture(
-            laws, own, hedges=1, level=True, share=0.0, initial=np.ones((*pairs, 1)), gap_names=(), gap_bars=np.ones((0, *pairs, 1)),
-            gap_noise=np.ones((0, *pairs, 1)),
+            laws, own, hedges=1, level=True, share=0.0, initial=np.ones((*pairs, 1)),
+            gap_names=(), gap_bars=np.ones((0, *pairs, 1)), gap_noise=np.ones((0, *pairs, 1)),
         )  # fmt: skip
         at = jax.tree.map(spread_out, (state, noise.start()))
         now = Draws(*at, np.zeros((*pairs, 1)), np.ones((*pairs, 1)))
