@@ -37,6 +37,12 @@ def warn(message: str) -> None:
     warnings.warn(message, skip_file_prefixes=(_HERE,))
 
 
+def check_seed(seed: int) -> None:
+    """Raise unless it is one that JAX can count with."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is a whole number from 0 to 2**32 - 1, not {seed}")
+
+
 def explain_kinds[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     """The same function, whose failure at an argument of the wrong kind is a sentence about it.
 

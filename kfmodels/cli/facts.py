@@ -21,6 +21,7 @@ from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.scales import remedy
 from kfmodels.evaluate.baselines import static_ratio
+from kfmodels.fitting.alternatives import WITH
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.reversion import MeanReversion
@@ -291,7 +292,7 @@ def static_chance(name: str, probability: float) -> str:
 
 def has_spread(fitted: HedgeFit) -> bool:
     """Whether the model of a fit has a spread that comes back."""
-    return "probability" in fitted.tree.attrs
+    return WITH in fitted.tree["posterior"]
 
 
 def comes_back(nats: float, error: float) -> str:

@@ -115,7 +115,9 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None, repair: Repair | N
     scored = None if later is None else _scored(fitted, later, repair)
     prior = list(fitted.tree["log_prior"].data_vars) if "log_prior" in fitted.tree else []
     # with nothing inferred but the speed, a static ratio leaves no noise to integrate over
-    static = static_probability(fitted) if "delta_beta" in prior and len(prior) > 1 else None
+    alone = not any(part.of == "beta" for part in fitted.model.parts)
+    asked = alone and "delta_beta" in prior and len(prior) > 1
+    static = static_probability(fitted) if asked else None
     held = _held(fitted, scored)
     sections = [_now(fitted, held, scored)]
     if prior:
@@ -308,7 +310,7 @@ def _health(fitted: HedgeFit, last: Tick | None) -> Section:
     reverts = not (own or health.warnings)
     said = facts.surprise(fitted.target, last, reverts=reverts) if last else ""
     now = (Part(text=f"The last row: {said}."),) if said else ()
-    asked = () if own else (Part(text=facts.ASK),)
+    asked = () if own or fitted.data.transform.needs_last else (Part(text=facts.ASK),)
     return Section("The spread", (*now, tabled(health.table.T), *warnings, *asked))
 
 

@@ -141,7 +141,7 @@ def _meaning(fitted: HedgeFit) -> str:
     spread = facts.has_spread(fitted)
     if "alpha" in table.index and table.loc["alpha", "var"] > 0 and not spread:
         notes.append(facts.intercept(table.loc["alpha", "memory"]))
-    if not spread:
+    if not spread and not fitted.data.transform.needs_last:  # returns have no level to come back to
         notes.append(facts.ASK)
     gain = discounted_gain(fitted)
     if gain is not None:

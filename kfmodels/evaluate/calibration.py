@@ -26,7 +26,7 @@ from jax.scipy.special import gammaincc
 from numpyro import handlers
 from tqdm import tqdm
 
-from kfmodels._caller import explain_kinds, warn
+from kfmodels._caller import check_seed, explain_kinds, warn
 from kfmodels._shown import Shown
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_data_and_model
@@ -39,7 +39,7 @@ from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.model.starts import Diffuse
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
-from kfmodels.sampling.posterior import check_seed, of_recursion
+from kfmodels.sampling.posterior import of_recursion
 
 MIN_SIMULATIONS = 20
 

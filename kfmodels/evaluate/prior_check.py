@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jax import Array
 
-from kfmodels._caller import explain_kinds
+from kfmodels._caller import check_seed, explain_kinds
 from kfmodels._shown import Shown
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_data_and_model, check_fit
@@ -24,7 +24,7 @@ from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.model.memory import q_to_gain
 from kfmodels.model.starts import Weak
 from kfmodels.sampling import prior as priors
-from kfmodels.sampling.posterior import check_seed, draw_prior, of_recursion
+from kfmodels.sampling.posterior import draw_prior, of_recursion
 
 if TYPE_CHECKING:
     from xarray import Dataset

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from kfmodels._caller import explain_kinds
+from kfmodels._caller import check_seed, explain_kinds
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_inferred
 from kfmodels.fitting.alternatives import weigh
@@ -15,7 +15,6 @@ from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling.amis import Weighted
 from kfmodels.sampling.importance import ImportanceSampling, explore
 from kfmodels.sampling.nuts import MAX_PARETO_K
-from kfmodels.sampling.posterior import check_seed
 
 _METHOD = ImportanceSampling(draws=512, rounds=5)
 """Four times as many draws per round as a fit: a Bayes factor is then known to about 0.02 nats."""
@@ -65,7 +64,7 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
     model = fitted.model
     if any(part.of == "beta" for part in model.parts):
         raise ValueError(
-            f"the ratio of {fitted.target} is a sum of parts (Scales or OfTheDay), which would move on "
+            f"the ratio of {fitted.target} is a sum of parts (Scales, OfTheDay, Tilt), which move on "
             "where one stands still: compare_motions sets such models beside a static ratio"
         )
     if "delta_beta" not in fitted.tree["log_prior"]:

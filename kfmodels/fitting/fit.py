@@ -1,6 +1,6 @@
 """`fit`: infer the noise of one pair."""
 
-from kfmodels._caller import explain_kinds, warn
+from kfmodels._caller import check_seed, explain_kinds, warn
 from kfmodels.data.arrays import Inputs, lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.scales import tell_end
@@ -12,7 +12,6 @@ from kfmodels.model.defaults import default_model, in_bars
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
-from kfmodels.sampling.posterior import check_seed
 
 FOR_SPREADS = ImportanceSampling(draws=512)
 """Of five parameters, two of them hardly known, 128 draws a round see too little of the tails: in 120

@@ -55,7 +55,13 @@ class Passed(NamedTuple):
 
 
 def spreads(model: HedgeRatioModel) -> bool:
-    """Whether the model infers how fast the ratio moves: else there is no memory to be spread."""
+    """Whether there is a memory to be spread: the model infers how fast the ratio moves, in bars.
+
+    Of a model of the time of day the memory is one of days; a grid from 12 bars up would open its band
+    every morning as if the ratio had moved by a multiple of what it does.
+    """
+    if model.profile is not None:
+        return False
     given = model.beta_delta.delta if isinstance(model.beta_delta, Absolute) else model.beta_delta
     return not isinstance(given, (int, float, tuple))
 

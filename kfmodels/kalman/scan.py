@@ -13,7 +13,7 @@ One file: filter, smoother and sampler share the carry of the scan and its conve
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -257,7 +257,7 @@ def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:
         as_row = partial(jnp.broadcast_to, shape=shape)
         return jax.tree.map(lambda leaf: as_row(leaf).astype(seen.error.dtype), found)
 
-    def variance(carried: Carried) -> Float[Array, "*#batch"]:
+    def variance(carried: Carried) -> Any:
         return noise.unit(carried) * noise.relative(carried)
 
     unit, dof = at_each(noise.unit, before), at_each(noise.dof, before)

