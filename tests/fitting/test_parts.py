@@ -201,7 +201,7 @@ def test_live_goes_on_as_the_whole_pass_does(fitted: HedgeFit, tmp_path: Path):
         # a covariance near singular has lost digits on either road
         scales = isinstance(fitted.model.drift, Scales)
         near = (np.linalg.cond(now.state.cov.transpose(2, 0, 1)) > 1e4) & scales
-        for draws, rtol in ((~near, 1e-8), (near, 1e-6)):
+        for draws, rtol in ((~near, 1e-8), (near, 1e-5)):
             mean, cov = (leaf[t][..., draws] for leaf in whole.filtered)
             assert_allclose(now.state.mean[:, draws], mean, rtol=rtol, atol=1e-13)
             assert_allclose(now.state.cov[..., draws], cov, rtol=rtol, atol=1e-16)
