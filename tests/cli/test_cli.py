@@ -1,6 +1,7 @@
 """The commands of one pair: real files, and a real process where the process is the point."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from kfmodels.sampling import nuts
 from tests.command import kfmodels, process
 from tests.problems import FromPrior, Weighed
 from tests.processes import ROOT, trade
+from tests.test_pages import check_text
 
 SPREAD = ["fit", "all.csv", "--target", "XOM", "--hedges", "CVX", "--spread"]
 
@@ -189,6 +191,10 @@ def test_demo_does_the_main_job(tmp_path):
     left = sum((a - b * c) ** 2 for a, b, c in zip(y, held, x, strict=True))
     said = " ".join(text.split())
     assert f"SPY, kfmodels tick by tick {1 - left / sum(y * y):.3f}" in said
+    # README shows its last table
+    told = re.search(r"^```text\n( +EWG.*?)```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert told
+    check_text(text.split("and all legs:\n\n")[1].split("A static ratio")[0], told[1])
     tick = next(line for line in text.splitlines() if "kfmodels update" in line).split()[1:]
     done = kfmodels(*tick, folder=tmp_path)
     assert "1 row taken, up to 2015-01-02" in done.stdout
