@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 import kfmodels as kf
-from kfmodels._caller import explain_kinds
 from kfmodels.model.parts import OfTheDay
 from kfmodels.universe.universe import HedgeUniverse
+from kfmodels.words.caller import explain_kinds
 from tests.problems import ROWS, stock_prices
 
 pytestmark = [

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kfmodels._shown import Shown
 from kfmodels.basket.tails import Mixture
 from kfmodels.clock.instants import Stamp
 from kfmodels.online.ticks import Outcome, count_outcomes
+from kfmodels.words.shown import Shown
 
 
 class Said(NamedTuple):

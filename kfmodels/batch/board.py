@@ -14,8 +14,6 @@ import jax
 import numpy as np
 import pandas as pd
 
-from kfmodels._caller import explain_kinds
-from kfmodels._shown import Shown
 from kfmodels.batch.chunk import CARRIED, HABIT, inputs_of, pair_key
 from kfmodels.batch.rows import COLUMNS, describe_pairs
 from kfmodels.batch.status import FITTED, Status, Verdict
@@ -43,6 +41,8 @@ from kfmodels.online.mixture import SHARE
 from kfmodels.online.shocks import Quarantine, Shocks
 from kfmodels.sampling import importance
 from kfmodels.sampling.posterior import Draws, draw_prior
+from kfmodels.words.caller import explain_kinds
+from kfmodels.words.shown import Shown
 
 Arrays = dict[str, np.ndarray]
 

@@ -38,7 +38,6 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from kfmodels._caller import check_seed, explain_kinds
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.chunk import LEAST, fit_chunk, refit_chunk
 from kfmodels.batch.processes import begin_to_drive, begin_to_work
@@ -61,6 +60,7 @@ from kfmodels.kalman.transforms import LEVEL
 from kfmodels.model import saved
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.sampling.importance import ImportanceSampling, layout_of
+from kfmodels.words.caller import check_seed, explain_kinds
 
 CHUNK_ON_CPU = 4 * LEAST
 """Pairs of one chunk: a kill costs seconds, every core has work, and the hard ones fill a block."""

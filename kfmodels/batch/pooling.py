@@ -16,8 +16,6 @@ import numpy as np
 import pandas as pd
 from numpyro.distributions import constraints
 
-from kfmodels._caller import explain_kinds, warn
-from kfmodels._shown import Shown
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.population import over_prior, population, shrunk_weights, universe_of
 from kfmodels.batch.status import FITTED, Status, Verdict
@@ -28,6 +26,8 @@ from kfmodels.model.sites import infers_on
 from kfmodels.sampling import ridge
 from kfmodels.sampling.near_mode import NearMode
 from kfmodels.sampling.nuts import MAX_PARETO_K, MAX_RHAT, MIN_ESS, NUTS
+from kfmodels.words.caller import explain_kinds, warn
+from kfmodels.words.shown import Shown
 
 _AVERAGED = 64
 """Draws of the population, evenly thinned, that the weights of the pairs are averaged over."""

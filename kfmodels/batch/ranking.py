@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from kfmodels._caller import explain_kinds
 from kfmodels.basket.settings import FEW
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.few_legs import hold_few
@@ -11,6 +10,7 @@ from kfmodels.data.arrays import removed, slopes
 from kfmodels.data.hedge_data import MIN_ROWS
 from kfmodels.data.later import repair_later, warn_of_later
 from kfmodels.data.repairs import Repair
+from kfmodels.words.caller import explain_kinds
 
 
 @explain_kinds

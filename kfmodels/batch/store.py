@@ -25,13 +25,13 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from kfmodels._caller import warn
 from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.files.atomic import replacing
 from kfmodels.files.documents import Format
 from kfmodels.files.log import Journal, Message
 from kfmodels.files.seal import read_regular, seal, unseal
 from kfmodels.kalman.transforms import transform_of
+from kfmodels.words.caller import warn
 
 FORMAT = Format(
     "kfmodels batch",

@@ -1,9 +1,9 @@
 """`kfmodels update`: a fitted filter over later prices, its state kept in a file beside the fit."""
 
-import json as js
 from datetime import timedelta
 from fractions import Fraction
 from itertools import pairwise
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -238,7 +238,7 @@ def _clock_of(fitted: Path) -> "Clock | None":
 
     with File(read_file(fitted)) as opened:
         text = opened.get("constant_data/clock")
-        return None if text is None else Clock.from_json(js.loads(cast("Any", text)[()]))
+        return None if text is None else Clock.from_json(loads(cast("Any", text)[()]))
 
 
 def check_gap(live: "OnlineFilter", table: "pd.DataFrame", most: timedelta) -> None:

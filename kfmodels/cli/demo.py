@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ import pandas as pd
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.fit_many import fit_many
 from kfmodels.cli import facts
-from kfmodels.cli.report import WIDTH, summarise
+from kfmodels.cli.report import summarise
 from kfmodels.data import datasets
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.baselines import ols_on_changes
@@ -22,6 +21,7 @@ from kfmodels.model.hedge_ratio import hedge_ratio_model
 from kfmodels.online.follow import follow
 from kfmodels.plots.pair import hedge_ratio_and_spread
 from kfmodels.universe.universe import HedgeUniverse, hedge_universe
+from kfmodels.words.shown import wrap
 
 TARGET, HEDGE = "EWG", "SPY"
 TRAIN, LIVE = slice("2011", "2013"), slice("2014", "2014")
@@ -69,7 +69,7 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
     say(f"{_worth(scored)}\n")
     static = facts.static(fitted, later.iloc[-1])
     for sentence in (facts.worth(TARGET, scored, _OURS), facts.advice(scored, _OURS, static)):
-        say(fill(sentence, WIDTH))
+        say(wrap(sentence))
 
     say(
         f"\n5. {TARGET} was chosen because its ratio moved. All {len(pairs)} funds, and all legs:\n"
@@ -109,7 +109,7 @@ def _lively(board: HedgeBoard) -> str:
         f"Of {len(order)} ratios {doubtless} move beyond doubt (over {facts.STRONG:g} nats against one "
         "that stands still); shown are the three clearest and the three least clear."
     )
-    return f"{facts.tabulate(ends, columns)}\n{fill(said, WIDTH)}"
+    return f"{facts.tabulate(ends, columns)}\n{wrap(said)}"
 
 
 def _last_ticks(table: pd.DataFrame) -> str:
@@ -140,7 +140,7 @@ def _worth(scored: pd.DataFrame) -> str:
         f"(lead: over {facts.CHANGES}; turnover: value of {HEDGE} traded a year, as a multiple of the "
         f"value of {TARGET})"
     )
-    return f"{facts.tabulate(others, columns)}\n{fill(note, WIDTH)}"
+    return f"{facts.tabulate(others, columns)}\n{wrap(note)}"
 
 
 def _of_all(
@@ -176,4 +176,4 @@ def _of_all(
         f"A static ratio is enough where the ratio stands still: tick by tick {better[1]} of "
         f"{len(lead)} funds did better (most {most}, least {least}). Which legs are held matters more."
     )
-    return f"{facts.tabulate(shown, columns)}\n{fill(said, WIDTH)}"
+    return f"{facts.tabulate(shown, columns)}\n{wrap(said)}"

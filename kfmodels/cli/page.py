@@ -115,9 +115,8 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None, repair: Repair | N
     scored = None if later is None else _scored(fitted, later, repair)
     prior = list(fitted.tree["log_prior"].data_vars) if "log_prior" in fitted.tree else []
     # with nothing inferred but the speed, a static ratio leaves no noise to integrate over
-    alone = not any(part.of == "beta" for part in fitted.model.parts)
-    asked = alone and "delta_beta" in prior and len(prior) > 1
-    static = static_probability(fitted) if asked else None
+    inferred = "delta_beta" in prior and len(prior) > 1 and not fitted.model.sums_ratios
+    static = static_probability(fitted) if inferred else None
     held = _held(fitted, scored)
     sections = [_now(fitted, held, scored)]
     if prior:
@@ -244,9 +243,10 @@ def _inferred(fitted: HedgeFit, static: pd.DataFrame | None) -> Section:
         tabled(both),
         drawn(memories({"fit": fitted}), "Memory before (dashed) and after the data."),
     ]
-    if facts.has_spread(fitted):
+    if doubted := fitted.model.doubted:
+        what = {"spread": "a spread", "day": "a deviation of the day"}[doubted]
         said = "Its priors were not made stronger or weaker here: evidence weighs it against none."
-        parts.append(Part(text=f"The model has a spread that may not be there. {said}"))
+        parts.append(Part(text=f"The model has {what} that may not be there. {said}"))
     else:
         asked = prior_sensitivity(fitted)
         answer = asked.loc[asked.index.str.startswith("ratio to"), "verdict"]

@@ -1,7 +1,6 @@
 """A fit in plain words: what was inferred, how sure it is, what it means, what to do next."""
 
 from dataclasses import replace
-from textwrap import fill
 
 import jax
 import numpy as np
@@ -14,9 +13,7 @@ from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
 from kfmodels.model.assumptions import Discounted
-
-WIDTH = 79
-"""Characters of a line of text."""
+from kfmodels.words.shown import wrap
 
 VARIANCE_MEMORIES = (5.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0, 60.0, 90.0)
 """Memories of the observation variance that the report tries, in bars."""
@@ -67,7 +64,7 @@ def summarise(fitted: HedgeFit) -> str:
             f"{facts.pair(fitted)}: {', '.join(facts.training(fitted.data))}",
             f"Against {facts.POSITION} {fitted.target} after the close of {day(fitted.fit_until)}:",
             table,
-            fill(facts.sampling(fitted), WIDTH),
+            wrap(facts.sampling(fitted)),
             ".report() says more, .plot() draws it, .go_live() runs it on a feed.",
         ]
     )
@@ -117,7 +114,7 @@ def _hedge(fitted: HedgeFit) -> str:
     held = facts.hedges(fitted.online(), fitted.data.prices.ffill().iloc[-1])
     said = [f"{facts.order(hedge)}: {facts.ratio(hedge)}" for hedge in held]
     said += [f"{facts.CHANGES}, for comparison: {words}" for words in facts.static(fitted)]
-    said = [_wrap(sentence, "  ", "    ") for sentence in said]
+    said = [wrap(sentence, "  ", "    ") for sentence in said]
     head = f"Hedge after the close of {day(fitted.fit_until)} (until the next; a ratio above 0 is sold)"
     return "\n".join([head, *said])
 
@@ -152,12 +149,8 @@ def _meaning(fitted: HedgeFit) -> str:
 
 def list_notes(head: str, notes: list[str]) -> str:
     """A heading and what is said under it; nothing where nothing is."""
-    wrapped = [_wrap(note, "- ", "  ") for note in notes]
+    wrapped = [wrap(note, "- ", "  ") for note in notes]
     return "\n".join([head, *wrapped]) if notes else ""
-
-
-def _wrap(text: str, first: str, others: str) -> str:
-    return fill(text, WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
 
 
 def discounted_gain(fitted: HedgeFit) -> tuple[float, float] | None:

@@ -16,7 +16,6 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from kfmodels._caller import explain_kinds
 from kfmodels.clock.day import OUTSIDE, Place, read_day
 from kfmodels.clock.instants import (
     DAY,
@@ -35,6 +34,7 @@ from kfmodels.clock.instants import (
     zone_of,
 )
 from kfmodels.clock.sessions import GAPS, WEEKEND, Sessions
+from kfmodels.words.caller import explain_kinds
 
 _HOUR, _MINUTE = 3600 * SECOND, 60 * SECOND
 Bar = str | timedelta | np.timedelta64

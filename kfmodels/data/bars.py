@@ -7,8 +7,8 @@ in a live filter.
 import numpy as np
 import pandas as pd
 
-from kfmodels._caller import warn
 from kfmodels.clock.clock import Clock
+from kfmodels.words.caller import warn
 
 _MOST = 0.5
 """Share of the rows outside the sessions from which on the clock is taken to be in another zone."""

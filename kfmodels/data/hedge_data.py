@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from kfmodels._caller import explain_kinds, warn
 from kfmodels.clock.clock import Clock
 from kfmodels.clock.day import stay_within
 from kfmodels.data.bars import check_clock, gather, superseded, warn_superseded
@@ -37,6 +36,7 @@ from kfmodels.data.repairs import Real, Repair, apply_repair
 from kfmodels.data.scales import Doubt, complain, find_doubts
 from kfmodels.kalman.habits import calm_rows
 from kfmodels.kalman.transforms import LOG, RETURN, Transform, transform_of
+from kfmodels.words.caller import explain_kinds, warn
 
 if TYPE_CHECKING:
     from kfmodels.data.hedge_pairs import HedgePairs

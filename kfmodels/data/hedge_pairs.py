@@ -7,7 +7,6 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from kfmodels._caller import warn
 from kfmodels.data.checks import (
     DateLike,
     check_index,
@@ -26,6 +25,7 @@ from kfmodels.data.hedge_data import HedgeData, is_before
 from kfmodels.data.repairs import Real, Repair, apply_repair
 from kfmodels.data.scales import Doubt, by_ticker, complain, find_doubts
 from kfmodels.kalman.transforms import Transform, transform_of
+from kfmodels.words.caller import warn
 
 
 @dataclass(frozen=True, eq=False)

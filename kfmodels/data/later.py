@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from kfmodels._caller import warn
 from kfmodels.data.checks import DateLike, check_index, to_floats
 from kfmodels.data.columns import check_columns, check_table, name_by_text
 from kfmodels.data.repairs import Real, Repair, apply_repair, factors_after
 from kfmodels.data.scales import complain
 from kfmodels.kalman.transforms import Transform
+from kfmodels.words.caller import warn
 
 
 class Later(NamedTuple):

@@ -26,8 +26,6 @@ from jax.scipy.special import gammaincc
 from numpyro import handlers
 from tqdm import tqdm
 
-from kfmodels._caller import check_seed, explain_kinds, warn
-from kfmodels._shown import Shown
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_data_and_model
 from kfmodels.fitting import passes
@@ -40,6 +38,8 @@ from kfmodels.model.starts import Diffuse
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
 from kfmodels.sampling.posterior import of_recursion
+from kfmodels.words.caller import check_seed, explain_kinds, warn
+from kfmodels.words.shown import Shown
 
 MIN_SIMULATIONS = 20
 

@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, stdtr
 
-from kfmodels._caller import explain_kinds, warn
-from kfmodels._shown import Shown
 from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import MIN_ROWS, rows_after
 from kfmodels.data.later import Later, repair_later
@@ -18,6 +16,8 @@ from kfmodels.evaluate.arguments import check_fit
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import Transform, transform_of
 from kfmodels.online.ticks import Predictive
+from kfmodels.words.caller import explain_kinds, warn
+from kfmodels.words.shown import Shown
 
 _NODES = np.sinh(np.linspace(-6.5, 6.5, 321)) / np.sinh(6.5)
 """Where the distribution of a forecast is integrated: from -1 to 1, dense about its centre.

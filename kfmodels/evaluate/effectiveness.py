@@ -6,7 +6,6 @@ from numbers import Integral, Real
 import numpy as np
 import pandas as pd
 
-from kfmodels._caller import explain_kinds
 from kfmodels.data.arrays import resample_blocks
 from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
@@ -26,6 +25,7 @@ from kfmodels.evaluate.lasso import lasso
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.online.follow import follow_rows, ratios
+from kfmodels.words.caller import explain_kinds
 
 _BLOCK, _RESAMPLES = 20, 2000
 """Rows of a block of the bootstrap (a trading month), and its resamples."""

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from kfmodels._caller import explain_kinds
 from kfmodels.data.arrays import Inputs, lengthen
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.evaluate.arguments import check_inferred
@@ -15,6 +14,7 @@ from kfmodels.fitting.fit import fit
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.model import gaps as closed
 from kfmodels.sampling.nuts import NUTS
+from kfmodels.words.caller import explain_kinds
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset

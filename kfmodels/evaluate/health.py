@@ -1,13 +1,10 @@
 """Whether a spread is left to trade: what a filter leaves over, beside plain least squares."""
 
 from dataclasses import dataclass
-from textwrap import fill
 
 import numpy as np
 import pandas as pd
 
-from kfmodels._caller import explain_kinds
-from kfmodels._shown import Shown
 from kfmodels.batch.chunk import SETTLED
 from kfmodels.data.arrays import half_life
 from kfmodels.data.checks import day
@@ -17,6 +14,8 @@ from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.transforms import transform_of
+from kfmodels.words.caller import explain_kinds
+from kfmodels.words.shown import Shown, wrap
 
 _LEAST_PAIRS = 20
 """Pairs of neighbouring rows that a half-life needs."""
@@ -46,9 +45,7 @@ class SpreadHealth(Shown):
 
     def __str__(self) -> str:
         shown = self.table.T.to_string(float_format=lambda number: f"{number:.4g}")
-        notes = [
-            fill(note, 79, initial_indent="- ", subsequent_indent="  ") for note in self.warnings
-        ]
+        notes = [wrap(note, "- ", "  ") for note in self.warnings]
         return "\n".join([shown, *notes])
 
 

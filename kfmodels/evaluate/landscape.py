@@ -13,8 +13,6 @@ import numpy as np
 import pandas as pd
 from jax import Array
 
-from kfmodels._caller import explain_kinds
-from kfmodels._shown import Shown
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting.fit import pad
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs, hedge_ratio_model
@@ -29,6 +27,8 @@ from kfmodels.model.parts import PART_SITES
 from kfmodels.model.priors import Absolute
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.posterior import of_recursion
+from kfmodels.words.caller import explain_kinds
+from kfmodels.words.shown import Shown
 
 NEAR_THE_TOP = 2.0
 """Nats below the top within which a static ratio is not ruled out (95 % for one parameter)."""

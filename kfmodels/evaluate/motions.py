@@ -5,7 +5,6 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from kfmodels._caller import explain_kinds
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.evaluate.compare import Comparison, compare_rows, join_comparisons
 from kfmodels.fitting.fit import fit
@@ -14,6 +13,7 @@ from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.model.parts import Reverting, Scales
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
+from kfmodels.words.caller import explain_kinds
 
 
 def laws_of_motion(noise: Noise) -> dict[str, HedgeRatioModel]:

@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 from jax import Array
 
-from kfmodels._caller import check_seed, explain_kinds
-from kfmodels._shown import Shown
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_data_and_model, check_fit
 from kfmodels.fitting import tree as trees
@@ -25,6 +23,8 @@ from kfmodels.model.memory import q_to_gain
 from kfmodels.model.starts import Weak
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.posterior import draw_prior, of_recursion
+from kfmodels.words.caller import check_seed, explain_kinds
+from kfmodels.words.shown import Shown
 
 if TYPE_CHECKING:
     from xarray import Dataset

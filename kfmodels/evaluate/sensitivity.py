@@ -8,8 +8,6 @@ import jax
 import numpy as np
 import pandas as pd
 
-from kfmodels._caller import explain_kinds
-from kfmodels._shown import Shown
 from kfmodels.evaluate.arguments import check_inferred, check_one_model
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
@@ -21,6 +19,8 @@ from kfmodels.sampling import prior as priors
 from kfmodels.sampling.nuts import MAX_PARETO_K
 from kfmodels.sampling.posterior import Draws, draw_prior
 from kfmodels.sampling.psis import resample, smooth
+from kfmodels.words.caller import explain_kinds
+from kfmodels.words.shown import Shown
 
 if TYPE_CHECKING:
     from xarray import DataTree

@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from kfmodels._caller import check_seed, explain_kinds
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_inferred
 from kfmodels.fitting.alternatives import weigh
@@ -15,6 +14,7 @@ from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling.amis import Weighted
 from kfmodels.sampling.importance import ImportanceSampling, explore
 from kfmodels.sampling.nuts import MAX_PARETO_K
+from kfmodels.words.caller import check_seed, explain_kinds
 
 _METHOD = ImportanceSampling(draws=512, rounds=5)
 """Four times as many draws per round as a fit: a Bayes factor is then known to about 0.02 nats."""
@@ -62,7 +62,7 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
         raise ValueError(f"prior is a probability between 0 and 1, not {prior}")
     check_inferred(fitted)
     model = fitted.model
-    if any(part.of == "beta" for part in model.parts):
+    if model.sums_ratios:
         raise ValueError(
             f"the ratio of {fitted.target} is a sum of parts (Scales, OfTheDay, Tilt), which move on "
             "where one stands still: compare_motions sets such models beside a static ratio"
@@ -84,7 +84,8 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
         np.stack([getattr(one, name) for one in each])
         for name in ("log_evidence", "evidence_error", "pareto_k")
     )
-    _, evidence, error, *_ = weigh(logs, errors)  # with a spread and without
+    found = weigh(logs, errors)  # with a spread and without
+    evidence, error = found.log_evidence, found.error
     factor, worst = evidence[1:] - evidence[0], k_hats.max(0)
     pareto_k = np.maximum(worst[1:], worst[0])
     return pd.DataFrame(

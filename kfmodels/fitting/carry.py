@@ -21,8 +21,8 @@ def carry(new: OnlineBoard, old: OnlineBoard) -> OnlineBoard:
     Mean and total covariance of the coefficients of a pair in both are those of `old`, to rounding:
     each new draw starts at $m = E[\theta]$ with $P_k v_k = \mathrm{Var}[\theta]$. How a coefficient
     that is a sum is split is as `new` has it. A pair of one of them alone is as it is there; those of
-    `old` come first, in their order. Time, share and shocks are those of `old`,
-    the weights those of `new`.
+    `old` come first, in their order. Time, share and shocks are those of `old`, the weights those of
+    `new`.
 
     Raises:
         ValueError: a pair of other legs, another transform; where `old` has further pairs, other laws

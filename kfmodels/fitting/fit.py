@@ -1,6 +1,5 @@
 """`fit`: infer the noise of one pair."""
 
-from kfmodels._caller import check_seed, explain_kinds, warn
 from kfmodels.data.arrays import Inputs, lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.scales import tell_end
@@ -12,6 +11,7 @@ from kfmodels.model.defaults import default_model, in_bars
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
+from kfmodels.words.caller import check_seed, explain_kinds, warn
 
 FOR_SPREADS = ImportanceSampling(draws=512)
 """Of five parameters, two of them hardly known, 128 draws a round see too little of the tails: in 120
@@ -76,9 +76,10 @@ def fit(
         warn(ended)
     for lag in tell_lags(data.prices.to_numpy(), (data.target, *data.hedges), data.transform):
         warn(lag)
-    if method is None:
+    if method is None and model.reads_day:
+        method = ImportanceSampling()
+    elif method is None:
         method = NUTS() if len(model.alternatives) == 1 else FOR_SPREADS
-        method = ImportanceSampling() if model.reads_day else method
     padded = pad(inputs, model)
     draws = fit_each(model, lambda one: method.run(one, padded, seed, progress), seed, padded)
     result = HedgeFit.from_draws(data, model, inputs, draws)

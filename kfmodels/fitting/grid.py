@@ -12,10 +12,9 @@ import jax
 import numpy as np
 
 from kfmodels.kalman import scan
-from kfmodels.kalman.noise import Carried, floored
+from kfmodels.kalman.noise import Carried, floored, variance_of
 from kfmodels.kalman.regression import batch_last
 from kfmodels.kalman.step import State
-from kfmodels.model import profile as profiles
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.model.priors import Absolute
 from kfmodels.online.board import OnlineBoard
@@ -44,7 +43,7 @@ class Passed(NamedTuple):
     """Where a pass of the training rows ends, batch axes `(pair, draw)`.
 
     `log_memory` is that of the ratio over the later half of the rows, `right` the observation variance
-    under which the innovations are as large as forecast, `least` the smallest unit.
+    under which the innovations are as large as forecast, `least` the smallest one it had.
     """
 
     state: State
@@ -128,8 +127,6 @@ def add_grid(
         factors = sites["gap_noise"][0].T[:, None]
         held["gap_bars"] = np.concatenate([held["gap_bars"], bars], -1)
         held["gap_noise"] = np.concatenate([held["gap_noise"], factors], -1)
-    if (profile := profiles.law(model.profile, board.clock, sites)) is not None:
-        held["profile"] = joined(held["profile"], profile)
     return OnlineBoard(
         **held
         | {
@@ -179,15 +176,14 @@ def _run(model: HedgeRatioModel, inputs: Inputs, sites: Sites) -> Passed:
     carried, least = noise.start(), np.full(shape, np.inf)
     squares, count, var, late = np.zeros(shape), np.zeros(shape), np.zeros((hedges, *shape)), 0
     each = np.arange(hedges)
-    with np.errstate(
-        all="ignore"
-    ):  # the extreme speeds at which memories are looked up may overflow
+    # the extreme speeds at which memories are looked up may overflow
+    with np.errstate(all="ignore"):
         for t in range(len(rows.y)):
             row = jax.tree.map(lambda leaf, t=t: leaf[t], rows)
             _, state, seen, _, carried = scan.advance(state, carried, row, drift, noise)
             squares += row.observed * seen.error**2 / seen.var
             count += row.observed
-            least = np.minimum(least, noise.unit(carried))
+            least = np.minimum(least, variance_of(noise, carried))
             if 2 * t >= len(rows.y):
                 var += state.cov[each, each]
                 late += 1

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 import pandas as pd
 
-from kfmodels._caller import explain_kinds
 from kfmodels.data.arrays import lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting import passes, tables
@@ -31,6 +30,7 @@ from kfmodels.online.mixture import SHARE
 from kfmodels.online.shocks import Quarantine, Shocks
 from kfmodels.sampling.nuts import MAX_DIVERGING, MAX_PARETO_K, MAX_RHAT, MIN_ESS, MIN_WEIGHTED
 from kfmodels.sampling.posterior import Draws, of_recursion
+from kfmodels.words.caller import explain_kinds
 
 if TYPE_CHECKING:
     from xarray import Dataset, DataTree

@@ -6,7 +6,7 @@ The answers are made in rooms above this one, which each method loads when it is
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kfmodels._shown import Shown
+from kfmodels.words.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from kfmodels._caller import explain_kinds
-from kfmodels._shown import Shown
 from kfmodels.clock.clock import Clock
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.repairs import Real, Repair, known_real
@@ -22,6 +20,8 @@ from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
+from kfmodels.words.caller import explain_kinds
+from kfmodels.words.shown import Shown
 
 
 def collect_rows(

@@ -222,7 +222,10 @@ def in_units(tree: "DataTree", belief: Belief) -> "Dataset":
     constant = group_of(tree, "constant_data")
     names = group_of(tree, "posterior")["coef"].values
     spots = {"time": constant["time"].values, "coef": names, "coef_": names}
-    return _in_units(_tilts(data(tree), coordinates(tree))[0], belief, spots)
+    where = coordinates(tree)
+    if where.tilted:
+        where = _tilts(data(tree), where)[0]
+    return _in_units(where, belief, spots)
 
 
 def belief(group: "Dataset", name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -322,8 +325,10 @@ def effective_memory(tree: "DataTree") -> dict[str, float]:
     hedges = [str(name) for name in group_of(tree, "constant_data")["hedge"].values]
     cov = np.moveaxis(group_of(tree, "plug_in")["cov"].values, 0, -1)
     drift, _ = model.laws(**sites)
-    where = _tilts(data(tree), coordinates(tree))[1]
-    where = where._replace(tilt=np.ravel(where.tilt)[-1])
+    where = coordinates(tree)
+    if where.tilted:
+        ahead = _tilts(data(tree), where)[1]
+        where = where._replace(tilt=np.ravel(ahead.tilt)[-1])
     law, sums, each = batch_last(drift, 1), where.sums, np.arange(len(cov))
     if len(each) > len(sums):  # of coefficients that are sums, and of all that one bar adds to them
         var = np.einsum("ci,ijd,cj->cd", sums, cov, sums)

@@ -326,6 +326,11 @@ def scale_of(noise: Noise, carried: Carried, forecast: Forecast) -> Array:
     return noise.unit(carried) * forecast.var if own is None else own(carried, forecast)
 
 
+def variance_of(noise: Noise, carried: Carried) -> Array:
+    """The observation variance of an ordinary row, in squared units of y."""
+    return noise.unit(carried) * noise.relative(carried)
+
+
 def state_dof(noise: Noise, carried: Carried) -> Array | None:
     """Degrees of freedom of the coefficients given the noise; None where they are normal.
 

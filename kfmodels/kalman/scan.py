@@ -13,7 +13,7 @@ One file: filter, smoother and sampler share the carry of the scan and its conve
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,15 @@ from kfmodels.kalman import motion
 from kfmodels.kalman.density import log_normal, log_student, student_variance
 from kfmodels.kalman.logarithm import fast_log
 from kfmodels.kalman.motion import Motion
-from kfmodels.kalman.noise import Carried, ConstantVariance, Noise, meet, scale_of, state_dof
+from kfmodels.kalman.noise import (
+    Carried,
+    ConstantVariance,
+    Noise,
+    meet,
+    scale_of,
+    state_dof,
+    variance_of,
+)
 from kfmodels.kalman.step import (
     Forecast,
     State,
@@ -220,7 +228,7 @@ def ending(rows: Series, start: State, drift: Motion, noise: Noise) -> Ended:
         _, state, seen, met, carried = advance(state, carried, row, drift, noise)
         new = Last(seen.error, scale_of(noise, met, seen), noise.dof(met))
         last = jax.tree.map(lambda now, was: jnp.where(row.observed > 0, now, was), new, last)
-        least = jnp.minimum(least, noise.unit(carried) * noise.relative(carried))
+        least = jnp.minimum(least, variance_of(noise, carried))
         return (state, carried, last, least), seen.error
 
     (state, carried, last, least), errors = lax.scan(
@@ -257,9 +265,6 @@ def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:
         as_row = partial(jnp.broadcast_to, shape=shape)
         return jax.tree.map(lambda leaf: as_row(leaf).astype(seen.error.dtype), found)
 
-    def variance(carried: Carried) -> Any:
-        return noise.unit(carried) * noise.relative(carried)
-
     unit, dof = at_each(noise.unit, before), at_each(noise.dof, before)
     density = log_density(seen.error, scale, dof)
     return Filtered(
@@ -274,7 +279,7 @@ def filter(rows: Series, start: State, drift: Motion, noise: Noise) -> Filtered:
         state_dof=at_each(partial(state_dof, noise), before),
         filtered_unit=at_each(noise.unit, after),
         filtered_dof=at_each(partial(state_dof, noise), after),
-        after=at_each(variance, after),
+        after=at_each(partial(variance_of, noise), after),
         log_density=jnp.where(rows.observed > 0, density, 0),
         carried=ended[1],
     )

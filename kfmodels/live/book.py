@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from kfmodels._shown import Shown
 from kfmodels.clock.clock import Clock
 from kfmodels.clock.instants import Moment, Stamp
 from kfmodels.files.documents import Format, Json
@@ -17,6 +16,7 @@ from kfmodels.live.costs import Band, Cost, Saving
 from kfmodels.online.legs import by_text
 from kfmodels.online.splits import check_factors, check_shifts
 from kfmodels.online.ticks import Tick
+from kfmodels.words.shown import Shown
 
 FORMAT = Format(
     "kfmodels hedge book", 1, "a saved hedge book", "write one with HedgeBook.to_json()"

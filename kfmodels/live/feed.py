@@ -12,8 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from kfmodels._caller import explain_kinds
-from kfmodels._shown import Shown
 from kfmodels.clock.clock import Clock
 from kfmodels.clock.instants import Moment, Stamp
 from kfmodels.files.documents import Json, encode
@@ -36,9 +34,11 @@ from kfmodels.live.settings import (
 )
 from kfmodels.live.signals import Signal, with_feed
 from kfmodels.live.state import LiveState
-from kfmodels.online.engine import Engine
+from kfmodels.online.engine import Engine, name_pairs, say_when
 from kfmodels.online.splits import check_factors, check_shifts, turn_into_factors
 from kfmodels.online.ticks import Outcome
+from kfmodels.words.caller import explain_kinds
+from kfmodels.words.shown import Shown
 
 
 class LiveFilter(Shown, LiveState, AbstractContextManager["LiveFilter"]):
@@ -163,12 +163,8 @@ class LiveFilter(Shown, LiveState, AbstractContextManager["LiveFilter"]):
 
     def __str__(self) -> str:
         """Of whom, whether in order, and what is believed of the noise now."""
-        engine, most = self.engine, 3
-        whose = ", ".join("/".join(legs) for legs in engine.pairs[:most])
-        more = len(engine.pairs) - most
-        whose += f" and {more} more" if more > 0 else ""
-        last = "before its first row" if engine.at is None else f"after {engine.at}"
-        said = [f"{whose} ({engine.transform}) {last}", self._conditions().sentence]
+        engine = self.engine
+        said = [f"{name_pairs(engine)} {say_when(engine)}", self._conditions().sentence]
         noise: str = getattr(engine.standing(), "noise_said", "")  # a universe has none
         return "; ".join(filter(None, [*said, noise]))
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kfmodels._shown import Shown
 from kfmodels.clock.instants import Stamp
 from kfmodels.live.feed_watch import FeedWatch
 from kfmodels.live.monitor import CONDITIONS, Alarm, Condition, Watch
 from kfmodels.online.engine import AnyTick, Engine
 from kfmodels.online.ticks import Outcome
+from kfmodels.words.shown import Shown
 
 SHARE = 0.2
 """Share of the pairs above which their condition is that of the whole; below five pairs one is enough.
@@ -106,10 +106,13 @@ class Signal(Shown):
         # a row that was made of it tells its own outcome
         said = [str(self.tick) if self.accepted else f"{self.at} {self.sentence}"]
         said.append(f"condition {self.conditions.sentence}")
-        for one in self.alarms:
-            whose, alarm = ("", one) if isinstance(one, Alarm) else (f"{one[0]}: ", one[1])
-            said.append(f"alarm: {whose}{alarm.message}")
-        return "\n".join(said)
+        return "\n".join([*said, *(f"alarm: {sentence}" for sentence in self.rung)])
+
+    @property
+    def rung(self) -> list[str]:
+        """What the alarms say, of several pairs with the name of each."""
+        each = [("", one) if isinstance(one, Alarm) else one for one in self.alarms]
+        return [f"{name}: {alarm.message}" if name else alarm.message for name, alarm in each]
 
     def record(self) -> dict[str, object]:
         """All of it as a plain dict of the published schema."""

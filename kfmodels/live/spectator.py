@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from kfmodels.files.log import Journal
 from kfmodels.kalman.density import Z90
-from kfmodels.live.monitor import CONDITIONS, Alarm, Condition
+from kfmodels.live.monitor import CONDITIONS, Condition
 from kfmodels.live.quotes import Priced, Rescaled
 from kfmodels.live.signals import Signal
 from kfmodels.live.state import LiveState
@@ -73,34 +74,31 @@ class Spectator(LiveState):
             if seq > self.seq:
                 self.last = self._apply(cast("Priced | Rescaled", message))
                 self.seq = seq
-                self.alarms += _say_alarms(self.last)
+                self.alarms += [f"{self.last.at}: {said}" for said in self.last.rung]
                 if seq > found.last_seq - TRAIL:
-                    self._follow()
+                    self._follow(self.last)
         return self.seq - before
 
     def rows(self) -> list[Seen]:
         """Every target, those that most need a look first: broken, then watched, then the odd."""
-        conditions = self._conditions()
+        conditions, held = self._conditions(), self._held()
         order = {name: rank for rank, name in enumerate(CONDITIONS)}
+        usual = "ok" if len(self.engine.pairs) > 1 else conditions.whole
         z = [math.nan] * len(self.engine.pairs)
         if self.last is not None:
             z = np.atleast_1d(self.last.tick.z).tolist()
         found: list[Seen] = []
-        for (target, name), one in zip(self._targets(), z, strict=True):
-            legs = self._legs(name)
-            if legs is None:
+        for pair, name, one in zip(self.engine.pairs, self._feed.names, z, strict=True):
+            if name not in held:  # a leg alone
                 continue
+            legs = held[name]
             sizes = {leg: abs(ratio) for leg, (ratio, _) in legs.items()}
             hedge = max(sizes, key=lambda leg: sizes[leg], default="")
             ratio, sd = legs.get(hedge, (math.nan, math.nan))
             band = ratio - Z90 * sd, ratio + Z90 * sd
-            whole = conditions.pairs.get(name, "ok" if len(z) > 1 else conditions.whole)
+            stands = conditions.pairs.get(name, usual), self._note(name, pair)
             trail = tuple(self._trails.get(name, ()))
-            found.append(
-                Seen(
-                    target, hedge, len(legs) - 1, ratio, *band, one, whole, self._note(name), trail
-                )
-            )
+            found.append(Seen(pair[0], hedge, len(legs) - 1, ratio, *band, one, *stands, trail))
         return sorted(found, key=lambda row: (-order[row.condition], -abs(np.nan_to_num(row.z))))
 
     @property
@@ -110,38 +108,35 @@ class Spectator(LiveState):
         said = f"{self.seq} messages, the last of {at}" if self.seq else "no message yet"
         return f"{said}; {self._conditions().sentence}"
 
-    def _targets(self) -> list[tuple[str, str]]:
-        """The first ticker and the name of every pair."""
-        names = self._feed.names
-        return [(pair[0], name) for pair, name in zip(self.engine.pairs, names, strict=True)]
-
-    def _legs(self, name: str) -> dict[str, tuple[float, float]] | None:
-        """Ratio and sd by hedge; None for an asset that is a leg alone."""
+    def _held(self) -> dict[str, dict[str, tuple[float, float]]]:
+        """Ratio and sd by hedge of every target, by the name of its pair."""
         engine: Any = self.engine
         if hasattr(engine, "held"):  # every asset of a universe against all others
-            if name not in engine.targets:
-                return None
-            sds = engine.sd()[engine.targets.index(name)].tolist()
-            of = dict(zip(engine.tickers, sds, strict=True))
-            return {leg: (ratio, of[leg]) for leg, ratio in engine.held()[name].items()}
-        tick: Any = engine.standing()
-        tick = tick.of(name) if tick.names else tick
-        return {leg: (ratio, tick.sd_total[leg]) for leg, ratio in tick.beta.items()}
+            sds = dict(zip(engine.targets, engine.sd(), strict=True))
+            return {
+                name: {leg: (b, sds[name][engine.tickers.index(leg)]) for leg, b in legs.items()}
+                for name, legs in engine.held().items()
+            }
+        now: Any = engine.standing()
+        ticks = {name: now.of(name) if now.names else now for name in self._feed.names}
+        return {
+            name: {leg: (ratio, tick.sd_total[leg]) for leg, ratio in tick.beta.items()}
+            for name, tick in ticks.items()
+        }
 
-    def _note(self, name: str) -> str:
+    def _note(self, name: str, pair: Sequence[str]) -> str:
         """What is out of the usual with a pair: rows held, legs that stand still or are late."""
         said: list[str] = []
         if hold := self.engine.holds.get(name):
             said.append(f"{hold.rows} row{'s'[: hold.rows != 1]} held ({hold.cause})")
         if legs := self.engine.stopped.get(name):
             said.append(f"{', '.join(legs)} stands still")
-        number = self._feed.names.index(name)
-        row = {leg: self._quotes.prices[leg] for leg in self.engine.pairs[number]}
+        row = {leg: self._quotes.prices[leg] for leg in pair}
         if self._now is not None and (late := self._quotes.aged(row, self._now)):
             said.append(f"late: {late}")
         return "; ".join(said)
 
-    def _follow(self) -> None:
+    def _follow(self, signal: Signal) -> None:
         """Keep the ratios after a message."""
         engine: Any = self.engine
         if hasattr(engine, "held"):
@@ -150,18 +145,9 @@ class Spectator(LiveState):
                 name: max(legs.values(), key=abs, default=math.nan) for name, legs in held.items()
             }
         else:
-            beta: Any = engine.standing().beta
+            beta: Any = signal.tick.beta
             listed: Any = list(beta.values()) if hasattr(beta, "values") else beta
             first = np.asarray(listed, float).reshape(len(engine.pairs), -1)[:, 0]
             now = dict(zip(self._feed.names, first.tolist(), strict=True))
         for name, ratio in now.items():
             self._trails.setdefault(name, deque(maxlen=TRAIL)).append(ratio)
-
-
-def _say_alarms(signal: Signal) -> list[str]:
-    """The alarms of a message with its time, and with the pair where there are several."""
-    said: list[str] = []
-    for one in signal.alarms:
-        whose, alarm = ("", one) if isinstance(one, Alarm) else (f"{one[0]}: ", one[1])
-        said.append(f"{signal.at}: {whose}{alarm.message}")
-    return said

@@ -12,7 +12,7 @@ from kfmodels.kalman.noise import AnchoredVariance
 from kfmodels.model.assumptions import Noise, register
 from kfmodels.model.priors import Memory, Scale
 from kfmodels.model.sites import site
-from kfmodels.model.supports import BARS, Allowed, check_one, check_prior, is_number
+from kfmodels.model.supports import BARS, Allowed, is_number, keeps_to
 
 LEAST_MEMORY, LEAST_TAIL = 1.0, 2.1
 """Bars, and degrees of freedom: a forecast with 2 has no variance."""
@@ -147,8 +147,5 @@ def _above_one(memory: Memory) -> dist.Distribution:
 def _check(name: str, given: Any, allowed: Allowed) -> None:
     """Raise unless it is a prior within a range, or a number within it."""
     name = f"Anchored: {name}"
-    if isinstance(given, dist.Distribution):
-        check_prior(name, given, allowed)
-        check_one(name, given, "there is one variance, give it one")
-    elif not (isinstance(given, str) or (is_number(given) and allowed.low <= given < np.inf)):
+    if not keeps_to(name, given, allowed, "there is one variance, give it one", ends=True):
         raise ValueError(f"{name} is a prior or a number, and {allowed.words}; not {given!r}")

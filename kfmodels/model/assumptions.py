@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from kfmodels._caller import explain_kinds
 from kfmodels._types import Array, ArrayLike, Bool, Float
 from kfmodels.files import documents
 from kfmodels.kalman import noise as noises
@@ -42,6 +41,7 @@ from kfmodels.model.supports import (
     is_number,
     variance_memory,
 )
+from kfmodels.words.caller import explain_kinds
 
 REGISTERED: dict[str, type] = {}
 """Classes that a saved model may refer to, by name."""

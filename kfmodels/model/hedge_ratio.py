@@ -13,7 +13,6 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from kfmodels._caller import explain_kinds
 from kfmodels._types import Array, ArrayLike, Bool, Float, JaxArray
 from kfmodels.clock.day import TILT
 from kfmodels.data.arrays import Inputs, PairArrays, arrays_of, coordinates_of, stack_inputs
@@ -47,12 +46,7 @@ from kfmodels.model.parts import (
     join,
     place,
 )
-from kfmodels.model.priors import (
-    Absolute,
-    Scale,
-    Speed,
-    usual_speeds,
-)
+from kfmodels.model.priors import Absolute, Scale, Speed, usual_speeds
 from kfmodels.model.profile import Profile
 from kfmodels.model.sites import (
     check_listed,
@@ -64,6 +58,7 @@ from kfmodels.model.sites import (
     site,
 )
 from kfmodels.model.starts import Start, Weak, flat_width
+from kfmodels.words.caller import explain_kinds
 
 Intercept = Literal["random_walk", "static", "none"]
 
@@ -94,6 +89,11 @@ class HedgeRatioModel:
             for part in (*self.drift.parts, self.tilt, self.day, self.spread)
             if part is not None
         )
+
+    @property
+    def sums_ratios(self) -> bool:
+        """Whether a hedge ratio is a sum, whose parts move on where the rest stands still."""
+        return any(part.of == "beta" for part in self.parts)
 
     def states(self, hedges: int) -> tuple[int, ...]:
         """The coefficient that each state of the parts belongs to; the coefficients' own come first."""

@@ -17,7 +17,6 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from kfmodels._caller import explain_kinds
 from kfmodels._types import Array, ArrayLike, Bool, Float
 from kfmodels.data.arrays import Inputs
 from kfmodels.kalman.density import Z90
@@ -26,7 +25,8 @@ from kfmodels.kalman.transforms import Transform
 from kfmodels.model.assumptions import Assumption, Drift, Noise, RandomWalk, register
 from kfmodels.model.priors import Memory, Scale
 from kfmodels.model.sites import site
-from kfmodels.model.supports import BARS, SCALE, check_one, check_prior, is_number
+from kfmodels.model.supports import BARS, SCALE, keeps_to
+from kfmodels.words.caller import explain_kinds
 
 ANEW = 1e9
 """Bars that a closed period is worth to a part that begins anew with every session."""
@@ -114,10 +114,7 @@ def _check(name: str, given: Any, what: str, *, bars: bool) -> None:
     """Raise unless it is a prior on a positive number, or one; a `Memory` only where it is `bars`."""
     if bars and isinstance(given, Memory):
         return
-    if isinstance(given, dist.Distribution):
-        check_prior(name, given, BARS if bars else SCALE)
-        check_one(name, given, "state it for one")
-    elif not (isinstance(given, str) or (is_number(given) and 0 < float(given) < np.inf)):
+    if not keeps_to(name, given, BARS if bars else SCALE, "state it for one"):
         raise ValueError(f"{name} is {what}: a prior or a positive number, not {given!r}")
 
 

@@ -15,7 +15,7 @@ from kfmodels.data.hedge_data import HedgeData
 from kfmodels.model.assumptions import register
 from kfmodels.model.priors import Scale
 from kfmodels.model.sites import site
-from kfmodels.model.supports import FACTOR, REAL, check_one, check_prior, is_number
+from kfmodels.model.supports import FACTOR, REAL, keeps_to
 
 SITES = ("profile_fall", "profile_rise", "profile_first")
 """The sites of a profile: a, c and b."""
@@ -69,12 +69,7 @@ class Profile:
     def __post_init__(self) -> None:
         for name, allowed in (("fall", REAL), ("rise", REAL), ("first", FACTOR)):
             given = getattr(self, name)
-            if isinstance(given, dist.Distribution):
-                check_prior(f"Profile: {name}", given, allowed)
-                check_one(f"Profile: {name}", given, "state it for one")
-            elif not (
-                isinstance(given, str) or (is_number(given) and allowed.low < given < np.inf)
-            ):
+            if not keeps_to(f"Profile: {name}", given, allowed, "state it for one"):
                 raise ValueError(
                     f"Profile: {name} is a NumPyro distribution or a number, and {allowed.words}, not "
                     f"{given!r}"

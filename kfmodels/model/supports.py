@@ -105,6 +105,23 @@ def check_one(name: str, prior: dist.Distribution, how: str) -> None:
         )
 
 
+def keeps_to(name: str, given: Any, allowed: Allowed, how: str, *, ends: bool = False) -> bool:
+    """Whether it is a number within a range, with `ends` its lowest too, or a prior on one.
+
+    A prior on other numbers raises, as `check_prior` and `check_one` say. Text passes: it stands for
+    one that a file could not hold.
+    """
+    if isinstance(given, dist.Distribution):
+        check_prior(name, given, allowed)
+        check_one(name, given, how)
+        return True
+    if isinstance(given, str):
+        return True
+    if not is_number(given) or not given < np.inf:
+        return False
+    return given > allowed.low or (ends and given == allowed.low)
+
+
 def _ends(support: constraints.Constraint | None) -> tuple[float, float] | None:
     """The ends of a support; None where it does not have any."""
     support = getattr(support, "base_constraint", support)

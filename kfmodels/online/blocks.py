@@ -71,11 +71,9 @@ class Row(NamedTuple):
 
     values: np.ndarray
     seen: np.ndarray | None
-    dt: float
-    gaps: Mapping[str, float] | None
+    when: When
     policy: Policy
     verdicts: dict[int, Verdict]
-    day: np.ndarray | None
 
 
 class Passed(NamedTuple):
@@ -198,27 +196,24 @@ class Blocks:
         self,
         values: np.ndarray,
         seen: np.ndarray | None,
-        dt: float,
-        gaps: Mapping[str, float] | None,
+        when: When,
         policy: Policy,
-        day: np.ndarray | None = None,
     ) -> Passed:
         """The draws after a row; `self.stands` stay until `keep` takes them over.
 
         Args:
             values: inner target and design of every pair, `(1 + n, pair)`, finite.
             seen: which pairs observe it, `(pair,)`; None where all do.
-            dt, gaps: time since the last row.
+            when: it comes.
             policy: how it is judged.
-            day: its time of day, for what goes by that.
         """
         stands: list[Stand] = []
         forecasts: list[DrawForecasts | MeanForecasts] = []
         numbers: list[Told] = []
         verdicts: dict[int, Verdict] = {}
         compiles = bool(self.compiled) and all(b.judges(policy.shocks) for b in self.compiled)
-        compiles = compiles and not self.mixtures[0].crosses(gaps)
-        row = Row(values, seen, dt, gaps, policy, verdicts, day)
+        compiles = compiles and not self.mixtures[0].crosses(when.gaps)
+        row = Row(values, seen, when, policy, verdicts)
         for number, part in enumerate(self._parts):
             now = self.stands[number]
             if compiles and isinstance(now, Packed):
@@ -245,7 +240,7 @@ class Blocks:
         y = np.ascontiguousarray(row.values[0, pairs])
         design = np.ascontiguousarray(row.values[1:, pairs])
         taught = None if row.seen is None else row.seen[pairs]
-        after, places = now.block.advance(now, y, design, taught, row.dt)
+        after, places = now.block.advance(now, y, design, taught, row.when.dt)
         if holds := row.policy.holds:
             held = [pair - pairs.start for pair in self._numbers(part) if pair in holds]
             places = sorted({*places, *held})
@@ -262,7 +257,7 @@ class Blocks:
 
         What becomes of the rows that are judged is added to the verdicts.
         """
-        values, seen, dt, gaps, policy, verdicts, day = row
+        values, seen, (dt, gaps, day), policy, verdicts = row
         mixture = mixture.at(day)
         y, design = _of_block(values, part)
         ahead, factor = mixture.predict(now, dt, gaps)

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kfmodels._caller import explain_kinds
 from kfmodels.clock.clock import Clock
-from kfmodels.clock.day import OUTSIDE, DayVariance, tilt_of_next
+from kfmodels.clock.day import OUTSIDE, DayVariance, Place, read_day, tilt_of_next
 from kfmodels.clock.instants import Stamp, check_later, check_passed
 from kfmodels.files.documents import register
 from kfmodels.kalman.coordinates import Coordinates
@@ -35,6 +34,7 @@ from kfmodels.online.legs import ByTicker, Inner, Legs
 from kfmodels.online.shocks import NONE, Hold, Shocks, release, with_hold
 from kfmodels.online.splits import FIRST, add_splits, find_moves, scaled_from, watch_scales
 from kfmodels.online.ticks import BoardTick, Outcome, number_of
+from kfmodels.words.caller import explain_kinds
 
 if TYPE_CHECKING:
     from kfmodels.online.filter import OnlineFilter
@@ -241,7 +241,11 @@ class OnlineBoard(Documented):
         strict: bool = False,
     ) -> BoardTick:
         """Take a row of checked prices `(pair, leg)`; with `strict` raise instead of "rejected"."""
-        begins, day = self.begins(at), self.clock and self.clock.day(document.check_dated(at))
+        begins, day = False, None
+        if self.clock is not None:
+            place = self.clock.place(document.check_dated(at))
+            begins, day = self._begins(place), read_day(place, self.clock.minutes)
+        when = When(dt, gaps, day)
         values, seen = self._inner.of_all(given, self._last_before(begins))
         habits, idle = count_repeats(self.habits, given, self.last_prices, self.pairs)
         if idle:
@@ -255,8 +259,8 @@ class OnlineBoard(Documented):
             holds = self._holds
             if self.shocks is not None and self.shocks.holds:
                 rows = given, self.last_prices, self._scaled, self.habits.move
-                holds = watch_scales(holds, rows, seen, partial(self._beyond, When(dt, gaps, day)))
-            passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds), day)
+                holds = watch_scales(holds, rows, seen, partial(self._beyond, when))
+            passed = self._blocks.advance(values, seen, when, self._policy(holds))
             # one sum tells whether anything has overflowed; only then look which pair it was
             while not math.isfinite(np.dot(passed.sd, passed.score)):
                 sound = np.atleast_1d(np.isfinite(passed.sd + passed.score) & (passed.sd > 0))
@@ -273,21 +277,18 @@ class OnlineBoard(Documented):
                 # a rejected row must not begin or end a hold
                 for number in np.flatnonzero(lost).tolist():
                     holds = with_hold(holds, number, self._holds.get(number, NONE))
-                passed = self._blocks.advance(values, seen, dt, gaps, self._policy(holds), day)
+                passed = self._blocks.advance(values, seen, when, self._policy(holds))
         return self._commit(given, at, seen, wild, holds, passed, habits, idle, begins)
 
     def begins(self, at: Stamp | None) -> bool:
-        """Whether a row at that time would begin a session, and so be no move of one.
+        """Whether a row would begin a session; raises where it needs a time and has none."""
+        clock = self.clock
+        return clock is not None and self._begins(clock.place(document.check_dated(at)))
 
-        Raises:
-            ValueError: the board reads the time of day off its rows, and there is no time.
-        """
-        if self.clock is None:
+    def _begins(self, place: Place) -> bool:
+        if self.clock is None or not self.transform.needs_last or self.at is None:
             return False
-        now = self.clock.place(document.check_dated(at)).session
-        if not self.transform.needs_last or self.at is None:
-            return False
-        return now == OUTSIDE or now != self.clock.place(self.at).session
+        return place.session == OUTSIDE or place.session != self.clock.place(self.at).session
 
     def _last_before(self, begins: bool) -> np.ndarray:
         """Prices from which a row moves: none, where it begins a session."""
@@ -320,16 +321,14 @@ class OnlineBoard(Documented):
             return None
         patience, frame = self.habits.patience, self._frame
         if self._alone is None or self._alone.patience is not patience:
-            inner = self._inner.centre[:, 0], self._inner.unit[:, 0]
-            legs = *inner, self._scaled[0], patience[0]
+            legs = self._inner.centre[:, 0], self._inner.unit[:, 0], self._scaled[0], patience[0]
             self._alone = PairFrame(np.stack(legs), frame, patience)
         now = now.block.place(now, self._alone, self.last_prices, self.habits)
         self._blocks.stands = [now]
         return now
 
     def _policy(self, holds: Mapping[int, Hold]) -> Policy:
-        returns = self.transform.needs_last
-        return Policy(self.shocks, holds, self.coordinates.intercept, returns)
+        return Policy(self.shocks, holds, self.coordinates.intercept, self.transform.needs_last)
 
     def standing(self) -> BoardTick:
         """What is believed now, as a tick that observed nothing; no filter moves."""
@@ -461,9 +460,8 @@ class OnlineBoard(Documented):
         if self.coordinates.tilted:  # what is held now is for the next bar
             self._turn(self.coordinates)
         spread, sd, score, z = passed.spread, passed.sd, passed.score, passed.z
-        if (
-            self._inner.requoted
-        ):  # the log score is a density of the target, and so has the Jacobian
+        # the log score is a density of the target, and so has the Jacobian
+        if self._inner.requoted:
             unit = self._inner.unit[0]
             spread, sd, score = spread * unit, sd * unit, score - np.log(unit)
         if seen is not None:

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kfmodels._caller import explain_kinds
-from kfmodels._shown import Shown
 from kfmodels.clock.clock import Clock
 from kfmodels.clock.day import DayVariance
 from kfmodels.clock.instants import Moment, Stamp
@@ -35,7 +33,10 @@ from kfmodels.kalman.noise import (
     SteadyDiscount,
 )
 from kfmodels.kalman.step import State
+from kfmodels.online.engine import name_pairs, say_when
 from kfmodels.online.shocks import Hold
+from kfmodels.words.caller import explain_kinds
+from kfmodels.words.shown import Shown
 
 if TYPE_CHECKING:
     from kfmodels.online.board import OnlineBoard
@@ -64,11 +65,8 @@ class Documented(Shown, ABC):
         """What `__init__` takes to make it again."""
 
     def __str__(self: Any) -> str:
-        names = ", ".join("/".join(legs) for legs in self.pairs[:3])
-        more = f" and {len(self.pairs) - 3} more" if len(self.pairs) > 3 else ""
         draws = f"{self.draws} draws, " if self.draws > 0 else ""
-        when = "before its first row" if self.at is None else f"after {self.at}"
-        return f"{type(self).__name__} of {names}{more} ({self.transform}), {draws}{when}"
+        return f"{type(self).__name__} of {name_pairs(self)}, {draws}{say_when(self)}"
 
     @explain_kinds
     def save(self, path: str | Path) -> None:

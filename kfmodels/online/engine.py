@@ -56,6 +56,18 @@ class AnyTick(Protocol):
         ...
 
 
+def name_pairs(engine: Any) -> str:
+    """The first pairs of an engine, and what it transforms their prices by."""
+    names = ", ".join("/".join(legs) for legs in engine.pairs[:3])
+    more = f" and {len(engine.pairs) - 3} more" if len(engine.pairs) > 3 else ""
+    return f"{names}{more} ({engine.transform})"
+
+
+def say_when(engine: Any) -> str:
+    """After which row an engine stands."""
+    return "before its first row" if engine.at is None else f"after {engine.at}"
+
+
 @runtime_checkable
 class Engine(Protocol):
     """Filters of some pairs that advance together."""

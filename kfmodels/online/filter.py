@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kfmodels._caller import explain_kinds
 from kfmodels.clock.clock import Clock
 from kfmodels.clock.day import DayVariance
 from kfmodels.clock.instants import Stamp, check_later, check_passed
@@ -31,6 +30,7 @@ from kfmodels.online.legs import HedgePrices, by_text
 from kfmodels.online.shocks import NONE, Hold, Shocks
 from kfmodels.online.splits import check_factors
 from kfmodels.online.ticks import FairValue, Predictive, Tick
+from kfmodels.words.caller import explain_kinds
 
 
 class OnlineFilter(Documented):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kfmodels._caller import explain_kinds, warn
 from kfmodels.clock.clock import Clock, Elapsed
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.ticks import Tick
+from kfmodels.words.caller import explain_kinds, warn
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from kfmodels._caller import explain_kinds
 from kfmodels.files.documents import register
 from kfmodels.online.ticks import Outcome
+from kfmodels.words.caller import explain_kinds
 
 
 class Hold(NamedTuple):

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kfmodels._shown import Shown
 from kfmodels.clock.instants import Stamp
 from kfmodels.kalman.reversion import MeanReversion
 from kfmodels.online.belief import Belief, join_blocks, tell_noise
 from kfmodels.online.mixture import average
+from kfmodels.words.shown import Shown
 
 
 class Outcome(StrEnum):
@@ -222,7 +222,7 @@ class BoardTick(Shown):
 
     @property
     def noise_said(self) -> str:
-        """The memory that is believed now, and that of the fit, in a sentence."""
+        """The memory that is believed now, and that of the start, in a sentence."""
         return tell_noise(self.belief)
 
     def __str__(self) -> str:
@@ -281,11 +281,11 @@ class Tick(Shown):
     variance); both have an entry "alpha" too. `spread` is the innovation, y minus its forecast from the
     ticks before: positive means the target is above it. `z` is spread / spread_sd, and `dof` the
     degrees of freedom of the forecast (inf where it is normal). `gain` is the share of the spread that
-    was taken to be permanent. `memory` is that of each
-    hedge ratio in bars, as `HedgeFit.summary` has it, but as it is believed now: the mean of its log
-    over the draws; NaN where a ratio moves on several scales at once. `moved` is the share of the
-    weights of the draws that is not where the fit had it. Where nothing was observed, `spread`, `z` and
-    `log_score` are NaN; where a row was not learnt from, `gain` is 0.
+    was taken to be permanent. `memory` is that of each hedge ratio in bars, as `HedgeFit.summary` has
+    it, but as it is believed now: the mean of its log over the draws; NaN where a ratio moves on
+    several scales at once. `moved` is the share of the weights of the draws that is not where it was at
+    the start. Where nothing was observed, `spread`, `z` and `log_score` are NaN; where a row was not
+    learnt from, `gain` is 0.
     """
 
     __slots__ = ("_all", "_number")
@@ -392,7 +392,7 @@ class Tick(Shown):
 
     @property
     def noise_said(self) -> str:
-        """The memory that is believed now, and that of the fit, in a sentence."""
+        """The memory that is believed now, and that of the start, in a sentence."""
         return self._all.noise_said
 
     @property

@@ -11,7 +11,6 @@ import numpy as np
 from numpyro import handlers
 from numpyro.infer.util import constrain_fn, potential_energy
 
-from kfmodels._caller import check_seed
 from kfmodels._types import Array as AnyArray
 from kfmodels._types import ArrayLike, Float, Shaped, Shapes, UInt32
 from kfmodels._types import JaxArray as Array
@@ -20,6 +19,7 @@ from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
 from kfmodels.sampling.devices import by_device
 from kfmodels.sampling.prior import Model
+from kfmodels.words.caller import check_seed
 
 _LIKELIHOOD = ["y", "diffuse"]
 """Sites of the model that belong to the likelihood, not to the prior."""

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from kfmodels._caller import warn
 from kfmodels.basket.basket import Basket
 from kfmodels.basket.listing import GONE, LEG_FROM, TARGET_FROM
 from kfmodels.basket.settings import CHOOSER
 from kfmodels.universe.asked import Money, check_money
+from kfmodels.words.caller import warn
 
 SHORT = 0
 """The shortest memory, by number."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from kfmodels._caller import explain_kinds
 from kfmodels.live.costs import Cost
 from kfmodels.universe.asked import (
     Bound,
@@ -27,6 +26,7 @@ from kfmodels.universe.asked import (
 from kfmodels.universe.book_hedge import BookHedge, money
 from kfmodels.universe.convex import Objective, minimise
 from kfmodels.universe.legs import Limits, Search
+from kfmodels.words.caller import explain_kinds
 
 _RIDGE = 1e-12
 """Share of their mean variance added to every leg, so that two equal legs have one answer."""

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kfmodels._caller import explain_kinds, warn
-from kfmodels._shown import Shown
 from kfmodels.basket.basket import Basket
 from kfmodels.basket.listing import GONE, LEG_FROM
 from kfmodels.basket.settings import CHOOSER, FEW
@@ -37,6 +35,8 @@ from kfmodels.universe.netting import hedge_book
 from kfmodels.universe.saved import UNIVERSE
 from kfmodels.universe.take_over import take_over
 from kfmodels.universe.words import name_legs
+from kfmodels.words.caller import explain_kinds, warn
+from kfmodels.words.shown import Shown
 
 type Tickers = Sequence[str] | str
 

@@ -15,15 +15,26 @@ class Shown:
     """
 
     def __repr__(self) -> str:
-        return "\n".join(map(_wrap, str(self).splitlines()))
+        return "\n".join(map(_wrap_prose, str(self).splitlines()))
 
     def _repr_html_(self) -> str:
         return f'<pre style="white-space: pre-wrap">{escape(str(self))}</pre>'
 
 
-def _wrap(line: str) -> str:
-    """A line of prose on as many lines as it needs; one of a table, with its gaps, is left alone."""
+def wrap(sentence: str, first: str = "", others: str = "") -> str:
+    """A sentence on as many lines as it needs, indented by `first` and then by `others`."""
+    return fill(
+        sentence,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_on_hyphens=False,
+    )
+
+
+def _wrap_prose(line: str) -> str:
+    """A line of prose wrapped; one of a table, with its gaps, is left alone."""
     if len(line) <= WIDTH or "  " in line.strip():
         return line
     indent = " " * (len(line) - len(line.lstrip()))
-    return fill(line, WIDTH, subsequent_indent=indent + "  ", break_on_hyphens=False)
+    return wrap(line.lstrip(), indent, indent + "  ")

@@ -13,6 +13,7 @@ from kfmodels.batch.few_legs import compare_with_universe
 from kfmodels.cli import facts
 from kfmodels.cli.page import page, write_page
 from tests.command import kfmodels
+from tests.online.test_sessions import data_of, frame
 from tests.problems import stocks_between, unsampled
 
 pytestmark = pytest.mark.slow
@@ -182,3 +183,12 @@ def test_a_spread_has_a_section_with_its_numbers_after_the_last_row(data):
     assert facts.stands("KO", ticks[-1].reversion) in text
     assert facts.ASK not in text
     assert facts.ASK in html.unescape(page(kf.fit(data, FIXED)))
+
+
+def test_a_deviation_of_the_day_that_may_not_be_there_is_said():
+    day = {"tilt": kf.model.Tilt(), "profile": kf.model.Profile(), "gaps": kf.Gaps()}
+    day |= {"day": kf.model.OfTheDay(spike=True), "intercept": "none"}
+    method = kf.ImportanceSampling(draws=64, rounds=3)
+    fitted = kf.fit(data_of(frame()), kf.hedge_ratio_model(**day), method=method, progress=False)
+    assert "The model has a deviation of the day that may not be there." in page(fitted)
+    assert fitted.report().startswith("Y hedged with X: returns")

@@ -1,0 +1,1 @@
+"""What a room says to its caller: a wrong argument named, a warning in its place, results in words."""
