@@ -3,19 +3,20 @@
 One file: a row of prices passes through all of it, from the checks to its tick.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kfmodels.basket.advice import Advice
+from kfmodels.basket.day import TimeOfDay
 from kfmodels.basket.guard import GUARD, Cleaned, check_policy, clean, tell_verdicts
+from kfmodels.basket.hedges import Hedges
 from kfmodels.basket.listing import LEG_FROM, TARGET_FROM, pick
 from kfmodels.basket.moments import Others
 from kfmodels.basket.opinion import Opinion
 from kfmodels.basket.settings import (
     CHOOSER,
-    EFFECTIVE,
     MEMORIES,
     FixedShare,
     Forgetting,
@@ -24,18 +25,19 @@ from kfmodels.basket.settings import (
 )
 from kfmodels.basket.standing import Standing, admit, nothing_learnt, open_moments
 from kfmodels.basket.ticks import BasketTick, Forecast, Said
+from kfmodels.clock.clock import Clock
 from kfmodels.clock.instants import Stamp, check_later, check_passed
 from kfmodels.files.documents import Format, register
 from kfmodels.kalman.transforms import LOG
-from kfmodels.online.document import Documented, as_text
+from kfmodels.online.document import as_text
 from kfmodels.online.legs import ByTicker, Legs, by_text
 from kfmodels.online.shocks import NONE, Hold, Shocks
 from kfmodels.online.ticks import Outcome
 
-BASKET = Format("kfmodels basket", 1, "a saved basket", "make one with basket.save(path)")
+BASKET = Format("kfmodels basket", 2, "a saved basket", "make one with basket.save(path)", oldest=2)
 
 
-class Basket(Documented):
+class Basket(Hedges):
     r"""Hedges every target with all other assets, by a mixture of regressions that all share memories.
 
     $$C_{m,t} = \lambda_m C_{m,t-1} + w_t r_t r_t', \qquad
@@ -61,6 +63,8 @@ class Basket(Documented):
         legs: at most as many legs for a target. Default: no limit.
         weighing: how experts gain and lose weight, `Forgetting` or `FixedShare`.
         shocks: the policy on bad prints; None learns from every price.
+        clock: of rows within the day: moves are then weighed by the time of day and nights, and the
+            memories are 2.5, 5, 10 and 25 days. None, or a clock of daily rows: every row is a bar.
         standing: where it stands, as a document has it; None for the start.
 
     Raises:
@@ -95,6 +99,7 @@ class Basket(Documented):
         legs: int | None = None,
         weighing: Weighing = Forgetting(),
         shocks: Shocks | None = GUARD,
+        clock: Clock | None = None,
         standing: Standing | None = None,
     ) -> None:
         self.tickers = tuple(map(str, tickers))
@@ -111,6 +116,7 @@ class Basket(Documented):
         most = len(self.hedges) - (set(self.targets) <= set(self.hedges))
         self.legs, self.weighing, self.shocks = legs, weighing, shocks
         self.structures = choose_structures(most, legs)
+        self.clock = clock
         # the first ticker stands as the target of all others, so that prices are read as a board reads
         self._prices = Legs(self.tickers[:1], [self.tickers[1:]], LOG)
         spot = {name: number for number, name in enumerate(self.tickers)}
@@ -127,6 +133,16 @@ class Basket(Documented):
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def clock(self) -> Clock | None:
+        """That of rows within the day; one of the same market with later sessions may take over."""
+        return self.day.clock
+
+    @clock.setter
+    def clock(self, clock: Clock | None) -> None:
+        self.day = TimeOfDay(clock)
+        self._decays = 1 - 1 / self.day.memories
 
     @property
     def draws(self) -> int:
@@ -186,7 +202,7 @@ class Basket(Documented):
         if at is not None:
             check_later(at, now.at, "nothing was changed")
         given = self._prices.of_all(prices)[0]
-        at = now.at if at is None else at
+        at, variance = now.at if at is None else at, self.day.variance(at, now.at)
         reading = now.listing.read(given)
         absent = now.listing.explain(given, reading.seen)
         said = {self.tickers[n]: Said(Outcome.SKIPPED, why) for n, why in absent.items()}
@@ -196,8 +212,8 @@ class Basket(Documented):
         now = now._replace(at=at, listing=reading.listing)
         move = np.where(reading.seen, reading.move, np.nan)
         if now.market is None:
-            return self._gather(now, given, move, said)
-        return self._advance(now, given, move, said)
+            return self._gather(now, given, move, said, variance)
+        return self._advance(now, given, move, said, variance)
 
     def _gather(
         self,
@@ -205,14 +221,16 @@ class Basket(Documented):
         given: np.ndarray,
         move: np.ndarray,
         said: dict[str, Said],
+        variance: float,
     ) -> BasketTick:
         """Keep the first rows, and open the moments once there are enough of them."""
         seen = ~np.isnan(move)
-        recent = np.vstack([now.recent, np.where(now.listing.gap > 0, np.nan, move)])
-        listing = now.listing.after(given, seen, np.zeros(len(given)))
+        first = np.where(now.listing.gap > 0, np.nan, move) / np.sqrt(variance)
+        recent = np.vstack([now.recent, first])
+        listing = now.listing.after(given, seen, np.zeros(len(given)), variance)
         now = now._replace(rows=now.rows + 1, listing=listing, recent=recent)
         opens = now.rows == TARGET_FROM
-        self.stand = open_moments(now, self.shocks is not None) if opens else now
+        self.stand = open_moments(now, self.shocks is not None, self._decays) if opens else now
         return self._tick(now.at, said)
 
     def _advance(
@@ -221,28 +239,29 @@ class Basket(Documented):
         given: np.ndarray,
         move: np.ndarray,
         said: dict[str, Said],
+        variance: float,
     ) -> BasketTick:
-        """Take a row once the moments are open."""
-        market, joined = now.market, now.joined
+        """Take a row once the moments are open; all its moves are over the root of its variance."""
+        market, joined, size = now.market, now.joined, float(np.sqrt(variance))
         assert market is not None
         advice = self._advice()
         seen = ~np.isnan(move) & joined
         # a newcomer's move over a gap is left out: nothing has filled it
-        young = np.where(joined | (now.listing.gap > 0), np.nan, move)
-        raw = np.where(seen, move - now.listing.filled, 0.0)
-        cleaned = self._clean(now, advice, raw, seen)
+        young = np.where(joined | (now.listing.gap > 0), np.nan, move) / size
+        raw = np.where(seen, move - now.listing.filled, 0.0) / size
+        cleaned = self._clean(now, advice, raw, seen, variance)
         weight, unseen = cleaned.weight, cleaned.unseen
-        said |= tell_verdicts(cleaned.verdicts, self.tickers, given, now)
+        said |= tell_verdicts(cleaned.verdicts, self.tickers, given, now, size)
         known = joined & ~unseen
         realised = market.realise(cleaned.move, known)
-        opinion, tick = self._judge(now, advice, cleaned, said)
-        moments = now.moments.after(cleaned.move, weight, cleaned.gap)
+        opinion, tick = self._judge(now, advice, cleaned, said, size)
+        moments = now.moments.after(cleaned.move, weight, cleaned.gap, self._decays)
         taken = known | (~joined & ~np.isnan(move))
         held = dict(now.holds)
         for number, verdict in cleaned.verdicts.items():
             held[self.tickers[number]] = verdict.hold
             taken[number] |= verdict.moved
-        listing = now.listing.after(given, taken, cleaned.move)
+        listing = now.listing.after(given, taken, cleaned.move * size, variance)
         recent, weights = now.recent, now.recent_weights
         if not joined.all():
             recent = np.vstack([recent, np.where(joined, cleaned.move, young)])[-TARGET_FROM:]
@@ -263,7 +282,12 @@ class Basket(Documented):
         return tick
 
     def _clean(
-        self, now: Standing, advice: Advice | None, move: np.ndarray, seen: np.ndarray
+        self,
+        now: Standing,
+        advice: Advice | None,
+        move: np.ndarray,
+        seen: np.ndarray,
+        variance: float,
     ) -> Cleaned:
         """The row that is learnt from."""
         market, joined = now.market, now.joined
@@ -278,7 +302,8 @@ class Basket(Documented):
             others = Others.of(corr[CHOOSER], sd[CHOOSER])
         spot = {name: number for number, name in enumerate(self.tickers)}
         holds = {spot[name]: hold for name, hold in now.holds.items()}
-        return clean(now, others, move, seen, shocks=self.shocks, holds=holds)
+        how: Any = {"shocks": self.shocks, "holds": holds, "variance": variance}
+        return clean(now, others, move, seen, **how)
 
     def _judge(
         self,
@@ -286,19 +311,21 @@ class Basket(Documented):
         advice: Advice | None,
         cleaned: Cleaned,
         said: Mapping[str, Said],
+        size: float,
     ) -> tuple[Opinion, BasketTick]:
-        """Score the experts on the row."""
+        """Score the experts on the row; what is told is in whole moves."""
         if advice is None:
-            return now.opinion, self._tick(now.at, said, moves=cleaned.move)
+            return now.opinion, self._tick(now.at, said, moves=cleaned.move * size)
         moves = cleaned.move[self._targets]
         where = (now.joined & ~cleaned.unseen)[self._targets]
         row = cleaned.move, cleaned.gap, cleaned.weight
         square = now.listing.mean_square[self._targets]
         mixture, variances = now.opinion.expect(self.weighing, advice, square, *row, moves)
-        learnt, score = now.opinion.learn(self.weighing, mixture, moves, variances, where)
-        numbers = (moves, *mixture.centre(), mixture.below(moves), score, mixture.degrees())
+        learnt, score = now.opinion.learn(self.weighing, mixture, moves, variances, where, size)
+        whole, below = mixture.times(size).centre(), mixture.below(moves)
+        numbers = (moves * size, *whole, below, score - np.log(size), mixture.degrees())
         told = [np.where(where, each, np.nan) for each in numbers]
-        return learnt, self._tick(now.at, said, told, cleaned.move)
+        return learnt, self._tick(now.at, said, told, cleaned.move * size)
 
     def _tick(
         self,
@@ -327,73 +354,14 @@ class Basket(Documented):
         self._advised = now, advice
         return advice
 
-    def weights(self) -> np.ndarray:
-        """Of the experts, `(target, memory, structure)`; those of a target sum to one."""
-        weights = self.weighing.weigh(self.stand.opinion.log_weights)
-        return weights.reshape(len(self.targets), len(MEMORIES), -1)
-
-    def shares(self) -> dict[str, np.ndarray]:
-        """Weight of each kind of structure, `(target,)` each."""
-        kinds, weights = np.array(self.structures.kinds), self.weights().sum(1)
-        return {kind: weights[:, kinds == kind].sum(1) for kind in dict.fromkeys(kinds.tolist())}
-
-    def memory(self) -> np.ndarray:
-        """Rows that the mixture remembers, `(target,)`: the mean memory of its experts."""
-        return self.weights().sum(2) @ np.array(MEMORIES, float)
-
-    def removed(self) -> np.ndarray:
-        """Share of a target's variance that its hedge has removed lately (memory of 100 rows)."""
-        hedged, plain = self.stand.opinion.lately
-        return 1 - hedged / plain
-
-    def ratios(self) -> np.ndarray:
-        """Money of every asset against one of the target, to be held over the next row.
-
-        `(target, asset)`; a positive ratio is sold against a target that is held. 0 for the target
-        itself and for what is no leg now, NaN for a target that is not ready.
-        """
-        return self._spread_out(Advice.mix)
-
-    def held(self) -> dict[str, dict[str, float]]:
-        """The ratios that are not 0, by target and hedge; none for a target that is not ready."""
-        each = zip(self.targets, self.ratios().tolist(), strict=True)
-        return {
-            name: {leg: b for leg, b in zip(self.tickers, row, strict=True) if b and b == b}
-            for name, row in each
-        }
-
-    def sd(self) -> np.ndarray:
-        """Sd of every ratio, `(target, asset)`: within the experts, and between them."""
-
-        def spread(advice: Advice, weights: np.ndarray) -> np.ndarray:
-            now, market = self.stand, self.stand.market
-            assert market is not None
-            age = now.listing.age[self._targets]
-            rows = np.minimum(EFFECTIVE[:, None], np.maximum(age, 1))
-            unscored = np.zeros_like(weights)
-            variances = now.opinion.start(unscored, now.listing.mean_square[self._targets])
-            return np.sqrt(advice.spread(weights, variances * market.foreseen(), rows))
-
-        return self._spread_out(spread)
-
-    def _spread_out(self, work: Callable[[Advice, np.ndarray], np.ndarray]) -> np.ndarray:
-        """What `work` makes of the advice, with a column for every asset."""
-        found = np.full((len(self.targets), len(self.tickers)), np.nan)
-        advice = self._advice()
-        if advice is not None:
-            found[self.ready] = 0.0
-            weights = self.weighing.weigh(self.stand.opinion.log_weights)
-            part = work(advice, weights)
-            found[np.ix_(self.ready, advice.places.hedges)] = part[self.ready]
-        return found
-
-    def forecast(self, prices: ByTicker) -> Forecast:
+    def forecast(self, prices: ByTicker, *, at: Stamp | None = None) -> Forecast:
         """What the hedges' prices say of the targets; nothing is learnt.
 
         Args:
             prices: of the next row by ticker. A hedge without one counts by its mean given the prices
                 that are there, but for the target's own, and widens the forecast; so does a gap of the
                 target.
+            at: time of that row, which a universe within the day needs.
 
         Raises:
             ValueError: no target is ready yet, no asset has a price, or as `update`.
@@ -404,21 +372,21 @@ class Basket(Documented):
                 f"the basket has learnt from {now.rows} rows, and legs need {LEG_FROM}: update it with "
                 "more before asking for a forecast"
             )
-        given = self._prices.of_all(prices)[0]
+        given, variance = self._prices.of_all(prices)[0], self.day.variance(at, now.at)
         reading = now.listing.read(given)
         seen = reading.seen & now.joined
         if not seen.any():
             raise ValueError(
                 "the row has no price that says anything of the targets: give that of a hedge at least"
             )
-        raw = np.where(seen, reading.move - now.listing.filled, 0.0)
+        raw = np.where(seen, reading.move - now.listing.filled, 0.0) / np.sqrt(variance)
         move, gap = advice.regressions().fill(raw, now.joined & ~seen)
         square = now.listing.mean_square[self._targets]
         row = move, gap, now.market.foreseen()
         mixture, _ = now.opinion.expect(self.weighing, advice, square, *row)
         last = now.listing.carried[self._targets]
-        over = mixture.over(now.listing.gap[self._targets] + 1.0)
-        return Forecast(self.targets, over, last, self.ready)
+        over = mixture.over(now.listing.rows_since(variance)[self._targets])
+        return Forecast(self.targets, over.times(np.sqrt(variance)), last, self.ready)
 
     def take(
         self,
@@ -431,8 +399,8 @@ class Basket(Documented):
     ) -> BasketTick:
         """`update` as a live filter calls it; an asset takes its price of the first row with one.
 
-        Memories count rows, so neither `dt`, the bars since the row before, nor closed periods in
-        `gaps` change what is learnt.
+        Memories count rows, and the time of day is that of its own clock, so neither `dt`, the bars
+        since the row before, nor closed periods in `gaps` change what is learnt.
         """
         check_passed(dt, gaps)
         row = dict[str, Any]()
@@ -482,6 +450,7 @@ class Basket(Documented):
             "legs": self.legs,
             "weighing": self.weighing,
             "shocks": self.shocks,
+            "clock": self.clock,
             "standing": self.stand._replace(at=at),
         }
 

@@ -50,6 +50,7 @@ def clean(
     *,
     shocks: Shocks | None,
     holds: dict[int, Hold],
+    variance: float = 1.0,
 ) -> Cleaned:
     """Hold back what is far from what all other assets say of it, the farthest first, and fill it.
 
@@ -65,11 +66,12 @@ def clean(
         seen: which assets that take part have one.
         shocks: the policy, None to take everything as it comes.
         holds: by number of the asset.
+        variance: of the row, over that of a mean one.
     """
     market, doubt, unseen = now.market, now.doubt, now.joined & ~seen
     assert market is not None
     weight = market.weigh(market.realise(move, seen))
-    length = np.sqrt(now.listing.gap + 1.0)
+    length = np.sqrt(now.listing.rows_since(variance))
     verdicts = dict[int, Verdict]()
     held = np.isin(np.arange(len(move)), list(holds))
     while True:
@@ -102,7 +104,11 @@ def clean(
 
 
 def tell_verdicts(
-    verdicts: Mapping[int, Verdict], tickers: Sequence[str], given: np.ndarray, before: Standing
+    verdicts: Mapping[int, Verdict],
+    tickers: Sequence[str],
+    given: np.ndarray,
+    before: Standing,
+    size: float = 1.0,
 ) -> dict[str, Said]:
     """Outcome and reason by ticker where a price was not simply accepted, and what to call of a split.
 
@@ -111,8 +117,9 @@ def tell_verdicts(
         tickers: of all assets.
         given: prices of the row `(N,)`.
         before: where the basket stood before it.
+        size: root of the variance of the row.
     """
-    usual, said = np.sqrt(before.listing.mean_square), dict[str, Said]()
+    usual, said = size * np.sqrt(before.listing.mean_square), dict[str, Said]()
     for number, verdict in verdicts.items():
         reason, name = verdict.reason, tickers[number]
         if verdict.outcome is Outcome.QUARANTINED:

@@ -29,14 +29,16 @@ _WILD = 12 / 0.6745
 class Listing(NamedTuple):
     """What is known of the prices of every asset; arrays `(N,)`.
 
-    `last` is the last price taken (NaN: none yet), `gap` the rows since, `filled` the sum of the moves
-    that stood in for them; `still` counts rows in succession that repeat a price and `longest` the
-    longest such run that ended; `age` the rows since the first price (-1: none yet); `seen` and
-    `square` the number of moves learnt and the sum of their squares.
+    `last` is the last price taken (NaN: none yet), `gap` the rows since, `passed` their variance in
+    mean rows (of daily rows the same), `filled` the sum of the moves that stood in for them; `still`
+    counts rows in succession that repeat a price and `longest` the longest such run that ended; `age`
+    the rows since the first price (-1: none yet); `seen` and `square` the number of moves learnt and
+    the sum of their squares, each over the variance of its row.
     """
 
     last: np.ndarray
     gap: np.ndarray
+    passed: np.ndarray
     filled: np.ndarray
     still: np.ndarray
     longest: np.ndarray
@@ -56,8 +58,12 @@ class Listing(NamedTuple):
 
     @property
     def mean_square(self) -> np.ndarray:
-        """Mean square of a move."""
+        """Mean square of a move, over the variance of its row."""
         return self.square / np.maximum(self.seen, 1)
+
+    def rows_since(self, variance: float) -> np.ndarray:
+        """Rows of that variance that a move of now covers: 1 where there is no gap."""
+        return self.passed / variance + 1.0
 
     def read(self, given: np.ndarray) -> "Reading":
         """The moves that a row of prices makes, and the listing with its repeats counted."""
@@ -89,13 +95,16 @@ class Listing(NamedTuple):
             found[number] = why
         return found
 
-    def after(self, given: np.ndarray, taken: np.ndarray, move: np.ndarray) -> "Listing":
-        """The listing after a row: prices `taken`, others filled by `move`."""
+    def after(
+        self, given: np.ndarray, taken: np.ndarray, move: np.ndarray, variance: float
+    ) -> "Listing":
+        """The listing after a row of that variance: prices `taken`, others filled by `move`."""
         known = ~np.isnan(self.last)
         late = known & ~taken
         return self._replace(
             last=np.where(taken, given, self.last),
             gap=np.where(late, self.gap + 1, 0),
+            passed=np.where(late, self.passed + variance, 0.0),
             filled=np.where(late, self.filled + move, 0.0),
             age=np.where(known, self.age + 1, -1),
         ).begin(given)
@@ -118,7 +127,7 @@ class Reading(NamedTuple):
 def unlisted(count: int) -> Listing:
     """Assets of which no price is known."""
     none, zero = np.zeros(count, int), np.zeros(count)
-    return Listing(np.full(count, np.nan), none, zero, none, none, none - 1, none, zero)
+    return Listing(np.full(count, np.nan), none, zero, zero, none, none, none - 1, none, zero)
 
 
 def pick(names: Sequence[str] | None, tickers: tuple[str, ...], role: str) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from kfmodels.basket.settings import DECAYS
 from kfmodels.files.documents import register
 
 _SLOW, _FAST = 0.99, 0.94
@@ -62,14 +61,16 @@ class Moments(NamedTuple):
     squares: np.ndarray
     total: np.ndarray
 
-    def after(self, move: np.ndarray, weight: float, doubt: "Gap | None") -> "Moments":
+    def after(
+        self, move: np.ndarray, weight: float, doubt: "Gap | None", decays: np.ndarray
+    ) -> "Moments":
         """The moments after a row of moves; what was filled adds its conditional covariance."""
         product = weight * (move[:, None] * move)
         if doubt is not None:
             product[np.ix_(doubt.where, doubt.where)] += doubt.covariance
-        squares = DECAYS[:, None, None] * self.squares
+        squares = decays[:, None, None] * self.squares
         squares += product
-        return Moments(squares, DECAYS * self.total + 1)
+        return Moments(squares, decays * self.total + 1)
 
     def standardise(self) -> tuple[np.ndarray, np.ndarray]:
         """Correlations `(memory, N, N)` and sds `(memory, N)`; an asset without moves has sd 0."""

@@ -94,6 +94,7 @@ class Opinion(NamedTuple):
         moves: np.ndarray,
         variances: np.ndarray,
         where: np.ndarray,
+        size: float = 1.0,
     ) -> tuple["Opinion", np.ndarray]:
         """The opinion after one move a target, taught `where`, and the log scores.
 
@@ -101,6 +102,7 @@ class Opinion(NamedTuple):
 
         Args:
             variances: of the experts, without what missing legs add to those of the mixture.
+            size: what moves were divided by; the share removed lately is that of whole moves.
         """
         densities = mixture.log_densities(moves)
         best = densities.max((1, 2), keepdims=True)
@@ -116,7 +118,7 @@ class Opinion(NamedTuple):
         # of an error that missing legs have widened only the expert's own share counts
         squares = errors**2 * (variances / mixture.variance)
         hedged = (mixture.weights * errors).sum(1)
-        now = np.stack([hedged**2, moves**2])
+        now = np.stack([hedged**2, moves**2]) * size**2
         fresh = np.isnan(self.lately)
         lately = np.where(fresh, now, _LATELY * self.lately + (1 - _LATELY) * now)
         each = where[:, None]

@@ -13,15 +13,10 @@ import numpy as np
 from kfmodels.files.documents import register
 
 MEMORIES = (50, 100, 200, 500)
-"""Rows, `1 / (1 - decay)`, of the four discounted second moments."""
-
-DECAYS = 1 - 1 / np.array(MEMORIES, float)
+"""Rows, `1 / (1 - decay)`, of the four discounted second moments; days, where rows are daily."""
 
 CHOOSER = 2
 """The memory, by number, that legs are chosen and gaps are filled on."""
-
-EFFECTIVE = (1 + DECAYS) / (1 - DECAYS)
-"""Rows of equal weight that estimate a mean as well as those of a decay."""
 
 LEGS_EVERY = 21
 REWEIGHTED_EVERY = 5

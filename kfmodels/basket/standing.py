@@ -72,7 +72,7 @@ def nothing_learnt(assets: int, targets: int, experts: int) -> Standing:
     )
 
 
-def open_moments(now: Standing, guarded: bool) -> Standing:
+def open_moments(now: Standing, guarded: bool, decays: np.ndarray) -> Standing:
     """Learn the first rows, all at once; `guarded` leaves out moves far outside.
 
     With fewer than two assets that have enough moves the oldest row goes, and the next is waited for.
@@ -95,7 +95,7 @@ def open_moments(now: Standing, guarded: bool) -> Standing:
         realised = market.realise(row, known)
         weights[number] = weight = market.weigh(realised)
         filled, gap = others.fill(row, joined & ~known)
-        moments = moments.after(filled, weight, gap)
+        moments = moments.after(filled, weight, gap, decays)
         market = market.after(filled, known, realised)
         listing = listing.learn(filled, known)
         recent[number, joined] = filled[joined]

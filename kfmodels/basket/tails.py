@@ -39,6 +39,10 @@ class Mixture(NamedTuple):
         """The same means, and the variance of the moves of so many rows, `(target,)`."""
         return self._replace(variance=self.variance * rows[:, None])
 
+    def times(self, size: float) -> "Mixture":
+        """The densities of moves that are so many times larger."""
+        return self._replace(mean=self.mean * size, variance=self.variance * size**2)
+
     def degrees(self) -> np.ndarray:
         """Mean degrees of freedom of every target's density, `(target,)`."""
         return self.tails @ TAILS

@@ -19,7 +19,7 @@ import typer
 
 from kfmodels.cli.cli_update import kept_path, load_kept
 from kfmodels.cli.remedies import for_the_shell
-from kfmodels.cli.shell import as_json
+from kfmodels.cli.shell import Calendar, as_json, read_clock
 from kfmodels.live.settings import shorten
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ def live(
         str | None,
         typer.Option(help='Length of a bar ("1min"); without it each new time is a bar.'),
     ] = None,
-    calendar: Annotated[
-        str | None, typer.Option(help='Exchange whose open hours count ("XNYS"); needs --bar.')
-    ] = None,
+    calendar: Calendar = None,
     max_staleness: Annotated[
         float, typer.Option(help="Greatest age of the price of a leg, in seconds.")
     ] = 0.0,
@@ -115,7 +113,7 @@ def live(
         accept_loss=accept_loss,
         max_ahead=timedelta(days=max_ahead) if max_step is None else max_step,
     )
-    running = _running(fitted, _policy(shocks, limit), _clock(bar, calendar), settings)
+    running = _running(fitted, _policy(shocks, limit), read_clock(bar, calendar), settings)
     typer.echo(for_the_shell(running.started), err=True)
     for sentence in running.overruled:
         typer.echo(f"{journal}: {sentence}", err=True)
@@ -301,13 +299,3 @@ def _guard(policy: "Shocks | None") -> "Shocks | None":
     if not isinstance(policy, Quarantine):
         return policy
     return GUARD if policy == Quarantine() else replace(policy, hold=0)
-
-
-def _clock(bar: str | None, calendar: str | None) -> "Clock | None":
-    from kfmodels.clock.clock import Clock
-
-    if bar is None:
-        if calendar is not None:
-            raise ValueError("--calendar says when time passes, --bar how it is counted: give both")
-        return None
-    return Clock(bar) if calendar is None else Clock.exchange(calendar, bar=bar)

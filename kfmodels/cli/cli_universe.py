@@ -3,6 +3,7 @@
 One file: the command, what it reads and the words it says.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,10 +14,12 @@ from kfmodels.cli.numbers import read_csv
 from kfmodels.cli.remedies import for_the_shell
 from kfmodels.cli.shell import (
     AsJson,
+    Calendar,
     DateFormat,
     DayFirst,
     Repair,
     as_json,
+    read_clock,
     read_prices,
     split_tickers,
 )
@@ -24,6 +27,7 @@ from kfmodels.cli.shell import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from kfmodels.clock.clock import Clock
     from kfmodels.universe.book_hedge import BookHedge
     from kfmodels.universe.universe import HedgeUniverse
 
@@ -80,6 +84,10 @@ def universe(
     date_format: DateFormat = None,
     dayfirst: DayFirst = None,
     repair: Repair = None,
+    bar: Annotated[
+        str | None, typer.Option(help='Length of a bar within the day ("5min"); daily without it.')
+    ] = None,
+    calendar: Calendar = None,
     out: Annotated[
         Path | None, typer.Option(help="File to write a page to (HTML), with pictures.")
     ] = None,
@@ -103,12 +111,14 @@ def universe(
     if book is None and not cost is days is None:
         raise ValueError("--cost and --days are of a book: name its positions with --book")
     how = {"--date-format": date_format, "--dayfirst": dayfirst, "--repair": repair or None}
+    how |= {"--bar": bar, "--calendar": calendar}
     whose = {"--target": target, "--until": until, "--save": save, "--out": out, **how}
     money = None if book is None else _read_book(book)
     if is_universe(prices):
         made = _load(prices, whose | ({"--hedges": hedges, "--legs": legs} if book is None else {}))
     else:
-        made = _make(prices, (target, hedges, legs, until), (date_format, dayfirst, repair))
+        asked = target, hedges, legs, until
+        made = _make(prices, asked, (date_format, dayfirst, repair), read_clock(bar, calendar))
     order = None
     if money is not None:
         asked = {"cost": cost, "days": days, "legs": legs}
@@ -139,15 +149,26 @@ def _make(
     prices: Path,
     asked: tuple[str | None, str | None, int | None, str | None],
     written: tuple[str | None, bool | None, list[str] | None],
+    clock: "Clock | None",
 ) -> "HedgeUniverse":
-    """The universe of a file of prices: target, hedges, legs, until; date format, day first, repair."""
+    """The universe of a file of prices: target, hedges, legs, until; date format, day first, repair.
+
+    Times without a zone are those of the exchange.
+    """
     from kfmodels.data.repairs import read_repairs
     from kfmodels.universe.universe import hedge_universe
 
     (target, hedges, legs, until), (date_format, dayfirst, repair) = asked, written
     table = read_prices(prices, until, date_format=date_format, dayfirst=dayfirst)
+    if (
+        clock is not None
+        and clock.sessions is not None
+        and getattr(table.index, "tz", None) is None
+    ):
+        clock = replace(clock, zone=clock.sessions.zone)
     return hedge_universe(
         table,
+        clock=clock,
         targets=None if target is None else split_tickers(target, table.columns),
         hedges=None if hedges is None else split_tickers(hedges, table.columns),
         legs=legs,

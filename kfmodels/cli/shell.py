@@ -21,6 +21,7 @@ from kfmodels.data.spacing import describe
 if TYPE_CHECKING:
     import pandas as pd
 
+    from kfmodels.clock.clock import Clock
     from kfmodels.model.hedge_ratio import HedgeRatioModel
 
 INTERRUPTED = 128 + 2
@@ -56,6 +57,9 @@ Spread = Annotated[
         "--spread",
         help="Infer a spread that comes back beside the level: whether it does, and how quickly.",
     ),
+]
+Calendar = Annotated[
+    str | None, typer.Option(help='Exchange whose open hours count ("XNYS"); needs --bar.')
 ]
 Repair = Annotated[
     list[str] | None,
@@ -226,6 +230,21 @@ def _rows_until(table: "pd.DataFrame", until: str, dating: Dating) -> "pd.DataFr
     if len(table) and not len(kept):
         raise ValueError(f"no prices up to {until}: the first are of {table.index.min()}")
     return kept
+
+
+def read_clock(bar: str | None, calendar: str | None) -> "Clock | None":
+    """The clock of `--bar` and `--calendar`; None without a bar.
+
+    Raises:
+        ValueError: a calendar without a bar, or either is none.
+    """
+    from kfmodels.clock.clock import Clock
+
+    if bar is None:
+        if calendar is not None:
+            raise ValueError("--calendar says when time passes, --bar how it is counted: give both")
+        return None
+    return Clock(bar) if calendar is None else Clock.exchange(calendar, bar=bar)
 
 
 def as_json(values: Mapping[str, object]) -> str:

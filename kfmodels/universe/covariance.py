@@ -16,14 +16,15 @@ SHORT = 0
 
 
 def estimate_covariance(basket: Basket) -> pd.DataFrame:
-    r"""Covariance of the next row's log moves, `(asset, asset)`, of all assets that have joined.
+    r"""Covariance of one day's log moves, `(asset, asset)`, of all assets that have joined.
 
     $$\Sigma_{ij} = R_{ij}^{(200)} s_i s_j, \qquad
-    s_i^2 = \frac1w \sqrt{v_i^{(50)} v_i^{(200)}}$$
+    s_i^2 = \frac nw \sqrt{v_i^{(50)} v_i^{(200)}}$$
 
     with the correlations R of the memory of 200 rows and, in between those of 50 and 200, the mean
     squares v of moves whose rows are weighted by the market's variance; w is the weight of a row as
-    calm or as wild as the next one is foreseen to be. An asset joins 60 rows after its first price.
+    calm or as wild as the next one is foreseen to be, n the mean rows that the variance of a day with
+    its night is worth (1 of daily rows). An asset joins 60 rows after its first price.
 
     Chosen out of sample, by what random books of 5 positions keep of their variance when hedged in 3
     or 5 legs (`python -m tests.benchmarks books`). The mean of the four memories removed .001 to .002
@@ -45,7 +46,7 @@ def estimate_covariance(basket: Basket) -> pd.DataFrame:
             f"{TARGET_FROM}: update it with more"
         )
     corr, sd = now.moments.standardise()
-    size = np.sqrt(sd[SHORT] * sd[CHOOSER] / now.market.foreseen())
+    size = np.sqrt(basket.day.variance_of_day * sd[SHORT] * sd[CHOOSER] / now.market.foreseen())
     found = corr[CHOOSER] * np.outer(size, size)
     names = [name for name, joined in zip(basket.tickers, now.joined, strict=True) if joined]
     return pd.DataFrame(found[np.ix_(now.joined, now.joined)], names, names)

@@ -19,7 +19,7 @@ _EVERY, _RARELY, _MANY = 5, 21, 100
 """Rows between two ratios that are kept, and from how many assets on they are kept rarely."""
 
 _BLOCK, _DRAWS = 20, 400
-"""Rows that are resampled together, and how often, for a standard error."""
+"""Daily rows that are resampled together, and how often, for a standard error."""
 
 
 class History(NamedTuple):
@@ -56,6 +56,8 @@ def run(basket: Basket, rivals: list[Basket], prices: pd.DataFrame) -> History:
     left, left_heavy = np.full((len(rivals), *shape), np.nan), np.full(shape, np.nan)
     all_legs, heavy = Held(basket), Held(basket)
     every = _EVERY if len(columns) <= _MANY else _RARELY
+    # of rows within the day as many times rarer, or their ratios would fill the memory
+    every = round(every * max(1.0, basket.day.bars / 4))
     kept: list[int] = []
     ratios: list[np.ndarray] = []
     events: list[tuple[int, str, str, str]] = []
@@ -139,7 +141,9 @@ def stamps(index: pd.Index) -> list[Any]:
     return list(index) if isinstance(index, pd.DatetimeIndex) else [int(label) for label in index]
 
 
-def measure_worth(history: History, names: list[str], same: list[bool]) -> pd.DataFrame:
+def measure_worth(
+    history: History, names: list[str], same: list[bool], block: float = 1
+) -> pd.DataFrame:
     r"""Share of the mean square of each target's move that was removed, by the mixture and by few legs.
 
     $$1 - \sum_t e_t^2 / \sum_t y_t^2, \qquad e_t = y_t - \hat\beta_{t-1}' x_t$$
@@ -149,6 +153,7 @@ def measure_worth(history: History, names: list[str], same: list[bool]) -> pd.Da
 
     Args:
         same: for each of `FEW`, whether the mixture itself has no more legs.
+        block: rows of a day; blocks of fewer are of 20.
     """
     spread = history.move - history.mean
     others = iter(history.left)
@@ -158,7 +163,7 @@ def measure_worth(history: History, names: list[str], same: list[bool]) -> pd.Da
     total = squares.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         removed = 1 - total[1:] / total[0]
-        error = _errors(squares[:, judged.any(1)])
+        error = _errors(squares[:, judged.any(1)], max(_BLOCK, round(block)))
     table = {"rows": judged.sum(0), "removed": removed[0]}
     table["heavy"] = removed[-1]
     for place, legs in enumerate(FEW, start=1):
@@ -168,9 +173,9 @@ def measure_worth(history: History, names: list[str], same: list[bool]) -> pd.Da
     return pd.DataFrame(table, pd.Index(names, name="target"))
 
 
-def _errors(squares: np.ndarray) -> np.ndarray:
+def _errors(squares: np.ndarray, block: int) -> np.ndarray:
     """Standard errors of the leads over each, from squares `(method, time, target)`."""
-    starts = np.arange(0, squares.shape[1], _BLOCK)
+    starts = np.arange(0, squares.shape[1], block)
     blocks = np.add.reduceat(squares, starts, axis=1)
     picked = np.random.default_rng(0).integers(len(starts), size=(_DRAWS, len(starts)))
     drawn = np.stack([blocks[:, rows].sum(1) for rows in picked])

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.basket.basket import Basket
-from kfmodels.basket.listing import GONE, LEG_FROM
+from kfmodels.basket.listing import LEG_FROM
 from kfmodels.basket.settings import CHOOSER, FEW
-from kfmodels.data.checks import check_index, check_no_serials, check_prices, day, to_floats
-from kfmodels.data.columns import check_columns, check_table, name_by_text
-from kfmodels.data.repairs import Repair, apply_repair
+from kfmodels.clock.clock import Clock
+from kfmodels.clock.instants import Stamp
+from kfmodels.data.checks import day
+from kfmodels.data.repairs import Repair
 from kfmodels.data.scales import complain, find_doubts
 from kfmodels.kalman.transforms import LOG
 from kfmodels.live.feed import LiveFilter
@@ -32,13 +33,12 @@ from kfmodels.universe.history import (
     weigh_legs,
 )
 from kfmodels.universe.netting import hedge_book
+from kfmodels.universe.reading import Tickers, read_table, tell_ended, tell_hours
 from kfmodels.universe.saved import UNIVERSE
 from kfmodels.universe.take_over import take_over
 from kfmodels.universe.words import name_legs
 from kfmodels.words.caller import explain_kinds, warn
 from kfmodels.words.shown import Shown
-
-type Tickers = Sequence[str] | str
 
 
 @explain_kinds
@@ -49,6 +49,7 @@ def hedge_universe(
     hedges: Tickers | None = None,
     legs: int | None = None,
     repair: Repair | None = None,
+    clock: Clock | None = None,
 ) -> "HedgeUniverse":
     r"""Hedge every asset of a table with all others, or with the few best of them.
 
@@ -68,15 +69,18 @@ def hedge_universe(
         hedges: which may be legs. Default: every column.
         legs: at most as many legs for a target. Default: no limit.
         repair: what is wrong with the prices, as for `HedgeData.from_prices`.
+        clock: of bars within the day. Moves are then weighed by the time of day, a night is one move of
+            its own variance, and memories count days: see `kfmodels.basket.day`.
 
     Raises:
         ValueError: a ticker that is no column or is named twice, a target without a hedge but itself,
             `legs` below 1, dates not sorted or not unique, a price that is no positive number, a
-            ticker that never moves, fewer than 251 rows. The message says which and what to do.
+            ticker that never moves, fewer than 251 rows, most rows outside the sessions of the clock.
+            The message says which and what to do.
 
     Warns:
-        UserWarning: once, of all prices that are in doubt, with the `repair` that mends them, and of
-            those that ended before the last rows.
+        UserWarning: once, of all prices that are in doubt, with the `repair` that mends them, of those
+            that ended before the last rows, and of rows within the day without a clock.
 
     Source: Raftery, Karny and Ettler (2010), Online prediction under model uncertainty via dynamic
     model averaging, Technometrics 52; West and Harrison (1997), Bayesian Forecasting and Dynamic
@@ -96,21 +100,21 @@ def hedge_universe(
         >>> universe.forecast(row)[["lower", "fair", "upper"]].round(1).loc["XLE"].to_list()
         [68.6, 69.1, 69.5]
     """
-    table, real, asked = _read(prices, targets, hedges, repair)
+    table, real, asked = read_table(prices, targets, hedges, repair)
     tickers = list(table.columns)
-    basket = Basket(tickers, targets=asked[0], hedges=asked[1], legs=legs)
+    basket = Basket(tickers, targets=asked[0], hedges=asked[1], legs=legs, clock=clock)
     if len(table) <= LEG_FROM:
         raise ValueError(
             f"the prices have {len(table)} rows, and an asset is a leg from {LEG_FROM} rows after its "
             f"first price on: give a history of more than {LEG_FROM} rows"
         )
     found = complain(table, LOG, real)
-    over = _tell_ended(table)
+    over = [*tell_ended(table), *tell_hours(table.index, clock)]
     if found or over:
         warn("\n".join(filter(None, [found, *over])))
     same = [legs is not None and legs <= few for few in FEW]
     sizes = [few for few, equal in zip(FEW, same, strict=True) if not equal]
-    rivals = [Basket(tickers, targets=asked[0], hedges=asked[1], legs=few) for few in sizes]
+    rivals = [Basket(**basket.arguments() | {"legs": few, "standing": None}) for few in sizes]
     history = run(basket, rivals, table)
     others = iter(rivals)
     few = [(basket if equal else next(others)).removed() for equal in same]
@@ -121,7 +125,7 @@ def hedge_universe(
         few=np.array(few),
         turnover=np.array([sum_traded(history.traded), sum_traded(history.traded_heavy)]),
         doubts=(*map(str, find_doubts(table, LOG, real)), *over),
-        worth=measure_worth(history, list(basket.targets), same),
+        worth=measure_worth(history, list(basket.targets), same, basket.day.bars),
         prices=table,
         past=history,
     )
@@ -182,12 +186,15 @@ class HedgeUniverse(Shown):
         return self._by_hedge(self.basket.sd())
 
     @explain_kinds
-    def forecast(self, row: Mapping[str, float] | pd.Series) -> pd.DataFrame:
+    def forecast(
+        self, row: Mapping[str, float] | pd.Series, *, at: Stamp | None = None
+    ) -> pd.DataFrame:
         """What the hedges' prices say of the targets; nothing is learnt.
 
         Args:
             row: prices by ticker; a hedge without one counts by its mean given those that are there,
                 but for the target's own, which no forecast of it knows.
+            at: time of the row; a universe within the day needs it.
 
         Returns:
             By target: its `price` in the row, the `fair` one with the ends of its 90 % band (`lower`,
@@ -197,7 +204,7 @@ class HedgeUniverse(Shown):
         Raises:
             ValueError: no price at all, or one that is no positive number.
         """
-        found = self.basket.forecast(row)
+        found = self.basket.forecast(row, at=at)
         given: dict[str, Any] = {str(name): value for name, value in dict(row).items()}
         price = np.array([float(given.get(name, np.nan)) for name in self.targets])
         lower, fair, upper = (found.price(level) for level in (0.05, 0.5, 0.95))
@@ -297,7 +304,8 @@ class HedgeUniverse(Shown):
         left = {limit: (past.move - past.mean)[:, place]}
         for size in sizes:
             if size < limit:
-                few = Basket(tickers, targets=[target], hedges=self.hedges, legs=size)
+                parts = {"targets": [target], "legs": size, "standing": None}
+                few = Basket(**self.basket.arguments() | parts)
                 each = zip(stamps(prices.index), prices.to_dict("records"), strict=True)
                 ticks = [few.update(row, at=at) for at, row in each]
                 left[size] = np.array([tick.spread[tickers.index(target)] for tick in ticks])
@@ -360,7 +368,8 @@ class HedgeUniverse(Shown):
         """A live filter for a feed, unattended: bad prints, splits and missing prices are seen to.
 
         Args:
-            settings: of `LiveFilter`: clock, max_staleness, monitor, journal and so on.
+            settings: of `LiveFilter`: max_staleness, monitor, journal and so on; its clock is that of
+                the universe unless another is given.
 
         Example:
             >>> from kfmodels import datasets, hedge_universe
@@ -371,7 +380,8 @@ class HedgeUniverse(Shown):
             >>> print(signal.outcome, held.shape)
             accepted (3, 3)
         """
-        return LiveFilter(self.online(), **settings)
+        how: dict[str, Any] = {"clock": self.basket.clock, **settings}
+        return LiveFilter(self.online(), **how)
 
     def take_over(self, live: LiveFilter) -> tuple[str, ...]:
         """Take the place of the universe that a live filter runs, with the rows that it has seen since.
@@ -440,60 +450,3 @@ class HedgeUniverse(Shown):
                 "a saved universe holds no past: run kf.hedge_universe on its prices again"
             )
         return self.prices, self.past
-
-
-def _tell_ended(table: pd.DataFrame) -> list[str]:
-    """Which tickers have no price in the last rows, too many for them to be legs, a sentence each."""
-    said = []
-    for name in table:
-        there = np.flatnonzero(table[name].notna())
-        missing = len(table) - 1 - int(there[-1]) if len(there) else 0
-        if missing > GONE:
-            said.append(
-                f"{name} has no price after {day(table.index[there[-1]])}, in the last {missing} rows: "
-                "it is no leg, and its own hedge fades; end the table there or leave it out"
-            )
-    return said
-
-
-def _read(
-    prices: pd.DataFrame,
-    targets: Tickers | None,
-    hedges: Tickers | None,
-    repair: Repair | None,
-) -> tuple[pd.DataFrame, tuple[tuple[str, str], ...], tuple[list[str], list[str]]]:
-    """The columns that take part as floats, repaired; what is known to be real; targets and hedges."""
-    check_table(prices)
-    frame = name_by_text(prices)
-    every = [str(name) for name in frame.columns]
-    asked = tuple(
-        every if given is None else [given] if isinstance(given, str) else list(map(str, given))
-        for given in (targets, hedges)
-    )
-    for names, role in zip(asked, ("target", "hedge"), strict=True):
-        check_columns(frame, names)
-        if not names:
-            raise ValueError(f"no {role} is given: name a ticker, or leave {role}s out for all")
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise ValueError(f"{twice[0]} is named twice among the {role}s: name it once")
-    wanted = {*asked[0], *asked[1]}
-    chosen = [name for name in every if name in wanted]
-    check_index(frame.index)
-    check_no_serials(frame.index)
-    table, real = apply_repair(to_floats(frame, chosen), repair)
-    try:
-        check_prices(table, LOG)
-    except ValueError as error:  # there is no other transform here
-        raise ValueError(str(error).removesuffix(', or use transform="level"')) from error
-    for name in chosen:
-        values = table[name].dropna().to_numpy()
-        cure = f"leave it out with frame.drop(columns={name!r})"
-        if not len(values):
-            raise ValueError(f"{name} has no price at all: {cure}")
-        if np.ptp(values) == 0:
-            raise ValueError(
-                f"{name} is constant at {values[0]:g} throughout: it needs no hedge and hedges "
-                f"nothing; {cure}, or choose other dates"
-            )
-    return table, real, (asked[0], asked[1])

@@ -6,7 +6,8 @@ hedges' moves, nats a day in units of its sd in training, without the first 40 d
 paired with the reference, their standard errors from circular blocks of 20 days with all targets moved
 together. Turnover is a year's, gross money in hedges for one in the target, ms the CPU time of a day.
 
-Rows of scikit-learn are left out where it is not installed. `--draw SEED` takes 100 stocks at random
+Rows of scikit-learn are left out where it is not installed. `--within-day A B` takes bars of five
+minutes and of one instead, and is kept beside them. `--draw SEED` takes 100 stocks at random
 instead of the three universes, and is kept beside them; with it, or with `--only`, the time by number
 of assets is left out.
 """
@@ -25,6 +26,7 @@ from kfmodels.basket.basket import Basket
 from kfmodels.data.arrays import resample_blocks
 from kfmodels.kalman.density import log_student
 from kfmodels.online.ticks import Outcome
+from tests.benchmarks import universe_day
 from tests.benchmarks.report import Report, Table, numbered
 from tests.benchmarks.universe_peers import Rule, peers
 from tests.tables import read_table
@@ -265,8 +267,15 @@ def measure(arguments: list[str]) -> Report:
         "--only", default="", metavar="WORD", help="universes with it in their name"
     )
     parser.add_argument("--draw", type=int, metavar="SEED", help="100 stocks at random instead")
+    parser.add_argument(
+        "--within-day", choices=sorted(universe_day.SETS), nargs="+", help="sets of bars instead"
+    )
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")  # of the peers, about convergence
+    if options.within_day:
+        found = [Table(*universe_day.table(name)) for name in options.within_day]
+        title = "A universe within the day"
+        return Report(title, universe_day.WHAT, found, part="day")
     several = universes()
     if options.draw is not None:
         stocks = clean_stocks()

@@ -5,6 +5,7 @@ import re
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import kfmodels as kf
@@ -168,3 +169,22 @@ def test_a_target_that_ended_is_said_to_have_and_not_to_wait(folder):
     assert "No row of XLF was judged while it had a hedge" in text
     assert "No hedge yet" not in text
     assert "nan%" not in text
+
+
+def test_bars_within_the_day_are_taken_by_the_hours_of_the_exchange(tmp_path):
+    rng = np.random.default_rng(0)
+    days = pd.bdate_range("2024-03-04", periods=5)
+    offsets = pd.to_timedelta(np.arange(0, 391, 5) + 570, "min")
+    index = pd.DatetimeIndex([day + part for day in days for part in offsets], name="date")
+    moves = 1e-3 * (rng.normal(size=(len(index), 1)) + rng.normal(0, 0.5, (len(index), 3)))
+    path = tmp_path / "bars.csv"
+    pd.DataFrame(50 * np.exp(moves.cumsum(0)), index, ["A", "B", "C"]).to_csv(path)
+    saved = tmp_path / "day.json"
+    how = "--bar", "5min", "--calendar", "XNYS"
+    assert "Saved to" in kfmodels("universe", path, *how, "--save", saved).stdout
+    made = kf.load(saved)
+    assert made.basket.day.bars == 78
+    assert made.basket.clock is not None
+    assert made.basket.clock.zone == "America/New_York"
+    refused = kfmodels("universe", saved, "--bar", "5min", code=2)
+    assert "--bar needs prices" in refused.output

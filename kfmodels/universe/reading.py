@@ -1,0 +1,88 @@
+"""What is read of a table of prices before a universe is run over it, and what is said of it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from kfmodels.basket.listing import GONE
+from kfmodels.clock.clock import Clock
+from kfmodels.data.bars import check_clock
+from kfmodels.data.checks import check_index, check_no_serials, check_prices, day, to_floats
+from kfmodels.data.columns import check_columns, check_table, name_by_text
+from kfmodels.data.repairs import Repair, apply_repair
+from kfmodels.kalman.transforms import LOG
+
+type Tickers = Sequence[str] | str
+
+
+def tell_ended(table: pd.DataFrame) -> list[str]:
+    """Which tickers have no price in the last rows, too many for them to be legs, a sentence each."""
+    said = []
+    for name in table:
+        there = np.flatnonzero(table[name].notna())
+        missing = len(table) - 1 - int(there[-1]) if len(there) else 0
+        if missing > GONE:
+            said.append(
+                f"{name} has no price after {day(table.index[there[-1]])}, in the last {missing} rows: "
+                "it is no leg, and its own hedge fades; end the table there or leave it out"
+            )
+    return said
+
+
+def tell_hours(index: pd.Index, clock: Clock | None) -> list[str]:
+    """Check the rows by the clock; without one, whether they lie within the day, in a sentence."""
+    if clock is not None:
+        clock.rows(index)  # raises on a time that it cannot read
+        check_clock(index, clock)
+        return []
+    if not isinstance(index, pd.DatetimeIndex) or len(index) < 4 * len(set(index.date)):
+        return []
+    return [
+        "the rows lie within the day: without a clock a night counts as one bar and the memories are "
+        '50 to 500 bars; give clock=kf.Clock.hours("09:30", "16:00", zone=..., bar=...), or, of '
+        'markets without a close, kf.Clock("5min")'
+    ]
+
+
+def read_table(
+    prices: pd.DataFrame,
+    targets: Tickers | None,
+    hedges: Tickers | None,
+    repair: Repair | None,
+) -> tuple[pd.DataFrame, tuple[tuple[str, str], ...], tuple[list[str], list[str]]]:
+    """The columns that take part as floats, repaired; what is known to be real; targets and hedges."""
+    check_table(prices)
+    frame = name_by_text(prices)
+    every = [str(name) for name in frame.columns]
+    asked = tuple(
+        every if given is None else [given] if isinstance(given, str) else list(map(str, given))
+        for given in (targets, hedges)
+    )
+    for names, role in zip(asked, ("target", "hedge"), strict=True):
+        check_columns(frame, names)
+        if not names:
+            raise ValueError(f"no {role} is given: name a ticker, or leave {role}s out for all")
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is named twice among the {role}s: name it once")
+    wanted = {*asked[0], *asked[1]}
+    chosen = [name for name in every if name in wanted]
+    check_index(frame.index)
+    check_no_serials(frame.index)
+    table, real = apply_repair(to_floats(frame, chosen), repair)
+    try:
+        check_prices(table, LOG)
+    except ValueError as error:  # there is no other transform here
+        raise ValueError(str(error).removesuffix(', or use transform="level"')) from error
+    for name in chosen:
+        values = table[name].dropna().to_numpy()
+        cure = f"leave it out with frame.drop(columns={name!r})"
+        if not len(values):
+            raise ValueError(f"{name} has no price at all: {cure}")
+        if np.ptp(values) == 0:
+            raise ValueError(
+                f"{name} is constant at {values[0]:g} throughout: it needs no hedge and hedges "
+                f"nothing; {cure}, or choose other dates"
+            )
+    return table, real, (asked[0], asked[1])
