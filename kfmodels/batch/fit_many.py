@@ -58,6 +58,7 @@ from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.files.documents import Json
 from kfmodels.kalman.transforms import LEVEL
 from kfmodels.model import saved
+from kfmodels.model.defaults import in_bars
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.sampling.importance import ImportanceSampling, layout_of
 from kfmodels.words.caller import check_seed, explain_kinds
@@ -128,8 +129,7 @@ def fit_many(
         'ok'
     """
     begin_to_drive()
-    model = hedge_ratio_model() if model is None else model
-    _check(pairs, model, method, chunk_size, seed, executor)
+    model = _check(pairs, model or hedge_ratio_model(), method, chunk_size, seed, executor)
     path = Path(tempfile.mkdtemp(prefix="kfmodels-") if store is None else store).absolute()
     try:
         size = _default_size(path) if chunk_size is None else chunk_size
@@ -156,7 +156,8 @@ def _check(
     chunk_size: int | None,
     seed: int,
     executor: object,
-) -> None:
+) -> HedgeRatioModel:
+    """Raise on what cannot be fitted; the model with its days made bars."""
     if not isinstance(pairs, HedgePairs):
         raise ValueError(
             f"fit_many takes HedgePairs, made by HedgeData.pairs, all_pairs or one_target, not "
@@ -180,9 +181,11 @@ def _check(
             'mp_context=multiprocessing.get_context("spawn"))'
         )
     model.check_transform(pairs.transform, "these pairs")
+    model = in_bars(model, pairs)
     # tried on made-up prices: raises for a model of several hedges, or one with nothing to infer
     rows = np.arange(1.0, 41.0)[None]
     layout_of(model.inputs_of_pairs(pair_arrays(rows, rows**0.5, LEVEL))[0], model)
+    return model
 
 
 def _job(
@@ -395,12 +398,9 @@ class _Run:
             pool.submit(rework, path, identity, record, self.model, uuid4().hex): (record, doubted)
             for record, doubted in self.unsettled
         }
-        bar = tqdm(
-            total=sum(doubted for _, doubted in self.unsettled),
-            desc="refitting by NUTS",
-            unit="pair",
-            disable=None if progress else True,
-        )
+        count = sum(doubted for _, doubted in self.unsettled)
+        off = None if progress else True
+        bar = tqdm(total=count, desc="refitting by NUTS", unit="pair", disable=off)
         with bar:
             try:
                 for future in as_completed(running):

@@ -42,7 +42,8 @@ class Inputs(NamedTuple):
     recursion runs faster than the array. Where the model has `Gaps`, `gaps (time, gap)` are the closed
     periods before each row, and `gap_unit` is the number of open bars between two of them. Where it
     goes by the time of day, `day` is what it reads of each row and `session` of the bars of a whole one
-    (`kfmodels.clock.day.read_day`).
+    (`kfmodels.clock.day.read_day`). `told (gain, hedge)` is what the regressors of rows tell beside an
+    intercept of those gains, where a prior is on the effective memory.
     """
 
     y: Float[Array, "*pair time"]
@@ -59,6 +60,7 @@ class Inputs(NamedTuple):
     gap_unit: Float[Array, ""] | None = None
     day: Float[Array, "time 4"] | None = None
     session: Float[Array, "bar 4"] | None = None
+    told: Float[Array, "*pair gain hedge"] | None = None
 
 
 class PairArrays(NamedTuple):
@@ -201,6 +203,8 @@ def stack_inputs(each: Sequence[Inputs], length: int | None = None) -> Inputs:
     for name in ("y", "design", "observed", "dt"):
         made[name] = np.stack([_pad(getattr(one, name), rows) for one in each])
     kept = ("scales", "typical_move", "typical_ratio", "typical_size", "start_mean", "start_cov")
+    if each[0].told is not None:
+        kept += ("told",)
     for name in kept:
         made[name] = np.stack([getattr(one, name) for one in each])
     return Inputs(**made)

@@ -27,6 +27,25 @@ def describe(index: "pd.DatetimeIndex") -> str:
     return f"{count} rows {span(index)}, {_spacing(index.sort_values())}"
 
 
+def rows_of_day(index: "pd.Index") -> float:
+    """Rows of a day of trading, by the dates: a fifth of weekly rows, 1 of numbered ones.
+
+    Example:
+        >>> import pandas as pd
+        >>> rows_of_day(pd.bdate_range("2008-01-02", periods=9, freq="W"))
+        0.2
+    """
+    import pandas as pd
+
+    if not isinstance(index, pd.DatetimeIndex) or len(index) < 2:
+        return 1.0
+    days = np.unique(index.tz_localize(None).normalize().as_unit("s").asi8) / 86400
+    if len(days) <= len(index) / 2:
+        return float(len(index) / len(days))
+    apart = float(np.median(np.diff(days)))
+    return 1.0 if apart < 4 else 7 / 5 / apart  # a holiday or two leave daily rows daily
+
+
 def span(index: "pd.DatetimeIndex") -> str:
     """The first and the last date."""
     return f"from {_shown(index.min())} to {_shown(index.max())}"

@@ -2,15 +2,17 @@
 
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.model.defaults import in_bars
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 
 
-def check_data_and_model(data: object, model: object) -> None:
-    """Raise unless these are data and a model, in this order."""
+def check_data_and_model(data: object, model: object) -> HedgeRatioModel:
+    """The model with its days made bars of the data; raises unless these are data and a model."""
     if not (isinstance(data, HedgeData) and isinstance(model, HedgeRatioModel)):
         raise ValueError(
             f"give HedgeData, then what hedge_ratio_model made; not {type(data)} and {type(model)}"
         )
+    return in_bars(model, data)
 
 
 def check_fit(fitted: object, name: str = "") -> None:

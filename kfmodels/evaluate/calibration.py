@@ -201,7 +201,7 @@ def calibrate(
         >>> list(found.table().index)
         ['q PEP', 'log_likelihood', 'PEP', 'alpha']
     """
-    check_data_and_model(data, model)
+    model = check_data_and_model(data, model)
     if isinstance(model.initial, Diffuse):
         raise ValueError(
             "calibrate draws the coefficients from their start, and nothing can be drawn from "

@@ -15,6 +15,7 @@ from jax import Array
 
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting.fit import pad
+from kfmodels.model.defaults import in_bars
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs, hedge_ratio_model
 from kfmodels.model.memory import (
     LEAST_VARIANCE_MEMORY,
@@ -121,7 +122,7 @@ def likelihood_surface(
         >>> surface.log_likelihood.shape
         (21, 12, 12)
     """
-    model = hedge_ratio_model() if model is None else model
+    model = in_bars(hedge_ratio_model() if model is None else model, data)
     low, high = memories
     if not 1 < low < high < np.inf:
         raise ValueError(f"memories are bars, 1 < low < high, not {low} .. {high}")

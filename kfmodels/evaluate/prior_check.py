@@ -18,6 +18,7 @@ from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.model import gaps as closed
 from kfmodels.model.assumptions import Constant
+from kfmodels.model.defaults import bars_of_day
 from kfmodels.model.hedge_ratio import HedgeRatioModel, Inputs
 from kfmodels.model.memory import q_to_gain
 from kfmodels.model.starts import Weak
@@ -49,7 +50,7 @@ def prior_summary(data: HedgeData, model: HedgeRatioModel, *, seed: int = 0) -> 
 
     Returns:
         Rows by coefficient and word: `delta`, `q`, `gain`, `memory` (bars), `monthly_move` (sd of what
-        the coefficient moves in 21 bars, in its own units, at the typical variance where that is
+        the coefficient moves in 21 days, in its own units, at the typical variance where that is
         `Discounted`) and, for a hedge ratio, `monthly_share`, the same over the size of the ratio by
         least squares on changes; then `noise` with `obs_scale` and `variance_memory`, and each kind of
         closed period with `gap_bars` and `gap_noise`. Columns: the `median`, and the 90 %
@@ -62,7 +63,7 @@ def prior_summary(data: HedgeData, model: HedgeRatioModel, *, seed: int = 0) -> 
         >>> prior_summary(data, model).loc[("PEP", "monthly_share"), "median"].round(2)
         np.float64(0.05)
     """
-    check_data_and_model(data, model)
+    model = check_data_and_model(data, model)
     _, sites = draw_prior(model, model.inputs(data), seed)
     return _summarise(sites, data, model)
 
@@ -126,14 +127,14 @@ def prior_predictive(
         seed: of the draws.
 
     Returns:
-        A `PriorPredictive`; the rows of its `table` are the sd of what each ratio moves in 21 bars, its
-        range over all rows, the sd of the spread and of the target's one-bar move. Columns: the median
-        and the 90 % interval over paths and, in `data`, the same quantity of the data: for the ratio of
-        a 60-bar rolling regression on changes (which adds its own error), for the spread of the one-bar
-        move that a constant hedge leaves over.
+        A `PriorPredictive`; the rows of its `table` are the sd of what each ratio moves in 21 days (in
+        half of the rows, if these are fewer), its range over all rows, the sd of the spread and of
+        the target's one-bar move. Columns: the median and the 90 % interval over paths and, in `data`,
+        the same quantity of the data: for the ratio of a 60-bar rolling regression on changes (which
+        adds its own error), for the spread of the one-bar move that a constant hedge leaves over.
 
     Raises:
-        ValueError: fewer than 20 draws, or no more rows than a month.
+        ValueError: fewer than 20 draws, or no more than 21 rows.
 
     Source: Gabry, Simpson, Vehtari, Betancourt and Gelman (2019), Visualization in Bayesian workflow,
     JRSS A 182.
@@ -147,11 +148,11 @@ def prior_predictive(
     """
     from xarray import Dataset
 
-    check_data_and_model(data, model)
+    model = check_data_and_model(data, model)
     if draws < 20:
         raise ValueError(f"draws={draws} are too few to sum up; 20 at least")
     if len(data) <= MONTH:
-        raise ValueError(f"{len(data)} rows are no more than a month of {MONTH}: give more")
+        raise ValueError(f"{len(data)} rows are no more than {MONTH}: give more")
     inputs = model.inputs(data)
     coordinates = model.coordinates(data)
     ratio, _ = _regress_changes(data)
@@ -218,7 +219,7 @@ def _summarise(sites: Sites, data: HedgeData, model: HedgeRatioModel) -> pd.Data
         noise_var = _settled_scale(model, inputs, sites)[:, None] ** 2
         step_var = sites["q"] * noise_var / inputs.scales**2
     for number, name in enumerate([*data.hedges, "alpha"][: step_var.shape[1]]):
-        moved = np.sqrt(MONTH * step_var[:, number])
+        moved = np.sqrt(MONTH * bars_of_day(data) * step_var[:, number])
         words = {word: sites[word][:, number] for word in ("delta", "q")}
         words |= {"gain": q_to_gain(sites["q"][:, number]), "memory": sites["memory"][:, number]}
         words["monthly_move"] = moved
@@ -257,12 +258,13 @@ def _compare_paths(paths: "Dataset", data: HedgeData, left_over: float) -> pd.Da
         ]
     ).reshape(-1, len(data.hedges))
     drawn, seen = {}, {}
+    bars = max(1, min(round(MONTH * bars_of_day(data)), len(data) // 2))
     for number, name in enumerate(data.hedges):
         ratio = paths["ratio"].values[:, :, number]
-        month, span = f"{name}: sd of a 21-bar move of the ratio", f"{name}: range of the ratio"
-        drawn[month] = (ratio[:, MONTH:] - ratio[:, :-MONTH]).std(1)
+        month, span = f"{name}: sd of a {bars}-bar move of the ratio", f"{name}: range of the ratio"
+        drawn[month] = (ratio[:, bars:] - ratio[:, :-bars]).std(1)
         drawn[span] = np.ptp(ratio, axis=1)
-        seen[month] = _spread_of(rolled[MONTH:, number] - rolled[:-MONTH, number], np.std)
+        seen[month] = _spread_of(rolled[bars:, number] - rolled[:-bars, number], np.std)
         seen[span] = _spread_of(rolled[:, number], np.ptp)
     settled = min(60, len(data) // 2)  # rows in which the filter settles
     # a row that was not observed has no design, and so no target of its own

@@ -13,6 +13,7 @@ from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
+from kfmodels.model.defaults import in_bars
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.model.parts import PART_SITES
 from kfmodels.sampling import prior as priors
@@ -153,6 +154,7 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
             f"what_if takes another model, made by hedge_ratio_model(...), not {type(model)}"
         )
     data, tree = fitted.data, fitted.tree
+    model = in_bars(model, data)
     for one in (trees.assumed(tree), model):
         check_one_model(one, "what_if")
     posterior = trees.group_of(tree, "posterior")

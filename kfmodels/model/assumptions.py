@@ -292,6 +292,11 @@ class StateDiscount(Drift):
                 "StateDiscount has one memory for all that moves: say it as Memory(...), not as "
                 "Moves(...)"
             )
+        if getattr(delta.get("beta"), "effective", False):
+            raise ValueError(
+                "StateDiscount has one memory for all that moves, so that it is the effective one too: "
+                "leave effective out"
+            )
 
     def law(
         self,

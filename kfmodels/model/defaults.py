@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 
 from kfmodels.data.hedge_data import HedgeData
+from kfmodels.data.hedge_pairs import HedgePairs
+from kfmodels.data.spacing import rows_of_day
 from kfmodels.model.assumptions import Discounted, Gaps
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY
 from kfmodels.model.parts import OfTheDay, Tilt
-from kfmodels.model.priors import Memory
+from kfmodels.model.priors import Memory, Moves
 from kfmodels.model.profile import Profile
 
 RATIO_MEMORY = Memory(4, low=1, high=16, unit="days")
@@ -67,30 +69,19 @@ def default_model(data: HedgeData, **parts: Any) -> HedgeRatioModel:
     return hedge_ratio_model(**made | parts)
 
 
-def in_bars(model: HedgeRatioModel, data: HedgeData) -> HedgeRatioModel:
-    """The model with every `Memory` of days made one of bars, by the clock of the data.
-
-    Raises:
-        ValueError: there are such and the data have no clock.
-    """
-    if data.clock is None:
-        if count_bars(model, 1e3) is not model:  # of any number: is there one to count?
-            raise ValueError(
-                f"the model has a Memory of days, but the data of {data.target} have no clock: "
-                'HedgeData.from_prices(..., clock=...), or say it in bars, unit="bars"'
-            )
-        return model
+def in_bars(model: HedgeRatioModel, data: HedgeData | HedgePairs) -> HedgeRatioModel:
+    """The model with every `Memory` and `Moves` of days made one of bars, as the data have them."""
     return count_bars(model, bars_of_day(data))
 
 
 def count_bars(given: Any, day: float) -> Any:
-    """A part of a model, or all of it, with every `Memory` of days made one of bars.
+    """A part of a model, or all of it, with every `Memory` and `Moves` of days made one of bars.
 
     Args:
         given: dataclasses, in whose fields there may be such.
         day: bars of a day.
     """
-    if isinstance(given, Memory):
+    if isinstance(given, Memory | Moves):
         return given.in_bars(day)
     if not is_dataclass(given) or isinstance(given, type):
         return given
@@ -100,10 +91,16 @@ def count_bars(given: Any, day: float) -> Any:
     return given if same else replace(given, **changed)
 
 
-def bars_of_day(data: HedgeData) -> float:
-    """Bars of a day: those of the longest session, or where there is none of 24 hours or a row."""
-    clock = data.clock
-    if clock is None or clock.bar is None:
+def bars_of_day(data: HedgeData | HedgePairs) -> float:
+    """Bars of a day of trading: those of the longest session, or where there is none of 24 hours.
+
+    Without a clock: as many as the rows have by their dates, a fifth of weekly ones; rows that are
+    numbered, and of `Clock.daily`, are days.
+    """
+    clock = data.clock if isinstance(data, HedgeData) else None
+    if clock is None:
+        return rows_of_day(data.prices.index)
+    if clock.bar is None:
         return 1.0
     return float(len(clock.session_days())) if clock.sessions else 1440.0 / clock.minutes
 

@@ -34,7 +34,7 @@ from kfmodels.model.assumptions import (
     RandomWalk,
     split_delta,
 )
-from kfmodels.model.memory import q_to_delta, q_to_memory, q_to_state_var
+from kfmodels.model.memory import q_to_delta, q_to_memory, q_to_state_var, told_at
 from kfmodels.model.parts import (
     ANEW,
     OfTheDay,
@@ -56,6 +56,7 @@ from kfmodels.model.sites import (
     infers_on,
     relative,
     site,
+    told_of,
 )
 from kfmodels.model.starts import Start, Weak, flat_width
 from kfmodels.words.caller import explain_kinds
@@ -215,9 +216,11 @@ class HedgeRatioModel:
         check_listed(self.beta_delta, self.pivot, hedges)
         coordinates = self.coordinates(pair)
         mean, cov = self.initial.moments(coordinates, pair, hedges)
+        design = coordinates.design(pair.x)
+        rows = design[pair.observed, : len(hedges)]
         made = Inputs(
             y=np.where(pair.observed, pair.y - coordinates.offset, 0.0),
-            design=np.where(pair.observed[:, None], coordinates.design(pair.x), 0.0),
+            design=np.where(pair.observed[:, None], design, 0.0),
             observed=pair.observed,
             dt=pair.dt,
             scales=coordinates.scales,
@@ -226,6 +229,7 @@ class HedgeRatioModel:
             typical_size=pair.size,
             start_mean=mean,
             start_cov=cov,
+            told=told_of(self.beta_delta, rows, moving=self.intercept == "random_walk"),
         )
         return made, coordinates
 
@@ -334,7 +338,8 @@ class HedgeRatioModel:
 
     def __call__(self, data: HedgeData | Inputs) -> None:
         inputs = self.inputs(data) if isinstance(data, HedgeData) else data
-        obs_scale = self._obs_scale(inputs)
+        usual = self.noise.scale_prior(jnp.asarray(inputs.typical_move))
+        obs_scale = site("obs_scale", usual if self.obs_scale is None else self.obs_scale)
         more = self.noise.sites() | self.drift.sites() | self.initial.sites(inputs)
         for part in self.parts:
             more |= part.sites_of(inputs)
@@ -376,7 +381,8 @@ class HedgeRatioModel:
         q_level = relative(level[None], self.alpha_delta, jnp.ones(1), obs_var)
         settled = self.settled_var(inputs, obs_var, q_level[0])
         unit = jnp.square(inputs.typical_ratio * inputs.scales[:hedges]) / settled
-        beta = delta_site("delta_beta", self.beta_delta, () if shared else (hedges,), unit)
+        told = told_at(inputs.told, q_level[0], jnp)
+        beta = delta_site("delta_beta", self.beta_delta, () if shared else (hedges,), unit, told)
         beta = jnp.broadcast_to(beta, (hedges,))
         parts = [relative(beta, self.beta_delta, inputs.scales[:hedges], obs_var)]
         if self.intercept == "static":
@@ -386,10 +392,6 @@ class HedgeRatioModel:
                 relative(beta[:1], self.beta_delta, jnp.ones(1), obs_var) if shared else q_level
             )
         return jnp.concatenate(parts)
-
-    def _obs_scale(self, inputs: Inputs) -> Float[Array, ""]:
-        usual = self.noise.scale_prior(jnp.asarray(inputs.typical_move))
-        return site("obs_scale", usual if self.obs_scale is None else self.obs_scale)
 
 
 @explain_kinds
@@ -460,11 +462,8 @@ def hedge_ratio_model(
         raise ValueError("without an intercept the regressors cannot be centred: use pivot=0")
     if isinstance(pivot, dist.Distribution):
         raise ValueError("pivot is where the regressors are centred: numbers, not a distribution")
-    for value, kind, name in (
-        (noise, Noise, "noise"),
-        (drift, Drift, "drift"),
-        (initial, Start, "initial"),
-    ):
+    each = (noise, Noise, "noise"), (drift, Drift, "drift"), (initial, Start, "initial")
+    for value, kind, name in each:
         if not isinstance(value, kind):
             allowed = [f"{k}(...)" for k, one in REGISTERED.items() if issubclass(one, kind)]
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
@@ -478,8 +477,8 @@ def hedge_ratio_model(
     absolute = isinstance(beta, Absolute) or isinstance(alpha, Absolute)
     if absolute and (noise.moves or drift.shared):
         raise ValueError(
-            "an Absolute delta needs Constant noise and RandomWalk drift: "
-            "the others know the state noise only relative to the observation noise"
+            "an Absolute delta needs Constant noise and RandomWalk drift: the others know the state "
+            "noise only relative to the observation noise"
         )
     alone = intercept != "random_walk" or drift.shared
     usual, level = usual_speeds(alone=alone, spread=spread is not None, still=drift.still)

@@ -9,7 +9,10 @@ state of the local level); Montana, Triantafyllopoulos and Tsagaris (2009), Flex
 for temporal data mining, Expert Systems with Applications 36 (where delta comes from).
 """
 
+from types import ModuleType
+
 import numpy as np
+from scipy.signal import lfilter
 
 from kfmodels.kalman.motion import Array
 
@@ -70,3 +73,45 @@ def memory_to_q(memory: Array) -> Array:
         60.0
     """
     return 1 / (memory * (memory - 1))
+
+
+LOGIT_GAINS = np.linspace(-9.0, 9.0, 19)
+"""Log odds of the gains of an intercept for which `told_beside` is worked out."""
+
+
+def told_beside(regressors: np.ndarray, *, moving: bool) -> np.ndarray:
+    """What a row tells of each ratio beside an intercept of those gains, `(gain, hedge)`.
+
+    The mean square that a filter of that gain, and then least squares on the other regressors, leave
+    of a regressor `(time, hedge)`; one row for an intercept that does not move.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(4000, 1))
+        >>> told_beside(x, moving=False).round(1)
+        array([[1.]])
+        >>> told_beside(x, moving=True)[-1].round(1)  # an intercept that follows: moves count
+        array([2.])
+    """
+    if not moving:
+        return _alone(regressors)[None]
+    gains = 1 / (1 + np.exp(-LOGIT_GAINS))
+    centred = regressors - regressors[:1]
+    left = (np.asarray(lfilter([1, -1], [1, gain - 1], centred, axis=0)) for gain in gains)
+    return np.stack([_alone(each) for each in left])
+
+
+def _alone(regressors: np.ndarray) -> np.ndarray:
+    """Mean square of each regressor given the others, `(hedge,)`."""
+    gram = regressors.T @ regressors / len(regressors)
+    # pinv, as hedges may move in exact proportion to each other
+    return 1 / np.maximum(np.diagonal(np.linalg.pinv(gram)), 1e-300)
+
+
+def told_at(told: Array | None, q_level: Array, xp: ModuleType) -> Array | None:
+    """D(g) (1 - g) of every hedge beside an intercept of that q, `(hedge,)`; None of None."""
+    if told is None or len(told) == 1:
+        return None if told is None else told[0]
+    gain = q_to_gain(q_level)
+    place = xp.log(gain) - xp.log1p(-gain)
+    each = [xp.interp(place, LOGIT_GAINS, xp.log(column)) for column in told.T]
+    return xp.exp(xp.stack(each)) * (1 - gain)

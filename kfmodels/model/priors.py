@@ -6,7 +6,7 @@ One file: the ways to say a prior, and the defaults that are said in them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import ClassVar
 
@@ -84,14 +84,39 @@ def are_real(*given: object) -> bool:
     return all(isinstance(one, Real) for one in given)
 
 
+def _check_unit(prior: "Memory | Moves") -> None:
+    if not (isinstance(prior.unit, str) and prior.unit in ("bars", "days")):
+        name = type(prior).__name__
+        raise ValueError(f'{name} counts unit="bars" or unit="days", not {prior.unit!r}')
+
+
+def _check_counted(prior: "Memory | Moves") -> None:
+    if prior.unit != "bars":
+        raise ValueError(
+            f"{prior} counts days: fit makes bars of them, by its data; elsewhere call "
+            "kfmodels.model.in_bars(model, data)"
+        )
+
+
 @dataclass(frozen=True)
 class Memory:
-    """A prior on a memory: about `bars`, 90 % between `low` and `high`.
+    r"""A prior on a memory: about `bars`, 90 % between `low` and `high`.
 
     `bars` is the median; the normal distribution on `log q` with that median is as wide as `low` and
     `high` are apart (on `log(bars - 4)` for the memory of a variance, which is never shorter than 4).
     With `unit="days"` all three count days: `fit` makes bars of them, a day as many as the longest
-    session of the clock has.
+    session of the clock has (without a clock: as the rows have, by their dates).
+
+    With `effective=True` they are bars that a hedge ratio is learnt over beside the intercept and the
+    other hedges, the `effective_memory` of `HedgeFit.summary`, which is what a desk means: beside an
+    intercept that follows the price a ratio learns only from the moves of its hedge. Then, with the
+    steady gain g of the intercept and D the mean square of what a filter of that gain leaves of the
+    regressor (given the other hedges, over its own mean square),
+
+    $$\log q \sim N\big(\log q(\mathrm{bars}) - \log(D(g) (1 - g)), \; \mathrm{sd}^2\big)$$
+
+    That is right to within a factor of two for one hedge; several that move alike learn from the same
+    rows, and over up to four times as many.
 
     Raises:
         ValueError: unless `1 < low < bars < high`, of days `0 < low < bars < high`; another unit.
@@ -108,10 +133,12 @@ class Memory:
     low: float
     high: float
     unit: str = "bars"
+    effective: bool = False
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.unit, str) and self.unit in ("bars", "days")):
-            raise ValueError(f'Memory counts unit="bars" or unit="days", not {self.unit!r}')
+        _check_unit(self)
+        if not isinstance(self.effective, bool):
+            raise ValueError(f"Memory: effective is True or False, not {self.effective!r}")
         numbers, least = are_real(self.low, self.bars, self.high), float(self.unit == "bars")
         if not (numbers and least < self.low < self.bars < self.high < np.inf):
             raise ValueError(
@@ -124,18 +151,12 @@ class Memory:
 
         Example:
             >>> Memory(4, low=0.5, high=32, unit="days").in_bars(78)
-            Memory(bars=312, low=39.0, high=2496, unit='bars')
+            Memory(bars=312, low=39.0, high=2496, unit='bars', effective=False)
         """
         if self.unit == "bars":
             return self
-        return Memory(self.bars * day, self.low * day, self.high * day)
-
-    def _check_bars(self) -> None:
-        if self.unit != "bars":
-            raise ValueError(
-                f"{self} counts days: fit makes bars of them, by the clock of its data; elsewhere call "
-                "kfmodels.model.in_bars(model, data)"
-            )
+        bars, low, high = (one * day for one in (self.bars, self.low, self.high))
+        return replace(self, bars=bars, low=low, high=high, unit="bars")
 
     @property
     def log_q_sd(self) -> float:
@@ -143,10 +164,21 @@ class Memory:
         ends = np.log([memory_to_q(self.low), memory_to_q(self.high)])
         return float(ends[0] - ends[1]) / (2 * Z90)
 
-    def on_delta(self) -> dist.Distribution:
-        """The prior on delta: logit(delta) = log q is normal."""
-        self._check_bars()
+    def on_delta(self, told: Float[Array, "*hedge"] | None = None) -> dist.Distribution:
+        """The prior on delta: logit(delta) = log q is normal.
+
+        Args:
+            told: D(g) (1 - g), for an effective memory.
+        """
+        _check_counted(self)
         centre = float(np.log(memory_to_q(self.bars)))
+        if self.effective:
+            if told is None:
+                raise ValueError(
+                    "an effective memory is that of a hedge ratio, to be given as "
+                    'delta={"beta": ...}: leave effective out elsewhere'
+                )
+            centre = centre - jnp.log(told)
         return dist.TransformedDistribution(
             dist.Normal(centre, self.log_q_sd), transforms.SigmoidTransform()
         )
@@ -157,7 +189,9 @@ class Memory:
         Raises:
             ValueError: `low` is not above the least, 4 bars of a variance that fades.
         """
-        self._check_bars()
+        _check_counted(self)
+        if self.effective:
+            raise ValueError("effective is said of the memory of a hedge ratio, not of a variance")
         if not self.low > least:
             raise ValueError(
                 f"the memory of a variance lies above {least:g} bars, where its forecasts have a "
@@ -175,7 +209,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Moves:
-    r"""A prior on how far a hedge ratio moves: about `share` of itself in `bars` bars.
+    r"""A prior on how far a hedge ratio moves: about `share` of itself in `bars` days, or bars.
 
     $$\log q \sim N\big(2 \log(\mathrm{share} \cdot |\beta| \, s) - \log(\mathrm{bars} \cdot v), \;
     (2 \log(\mathrm{high} / \mathrm{low}) / 3.29)^2\big)$$
@@ -184,23 +218,26 @@ class Moves:
     interval from `low` to `high`. The ratio's own size `|beta|` is that of least squares
     on changes over the training rows (with its standard error, so that it is never 0), `s` the root
     mean square of the centred regressor and `v` the observation variance that is inferred beside it
-    (with `Discounted` noise: what a typical one-bar move leaves of it beside the intercept). For
-    hedge ratios only, with `RandomWalk` drift.
+    (with `Discounted` noise: what a typical one-bar move leaves of it beside the intercept). `bars`
+    counts days of trading unless `unit="bars"`: 21 are a month of daily rows, of weekly ones and of
+    minutes alike. For hedge ratios only, with `RandomWalk` drift.
 
     Raises:
-        ValueError: unless `0 < low < share < high` and `bars > 0`.
+        ValueError: unless `0 < low < share < high` and `bars > 0`; another unit.
 
     Example:
         >>> Moves(0.05, low=0.01, high=0.2)  # "beta moves about 5 % in a month"
-        Moves(share=0.05, low=0.01, high=0.2, bars=21)
+        Moves(share=0.05, low=0.01, high=0.2, bars=21, unit='days')
     """
 
     share: float
     low: float
     high: float
     bars: float = 21
+    unit: str = "days"
 
     def __post_init__(self) -> None:
+        _check_unit(self)
         numbers = are_real(self.low, self.share, self.high)
         if not (numbers and 0 < self.low < self.share < self.high < np.inf):
             raise ValueError(
@@ -210,8 +247,18 @@ class Moves:
         if not (are_real(self.bars) and 0 < self.bars < np.inf):
             raise ValueError(f"Moves: bars must be positive, not {self.bars!r}")
 
+    def in_bars(self, day: float) -> "Moves":
+        """The same in bars, of which a day has so many.
+
+        Example:
+            >>> Moves(0.05, low=0.01, high=0.2).in_bars(78)
+            Moves(share=0.05, low=0.01, high=0.2, bars=1638, unit='bars')
+        """
+        return self if self.unit == "bars" else replace(self, bars=self.bars * day, unit="bars")
+
     def on_delta(self, var_of_one: Float[Array, "*hedge"]) -> dist.Distribution:
         """The prior on delta, where `var_of_one` is the q of a ratio that doubles in one bar."""
+        _check_counted(self)
         width = float(np.log(self.high / self.low)) / Z90
         centre = jnp.log(var_of_one) + float(np.log(self.share**2 / self.bars))
         return dist.TransformedDistribution(

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
 from kfmodels._types import Array, ArrayLike, Float
-from kfmodels.model.memory import delta_to_q
+from kfmodels.model.memory import delta_to_q, told_beside
 from kfmodels.model.priors import Absolute, Horseshoe, Memory, Moves, Scale, Speed
 from kfmodels.model.supports import DELTA, SCALE, check_one, check_prior, is_number
 
@@ -25,6 +25,11 @@ def checked_delta(delta: Speed, name: str) -> Speed:
         raise ValueError(
             "Moves says how far a hedge ratio goes, as a share of itself: it has no meaning for "
             f"{'the intercept' if name != 'beta' else 'an Absolute delta'}; use Memory there"
+        )
+    if getattr(inside, "effective", False) and (name != "beta" or inside is not delta):
+        raise ValueError(
+            "an effective memory is that of a hedge ratio, not of "
+            f"{'the intercept' if name != 'beta' else 'an Absolute delta'}: leave effective out there"
         )
     if isinstance(inside, (Memory, Moves, Horseshoe)):
         return delta
@@ -65,20 +70,35 @@ def checked_scale(scale: Scale | None) -> Scale | None:
 
 
 def delta_site(
-    name: str, delta: Speed, shape: tuple[int, ...], unit: Float[Array, "hedge"]
+    name: str,
+    delta: Speed,
+    shape: tuple[int, ...],
+    unit: Float[Array, "hedge"],
+    told: Float[Array, "hedge"] | None = None,
 ) -> Float[Array, "*shape"]:
     """Sample a delta that has a prior, broadcast one that is a number.
 
-    `unit` is the q of a ratio that moves by its own size in one bar, for `Moves`.
+    `unit` is the q of a ratio that moves by its own size in one bar, for `Moves`; `told` is what a row
+    tells of it beside the rest of the model, for an effective memory.
     """
     inside = delta.delta if isinstance(delta, Absolute) else delta
     if isinstance(inside, Moves):
         return jnp.asarray(numpyro.sample(name, inside.on_delta(unit).to_event(len(shape))))
-    if isinstance(inside, (Memory, Horseshoe)):
+    if isinstance(inside, Memory):
+        inside = inside.on_delta(told if inside is delta else None)
+    elif isinstance(inside, Horseshoe):
         inside = inside.on_delta()
     if isinstance(inside, dist.Distribution):
         return jnp.asarray(numpyro.sample(name, inside.expand(shape).to_event(len(shape))))
     return jnp.broadcast_to(jnp.asarray(inside, float), shape)
+
+
+def told_of(
+    delta: Speed, regressors: Float[np.ndarray, "time hedge"], *, moving: bool
+) -> Float[np.ndarray, "gain hedge"] | None:
+    """`told_beside` where a prior is on the effective memory of the ratios, else None."""
+    wanted = isinstance(delta, Memory) and delta.effective
+    return told_beside(regressors, moving=moving) if wanted else None
 
 
 def infers_on(given: object, support: constraints.Constraint) -> bool:

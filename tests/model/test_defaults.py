@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from numpyro import handlers
 
-from kfmodels import Discounted, HedgeData, Memory, fit, hedge_ratio_model
+from kfmodels import Discounted, HedgeData, Memory, Moves, fit, hedge_ratio_model
 from kfmodels.clock.clock import Clock
-from kfmodels.evaluate import prior_sensitivity
+from kfmodels.evaluate import prior_sensitivity, prior_summary
 from kfmodels.fitting.hedge_fit import load_fit
 from kfmodels.model import OfTheDay, default_model, in_bars
 from kfmodels.model.defaults import count_bars, count_days
@@ -82,6 +82,31 @@ def test_days_are_bars_of_the_clock_wherever_they_are_said():
     assert count_bars(dist.Normal(0.0, 1.0), 3.0).loc == 0.0
 
 
+@pytest.mark.parametrize(
+    ("index", "bars"),
+    [
+        (pd.bdate_range("2020-01-02", periods=80), 21),
+        (pd.date_range("2020-01-02", periods=80, freq="7D"), 4.2),
+        (pd.date_range("2020-01-02", periods=2304, freq="5min"), 21 * 288),
+        (pd.RangeIndex(80), 21),
+    ],
+)
+def test_a_month_is_one_of_the_bars_that_the_rows_have(index, bars):
+    rng = np.random.default_rng(0)
+    prices = pd.DataFrame(50 * np.exp(0.01 * rng.normal(size=(len(index), 2)).cumsum(0)), index)
+    prices.columns = ["Y", "X"]
+    prior = Moves(0.05, low=0.01, high=0.2)
+    model = hedge_ratio_model(delta={"beta": prior})
+    data = HedgeData.from_prices(prices, target="Y", hedges=["X"])
+    counted = in_bars(model, data).beta_delta
+    assert isinstance(counted, Moves)
+    assert (counted.bars, counted.unit) == (pytest.approx(bars), "bars")
+    pairs = HedgeData.pairs(prices, [("Y", "X")])
+    assert in_bars(model, pairs).beta_delta == counted
+    found = prior_summary(data, model).loc[("X", "monthly_share"), "median"]
+    assert found == pytest.approx(0.05, rel=0.05)  # 2,000 draws of a log sd of .9
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_fit_without_a_model_goes_by_the_time_of_day():
     fitted = fit(data_of("30min"), method=Weighed(draws=8), progress=False)
@@ -91,13 +116,16 @@ def test_a_fit_without_a_model_goes_by_the_time_of_day():
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_days_that_cannot_be_counted_are_refused():
+def test_days_that_were_not_counted_are_refused():
     days = Memory(4, low=0.5, high=32, unit="days")
-    with pytest.raises(ValueError, match="has a Memory of days, but the data of Y have no clock"):
-        fit(data_of("30min", clock=None), hedge_ratio_model(delta={"beta": days}))
     seeded = handlers.seed(hedge_ratio_model(delta={"beta": days}, intercept="none"), 0)
     with pytest.raises(ValueError, match=r"counts days: .* kfmodels.model.in_bars\(model, data\)"):
         seeded(data_of("30min"))
+    seeded = handlers.seed(hedge_ratio_model(delta={"beta": Moves(0.05, 0.01, 0.2)}), 0)
+    with pytest.raises(ValueError, match=r"counts days: .* kfmodels.model.in_bars\(model, data\)"):
+        seeded(data_of("30min"))
+    with pytest.raises(ValueError, match='Moves counts unit="bars" or unit="days", not'):
+        Moves(0.05, 0.01, 0.2, unit="weeks")
     for wrong in ({"unit": "weeks"}, {"low": -1.0, "unit": "days"}):
         with pytest.raises(ValueError, match=r'unit="bars" or unit="days"|0 < low < bars'):
             Memory(**{"bars": 4, "low": 0.5, "high": 32} | wrong)

@@ -36,6 +36,7 @@ from kfmodels.data import datasets
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.model import Absolute, Diffuse, Few, Known, RandomWalk, Weak, Zero, saved
+from kfmodels.model.defaults import in_bars
 from kfmodels.model.memory import memory_to_q, q_to_memory
 from kfmodels.model.priors import MEDIAN, LogSquaredHorseshoe
 from kfmodels.model.starts import DIFFUSE
@@ -56,6 +57,7 @@ TWO = ("PEP", "SPX")
 
 
 def prior_draws(model, data: HedgeData, count: int = DRAWS) -> dict[str, np.ndarray]:
+    model = in_bars(model, data)
     with jax.enable_x64(True):
         numbers = np.arange(count, dtype=np.uint32)
         drawn = priors.draw(numbers, np.uint32(0), model.inputs(data), model=model)
@@ -216,7 +218,10 @@ def test_several_hedges_move_independently_and_so_does_the_noise():
 @pytest.mark.parametrize("transform", ["log", "level"])
 def test_the_prior_on_delta_follows_the_noise_beside_it(transform):
     """log q is normal around 2 log(share |beta| s) - log(bars v)."""
-    data, prior = pair(hedges=TWO, transform=transform), Moves(0.05, low=0.02, high=0.2, bars=10)
+    data, prior = (
+        pair(hedges=TWO, transform=transform),
+        Moves(0.05, low=0.02, high=0.2, bars=10, unit="bars"),
+    )
     model = hedge_ratio_model(delta={"beta": prior})
     size, left = least_squares_on_changes(data)
     spread = data.x[data.observed].std(0)
