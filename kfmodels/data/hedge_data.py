@@ -271,13 +271,17 @@ class HedgeData:
 
     @cached_property
     def last_prices(self) -> np.ndarray | None:
-        """[target, hedges...] of the last complete row; None where no return may start from it."""
+        """[target, hedges...] of the last complete row."""
+        return self.prices[~self.superseded].dropna().iloc[-1].to_numpy()
+
+    @property
+    def unopened(self) -> bool:
+        """Whether the last row is of a session without a complete one, so that no return leads on."""
+        if self.clock is None or not self.by_session:
+            return False
         complete = self.prices[~self.superseded].dropna()
-        if self.clock is not None and self.by_session:
-            ends = complete.index[-1:].append(self.index[-1:])
-            if not stay_within(self.clock.places(ends))[-1]:
-                return None
-        return complete.iloc[-1].to_numpy()
+        ends = complete.index[-1:].append(self.index[-1:])
+        return not stay_within(self.clock.places(ends))[-1]
 
     @cached_property
     def doubts(self) -> tuple[Doubt, ...]:

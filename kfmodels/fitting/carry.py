@@ -82,7 +82,9 @@ def _stand_where(new: OnlineBoard, old: OnlineBoard) -> Arguments:
     still, calm = habits.still.copy(), habits.calm.copy()
     still[both], calm[both] = old.habits.still[theirs], old.habits.calm[theirs]
     counts = habits._replace(still=still, calm=calm)
-    return held | {"state": state, "last_prices": last, "habits": counts}
+    unopened = held["unopened"].copy()
+    unopened[both] = old.unopened[theirs]
+    return held | {"state": state, "last_prices": last, "unopened": unopened, "habits": counts}
 
 
 def _split(
@@ -146,7 +148,8 @@ _ARRAYS = {
     **dict.fromkeys(("drift", "noise", "state", "carried"), -2),
     **dict.fromkeys(("log_weights", "initial_log_weights"), -2),
     **dict.fromkeys(("gap_bars", "gap_noise", "profile"), -2),
-    **dict.fromkeys(("last_prices", "habits", "names", "targets", "hedges"), 0),
+    **dict.fromkeys(("last_prices", "unopened", "habits"), 0),
+    **dict.fromkeys(("names", "targets", "hedges"), 0),
 }
 """The axis of pairs of what makes a board, by name."""
 

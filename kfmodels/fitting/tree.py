@@ -307,6 +307,7 @@ def _online(tree: "DataTree", given: HedgeData, taken: "Dataset") -> OnlineFilte
         carried=carried,
         log_weights=np.full(draws, -np.log(draws)),
         last_prices=given.last_prices,
+        unopened=given.unopened,
         habits=habits_of(complete.to_numpy(), given.transform),
         clock=given.clock if given.by_session or model.reads_day else None,
         at=last,

@@ -96,6 +96,7 @@ class Mark(NamedTuple):
     stands: list[Stand]
     holds: dict[int, Hold]
     last_prices: np.ndarray
+    unopened: np.ndarray
     habits: Habits
     coordinates: Coordinates
 

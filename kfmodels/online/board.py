@@ -59,6 +59,7 @@ class OnlineBoard(Documented):
         share, initial_log_weights, shocks, clock, at, until, fit_id: as for `OnlineFilter`.
         gap_names, gap_bars, gap_noise, profile: as for `OnlineFilter`.
         last_prices: `(pair, leg)`, the target first, of the last row learnt from; NaN where none is.
+        unopened: `(pair,)`, where they are of an earlier session than `at`; None where none is.
         habits: how the legs usually move, `(pair, leg)`; None where nothing is known of it.
         holds: rows in quarantine in succession, by the name of the pair.
 
@@ -92,6 +93,7 @@ class OnlineBoard(Documented):
         gap_noise: ArrayLike | None = None,
         profile: DayVariance | None = None,
         last_prices: ArrayLike | None = None,
+        unopened: ArrayLike | None = None,
         habits: Habits | None = None,
         clock: Clock | None = None,
         at: Stamp | None = None,
@@ -114,6 +116,7 @@ class OnlineBoard(Documented):
         none = np.full((pairs, len(several[0]) + 1 if several else 1), np.nan)
         last = none if last_prices is None else np.array(last_prices, float)
         self._last: np.ndarray | None = last
+        self.unopened = np.zeros(pairs, bool) if unopened is None else np.array(unopened, bool)
         self.habits: Habits = unknown_habits(*none.shape) if habits is None else habits
         parts = drift, noise, state, carried, log_weights, initial
         document.check_parts(self, coordinates, *parts, holds or {})
@@ -220,14 +223,14 @@ class OnlineBoard(Documented):
 
     def mark(self) -> Mark:
         """Where the board stands now, for `back`; it costs a few references."""
-        now = self._blocks.stands, self._holds, self.last_prices, self.habits, self.coordinates
-        return Mark(self.at, *now)
+        now = self._blocks.stands, self._holds, self.last_prices, self.unopened, self.habits
+        return Mark(self.at, *now, self.coordinates)
 
     def back(self, mark: Mark) -> None:
         """Stand again where `mark` was taken, to the bit."""
         self.at, self._holds = mark.at, mark.holds
         self._blocks.stands = mark.stands
-        self.last_prices, self.habits = mark.last_prices, mark.habits
+        self.last_prices, self.unopened, self.habits = mark.last_prices, mark.unopened, mark.habits
         if mark.coordinates is not self.coordinates:
             self._place(mark.coordinates)
 
@@ -241,12 +244,14 @@ class OnlineBoard(Documented):
         strict: bool = False,
     ) -> BoardTick:
         """Take a row of checked prices `(pair, leg)`; with `strict` raise instead of "rejected"."""
-        begins, day = False, None
+        opening, day, last = None, None, self.last_prices
         if self.clock is not None:
             place = self.clock.place(document.check_dated(at))
-            begins, day = self._begins(place), read_day(place, self.clock.minutes)
+            opening, day = self.opening(place), read_day(place, self.clock.minutes)
+        if opening is not None:  # no move leads there from another session
+            last = np.where(opening[:, None], np.nan, last)
         when = When(dt, gaps, day)
-        values, seen = self._inner.of_all(given, self._last_before(begins))
+        values, seen = self._inner.of_all(given, last)
         habits, idle = count_repeats(self.habits, given, self.last_prices, self.pairs)
         if idle:
             seen = np.ones(len(self), bool) if seen is None else seen
@@ -256,10 +261,11 @@ class OnlineBoard(Documented):
         # a row that overflows is rejected below, so no warning is needed; where it is an error instead,
         # as with one pair, setting up `errstate` would only cost time
         with nullcontext() if strict else np.errstate(all="ignore"):
-            holds = self._holds
+            holds, judged = self._holds, {}
             if self.shocks is not None and self.shocks.holds:
                 rows = given, self.last_prices, self._scaled, self.habits.move
-                holds = watch_scales(holds, rows, seen, partial(self._beyond, when))
+                ahead = partial(self.foresee, when)
+                holds, judged = watch_scales(self.shocks, holds, rows, seen, opening, ahead)
             passed = self._blocks.advance(values, seen, when, self._policy(holds))
             # one sum tells whether anything has overflowed; only then look which pair it was
             while not math.isfinite(np.dot(passed.sd, passed.score)):
@@ -278,21 +284,16 @@ class OnlineBoard(Documented):
                 for number in np.flatnonzero(lost).tolist():
                     holds = with_hold(holds, number, self._holds.get(number, NONE))
                 passed = self._blocks.advance(values, seen, when, self._policy(holds))
-        return self._commit(given, at, seen, wild, holds, passed, habits, idle, begins)
+        passed.verdicts.update(judged)
+        return self._commit(given, at, seen, wild, holds, passed, habits, idle, opening)
 
-    def begins(self, at: Stamp | None) -> bool:
-        """Whether a row would begin a session; raises where it needs a time and has none."""
-        clock = self.clock
-        return clock is not None and self._begins(clock.place(document.check_dated(at)))
-
-    def _begins(self, place: Place) -> bool:
+    def opening(self, place: Place) -> np.ndarray | None:
+        """The pairs of which a row there would begin a session, `(pair,)`; None where of none."""
         if self.clock is None or not self.transform.needs_last or self.at is None:
-            return False
-        return place.session == OUTSIDE or place.session != self.clock.place(self.at).session
-
-    def _last_before(self, begins: bool) -> np.ndarray:
-        """Prices from which a row moves: none, where it begins a session."""
-        return np.full_like(self.last_prices, np.nan) if begins else self.last_prices
+            return None
+        if place.session == OUTSIDE or place.session != self.clock.place(self.at).session:
+            return self._all
+        return self.unopened if self.unopened.any() else None
 
     def quick(
         self, prices: Sequence[float], dt: float, gaps: Mapping[str, float] | None
@@ -380,7 +381,8 @@ class OnlineBoard(Documented):
     @property
     def last(self) -> dict[str, float]:
         """The last price of every ticker that was learnt from."""
-        return self.legs.last(self.last_prices, self._holds)
+        earlier = {*self._holds, *np.flatnonzero(self.unopened).tolist()}
+        return self.legs.last(self.last_prices, earlier)
 
     def filter(self, name: str) -> "OnlineFilter":
         """The filter of one pair as it stands now; what it does next does not move the board."""
@@ -391,7 +393,8 @@ class OnlineBoard(Documented):
     def arguments(self) -> dict[str, Any]:
         """What `__init__` takes to make this board again."""
         mine = ("names", "targets", "hedges", "transform", "coordinates", "share", "shocks")
-        mine += ("gap_names", "last_prices", "habits", "clock", "at", "until", "fit_id", "holds")
+        mine += ("gap_names", "last_prices", "unopened", "habits")
+        mine += ("clock", "at", "until", "fit_id", "holds")
         return {name: getattr(self, name) for name in mine} | self._blocks.arguments()
 
     def arguments_of(self, number: int) -> dict[str, Any]:
@@ -403,6 +406,7 @@ class OnlineBoard(Documented):
             "hedges": self.hedges[number],
             "coordinates": self.coordinates.of_pair(number),
             "last_prices": None if np.isnan(last).any() else last.copy(),
+            "unopened": bool(self.unopened[number]),
             "habits": Habits(*(each[number] for each in self.habits)),
             "hold": self._holds.get(number, NONE),
             **{name: getattr(self, name) for name in same},
@@ -418,7 +422,7 @@ class OnlineBoard(Documented):
         passed: Passed,
         habits: Habits,
         idle: Mapping[int, str],
-        begins: bool,
+        opening: np.ndarray | None,
     ) -> BoardTick:
         """Take over the draws, the prices, the time and the holds; the tick of the row."""
         said, observed = dict[int, tuple[Outcome, str]](), self._all
@@ -426,25 +430,27 @@ class OnlineBoard(Documented):
         if seen is not None or passed.verdicts:
             observed = self._all if seen is None else seen
             taught, taken = observed.copy(), observed.copy()
-        for number, verdict in passed.verdicts.items():
-            taken[number] = verdict.teaches(False)
-            taught[number] = verdict.teaches(self.transform.needs_last)
-            holds = with_hold(holds, number, verdict.hold)
-            said[number] = verdict.outcome, verdict.reason
         if seen is not None:
             for number in np.flatnonzero(~seen).tolist():
                 absent = self.legs.absent(number, given[number])
-                why = absent or idle.get(number) or FIRST[begins]
-                said[number] = Outcome.SKIPPED, why
+                begins = opening is not None and bool(opening[number])
+                said[number] = Outcome.SKIPPED, absent or idle.get(number) or FIRST[begins]
                 taken[number] = not absent  # the next return starts from it
                 if wild[number]:
                     said[number], taken[number] = (Outcome.REJECTED, TOO_FAR), False
+        for number, verdict in passed.verdicts.items():
+            taken[number] = verdict.starts
+            taught[number] = verdict.teaches(self.transform.needs_last)
+            holds = with_hold(holds, number, verdict.hold)
+            said[number] = verdict.outcome, verdict.reason
         rows = given, self.last_prices, self._scaled, self.habits.move
         shocks = {number for number, hold in self._holds.items() if hold.cause == "shock"}
         named = [
-            n for n, one in passed.verdicts.items() if not taken[n] or (one.moved and n in shocks)
+            n
+            for n, one in passed.verdicts.items()
+            if not taken[n] or (one.moved and (n in shocks or not observed[n]))
         ]
-        if begins or self.shocks is None or not self.shocks.holds:
+        if self.shocks is None or not self.shocks.holds:
             named += [number for number in find_moves(rows) if taken[number]]
         add_splits(said, named, self.legs, rows, at=at, verdicts=passed.verdicts)
         if self.shocks is None and holds:  # left over from a policy that the user has removed
@@ -452,9 +458,11 @@ class OnlineBoard(Documented):
         self._blocks.keep(passed)  # nothing has changed the board so far
         self._holds = holds
         if taken is not self._all:
-            given = np.where(taken[:, None], given, self._last_before(begins))
+            given = np.where(taken[:, None], given, self.last_prices)
             if habits is not self.habits:
                 habits = habits.where(taken, self.habits)
+        if opening is not None:
+            self.unopened = opening & ~taken
         self.last_prices, self.habits = given, habits
         self.at = self.at if at is None else at
         if self.coordinates.tilted:  # what is held now is for the next bar
@@ -481,17 +489,9 @@ class OnlineBoard(Documented):
         """Moments of the coefficients of every pair."""
         return Belief(self._frame, self._blocks.mixtures, self._blocks.stands)
 
-    def _beyond(self, when: When, number: int, row: list[float]) -> bool:
-        """Whether a row is beyond the limit by the sd of a forecast at the last hedge prices."""
-        # by that sd, because a jump of a hedge widens the forecast at its own price and hides in it
-        before = self.foresee(self.last_prices[number], when, number=number)
-        now = self.foresee(np.array(row), when, number=number)
-        assert self.shocks is not None
-        return not abs(now.spread) <= self.shocks.limit * math.sqrt(before.var)  # beyond if NaN
-
-    def foresee(self, prices: np.ndarray, when: When, *, number: int = 0) -> Foreseen:
+    def foresee(self, when: When, number: int, prices: Sequence[float]) -> Foreseen:
         """What the draws of one pair say of its row `(leg,)`, in inner units; nothing is changed."""
-        values = self._inner.of_one(number, prices, self.last_prices[number])
+        values = self._inner.of_one(number, np.asarray(prices), self.last_prices[number])
         return self._blocks.foresee(number, values, when)
 
 

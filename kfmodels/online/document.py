@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 
 FILTER = Format(
     "kfmodels online filter",
-    4,
+    5,
     "a saved online filter",
     "make one with fit.online().save(path)",
     oldest=4,
 )
 BOARD = Format(
-    "kfmodels online board", 4, "a saved board", "make one with board.online().save(path)", oldest=4
+    "kfmodels online board", 5, "a saved board", "make one with board.online().save(path)", oldest=4
 )
 
 _TIMES: tuple[type[object], ...] = (date, np.datetime64)
@@ -199,6 +199,7 @@ def check_parts(
         "scale": (np.shape(coordinates.scale), (count, hedges)),
         "offset": (np.shape(coordinates.offset), (count,)),
         "last_prices": (board.last_prices.shape, legs),
+        "unopened": (board.unopened.shape, (count,)),
         "habits": (tuple(map(np.shape, habits)), (legs, legs, legs, (count,))),
         "log_weights": (log_weights.shape, (count, log_weights.shape[-1])),
         "mean": (state.mean.shape[:-2], (size,)),

@@ -25,7 +25,7 @@ from kfmodels.kalman.step import State
 from kfmodels.online.blocks import Foreseen, Mark, When
 from kfmodels.online.board import OnlineBoard
 from kfmodels.online.compiled import PairTick
-from kfmodels.online.document import FILTER, Documented
+from kfmodels.online.document import FILTER, Documented, check_dated
 from kfmodels.online.legs import HedgePrices, by_text
 from kfmodels.online.shocks import NONE, Hold, Shocks
 from kfmodels.online.splits import check_factors
@@ -62,6 +62,7 @@ class OnlineFilter(Documented):
             each state as many), and the factor on the observation variance of the row after it.
         profile: of the observation variance over the day, `(draw,)` each, or None.
         last_prices: [target, hedges...] of the last row learnt from, or None.
+        unopened: whether they are of an earlier session than `at`.
         habits: how the legs usually move, `(leg,)`; None where nothing is known of it.
         clock: one with sessions, of a filter that reads the time of day off the time of its rows: of
             returns within the session, for which the first row of one is no move. Else None.
@@ -98,6 +99,7 @@ class OnlineFilter(Documented):
         gap_noise: ArrayLike | None = None,
         profile: DayVariance | None = None,
         last_prices: ArrayLike | None = None,
+        unopened: bool = False,
         habits: Habits | None = None,
         clock: Clock | None = None,
         at: Stamp | None = None,
@@ -125,6 +127,7 @@ class OnlineFilter(Documented):
             gap_noise=np.asarray(gap_noise)[..., None, :] if several else None,
             profile=add_pair_axis(profile),
             last_prices=None if last_prices is None else np.asarray(last_prices)[None],
+            unopened=[unopened],
             habits=None if habits is None else Habits(*(np.asarray(each)[None] for each in habits)),
             clock=clock,
             at=at,
@@ -194,7 +197,8 @@ class OnlineFilter(Documented):
 
     def begins(self, at: Stamp | None) -> bool:
         """Whether a row at that time begins a session, so that of returns no move leads to it."""
-        return self.board.begins(at)
+        clock = self.clock
+        return clock is not None and self.board.opening(clock.place(check_dated(at))) is not None
 
     @explain_kinds
     def forecast(
@@ -403,7 +407,7 @@ class OnlineFilter(Documented):
                     "forecast the rows after it"
                 )
             day = self.clock.day(at)
-        return self.board.foresee(np.array([math.nan, *hedges]), When(dt, gaps, day))
+        return self.board.foresee(When(dt, gaps, day), 0, [math.nan, *hedges])
 
 
 register(OnlineFilter, OnlineFilter.to_json, OnlineFilter.from_json)

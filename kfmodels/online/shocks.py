@@ -49,6 +49,11 @@ class Verdict(NamedTuple):
         """Whether the pair learns from the row; of `returns` a move only starts the next one."""
         return self.outcome is Outcome.ACCEPTED and not (self.moved and returns)
 
+    @property
+    def starts(self) -> bool:
+        """Whether the next row starts from the prices of this one."""
+        return self.moved or self.outcome is Outcome.ACCEPTED
+
 
 class Surprise(NamedTuple):
     """How far a row is from what was expected.
@@ -115,7 +120,8 @@ class Quarantine:
     more, or by 3/2 or 4/3 where that is far beyond its moves in the training rows, and the innovation
     is beyond the limit by the sd of a forecast at the last hedge prices, rows are held until that price
     is back or `rescale` is called, with the factor of the split, or with 1 if the move was real: the
-    next row is then taken up.
+    next row is then taken up. Of the first prices of a session of returns, to which no move leads, the
+    factor alone decides.
 
     Args:
         limit: in predictive sds, above 0.

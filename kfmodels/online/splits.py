@@ -10,15 +10,18 @@ One file: one question, asked of a row, told in words, and answered by a factor 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from kfmodels.clock.instants import Stamp
 from kfmodels.kalman.splits import BREAK, SUSPECT, like_a_small_split, like_a_split
 from kfmodels.kalman.transforms import Transform
-from kfmodels.online.shocks import NONE, Hold, Verdict, with_hold
+from kfmodels.online.shocks import NONE, Hold, Shocks, Surprise, Verdict, with_hold
 from kfmodels.online.ticks import Outcome
+
+if TYPE_CHECKING:
+    from kfmodels.online.blocks import Foreseen
 
 _STILL = 1.2
 """A price within this factor of its last one in the old units is back in them.
@@ -198,32 +201,55 @@ def scaled_from(transform: Transform, move: np.ndarray) -> np.ndarray:
 
 
 def watch_scales(
+    shocks: Shocks,
     holds: dict[int, Hold],
     rows: Rows,
     seen: np.ndarray | None,
-    beyond: Callable[[int, list[float]], bool],
-) -> dict[int, Hold]:
+    opening: np.ndarray | None,
+    foresee: Callable[[int, Sequence[float]], "Foreseen"],
+) -> tuple[dict[int, Hold], dict[int, Verdict]]:
     """Start, keep or end holds for a change of scale, before the rows are judged.
 
+    A row that begins a session is judged here, by the factor alone: no move leads to it.
+
     Args:
+        shocks: the policy.
         holds: by number of the pair.
         rows: what `breaks_scale` takes of each pair.
         seen: which pairs observe the row; None where all do.
-        beyond: whether the row of a pair is beyond the limit by the sd of a forecast at the last hedge
-            prices: a jump of a hedge widens its own forecast, and would hide behind it.
+        opening: of which pairs it begins a session; None where of none.
+        foresee: the innovation of a pair at some prices.
+
+    Returns:
+        The holds, and the verdicts on rows that begin a session, of pairs that are held.
     """
     held = [number for number, hold in holds.items() if hold.cause != "shock"]
+    verdicts: dict[int, Verdict] = {}
     for number in {*find_moves(rows), *held}:
         row, last, least, move = (each[number].tolist() for each in rows)
-        if (seen is None or seen[number]) and not any(price != price for price in last):
-            hold = holds.get(number, NONE)
-            if hold.cause in ("scale", "released"):
-                back = all(1 / _STILL < move < _STILL for move in _moves(row, last))
-                hold = NONE if back else hold
-            elif breaks_scale(row, last, least, move) and beyond(number, row):
+        begins = opening is not None and bool(opening[number])
+        looks = begins or seen is None or bool(seen[number])
+        if not looks or any(price != price for price in (*row, *last)):
+            continue
+        hold = holds.get(number, NONE)
+        if hold.cause in ("scale", "released"):
+            back = all(1 / _STILL < move < _STILL for move in _moves(row, last))
+            hold = NONE if back else hold
+        elif breaks_scale(row, last, least, move):
+            # by the sd of a forecast at the last hedge prices, because a jump of a hedge widens the
+            # forecast at its own price and hides in it
+            sd, far = math.sqrt(foresee(number, last).var), abs(foresee(number, row).spread)
+            if begins or not far <= shocks.limit * sd:  # beyond if NaN
                 hold = Hold("scale", 0, hold.sign)
-            holds = with_hold(holds, number, hold)
-    return holds
+        holds = with_hold(holds, number, hold)
+        if begins and hold.cause in ("scale", "released"):
+            here = foresee(number, row)
+            verdict = shocks.judge(Surprise(here.spread / math.sqrt(here.var)), hold)
+            if verdict.starts:
+                said = f"{verdict.reason}, {FIRST[True]}"
+                verdict = Verdict(Outcome.SKIPPED, said, moved=True)
+            verdicts[number] = verdict
+    return holds, verdicts
 
 
 def _moves(prices: Sequence[float], last: Sequence[float]) -> list[float]:

@@ -37,6 +37,7 @@ from kfmodels.data.arrays import resample_blocks
 from kfmodels.evaluate.baselines import ewma_ols, mean_ewma, rolling_ols
 from kfmodels.evaluate.garch import dcc_garch
 from kfmodels.model.hedge_ratio import HedgeRatioModel
+from kfmodels.online.blocks import When
 from tests.benchmarks import intervals
 from tests.benchmarks.report import Report, Table
 from tests.benchmarks.universe import clean_stocks
@@ -53,6 +54,9 @@ RESAMPLES, BLOCK, EVERY, DRAW = 300, 20, 400, 11
 REFERENCE, SEVEN, ANCHORED = "EWMA .98", "mean of 7 EWMAs", "scales, Anchored"
 
 SHARES = ("in 50", "in 90", "in 99")
+
+NEXT = When(1.0, None, None)
+"""The day after."""
 
 WHAT = __doc__.split("\n\n", 2)[1].replace("\n", " ")
 
@@ -152,10 +156,10 @@ def _run_live(engine: Any, sample: Sample, days: range, found: Held) -> None:
     for day in days:
         now, last = table[day + 1], table[day]
         for number, (y, x) in enumerate(legs):
-            seen = engine.foresee(now[[y, x]], 1.0, None, number=number)
+            seen = engine.foresee(NEXT, number, now[[y, x]])
             # the ratio is the slope of the forecast, over a move of one per cent
             moved = np.array([now[y], 1.01 * last[x]]), np.array([now[y], last[x]])
-            ahead, flat = (engine.foresee(one, 1.0, None, number=number) for one in moved)
+            ahead, flat = (engine.foresee(NEXT, number, one) for one in moved)
             run = np.diff([engine.legs.transform.values(one[1], last[x]) for one in moved])
             found.ratio[day, where[number]] = ((ahead.spread - flat.spread) / run).item()
             found.below[day, where[number]] = seen.weights @ probability_below(seen)

@@ -1,0 +1,247 @@
+"""The first price of a session: none is learnt from, and one in other units is held until told."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from kfmodels import HedgeFit, LiveFilter, OnlineBoard, OnlineFilter, Quarantine, Robust
+from kfmodels.fitting.carry import carry
+from kfmodels.fitting.refresh import carry_over
+from kfmodels.kalman.habits import habits_of
+from kfmodels.kalman.splits import like_a_split
+from kfmodels.kalman.transforms import RETURN
+from kfmodels.live.signals import Signal
+from kfmodels.online.splits import breaks_scale
+from tests.made_filters import board_of
+from tests.online.test_sessions import CLOCK, OPTIONS, data_of, fitted, frame
+from tests.tables import read_table
+
+MORNING = 70
+"""The opening print of the sixth day."""
+
+
+@pytest.fixture(scope="module", params=["plain", "all"])
+def start(request: pytest.FixtureRequest) -> HedgeFit:
+    data = data_of(frame())
+    with pytest.warns(UserWarning, match="may be sampled badly"):
+        return fitted(data.before(frame().index[MORNING]), **OPTIONS[request.param])
+
+
+def rows(*, count: int = 12, **factors: float) -> pd.DataFrame:
+    """Rows of the feed, with the prices of some legs multiplied."""
+    return frame().iloc[MORNING : MORNING + count] * pd.Series({"Y": 1.0, "X": 1.0} | factors)
+
+
+def feed(live: LiveFilter, table: pd.DataFrame) -> list[Signal]:
+    times: Any = table.index
+    return [live.tick(row, at=at) for at, row in zip(times, table.to_dict("records"), strict=True)]
+
+
+def same(mine: list[Signal], others: list[Signal], rtol: float = 1e-12) -> None:
+    """The same is believed and said, whatever the units of the prices."""
+    for one, other in zip(mine, others, strict=True):
+        assert one.sentence == other.sentence
+        assert_allclose(one.tick.beta["X"], other.tick.beta["X"], rtol=rtol)
+        assert_allclose(one.tick.sd_total["X"], other.tick.sd_total["X"], rtol=rtol)
+        assert_allclose(one.tick.z, other.tick.z, rtol=1e-9)
+
+
+SPLITS = [("Y", 0.5), ("X", 2.0), ("Y", 0.1), ("X", 1 / 3)]
+
+
+@pytest.mark.parametrize(("leg", "factor"), SPLITS)
+def test_a_split_overnight_is_held_and_after_rescale_as_if_there_had_been_none(
+    start: HedgeFit, road: str, leg: str, factor: float
+):
+    split, plain = rows() * pd.Series({"Y": 1.0, "X": 1.0} | {leg: factor}), start.go_live()
+    live = start.go_live()
+    before = live.engine.last
+    held = feed(live, split.iloc[:1])[0]
+    assert held.outcome == "quarantined"
+    assert (
+        f"about {like_a_split(factor)} times, at {split.index[0]}".replace(" 0", "T0")
+        in held.reason
+    )
+    remedy = f"call rescale with {leg} at {like_a_split(factor)}, if not with {leg} at 1; no row is"
+    assert remedy in held.reason
+    assert held.condition == "watch"
+    assert live.engine.last == before
+    live.rescale({leg: factor})
+    assert live.engine.holds == {}
+    first = feed(plain, rows().iloc[:1])[0]
+    assert first.sentence == "skipped: the first price of a session"
+    same(feed(live, split.iloc[1:]), feed(plain, rows().iloc[1:]))
+
+
+def test_both_legs_may_split_at_once(start: HedgeFit):
+    """The ratio would not notice, and a book would count in old shares."""
+    split, live, plain = rows(Y=0.5, X=0.5), start.go_live(), start.go_live()
+    assert "rescale with" in feed(live, split.iloc[:1])[0].reason
+    for leg, holds in (("Y", {"Y"}), ("X", set[str]())):
+        live.rescale({leg: 0.5})
+        assert live.engine.holds.keys() == holds
+    feed(plain, rows().iloc[:1])
+    same(feed(live, split.iloc[1:]), feed(plain, rows().iloc[1:]))
+
+
+def test_rows_wait_until_it_is_told_and_the_first_after_it_begins_the_session(
+    start: HedgeFit, road: str
+):
+    split, live, plain = rows(Y=0.5), start.go_live(), start.go_live()
+    said = [signal.sentence for signal in feed(live, split.iloc[:3])]
+    assert all("row " + str(n) + " held" in one for n, one in enumerate(said, 1))
+    assert "first 2 rows ago" in said[2]
+    live.rescale({"Y": 0.5})
+    same(feed(live, split.iloc[3:]), feed(plain, rows().iloc[2:])[1:], rtol=1e-9)
+
+
+def test_a_wrong_first_price_is_left_out_and_the_next_one_begins_the_session(
+    start: HedgeFit, road: str
+):
+    wrong, live, plain = rows(), start.go_live(), start.go_live()
+    wrong.iloc[0, 0] *= 10
+    assert feed(live, wrong.iloc[:1])[0].outcome == "quarantined"
+    found = feed(live, wrong.iloc[1:])
+    assert found[0].sentence == "skipped: the first price of a session"
+    same(found, feed(plain, rows().iloc[1:]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_move_that_was_real_is_taken_up_when_told_or_after_the_rows_of_the_policy(
+    start: HedgeFit, road: str, told: bool
+):
+    fell, plain = rows(Y=0.5), start.go_live(shocks=Robust())
+    live = start.go_live(shocks=Quarantine(hold=None if told else 2))
+    first = 0 if told else 2
+    assert {one.outcome for one in feed(live, fell.iloc[: max(first, 1)])} == {"quarantined"}
+    if told:
+        live.rescale({"Y": 1.0})
+    else:
+        taken = feed(live, fell.iloc[2:3])[0]
+        assert taken.outcome == "skipped"
+        assert "no change of scale, the first price of a session; Y went from" in taken.reason
+        assert "taken for a real move: if it was a split, the ratio holds as it is" in taken.reason
+    assert live.engine.holds == {}
+    feed(plain, fell.iloc[first : first + 1])  # a policy that holds nothing begins there
+    mine, others = (feed(one, fell.iloc[first + 1 :]) for one in (live, plain))
+    assert all(one.accepted for one in mine)
+    assert_allclose(mine[0].tick.spread, others[0].tick.spread, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("y", "x"), [(0.92, 1.0), (1.07, 1.09), (0.8, 0.85), (1.25, 1.0)])
+def test_an_ordinary_gap_is_not_held(start: HedgeFit, y: float, x: float):
+    live = start.go_live()
+    first, second = feed(live, rows(Y=y, X=x).iloc[:2])
+    assert first.sentence == "skipped: the first price of a session"
+    assert (first.condition, second.accepted) == ("ok", True)
+
+
+def test_a_leg_that_comes_later_is_held_against_the_evening_too(start: HedgeFit, road: str):
+    split, live, plain = rows(X=0.5), start.go_live(), start.go_live()
+    for table in (split, late := rows()):
+        table.iloc[:2, 1] = np.nan
+    feed(live, split.iloc[:2])
+    feed(plain, late.iloc[:2])
+    held = feed(live, split.iloc[2:3])[0]
+    assert held.outcome == "quarantined"
+    assert "call rescale with X at 1/2" in held.reason
+    live.rescale({"X": 0.5})
+    feed(plain, late.iloc[2:3])
+    same(feed(live, split.iloc[3:]), feed(plain, late.iloc[3:]))
+
+
+def test_what_is_held_in_the_evening_is_held_in_the_morning(start: HedgeFit, road: str):
+    table = rows(count=20)
+    table.iloc[13:, 0] *= 0.5  # the last bar of the day
+    live = start.go_live()
+    *_, evening, morning = feed(live, table.iloc[:15])
+    assert (evening.outcome, morning.outcome) == ("quarantined", "quarantined")
+    assert "first 1 row ago: if that is a split, call rescale with Y at 1/2" in morning.reason
+    live.rescale({"Y": 0.5})
+    assert [one.accepted for one in feed(live, table.iloc[15:])] == [True] * 5
+
+
+def test_a_hold_at_the_open_survives_a_file_a_crash_and_new_noise(
+    start: HedgeFit, road: str, tmp_path: Path
+):
+    split, plain = rows(Y=0.5), start.go_live()
+    with start.go_live(journal=tmp_path / "journal") as live:
+        held = feed(live, split.iloc[:2])[1]
+    live = start.go_live(journal=tmp_path / "journal")
+    again = feed(live, split.iloc[2:3])[0]
+    assert "row 2 held" in held.reason
+    assert "row 3 held" in again.reason
+    engine: Any = live.engine
+    engine.save(tmp_path / "live.json")
+    loaded = OnlineFilter.load(tmp_path / "live.json")
+    assert loaded.arguments()["unopened"]
+    assert_array_equal(loaded.last_prices, engine.last_prices)
+    live.replace(carry_over(engine, start))
+    assert "row 4 held" in feed(live, split.iloc[3:4])[0].reason
+    live.rescale({"Y": 0.5})
+    feed(plain, rows().iloc[3:4])
+    mine, others = feed(live, split.iloc[4:]), feed(plain, rows().iloc[4:])
+    assert [one.sentence for one in mine] == [one.sentence for one in others]
+    for one in (loaded, OnlineFilter(**loaded.arguments())):
+        one.rescale(target=0.5)
+        at, (y, x) = split.index[4], split.iloc[4]
+        assert one.update(y=y, x=x, at=at).sentence == "skipped: the first price of a session"
+
+
+def board(start: HedgeFit) -> OnlineBoard:
+    """Three pairs of the same noise, the middle one of which has a target of its own."""
+    one: dict[str, Any] = start.online(shocks=Quarantine()).arguments()
+    names = {"Y/X": ("Y", "X"), "W/X": ("W", "X"), "W/V": ("W", "V")}
+    singles = {
+        name: OnlineFilter(**one | {"target": target, "hedges": (hedge,)})
+        for name, (target, hedge) in names.items()
+    }
+    held: dict[str, Any] = board_of(singles).arguments() | {"clock": CLOCK}
+    return OnlineBoard(**held)
+
+
+def test_one_pair_that_is_held_holds_no_other(road: str):
+    data = data_of(frame())
+    start = fitted(data.before(frame().index[MORNING]), **OPTIONS["plain"])
+    table = rows()
+    table["W"], table["V"] = table["Y"], table["X"]
+    split = table.assign(W=table["W"] * 0.5)
+    live, plain = LiveFilter(board(start), clock=CLOCK), LiveFilter(board(start), clock=CLOCK)
+    mine, others = feed(live, split.iloc[:1])[0], feed(plain, table.iloc[:1])[0]
+    assert [str(one) for one in mine.tick.outcome] == ["skipped", "quarantined", "quarantined"]
+    assert {str(one) for one in others.tick.outcome} == {"skipped"}
+    mine, others = feed(live, split.iloc[1:2])[0], feed(plain, table.iloc[1:2])[0]
+    assert mine.tick.beta[0] == others.tick.beta[0]
+    assert mine.tick.observed.tolist() == [True, False, False]
+    assert live.engine.last["X"] == table["X"].iloc[1]  # not that of a pair that waits
+    before: Any = live.engine
+    live.replace(after := carry(board(start), before))
+    assert sorted(live.engine.holds) == ["W/V", "W/X"]
+    assert after.unopened.tolist() == [False, True, True]
+    live.rescale({"W": 0.5})
+    # they begin a row later than the others
+    mine = feed(live, split.iloc[2:4])
+    assert [one.tick.observed.tolist() for one in mine] == [[True, False, False], [True] * 3]
+
+
+FIVE_MINUTES = [f"us_5min_2025-05_2026-03_{name}.csv.gz" for name in ("etf", "other", "tech")]
+
+
+def test_no_real_morning_is_held():
+    """The first prices of 47 tickers on 206 days and of 18 on 31, against those of the evening."""
+    mornings = halved = 0
+    for name in (*FIVE_MINUTES, "us_1min_2026-01-22_2026-03-06.csv.gz"):
+        for _, prices in read_table(name).items():
+            known: Any = prices.dropna()
+            move = habits_of(known.to_numpy()[:, None], RETURN).move.tolist()
+            first = np.flatnonzero(np.diff(known.index.normalize().asi8) > 0) + 1
+            for now, before in zip(known.iloc[first], known.iloc[first - 1], strict=True):
+                assert not breaks_scale([now], [before], [0.0], move)
+                halved += breaks_scale([now / 2], [before], [0.0], move)
+            mornings += len(first)
+    assert mornings == 10151
+    assert halved > 0.99 * mornings  # but where the price went up by a tenth and more
