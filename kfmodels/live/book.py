@@ -24,7 +24,6 @@ FORMAT = Format(
 
 _Numbers = Mapping[str, float]
 
-
 _SMALL = 0.1
 """Shares below which digits are counted from the first that is not 0."""
 
@@ -208,9 +207,10 @@ class HedgeBook(Shown):
     def act(self, tick: Tick, prices: Mapping[str, float]) -> Orders:
         """Compare the shares held with those wanted now, and trade those outside their band.
 
-        Call it once a bar, or at every poll of it; trades fill at `prices`, by ticker. Where a price is
-        missing (NaN), the tick was not learnt from or a ratio is not a number, nothing is done and the
-        orders say why.
+        Call it once a bar, or at every poll of it; trades fill at `prices`, by ticker. The first prices
+        of a session teach nothing, and are acted on by the ratio of the bar that begins. Where a price
+        is missing (NaN), another tick was not learnt from or a ratio is not a number, nothing is done
+        and the orders say why.
 
         Raises:
             ValueError: a tick of other tickers, of another transform or of a whole board, a leg without
@@ -474,8 +474,9 @@ def say_why_unread(tick: Tick, quotes: Mapping[str, float]) -> str:
     """Why a row cannot be acted on or booked; empty if it can."""
     if gone := [name for name, price in quotes.items() if math.isnan(price)]:
         return f"no price of {', '.join(gone)}"
-    if not tick.observed:
-        return "the tick was not observed"
+    if not tick.observed:  # one that is made by hand may do without both of these
+        opens, why = getattr(tick, "opens", False), getattr(tick, "reason", "")
+        return "" if opens else f"the tick was not observed{why and ': ' + why}"
     return tick.reason if tick.gain == 0 else ""
 
 

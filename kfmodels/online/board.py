@@ -444,11 +444,10 @@ class OnlineBoard(Documented):
             holds = with_hold(holds, number, verdict.hold)
             said[number] = verdict.outcome, verdict.reason
         rows = given, self.last_prices, self._scaled, self.habits.move
-        shocks = {number for number, hold in self._holds.items() if hold.cause == "shock"}
+        opens = () if opening is None else np.flatnonzero(opening & taken).tolist()
+        told = {n for n, hold in self._holds.items() if hold.cause == "shock"}.union(opens)
         named = [
-            n
-            for n, one in passed.verdicts.items()
-            if not taken[n] or (one.moved and (n in shocks or not observed[n]))
+            n for n, one in passed.verdicts.items() if not taken[n] or (one.moved and n in told)
         ]
         if self.shocks is None or not self.shocks.holds:
             named += [number for number in find_moves(rows) if taken[number]]
@@ -480,6 +479,7 @@ class OnlineBoard(Documented):
             observed=observed,
             taught=taught,
             said=said,
+            opens=set(opens).difference(idle),
             numbers=(spread, sd, z, score),
             forecasts=passed.forecasts,
             belief=self.belief(),

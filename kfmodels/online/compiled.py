@@ -433,6 +433,7 @@ class PairTick(Tick):
     outcome: Any = Outcome.ACCEPTED
     reason: Any = ""
     observed: Any = True
+    opens: Any = False
     spread: Any = _item(kernel.SPREAD)
     spread_sd: Any = _item(kernel.SD)
     z: Any = _item(kernel.Z)

@@ -5,7 +5,7 @@ One file: the record of one pair and that of many say the same things by the sam
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -84,6 +84,7 @@ class BoardTick(Shown):
         observed: which pairs had a row that could be judged.
         taught: which pairs learnt from it.
         said: outcome and reason by the number of the pair, where it was not simply accepted.
+        opens: numbers of the pairs whose session it begins.
         numbers: spread, its sd, z and the log score.
         forecasts: those of the draws of each block.
         belief: moments of the coefficients after it.
@@ -99,12 +100,13 @@ class BoardTick(Shown):
         observed: np.ndarray,
         taught: np.ndarray,
         said: Mapping[int, tuple[Outcome, str]],
+        opens: Collection[int] = (),
         numbers: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
         forecasts: Sequence[DrawForecasts | MeanForecasts],
         belief: Belief,
     ) -> None:
         self.names, self.at, self.observed, self.taught = names, at, observed, taught
-        self._said = said
+        self._said, self.opens = said, opens
         self._numbers = numbers
         self.belief, self._forecasts = belief, forecasts
 
@@ -285,7 +287,8 @@ class Tick(Shown):
     it, but as it is believed now: the mean of its log over the draws; NaN where a ratio moves on
     several scales at once. `moved` is the share of the weights of the draws that is not where it was at
     the start. Where nothing was observed, `spread`, `z` and `log_score` are NaN; where a row was not
-    learnt from, `gain` is 0.
+    learnt from, `gain` is 0. `opens` says that its prices begin a session of returns, from which moves
+    are counted: nothing is learnt from them, and the ratio is that of the bar that begins.
     """
 
     __slots__ = ("_all", "_number")
@@ -323,6 +326,10 @@ class Tick(Shown):
     @property
     def observed(self) -> bool:
         return bool(self._all.observed[self._number])
+
+    @property
+    def opens(self) -> bool:
+        return self._number in self._all.opens
 
     @property
     def spread(self) -> float:

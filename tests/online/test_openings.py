@@ -8,16 +8,19 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kfmodels import HedgeFit, LiveFilter, OnlineBoard, OnlineFilter, Quarantine, Robust
+from kfmodels import HedgeData, HedgeFit, LiveFilter, OnlineBoard, OnlineFilter, Quarantine, Robust
+from kfmodels.clock.clock import Clock
 from kfmodels.fitting.carry import carry
 from kfmodels.fitting.refresh import carry_over
 from kfmodels.kalman.habits import habits_of
 from kfmodels.kalman.splits import like_a_split
 from kfmodels.kalman.transforms import RETURN
+from kfmodels.live.account import Attribution
+from kfmodels.live.book import Band, HedgeBook
 from kfmodels.live.signals import Signal
 from kfmodels.online.splits import breaks_scale
 from tests.made_filters import board_of
-from tests.online.test_sessions import CLOCK, OPTIONS, data_of, fitted, frame
+from tests.online.test_sessions import CLOCK, OPTIONS, ZONE, data_of, fitted, frame
 from tests.tables import read_table
 
 MORNING = 70
@@ -245,3 +248,84 @@ def test_no_real_morning_is_held():
             mornings += len(first)
     assert mornings == 10151
     assert halved > 0.99 * mornings  # but where the price went up by a tenth and more
+
+
+def a_book(start: HedgeFit, **how: Any) -> HedgeBook:
+    return start.book(position=1000.0, band=Band(0.0), lots={start.hedges[0]: 1e-6}, **how)
+
+
+def test_a_book_acts_on_the_first_prices_of_a_session_by_the_ratio_of_the_bar_that_begins(
+    start: HedgeFit, road: str
+):
+    table, live, book = rows(), start.go_live(), a_book(start)
+    signal, prices = feed(live, table.iloc[:1])[0], table.iloc[0].to_dict()
+    assert (signal.tick.observed, signal.tick.opens) == (False, True)
+    held = book.act(signal.tick, prices).held["X"]
+    wanted = -1000 * signal.tick.beta["X"] * prices["Y"] / prices["X"]
+    assert held == pytest.approx(wanted, abs=1e-6)
+    # the ratio is that of the forecast of the bar that begins: its slope by the hedge's move
+    at, gaps = table.index[1], {"overnight": 0.0}
+    ends = [1.0, 1.01]
+    engine: Any = live.engine
+    fair = [engine.forecast(x=prices["X"] * end, at=at, gaps=gaps).mean for end in ends]
+    assert (fair[1] - fair[0]) / np.log(1.01) == pytest.approx(signal.tick.beta["X"], rel=1e-9)
+    assert not feed(live, table.iloc[1:2])[0].tick.opens
+
+
+def test_a_book_keeps_its_shares_while_the_first_prices_are_held_and_says_what_to_call(
+    start: HedgeFit, road: str
+):
+    split, live, plain = rows(X=0.5), start.go_live(), start.go_live()
+    book, other = a_book(start, held={"X": -100.0}), a_book(start, held={"X": -100.0})
+    account = Attribution(book)
+    signal = feed(live, split.iloc[:1])[0]
+    orders = book.act(signal.tick, split.iloc[0].to_dict())
+    assert (orders.held, signal.tick.opens) == ({"X": -100.0}, False)
+    assert orders.why.startswith(
+        f"nothing was done at {signal.tick.at}: the tick was not observed: z"
+    )
+    assert "call rescale with X at 1/2" in orders.why
+    account.add(signal.tick, split.iloc[0].to_dict(), orders=orders)
+    for one in (book, account):
+        one.rescale(hedges={"X": 0.5})
+    live.rescale({"X": 0.5})
+    feed(plain, rows().iloc[:1])
+    for (at, row), (_, usual) in zip(
+        split.iloc[1:3].iterrows(), rows().iloc[1:3].iterrows(), strict=True
+    ):
+        mine, others = (
+            one.tick(r.to_dict(), at=at).tick for one, r in ((live, row), (plain, usual))
+        )
+        orders = book.act(mine, row.to_dict())
+        account.add(mine, row.to_dict(), orders=orders)
+        usual_held = other.act(others, usual.to_dict()).held["X"]
+        assert orders.held["X"] / 2 == pytest.approx(usual_held, abs=1e-5)
+
+
+def test_on_real_bars_a_book_is_hedged_from_the_first_price_on():
+    """JPM hedged with XLF: the shares of the opening print are those of the ratio told there."""
+    table = pd.concat([read_table(name) for name in FIVE_MINUTES[:2]], axis=1)[["JPM", "XLF"]]
+    days: Any = pd.DatetimeIndex(table.index).normalize().unique()
+    clock = Clock.hours("09:30", "16:00", zone=ZONE, bar="5min", start=days[0], end=days[12])
+    data = HedgeData.from_prices(
+        table.loc[: str(days[8].date())], target="JPM", hedges=["XLF"], clock=clock
+    )
+    found = fitted(data, **OPTIONS["all"])
+    book = found.book(position=1000.0, clock=clock)
+    account = Attribution(book)
+    morning = table.loc[str(days[9].date())].iloc[:3]
+    with found.go_live() as live:
+        for number, (at, row) in enumerate(morning.iterrows()):
+            tick, prices = live.tick(row.to_dict(), at=at).tick, row.to_dict()
+            orders = book.act(tick, prices)
+            booked = account.add(tick, prices, orders=orders)
+            wanted = -1000 * tick.beta["XLF"] * prices["JPM"] / prices["XLF"]
+            assert orders.wanted["XLF"] == pytest.approx(wanted)
+            assert tick.opens == (number == 0)
+            if not number:
+                assert orders.held["XLF"] == round(wanted) != 0
+                before = prices, orders.held["XLF"]
+            elif number == 1:
+                moved = {name: prices[name] - before[0][name] for name in prices}
+                earned = 1000 * moved["JPM"] + before[1] * moved["XLF"] - orders.cost
+                assert booked.pnl == pytest.approx(earned)
