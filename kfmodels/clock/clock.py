@@ -9,7 +9,7 @@ One file: a clock offline (arrays) and online (one row) must count alike.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any, cast, overload
 from zoneinfo import ZoneInfo
 
@@ -31,6 +31,7 @@ from kfmodels.clock.instants import (
     read_rows,
     shown,
     to_utc,
+    wall_time,
     zone_of,
 )
 from kfmodels.clock.sessions import GAPS, WEEKEND, Sessions
@@ -292,6 +293,26 @@ class Clock:
         opens, closes = (np.array(each)[number] for each in (sessions.opens, sessions.closes))
         within = np.where(at >= opens, number, OUTSIDE)
         return Place(within, since / _MINUTE, (closes - opens - since) / _MINUTE)
+
+    def next_bar(self, at: Stamp) -> datetime:
+        """The end of the bar after that of a time, in UTC; after a close the first bar of a session.
+
+        Raises:
+            ValueError: as `place`, and where no session follows.
+
+        Example:
+            >>> clock = Clock.hours("09:30", "16:00", zone="America/New_York", bar="5min")
+            >>> [f"{clock.next_bar(f'2024-03-08 {at}'):%d %H:%M}" for at in ("09:31", "15:55", "16:00")]
+            ['08 14:40', '08 21:00', '11 13:35']
+        """
+        sessions, place = self._sessions(), self._place(read(at), at)
+        number, since = sessions.reach(place)
+        began = sessions.opens[number] - (-since // self._bar) * self._bar
+        if since and began >= sessions.closes[number]:
+            number, _ = sessions.reach(sessions.closes[number] + 1)  # raises after the last
+            began = sessions.opens[number]
+        ends = min(began + self._bar, sessions.closes[number])
+        return wall_time(ends).replace(tzinfo=UTC)
 
     def day(self, at: Stamp) -> Numbers:
         """`read_day` of a row at that time, `(4,)`."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kfmodels.clock.clock import Clock
-from kfmodels.clock.day import DayVariance
+from kfmodels.clock.day import DayVariance, read_day
 from kfmodels.clock.instants import Stamp, check_later, check_passed
 from kfmodels.files.documents import register
 from kfmodels.kalman.arrays import add_pair_axis
@@ -213,11 +213,13 @@ class OnlineFilter(Documented):
 
         Args:
             x: hedge prices, as for `update`.
-            at: time of the row, where the filter reads the time of day; default: that of the last tick.
+            at: time of the row, where the filter reads the time of day; default: the end of the bar of
+                its clock that comes next, with the time and the closed periods until then.
             dt, gaps: time since the last tick, as for `update`.
 
         Raises:
-            ValueError: a price that cannot be transformed; a return over a closed period.
+            ValueError: a price that cannot be transformed; a return over a closed period; `dt` or
+                `gaps` without `at`, where the filter reads the time of day.
         """
         seen, last = self._foresee(x, at, dt, gaps), self.board.last_prices[0, 0]
         where, transform = self.coordinates, self.board.transform
@@ -399,14 +401,25 @@ class OnlineFilter(Documented):
         legs.check(self.hedges, hedges)
         if self.last_prices is None and self.board.transform.needs_last:
             raise ValueError("forecast of a return needs an earlier complete row of prices")
-        at, day = at if at is not None else self.at, None
-        if self.clock is not None and at is not None:
-            if at != self.at and self.begins(at):
+        clock, day = self.clock, None
+        if clock is not None:
+            if at is None:
+                if self.at is None or dt != 1 or gaps:
+                    raise ValueError(
+                        "this filter reads the time of day: pass that of the row to forecast, at=..., "
+                        "or leave out dt and gaps after a row that it has seen"
+                    )
+                at = clock.next_bar(self.at)
+                passed = clock.between(self.at, at)
+                dt, gaps = passed.bars, passed.gaps
+            place = clock.place(at)
+            if self.board.opening(place) is not None:
                 raise ValueError(
-                    f"a row at {at} begins a session, and the returns of this filter are within one: "
-                    "forecast the rows after it"
+                    f"no return within the session leads from the row at {self.at} to one at {at}: "
+                    "update the filter with the first prices of that session, then forecast, at=..., a "
+                    "later time of it"
                 )
-            day = self.clock.day(at)
+            day = read_day(place, clock.minutes)
         return self.board.foresee(When(dt, gaps, day), 0, [math.nan, *hedges])
 
 

@@ -541,3 +541,26 @@ def test_a_moment_keeps_the_date_of_its_own_zone():
     )
     assert Moment.of("2024-03-02").kept == "2024-03-02T00:00:00"
     assert Moment.of(np.int64(7)) == (7, Kind.NUMBER, 7)
+
+
+@pytest.mark.parametrize("bar", ["5min", "25min", "1h"])
+def test_the_next_bar_is_the_first_that_a_time_is_not_of(bar: str):
+    """By the ends of all bars, over breaks and nights, and of bars that a close cuts short."""
+    sessions = exchange("XHKG").sessions
+    assert sessions is not None
+    clock, length = Clock(bar, sessions), pd.Timedelta(bar).value
+    ends = [
+        min(at, close)
+        for opens, close in zip(sessions.opens, sessions.closes, strict=True)
+        for at in range(opens + length, close + length, length)
+    ]
+    bars = [clock.bar_of(pd.Timestamp(at, tz="UTC")) for at in ends]
+    last = pd.Timestamp(ends[-1], tz="UTC")
+    first = pd.Timestamp(sessions.opens[0], tz="UTC")
+    for at in pd.date_range(first, last - pd.Timedelta(bar), freq="7min"):
+        mine = clock.bar_of(at)
+        after = next(end for end, one in zip(ends, bars, strict=True) if one > mine)
+        # a closed period is one bar with the open that it ends in, from which the first bar leads on
+        assert clock.next_bar(at) == pd.Timestamp(after, tz="UTC")
+    with pytest.raises(ValueError, match="make the clock again with .* a later end="):
+        clock.next_bar(last)

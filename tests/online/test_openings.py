@@ -8,7 +8,18 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kfmodels import HedgeData, HedgeFit, LiveFilter, OnlineBoard, OnlineFilter, Quarantine, Robust
+from kfmodels import (
+    Gaps,
+    HedgeData,
+    HedgeFit,
+    LiveFilter,
+    OnlineBoard,
+    OnlineFilter,
+    Quarantine,
+    Robust,
+    fit,
+    hedge_ratio_model,
+)
 from kfmodels.clock.clock import Clock
 from kfmodels.fitting.carry import carry
 from kfmodels.fitting.refresh import carry_over
@@ -18,9 +29,11 @@ from kfmodels.kalman.transforms import RETURN
 from kfmodels.live.account import Attribution
 from kfmodels.live.book import Band, HedgeBook
 from kfmodels.live.signals import Signal
+from kfmodels.model import Profile
 from kfmodels.online.splits import breaks_scale
 from tests.made_filters import board_of
 from tests.online.test_sessions import CLOCK, OPTIONS, ZONE, data_of, fitted, frame
+from tests.problems import FromPrior
 from tests.tables import read_table
 
 MORNING = 70
@@ -329,3 +342,48 @@ def test_on_real_bars_a_book_is_hedged_from_the_first_price_on():
                 moved = {name: prices[name] - before[0][name] for name in prices}
                 earned = 1000 * moved["JPM"] + before[1] * moved["XLF"] - orders.cost
                 assert booked.pnl == pytest.approx(earned)
+
+
+def test_a_forecast_without_a_time_is_of_the_next_bar_of_the_clock(start: HedgeFit):
+    live = start.online()
+    table = rows()
+    for at, (y, x) in table.iloc[:3].iterrows():
+        live.update(y=y, x=x, at=at)
+    fair = live.forecast(x=table["X"].iloc[3])
+    assert fair == live.forecast(x=table["X"].iloc[3], at=table.index[3])
+
+
+def test_a_return_over_the_night_is_refused_and_the_remedy_works(start: HedgeFit):
+    """After the close, and where the first row of a session lacks a leg."""
+    live, table = start.online(), rows()
+    x = table["X"].iloc[0]
+    text = r"no return within the session leads from the row at 2024-03-08 16:00:00 to one at "
+    for given in ({}, {"at": table.index[0]}, {"at": table.index[3]}):
+        with pytest.raises(ValueError, match=text + ".* first prices .*, at=..., a later time"):
+            live.forecast(x=x, **given)
+    live.update(y=np.nan, x=x, at=table.index[0])
+    with pytest.raises(ValueError, match="no return within the session"):
+        live.predictive(x=x)
+    for at, (y, x) in table.iloc[1:2].iterrows():
+        live.update(y=y, x=x, at=at)
+    assert live.forecast(x=x, at=table.index[2]) == live.forecast(x=x)
+
+
+def test_over_the_night_log_prices_are_forecast_with_the_night_and_the_profile():
+    table = frame()
+    data = HedgeData.from_prices(table, target="Y", hedges=["X"], transform="log", clock=CLOCK)
+    model = hedge_ratio_model(profile=Profile(first=2.0), gaps=Gaps(bars=7.0))
+    found = fit(data.before(data.index[MORNING]), model, method=FromPrior(draws=16), progress=False)
+    live, x = found.online(), table["X"].iloc[MORNING]
+    fair = live.forecast(x=x)
+    weekend = {"overnight": 0.0, "weekend": 1.0}
+    assert fair == live.forecast(x=x, at="2024-03-11 10:00", dt=1.0, gaps=weekend)
+    assert fair.sd > 1.1 * live.forecast(x=x, at="2024-03-11 10:00").sd
+    with pytest.raises(
+        ValueError, match=r"pass that of the row to forecast, at=\.\.\., or leave out"
+    ):
+        live.forecast(x=x, gaps=weekend)
+    first = OnlineFilter(**live.arguments() | {"at": None})
+    with pytest.raises(ValueError, match=r"pass that of the row to forecast, at=\.\.\."):
+        first.forecast(x=x)
+    assert first.forecast(x=x, at="2024-03-11 10:00").price > 0
