@@ -253,9 +253,8 @@ def _running(
     from kfmodels.fitting.hedge_fit import load_fit
 
     fit, journal = load_fit(fitted), settings["journal"]
-    own = fit.data.clock if clock is None else clock
     begun = journal is not None and journal.exists()
-    running = fit.go_live(shocks=policy, clock=own, **settings)
+    running = fit.go_live(shocks=policy, clock=clock, **settings)
     typer.echo(_tell_start(fitted, running, journal, begun), err=True)
     return running
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from kfmodels.clock.clock import Clock
 from kfmodels.data.arrays import lengthen
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.fitting import passes, tables
@@ -376,6 +377,7 @@ class HedgeFit(Questions):
         draws: int | None = None,
         share: float = SHARE,
         shocks: Shocks | None = Quarantine(),
+        clock: Clock | None = None,
         **settings: Any,
     ) -> LiveFilter:
         """A live filter for a feed, unattended: it goes on learning the noise, and checks prices.
@@ -383,8 +385,8 @@ class HedgeFit(Questions):
         Args:
             draws: noise draws, see `online`; by default all that are kept.
             share, shocks: see `online`; with a share of 0 the noise stays that of the posterior.
-            settings: of `LiveFilter`: clock (by default that of the data), max_staleness, monitor,
-                journal and so on.
+            clock: by which bars, nights and the time of day are read; None is that of the data.
+            settings: of `LiveFilter`: max_staleness, monitor, journal and so on.
 
         Raises:
             ValueError: as `online` and `LiveFilter`; a clock that counts by another bar than that of
@@ -400,14 +402,16 @@ class HedgeFit(Questions):
             >>> print(signal.outcome, signal.condition, live.engine.draws)
             accepted ok 80
         """
-        own, clock = self.data.clock, settings.setdefault("clock", self.data.clock)
+        own = self.data.clock
+        clock = own if clock is None else clock
         bar = None if own is None else own.bar
         if clock is not None and bar != clock.bar:
             raise ValueError(
                 f"the noise was inferred by {bar or 'row'}, but the live clock counts by "
                 f"{clock.bar or 'row'}: fit data with that clock, HedgeData.from_prices(..., clock=...)"
             )
-        return LiveFilter(self.online(draws=draws, share=share, shocks=shocks), **settings)
+        engine = self.online(draws=draws, share=share, shocks=shocks)
+        return LiveFilter(engine, clock=clock, **settings)
 
     @explain_kinds
     def book(self, *, position: float, **settings: Any) -> HedgeBook:

@@ -29,6 +29,7 @@ from kfmodels.live.settings import (
     find_pairs,
     identify,
     list_overruled,
+    settle_clock,
     shorten,
     tell_start,
 )
@@ -55,8 +56,9 @@ class LiveFilter(Shown, LiveState, AbstractContextManager["LiveFilter"]):
     Args:
         engine: of `HedgeFit.online(...)` or `HedgeBoard.online()`; it belongs to the live filter from
             now on.
-        clock: turns time stamps into bars (`Clock.bar_of`) and closed periods. Without one every
-            new time is one bar; with `max_staleness`, every new time at which a leg comes again.
+        clock: turns time stamps into bars (`Clock.bar_of`) and closed periods. None is that of an
+            engine that reads the time of day; without one every new time is one bar, with
+            `max_staleness` every new time at which a leg comes again.
         max_staleness: how old a leg's price may be when another leg's makes a row; a timedelta, or a
             number where times are numbers. Default: rows of one time only.
         monitor: what to watch the innovations for, or None.
@@ -111,6 +113,7 @@ class LiveFilter(Shown, LiveState, AbstractContextManager["LiveFilter"]):
         keep: int = 1000,
         max_ahead: timedelta | int | None = MONTH,
     ) -> None:
+        clock = settle_clock(engine, clock)
         stale, ahead = Limit.of("max_staleness", max_staleness), Ahead.of(max_ahead)
         check_amounts(keep, few_draws)
         if engine.at is not None:
@@ -153,9 +156,7 @@ class LiveFilter(Shown, LiveState, AbstractContextManager["LiveFilter"]):
                 self._apply(cast("Priced | Rescaled", message))
                 self.seq = seq
             if extends(clock, self.clock, self._learner.row and self._learner.row.kept):
-                self.clock = clock
-                if getattr(self.engine, "clock", None) is not None:  # it reads the time of day too
-                    self.engine.clock = clock  # pyright: ignore[reportAttributeAccessIssue]
+                self.clock = settle_clock(self.engine, clock)
                 self.journal.compact(self.to_json())
             self.overruled = list_overruled(given, self._settings())
             last = engine.at if self._now is None else self._now.kept

@@ -33,6 +33,25 @@ class Turn(NamedTuple):
     document: Message | None = None
 
 
+def settle_clock(engine: Any, clock: Clock | None) -> Clock | None:
+    """The clock of a live filter: the one given, by which an engine that reads the time of day reads it
+    from now on, or else that of the engine.
+
+    Raises:
+        ValueError: it has no sessions, and the engine reads the time of day.
+    """
+    own: Clock | None = getattr(engine, "clock", None)
+    if own is None or clock is None:
+        return own if clock is None else clock
+    if clock.sessions is None:
+        raise ValueError(
+            f"the filter reads the time of day, and {clock!r} has no sessions: leave the clock out, or "
+            "pass one of Clock.hours(...) or Clock.exchange(...)"
+        )
+    engine.clock = clock
+    return clock
+
+
 def check_survives(word: str) -> bool:
     """Whether a journal that survives this waits for the disk."""
     if word not in ("kill", "power-cut"):

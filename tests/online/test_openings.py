@@ -387,3 +387,29 @@ def test_over_the_night_log_prices_are_forecast_with_the_night_and_the_profile()
     with pytest.raises(ValueError, match=r"pass that of the row to forecast, at=\.\.\."):
         first.forecast(x=x)
     assert first.forecast(x=x, at="2024-03-11 10:00").price > 0
+
+
+def test_no_clock_is_that_of_the_fit(start: HedgeFit):
+    """Without its nights a morning would be one bar after the evening."""
+    table = rows()
+    usual = feed(start.go_live(), table.iloc[:2])
+    for live in (start.go_live(clock=None), LiveFilter(start.online(share=0.002))):
+        assert live.clock == CLOCK
+    same(feed(start.go_live(clock=None), table.iloc[:2]), usual)
+    whole = HedgeData.from_prices(frame(), target="Y", hedges=["X"], transform="log", clock=CLOCK)
+    found = fit(whole, hedge_ratio_model(gaps=Gaps()), method=FromPrior(draws=16), progress=False)
+    assert found.go_live(clock=None).clock == CLOCK
+
+
+def test_a_clock_that_knows_more_sessions_is_read_by_the_filter_too(start: HedgeFit):
+    later = Clock.hours(
+        "09:30", "16:00", zone=ZONE, bar="30min", start="2024-03-01", end="2024-06-28"
+    )
+    live = start.go_live(clock=later, max_ahead=None)
+    engine: Any = live.engine
+    assert engine.clock == later
+    signals = [live.tick({"Y": 50.0 + n, "X": 20.0}, at=f"2024-05-01 1{n}:00") for n in range(2)]
+    assert signals[1].tick.observed
+    always = Clock("30min")
+    with pytest.raises(ValueError, match=r"reads the time of day, and .* has no sessions: leave"):
+        start.go_live(clock=always)
