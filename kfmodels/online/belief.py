@@ -83,13 +83,24 @@ class Belief:
 
     @cached_property
     def memory(self) -> np.ndarray:
-        """Memory of each hedge ratio in bars, `(pair, hedge)`: the mean of its log over the draws."""
-        return memory_of(self._mean_log_memory([now.weights for now in self._draws]))
+        """Memory of q of each hedge ratio in bars, `(pair, hedge)`: the mean of its log over the draws.
+
+        It is that of a level without regressors; a ratio is learnt over `effective_memory`.
+        """
+        return self._mean_memory([block.log_memory for block in self._blocks], self._weights)
+
+    @cached_property
+    def effective_memory(self) -> np.ndarray:
+        """Bars that each hedge ratio is learnt over, `(pair, hedge)`: likewise the mean of a log.
+
+        In a draw it is 1 + P / W, P the variance of the ratio and W what a bar adds to it.
+        """
+        return self._mean_memory(self._log_effective, self._weights)
 
     @cached_property
     def initial_memory(self) -> np.ndarray:
         """The same by the weights of the beginning."""
-        return memory_of(self._mean_log_memory([block.initial for block in self._blocks]))
+        return self._mean_memory(self._log_effective, [block.initial for block in self._blocks])
 
     @cached_property
     def moved(self) -> np.ndarray:
@@ -106,10 +117,32 @@ class Belief:
     def _draws(self) -> list[Draws]:
         return [now if isinstance(now, Draws) else now.draws for now in self._stands]
 
-    def _mean_log_memory(self, weights: Sequence[np.ndarray]) -> np.ndarray:
-        each = zip(self._blocks, weights, strict=True)
-        found = [np.atleast_2d(np.vecdot(block.log_memory, one).T) for block, one in each]
-        return found[0] if len(found) == 1 else np.concatenate(found)
+    @property
+    def _weights(self) -> list[np.ndarray]:
+        return [now.weights for now in self._draws]
+
+    @cached_property
+    def _log_effective(self) -> list[np.ndarray]:
+        """Log of the effective memory in each block, `(hedge, pair, draw)`."""
+        found: list[np.ndarray] = []
+        hedges, first = len(self.frame.pairs[0]) - 1, 0
+        for block, now in zip(self._blocks, self._draws, strict=True):
+            cov = now.state.cov.reshape(*now.state.cov.shape[:2], -1, now.weights.shape[-1])
+            added = block.drift.widen(now.state.cov, np.ones(())) - now.state.cov
+            added = np.einsum("iipk->ipk", added.reshape(cov.shape))
+            sums = self.frame.matrix[first : first + cov.shape[2], :hedges]
+            first += cov.shape[2]
+            sums = sums / np.einsum("phh->ph", sums[..., :hedges])[..., None]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                memory = np.einsum("phi,phj,ijpk->hpk", sums, sums, cov)
+                memory = 1 + memory / np.einsum("phi,ipk->hpk", sums, added)
+                found.append(np.minimum(np.log(memory), np.log(1e9)))
+        return found
+
+    def _mean_memory(self, logs: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> np.ndarray:
+        each = zip(logs, weights, strict=True)
+        found = [np.vecdot(log, one).T.reshape(-1, len(log)) for log, one in each]
+        return memory_of(found[0] if len(found) == 1 else np.concatenate(found))
 
     @cached_property
     def inner(self) -> tuple[np.ndarray, np.ndarray]:
@@ -173,20 +206,22 @@ class Belief:
 
 
 def tell_noise(belief: Belief) -> str:
-    """What is believed of the memory of the hedge ratios now, and what was at the beginning."""
+    """Over how many bars the hedge ratios are learnt now, and by the weights of the start."""
     now, before = (
         np.nanmedian(each) if np.isfinite(each).any() else math.nan
-        for each in (belief.memory, belief.initial_memory)
+        for each in (belief.effective_memory, belief.initial_memory)
     )
     pairs = len(belief.frame.pairs)
     whose = "" if pairs == 1 else f", median of {pairs} pairs"
     if now != now:
-        still = np.isinf(belief.memory).any()
-        what = "the ratio stands still" if still else "the ratio moves on several scales at once"
-    elif belief.fixed:
-        what = f"the model fixes the memory at {now:.3g} bars{whose}"
+        what = "the ratio stands still"
     else:
-        what = f"memory of q {now:.3g} bars{whose}, at the start {before:.3g}"
+        what = f"effective memory {now:.3g} bars{whose}"
+        what += (
+            ", at a speed that the model fixes"
+            if belief.fixed
+            else f", by the first weights {before:.3g}"
+        )
     moved = np.median(belief.moved)
     return f"{what}; {moved:.0%} of the weights of the noise draws has moved since"
 

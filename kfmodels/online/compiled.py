@@ -38,10 +38,10 @@ from kfmodels.kalman.noise import (
 from kfmodels.kalman.step import State
 from kfmodels.kalman.transforms import FARTHEST, LOG
 from kfmodels.online import kernel
-from kfmodels.online.belief import Frame
+from kfmodels.online.belief import Belief, Frame
 from kfmodels.online.mixture import Draws, Mixture
 from kfmodels.online.shocks import Quarantine, Shocks
-from kfmodels.online.ticks import MeanForecasts, Outcome, Tick
+from kfmodels.online.ticks import RECORD, MeanForecasts, Outcome, Tick
 
 _LOG = logging.getLogger(__name__)
 
@@ -249,6 +249,7 @@ class CompiledBlock:
         drift, noise = mixture.drift, cast("Any", mixture.noise)
         moving = drift.moving if isinstance(drift, Discount) else cast("Walk", drift).noise
         self.kernels, self.shape, self._take = kernels, (pairs, draws), kernels.take
+        self.mixture = mixture
         self.coefficients = n = len(moving)
         self.learnt = not isinstance(noise, ConstantVariance)
         self.legs = n - mixture.level + 1
@@ -414,9 +415,14 @@ class PairTick(Tick):
     """The tick of an ordinary row on the compiled road, read from where the draws stand after it."""
 
     __slots__ = ("_at", "_stand")
+    _number: Any = 0
 
     def __init__(self, at: Stamp | None, stand: Packed) -> None:
         self._at, self._stand = at, stand
+
+    @property
+    def _belief(self) -> Belief:
+        return Belief(self._stand.frame, [self._stand.block.mixture], [self._stand])
 
     @property
     def at(self) -> Stamp | None:
@@ -441,6 +447,7 @@ class PairTick(Tick):
     gain: Any = _item(kernel.GAIN)
     log_score: Any = _item(kernel.SCORE)
     effective_draws: Any = _item(kernel.EFFECTIVE)
+    moved: Any = property(lambda tick: tick._stand.summary[-1])
 
     @property
     def beta(self) -> dict[str, float]:
@@ -455,10 +462,6 @@ class PairTick(Tick):
     def memory(self) -> dict[str, float]:
         found = self._stand.summary[3 * self._stand.block.coefficients : -1]
         return dict(zip(self.tickers[1:], found, strict=True))
-
-    @property
-    def moved(self) -> float:
-        return self._stand.summary[-1]
 
     @property
     def reversion(self) -> None:
@@ -479,22 +482,6 @@ class PairTick(Tick):
     def record(self) -> dict[str, object]:
         """All of it as a plain dict, in the order of the published record."""
         spread, sd, z, score, gain, dof, draws = self._stand.buffer[: kernel.EFFECTIVE + 1].tolist()
-        return {
-            "at": self._at,
-            "outcome": Outcome.ACCEPTED,
-            "reason": "",
-            "observed": True,
-            "beta": self.beta,
-            "alpha": self.alpha,
-            "sd_given_noise": self._sds(0),
-            "sd_total": self._sds(1),
-            "spread": spread,
-            "spread_sd": sd,
-            "z": z,
-            "dof": dof,
-            "gain": gain,
-            "log_score": score,
-            "effective_draws": draws,
-            "memory": self.memory,
-            "moved": self.moved,
-        }
+        own = (self._at, Outcome.ACCEPTED, "", True, self.beta, self.alpha)
+        sds, told = (self._sds(0), self._sds(1)), (spread, sd, z, dof, gain, score, draws)
+        return dict(zip(RECORD, (*own, *sds, *told, self.memory, self.moved), strict=True))

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,6 +68,8 @@ _PLAIN = (Outcome.ACCEPTED, "")
 _NUMBERS = ("spread", "spread_sd", "z", "dof", "gain", "log_score", "effective_draws")
 _NOISE = ("memory", "moved")
 _BELIEFS = ("beta", "alpha", "sd_given_noise", "sd_total", "alpha_sd_given_noise", "alpha_sd_total")
+RECORD = ("at", "outcome", "reason", "observed", *_BELIEFS[:4], *_NUMBERS, *_NOISE)
+"""What the record of one pair holds, in this order."""
 
 
 class BoardTick(Shown):
@@ -188,6 +190,10 @@ class BoardTick(Shown):
         return self._ratios(self.belief.memory)
 
     @property
+    def effective_memory(self) -> np.ndarray:
+        return self._ratios(self.belief.effective_memory)
+
+    @property
     def moved(self) -> np.ndarray:
         return self.belief.moved
 
@@ -224,7 +230,7 @@ class BoardTick(Shown):
 
     @property
     def noise_said(self) -> str:
-        """The memory that is believed now, and that of the start, in a sentence."""
+        """Over how many bars the ratios are learnt now, in a sentence."""
         return tell_noise(self.belief)
 
     def __str__(self) -> str:
@@ -274,6 +280,11 @@ class BoardTick(Shown):
         return found
 
 
+def _of_pair(name: str) -> Any:
+    """A property that is the number of one pair in the tick of all."""
+    return property(lambda tick: float(getattr(tick._all, name)[tick._number]))
+
+
 class Tick(Shown):
     """What is known of a pair after one tick, in the units of its data.
 
@@ -284,8 +295,10 @@ class Tick(Shown):
     ticks before: positive means the target is above it. `z` is spread / spread_sd, and `dof` the
     degrees of freedom of the forecast (inf where it is normal). `gain` is the share of the spread that
     was taken to be permanent. `memory` is that of each hedge ratio in bars, as `HedgeFit.summary` has
-    it, but as it is believed now: the mean of its log over the draws; NaN where a ratio moves on
-    several scales at once. `moved` is the share of the weights of the draws that is not where it was at
+    it, that of q, but as it is believed now: the mean of its log over the draws; NaN where a ratio
+    moves on several scales at once. `effective_memory` are the bars that the ratio is learnt over,
+    likewise, 1 + its variance over what a bar adds to it; it is worked out when it is asked for, and
+    not in the record. `moved` is the share of the weights of the draws that is not where it was at
     the start. Where nothing was observed, `spread`, `z` and `log_score` are NaN; where a row was not
     learnt from, `gain` is 0. `opens` says that its prices begin a session of returns, from which moves
     are counted: nothing is learnt from them, and the ratio is that of the bar that begins.
@@ -331,33 +344,14 @@ class Tick(Shown):
     def opens(self) -> bool:
         return self._number in self._all.opens
 
-    @property
-    def spread(self) -> float:
-        return float(self._all.spread[self._number])
-
-    @property
-    def spread_sd(self) -> float:
-        return float(self._all.spread_sd[self._number])
-
-    @property
-    def z(self) -> float:
-        return float(self._all.z[self._number])
-
-    @property
-    def dof(self) -> float:
-        return float(self._all.dof[self._number])
-
-    @property
-    def gain(self) -> float:
-        return float(self._all.gain[self._number])
-
-    @property
-    def log_score(self) -> float:
-        return float(self._all.log_score[self._number])
-
-    @property
-    def effective_draws(self) -> float:
-        return float(self._all.effective_draws[self._number])
+    spread: float = _of_pair("spread")
+    spread_sd: float = _of_pair("spread_sd")
+    z: float = _of_pair("z")
+    dof: float = _of_pair("dof")
+    gain: float = _of_pair("gain")
+    log_score: float = _of_pair("log_score")
+    effective_draws: float = _of_pair("effective_draws")
+    moved: float = _of_pair("moved")
 
     @property
     def memory(self) -> dict[str, float]:
@@ -365,8 +359,13 @@ class Tick(Shown):
         return dict(zip(hedges, self._all.belief.memory[self._number].tolist(), strict=True))
 
     @property
-    def moved(self) -> float:
-        return float(self._all.belief.moved[self._number])
+    def _belief(self) -> Belief:
+        return self._all.belief
+
+    @property
+    def effective_memory(self) -> dict[str, float]:
+        each = self._belief.effective_memory[self._number].tolist()
+        return dict(zip(self.tickers[1:], each, strict=True))
 
     @property
     def beta(self) -> dict[str, float]:
@@ -399,8 +398,8 @@ class Tick(Shown):
 
     @property
     def noise_said(self) -> str:
-        """The memory that is believed now, and that of the start, in a sentence."""
-        return self._all.noise_said
+        """Over how many bars the ratio is learnt now, in a sentence."""
+        return tell_noise(self._belief)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -429,8 +428,7 @@ class Tick(Shown):
 
         "reversion" is there where the model has a spread that comes back: its `MeanReversion.record`.
         """
-        names = ("at", "outcome", "reason", "observed", *_BELIEFS[:4], *_NUMBERS, *_NOISE)
-        found: dict[str, object] = {name: getattr(self, name) for name in names}
+        found: dict[str, object] = {name: getattr(self, name) for name in RECORD}
         now = self.reversion
         return found if now is None else found | {"reversion": now.record()}
 

@@ -368,6 +368,8 @@ def test_the_effective_memory_weighs_what_is_unknown_against_what_moves(case: Ca
         moves = arguments["state_var"] / arguments["obs_var"]
         for i, hedge in enumerate(case.data.hedges):
             assert_allclose(table.loc[hedge, "effective_memory"], 1 + var[i] / moves[i], rtol=1e-9)
+    live = case.fit.online(draws=1).standing().effective_memory
+    assert_allclose(list(live.values()), table.loc[list(live), "effective_memory"], rtol=1e-6)
 
 
 def test_the_effective_memory_of_a_lone_level_is_its_memory():

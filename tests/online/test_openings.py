@@ -413,3 +413,9 @@ def test_a_clock_that_knows_more_sessions_is_read_by_the_filter_too(start: Hedge
     always = Clock("30min")
     with pytest.raises(ValueError, match=r"reads the time of day, and .* has no sessions: leave"):
         start.go_live(clock=always)
+
+
+def test_the_effective_memory_at_the_open_is_that_of_the_summary(start: HedgeFit, road: str):
+    plug_in = start.online(draws=1)
+    told = start.summary().loc["X", "effective_memory"]
+    assert plug_in.standing().effective_memory["X"] == pytest.approx(told, rel=1e-6)

@@ -124,10 +124,35 @@ def test_a_board_says_what_its_filters_say_of_their_noise():
             alone = one.update(y=y, x=x)
             assert_allclose(tick.memory[number], alone.memory["SPY"], rtol=1e-12)
             assert_allclose(tick.moved[number], alone.moved, rtol=1e-9)
+            mine = alone.effective_memory["SPY"]
+            assert_allclose(tick.effective_memory[number], mine, rtol=1e-9)
             assert tick.of(name).record()["memory"] == {"SPY": tick.memory[number]}
     q = singles["A/SPY"].arguments()["drift"].noise[0, 0]
     believed = np.exp(np.log(q_to_memory(q)) @ singles["A/SPY"].weights)
     assert_allclose(singles["A/SPY"].standing().memory["SPY"], believed, rtol=1e-12)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_the_effective_memory_is_what_is_unknown_over_what_a_bar_adds(
+    kind: dict[str, Any], compiled: bool, monkeypatch: pytest.MonkeyPatch
+):
+    if not compiled:
+        monkeypatch.setattr(blocks, "find_kernels", lambda: None)
+    live = made_filter(share=0.02, **kind)
+    for y, x in made_prices(20):
+        tick = live.update(y=y, x=x)
+    held = live.arguments()
+    var = held["state"].cov[0, 0]
+    if kind.get("walks", True):
+        added = held["drift"].noise[0, 0]
+    else:
+        added = var * (1 / held["drift"].factor - 1)
+    told = np.exp(np.log(1 + var / added) @ live.weights)
+    for one in (tick, live.standing()):
+        assert one.effective_memory == {"SPY": pytest.approx(told, rel=1e-9)}
+        assert f"effective memory {told:.3g} bars, by the first weights" in one.noise_said
+    assert tick.memory["SPY"] < told  # a level would share the information of a bar with nothing
 
 
 def test_the_benchmark_weighs_as_a_board_does():
@@ -151,16 +176,17 @@ def test_a_live_filter_says_what_it_believes_of_the_noise():
     live = LiveFilter(made_filter(share=0.01, at=None))
     for prices, at in feed(3):
         signal = live.tick(prices, at=at)
-    memory = signal.tick.memory["SPY"]
+    memory = signal.tick.effective_memory["SPY"]
+    assert signal.tick.noise_said in str(live)
     assert str(live).startswith("XLE/SPY (log) after 2024-03-01T09:32:00-05:00; ok: 1 of 1 ok; ")
-    assert f"memory of q {memory:.3g} bars, at the start " in str(live)
+    assert f"; effective memory {memory:.3g} bars, by the first weights " in str(live)
     assert str(live).endswith(" of the weights of the noise draws has moved since")
     fixed = made_filter(draws=3).arguments()
     fixed["drift"] = Walk(fixed["drift"].noise[..., :1])
-    assert "; the model fixes the memory at " in str(LiveFilter(OnlineFilter(**fixed)))
+    assert " bars, at a speed that the model fixes; " in str(LiveFilter(OnlineFilter(**fixed)))
     two = LiveFilter(board_of({f"{n}/SPY": made_filter(target=n) for n in "AB"}))
     assert "A/SPY, B/SPY (log)" in str(two)
-    assert "bars, median of 2 pairs, at the start " in str(two)
+    assert "bars, median of 2 pairs, by the first weights " in str(two)
 
 
 def test_the_memory_of_each_law():
