@@ -98,8 +98,29 @@ def ranked(made: HedgeBoard, target: str, table: pd.DataFrame, top: int) -> str:
         "static: the same of a static ratio, by least squares on changes"
     )
     known = made.table().loc[[f"{target}/{name}" for name in table.index]]
-    parts = [f"{title}\n{listed}\n{note}", facts.best_hedge(target, table)]
+    parts = [f"{title}\n{listed}\n{note}", best_hedge(target, table)]
     return "\n\n".join([*parts, _next(made, known, target)])
+
+
+def best_hedge(target: str, ranked: pd.DataFrame) -> str:
+    """The verdict of a table of `rank_hedges`."""
+    best = ranked.iloc[0]
+    said = (
+        f"{ranked.index[0]} forecast {target} best: it removed {best.variance_removed:.1%} of the "
+        f"variance of one-bar moves, a static ratio {best.static_removed:.1%}."
+    )
+    if len(ranked) == 1:
+        return said
+    if best.best_3 == best.best_3:  # no NaN
+        said += (
+            f"\nIn the same bars the best leg, chosen anew as they went by, would have removed "
+            f"{best.best_1:.1%},\nthe best three (mostly {best.best_3_legs}) {best.best_3:.1%}."
+        )
+    lead = best.log_score - ranked["log_score"].iloc[1]
+    return (
+        f"{said}\n{ranked.index[1]} is {lead:.4f} nats a bar behind. Being chosen flatters the best of "
+        f"{len(ranked)}:\nbefore you believe it, score it on dates that were not used to choose it."
+    )
 
 
 def _spreads(made: HedgeBoard, known: pd.DataFrame) -> str:

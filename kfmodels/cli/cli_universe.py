@@ -357,8 +357,8 @@ def _write_page(
     """
     from importlib.metadata import version
 
-    from kfmodels.cli.page import Part, Section, drawn, render, tabled
     from kfmodels.files.atomic import replacing
+    from kfmodels.plots.sheet import Part, Section, drawn, render, tabled
     from kfmodels.plots.universe import target_hedge, universe_map
     from kfmodels.universe.book_hedge import number_texts
 
@@ -384,7 +384,7 @@ def _write_page(
         ]
     for name in made.targets if picture else ():
         caption = "Every ratio was known before the move it was held over."
-        drawing = drawn(target_hedge(made, name), caption)
+        drawing = drawn(target_hedge(made, name), caption, apart=True)
         legs = tabled(made.legs(name)), Part(text=_LEGS), drawing
         sections.append(Section(f"{name}: its legs", legs))
     sections.append(Section("What it was worth, out of sample", tuple(worth)))

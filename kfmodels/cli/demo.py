@@ -68,7 +68,10 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
     )
     say(f"{_worth(scored)}\n")
     static = facts.static(fitted, later.iloc[-1])
-    for sentence in (facts.worth(TARGET, scored, _OURS), facts.advice(scored, _OURS, static)):
+    for sentence in (
+        facts.worth(TARGET, scored, _OURS),
+        facts.advice(TARGET, scored, _OURS, static),
+    ):
         say(wrap(sentence))
 
     say(

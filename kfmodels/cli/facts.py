@@ -104,15 +104,15 @@ def hedges(live: OnlineFilter, prices: Mapping[str, float] | None = None) -> lis
     ]
 
 
-def static(
+def static_hedges(
     fitted: HedgeFit,
     prices: Mapping[str, float] | None = None,
     factors: Mapping[str, float] | None = None,
-) -> list[str]:
-    """What the static hedges, least squares on the changes of the training rows, ask to trade.
+) -> list[Hedge]:
+    """The static hedges, least squares on the changes of the training rows.
 
-    In words like those of `order` and `ratio`, at these prices or the last of each ticker. Of prices in
-    other units than the training rows `factors` has new over old by ticker.
+    At these prices or the last of each ticker. Of prices in other units than the training rows
+    `factors` has new over old by ticker.
     """
     table = static_ratio(fitted.data)
     if factors is not None and transform_of(fitted.data.transform).by_shares:
@@ -123,9 +123,16 @@ def static(
     of = {"target": fitted.target, "transform": fitted.data.transform}
     shares = hedge_shares(table["ratio"].to_dict(), at, **of, position=POSITION)
     return [
-        f"{order_sentence(fitted.target, name, shares[name], position=POSITION)} "
-        f"(ratio {row['ratio']:.4g} +- {row['sd']:.2g})"
+        Hedge(fitted.target, str(name), row["ratio"], row["sd"], row["sd"], shares[str(name)])
         for name, row in table.to_dict("index").items()
+    ]
+
+
+def static(fitted: HedgeFit, prices: Mapping[str, float] | None = None) -> list[str]:
+    """What the static hedges ask to trade, in words like those of `order` and `ratio`."""
+    return [
+        f"{order(hedge)} (ratio {hedge.ratio:.4g} +- {hedge.sd:.2g})"
+        for hedge in static_hedges(fitted, prices)
     ]
 
 
@@ -225,29 +232,6 @@ def intercept(memory: float) -> str:
     )
 
 
-def closed_period(name: str, row: pd.Series) -> str:
-    """What a night or a weekend is worth, by a row of `HedgeFit.gaps`."""
-    worth = f"{name}: worth {row.bars:.3g} open bars ({interval(row.bars_lower, row.bars_upper)})"
-    if row.noise_upper != 1:
-        span = interval(row.noise_lower, row.noise_upper)
-        worth += f", the variance of the bar after it times {row.noise:.3g} ({span})"
-    return worth if row.crossed else f"{worth}; none in these rows: this is the prior"
-
-
-def moving_variance(nats: float, memory: float, rows: int, tried: int) -> str:
-    """What a discounted variance would gain over a constant one."""
-    verdict = (
-        "refit with noise=Discounted(), --discounted in the shell"
-        if nats > STRONG
-        else "constant noise will do"
-    )
-    return (
-        f"A variance that moves (Discounted, memory {memory:.0f} bars) scores {nats:+.1f} nats over "
-        f"these same rows, {nats / rows:+.3f} a bar (best of {tried} memories, which stand in for "
-        f"obs_scale): {verdict}."
-    )
-
-
 def sampling(fitted: HedgeFit) -> str:
     """Whether the draws can be relied on, by the measures of the engine that made them."""
     found = fitted.convergence()
@@ -272,18 +256,23 @@ def motion(nats: float) -> str:
     return "moves" if nats > STRONG else "static will do" if nats < -STRONG else "unclear"
 
 
+def against_static(probability: float) -> float:
+    """Nats by which a moving ratio leads a static one, by the probability of the latter."""
+    # at even odds the log odds are the nats of evidence
+    with np.errstate(divide="ignore"):
+        return float(np.log1p(-probability) - np.log(probability))
+
+
 def static_chance(name: str, probability: float) -> str:
     """The same in a sentence, by the probability that a static ratio is enough."""
     who = "a static ratio to every hedge" if name == "all" else f"a static ratio to {name}"
     if np.isnan(probability):
         return f"Whether {who} is enough could not be computed reliably."
-    # at even odds the log odds are the nats of evidence
-    with np.errstate(divide="ignore"):
-        word = motion(float(np.log1p(-probability) - np.log(probability)))
+    word = motion(against_static(probability))
     verdict = {"moves": "the ratio moves", "unclear": "these rows leave it open"}.get(word, word)
     return (
         f"Probability that {who} is enough, on the training rows at even odds: "
-        f"{_shown(probability)}; {verdict}."
+        f"{tell_odds(probability)}; {verdict}."
     )
 
 
@@ -307,26 +296,29 @@ def comes_back(nats: float, error: float) -> str:
     return f"the data cannot tell, they only lean to {'yes' if nats > 0 else 'no'}"
 
 
-def reversion(fitted: HedgeFit, live: OnlineFilter, held: list[Hedge], prices: Any) -> list[str]:
+def reversion(
+    fitted: HedgeFit, live: OnlineFilter, held: list[Hedge], prices: Any, *, nats: bool = True
+) -> list[str]:
     """The spread of a fit that comes back: how sure that is, where it stands, and a trade on it.
 
     Args:
         live: its filter, after the last row seen.
         held: the hedges after that row.
         prices: of the tickers then.
+        nats: whether the evidence is told in nats too.
     """
     about, life = fitted.tree.attrs, dict[str, float](fitted.half_life())
-    nats, error = float(about["log_bayes"]), float(about["log_bayes_error"])
+    evidence, error = float(about["log_bayes"]), float(about["log_bayes_error"])
+    told = f" ({evidence:+.2f} +- {error:.2f} nats)" if nats else ""
     said = [
         f"Probability that the spread of {fitted.target} comes back, on the training rows at even "
-        f"odds: {_shown(float(about['probability']))} ({nats:+.2f} +- {error:.2f} nats); "
-        f"{comes_back(nats, error)}."
+        f"odds: {tell_odds(float(about['probability']))}{told}; {comes_back(evidence, error)}."
     ]
     now = live.reversion()
     if now is None or np.isnan(life["median"]) or now.probability == 0:
         return said
     share = fitted.summary()["r2_mr"].iloc[-1]
-    if nats - 2 * error > STRONG:
+    if evidence - 2 * error > STRONG:
         said.append(EX_DAYS)
     return [
         *said,
@@ -387,26 +379,48 @@ def worth(target: str, scored: pd.DataFrame, ours: str) -> str:
 
 
 def keeps_static(scored: pd.DataFrame, ours: str) -> bool:
-    """Whether the moving ratio has no lead beyond chance, by the same table: a static one will do."""
-    return not scored.loc[ours, "gain_lower"] > 0
+    """Whether to hold the static ratio, by the same table.
 
-
-def advice(scored: pd.DataFrame, ours: str, static: list[str]) -> str:
-    """What to do, by the same table; `static` is what the static ratio asks for, by `static`."""
+    A lead beyond chance decides, and without one the turnover; where no turnover is known the static
+    ratio is held, which needs no filter.
+    """
     mine = scored.loc[ours]
-    if mine.gain_lower > 0:
+    if mine.gain_lower > 0 or mine.gain_upper < 0:
+        return not mine.gain_lower > 0
+    return not mine.turnover < scored.loc[CHANGES, "turnover"]
+
+
+def reason(target: str, scored: pd.DataFrame, ours: str) -> str:
+    """Why `keeps_static` decides as it does."""
+    mine = scored.loc[ours]
+    traded = turnovers(target, mine.turnover, scored.loc[CHANGES, "turnover"])
+    if mine.gain_lower > 0 or mine.gain_upper < 0:
+        how = "more" if mine.gain_lower > 0 else "less"
+        said = f"on later prices the moving ratio removed {how} variance than the static one, "
+        said = "; ".join(part for part in (f"{said}beyond chance", traded) if part)
+        if how == "less" or not np.isfinite(mine.break_even_cost):
+            return said
         cost = f"{mine.break_even_cost:.0f} basis points of what is traded"
-        return f"So: run the moving ratio, as long as trading costs less than {cost}."
-    held = "; ".join(static)
-    if mine.gain_upper < 0:
-        return (
-            f"So: hold the static ratio on changes: {held}. Look at the prior on how fast it moves."
-        )
-    return (
-        f"So: moving with the ratio saved no variance here. Hold the static ratio on changes: {held}; "
-        "or run the filter for its sd on ratio and spread, whichever trades less "
-        f"({mine.turnover:.1f} against {scored.loc[CHANGES, 'turnover']:.1f} times the target a year)."
-    )
+        return f"{said}; the lead pays as long as trading costs less than {cost}"
+    less = "static" if keeps_static(scored, ours) else "moving"
+    what = f"trades less: {traded}" if traded else "needs no filter"
+    said = "on later prices neither ratio removed more variance than the other beyond chance"
+    return f"{said}, and the {less} one {what}"
+
+
+def turnovers(target: str, moving: float, still: float) -> str:
+    """What two ratios trade; nothing where a price that is not positive hides it."""
+    if np.isnan(moving) or np.isnan(still):
+        return ""
+    moved = f"the moving ratio trades {moving:.1f} times the value of {target} a year"
+    return f"{moved}, the static one {still:.1f}"
+
+
+def advice(target: str, scored: pd.DataFrame, ours: str, static: list[str]) -> str:
+    """What to do, by the same table; `static` is what the static ratio asks for, by `static`."""
+    held = f"hold the static ratio on changes: {'; '.join(static)}"
+    what = held if keeps_static(scored, ours) else "run the moving ratio"
+    return f"So: {what}. Why: {reason(target, scored, ours)}."
 
 
 def intervals(inside: float, rows: int) -> str:
@@ -418,27 +432,6 @@ def bands(ticks: pd.DataFrame) -> str:
     """The same for spreads and the normal bands of the pictures; forecasts may be Student-t."""
     inside = (ticks["z"].abs() < Z90).to_numpy().mean()
     return f"{inside:.0%} of the spreads fell inside their 90 % band."
-
-
-def best_hedge(target: str, ranked: pd.DataFrame) -> str:
-    """The verdict of a table of `rank_hedges`."""
-    best = ranked.iloc[0]
-    said = (
-        f"{ranked.index[0]} forecast {target} best: it removed {best.variance_removed:.1%} of the "
-        f"variance of one-bar moves, a static ratio {best.static_removed:.1%}."
-    )
-    if len(ranked) == 1:
-        return said
-    if best.best_3 == best.best_3:  # no NaN
-        said += (
-            f"\nIn the same bars the best leg, chosen anew as they went by, would have removed "
-            f"{best.best_1:.1%},\nthe best three (mostly {best.best_3_legs}) {best.best_3:.1%}."
-        )
-    lead = best.log_score - ranked["log_score"].iloc[1]
-    return (
-        f"{said}\n{ranked.index[1]} is {lead:.4f} nats a bar behind. Being chosen flatters the best of "
-        f"{len(ranked)}:\nbefore you believe it, score it on dates that were not used to choose it."
-    )
 
 
 def beside(target: str, hedges: Iterable[str], found: Beside) -> str:
@@ -491,7 +484,7 @@ def _cell(form: str, row: dict[str, object]) -> str:
     return "" if "nan" in text else text
 
 
-def _shown(probability: float) -> str:
+def tell_odds(probability: float) -> str:
     """A probability, in words where two digits would say that something is impossible or certain."""
     if probability < 0.005:
         return "below 0.01"

@@ -3,18 +3,11 @@
 One file: the sections of the page, in the order in which they are read.
 """
 
-import base64
-import warnings
-from dataclasses import dataclass
-from importlib.resources import files
-from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from kfmodels.batch.few_legs import Beside, compare_with_universe
 from kfmodels.cli import facts
@@ -22,9 +15,10 @@ from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import MIN_ROWS, rows_after
 from kfmodels.data.later import Later, repair_later
 from kfmodels.data.repairs import Repair, known_real
+from kfmodels.evaluate.baselines import bars_per_year, static_ratio
 from kfmodels.evaluate.compare import Comparison, compare_rows
-from kfmodels.evaluate.effectiveness import hedge_effectiveness
-from kfmodels.evaluate.health import spread_health
+from kfmodels.evaluate.effectiveness import hedge_effectiveness, value_traded
+from kfmodels.evaluate.health import burn_in, spread_health
 from kfmodels.evaluate.landscape import likelihood_surface
 from kfmodels.evaluate.prior_check import prior_and_posterior
 from kfmodels.evaluate.published import table as published_table
@@ -35,31 +29,14 @@ from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.follow import follow_rows
 from kfmodels.online.ticks import Tick
-from kfmodels.plots.pair import hedge_ratio_and_spread
+from kfmodels.plots import hover
+from kfmodels.plots.pair import draw_paths, ratio_paths, spread_path
 from kfmodels.plots.priors import likelihood, memories
-from kfmodels.plots.priors import sensitivity as sensitivity_picture
 from kfmodels.plots.reversion import reversion
-from kfmodels.plots.scores import effectiveness, forecasts, published_bands
+from kfmodels.plots.scores import effectiveness, forecasts
+from kfmodels.plots.sheet import Part, Section, drawn, render, tabled
 
 _OURS = "this fit, tick by tick"
-
-
-@dataclass(frozen=True)
-class Part:
-    """A paragraph, a warning, a table or a picture with its caption."""
-
-    text: str = ""
-    warning: str = ""
-    table: str = ""
-    picture: str = ""
-    caption: str = ""
-
-
-class Section(NamedTuple):
-    """A heading and what stands under it."""
-
-    title: str
-    parts: tuple[Part, ...]
 
 
 class Scored(NamedTuple):
@@ -72,6 +49,22 @@ class Scored(NamedTuple):
     worth: pd.DataFrame
     compared: Comparison
     beside: Beside | None
+
+
+class Choice(NamedTuple):
+    """What the page says to hold, why, and both ratios after the last row seen."""
+
+    static: bool
+    why: str
+    moving: list[facts.Hedge]
+    still: list[facts.Hedge]
+    prices: dict[str, float]
+    """The last price of each ticker."""
+
+    @property
+    def held(self) -> list[facts.Hedge]:
+        """The hedges of the ratio that is chosen."""
+        return self.still if self.static else self.moving
 
 
 def write_page(
@@ -113,40 +106,43 @@ def write_page(
 def page(fitted: HedgeFit, later: pd.DataFrame | None = None, repair: Repair | None = None) -> str:
     """The page that `write_page` writes, as text."""
     scored = None if later is None else _scored(fitted, later, repair)
-    prior = list(fitted.tree["log_prior"].data_vars) if "log_prior" in fitted.tree else []
+    inferred = list(fitted.tree["log_prior"].data_vars) if "log_prior" in fitted.tree else []
     # with nothing inferred but the speed, a static ratio leaves no noise to integrate over
-    inferred = "delta_beta" in prior and len(prior) > 1 and not fitted.model.sums_ratios
-    static = static_probability(fitted) if inferred else None
-    held = _held(fitted, scored)
-    sections = [_now(fitted, held, scored)]
-    if prior:
-        sections.append(_inferred(fitted, static))
-    if "delta_beta" in prior:
-        sections.append(_landscape(fitted))
+    asked = "delta_beta" in inferred and len(inferred) > 1 and not fitted.model.sums_ratios
+    static = static_probability(fitted) if asked else None
+    choice = choose(fitted, static, scored)
+    paths, spread = _paths(fitted, scored)
+    pictures = _pictures(fitted, paths, spread, choice, scored)
+    script, live = hover.embed(pictures)
+    still = draw_paths(fitted, paths, spread, {one.name: one.ratio for one in choice.still})
+    sections = [_what_to_hold(fitted, choice, live, drawn(still, _PATHS, still=True))]
     if scored is not None:
-        sections += [_value(scored.worth), _honesty(scored.compared)]
+        sections.append(_worth(fitted, scored, live))
     if facts.has_spread(fitted):
-        sections.append(_reversion(fitted, held, scored))
-    sections += [_health(fitted, None if scored is None else scored.last), _folklore(fitted)]
+        sections.append(_reversion(fitted, choice, scored))
+    sections.append(_watch(fitted, scored, live))
     kind, rows = facts.training(fitted.data)
     until = "" if scored is None else f"; scored until {day(scored.later.prices.index[-1])}"
     about = fitted.tree.attrs
+    failed = ["The inference did not succeed: rely on no number below before a refit. " + _SEE]
     return render(
         title=facts.pair(fitted),
-        under=f"{kind}, noise inferred on {rows}{until}",
+        under=f"{kind}, noise inferred on {rows}{until}. \u00b1 is one standard deviation (sd).",
         doubts=facts.doubts(fitted.data),
-        decision=_decision(fitted, held, static, scored),
-        faults=[f"The draws may not represent the posterior: {fault}" for fault in fitted.faults()],
+        decision=_decision(fitted, choice, scored),
+        faults=failed if fitted.faults() else [],
         sections=sections,
-        footer=f"kfmodels {about['kfmodels_version']}, fit {about['fit_id']}; model {about['model']}",
+        appendix=_appendix(fitted, inferred, static, choice, scored),
+        footer=f"kfmodels {about['kfmodels_version']}, fit {about['fit_id']}",
+        script=script,
     )
 
 
-def render(**parts: object) -> str:
-    """A page of its parts: title, under, doubts, decision, faults, sections, footer."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    page = files("kfmodels.cli").joinpath("page.html").read_text(encoding="utf-8")
-    return environment.from_string(page).render(**parts)
+_SEE = "The appendix says what is wrong with it."
+_PATHS = (
+    "The hedge ratios with their 90 % bands, each as it was known at the time, and the static ratios "
+    "(dashed); the spread with the band forecast for it."
+)
 
 
 def _scored(fitted: HedgeFit, prices: pd.DataFrame, repair: Repair | None) -> Scored:
@@ -181,12 +177,6 @@ def _scored(fitted: HedgeFit, prices: pd.DataFrame, repair: Repair | None) -> Sc
     return Scored(repaired, live, ticks, seen[-1], worth, compared, beside)
 
 
-def _held(fitted: HedgeFit, scored: Scored | None) -> list[facts.Hedge]:
-    """The hedges after the last row seen, at the last price of each ticker."""
-    live = fitted.online() if scored is None else scored.live
-    return facts.hedges(live, _last_prices(fitted, scored))
-
-
 def _last_prices(fitted: HedgeFit, scored: Scored | None) -> dict[str, float]:
     seen = fitted.data.prices
     if scored is not None:
@@ -194,154 +184,313 @@ def _last_prices(fitted: HedgeFit, scored: Scored | None) -> dict[str, float]:
     return seen.ffill().iloc[-1].to_dict()
 
 
-def _decision(
-    fitted: HedgeFit,
-    held: list[facts.Hedge],
-    static: pd.DataFrame | None,
-    scored: Scored | None,
-) -> list[str]:
-    """What to do and how sure it is, in a few sentences."""
-    at = day(fitted.fit_until if scored is None else scored.later.prices.index[-1])
+# -- the decision ----------------------------------------------------------------------------------
+
+
+def choose(fitted: HedgeFit, static: pd.DataFrame | None, scored: Scored | None) -> Choice:
+    """The one ratio to hold: by later prices; without them by the odds, and else by the turnover."""
+    prices = _last_prices(fitted, scored)
+    live = fitted.online() if scored is None else scored.live
     factors = None if scored is None else scored.later.factors
-    still = facts.static(fitted, _last_prices(fitted, scored), factors)
-    moving = [f"{facts.order(hedge)} ({facts.ratio(hedge)})" for hedge in held]
-    if scored is not None and facts.keeps_static(scored.worth, _OURS):
-        said = [f"After {at}, by the static ratio: {words}." for words in still]
-        said += [f"By the moving ratio: {words}." for words in moving]
-    else:
-        said = [f"After {at}: {words}." for words in moving]
-        said += [f"By the static ratio: {words}." for words in still]
-    if static is not None:
-        chances = static["probability"].to_dict().items()
-        said += [facts.static_chance(name, chance) for name, chance in chances]
+    both = facts.hedges(live, prices), facts.static_hedges(fitted, prices, factors)
     if scored is not None:
-        said += [
-            facts.worth(fitted.target, scored.worth, _OURS),
-            facts.advice(scored.worth, _OURS, still),
+        why = facts.reason(fitted.target, scored.worth, _OURS)
+        return Choice(facts.keeps_static(scored.worth, _OURS), why, *both, prices)
+    data, ratio = fitted.data, pd.DataFrame(_means(fitted))
+    held = pd.DataFrame([static_ratio(data)["ratio"]] * len(data), data.index)
+    moving, still = _turnover(fitted, ratio), _turnover(fitted, held)
+    traded = facts.turnovers(fitted.target, moving, still)
+    keep, end = not moving < still, f"; {traded}" if traded else ""
+    if static is None:
+        said = "it is that of this model, with no later prices to weigh it against a static one"
+        return Choice(False, f"{said}{end}", *both, prices)
+    # of several hedges the last row is of all together
+    chance = float(static["probability"].iloc[-1])
+    word = facts.motion(facts.against_static(chance))
+    if word in ("moves", "static will do"):
+        said = "on the training rows the probability that a static ratio is enough is"
+        return Choice(word != "moves", f"{said} {facts.tell_odds(chance)}{end}", *both, prices)
+    less = f"the {'static' if keep else 'moving'} one {'trades less' if traded else 'is simpler'}"
+    said = f"the training rows leave open whether the ratio moves, and {less}"
+    return Choice(keep, f"{said}{f': {traded}' if traded else ''}", *both, prices)
+
+
+def _means(fitted: HedgeFit) -> dict[str, pd.Series]:
+    return {name: path["mean"] for name, path in ratio_paths(fitted).items()}
+
+
+def _turnover(fitted: HedgeFit, ratio: pd.DataFrame) -> float:
+    """What a ratio would have traded in a year of the training rows, over the value of the target."""
+    traded = value_traded(fitted.data, ratio).iloc[burn_in(len(ratio)) :]
+    return float(traded.mean() * bars_per_year(fitted.data.index))
+
+
+def _decision(fitted: HedgeFit, choice: Choice, scored: Scored | None) -> list[str]:
+    """What to hold and why, in a few sentences."""
+    at = day(fitted.fit_until if scored is None else scored.later.prices.index[-1])
+    word, target = "static" if choice.static else "moving", fitted.target
+    shares = "; ".join(facts.order(hedge) for hedge in choice.held)
+    if min(choice.prices.values()) > 0:
+        legs = [
+            f"{'sell' if money < 0 else 'buy'} {_give_or_take(abs(money), sd)} of {name}"
+            for name, money, sd in _money(fitted, choice)
         ]
-        if scored.beside is not None:
-            said.append(facts.beside(fitted.target, fitted.hedges, scored.beside))
-        row = scored.compared.table.iloc[0]
-        shown = facts.intervals(row["inside_90"], int(row["bars"]))
-        said.append(f"{shown}; sd of z {row['z_sd']:.2f} (1 is honest).")
+        what = f"against every {facts.POSITION} of money in {target} {' and '.join(legs)}"
+        said = [f"After {at} hold the {word} ratio: {what}.", f"In shares: {shares}."]
+    else:  # of a price below zero, as of a spread, there is no share of its value
+        said = [f"After {at} hold the {word} ratio, in shares: {shares}."]
+    said.append(f"Why the {word} one: {choice.why}.")
+    if scored is None:
+        said.append("What it is worth on later prices, kfmodels report --prices LATER.csv says.")
     return said
 
 
-def _now(fitted: HedgeFit, held: list[facts.Hedge], scored: Scored | None) -> Section:
-    words = {"sd_if_known": "sd if the noise were known"}
-    words["shares"] = f"shares against {facts.POSITION} {fitted.target}"
-    table = pd.DataFrame(held).set_index("name").drop(columns="target").rename(columns=words)
-    picture = hedge_ratio_and_spread(fitted, None if scored is None else scored.ticks)
-    caption = "The hedge ratio with its 90 % band, and the spread with the band forecast for it."
-    return Section("The hedge", (tabled(table.rename_axis(None)), drawn(picture, caption)))
+def _money(fitted: HedgeFit, choice: Choice) -> list[tuple[str, float, float]]:
+    """By hedge: money to hold against `POSITION` of the target, below 0 sold, and its sd."""
+    worth, target = choice.prices, choice.prices[fitted.target]
+    found = []
+    for hedge in choice.held:
+        each = worth[hedge.name] / target if fitted.data.transform.by_shares else 1.0
+        found.append(
+            (hedge.name, -facts.POSITION * hedge.ratio * each, hedge.sd * each * facts.POSITION)
+        )
+    return found
 
 
-def _inferred(fitted: HedgeFit, static: pd.DataFrame | None) -> Section:
-    both = prior_and_posterior(fitted)
-    both.columns = [" ".join(part for part in column if part) for column in both.columns]
+def _give_or_take(value: float, sd: float) -> str:
+    """A number and its sd, to the two digits of it that are known."""
+    if not (np.isfinite(sd) and sd > 0):
+        return f"{value:.4g}"
+    places = max(1 - int(np.floor(np.log10(sd))), 0)
+    return f"{value:.{places}f} \u00b1 {sd:.{places}f}"
+
+
+# -- what to hold, its worth, and what to watch ----------------------------------------------------
+
+
+def _paths(fitted: HedgeFit, scored: Scored | None) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    """Ratios and spread by date, training rows first, all in the units of the last row."""
+    live = None if scored is None else scored.ticks
+    paths, spread = ratio_paths(fitted, live), spread_path(fitted, live)
+    if scored is None or not fitted.data.transform.by_shares:
+        return paths, spread
+    factors, before = scored.later.factors, spread.index <= fitted.fit_until
+    for name, path in paths.items():
+        path.loc[before] *= factors[fitted.target] / factors[name]
+    spread.loc[before] *= factors[fitted.target]
+    return paths, spread
+
+
+def _pictures(
+    fitted: HedgeFit,
+    paths: dict[str, pd.DataFrame],
+    spread: pd.DataFrame,
+    choice: Choice,
+    scored: Scored | None,
+) -> dict[str, Any]:
+    """What answers to the pointer: a picture a hedge, numbered, the spread and the worth."""
+    found: dict[str, Any] = {}
+    for number, static in enumerate(choice.still):
+        path, first = paths[static.name], found.get("ratio 0")
+        found[f"ratio {number}"] = hover.draw_ratio(
+            path, static.ratio, fitted.fit_until, beside=first
+        )
+    found["spread"] = hover.draw_spread(spread, fitted.fit_until, beside=found["ratio 0"])
+    if scored is not None:
+        found["worth"] = hover.draw_worth(scored.worth, _OURS)
+    return found
+
+
+def _what_to_hold(fitted: HedgeFit, choice: Choice, live: dict[str, str], still: Part) -> Section:
+    unit = facts.unit(fitted.data.transform)
     parts = [
-        tabled(both),
-        drawn(memories({"fit": fitted}), "Memory before (dashed) and after the data."),
+        Part(head=f"Ratio of {fitted.target} to {name}", live=live[f"ratio {number}"])
+        for number, name in enumerate(fitted.hedges)
     ]
-    if doubted := fitted.model.doubted:
-        what = {"spread": "a spread", "day": "a deviation of the day"}[doubted]
-        said = "Its priors were not made stronger or weaker here: evidence weighs it against none."
-        parts.append(Part(text=f"The model has {what} that may not be there. {said}"))
-    else:
-        asked = prior_sensitivity(fitted)
-        answer = asked.loc[asked.index.str.startswith("ratio to"), "verdict"]
-        verdict = "; ".join(f"{name}: {words}" for name, words in answer.items())
-        parts += [
-            Part(text=f"Whose answer is it, the prior's or the data's? {verdict}."),
-            drawn(sensitivity_picture(asked), "How far a stronger prior or likelihood moves each."),
-        ]
-    if static is not None:
-        parts.append(tabled(static))
-    return Section("What was believed, and what the data say", tuple(parts))
-
-
-def _landscape(fitted: HedgeFit) -> Section:
-    surface = likelihood_surface(fitted.data, fitted.model)
-    caption = "Best log likelihood at each memory of the ratio, and over both memories."
-    notes = tuple(Part(text=f"{note}.") for note in surface.notes)
-    return Section("The likelihood", (*notes, drawn(likelihood(surface), caption)))
-
-
-def _value(worth: pd.DataFrame) -> Section:
-    text = (
-        "Every ratio is known at the close before the move it is held over. Turnover is the value of "
-        "hedge traded a year over that of the target; break-even cost, in basis points of traded "
-        "value, is what the trading may cost before static OLS on changes is as good for a "
-        "mean-variance holder of risk aversion 4; it is left out where the lead is within chance."
+    words = {"ratio": "ratio", "sd": "its sd"}
+    both = {"moving": choice.moving, "static": choice.still}
+    columns: dict[str, list[Any]] = {
+        f"{word} {said}": [getattr(hedge, field) for hedge in held]
+        for word, held in both.items()
+        for field, said in words.items()
+    }
+    columns[f"shares of the {'static' if choice.static else 'moving'} ratio"] = [
+        hedge.shares for hedge in choice.held
+    ]
+    table = pd.DataFrame(columns, list(fitted.hedges))
+    said = (
+        f"A ratio is {unit}; one above 0 is sold against {fitted.target}. Shares are against "
+        f"{facts.POSITION} {fitted.target}, below 0 sold. Left of a dotted line the noise was "
+        "inferred; right of it the filter ran tick by tick."
     )
+    return Section("What to hold", (*parts, still, tabled(table), Part(text=said)))
+
+
+def _worth(fitted: HedgeFit, scored: Scored, live: dict[str, str]) -> Section:
+    worth = scored.worth
     within = (worth["gain_lower"] <= 0) & (worth["gain_upper"] >= 0)
-    worth = worth.assign(break_even_cost=worth["break_even_cost"].mask(within))
-    parts = Part(text=text), drawn(effectiveness(worth), "Variance removed."), tabled(worth)
-    return Section("What it was worth, out of sample", parts)
-
-
-def _honesty(compared: Comparison) -> Section:
-    caption = "Left to right, top: PIT (flat is honest); below: log score, sd of z by year."
-    return Section(
-        "Were its bands honest, out of sample",
-        (
-            tabled(compared.table.drop(columns=["behind", "behind_se"])),
-            drawn(forecasts(compared), caption),
-        ),
+    cost = worth["break_even_cost"].mask(within)
+    shown = pd.DataFrame(
+        {
+            "variance removed": [f"{share:.1%}" for share in worth["variance_removed"]],
+            "90 % interval": _ranges(worth["lower"], worth["upper"], "{:.1%}"),
+            "lead over static OLS on changes": [
+                f"{round(100 * lead, 1) + 0.0:+.1f}" for lead in worth["gain"]
+            ],
+            "90 % interval of the lead": _ranges(
+                worth["gain_lower"], worth["gain_upper"], "{:+.1%}"
+            ),
+            "traded a year": worth["turnover"],
+            "break-even cost": cost,
+        },
+        worth.index,
     )
+    said = (
+        "Every ratio was known at the close before the move it was held over. Leads are in points of "
+        "the variance removed. Traded a year: value of hedges over that of the target. Break-even "
+        "cost, in basis points of traded value: what trading may cost before static OLS on changes is "
+        "as good for a mean-variance holder of risk aversion 4; left out where the lead is within "
+        "chance."
+    )
+    parts = [
+        Part(text=facts.worth(fitted.target, worth, _OURS)),
+        Part(live=live["worth"]),
+        drawn(effectiveness(worth), "Variance removed, and what was traded.", still=True),
+        tabled(shown),
+        Part(text=said),
+    ]
+    if scored.beside is not None:
+        parts.append(Part(text=facts.beside(fitted.target, fitted.hedges, scored.beside)))
+    return Section("What it was worth on later prices", tuple(parts))
 
 
-def _reversion(fitted: HedgeFit, held: list[facts.Hedge], scored: Scored | None) -> Section:
+def _ranges(lower: Any, upper: Any, form: str = "{:.3g}") -> list[str]:
+    """Intervals as one column, so that a table fits a sheet of paper."""
+    ends = zip(lower, upper, strict=True)
+    return [
+        "" if np.isnan(a) else f"{form.format(a)}\u00a0..\u00a0{form.format(b)}" for a, b in ends
+    ]
+
+
+def _reversion(fitted: HedgeFit, choice: Choice, scored: Scored | None) -> Section:
     live = fitted.online() if scored is None else scored.live
-    said = facts.reversion(fitted, live, held, _last_prices(fitted, scored))
+    said = facts.reversion(fitted, live, choice.moving, choice.prices, nats=False)
     picture = reversion(fitted, None if scored is None else scored.ticks)
     caption = (
         "The level, the spread beside it with its 90 % band, and the half-life before and after."
     )
-    return Section(
-        "The spread that comes back", (*(Part(text=one) for one in said), drawn(picture, caption))
-    )
+    parts = (*(Part(text=one) for one in said), drawn(picture, caption, apart=True))
+    return Section("The spread that comes back", parts)
 
 
-def _health(fitted: HedgeFit, last: Tick | None) -> Section:
-    health, own = spread_health(fitted), facts.has_spread(fitted)
-    warnings = tuple(Part(warning=warning) for warning in health.warnings)
-    # rich and cheap are words for a spread that comes back
-    reverts = not (own or health.warnings)
-    said = facts.surprise(fitted.target, last, reverts=reverts) if last else ""
-    now = (Part(text=f"The last row: {said}."),) if said else ()
-    asked = () if own or fitted.data.transform.needs_last else (Part(text=facts.ASK),)
-    return Section("The spread", (*now, tabled(health.table.T), *warnings, *asked))
+def _watch(fitted: HedgeFit, scored: Scored | None, live: dict[str, str]) -> Section:
+    """When to look again: how fast the ratio moves, the last row, and whether the bands held."""
+    table, rows, own = fitted.summary(), len(fitted.index), facts.has_spread(fitted)
+    said = [
+        facts.speed(name, row["var"], row.effective_memory, rows)
+        for name, row in table.loc[list(fitted.hedges)].iterrows()
+    ]
+    if scored is not None:
+        row = scored.compared.table.iloc[0]
+        said.append(f"{facts.intervals(row['inside_90'], int(row['bars']))}.")
+        # rich and cheap are words for a spread that comes back
+        reverts = not (own or spread_health(fitted).warnings)
+        last = facts.surprise(fitted.target, scored.last, reverts=reverts)
+        said.append(f"The last row: {last}.")
+    picture = Part(head=f"Spread of {fitted.target}, against its forecast", live=live["spread"])
+    if not (own or fitted.data.transform.needs_last):
+        said.append(facts.ASK)
+    return Section("What to watch", (*(Part(text=one) for one in said), picture))
 
 
-def _folklore(fitted: HedgeFit) -> Section:
+# -- the appendix ----------------------------------------------------------------------------------
+
+
+def _appendix(
+    fitted: HedgeFit,
+    inferred: list[str],
+    static: pd.DataFrame | None,
+    choice: Choice,
+    scored: Scored | None,
+) -> Section:
+    """How it was inferred and checked, for those who know the words, which stand first."""
+    faults = fitted.faults()
+    parts = [Part(warning=f"The draws may not represent the posterior: {one}") for one in faults]
+    parts += [Part(text=facts.sampling(fitted))]
+    if inferred:
+        parts += _prior(fitted, choice)
+    if static is not None:
+        parts += _chances(static)
+    if "delta_beta" in inferred:
+        surface = likelihood_surface(fitted.data, fitted.model)
+        caption = "Best log likelihood at each memory of the ratio, and over both memories."
+        parts.append(drawn(likelihood(surface), caption, head="The likelihood", apart=True))
+        parts += [Part(text=f"{note}.") for note in surface.notes]
+    if scored is not None:
+        parts += _honesty(scored.compared)
+    parts += _spread(fitted)
+    parts.append(_folklore(fitted))
+    parts.append(Part(head="The model", text=f"{fitted.tree.attrs['model']}"))
+    return Section("Appendix: how it was inferred", tuple(parts))
+
+
+def _prior(fitted: HedgeFit, choice: Choice) -> list[Part]:
+    both = prior_and_posterior(fitted)
+    shown = pd.DataFrame(
+        {
+            f"{group} {word}": column
+            for group in ("prior", "posterior")
+            for word, column in (
+                ("median", both[group]["median"]),
+                ("90 % interval", _ranges(both[group]["lower"], both[group]["upper"])),
+            )
+        },
+        both.index,
+    ).assign(narrowed=both["narrowed"])
+    known = {"sd": "sd", "sd_if_known": "sd if the noise were known"}
+    sds = {said: [getattr(hedge, word) for hedge in choice.moving] for word, said in known.items()}
+    parts = [
+        tabled(shown, head="What was believed, and what the data say"),
+        drawn(memories({"fit": fitted}), "Memory before (dashed) and after the data.", apart=True),
+        tabled(pd.DataFrame(sds, [f"ratio to {name}" for name in fitted.hedges])),
+    ]
+    if doubted := fitted.model.doubted:
+        what = {"spread": "a spread", "day": "a deviation of the day"}[doubted]
+        said = "Its priors were not made stronger or weaker here: evidence weighs it against none."
+        return [*parts, Part(text=f"The model has {what} that may not be there. {said}")]
+    asked = prior_sensitivity(fitted)
+    words = {"prior": "moved by the prior", "likelihood": "moved by the data"}
+    parts.append(tabled(asked.rename(columns=words), head="Whose answer is it?"))
+    return parts
+
+
+def _chances(static: pd.DataFrame) -> list[Part]:
+    chances = static["probability"].to_dict().items()
+    said = " ".join(facts.static_chance(name, chance) for name, chance in chances)
+    return [tabled(static, head="Does the ratio move?"), Part(text=said)]
+
+
+def _honesty(compared: Comparison) -> list[Part]:
+    caption = "PIT (flat is honest), and sd of z by year (1 is honest)."
+    table = compared.table.drop(columns=["behind", "behind_se"])
+    return [
+        tabled(table, head="Were the bands honest on later prices?"),
+        drawn(forecasts(compared), caption, apart=True),
+    ]
+
+
+def _spread(fitted: HedgeFit) -> list[Part]:
+    health = spread_health(fitted)
+    warnings = [Part(warning=warning) for warning in health.warnings]
+    if facts.has_spread(fitted):
+        about = fitted.tree.attrs
+        said = f"{float(about['log_bayes']):+.2f} +- {float(about['log_bayes_error']):.2f} nats"
+        warnings.append(Part(text=f"Evidence for a spread that comes back: {said}."))
+    return [tabled(health.table.T, head="The spread"), *warnings]
+
+
+def _folklore(fitted: HedgeFit) -> Part:
     table = published_table(fitted.data, {"this fit": fitted})
-    caption = (
-        "Published settings on the training rows: 1 is an honest band. This fit was inferred from "
-        "these very rows, the published settings were not."
-    )
-    return Section("What published settings imply here", (drawn(published_bands(table), caption),))
-
-
-def tabled(table: pd.DataFrame) -> Part:
-    """A table of numbers with four digits."""
-    return Part(table=table.to_html(border=0, float_format=lambda value: f"{value:.4g}", na_rep=""))
-
-
-def drawn(figure: Figure, caption: str) -> Part:
-    """A picture, held in the page itself.
-
-    It is of PNG. Where matplotlib's fonts lack a letter of a name (贵, த) it is of SVG, whose text the
-    browser sets in a font that has it.
-    """
-    held, kind = BytesIO(), "png"
-    with warnings.catch_warnings(), rc_context({"svg.fonttype": "none"}):
-        warnings.filterwarnings("error", r"Glyph \d+ .* missing from font")
-        try:
-            figure.savefig(held, format=kind, dpi=90)
-        except UserWarning:
-            held, kind = BytesIO(), "svg+xml"
-            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
-            figure.savefig(held, format="svg", metadata={"Date": None})
-    coded = base64.b64encode(held.getvalue()).decode()
-    return Part(picture=f"image/{kind};base64,{coded}", caption=caption)
+    words = {"z_sd": "sd of z (1 is an honest band)", "effective_memory": "effective memory, bars"}
+    shown = table[list(words)].rename(columns=words)
+    return tabled(shown, head="What published settings imply on the training rows")

@@ -104,9 +104,20 @@ def _bars(memory: float) -> str:
 
 
 def _gaps(fitted: HedgeFit) -> str:
-    said = [f"  {facts.closed_period(str(name), row)}" for name, row in fitted.gaps().iterrows()]
+    said = [f"  {_closed_period(str(name), row)}" for name, row in fitted.gaps().iterrows()]
     head = "Closed periods (posterior medians, 90 % intervals)"
     return "\n".join([head, *said]) if said else ""
+
+
+def _closed_period(name: str, row: pd.Series) -> str:
+    """What a night or a weekend is worth, by a row of `HedgeFit.gaps`."""
+    worth = (
+        f"{name}: worth {row.bars:.3g} open bars ({facts.interval(row.bars_lower, row.bars_upper)})"
+    )
+    if row.noise_upper != 1:
+        span = facts.interval(row.noise_lower, row.noise_upper)
+        worth += f", the variance of the bar after it times {row.noise:.3g} ({span})"
+    return worth if row.crossed else f"{worth}; none in these rows: this is the prior"
 
 
 def _hedge(fitted: HedgeFit) -> str:
@@ -142,9 +153,23 @@ def _meaning(fitted: HedgeFit) -> str:
         notes.append(facts.ASK)
     gain = discounted_gain(fitted)
     if gain is not None:
-        notes.append(facts.moving_variance(*gain, rows, len(VARIANCE_MEMORIES)))
+        notes.append(_moving_variance(*gain, rows, len(VARIANCE_MEMORIES)))
     notes.append(facts.sampling(fitted))
     return list_notes("What it means", notes)
+
+
+def _moving_variance(nats: float, memory: float, rows: int, tried: int) -> str:
+    """What a discounted variance would gain over a constant one."""
+    verdict = (
+        "refit with noise=Discounted(), --discounted in the shell"
+        if nats > facts.STRONG
+        else "constant noise will do"
+    )
+    return (
+        f"A variance that moves (Discounted, memory {memory:.0f} bars) scores {nats:+.1f} nats over "
+        f"these same rows, {nats / rows:+.3f} a bar (best of {tried} memories, which stand in for "
+        f"obs_scale): {verdict}."
+    )
 
 
 def list_notes(head: str, notes: list[str]) -> str:

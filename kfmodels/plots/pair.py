@@ -1,4 +1,6 @@
-"""A hedge ratio that moves, and its spread, each as it was known at the time."""
+"""Hedge ratios that move, and their spread, each as it was known at the time."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -12,14 +14,17 @@ from kfmodels.plots.ink import BAND, INK, OTHER, blank, literal
 
 
 def hedge_ratio_and_spread(
-    fitted: HedgeFit, live: pd.DataFrame | None = None, *, static: float | None = None
+    fitted: HedgeFit,
+    live: pd.DataFrame | None = None,
+    *,
+    static: float | Mapping[str, float] | None = None,
 ) -> Figure:
-    """The ratio of the first hedge with its 90 % band, and the spread: training rows, then live ones.
+    """Every hedge ratio with its 90 % band, and the spread: training rows, then live ones.
 
     Args:
-        fitted: the fit; its filtered ratio and its spread are drawn up to `fit_until`.
+        fitted: the fit; its filtered ratios and its spread are drawn up to `fit_until`.
         live: the table of `follow`, drawn after it.
-        static: a fixed ratio to compare with.
+        static: a fixed ratio to compare with, of several hedges by name.
 
     Example:
         >>> from kfmodels import HedgeData, datasets, fit, hedge_ratio_model
@@ -28,35 +33,75 @@ def hedge_ratio_and_spread(
         >>> [axes.get_ylabel() for axes in hedge_ratio_and_spread(fitted).axes]
         ['ratio of KO to PEP', 'spread of KO']
     """
-    figure, axes = blank(10, 6.5, 2, sharex=True, height_ratios=[3, 2])
-    above, below = axes[:, 0]
-    hedge = fitted.hedges[0]
-    ratio, spread = fitted.hedge_ratio(), fitted.spread()
-    if len(fitted.hedges) > 1:
-        ratio = ratio.xs(hedge, axis=1)
-    if live is not None:
-        ratio = pd.concat([ratio, _columns(live, f"beta {hedge}", f"sd_total {hedge}")])
-        spread = pd.concat([spread, _columns(live, "spread", "spread_sd")])
-    middle, wide = ratio["mean"], Z90 * ratio["sd"]
-    above.fill_between(ratio.index, middle - wide, middle + wide, color=BAND, alpha=0.6, lw=0)
-    above.plot(ratio.index, middle, color=INK, lw=1.3, label="filtered, 90 % band")
+    return draw_paths(fitted, ratio_paths(fitted, live), spread_path(fitted, live), static)
+
+
+def ratio_paths(fitted: HedgeFit, live: pd.DataFrame | None = None) -> dict[str, pd.DataFrame]:
+    """`mean` and `sd` of the ratio to every hedge, filtered: the training rows, then those `live`."""
+    found, ratio = {}, fitted.hedge_ratio()
+    for hedge in fitted.hedges:
+        path = ratio if len(fitted.hedges) == 1 else ratio.xs(hedge, axis=1)
+        found[hedge] = path[["mean", "sd"]]
+        if live is not None:
+            later = _columns(live, f"beta {hedge}", f"sd_total {hedge}")
+            found[hedge] = pd.concat([found[hedge], later])
+    return found
+
+
+def spread_path(fitted: HedgeFit, live: pd.DataFrame | None = None) -> pd.DataFrame:
+    """`mean` and `sd` of the spread: the training rows, then those of `live`."""
+    spread = fitted.spread()[["mean", "sd"]]
+    return spread if live is None else pd.concat([spread, _columns(live, "spread", "spread_sd")])
+
+
+def span_of(path: pd.DataFrame, static: float | None = None) -> tuple[float, float]:
+    """The range of an axis that shows a ratio, of a table with `mean` and `sd`, and a static one."""
     # the first rows, where the prior still shows, would set the scale of all others
-    warm = ratio.iloc[min(60, len(ratio) // 2) :]
+    warm = path.iloc[min(60, len(path) // 2) :]
     low, high = (warm["mean"] - 3 * warm["sd"]).min(), (warm["mean"] + 3 * warm["sd"]).max()
     if static is not None:
-        above.axhline(static, color=OTHER, lw=1.4, label="static, fitted overnight")
         low, high = min(low, static), max(high, static)
-    above.set(ylabel=literal(f"ratio of {fitted.target} to {hedge}"), ylim=(low, high))
-    below.fill_between(
-        spread.index, -Z90 * spread["sd"], Z90 * spread["sd"], color=BAND, alpha=0.6, lw=0
+    return float(low), float(high)
+
+
+def height_of(spread: pd.DataFrame) -> float:
+    """How far an axis that shows a spread goes, up and down, of a table with its `mean`."""
+    return 1.1 * max(np.nanmax(np.abs(spread["mean"].iloc[20:])), 0.0)
+
+
+def draw_paths(
+    fitted: HedgeFit,
+    paths: Mapping[str, pd.DataFrame],
+    spread: pd.DataFrame,
+    static: float | Mapping[str, float] | None = None,
+) -> Figure:
+    """`hedge_ratio_and_spread` of tables such as those of `ratio_paths` and `spread_path`."""
+    count = len(paths)
+    figure, axes = blank(
+        10, 3.2 + 3.3 * count**0.6, count + 1, sharex=True, height_ratios=[3] * count + [2]
     )
+    below = axes[-1, 0]
+    fixed = {} if static is None else pd.Series(static, list(paths)).to_dict()
+    for above, (hedge, path) in zip(axes[:, 0], paths.items(), strict=False):
+        middle, wide = path["mean"], Z90 * path["sd"]
+        above.fill_between(path.index, middle - wide, middle + wide, color=BAND, alpha=0.6, lw=0)
+        above.plot(path.index, middle, color=INK, lw=1.3, label="filtered, 90 % band")
+        if hedge in fixed:
+            label = "static, fitted overnight"
+            above.axhline(fixed[hedge], color=OTHER, lw=1.4, ls="--", label=label)
+        above.set(
+            ylabel=literal(f"ratio of {fitted.target} to {hedge}"),
+            ylim=span_of(path, fixed.get(hedge)),
+        )
+    wide = Z90 * spread["sd"]
+    below.fill_between(spread.index, -wide, wide, color=BAND, alpha=0.6, lw=0)
     below.plot(spread.index, spread["mean"], color=INK, lw=0.7)
-    tall = 1.1 * max(np.nanmax(np.abs(spread["mean"].iloc[20:])), 0.0)
+    tall = height_of(spread)
     below.set(ylabel=literal(f"spread of {fitted.target}"), ylim=(-tall, tall))
-    if live is not None:
-        for axes in (above, below):
-            axes.axvline(fitted.fit_until, color="0.3", ls=":", lw=1.2)
-        above.annotate(
+    if spread.index[-1] > fitted.fit_until:
+        for axis in axes[:, 0]:
+            axis.axvline(fitted.fit_until, color="0.3", ls=":", lw=1.2)
+        axes[0, 0].annotate(
             "noise inferred up to here, then tick by tick",
             (fitted.fit_until, 1),
             xycoords=("data", "axes fraction"),
@@ -66,7 +111,7 @@ def hedge_ratio_and_spread(
             va="top",
             fontsize=9,
         )
-    above.legend(loc="lower left", frameon=False, fontsize=9)
+    axes[0, 0].legend(loc="lower left", frameon=False, fontsize=9)
     title = f"{fitted.target} hedged with {', '.join(fitted.hedges)}"
     figure.suptitle(literal(title), fontsize=12)
     return figure

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kfmodels.evaluate.calibration import Calibration
@@ -16,8 +17,8 @@ def forecasts(compared: Comparison) -> Figure:
     """Honesty and lead of compared models: PIT histograms, sd of z by year, and the score race.
 
     The histogram of an honest forecast is flat: inside the shaded band, where chance leaves 95 % of
-    the bars. A hump says that the forecast was too wide, a bowl too narrow. The race sums the log score
-    of each model minus that of the best one.
+    the bars. A hump says that the forecast was too wide, a bowl too narrow. The race, of several
+    models, sums the log score of each minus that of the best one.
 
     Args:
         compared: of `compare`.
@@ -30,14 +31,19 @@ def forecasts(compared: Comparison) -> Figure:
         >>> fixed = fit(data.after("2020-01-01").before("2021-01-01"), model)
         >>> figure = forecasts(compare({"fixed": fixed}, prices))
         >>> len(figure.axes)
-        3
+        2
     """
     models = list(compared.table.index)
     colours = {name: CYCLE[i % len(CYCLE)] for i, name in enumerate(models)}
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
-    top = above.subplots(1, len(models), squeeze=False)[0]
-    race, years = below.subplots(1, 2)
+    if len(models) == 1:  # which has nobody to race with
+        figure, axes = blank(10, 3.2, 1, 2)
+        top, years = axes[0, :1], axes[0, 1]
+    else:
+        figure = Figure(figsize=(10, 6), layout="constrained")
+        above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
+        top = above.subplots(1, len(models), squeeze=False)[0]
+        race, years = below.subplots(1, 2)
+        _race(race, compared, colours)
     rows = len(compared.pit)
     # binomial, of the count in one bar, as a share of its mean
     width = 1.96 * np.sqrt((1 - 1 / _BINS) * _BINS / rows)
@@ -50,12 +56,6 @@ def forecasts(compared: Comparison) -> Figure:
         axis.axhline(1, color=FAINT, lw=1)
         axis.set(title=literal(name), yticks=[0, 1, 2], ylim=(0, 2.6))
         axis.set_xlabel("PIT", fontsize=9)
-    for name in models:
-        lead = (compared.log_scores[name] - compared.log_scores[models[0]]).cumsum()
-        race.plot(lead.index, lead, color=colours[name], lw=1.4, label=literal(name))
-    race.set(ylabel="log score less that of the best")
-    race.tick_params(axis="x", labelsize=8)
-    race.legend(frameon=False, fontsize=9)
     spots = np.arange(len(compared.by_year))
     for number, name in enumerate(models):
         shift = (number - (len(models) - 1) / 2) * 0.8 / len(models)
@@ -66,6 +66,16 @@ def forecasts(compared: Comparison) -> Figure:
     years.set_xticks(spots, [str(year) for year in compared.by_year.index])
     years.set(ylabel="sd of z (1 is honest)")
     return figure
+
+
+def _race(axes: Axes, compared: Comparison, colours: dict[str, str]) -> None:
+    best = compared.log_scores[compared.table.index[0]]
+    for name, colour in colours.items():
+        lead = (compared.log_scores[name] - best).cumsum()
+        axes.plot(lead.index, lead, color=colour, lw=1.4, label=literal(name))
+    axes.set(ylabel="log score less that of the best")
+    axes.tick_params(axis="x", labelsize=8)
+    axes.legend(frameon=False, fontsize=9)
 
 
 def effectiveness(table: pd.DataFrame) -> Figure:

@@ -67,7 +67,7 @@ def test_the_page_leads_with_the_book(folder, universe):
     ]
     assert places == sorted(places)
     sold = order.trades.idxmin()
-    assert f"<td>{order.trades[sold]:,.0f}</td>" in page[places[-3] : places[-2]]
+    assert f">{order.trades[sold]:,.0f}</td>" in page[places[-3] : places[-2]]
 
 
 def test_a_saved_universe_reports_without_a_book(folder, universe):

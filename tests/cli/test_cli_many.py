@@ -11,7 +11,7 @@ import pytest
 
 from kfmodels import Discounted, HedgeBoard, rank_hedges
 from kfmodels.batch import fit_many as batch
-from kfmodels.cli import facts
+from kfmodels.cli import board_report
 from kfmodels.cli.remedies import for_the_shell
 from tests import made_chunks
 from tests.command import kfmodels
@@ -221,8 +221,8 @@ def test_a_ranking_tells_what_few_of_the_hedges_would_have_removed():
     columns = {"log_score": [3.2, 3.1], "variance_removed": [0.05, 0.04]}
     columns |= {"static_removed": [0.04, 0.03], "best_1": [0.61, 0.6], "best_3": [0.71, 0.7]}
     table = pd.DataFrame(columns, ["LQD", "TLT"]).assign(best_3_legs="SPY, XLB, VPL")
-    said = " ".join(facts.best_hedge("XLE", table).split())
+    said = " ".join(board_report.best_hedge("XLE", table).split())
     assert "the best leg, chosen anew as they went by, would have removed 61.0%" in said
     assert "the best three (mostly SPY, XLB, VPL) 71.0%." in said
     unknown = table.assign(best_1=np.nan, best_3=np.nan, best_3_legs="")
-    assert "chosen anew" not in facts.best_hedge("XLE", unknown)
+    assert "chosen anew" not in board_report.best_hedge("XLE", unknown)

@@ -231,23 +231,29 @@ def test_a_fact(said, words):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "worth", "advice"),
+    ("low", "high", "turnover", "worth", "advice"),
     [
-        (0.01, 0.03, "that lead is beyond chance (+0.020", "run the moving ratio"),
-        (-0.03, -0.01, "it did worse, beyond chance", "hold the static ratio on changes"),
-        (-0.01, 0.03, "no difference to rely on", "whichever trades less (2.0 against 1.0"),
+        (0.01, 0.03, 2.0, "that lead is beyond chance (+0.020", "costs less than 7 basis points"),
+        (-0.03, -0.01, 2.0, "it did worse, beyond chance", "removed less variance"),
+        (-0.01, 0.03, 2.0, "no difference to rely on", "the static one trades less: the moving"),
+        (-0.01, 0.03, 0.5, "no difference to rely on", "the moving one trades less: the moving"),
+        (-0.01, 0.03, np.nan, "no difference to rely on", "the static one needs no filter."),
     ],
 )
-def test_what_a_hedge_was_worth(low, high, worth, advice):
+def test_what_a_hedge_was_worth_and_the_one_to_hold(low, high, turnover, worth, advice):
     row = {"variance_removed": 0.5, "gain": 0.02, "gain_lower": low, "gain_upper": high}
     rows = {name: row | {"turnover": 1.0} for name in (facts.CHANGES, facts.LEVELS)}
-    rows["ours"] = row | {"turnover": 2.0, "break_even_cost": 7.0}
+    rows["ours"] = row | {"turnover": turnover, "break_even_cost": 7.0}
     table = pd.DataFrame.from_dict(rows, orient="index")
     assert worth in facts.worth("KO", table, "ours")
-    said = facts.advice(table, "ours", ["against 100 KO sell 30.00 PEP (ratio 0.6 +- 0.02)"])
+    said = facts.advice("KO", table, "ours", ["against 100 KO sell 30.00 PEP (ratio 0.6 +- 0.02)"])
     assert advice in said
-    assert facts.keeps_static(table, "ours") == (low < 0)
-    assert ("sell 30.00 PEP (ratio 0.6 +- 0.02)" in said) == (low < 0)
+    moves = low > 0 or (high > 0 and turnover < 1)
+    assert facts.keeps_static(table, "ours") == (not moves)
+    assert ("run the moving ratio. Why:" in said) == moves
+    assert ("sell 30.00 PEP (ratio 0.6 +- 0.02)" in said) == (not moves)
+    told = f"trades {turnover:.1f} times the value of KO a year, the static one 1.0"
+    assert (told in said) == (turnover == turnover)
 
 
 def test_the_picture_shows_training_and_live_rows(constant):
@@ -259,6 +265,7 @@ def test_the_picture_shows_training_and_live_rows(constant):
     np.testing.assert_array_equal(ratio[ROWS:], table["beta PEP"])
     np.testing.assert_array_equal(below.lines[0].get_ydata()[-len(table) :], table["spread"])
     assert set(above.lines[1].get_ydata()) == {0.6}
+    assert above.lines[1].get_linestyle() == "--"
     low, high = above.get_ylim()
     assert low <= 0.6 <= high
     assert [text.get_text() for text in above.get_legend().get_texts()] == [
@@ -270,3 +277,21 @@ def test_the_picture_shows_training_and_live_rows(constant):
     alone, spread = hedge_ratio_and_spread(constant).axes
     assert len(alone.lines) == 1
     assert len(spread.lines[0].get_ydata()) == ROWS
+
+
+def test_the_picture_shows_every_hedge_with_its_static_ratio():
+    prices = stock_prices(ROWS + 20)
+    both = HedgeData.from_prices(prices.iloc[:ROWS], target="KO", hedges=["PEP", "SPX"])
+    fitted = unsampled(both)
+    static = {"SPX": 0.2, "PEP": 0.6}
+    figure = hedge_ratio_and_spread(
+        fitted, follow(fitted.online(), prices.iloc[ROWS:]), static=static
+    )
+    *ratios, spread = figure.axes
+    assert spread.get_ylabel() == "spread of KO"
+    for axes, name in zip(ratios, both.hedges, strict=True):
+        assert axes.get_ylabel() == f"ratio of KO to {name}"
+        path, line, _ = axes.lines
+        np.testing.assert_array_equal(path.get_ydata()[:ROWS], fitted.hedge_ratio()[name]["mean"])
+        assert len(path.get_ydata()) == ROWS + 20
+        assert set(line.get_ydata()) == {static[name]}

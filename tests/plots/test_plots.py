@@ -135,6 +135,13 @@ def test_forecasts_draw_pit_race_and_years(compared):
     rendered(figure)
 
 
+def test_forecasts_of_one_model_have_no_race(fixed):
+    alone = kf.compare({"fixed": fixed}, kf.datasets.stocks().loc["2021":])
+    pit, years = plots.forecasts(alone).axes
+    assert pit.get_xlabel() == "PIT"
+    np.testing.assert_allclose(bars(years), alone.by_year["fixed"].to_numpy())
+
+
 def test_effectiveness_draws_every_method_and_marks_the_models(fixed, data):
     prices = pd.concat([data.prices, kf.datasets.stocks()[["KO", "PEP"]].loc["2021"]])
     table = kf.hedge_effectiveness(
