@@ -6,7 +6,6 @@ One file: the sections of the page, in the order in which they are read.
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from kfmodels.batch.few_legs import Beside, compare_with_universe
@@ -21,7 +20,6 @@ from kfmodels.evaluate.effectiveness import hedge_effectiveness, value_traded
 from kfmodels.evaluate.health import burn_in, spread_health
 from kfmodels.evaluate.landscape import likelihood_surface
 from kfmodels.evaluate.prior_check import prior_and_posterior
-from kfmodels.evaluate.published import table as published_table
 from kfmodels.evaluate.sensitivity import prior_sensitivity
 from kfmodels.evaluate.static import static_probability
 from kfmodels.files.atomic import replacing
@@ -34,7 +32,15 @@ from kfmodels.plots.pair import draw_paths, ratio_paths, spread_path
 from kfmodels.plots.priors import likelihood, memories
 from kfmodels.plots.reversion import reversion
 from kfmodels.plots.scores import effectiveness, forecasts
-from kfmodels.plots.sheet import Part, Section, drawn, render, tabled
+from kfmodels.plots.sheet import (
+    Part,
+    Section,
+    drawn,
+    give_or_take,
+    render,
+    tabled,
+    write_ranges,
+)
 
 _OURS = "this fit, tick by tick"
 
@@ -96,7 +102,7 @@ def write_page(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_page(fixed, f"{folder}/report.html", prices)
         ...     Path(folder, "report.html").read_text().count("<h2>")
-        5
+        4
     """
     text = page(fitted, later, repair)
     with replacing(path) as temporary:
@@ -106,7 +112,8 @@ def write_page(
 def page(fitted: HedgeFit, later: pd.DataFrame | None = None, repair: Repair | None = None) -> str:
     """The page that `write_page` writes, as text."""
     scored = None if later is None else _scored(fitted, later, repair)
-    inferred = list(fitted.tree["log_prior"].data_vars) if "log_prior" in fitted.tree else []
+    priors = fitted.tree["log_prior"].data_vars if "log_prior" in fitted.tree else []
+    inferred = [str(name) for name in priors]
     # with nothing inferred but the speed, a static ratio leaves no noise to integrate over
     asked = "delta_beta" in inferred and len(inferred) > 1 and not fitted.model.sums_ratios
     static = static_probability(fitted) if asked else None
@@ -119,7 +126,7 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None, repair: Repair | N
     if scored is not None:
         sections.append(_worth(fitted, scored, live))
     if facts.has_spread(fitted):
-        sections.append(_reversion(fitted, choice, scored))
+        sections.append(_reversion(fitted, choice, scored, live))
     sections.append(_watch(fitted, scored, live))
     kind, rows = facts.training(fitted.data)
     until = "" if scored is None else f"; scored until {day(scored.later.prices.index[-1])}"
@@ -196,9 +203,10 @@ def choose(fitted: HedgeFit, static: pd.DataFrame | None, scored: Scored | None)
     if scored is not None:
         why = facts.reason(fitted.target, scored.worth, _OURS)
         return Choice(facts.keeps_static(scored.worth, _OURS), why, *both, prices)
-    data, ratio = fitted.data, pd.DataFrame(_means(fitted))
+    data, paths = fitted.data, ratio_paths(fitted)
     held = pd.DataFrame([static_ratio(data)["ratio"]] * len(data), data.index)
-    moving, still = _turnover(fitted, ratio), _turnover(fitted, held)
+    moved = pd.DataFrame({name: path["mean"] for name, path in paths.items()})
+    moving, still = _turnover(fitted, moved), _turnover(fitted, held)
     traded = facts.turnovers(fitted.target, moving, still)
     keep, end = not moving < still, f"; {traded}" if traded else ""
     if static is None:
@@ -215,10 +223,6 @@ def choose(fitted: HedgeFit, static: pd.DataFrame | None, scored: Scored | None)
     return Choice(keep, f"{said}{f': {traded}' if traded else ''}", *both, prices)
 
 
-def _means(fitted: HedgeFit) -> dict[str, pd.Series]:
-    return {name: path["mean"] for name, path in ratio_paths(fitted).items()}
-
-
 def _turnover(fitted: HedgeFit, ratio: pd.DataFrame) -> float:
     """What a ratio would have traded in a year of the training rows, over the value of the target."""
     traded = value_traded(fitted.data, ratio).iloc[burn_in(len(ratio)) :]
@@ -232,7 +236,7 @@ def _decision(fitted: HedgeFit, choice: Choice, scored: Scored | None) -> list[s
     shares = "; ".join(facts.order(hedge) for hedge in choice.held)
     if min(choice.prices.values()) > 0:
         legs = [
-            f"{'sell' if money < 0 else 'buy'} {_give_or_take(abs(money), sd)} of {name}"
+            f"{'sell' if money < 0 else 'buy'} {give_or_take(abs(money), sd)} of {name}"
             for name, money, sd in _money(fitted, choice)
         ]
         what = f"against every {facts.POSITION} of money in {target} {' and '.join(legs)}"
@@ -240,7 +244,13 @@ def _decision(fitted: HedgeFit, choice: Choice, scored: Scored | None) -> list[s
     else:  # of a price below zero, as of a spread, there is no share of its value
         said = [f"After {at} hold the {word} ratio, in shares: {shares}."]
     said.append(f"Why the {word} one: {choice.why}.")
-    if scored is None:
+    if scored is not None:
+        mine = scored.worth.loc[facts.CHANGES if choice.static else _OURS]
+        if mine.variance_removed <= 0:
+            said.append(
+                f"But on later prices it removed no variance: {target} unhedged did no worse."
+            )
+    else:
         said.append("What it is worth on later prices, kfmodels report --prices LATER.csv says.")
     return said
 
@@ -257,28 +267,34 @@ def _money(fitted: HedgeFit, choice: Choice) -> list[tuple[str, float, float]]:
     return found
 
 
-def _give_or_take(value: float, sd: float) -> str:
-    """A number and its sd, to the two digits of it that are known."""
-    if not (np.isfinite(sd) and sd > 0):
-        return f"{value:.4g}"
-    places = max(1 - int(np.floor(np.log10(sd))), 0)
-    return f"{value:.{places}f} \u00b1 {sd:.{places}f}"
-
-
 # -- what to hold, its worth, and what to watch ----------------------------------------------------
 
 
 def _paths(fitted: HedgeFit, scored: Scored | None) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
     """Ratios and spread by date, training rows first, all in the units of the last row."""
     live = None if scored is None else scored.ticks
-    paths, spread = ratio_paths(fitted, live), spread_path(fitted, live)
+    found = ratio_paths(fitted, live).items()
+    paths = {name: _in_last_units(path, fitted, scored, name) for name, path in found}
+    return paths, _in_last_units(spread_path(fitted, live), fitted, scored)
+
+
+def _in_last_units(
+    path: pd.DataFrame, fitted: HedgeFit, scored: Scored | None, hedge: str | None = None
+) -> pd.DataFrame:
+    """A ratio to a hedge, or a spread, whose training rows are in units of before a split."""
     if scored is None or not fitted.data.transform.by_shares:
-        return paths, spread
-    factors, before = scored.later.factors, spread.index <= fitted.fit_until
-    for name, path in paths.items():
-        path.loc[before] *= factors[fitted.target] / factors[name]
-    spread.loc[before] *= factors[fitted.target]
-    return paths, spread
+        return path
+    factors = scored.later.factors
+    factor = factors[fitted.target] / (1.0 if hedge is None else factors[hedge])
+    return path.where(path.index > fitted.fit_until, path * factor)
+
+
+def _reversions(fitted: HedgeFit, scored: Scored | None) -> pd.DataFrame:
+    parts = [fitted.reversion().drop(columns=["z", "level"])]
+    if scored is not None:
+        later = {"mean": scored.ticks["reversion"], "sd": scored.ticks["reversion_sd"]}
+        parts.append(pd.DataFrame(later))
+    return pd.concat(parts)
 
 
 def _pictures(
@@ -296,6 +312,9 @@ def _pictures(
             path, static.ratio, fitted.fit_until, beside=first
         )
     found["spread"] = hover.draw_spread(spread, fitted.fit_until, beside=found["ratio 0"])
+    if facts.has_spread(fitted):
+        back = _in_last_units(_reversions(fitted, scored), fitted, scored)
+        found["reversion"] = hover.draw_reversion(back, fitted.fit_until, beside=found["ratio 0"])
     if scored is not None:
         found["worth"] = hover.draw_worth(scored.worth, _OURS)
     return found
@@ -307,16 +326,14 @@ def _what_to_hold(fitted: HedgeFit, choice: Choice, live: dict[str, str], still:
         Part(head=f"Ratio of {fitted.target} to {name}", live=live[f"ratio {number}"])
         for number, name in enumerate(fitted.hedges)
     ]
-    words = {"ratio": "ratio", "sd": "its sd"}
     both = {"moving": choice.moving, "static": choice.still}
-    columns: dict[str, list[Any]] = {
+    columns = {
         f"{word} {said}": [getattr(hedge, field) for hedge in held]
         for word, held in both.items()
-        for field, said in words.items()
+        for field, said in (("ratio", "ratio"), ("sd", "its sd"))
     }
-    columns[f"shares of the {'static' if choice.static else 'moving'} ratio"] = [
-        hedge.shares for hedge in choice.held
-    ]
+    word = "static" if choice.static else "moving"
+    columns[f"shares of the {word} ratio"] = [hedge.shares for hedge in choice.held]
     table = pd.DataFrame(columns, list(fitted.hedges))
     said = (
         f"A ratio is {unit}; one above 0 is sold against {fitted.target}. Shares are against "
@@ -333,11 +350,11 @@ def _worth(fitted: HedgeFit, scored: Scored, live: dict[str, str]) -> Section:
     shown = pd.DataFrame(
         {
             "variance removed": [f"{share:.1%}" for share in worth["variance_removed"]],
-            "90 % interval": _ranges(worth["lower"], worth["upper"], "{:.1%}"),
+            "90 % interval": write_ranges(worth["lower"], worth["upper"], "{:.1%}"),
             "lead over static OLS on changes": [
                 f"{round(100 * lead, 1) + 0.0:+.1f}" for lead in worth["gain"]
             ],
-            "90 % interval of the lead": _ranges(
+            "90 % interval of the lead": write_ranges(
                 worth["gain_lower"], worth["gain_upper"], "{:+.1%}"
             ),
             "traded a year": worth["turnover"],
@@ -364,23 +381,17 @@ def _worth(fitted: HedgeFit, scored: Scored, live: dict[str, str]) -> Section:
     return Section("What it was worth on later prices", tuple(parts))
 
 
-def _ranges(lower: Any, upper: Any, form: str = "{:.3g}") -> list[str]:
-    """Intervals as one column, so that a table fits a sheet of paper."""
-    ends = zip(lower, upper, strict=True)
-    return [
-        "" if np.isnan(a) else f"{form.format(a)}\u00a0..\u00a0{form.format(b)}" for a, b in ends
-    ]
-
-
-def _reversion(fitted: HedgeFit, choice: Choice, scored: Scored | None) -> Section:
-    live = fitted.online() if scored is None else scored.live
-    said = facts.reversion(fitted, live, choice.moving, choice.prices, nats=False)
+def _reversion(
+    fitted: HedgeFit, choice: Choice, scored: Scored | None, live: dict[str, str]
+) -> Section:
+    running = fitted.online() if scored is None else scored.live
+    said = facts.reversion(fitted, running, choice.moving, choice.prices, nats=False)
     picture = reversion(fitted, None if scored is None else scored.ticks)
     caption = (
         "The level, the spread beside it with its 90 % band, and the half-life before and after."
     )
-    parts = (*(Part(text=one) for one in said), drawn(picture, caption, apart=True))
-    return Section("The spread that comes back", parts)
+    parts = *(Part(text=one) for one in said), Part(live=live["reversion"])
+    return Section("The spread that comes back", (*parts, drawn(picture, caption, still=True)))
 
 
 def _watch(fitted: HedgeFit, scored: Scored | None, live: dict[str, str]) -> Section:
@@ -425,11 +436,10 @@ def _appendix(
         surface = likelihood_surface(fitted.data, fitted.model)
         caption = "Best log likelihood at each memory of the ratio, and over both memories."
         parts.append(drawn(likelihood(surface), caption, head="The likelihood", apart=True))
-        parts += [Part(text=f"{note}.") for note in surface.notes]
+        parts += [Part(text=f"{note[0].upper()}{note[1:]}.") for note in surface.notes]
     if scored is not None:
         parts += _honesty(scored.compared)
     parts += _spread(fitted)
-    parts.append(_folklore(fitted))
     parts.append(Part(head="The model", text=f"{fitted.tree.attrs['model']}"))
     return Section("Appendix: how it was inferred", tuple(parts))
 
@@ -442,7 +452,7 @@ def _prior(fitted: HedgeFit, choice: Choice) -> list[Part]:
             for group in ("prior", "posterior")
             for word, column in (
                 ("median", both[group]["median"]),
-                ("90 % interval", _ranges(both[group]["lower"], both[group]["upper"])),
+                ("90 % interval", write_ranges(both[group]["lower"], both[group]["upper"])),
             )
         },
         both.index,
@@ -487,10 +497,3 @@ def _spread(fitted: HedgeFit) -> list[Part]:
         said = f"{float(about['log_bayes']):+.2f} +- {float(about['log_bayes_error']):.2f} nats"
         warnings.append(Part(text=f"Evidence for a spread that comes back: {said}."))
     return [tabled(health.table.T, head="The spread"), *warnings]
-
-
-def _folklore(fitted: HedgeFit) -> Part:
-    table = published_table(fitted.data, {"this fit": fitted})
-    words = {"z_sd": "sd of z (1 is an honest band)", "effective_memory": "effective memory, bars"}
-    shown = table[list(words)].rename(columns=words)
-    return tabled(shown, head="What published settings imply on the training rows")

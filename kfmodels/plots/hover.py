@@ -6,6 +6,7 @@ writes names beside them.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,9 +41,7 @@ def embed(figures: Mapping[str, figure]) -> tuple[str, dict[str, str]]:
     return f"{library}\n{script}", places
 
 
-def draw_ratio(
-    path: pd.DataFrame, static: float, until: object, *, beside: figure | None
-) -> figure:
+def draw_ratio(path: pd.DataFrame, static: float, until: Any, *, beside: figure | None) -> figure:
     """A ratio with its 90 % band, and the static one as a dashed line.
 
     Args:
@@ -66,7 +65,7 @@ def draw_ratio(
     return drawn
 
 
-def draw_spread(spread: pd.DataFrame, until: object, *, beside: figure | None) -> figure:
+def draw_spread(spread: pd.DataFrame, until: Any, *, beside: figure | None) -> figure:
     """A spread within the 90 % band that was forecast for it; the arguments are as for `draw_ratio`."""
     step = step_of(spread)
     sizes = spread["mean"].abs().fillna(0).to_numpy()
@@ -79,6 +78,17 @@ def draw_spread(spread: pd.DataFrame, until: object, *, beside: figure | None) -
         shown.index, columns, {"Spread": "value", "sd": "sd"}, (-tall, tall), beside
     )
     _explain(drawn, {"spread, and the 90 % band forecast for it": [line]})
+    _mark(drawn, spread.index, until)
+    return drawn
+
+
+def draw_reversion(spread: pd.DataFrame, until: Any, *, beside: figure | None) -> figure:
+    """A spread that comes back to zero, with its 90 % band; the arguments are as for `draw_ratio`."""
+    shown = spread.iloc[::-1].iloc[:: step_of(spread)].iloc[::-1]
+    columns, words = _band(shown["mean"], shown["sd"]), {"Spread": "value", "sd": "sd"}
+    drawn, line = _draw(shown.index, columns, words, span_of(spread, 0.0), beside)
+    drawn.add_layout(Span(location=0, dimension="width", line_color="#888888"))
+    _explain(drawn, {"spread, 90 % band": [line]})
     _mark(drawn, spread.index, until)
     return drawn
 
@@ -99,7 +109,7 @@ def draw_worth(table: pd.DataFrame, ours: str) -> figure:
         }
     )
     drawn = figure(
-        y_range=FactorRange(*names[::-1]),
+        y_range=FactorRange(factors=names[::-1]),
         height=90 + 22 * len(names),
         sizing_mode="stretch_width",
         tools="",
@@ -135,18 +145,19 @@ def _draw(
     words: dict[str, str],
     span: tuple[float, float],
     beside: figure | None,
-):
+) -> tuple[figure, Any]:
     """A band with a line, and what the pointer shows: the date, then columns by their `words`."""
     dated = isinstance(index, pd.DatetimeIndex)
     drawn = figure(
         x_axis_type="datetime" if dated else "linear",
-        y_range=Range1d(*span),
+        y_range=Range1d(start=span[0], end=span[1]),
         height=260,
         sizing_mode="stretch_width",
         tools=[BoxZoomTool(dimensions="width"), ResetTool()],
         toolbar_location="right",
-        **({} if beside is None else {"x_range": beside.x_range}),
     )
+    if beside is not None:
+        drawn.x_range = beside.x_range
     # a finger that moves over the picture moves the page
     drawn.toolbar.active_drag = None
     drawn.toolbar.logo = None
@@ -156,23 +167,23 @@ def _draw(
     line = drawn.line("at", "value", source=source, color=INK, line_width=1.5)
     when = ("Date", f"@at{{{_form(index)}}}") if dated else ("Row", "@at{0}")
     shown = [when, *((word, f"@{column}{{%.4g}}") for word, column in words.items())]
-    forms = {f"@{column}": "printf" for column in words.values()}
+    forms: dict[str, Any] = {f"@{column}": "printf" for column in words.values()}
     forms |= {"@at": "datetime"} if dated else {}
     drawn.add_tools(HoverTool(renderers=[line], tooltips=shown, formatters=forms, mode="vline"))
     return drawn, line
 
 
-def _explain(drawn: figure, words: dict[str, list[object]]) -> None:
+def _explain(drawn: figure, words: dict[str, list[Any]]) -> None:
     """A legend above a picture, where it hides nothing."""
-    items = [LegendItem(label=label, renderers=lines) for label, lines in words.items()]
-    legend = Legend(items=items, orientation="horizontal", border_line_width=0, margin=0)
+    legend = Legend(orientation="horizontal", border_line_width=0, margin=0)
+    legend.items = [LegendItem(label=label, renderers=lines) for label, lines in words.items()]
     legend.label_text_font_size = "12px"
     drawn.add_layout(legend, "above")
 
 
-def _mark(drawn: figure, index: pd.Index, until: object) -> None:
+def _mark(drawn: figure, index: pd.Index, until: Any) -> None:
     """Draw a dotted line at the last training row, where others follow."""
-    place = int(index.searchsorted(until, side="right")) - 1  # pyright: ignore[reportArgumentType]
+    place = int(index.searchsorted(until, side="right")) - 1
     if place < len(index) - 1:
         at = _local(index)[place]
         at = at.astype("datetime64[ms]").astype(float) if at.dtype.kind == "M" else float(at)

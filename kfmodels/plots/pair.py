@@ -50,7 +50,7 @@ def ratio_paths(fitted: HedgeFit, live: pd.DataFrame | None = None) -> dict[str,
 
 def spread_path(fitted: HedgeFit, live: pd.DataFrame | None = None) -> pd.DataFrame:
     """`mean` and `sd` of the spread: the training rows, then those of `live`."""
-    spread = fitted.spread()[["mean", "sd"]]
+    spread = fitted.spread().drop(columns=["lower", "upper", "z"])
     return spread if live is None else pd.concat([spread, _columns(live, "spread", "spread_sd")])
 
 

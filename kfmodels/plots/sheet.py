@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -100,6 +100,31 @@ def _cell(value: object) -> str:
     return str(value)
 
 
+def give_or_take(value: float, sd: float) -> str:
+    """A number and its sd, to the first two digits of the sd.
+
+    Example:
+        >>> give_or_take(72.314, 7.92), give_or_take(1234.5, 120.0), give_or_take(0.5, float("nan"))
+        ('72.3 \u00b1 7.9', '1234 \u00b1 120', '0.5')
+    """
+    if not (np.isfinite(sd) and sd > 0):
+        return f"{value:.4g}"
+    places = max(1 - int(np.floor(np.log10(sd))), 0)
+    return f"{value:.{places}f} \u00b1 {sd:.{places}f}"
+
+
+def write_ranges(lower: Any, upper: Any, form: str = "{:.3g}") -> list[str]:
+    """Intervals as one column, so that a table fits a sheet of paper; a browser breaks none of them.
+
+    Example:
+        >>> write_ranges(pd.Series([0.123, np.nan]), pd.Series([0.456, 1.0]), "{:.0%}")
+        ['12%\\xa0..\\xa046%', '']
+    """
+    pairs = zip(lower, upper, strict=True)
+    shown = [(form.format(low), form.format(high), low == low) for low, high in pairs]
+    return [f"{low}\u00a0..\u00a0{high}" if known else "" for low, high, known in shown]
+
+
 def drawn(
     figure: Figure, caption: str = "", *, head: str = "", apart: bool = False, still: bool = False
 ) -> Part:
@@ -140,6 +165,7 @@ def _cut(figure: Figure, apart: bool) -> tuple[Picture, ...]:
         pieces, pad = [], DPI // 20
         for axes in figure.axes:
             box = axes.get_tightbbox(canvas.get_renderer())
+            assert box is not None  # as it is of axes that cannot be seen
             left, right = max(int(box.x0) - pad, 0), int(box.x1) + pad
             top, bottom = max(len(whole) - int(box.y1) - pad, 0), len(whole) - int(box.y0) + pad
             pieces.append(whole[top:bottom, left:right])

@@ -95,6 +95,19 @@ def test_pictures_move_together():
     assert list(pointed(other)) == ["Date", "Spread", "sd"]
 
 
+def test_a_spread_that_comes_back_has_a_band_of_its_own():
+    table = path(DAYS)
+    drawn = hover.draw_reversion(table, DAYS[-1], beside=None)
+    (line,), (band,) = glyphs(drawn, Line), glyphs(drawn, VArea)
+    columns = line.data_source.data
+    np.testing.assert_allclose(columns[line.glyph.y], table["mean"], rtol=1e-6)
+    np.testing.assert_allclose(
+        columns[band.glyph.y2] - columns[line.glyph.y], Z90 * table["sd"], rtol=1e-4
+    )
+    assert [one.location for one in drawn.select(Span)] == [0]
+    assert list(pointed(drawn)) == ["Date", "Spread", "sd"]
+
+
 def test_the_worth_shows_each_hedge_and_marks_ours():
     columns = ["variance_removed", "lower", "upper", "turnover"]
     table = pd.DataFrame([[0.6, 0.5, 0.7, 2.0], [0.5, 0.4, 0.6, 0.0]], ["ours", "OLS"], columns)
