@@ -36,7 +36,6 @@ from uuid import uuid4
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.chunk import LEAST, fit_chunk, refit_chunk
@@ -62,6 +61,7 @@ from kfmodels.model.defaults import in_bars
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.sampling.importance import ImportanceSampling, layout_of
 from kfmodels.words.caller import check_seed, explain_kinds
+from kfmodels.words.progress import wait_for
 
 CHUNK_ON_CPU = 4 * LEAST
 """Pairs of one chunk: a kill costs seconds, every core has work, and the hard ones fill a block."""
@@ -109,7 +109,7 @@ def fit_many(
         store: a folder for prices and finished chunks, on a disk that all workers share. The same
             call with the same folder goes on where a run was stopped. Default: a temporary folder
             that lives as long as the board.
-        progress: a bar on stderr, where that is a terminal.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Returns:
         A `HedgeBoard` of all pairs.
@@ -353,23 +353,22 @@ class _Run:
         if not todo:
             return {}
         lent = nullcontext(executor) if executor else ThreadPoolExecutor(_threads(), "kfmodels")
-        bar = tqdm(
-            total=sum(map(len, chunks)),
-            initial=sum(len(chunks[number]) for number in finished),
-            desc="fitting pairs",
-            unit="pair",
-            disable=None if progress else True,
+        waiting = wait_for(
+            "fitting pairs",
+            sum(map(len, chunks)),
+            done=sum(len(chunks[number]) for number in finished),
+            shown=progress,
+            kept=self._describe_kept,
         )
-        with bar, lent as pool:
+        with waiting as line, lent as pool:
             try:
-                self._run_all(pool, todo, bar.update)
+                self._run_all(pool, todo, line.advance)
                 self._refit_all(pool, progress)
             except KeyboardInterrupt:
                 self._take_back()
                 if self.pending:
                     sys.stderr.write("\ninterrupted: waiting for chunks that have begun\n")
                 self._drain()
-                sys.stderr.write(f"\ninterrupted: {self._describe_kept()}\n")
                 raise
             except Exception as error:
                 self._drain()
@@ -398,10 +397,8 @@ class _Run:
             pool.submit(rework, path, identity, record, self.model, uuid4().hex): (record, doubted)
             for record, doubted in self.unsettled
         }
-        count = sum(doubted for _, doubted in self.unsettled)
-        off = None if progress else True
-        bar = tqdm(total=count, desc="refitting by NUTS", unit="pair", disable=off)
-        with bar:
+        total = sum(doubted for _, doubted in self.unsettled)
+        with wait_for("refitting by NUTS", total, shown=progress) as line:
             try:
                 for future in as_completed(running):
                     record, doubted = running[future]
@@ -411,7 +408,7 @@ class _Run:
                     elif type(error).__name__ != "KilledWorker":
                         raise error
                     self.writer.add(record)  # of a worker that died, as it was before
-                    bar.update(doubted)
+                    line.advance(doubted)
             finally:
                 for future in running:
                     future.cancel()

@@ -27,6 +27,7 @@ from kfmodels.sampling import ridge
 from kfmodels.sampling.near_mode import NearMode
 from kfmodels.sampling.nuts import MAX_PARETO_K, MAX_RHAT, MIN_ESS, NUTS
 from kfmodels.words.caller import explain_kinds, warn
+from kfmodels.words.progress import wait_for
 from kfmodels.words.shown import Shown
 
 _AVERAGED = 64
@@ -137,6 +138,7 @@ def pool_draws(
     verdicts: Sequence[Verdict] | None = None,
     seed: int = 0,
     method: NearMode | NUTS = NearMode(),
+    progress: bool = True,
 ) -> Pooled:
     r"""Infer the population of a universe, and each pair under it, from the draws of every pair.
 
@@ -156,6 +158,7 @@ def pool_draws(
             are not finite, are left out.
         seed: of the sampler.
         method: how the population is sampled: `NearMode()`, or `NUTS(...)`, which is far slower.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Returns:
         A `Pooled`.
@@ -195,7 +198,8 @@ def pool_draws(
     if kept.sum() < 2:
         raise ValueError(f"pooling needs at least two pairs that were fitted, not {kept.sum()}")
     universe, centre = universe_of(u[kept], log_weights[kept], log_prior[kept])
-    sampled = method.run(population, universe, seed, False)
+    with wait_for("pooling", shown=progress):
+        sampled = method.run(population, universe, seed, progress)
     mean, sd = sampled.sites["mean"], sampled.sites["sd"]
     weighted = sampled.about.get("ess")
     if weighted is None and (found := _fault(mean, sd)):
@@ -233,7 +237,13 @@ def pool_draws(
 
 
 @explain_kinds
-def pool(board: HedgeBoard, *, seed: int = 0, method: NearMode | NUTS = NearMode()) -> Pooled:
+def pool(
+    board: HedgeBoard,
+    *,
+    seed: int = 0,
+    method: NearMode | NUTS = NearMode(),
+    progress: bool = True,
+) -> Pooled:
     """Infer the population of all pairs of a board, and each pair under it; see `pool_draws`.
 
     What is pooled are those of log q of the hedge ratio and of the intercept, the log of the noise sd
@@ -258,6 +268,7 @@ def pool(board: HedgeBoard, *, seed: int = 0, method: NearMode | NUTS = NearMode
         parameters=sites,
         seed=seed,
         method=method,
+        progress=progress,
     )
 
 

@@ -11,6 +11,7 @@ from kfmodels.data.hedge_data import MIN_ROWS
 from kfmodels.data.later import repair_later, warn_of_later
 from kfmodels.data.repairs import Repair
 from kfmodels.words.caller import explain_kinds
+from kfmodels.words.progress import wait_for
 
 
 @explain_kinds
@@ -21,6 +22,7 @@ def rank_hedges(
     *,
     top: int | None = 10,
     repair: Repair | None = None,
+    progress: bool = True,
 ) -> pd.DataFrame:
     r"""Rank the hedges of one target by how well they forecast it on later dates, the best first.
 
@@ -37,6 +39,7 @@ def rank_hedges(
             left out.
         top: number of hedges; None for all.
         repair: of the later rows, as for `HedgeData.from_prices`; ratios stay in the units of the fit.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Returns:
         One row per hedge, sorted by `log_score` (mean, nats a bar): `log_score`; the share of the
@@ -79,9 +82,11 @@ def rank_hedges(
     later = repaired.as_fitted
     known = (*board.pairs.real, *repaired.real)
     warn_of_later(training, later, board.pairs.transform, known)
-    ticks = [
-        live.update(row, at=at) for at, (_, row) in zip(later.index, later.iterrows(), strict=True)
-    ]
+    ticks = []
+    with wait_for("following the hedges", len(later), shown=progress, compiles=False) as waiting:
+        for at, (_, row) in zip(later.index, later.iterrows(), strict=True):
+            ticks.append(live.update(row, at=at))
+            waiting.advance()
     score = np.array([tick.log_score for tick in ticks])
     # a move is hedged by the ratio of the bar before: for the first one that of the fit
     fitted = board.table().loc[list(live.names), "beta"].to_numpy()

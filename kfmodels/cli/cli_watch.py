@@ -47,11 +47,15 @@ def watch(
     if once:
         console.print(picture(seen, most))
         return
-    with Live(picture(seen, most), console=console, auto_refresh=False, screen=True) as shown:
-        while True:
-            time.sleep(every)
-            seen.look()
-            shown.update(picture(seen, most), refresh=True)
+    try:
+        with Live(picture(seen, most), console=console, auto_refresh=False, screen=True) as shown:
+            while True:
+                time.sleep(every)
+                seen.look()
+                shown.update(picture(seen, most), refresh=True)
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = ("the watching alone, the filter runs on",)
+        raise
 
 
 def picture(seen: "Spectator", most: int) -> "Group":

@@ -41,6 +41,7 @@ from kfmodels.plots.sheet import (
     tabled,
     write_ranges,
 )
+from kfmodels.words.progress import wait_for
 
 _OURS = "this fit, tick by tick"
 
@@ -78,6 +79,8 @@ def write_page(
     path: str | Path,
     later: pd.DataFrame | None = None,
     repair: Repair | None = None,
+    *,
+    progress: bool = True,
 ) -> None:
     """Write the page of a fit: the decision first, then what it rests on; no file beside it is needed.
 
@@ -87,6 +90,7 @@ def write_page(
         later: prices after the training rows (earlier rows are left out), to say what it was worth.
         repair: of the later prices, as for `HedgeData.from_prices`; what is said to be held is then in
             the shares of the last of them.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Raises:
         ValueError: a column is missing in `later`, or fewer than 60 of its rows are later than the fit
@@ -104,7 +108,8 @@ def write_page(
         ...     Path(folder, "report.html").read_text().count("<h2>")
         4
     """
-    text = page(fitted, later, repair)
+    with wait_for("writing the page", shown=progress, kept="no page was written; run it again"):
+        text = page(fitted, later, repair)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

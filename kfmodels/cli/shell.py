@@ -105,7 +105,7 @@ def keep_programs() -> None:
 class PlainErrors(TyperGroup):
     """Commands whose errors and warnings are a sentence on stderr, without a traceback.
 
-    An error ends with exit code 2, Ctrl-C with 130, of which the command itself says what is kept.
+    An error ends with exit code 2, Ctrl-C with 130 and a sentence on what is kept.
     """
 
     def invoke(self, ctx: typer.Context) -> object:
@@ -121,6 +121,9 @@ class PlainErrors(TyperGroup):
                 typer.echo(f"error: {for_the_shell(str(error))}", err=True)
                 raise typer.Exit(2) from error
             except KeyboardInterrupt as interrupt:
+                every = "each file was written whole or not at all; run it again"
+                kept = next(iter(interrupt.args), every)  # what takes long knows more of it
+                typer.echo(f"\ninterrupted: {kept}", err=True)
                 raise typer.Exit(INTERRUPTED) from interrupt
 
 

@@ -24,7 +24,6 @@ import pandas as pd
 from jax import Array
 from jax.scipy.special import gammaincc
 from numpyro import handlers
-from tqdm import tqdm
 
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.arguments import check_data_and_model
@@ -39,6 +38,7 @@ from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
 from kfmodels.sampling.posterior import of_recursion
 from kfmodels.words.caller import check_seed, explain_kinds, warn
+from kfmodels.words.progress import wait_for
 from kfmodels.words.shown import Shown
 
 MIN_SIMULATIONS = 20
@@ -174,7 +174,7 @@ def calibrate(
         method: how to infer. At most 99 of its draws are ranked, evenly spaced along the chains, so
             that they are nearly independent. One chain is enough: simulations run in parallel threads.
         seed: the same seed gives the same ranks on the same machine.
-        progress: a bar on stderr, where that is a terminal.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Returns:
         A `Calibration`; start with its `table()`.
@@ -211,18 +211,13 @@ def calibrate(
         raise ValueError(f"simulations must be at least {MIN_SIMULATIONS}, not {simulations}")
     check_seed(seed)
     simulate = partial(_simulate, model, data, model.inputs(data), method, seed)
-    bar = tqdm(
-        total=simulations,
-        desc="inferring simulated noise",
-        unit="simulation",
-        disable=None if progress else True,
-    )
-    with bar, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    waiting = wait_for("inferring simulated noise", simulations, shown=progress)
+    with waiting as line, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         done = [simulate(0)]  # alone, so that the others find its programs compiled
-        bar.update()
+        line.advance()
         for simulation in pool.map(simulate, range(1, simulations)):
             done.append(simulation)
-            bar.update()
+            line.advance()
     result = _gather(done, data)
     if result.doubtful > DOUBTFUL_SHARE * simulations:
         least = result.sampling["ess"].min()

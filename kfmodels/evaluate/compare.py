@@ -1,6 +1,6 @@
 """Fitted models compared on dates that none of them has seen, while each filter runs on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import Transform, transform_of
 from kfmodels.online.ticks import Predictive
 from kfmodels.words.caller import explain_kinds, warn
+from kfmodels.words.progress import wait_for
 from kfmodels.words.shown import Shown
 
 _NODES = np.sinh(np.linspace(-6.5, 6.5, 321)) / np.sinh(6.5)
@@ -81,7 +82,11 @@ class Comparison(Shown):
 
 @explain_kinds
 def compare(
-    fits: Mapping[str, HedgeFit], later: pd.DataFrame, *, repair: Repair | None = None
+    fits: Mapping[str, HedgeFit],
+    later: pd.DataFrame,
+    *,
+    repair: Repair | None = None,
+    progress: bool = True,
 ) -> Comparison:
     r"""Score the one-bar forecasts of fitted models on later prices.
 
@@ -99,6 +104,7 @@ def compare(
         later: prices with a column for each ticker of each fit.
         repair: of the later rows, as for `HedgeData.from_prices`; they are scored in the units of the
             fits.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Returns:
         A `Comparison`; `.verdict()` says it in words.
@@ -137,12 +143,16 @@ def compare(
     rows = {name: _read(name, fitted, later, repair) for name, fitted in fits.items()}
     if found := _doubt(fits, rows):
         warn(found)
-    return compare_rows(fits, {name: each.as_fitted for name, each in rows.items()})
+    return compare_rows(fits, {name: each.as_fitted for name, each in rows.items()}, progress)
 
 
-def compare_rows(fits: Mapping[str, HedgeFit], rows: Mapping[str, pd.DataFrame]) -> Comparison:
+def compare_rows(
+    fits: Mapping[str, HedgeFit], rows: Mapping[str, pd.DataFrame], progress: bool = False
+) -> Comparison:
     """`compare` on the rows after each fit, read and in its units."""
-    scored = {name: _score(fitted, rows[name]) for name, fitted in fits.items()}
+    count = sum(len(rows[name]) for name in fits)
+    with wait_for("scoring forecasts", count, shown=progress, compiles=False) as row:
+        scored = {name: _score(fitted, rows[name], row.advance) for name, fitted in fits.items()}
     last = max(fitted.fit_until for fitted in fits.values())
     words = ("log_score", "crps", "pit", "z")
     parts = {
@@ -195,7 +205,7 @@ def _doubt(fits: Mapping[str, HedgeFit], rows: Mapping[str, Later]) -> str:
     return complain(pd.DataFrame(columns), first.data.transform, real, since)
 
 
-def _score(fitted: HedgeFit, later: pd.DataFrame) -> pd.DataFrame:
+def _score(fitted: HedgeFit, later: pd.DataFrame, advance: Callable[[], object]) -> pd.DataFrame:
     """One row per bar after the fit's last training row: log score, CRPS, PIT and z; NaN at gaps."""
     live = fitted.online()
     transform = transform_of(live.transform)
@@ -206,6 +216,7 @@ def _score(fitted: HedgeFit, later: pd.DataFrame) -> pd.DataFrame:
         known = known and not live.begins(at)
         ahead = live.predictive(x=row[1:], at=at) if known else None
         tick = live.update(y=row[0], x=row[1:], at=at)
+        advance()
         if ahead is None:
             rows.append([np.nan] * 4)
             continue

@@ -1,6 +1,10 @@
-"""What a hedge is worth on later dates: the variance that it removed, and what its trades cost."""
+"""What a hedge is worth on later dates: the variance that it removed, and what its trades cost.
 
-from collections.abc import Mapping
+One file: every method has a table of ratios, and all are judged by the same moves.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -26,6 +30,7 @@ from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.online.follow import follow_rows, ratios
 from kfmodels.words.caller import explain_kinds
+from kfmodels.words.progress import wait_for
 
 _BLOCK, _RESAMPLES = 20, 2000
 """Rows of a block of the bootstrap (a trading month), and its resamples."""
@@ -89,6 +94,7 @@ def hedge_effectiveness(
     risk_aversion: float = 4.0,
     seed: int = 0,
     repair: Repair | None = None,
+    progress: bool = True,
 ) -> pd.DataFrame:
     r"""Share of the target's one-bar variance that each hedge removed after the training rows.
 
@@ -109,6 +115,7 @@ def hedge_effectiveness(
         risk_aversion: a, of a holder who gives up a / 2 of yearly return per unit of yearly
             variance.
         repair: of the prices, as for `HedgeData.from_prices`, which warns where they are in doubt.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Returns:
         One row per method: `variance_removed` with its interval `lower`, `upper`; `turnover`, the value
@@ -160,11 +167,17 @@ def hedge_effectiveness(
             f"train={train} of {len(data)} rows leaves too few on one side: both need {MIN_ROWS}"
         )
     training = data.before(data.index[train])
-    held = _baseline_ratios(data, training, train)
+    methods = _baselines(data, training, train)
     for name, fitted in (models or {}).items():
-        if name in held or name == "none":
+        if name in methods or name == "none":
             raise ValueError(f"a model cannot be called {name!r}, as a baseline is: rename it")
-        held[name] = _model_ratios(name, fitted, data, train)
+        _check_model(name, fitted, data, train)
+        methods[name] = partial(_model_ratios, fitted, data)
+    held: dict[str, pd.DataFrame] = {}
+    with wait_for("holding each hedge", len(methods), shown=progress, compiles=False) as waiting:
+        for name, hold in methods.items():
+            held[name] = hold()
+            waiting.advance()
     scored = pd.DataFrame({name: hedged_moves(data, ratio) for name, ratio in held.items()})
     scored.insert(0, "none", moves(data).iloc[:, 0])
     # every method on the same rows, or those that lack quiet days would seem worse
@@ -180,33 +193,37 @@ def hedge_effectiveness(
     return table
 
 
-def _baseline_ratios(data: HedgeData, training: HedgeData, train: int) -> dict[str, pd.DataFrame]:
+def _baselines(
+    data: HedgeData, training: HedgeData, train: int
+) -> dict[str, Callable[[], pd.DataFrame]]:
+    """By name, what computes the ratios of each; in the order of the table."""
     hedges = list(data.hedges)
 
     def constant(ratio: pd.Series) -> pd.DataFrame:
         return pd.DataFrame([ratio] * len(data), data.index, hedges)
 
-    held, moved = {}, moves(data)
+    made: dict[str, Callable[[], pd.DataFrame]] = {}
+    moved = moves(data)
     # shares worth as much as the target: of several hedges there is no one answer, nor below zero
     if len(hedges) == 1 and not (data.prices <= 0).to_numpy().any():
-        held["price ratio"] = price_ratio(data)
-    held["static OLS on levels"] = constant(ols_on_levels(training))
-    held[_ANCHOR] = constant(ols_on_changes(training))
+        made["price ratio"] = lambda: price_ratio(data)
+    made["static OLS on levels"] = lambda: constant(ols_on_levels(training))
+    made[_ANCHOR] = lambda: constant(ols_on_changes(training))
     for window in _WINDOWS:
         if window <= len(training):
-            held[f"rolling OLS on levels, {window}"] = rolling_ols(data.values, window)
-            held[f"rolling OLS on changes, {window}"] = rolling_ols(moved, window)
+            made[f"rolling OLS on levels, {window}"] = partial(rolling_ols, data.values, window)
+            made[f"rolling OLS on changes, {window}"] = partial(rolling_ols, moved, window)
     for decay in _DECAYS:
-        held[f"EWMA of changes, {decay}"] = ewma_ols(moved, decay)
-    held["mean of 7 EWMAs"] = mean_ewma(moved)
-    held["DCC-GARCH-t"] = dcc_garch(moved, train)
+        made[f"EWMA of changes, {decay}"] = partial(ewma_ols, moved, decay)
+    made["mean of 7 EWMAs"] = lambda: mean_ewma(moved)
+    made["DCC-GARCH-t"] = lambda: dcc_garch(moved, train)
     if len(hedges) > 1:
-        held[f"lasso on changes, {_LASSO}"] = lasso(moved, train, _LASSO)
-    return held
+        made[f"lasso on changes, {_LASSO}"] = lambda: lasso(moved, train, _LASSO)
+    return made
 
 
-def _model_ratios(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> pd.DataFrame:
-    """Ratios of a fit whose filter runs on, in the units of the moves that are scored."""
+def _check_model(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> None:
+    """Raise unless the fit can be scored on the rows from `train` on."""
     first = data.index[train]
     if not fitted.fit_until < first:
         raise ValueError(
@@ -223,6 +240,10 @@ def _model_ratios(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> p
             f"{name} was fitted on prices in other units ({other}): make data of all prices and this "
             "repair, and fit data.before(...)"
         )
+
+
+def _model_ratios(fitted: HedgeFit, data: HedgeData) -> pd.DataFrame:
+    """Ratios of a fit whose filter runs on, in the units of the moves that are scored."""
     later = data.prices.loc[data.index > fitted.fit_until]
     found = ratios(follow_rows(fitted.online(), later), fitted.hedges)
     target, hedge = later.iloc[:, [0]].to_numpy(), later.iloc[:, 1:].to_numpy()

@@ -15,6 +15,7 @@ from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.model import gaps as closed
 from kfmodels.sampling.nuts import NUTS
 from kfmodels.words.caller import explain_kinds
+from kfmodels.words.progress import wait_for
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
@@ -31,6 +32,7 @@ def leave_future_out(
     horizon: int = 1,
     method: NUTS = NUTS(),
     seed: int = 0,
+    progress: bool = True,
 ) -> Any:
     r"""Estimate the expected log density of the next bars, each given only the bars before it.
 
@@ -46,6 +48,7 @@ def leave_future_out(
         horizon: bars that are forecast together.
         method: how to refit.
         seed: of the refits.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Returns:
         ArviZ's `ELPDDataLFO`: `elpd`, `se`, `elpd_i` (by bar), `pareto_k`, `n_refits`.
@@ -88,7 +91,7 @@ def leave_future_out(
         def sample(self, modified_observed_data: int) -> HedgeFit:
             rows = data.before(data.index[seen[modified_observed_data]])
             # kept, for ArviZ gives `log_likelihood__i` only the tree that was made of it
-            self.last = fit(rows, model, method=method, seed=seed, progress=False)
+            self.last = fit(rows, model, method=method, seed=seed, progress=progress)
             return self.last
 
         def get_inference_data(self, fitted_model: HedgeFit) -> DataTree:
@@ -98,13 +101,14 @@ def leave_future_out(
             return _by_bar(self.last, data).isel(time=excluded_obs)
 
     whole = _inferred(fitted) | {"log_likelihood": Dataset({"y": _by_bar(fitted, data)})}
-    return lfo_cv(
-        DataTree.from_dict(whole),
-        wrapper=Refit(model=model),
-        min_observations=min_observations,
-        forecast_horizon=horizon,
-        pointwise=True,
-    )
+    with wait_for("leaving the future out", shown=progress):
+        return lfo_cv(
+            DataTree.from_dict(whole),
+            wrapper=Refit(model=model),
+            min_observations=min_observations,
+            forecast_horizon=horizon,
+            pointwise=True,
+        )
 
 
 def _inferred(fitted: HedgeFit) -> "dict[str, Dataset]":

@@ -29,6 +29,7 @@ from kfmodels.model.priors import Absolute
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.posterior import of_recursion
 from kfmodels.words.caller import explain_kinds
+from kfmodels.words.progress import wait_for
 from kfmodels.words.shown import Shown
 
 NEAR_THE_TOP = 2.0
@@ -97,6 +98,7 @@ def likelihood_surface(
     hedge: str | None = None,
     memories: Sequence[float] = (1.002, 3000.0),
     points: tuple[int, int, int] = (48, 32, 24),
+    progress: bool = True,
 ) -> Surface:
     """Evaluate the likelihood over memories and noise, and say what an average would hide.
 
@@ -107,6 +109,7 @@ def likelihood_surface(
             their prior medians.
         memories: ends of the memory axes, in bars.
         points: grid points per axis.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Raises:
         ValueError: the speed of the ratio is fixed or Absolute, an unknown hedge, memories not above 1,
@@ -157,10 +160,13 @@ def likelihood_surface(
         axes, third_name = _axes(inferred, drawn, low, high, points)
         rows = int(data.observed.sum())
         fixed_q = _fixed_q_of_level(drawn, model)
-        found = [
-            _scan(memory, axes, third_name, middle, number, inputs, model, rows, fixed_q)
-            for memory in (np.inf, *axes[0])
-        ]
+        found = []
+        with wait_for("scanning memories", 1 + len(axes[0]), shown=progress) as waiting:
+            for memory in (np.inf, *axes[0]):
+                found.append(
+                    _scan(memory, axes, third_name, middle, number, inputs, model, rows, fixed_q)
+                )
+                waiting.advance()
     likelihood, posterior, third = (np.array(part) for part in zip(*found, strict=True))
     beta = np.append(np.inf, axes[0])
     posterior[0] = -np.inf

@@ -14,6 +14,7 @@ from kfmodels.model.parts import Reverting, Scales
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
 from kfmodels.words.caller import explain_kinds
+from kfmodels.words.progress import wait_for
 
 
 def laws_of_motion(noise: Noise) -> dict[str, HedgeRatioModel]:
@@ -41,6 +42,7 @@ def compare_motions(
     share: float = 0.5,
     method: NUTS | ImportanceSampling = ImportanceSampling(),
     seed: int = 0,
+    progress: bool = True,
 ) -> Comparison:
     r"""Compare the laws of motion of a hedge ratio by how well each forecasts rows not yet seen.
 
@@ -58,6 +60,7 @@ def compare_motions(
         folds: fits of each law, at even steps through the rows that are forecast.
         share: of the rows that is never forecast, before the first fold.
         method, seed: of the fits.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Returns:
         A `Comparison`; `verdict()` says which law is ahead, by how much and how surely, or that they
@@ -81,13 +84,13 @@ def compare_motions(
     if data.transform.needs_last:
         del laws["reverting"]
     parts = []
-    for begin, end in pairwise(cuts.tolist()):
-        before = data.before(data.index[seen[begin]])
-        fits = {
-            name: fit(before, model, method=method, seed=seed, progress=False)
-            for name, model in laws.items()
-        }
-        until = data.index[seen[end - 1]]
-        rows: pd.DataFrame = data.prices.loc[data.index[seen[begin]] : until]
-        parts.append(compare_rows(fits, dict.fromkeys(fits, rows)))
+    with wait_for("comparing laws", folds * len(laws), shown=progress) as waiting:
+        for begin, end in pairwise(cuts.tolist()):
+            before, fits = data.before(data.index[seen[begin]]), {}
+            for name, model in laws.items():
+                fits[name] = fit(before, model, method=method, seed=seed, progress=progress)
+                waiting.advance()
+            until = data.index[seen[end - 1]]
+            rows: pd.DataFrame = data.prices.loc[data.index[seen[begin]] : until]
+            parts.append(compare_rows(fits, dict.fromkeys(fits, rows)))
     return join_comparisons(parts)

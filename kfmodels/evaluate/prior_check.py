@@ -25,6 +25,7 @@ from kfmodels.model.starts import Weak
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling.posterior import draw_prior, of_recursion
 from kfmodels.words.caller import check_seed, explain_kinds
+from kfmodels.words.progress import wait_for
 from kfmodels.words.shown import Shown
 
 if TYPE_CHECKING:
@@ -110,7 +111,12 @@ class PriorPredictive(Shown):
 
 @explain_kinds
 def prior_predictive(
-    data: HedgeData, model: HedgeRatioModel, *, draws: int = 200, seed: int = 0
+    data: HedgeData,
+    model: HedgeRatioModel,
+    *,
+    draws: int = 200,
+    seed: int = 0,
+    progress: bool = True,
 ) -> PriorPredictive:
     r"""Draw hedge ratios, targets and spreads from the prior, over the regressors of the data.
 
@@ -125,6 +131,7 @@ def prior_predictive(
         model: from `hedge_ratio_model(...)`.
         draws: number of paths.
         seed: of the draws.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Returns:
         A `PriorPredictive`; the rows of its `table` are the sd of what each ratio moves in 21 days (in
@@ -168,7 +175,7 @@ def prior_predictive(
     # Discounted estimates a variance and is no model of one: simulated forward it grows without bound
     plain = replace(model, initial=Weak(), noise=Constant())
     numbers = np.arange(draws, dtype=np.uint32)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), wait_for("drawing paths", 1, shown=progress):
         check_seed(seed)
         _, drawn = priors.draw(numbers, np.uint32(seed), inputs, model=model)
         sites = jax.device_get(drawn)

@@ -27,6 +27,7 @@ from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.model.memory import delta_to_q, q_to_delta
 from kfmodels.model.priors import Absolute
 from kfmodels.model.starts import Known, Start, Zero
+from kfmodels.words.progress import wait_for
 
 __all__ = [
     "FromLeastSquares",
@@ -236,7 +237,11 @@ def palomar(alpha: float = 1e-5) -> Published:
 
 
 def table(
-    data: HedgeData, fits: Mapping[str, HedgeFit] | None = None, *, burn_in: int = 20
+    data: HedgeData,
+    fits: Mapping[str, HedgeFit] | None = None,
+    *,
+    burn_in: int = 20,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Tabulate what each published setting implies on these rows: a row per setting, then one per fit.
 
@@ -248,6 +253,7 @@ def table(
         fits: fits of the same rows by name, to compare with. They were inferred from the rows they
             are scored on here, as published settings were not.
         burn_in: observed rows left out of `gain`, `z_sd`, `inside_68`, `inside_90`, `log_score`.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Returns:
         One row per setting, with the columns
@@ -290,7 +296,11 @@ def table(
                 f"{name} was fitted on {fitted.data!r}, not on the values of the table, {data!r}: "
                 "fit it on these, or make a table of its own"
             )
-    rows = [setting.implies(data, burn_in=burn_in) for setting in settings]
+    rows = []
+    with wait_for("running published settings", len(settings), shown=progress) as waiting:
+        for setting in settings:
+            rows.append(setting.implies(data, burn_in=burn_in))
+            waiting.advance()
     rows += [_imply(name, fitted, burn_in) for name, fitted in fits.items()]
     return pd.DataFrame(rows).rename_axis("setting")
 

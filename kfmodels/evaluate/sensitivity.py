@@ -21,6 +21,7 @@ from kfmodels.sampling.nuts import MAX_PARETO_K
 from kfmodels.sampling.posterior import Draws, draw_prior
 from kfmodels.sampling.psis import resample, smooth
 from kfmodels.words.caller import explain_kinds
+from kfmodels.words.progress import wait_for
 from kfmodels.words.shown import Shown
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ SENSITIVE = 0.05
 
 
 @explain_kinds
-def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
+def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0, progress: bool = True) -> pd.DataFrame:
     r"""Tell whether the answer is the data's or the prior's, by raising either to a power near one.
 
     $$p_a(\theta \mid y) \propto p(\theta)^a \, p(y \mid \theta)$$
@@ -44,6 +45,7 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
 
     Args:
         seed: of the draws of the hedge ratio given the noise.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Returns:
         One row per quantity: `prior` and `likelihood` (sensitivities) and `verdict`: "the data's" (the
@@ -72,7 +74,8 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0) -> pd.DataFrame:
     check_inferred(fitted)
     check_one_model(trees.assumed(fitted.tree), "prior_sensitivity")
     tree = fitted.tree
-    quantities = noise_quantities(tree) | draw_ratios(fitted, seed)
+    with wait_for("drawing the ratios", 1, shown=progress):
+        quantities = noise_quantities(tree) | draw_ratios(fitted, seed)
     names = {f"v{number}": name for number, name in enumerate(quantities)}
     by_draw = {key: (("chain", "draw"), quantities[name]) for key, name in names.items()}
     asked = DataTree.from_dict(
@@ -118,7 +121,9 @@ class WhatIf(Shown):
 
 
 @explain_kinds
-def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatIf:
+def what_if(
+    fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0, progress: bool = True
+) -> WhatIf:
     r"""Compute the posterior under another model of the same parameters, without a refit.
 
     $$w_k \propto \frac{p_{new}(\theta_k) \, p_{new}(y \mid \theta_k)}
@@ -130,6 +135,7 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
     Args:
         model: the new model, from `hedge_ratio_model(...)`.
         seed: of the resampling.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Raises:
         ValueError: the new model infers other parameters, or is so far from the old one that the
@@ -165,7 +171,7 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
         )
     inputs = model.inputs(data)
     groups = {name: trees.group_of(tree, name) for name in ("log_prior", "log_likelihood")}
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), wait_for("reweighing the draws", 1, shown=progress):
         stored = trees.flat({str(k): posterior[k].values for k in groups["log_prior"].data_vars})
         wanted = priors.inferred(inputs, model)
         _check_same(wanted, {name: v.shape[1:] for name, v in stored.items()})
@@ -186,7 +192,8 @@ def what_if(fitted: HedgeFit, model: HedgeRatioModel, *, seed: int = 0) -> WhatI
         picked = np.asarray(resample(log_weights, key, count=int(effective)))
     stats = {"diverging": np.zeros((1, len(picked)), bool)}
     drawn = {name: np.asarray(v)[picked][None] for name, v in sites.items()}
-    after = HedgeFit.from_draws(data, model, inputs, Draws(drawn, stats, prior))
+    with wait_for("running the new filter", 1, shown=progress):
+        after = HedgeFit.from_draws(data, model, inputs, Draws(drawn, stats, prior))
     table = pd.concat({"before": _answers(fitted), "after": _answers(after)}, axis=1)
     return WhatIf(after, table, float(pareto_k), effective, len(log_weights))
 

@@ -1,5 +1,7 @@
 """Whether a hedge ratio that does not move at all is enough: a Bayes factor."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 import pandas as pd
@@ -15,13 +17,16 @@ from kfmodels.sampling.amis import Weighted
 from kfmodels.sampling.importance import ImportanceSampling, explore
 from kfmodels.sampling.nuts import MAX_PARETO_K
 from kfmodels.words.caller import check_seed, explain_kinds
+from kfmodels.words.progress import wait_for
 
 _METHOD = ImportanceSampling(draws=512, rounds=5)
 """Four times as many draws per round as a fit: a Bayes factor is then known to about 0.02 nats."""
 
 
 @explain_kinds
-def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -> pd.DataFrame:
+def static_probability(
+    fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0, progress: bool = True
+) -> pd.DataFrame:
     r"""Compute the probability that a hedge ratio that does not move at all is enough.
 
     $$\mathrm{BF}_j = \frac{p(y \mid q_j = 0)}{p(y)}, \quad
@@ -36,6 +41,7 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
     Args:
         prior: probability of a static ratio before the data.
         seed: of the importance sampling.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Returns:
         One row per hedge, and "all" when there are several: `probability`, `log_bayes_factor` for
@@ -79,7 +85,11 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
         cases = alone | cases if len(alone) > 1 else alone
     still = np.stack([np.zeros_like(every), *cases.values()])
     check_seed(seed)
-    each = [integrate(fitted.data, one, still, seed) for one in model.alternatives]
+    total = _METHOD.rounds * len(model.alternatives)
+    with wait_for("weighing a static ratio", total, shown=progress) as waiting:
+        each = [
+            integrate(fitted.data, one, still, seed, waiting.advance) for one in model.alternatives
+        ]
     logs, errors, k_hats = (
         np.stack([getattr(one, name) for one in each])
         for name in ("log_evidence", "evidence_error", "pareto_k")
@@ -99,12 +109,23 @@ def static_probability(fitted: HedgeFit, *, prior: float = 0.5, seed: int = 0) -
     )
 
 
-def integrate(data: HedgeData, model: HedgeRatioModel, still: np.ndarray, seed: int) -> Weighted:
-    """Integrate one posterior for each row of `still (case, coef)`, which says what does not move."""
+def integrate(
+    data: HedgeData,
+    model: HedgeRatioModel,
+    still: np.ndarray,
+    seed: int,
+    advance: Callable[[], object] = lambda: None,
+) -> Weighted:
+    """Integrate one posterior for each row of `still (case, coef)`, which says what does not move.
+
+    `advance` is called after every round of the draws.
+    """
     cases = len(still)
     longer = pad(model.inputs(data), model)
     inputs = jax.tree.map(lambda leaf: np.stack([leaf] * cases), longer)
     keys = np.array([[seed, number] for number in range(cases)], np.uint32)
     with jax.enable_x64(True):
-        found = explore(inputs, keys, still, np.uint32(seed), model=model, method=_METHOD)
+        found = explore(
+            inputs, keys, still, np.uint32(seed), model=model, method=_METHOD, advance=advance
+        )
         return jax.device_get(found)

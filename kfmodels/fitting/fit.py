@@ -12,6 +12,7 @@ from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
 from kfmodels.words.caller import check_seed, explain_kinds, warn
+from kfmodels.words.progress import wait_for
 
 FOR_SPREADS = ImportanceSampling(draws=512)
 """Of five parameters, two of them hardly known, 128 draws a round see too little of the tails: in 120
@@ -42,7 +43,7 @@ def fit(
             weighed by its evidence against the one without, and its default is
             `ImportanceSampling(draws=512)`.
         seed: the same seed gives the same draws on the same machine.
-        progress: show a bar on stderr, if that is a terminal.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Returns:
         A `HedgeFit`, in the units of the data.
@@ -81,8 +82,10 @@ def fit(
     elif method is None:
         method = NUTS() if len(model.alternatives) == 1 else FOR_SPREADS
     padded = pad(inputs, model)
-    draws = fit_each(model, lambda one: method.run(one, padded, seed, progress), seed, padded)
-    result = HedgeFit.from_draws(data, model, inputs, draws)
+    with wait_for(f"fitting {data.target}", shown=progress):
+        draws = fit_each(model, lambda one: method.run(one, padded, seed, progress), seed, padded)
+        with wait_for("running its filter", 1, shown=progress):
+            result = HedgeFit.from_draws(data, model, inputs, draws)
     problem = _problem(result)
     if problem:
         warn(problem)

@@ -33,23 +33,27 @@ class Questions(Shown):
 
         return hedge_ratio_and_spread(self)
 
-    def static_probability(self: Any, *, prior: float = 0.5, seed: int = 0) -> "pd.DataFrame":
+    def static_probability(
+        self: Any, *, prior: float = 0.5, seed: int = 0, progress: bool = True
+    ) -> "pd.DataFrame":
         """How probable it is that a static ratio would do; see `evaluate.static_probability`."""
         from kfmodels.evaluate.static import static_probability
 
-        return static_probability(self, prior=prior, seed=seed)
+        return static_probability(self, prior=prior, seed=seed, progress=progress)
 
-    def prior_sensitivity(self: Any, *, seed: int = 0) -> "pd.DataFrame":
+    def prior_sensitivity(self: Any, *, seed: int = 0, progress: bool = True) -> "pd.DataFrame":
         """Whether the data or the prior answered; see `evaluate.prior_sensitivity`."""
         from kfmodels.evaluate.sensitivity import prior_sensitivity
 
-        return prior_sensitivity(self, seed=seed)
+        return prior_sensitivity(self, seed=seed, progress=progress)
 
-    def what_if(self: Any, model: "HedgeRatioModel", *, seed: int = 0) -> "WhatIf":
+    def what_if(
+        self: Any, model: "HedgeRatioModel", *, seed: int = 0, progress: bool = True
+    ) -> "WhatIf":
         """The answer under another prior, without a refit; see `evaluate.what_if`."""
         from kfmodels.evaluate.sensitivity import what_if
 
-        return what_if(self, model, seed=seed)
+        return what_if(self, model, seed=seed, progress=progress)
 
     def spread_health(self: Any) -> "SpreadHealth":
         """Whether there is a spread of a fixed ratio to trade; see `evaluate.spread_health`."""
@@ -58,12 +62,18 @@ class Questions(Shown):
         return spread_health(self)
 
     def likelihood_surface(
-        self: Any, *, hedge: str | None = None, memories: Sequence[float] = (1.002, 3000.0)
+        self: Any,
+        *,
+        hedge: str | None = None,
+        memories: Sequence[float] = (1.002, 3000.0),
+        progress: bool = True,
     ) -> "Surface":
         """What the rows say of every memory; see `evaluate.likelihood_surface`."""
         from kfmodels.evaluate.landscape import likelihood_surface
 
-        return likelihood_surface(self.data, self.model, hedge=hedge, memories=memories)
+        return likelihood_surface(
+            self.data, self.model, hedge=hedge, memories=memories, progress=progress
+        )
 
     def __str__(self: Any) -> str:
         from kfmodels.cli.report import summarise

@@ -21,6 +21,7 @@ from kfmodels.online.filter import OnlineFilter
 from kfmodels.sampling.importance import ImportanceSampling
 from kfmodels.sampling.nuts import NUTS
 from kfmodels.words.caller import explain_kinds
+from kfmodels.words.progress import wait_for
 from kfmodels.words.shown import Shown
 
 
@@ -166,6 +167,7 @@ def refresh(
     earlier: pd.DataFrame | HedgeData | None = None,
     repair: Repair | None = None,
     executor: Executor | None = None,
+    progress: bool = True,
 ) -> Refresh:
     """Infer the noise anew from the rows a live filter has seen, and continue with it.
 
@@ -177,6 +179,8 @@ def refresh(
         executor: any of `concurrent.futures`, to infer in a thread or process while ticks arrive
             (processes must be spawned, since JAX has threads); the loop of the ticks asks `.done` and
             puts the noise in place with `.take()`. Without one the call waits and does both.
+        progress: say on stderr how far it is, in a terminal or a notebook, where the
+            call waits.
 
     Returns:
         A `Refresh`, whose `take()` returns the new fit.
@@ -203,7 +207,9 @@ def refresh(
     if executor is not None:
         return Refresh(live, executor.submit(fit, data, model, method=method, progress=False))
     ready: Future[HedgeFit] = Future()
-    ready.set_result(fit(data, model, method=method, progress=False))
+    goes_on = "the live filter goes on with the noise it has; refresh it again for a new one"
+    with wait_for("refreshing", shown=progress, kept=goes_on):
+        ready.set_result(fit(data, model, method=method, progress=progress))
     found = Refresh(live, ready)
     found.take()
     return found

@@ -79,6 +79,7 @@ def sample(
     keys: UInt32[AnyArray, "pair 2"],
     size: Size,
     effort: Effort,
+    advance: Callable[[], object] = lambda: None,
 ) -> Weighted:
     r"""Draws and weights for every pair.
 
@@ -94,6 +95,7 @@ def sample(
         keys: the data of one random key a pair.
         size: of the arrays; draws beyond the rounds of `effort` have no weight.
         effort: how many densities to compute, and where.
+        advance: called after every round.
 
     Source: Cornuet, Marin, Mira and Robert (2012), Adaptive multiple importance sampling,
     Scandinavian Journal of Statistics 39; the update of the mixture: Cappe, Douc, Guillin, Marin and
@@ -115,6 +117,7 @@ def sample(
     for number in np.arange(effort.rounds):
         new, points = draw(units, rounds.now, keys, np.full(pairs, number))
         rounds = adapt(units, rounds, new, log_density(points), np.full(pairs, number))
+        advance()
     return finish(units, rounds, np.full(pairs, effort.rounds))
 
 

@@ -1,6 +1,6 @@
 """`ImportanceSampling`: weighted draws of the noise of one pair, or of many at once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -17,6 +17,7 @@ from kfmodels.sampling import amis, posterior, thinning
 from kfmodels.sampling.amis import Effort, Size, Weighted
 from kfmodels.sampling.posterior import Draws, Layout, Model, draw_prior, of_recursion, single_draw
 from kfmodels.sampling.psis import resample
+from kfmodels.words.progress import wait_for
 
 CHAINS, KEPT = 4, 250
 """Chains and draws per chain that resampled draws are laid out in, as NUTS lays out its own."""
@@ -113,18 +114,28 @@ class ImportanceSampling:
 
     def run(self, model: Model, inputs: object, seed: int, progress: bool) -> Draws:
         """Sample the posterior of any NumPyro model called with `inputs`."""
-        free, prior = draw_prior(model, inputs, seed)
-        if not free:
-            return single_draw(prior)
-        with jax.enable_x64(True):
+        waiting = wait_for("sampling the noise", self.rounds, shown=progress)
+        with jax.enable_x64(True), waiting as line:
+            free, prior = draw_prior(model, inputs, seed)
+            if not free:
+                return single_draw(prior)
             alone = jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
             keys = np.array([[seed, 0]], np.uint32)
             some = {name: draws[None, :_COARSE] for name, draws in free.items()}
             start = posterior.straighten(some, model=model)
             size, effort = Size(self.draws, self.rounds), Effort(self.rounds)
             found = explore_from(
-                start, alone, keys, None, effort, model=model, size=size, alike=True
+                start,
+                alone,
+                keys,
+                None,
+                effort,
+                model=model,
+                size=size,
+                alike=True,
+                advance=line.advance,
             )
+        with jax.enable_x64(True), wait_for("choosing among the draws", 1, shown=progress):
             found = jax.device_get(found)
             every = jax.device_get(
                 resample_sites(found.points[0], found.log_weights[0], keys[0], inputs, model=model)
@@ -152,14 +163,18 @@ def explore(
     *,
     model: Model,
     method: ImportanceSampling,
+    advance: Callable[[], object] = lambda: None,
 ) -> Weighted:
     """Weighted draws of every pair; each has its key of `keys`, all draw from the prior with `seed`.
 
-    `still` is 1 for each coefficient of a hedge ratio model that is not to move.
+    `still` is 1 for each coefficient of a hedge ratio model that is not to move; `advance` is called
+    after every round.
     """
     size, effort = Size(method.draws, method.rounds), Effort(method.rounds)
     free = draw_start(seed, posterior.without_rows(inputs, model), model=model)
-    return explore_from(free, inputs, keys, still, effort, model=model, size=size, alike=True)
+    return explore_from(
+        free, inputs, keys, still, effort, model=model, size=size, alike=True, advance=advance
+    )
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -181,11 +196,13 @@ def explore_from(
     size: Size,
     left_out: frozenset[str] = frozenset(),
     alike: bool = False,
+    advance: Callable[[], object] = lambda: None,
 ) -> Weighted:
     """`explore` with a size and an effort of its own; `left_out` as in `posterior.log_density`.
 
     `alike` asks for the densities of `size.draws` points at every call, so that one program computes
-    all: for few pairs, where it takes longer to compile another than to run.
+    all: for few pairs, where it takes longer to compile another than to run. `advance` is called after
+    every round.
     """
     free = {name: draws for name, draws in free.items() if name not in left_out}
     layout = Layout.of(free)
@@ -194,7 +211,7 @@ def explore_from(
     )
     if alike:
         density = partial(_in_blocks, density, size.draws)
-    return amis.sample(density, _pack(free, layout=layout), keys, size, effort)
+    return amis.sample(density, _pack(free, layout=layout), keys, size, effort, advance)
 
 
 @partial(jax.jit, static_argnames=("layout",))

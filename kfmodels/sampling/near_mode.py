@@ -16,6 +16,7 @@ from kfmodels.sampling.mixture import DOF
 from kfmodels.sampling.nuts import MAX_PARETO_K, MIN_WEIGHTED, NUTS
 from kfmodels.sampling.posterior import Draws, Model, draw_prior, single_draw
 from kfmodels.sampling.psis import smooth
+from kfmodels.words.progress import wait_for
 
 _WIDER = 1.3
 """Factor on their covariance."""
@@ -66,7 +67,8 @@ class NearMode:
         if not free:
             return single_draw(prior)
         random = np.random.default_rng(seed)
-        with jax.enable_x64(True):
+        waiting = wait_for("sampling near the mode", _ROUNDS, shown=progress)
+        with jax.enable_x64(True), waiting as line:
             start = np.concatenate([np.ravel(z.mean(0)) for z in free.values()])
             at = partial(_slope, inputs=inputs, model=model)
             proposals = [_climb(at, start)]
@@ -78,6 +80,7 @@ class NearMode:
                 proposed = np.logaddexp.reduce([_log_t(one, points) for one in proposals], 0)
                 log_weights, pareto_k = jax.device_get(smooth(values - proposed))
                 proposals.append(_moments(points, np.exp(log_weights)))
+                line.advance()
             effective = 1 / np.exp(2 * log_weights).sum()
             if not (pareto_k <= MAX_PARETO_K and effective >= MIN_WEIGHTED):
                 return self.otherwise.run(model, inputs, seed, progress)

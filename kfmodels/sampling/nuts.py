@@ -13,7 +13,6 @@ import numpy as np
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from numpyro.infer.hmc import HMCState, hmc
 from numpyro.infer.util import potential_energy
-from tqdm import tqdm
 
 from kfmodels._types import ArrayLike, Float, Shaped, UInt32
 from kfmodels._types import JaxArray as Array
@@ -22,9 +21,10 @@ from kfmodels.sampling import ridge
 from kfmodels.sampling.amis import Weighted
 from kfmodels.sampling.importance import layout_of
 from kfmodels.sampling.posterior import Draws, Model, constrain, draw_prior, single_draw
+from kfmodels.words.progress import wait_for
 
 _BLOCK = 100
-"""Iterations of one compiled call; the progress bar moves between two of them."""
+"""Iterations of one compiled call; between two of them progress is told, and Ctrl-C heard."""
 
 MAX_RHAT, MIN_ESS = 1.01, 400
 """Limits for chains that count as converged: Vehtari et al. (2021), Bayesian Analysis 16."""
@@ -71,20 +71,19 @@ class NUTS:
 
     def run(self, model: Model, inputs: object, seed: int, progress: bool) -> Draws:
         """Sample the posterior of any NumPyro model called with `inputs`."""
-        z, prior = draw_prior(model, inputs, seed)
-        if not z:
-            return single_draw(prior)
         blocks = _blocks(self.warmup) + _blocks(self.draws)
         workers = min(self.chains, os.cpu_count() or 1)
-        bar = tqdm(
-            total=self.chains * (self.warmup + self.draws),
-            desc="sampling the noise",
-            unit="draw",
-            disable=None if progress else True,
-        )
-        # vectorised chains would wait for the deepest of their trees at every draw
-        with bar, ThreadPoolExecutor(workers) as pool:
-            chain = partial(self._chain, model, inputs, seed, z, blocks, bar.update)
+        total = self.chains * (self.warmup + self.draws)
+        # the pool outside, so that Ctrl-C stops its chains before it waits for them; vectorised chains
+        # would wait for the deepest of their trees at every draw
+        with (
+            ThreadPoolExecutor(workers) as pool,
+            wait_for("sampling the noise", total, shown=progress) as waiting,
+        ):
+            z, prior = draw_prior(model, inputs, seed)
+            if not z:
+                return single_draw(prior)
+            chain = partial(self._chain, model, inputs, seed, z, blocks, waiting.advance)
             chains = list(pool.map(chain, range(self.chains)))
         drawn, stats = jax.tree.map(lambda *leaf: np.stack(leaf), *chains)
         with jax.enable_x64(True):

@@ -1,5 +1,6 @@
 """A universe run over a table of prices: what every row brought, and what few legs would have done."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 from kfmodels.basket.basket import Basket
 from kfmodels.basket.settings import CHOOSER, FEW
 from kfmodels.online.ticks import Outcome
+from kfmodels.words.progress import wait_for
 
 LIGHT = 0.02
 """Sd of what is held in a leg over that of the target, below which a leg is light."""
@@ -47,8 +49,19 @@ class History(NamedTuple):
     events: list[tuple[int, str, str, str]]
 
 
-def run(basket: Basket, rivals: list[Basket], prices: pd.DataFrame) -> History:
+def run(
+    basket: Basket, rivals: list[Basket], prices: pd.DataFrame, progress: bool = False
+) -> History:
     """Take a table of prices row by row; `rivals` see the same rows, each for itself."""
+    with wait_for(
+        f"hedging {len(basket)} targets", len(prices), shown=progress, compiles=False
+    ) as row:
+        return _run(basket, rivals, prices, row.advance)
+
+
+def _run(
+    basket: Basket, rivals: list[Basket], prices: pd.DataFrame, advance: Callable[[], object]
+) -> History:
     rows, columns = prices.to_numpy(float), list(basket.tickers)
     targets = [columns.index(name) for name in basket.targets]
     shape = len(rows), len(basket)
@@ -83,6 +96,7 @@ def run(basket: Basket, rivals: list[Basket], prices: pd.DataFrame) -> History:
         if number % every == every - 1 or number == len(rows) - 1:
             kept.append(number)
             ratios.append(now)
+        advance()
     return History(
         move=numbers["move"],
         mean=numbers["mean"],

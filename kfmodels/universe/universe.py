@@ -24,14 +24,7 @@ from kfmodels.live.feed import LiveFilter
 from kfmodels.universe.asked import Money
 from kfmodels.universe.book_hedge import BookHedge
 from kfmodels.universe.covariance import choose_hedges, estimate_covariance
-from kfmodels.universe.history import (
-    History,
-    measure_worth,
-    run,
-    stamps,
-    sum_traded,
-    weigh_legs,
-)
+from kfmodels.universe.history import History, measure_worth, run, stamps, sum_traded, weigh_legs
 from kfmodels.universe.netting import hedge_book
 from kfmodels.universe.reading import Tickers, read_table, tell_ended, tell_hours
 from kfmodels.universe.saved import UNIVERSE
@@ -50,6 +43,7 @@ def hedge_universe(
     legs: int | None = None,
     repair: Repair | None = None,
     clock: Clock | None = None,
+    progress: bool = True,
 ) -> "HedgeUniverse":
     r"""Hedge every asset of a table with all others, or with the few best of them.
 
@@ -71,6 +65,7 @@ def hedge_universe(
         repair: what is wrong with the prices, as for `HedgeData.from_prices`.
         clock: of bars within the day. Moves are then weighed by the time of day, a night is one move of
             its own variance, and memories count days: see `kfmodels.basket.day`.
+        progress: say on stderr how far it is, in a terminal or a notebook.
 
     Raises:
         ValueError: a ticker that is no column or is named twice, a target without a hedge but itself,
@@ -115,7 +110,7 @@ def hedge_universe(
     same = [legs is not None and legs <= few for few in FEW]
     sizes = [few for few, equal in zip(FEW, same, strict=True) if not equal]
     rivals = [Basket(**basket.arguments() | {"legs": few, "standing": None}) for few in sizes]
-    history = run(basket, rivals, table)
+    history = run(basket, rivals, table, progress)
     others = iter(rivals)
     few = [(basket if equal else next(others)).removed() for equal in same]
     return HedgeUniverse(

@@ -1,1 +1,1 @@
-"""What a room says to its caller: a wrong argument named, a warning in its place, results in words."""
+"""What a room says to its caller: a wrong argument named, a warning, how far it is, a result."""
