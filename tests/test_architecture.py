@@ -248,8 +248,9 @@ def test_types_in_public_signatures_can_be_imported():
     later |= {"Repair": Repair, "HedgeUniverse": kfmodels.universe.HedgeUniverse}
     missing = set()
     inner = {kfmodels.KalmanRegression, kfmodels.NUTS, kfmodels.ImportanceSampling}
-    # their methods are called by `fit`, not by users
+    # their methods are called by `fit` and by the recursion, not by users
     inner |= {kfmodels.model.HedgeRatioModel, *REGISTERED.values()}
+    inner |= {kfmodels.model.ConstantVariance, kfmodels.model.DiscountedVariance}
     for thing in shown - inner:
         for call in calls(thing):
             hint = typing.get_type_hints(call, localns=later).get("return")

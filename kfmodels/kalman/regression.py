@@ -83,12 +83,12 @@ class KalmanRegression(Distribution):
         design: regressors, `(..., time, coef)`.
         initial_mean: mean of the coefficients just before the first row, `(..., coef)`.
         initial_cov: their covariance, `(..., coef, coef)`, in squared units; may be singular or 0.
-        drift: how the coefficients move, a law of `kfmodels.kalman.motion`: `Walk(noise)` with
+        drift: how the coefficients move, a law of `kfmodels.model`: `Walk(noise)` with
             `noise (..., coef, coef)` the variance of a step over the observation variance;
             `Discount(factor, moving)`; `Reversion(noise, factor, settled)` where coefficients come
             back to 0; `Transition(matrix, noise)`, a constant matrix a row, as of a local trend; or a
             class of your own. In all its arrays the batch comes first here, as everywhere in NumPyro.
-        noise: the observation variance, of `kfmodels.kalman.noise`: `ConstantVariance(var)`;
+        noise: the observation variance, of `kfmodels.model`: `ConstantVariance(var)`;
             `DiscountedVariance(var, weight, factor)`, which follows the recent squared innovations, so
             that forecasts are Student-t; or a class of your own. Arrays `(...)`.
         observed: False where y is missing, `(..., time)`; y is not read there.
@@ -108,8 +108,7 @@ class KalmanRegression(Distribution):
     Example:
         >>> import jax.numpy as jnp
         >>> from kfmodels import KalmanRegression
-        >>> from kfmodels.kalman.motion import Walk
-        >>> from kfmodels.kalman.noise import ConstantVariance
+        >>> from kfmodels.model import ConstantVariance, Walk
         >>> design = jnp.stack([jnp.arange(4.0), jnp.ones(4)], axis=-1)
         >>> walk, noise = Walk(jnp.diag(jnp.array([0.1, 0.0]))), ConstantVariance(jnp.array(1.0))
         >>> series = KalmanRegression(design, jnp.zeros(2), jnp.eye(2), walk, noise)

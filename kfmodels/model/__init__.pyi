@@ -1,3 +1,9 @@
+from kfmodels.kalman.motion import Discount as Discount
+from kfmodels.kalman.motion import Reversion as Reversion
+from kfmodels.kalman.motion import Transition as Transition
+from kfmodels.kalman.motion import Walk as Walk
+from kfmodels.kalman.noise import ConstantVariance as ConstantVariance
+from kfmodels.kalman.noise import DiscountedVariance as DiscountedVariance
 from kfmodels.model.assumptions import RandomWalk as RandomWalk
 from kfmodels.model.defaults import default_model as default_model
 from kfmodels.model.defaults import in_bars as in_bars
