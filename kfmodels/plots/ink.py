@@ -4,10 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DateLocator
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
+from kfmodels.kalman.transforms import Transform
+
 INK, BAND, OTHER, FAINT = "#1f4e79", "#9dc3e6", "#c55a11", "0.6"
+DPI = 110
+"""Dots an inch that a picture is drawn with where nothing else is asked for: its labels can be read."""
+
 CYCLE = (INK, OTHER, "#548235", "#7f6000", "#7030a0", "#00808a")
 """Colours of what is compared, in its order."""
 
@@ -25,7 +31,7 @@ def blank(
 ) -> tuple[Figure, np.ndarray]:
     """An empty figure and its axes `(rows, columns)`; options as of `Figure.subplots`."""
     # not by pyplot, which would keep every figure open until it is told to close it
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
     axes = figure.subplots(
         rows,
         columns,
@@ -38,6 +44,14 @@ def blank(
     return figure, axes
 
 
+def tell_dates(axes: Axes) -> None:
+    """Label an axis of dates with few words, far enough apart; leave any other alone."""
+    if isinstance(axes.xaxis.get_major_locator(), DateLocator):
+        locator = AutoDateLocator(minticks=3, maxticks=7)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+
+
 def literal(text: object) -> str:
     """Text with a ticker or a name of the user in it, as matplotlib shows it unchanged.
 
@@ -46,6 +60,11 @@ def literal(text: object) -> str:
     """
     shown = str(text).replace("$", r"\$")
     return f"\N{ZERO WIDTH SPACE}{shown}" if shown.startswith("_") else shown
+
+
+def unit(transform: Transform) -> str:
+    """After what is drawn of a target, the unit it has; nothing where it has that of the prices."""
+    return "" if transform.by_shares else f" ({transform})"
 
 
 TICKS = (1.001, 1.01, 1.1, 1.5, 3.0, 10.0, 60.0, 250.0, 2000.0)

@@ -10,7 +10,7 @@ from kfmodels.evaluate.baselines import static_spread
 from kfmodels.evaluate.health import burn_in
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
-from kfmodels.plots.ink import BAND, INK, OTHER, blank, literal
+from kfmodels.plots.ink import BAND, INK, OTHER, blank, literal, tell_dates, unit
 
 
 def hedge_ratio_and_spread(
@@ -31,7 +31,7 @@ def hedge_ratio_and_spread(
         >>> data = HedgeData.from_prices(datasets.stocks(), target="KO", hedges=["PEP"])
         >>> fitted = fit(data.after("2021-01-01"), hedge_ratio_model(delta=1e-4, obs_scale=0.01))
         >>> [axes.get_ylabel() for axes in hedge_ratio_and_spread(fitted).axes]
-        ['ratio of KO to PEP', 'spread of KO']
+        ['ratio of KO to PEP', 'spread of KO (log)']
     """
     return draw_paths(fitted, ratio_paths(fitted, live), spread_path(fitted, live), static)
 
@@ -97,7 +97,11 @@ def draw_paths(
     below.fill_between(spread.index, -wide, wide, color=BAND, alpha=0.6, lw=0)
     below.plot(spread.index, spread["mean"], color=INK, lw=0.7)
     tall = height_of(spread)
-    below.set(ylabel=literal(f"spread of {fitted.target}"), ylim=(-tall, tall))
+    below.set(
+        ylabel=literal(f"spread of {fitted.target}{unit(fitted.data.transform)}"),
+        ylim=(-tall, tall),
+    )
+    tell_dates(below)
     if spread.index[-1] > fitted.fit_until:
         for axis in axes[:, 0]:
             axis.axvline(fitted.fit_until, color="0.3", ls=":", lw=1.2)
@@ -140,6 +144,7 @@ def spreads(fitted: HedgeFit) -> Figure:
         axis.plot(spread.index, spread, color=colour, lw=0.8)
         axis.set(ylabel=name)
         axis.set_title(f"sd {np.nanstd(spread):.3g}", loc="right", fontsize=9)
+    tell_dates(axes[-1, 0])
     title = f"{fitted.target} against {', '.join(fitted.hedges)}"
     figure.suptitle(literal(title), fontsize=12)
     return figure

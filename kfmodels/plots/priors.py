@@ -22,18 +22,21 @@ from kfmodels.plots.ink import (
     even_memories,
     in_bars,
     literal,
+    tell_dates,
+    unit,
 )
 
 
 def plausible_paths(drawn: PriorPredictive, data: HedgeData, *, shown: int = 40) -> Figure:
     """Paths that a prior considers plausible: hedge ratio, target and spread, and the target as it was.
 
-    The shaded band holds 90 % of all paths at each date; the axes show the middle 98 %.
+    The shaded band holds 90 % of all paths at each date; the axes show the middle 98 %, and all of the
+    target as it was.
 
     Args:
         drawn: of `prior_predictive`.
         data: the rows it was drawn over.
-        shown: number of paths of ratio and target that are drawn one by one.
+        shown: number of paths of ratio and target that are drawn one by one; of the spread it is one.
 
     Example:
         >>> from kfmodels import datasets, hedge_ratio_model
@@ -42,7 +45,7 @@ def plausible_paths(drawn: PriorPredictive, data: HedgeData, *, shown: int = 40)
         >>> year = data.after("2022-01-01")
         >>> figure = plausible_paths(prior_predictive(year, hedge_ratio_model(), draws=30), year)
         >>> [axes.get_ylabel() for axes in figure.axes]
-        ['ratio to PEP', 'KO, log prices', 'spread of KO']
+        ['ratio to PEP', 'KO, log prices', 'spread of KO (log)']
     """
     hedge, paths = data.hedges[0], drawn.paths
     figure, axes = blank(10, 7.5, 3, sharex=True)
@@ -56,16 +59,23 @@ def plausible_paths(drawn: PriorPredictive, data: HedgeData, *, shown: int = 40)
             target,
             shown,
         ),
-        (f"spread of {data.target}", paths["spread"].values, None, min(shown, 3)),
+        (f"spread of {data.target}{unit(data.transform)}", paths["spread"].values, None, 1),
     )
     for axis, (name, values, seen, count) in zip(axes[:, 0], parts, strict=True):
-        low, high = np.nanquantile(values, [0.05, 0.95], axis=0)
-        axis.fill_between(time, low, high, color=BAND, alpha=0.5, lw=0, label="90 % of all paths")
+        lower, upper = np.nanquantile(values, [0.05, 0.95], axis=0)
+        axis.fill_between(
+            time, lower, upper, color=BAND, alpha=0.5, lw=0, label="90 % of all paths"
+        )
         axis.plot(time, values[:count].T, color=INK, lw=0.5, alpha=0.35)
         if seen is not None:
             axis.plot(time, seen, color=OTHER, lw=1.4, label="as it was")
             axis.legend(loc="upper left", frameon=False, fontsize=9)
-        axis.set(ylabel=literal(name), ylim=np.nanquantile(values, [0.01, 0.99]))
+        low, high = np.nanquantile(values, [0.01, 0.99])
+        if seen is not None:  # what was is never left out
+            low, high = min(low, np.nanmin(seen)), max(high, np.nanmax(seen))
+            low, high = low - 0.03 * (high - low), high + 0.03 * (high - low)
+        axis.set(ylabel=literal(name), ylim=(low, high))
+    tell_dates(axes[-1, 0])
     title = f"Plausible before the data: {data.target} on {', '.join(data.hedges)}"
     figure.suptitle(literal(title))
     return figure
@@ -104,7 +114,7 @@ def memories(fits: Mapping[str, HedgeFit]) -> Figure:
         axis.tick_params(axis="x", labelsize=8)
         axis.set(
             title=literal(name),
-            xlabel="memory in bars (end steps: all beyond)",
+            xlabel="memory (bars; the outermost steps hold all beyond them)",
             yticks=[],
             ylim=(0, None),
         )
@@ -135,11 +145,14 @@ def sensitivity(table: pd.DataFrame) -> Figure:
     axis.axvline(SENSITIVE, color=FAINT, ls=":", lw=1.2)
     for spot, verdict in zip(spots, table["verdict"], strict=True):
         axis.annotate(
-            literal(f"  {verdict}"),
+            literal(verdict),
             (float(table[["prior", "likelihood"]].iloc[spot].max()), spot),
+            xytext=(6, 0),
+            textcoords="offset points",
             va="center",
             fontsize=9,
             color="0.3",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},  # over the dotted line
         )
     axis.set_yticks(spots, [literal(name) for name in table.index])
     axis.invert_yaxis()
@@ -178,7 +191,7 @@ def likelihood(surface: Surface) -> Figure:
     else:
         left.plot([], [], color=OTHER, lw=1.2, ls="--", label=f"static: {still:.0f}, far below")
     left.axhspan(-NEAR_THE_TOP, 0, color=BAND, alpha=0.4, lw=0)
-    left.legend(frameon=False, fontsize=9, loc="center right")
+    left.legend(frameon=False, fontsize=9, loc="lower right")
     name = literal(f"effective memory of the ratio to {surface.hedge} (bars)")
     left.set(xlabel=name, ylabel="log likelihood below the top")
     in_bars(left)

@@ -13,7 +13,7 @@ from kfmodels.fitting import tree as trees
 from kfmodels.fitting.alternatives import WITH
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.density import Z90
-from kfmodels.plots.ink import BAND, INK, OTHER, blank, literal
+from kfmodels.plots.ink import BAND, INK, OTHER, blank, literal, tell_dates, unit
 
 
 def reversion(fitted: HedgeFit, live: pd.DataFrame | None = None) -> Figure:
@@ -36,7 +36,7 @@ def reversion(fitted: HedgeFit, live: pd.DataFrame | None = None) -> Figure:
         >>> data = HedgeData.from_prices(prices, target="KO", hedges=["PEP"])
         >>> fitted = fit(data, hedge_ratio_model(spread=Reverting()), progress=False)
         >>> [axes.get_ylabel() for axes in reversion(fitted).axes]
-        ['level of KO', 'spread of KO', 'share of draws']
+        ['level of KO (log)', 'spread of KO (log)', 'share of draws']
     """
     spread = fitted.reversion().drop(columns=["z", "level"])
     level, both = _level(fitted)
@@ -53,11 +53,12 @@ def reversion(fitted: HedgeFit, live: pd.DataFrame | None = None) -> Figure:
     warm = burn_in(len(level))  # the first rows, where the start still shows, would set the scale
     _band(above, level, warm)
     above.plot(both.index[warm:], both.iloc[warm:], color=OTHER, lw=0.5, label="with the spread")
-    above.set(ylabel=literal(f"level of {fitted.target}"))
+    above.set(ylabel=literal(f"level of {fitted.target}{unit(fitted.data.transform)}"))
     above.legend(loc="best", frameon=False, fontsize=9)
     _band(below, spread, warm)
     below.axhline(0, color="0.5", lw=0.8)
-    below.set(ylabel=literal(f"spread of {fitted.target}"))
+    below.set(ylabel=literal(f"spread of {fitted.target}{unit(fitted.data.transform)}"))
+    tell_dates(below)
     if live is not None:
         for axis in (above, below):
             axis.axvline(fitted.fit_until, color="0.3", ls=":", lw=1.2)

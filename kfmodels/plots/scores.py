@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from kfmodels.evaluate.calibration import Calibration
 from kfmodels.evaluate.compare import Comparison
-from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank, literal
+from kfmodels.plots.ink import BAND, CYCLE, DPI, FAINT, INK, OTHER, blank, literal, tell_dates
 
 _BINS = 10
 """Steps of a histogram of probabilities."""
@@ -39,7 +39,7 @@ def forecasts(compared: Comparison) -> Figure:
         figure, axes = blank(10, 3.2, 1, 2)
         top, years = axes[0, :1], axes[0, 1]
     else:
-        figure = Figure(figsize=(10, 6), layout="constrained")
+        figure = Figure(figsize=(10, 6), layout="constrained", dpi=DPI)
         above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
         top = above.subplots(1, len(models), squeeze=False)[0]
         race, years = below.subplots(1, 2)
@@ -74,7 +74,7 @@ def _race(axes: Axes, compared: Comparison, colours: dict[str, str]) -> None:
         lead = (compared.log_scores[name] - best).cumsum()
         axes.plot(lead.index, lead, color=colour, lw=1.4, label=literal(name))
     axes.set(ylabel="log score less that of the best")
-    axes.tick_params(axis="x", labelsize=8)
+    tell_dates(axes)
     axes.legend(frameon=False, fontsize=9)
 
 

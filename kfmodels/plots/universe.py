@@ -9,7 +9,7 @@ from scipy.spatial.distance import squareform
 
 from kfmodels.basket.settings import CHOOSER
 from kfmodels.plots.board import heat_map
-from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank, literal
+from kfmodels.plots.ink import BAND, CYCLE, FAINT, INK, OTHER, blank, literal, tell_dates
 from kfmodels.universe.universe import HedgeUniverse
 
 _SHOWN = 5
@@ -123,6 +123,7 @@ def _draw_ratios(axes: Axes, universe: HedgeUniverse, target: str) -> None:
     axes.legend(ncols=_SHOWN, fontsize=8, frameon=False, loc="upper left")
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.15 * (high - low))
+    tell_dates(axes)
     axes.set_title("ratios held", fontsize=11)
 
 
@@ -138,4 +139,5 @@ def _draw_sds(axes: Axes, universe: HedgeUniverse, target: str) -> None:
         axes.plot(running.index, 100 * running, color=colour, lw=1.4, label=name)
     axes.set_ylim(0, 1.15 * axes.get_ylim()[1])  # room for the legend
     axes.legend(fontsize=8, frameon=False, ncols=3, loc="upper right")
+    tell_dates(axes)
     axes.set_title("sd of a row (%)", fontsize=11)
