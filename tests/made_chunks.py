@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from kfmodels.batch.chunk import HABIT
+from kfmodels.batch.chunk import CARRIED, HABIT
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data.arrays import pair_arrays
 from kfmodels.kalman.habits import habits_of
@@ -31,7 +31,7 @@ def fit_chunk(
         target, hedge = pairs.pairs[number]
         faults = [pairs.faults[name] for name in (target, hedge) if name in pairs.faults]
         verdicts.append(Verdict(Status.UNUSABLE, faults[0]) if faults else FITTED)
-        rows.append(None if faults else one_pair(pairs, target, hedge))
+        rows.append(None if faults else one_pair(pairs, target, hedge) | of_noise(model))
     made = [row for row in rows if row is not None]
     if not made:
         return {}, verdicts
@@ -39,6 +39,19 @@ def fit_chunk(
     filled = [row or empty for row in rows]
     arrays = {name: np.stack([row[name] for row in filled]) for name in made[0]}
     return arrays | {"refitted": np.zeros(len(numbers), bool)}, verdicts
+
+
+def of_noise(model: Any) -> dict[str, Any]:
+    """What a variance that moves adds: a memory of 20 rows, and where it stands."""
+    if not model.noise.moves:
+        return {}
+    sites = {"q": np.full((DRAWS + 1, 2), 0.01), "obs_scale": np.full(DRAWS + 1, 0.01)}
+    memory = np.full(DRAWS + 1, 20.0)
+    carried = model.laws(**sites, variance_memory=memory)[1].start()
+    return {
+        "variance_memory": memory,
+        **{CARRIED.get(name, name): np.asarray(part) for name, part in carried._asdict().items()},
+    }
 
 
 def one_pair(pairs: Any, target: str, hedge: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 from numpyro import handlers
 
-from kfmodels import NUTS, HedgeData, HedgeFit, datasets, fit, hedge_ratio_model
+from kfmodels import NUTS, Constant, HedgeData, HedgeFit, datasets, fit, hedge_ratio_model
 from kfmodels.sampling.posterior import Draws
 
 ROWS = 120
@@ -113,7 +113,7 @@ def unsampled(
     method = Weighed(draws=draws, odds=odds) if "spread" in options else FromPrior(draws=draws)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # they have not converged, and need not
-        model = hedge_ratio_model(**options)
+        model = hedge_ratio_model(**{"noise": Constant()} | options)
         return fit(data, model, method=method, seed=seed, progress=False)
 
 

@@ -57,7 +57,7 @@ BAD = {
 
 
 FIXED = kf.hedge_ratio_model(delta={"beta": 1e-4, "alpha": 0.5}, obs_scale=0.008)
-MODEL = kf.hedge_ratio_model(delta={"alpha": 0.5})
+MODEL = kf.hedge_ratio_model(delta={"alpha": 0.5}, noise=kf.Constant())
 
 
 @cache

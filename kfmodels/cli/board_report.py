@@ -226,8 +226,8 @@ def _next(made: HedgeBoard, known: pd.DataFrame, target: str | None) -> str:
             ("all live", f"in Python: {opened}.online().update(PRICES_BY_TICKER)"),
         ]
     options = "" if made.pairs.transform == "log" else f" --transform {made.pairs.transform}"
-    if made.store.job["model"]["noise"].get("kind") == "Discounted":
-        options += " --discounted"
+    if made.store.job["model"]["noise"].get("kind") == "Constant":
+        options += " --constant"
     if made.store.job["model"]["spread"] is not None:
         options += " --spread"
     legs = f"--target {quote(named)} --hedges {quote(other)}"

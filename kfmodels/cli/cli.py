@@ -9,10 +9,10 @@ import typer
 from kfmodels.cli import cli_live, cli_many, cli_universe, cli_update, cli_watch
 from kfmodels.cli.shell import (
     AsJson,
+    ConstantVariance,
     DateFormat,
     DayFirst,
     Fit,
-    MovingVariance,
     PlainErrors,
     Prices,
     Repair,
@@ -81,7 +81,7 @@ def fit(
     date_format: DateFormat = None,
     dayfirst: DayFirst = None,
     transform: Transform = "log",
-    discounted: MovingVariance = False,
+    constant: ConstantVariance = False,
     spread: Spread = False,
     repair: Repair = None,
     draws: Annotated[
@@ -113,7 +113,7 @@ def fit(
     )
     count = 1000 if draws is None else draws
     chains = None if spread and draws is None else NUTS(warmup=count, draws=count)
-    fitted = infer(data, model_of(discounted, spread), method=chains, seed=seed)
+    fitted = infer(data, model_of(constant, spread), method=chains, seed=seed)
     fitted.save(out)
     _show(fitted, json, table)
     if not json:

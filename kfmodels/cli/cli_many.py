@@ -10,9 +10,9 @@ import typer
 from kfmodels.cli.remedies import for_the_shell
 from kfmodels.cli.shell import (
     AsJson,
+    ConstantVariance,
     DateFormat,
     DayFirst,
-    MovingVariance,
     Prices,
     Repair,
     Seed,
@@ -43,7 +43,7 @@ def fit_many(
     date_format: DateFormat = None,
     dayfirst: DayFirst = None,
     transform: Transform = "log",
-    discounted: MovingVariance = False,
+    constant: ConstantVariance = False,
     spread: Spread = False,
     repair: Repair = None,
     chunk_size: Annotated[
@@ -70,7 +70,7 @@ def fit_many(
     typer.echo(f"fitting {pairs!r}", err=True)
     options = {"chunk_size": chunk_size, "seed": seed, "store": store}
     with _workers(cluster) as executor:
-        made = infer(pairs, model_of(discounted, spread), executor=executor, **options)
+        made = infer(pairs, model_of(constant, spread), executor=executor, **options)
     typer.echo(for_the_shell(universe(made, SHOWN)))
     if not (made.status == Status.OK).any():
         raise ValueError("no pair was fitted: the lines above say why")

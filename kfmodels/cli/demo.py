@@ -16,8 +16,6 @@ from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.baselines import ols_on_changes
 from kfmodels.evaluate.effectiveness import hedge_effectiveness
 from kfmodels.files.atomic import replacing
-from kfmodels.model.assumptions import Discounted
-from kfmodels.model.hedge_ratio import hedge_ratio_model
 from kfmodels.online.follow import follow
 from kfmodels.plots.pair import hedge_ratio_and_spread
 from kfmodels.universe.universe import HedgeUniverse, hedge_universe
@@ -37,7 +35,7 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
     pairs = [(name, HEDGE) for name in prices.columns if name != HEDGE]
     say(f"1. Overnight: {len(pairs)} funds, each hedged with {HEDGE}; the noise of every pair is")
     say("   inferred on 2011 to 2013")
-    board = fit_many(HedgeData.pairs(overnight, pairs), hedge_ratio_model(noise=Discounted()))
+    board = fit_many(HedgeData.pairs(overnight, pairs))
     say(f"\n{_lively(board)}")
 
     say(f"\n2. {TARGET}, Germany: the hedge to hold on the last evening of 2013\n")
@@ -92,7 +90,7 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
     say(f"  kfmodels show {paths[0]}")
     say(f"  kfmodels report {paths[0]} --out {out / 'ewg-spy.html'}")
     say(f"  kfmodels update {paths[0]} --tick {TARGET}=27.28 --tick {HEDGE}=205.43 --at 2015-01-02")
-    say("  kfmodels fit YOUR_PRICES.csv --target Y --hedges X1,X2 --discounted --out yours.nc")
+    say("  kfmodels fit YOUR_PRICES.csv --target Y --hedges X1,X2 --out yours.nc")
     say("  kfmodels universe YOUR_PRICES.csv --target Y --legs 3")
 
 

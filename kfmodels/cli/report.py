@@ -161,7 +161,7 @@ def _meaning(fitted: HedgeFit) -> str:
 def _moving_variance(nats: float, memory: float, rows: int, tried: int) -> str:
     """What a discounted variance would gain over a constant one."""
     verdict = (
-        "refit with noise=Discounted(), --discounted in the shell"
+        "refit with noise=Discounted(), without --constant in the shell"
         if nats > facts.STRONG
         else "constant noise will do"
     )

@@ -48,8 +48,8 @@ Transform = Annotated[
     Literal["log", "level", "return"],
     typer.Option(help="What is modelled: log prices, prices or returns."),
 ]
-MovingVariance = Annotated[
-    bool, typer.Option("--discounted", help="Let the observation variance move with time.")
+ConstantVariance = Annotated[
+    bool, typer.Option("--constant", help="Hold the observation variance constant.")
 ]
 Spread = Annotated[
     bool,
@@ -147,13 +147,13 @@ def _plain_warnings() -> Iterator[None]:
         warnings.showwarning = usual
 
 
-def model_of(discounted: bool, spread: bool = False) -> "HedgeRatioModel":
-    """The default model, its observation variance constant or moving, with or without a spread."""
-    from kfmodels.model.assumptions import Constant, Discounted
+def model_of(constant: bool, spread: bool = False) -> "HedgeRatioModel":
+    """The default model, its observation variance moving or constant, with or without a spread."""
+    from kfmodels.model.assumptions import Constant
     from kfmodels.model.hedge_ratio import hedge_ratio_model
     from kfmodels.model.parts import Reverting
 
-    noise = Discounted() if discounted else Constant()
+    noise = Constant() if constant else None
     return hedge_ratio_model(noise=noise, spread=Reverting() if spread else None)
 
 

@@ -27,6 +27,7 @@ from kfmodels.model.priors import (
     EXPECTED_NOISE_SHARE,
     NOISE_LOG_SD,
     VARIANCE_MEMORY,
+    Absolute,
     Memory,
     Moves,
     Scale,
@@ -267,6 +268,17 @@ class RandomWalk(Drift):
         self, law: Walk | Reversion, cov: Float[Array, "coef coef *draws"]
     ) -> Float[Array, "coef *#draws"]:
         return _diagonal(law.noise)  # the difference of two covariances would lose its digits
+
+
+def usual_noise(delta: Speed | Mapping[str, Speed] | None, obs_scale: Scale | None) -> Noise:
+    """The noise where none is named: one that moves, unless what is said is of one sd.
+
+    On 28 pairs of funds the variance that moves forecasts better on every one, on simulated pairs of
+    constant variance hardly worse: `python -m tests.benchmarks noise`.
+    """
+    each = delta.values() if isinstance(delta, Mapping) else (delta,)
+    of_one = obs_scale is not None or any(isinstance(one, Absolute) for one in each)
+    return Constant() if of_one else Discounted()
 
 
 @register

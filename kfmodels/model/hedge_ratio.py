@@ -27,12 +27,12 @@ from kfmodels.model import gaps as closed
 from kfmodels.model import profile as profiles
 from kfmodels.model.assumptions import (
     REGISTERED,
-    Constant,
     Drift,
     Gaps,
     Noise,
     RandomWalk,
     split_delta,
+    usual_noise,
 )
 from kfmodels.model.memory import q_to_delta, q_to_memory, q_to_state_var, told_at
 from kfmodels.model.parts import (
@@ -160,8 +160,7 @@ class HedgeRatioModel:
         self.check_transform(data.transform, data.target)
         day = profiles.day_of(data, self.reads_day, within=self.tilt is not None)
         made, _ = self._inputs(arrays_of(data), list(data.hedges))
-        # with rows one unit apart the recursion reads no times
-        even = data.observed[0] and (data.dt[1:] == 1).all()
+        even = data.observed[0] and (data.dt[1:] == 1).all()  # the recursion then reads no times
         return made._replace(
             dt=None if even else data.dt,
             gaps=closed.counts(self.gaps, data),
@@ -374,10 +373,10 @@ class HedgeRatioModel:
         """Signal-to-noise ratio per coefficient; samples what has a prior."""
         hedges = inputs.design.shape[-1] - (self.intercept != "none")
         shared = self.drift.shared
-        none = jnp.zeros(hedges)
         moving = self.intercept == "random_walk" and not shared
         # the intercept first: a `Moves` prior on the ratio depends on the intercept's speed
-        level = delta_site("delta_alpha", self.alpha_delta, (), none) if moving else jnp.zeros(())
+        one = jnp.zeros(1)
+        level = delta_site("delta_alpha", self.alpha_delta, (), one) if moving else one[0]
         q_level = relative(level[None], self.alpha_delta, jnp.ones(1), obs_var)
         settled = self.settled_var(inputs, obs_var, q_level[0])
         unit = jnp.square(inputs.typical_ratio * inputs.scales[:hedges]) / settled
@@ -399,7 +398,7 @@ def hedge_ratio_model(
     *,
     delta: Speed | Mapping[str, Speed] | None = None,
     obs_scale: Scale | None = None,
-    noise: Noise = Constant(),
+    noise: Noise | None = None,
     drift: Drift = RandomWalk(),
     initial: Start = Weak(),
     intercept: Intercept = "random_walk",
@@ -429,7 +428,8 @@ def hedge_ratio_model(
         obs_scale: prior or value of the sd of the observation noise, or of where it starts, in units
             of the transformed target. Default: log-normal around half the sd of the one-bar hedged
             move; fixed there where the noise moves.
-        noise: `Constant()`, `Discounted(memory)` or `Anchored()`.
+        noise: `Discounted(memory)`, `Constant()` or `Anchored()`. Default: `Discounted()`, as real
+            variance moves; `Constant()` where `obs_scale` or an `Absolute` delta speak of one sd.
         drift: `RandomWalk()`, `StateDiscount()`, or `Scales()`, a ratio on several time scales.
         initial: `Weak()`, `Few(legs)`, `Known(mean, cov)`, `Diffuse()` or `Zero()`.
         intercept: "random_walk", "static" or "none".
@@ -451,8 +451,8 @@ def hedge_ratio_model(
     Portfolio Optimization, section 15.6.
 
     Example:
-        >>> from kfmodels import Discounted, Memory, hedge_ratio_model
-        >>> model = hedge_ratio_model(delta={"beta": Memory(60, low=15, high=250)}, noise=Discounted())
+        >>> from kfmodels import Memory, hedge_ratio_model
+        >>> model = hedge_ratio_model(delta={"beta": Memory(60, low=15, high=250)})
         >>> model.noise.memory.bars
         20
     """
@@ -462,6 +462,7 @@ def hedge_ratio_model(
         raise ValueError("without an intercept the regressors cannot be centred: use pivot=0")
     if isinstance(pivot, dist.Distribution):
         raise ValueError("pivot is where the regressors are centred: numbers, not a distribution")
+    noise = usual_noise(delta, obs_scale) if noise is None else noise
     each = (noise, Noise, "noise"), (drift, Drift, "drift"), (initial, Start, "initial")
     for value, kind, name in each:
         if not isinstance(value, kind):

@@ -145,7 +145,7 @@ class Reverting(Part):
 
     Example:
         >>> from kfmodels import Discounted, Reverting, hedge_ratio_model
-        >>> model = hedge_ratio_model(spread=Reverting(), noise=Discounted())
+        >>> model = hedge_ratio_model(spread=Reverting())
         >>> model.parameters
         ('q', 'obs_scale', 'variance_memory', 'spread_half_life', 'spread_scale')
     """
@@ -332,7 +332,7 @@ class Scales(Drift):
     Example:
         >>> from kfmodels import Scales, hedge_ratio_model
         >>> hedge_ratio_model(drift=Scales(), intercept="none").parameters
-        ('q', 'obs_scale', 'scales_sd')
+        ('q', 'obs_scale', 'variance_memory', 'scales_sd')
     """
 
     bars: Sequence[float] = (2.0, 8.0, 32.0, 128.0, 512.0)

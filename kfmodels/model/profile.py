@@ -53,7 +53,7 @@ class Profile:
         >>> from kfmodels.model import Profile
         >>> model = hedge_ratio_model(intercept="none", profile=Profile(rise=1.5))
         >>> model.parameters
-        ('q', 'obs_scale', 'profile_fall', 'profile_rise', 'profile_first')
+        ('q', 'obs_scale', 'variance_memory', 'profile_fall', 'profile_rise', 'profile_first')
     """
 
     fall: Scale = _FALL

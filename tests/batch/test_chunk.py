@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kfmodels import Discounted, HedgeData, HedgePairs, ImportanceSampling, hedge_ratio_model
+from kfmodels import (
+    Constant,
+    Discounted,
+    HedgeData,
+    HedgePairs,
+    ImportanceSampling,
+    hedge_ratio_model,
+)
 from kfmodels.batch.chunk import HABIT, fit_chunk, last_prices
 from kfmodels.batch.status import FITTED, Status
 from kfmodels.data import datasets
@@ -14,7 +21,7 @@ from kfmodels.sampling import nuts
 from tests.processes import python
 
 QUICK = ImportanceSampling()
-MODEL = hedge_ratio_model()
+MODEL = hedge_ratio_model(noise=Constant())
 MOVING = hedge_ratio_model(noise=Discounted())
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 """Finite differences blow the rounding of other vector lengths up, to 1e-7 of a posterior sd."""

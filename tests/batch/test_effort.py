@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kfmodels import HedgeData, ImportanceSampling, hedge_ratio_model
+from kfmodels import Constant, HedgeData, ImportanceSampling, hedge_ratio_model
 from kfmodels.batch import effort
 from kfmodels.batch.chunk import pair_key
 from kfmodels.batch.effort import choose, explore_pairs
@@ -84,7 +84,7 @@ def log_evidence_on_a_grid(inputs, model, still) -> np.ndarray:
 @pytest.mark.slow
 def test_the_evidence_of_a_ratio_that_stands_still_is_that_of_a_grid(x64):
     prices = datasets.factor_etfs().loc["2021-06":"2022-06"]
-    pairs, model = HedgeData.all_pairs(prices), hedge_ratio_model()
+    pairs, model = HedgeData.all_pairs(prices), hedge_ratio_model(noise=Constant())
     legs = (pairs.prices[[pair[leg] for pair in pairs.pairs[:6]]].to_numpy().T for leg in (0, 1))
     inputs, _ = model.inputs_of_pairs(pair_arrays(*legs, LOG))
     still = np.tile(1.0 * model.follows(2), (6, 1))

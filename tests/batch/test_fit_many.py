@@ -21,7 +21,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 
-from kfmodels import NUTS, Discounted, HedgeData, Memory, hedge_ratio_model
+from kfmodels import NUTS, Constant, Discounted, HedgeData, Memory, hedge_ratio_model
 from kfmodels.batch import fit_many as batch
 from kfmodels.batch.fit_many import fit_many
 from kfmodels.batch.store import CHUNKS, Store, is_store
@@ -398,7 +398,7 @@ def started(store: Path, **changes):
     """A job whose every part can be changed."""
     given = {
         "pairs": HedgeData.all_pairs(prices()),
-        "model": hedge_ratio_model(),
+        "model": hedge_ratio_model(noise=Constant()),
         "method": ImportanceSampling(draws=32),
         "chunk_size": 5,
         "seed": 7,
@@ -423,7 +423,7 @@ OTHERS = {
         "model": hedge_ratio_model(noise=Discounted())
     },
     "model.beta_delta.with.bars was 6, is now 9": lambda: {
-        "model": hedge_ratio_model(delta={"beta": Memory(9, low=1.1, high=100)})
+        "model": hedge_ratio_model(delta={"beta": Memory(9, low=1.1, high=100)}, noise=Constant())
     },
     "model.obs_scale (digest) was": lambda: {"model": truncated(0.02)},
     'transform was "log", is now "level"': lambda: {
@@ -472,7 +472,10 @@ def forking() -> Executor:
     [
         ({"pairs": prices()}, "takes HedgePairs, made by HedgeData.pairs, all_pairs or one_target"),
         ({"model": "default"}, r"made by hedge_ratio_model\(...\)"),
-        ({"model": hedge_ratio_model(pivot=(1.0, 2.0))}, "pivot has 2 values, but there are 1"),
+        (
+            {"model": hedge_ratio_model(pivot=(1.0, 2.0), noise=Constant())},
+            "pivot has 2 values, but there are 1",
+        ),
         ({"model": hedge_ratio_model(delta=1e-3, obs_scale=0.01)}, "there is nothing to infer"),
         ({"method": NUTS()}, r"infers by ImportanceSampling\(...\)"),
         ({"chunk_size": 0}, "chunk_size must be at least 1, not 0"),

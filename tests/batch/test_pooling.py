@@ -17,7 +17,7 @@ from numpyro.infer import MCMC
 from numpyro.infer import NUTS as NUMPYRO_NUTS
 from scipy.stats import norm
 
-from kfmodels import HedgeData, Memory, fit_many, hedge_ratio_model
+from kfmodels import Constant, HedgeData, Memory, fit_many, hedge_ratio_model
 from kfmodels.batch.pooling import Pooled, pool, pool_draws, scale_free
 from kfmodels.batch.population import POPULATION_SD, log_evidence, shrunk_weights, universe_of
 from kfmodels.batch.status import FITTED, Status, Verdict
@@ -301,7 +301,7 @@ def pooled_model(
 
 @pytest.mark.slow
 def test_a_board_pools_to_what_the_whole_hierarchy_says():
-    model, columns, legs = hedge_ratio_model(intercept="static"), {}, []
+    model, columns, legs = hedge_ratio_model(intercept="static", noise=Constant()), {}, []
     for number, memory in enumerate((8.0, 12.0, 15.0, 20.0, 25.0, 40.0)):
         # memories as short as these, beside a level that stands still
         truth = datasets.simulate(
@@ -363,7 +363,7 @@ def test_scale_free_parameters_are_those_of_the_model():
     random = np.random.default_rng(0)
     sites = ("delta_alpha", "delta_beta", "obs_scale")
     free = {site: random.normal(size=(3, 7)) for site in sites}
-    bent = hedge_ratio_model().bent
+    bent = hedge_ratio_model(noise=Constant()).bent
     assert bent == {"delta_beta", "obs_scale"}
     with jax.enable_x64(True):
         straight = jax.device_get(ridge.straighten(jax.device_put(free), bent))
@@ -401,7 +401,9 @@ def test_parameters_are_shown_as_a_desk_reads_them():
 def test_a_parameter_that_differs_by_pair_is_not_pooled():
     options, site = {"delta": Absolute(Memory(60, low=5, high=700))}, "delta_beta"
     board = SimpleNamespace(
-        model=hedge_ratio_model(**options), sites=(site,), fitted=lambda keys: (["a"], {})
+        model=hedge_ratio_model(**{"noise": Constant()} | options),
+        sites=(site,),
+        fitted=lambda keys: (["a"], {}),
     )
     with pytest.raises(ValueError, match=f"{site} cannot be pooled"):
         pool(board)

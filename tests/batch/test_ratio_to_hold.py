@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kfmodels import (
+    Constant,
     Discounted,
     HedgeData,
     ImportanceSampling,
@@ -25,7 +26,7 @@ TICKERS = ["EWG", "EWQ", "EWU", "SPY"]
 @pytest.mark.parametrize(
     "model",
     [
-        pytest.param(hedge_ratio_model(), id="constant"),
+        pytest.param(hedge_ratio_model(noise=Constant()), id="constant"),
         pytest.param(
             hedge_ratio_model(noise=Discounted()), id="discounted", marks=pytest.mark.nightly
         ),

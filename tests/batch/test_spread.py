@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kfmodels import (
+    Constant,
     HedgeBoard,
     HedgeData,
     Reverting,
@@ -17,7 +18,7 @@ from kfmodels.cli import board_report
 from kfmodels.sampling.importance import ImportanceSampling
 from tests.problems import stock_prices
 
-MODEL = hedge_ratio_model(spread=Reverting())
+MODEL = hedge_ratio_model(spread=Reverting(), noise=Constant())
 QUICK = ImportanceSampling()
 
 
@@ -89,7 +90,9 @@ def test_a_population_has_no_such_parts(board: HedgeBoard):
 
 def test_the_ratio_of_several_scales_is_their_sum():
     pairs = HedgeData.pairs(stock_prices(), [("KO", "PEP"), ("PEP", "KO")])
-    found = fit_many(pairs, hedge_ratio_model(drift=Scales()), method=QUICK, progress=False)
+    found = fit_many(
+        pairs, hedge_ratio_model(drift=Scales(), noise=Constant()), method=QUICK, progress=False
+    )
     row, one = found.table().loc["KO/PEP"], found.sel("KO/PEP")
     last = one.hedge_ratio().iloc[-1]
     assert row["beta"] == pytest.approx(last["mean"], rel=1e-9)

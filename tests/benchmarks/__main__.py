@@ -28,6 +28,7 @@ COMMANDS = {
     "shocks": None,
     "spreads": None,
     "learning": None,
+    "noise": None,
     "fuzz": None,
 }
 """By name, in the order of the page: its arguments where all are run; None where it is left out."""

@@ -32,7 +32,7 @@ from tests.benchmarks.report import Report, Table
 from tests.benchmarks.timing import run_alone, take_time
 from tests.sampling.test_importance import inputs_of, moments_on_a_grid, weighted_moments
 
-MODEL = kf.hedge_ratio_model()
+MODEL = kf.hedge_ratio_model(noise=kf.Constant())
 
 OURS = "kfmodels.fit_many"
 

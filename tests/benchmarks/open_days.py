@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from kfmodels import Gaps, HedgeData, ImportanceSampling, fit, hedge_ratio_model
+from kfmodels import Constant, Gaps, HedgeData, ImportanceSampling, fit, hedge_ratio_model
 from kfmodels.clock.clock import Clock
 from kfmodels.clock.day import tilt_of_next
 from kfmodels.evaluate.future import _in_coordinates_of
@@ -391,7 +391,7 @@ def tell_bands(days: Days, live: Mapping[str, Sequence[Followed]]) -> pd.DataFra
 
 def today(data: HedgeData) -> Any:
     """What the night and the open were hedged by before: log prices, nights inferred, no profile."""
-    return hedge_ratio_model(gaps=Gaps())
+    return hedge_ratio_model(gaps=Gaps(), noise=Constant())
 
 
 def without_deviation(data: HedgeData) -> Any:

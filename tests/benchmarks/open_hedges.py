@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kfmodels import Constant
 from kfmodels.clock.clock import Clock
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.baselines import moves, ols_on_levels
@@ -75,8 +76,8 @@ def known_ratios(
     later = data.after(first)
     if models is None:
         models = {
-            ONE_BAR: hedge_ratio_model(),
-            NIGHTS: hedge_ratio_model(gaps=Gaps()),
+            ONE_BAR: hedge_ratio_model(noise=Constant()),
+            NIGHTS: hedge_ratio_model(gaps=Gaps(), noise=Constant()),
             MOVING: hedge_ratio_model(gaps=Gaps(), noise=Discounted()),
         }
     ratio = _static(plain, number, train_days).loc[first:]

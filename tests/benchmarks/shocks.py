@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kfmodels import Discounted, HedgeData, ImportanceSampling, fit, hedge_ratio_model
+from kfmodels import Constant, Discounted, HedgeData, ImportanceSampling, fit, hedge_ratio_model
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.shocks import Quarantine, Robust, Shocks
 from kfmodels.online.ticks import Outcome
@@ -195,7 +195,7 @@ def measured(stocks: int | None = None, model: Any = None) -> dict[str, list[pd.
 def measure(arguments: list[str]) -> Report:
     """The table of the policies."""
     constant = "constant" in arguments
-    rows = measured(model=hedge_ratio_model() if constant else None)
+    rows = measured(model=hedge_ratio_model(noise=Constant()) if constant else None)
     every = pd.concat(rows["none"])
     title = (
         f"{len(rows['none'])} pairs, {every['labelled'].sum()} bad prints, {len(every) / 252:.0f} "

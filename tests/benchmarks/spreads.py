@@ -181,7 +181,7 @@ def hold(simulations: int, rows: int = 500, method: ImportanceSampling = FOR_SPR
     """
     prices = datasets.stocks()[["KO", "PEP"]].loc["2015":].iloc[:rows]
     data = HedgeData.from_prices(prices, target="KO", hedges=["PEP"])
-    model = hedge_ratio_model(spread=Reverting())
+    model = hedge_ratio_model(spread=Reverting(), noise=Constant())
     found = calibrate(data, model, simulations=simulations, method=method, progress=False)
     share = found.ranks["spread_half_life"] / found.kept
     held = float(share.between(0.05, 0.95).mean())

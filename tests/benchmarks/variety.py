@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from kfmodels import Discounted, hedge_ratio_model
+from kfmodels import Constant, Discounted, hedge_ratio_model
 from tests.benchmarks.report import Report, Table
 from tests.sampling.test_importance import compared, universe
 
@@ -19,7 +19,7 @@ WHAT = (
 def measure(_: list[str]) -> Report:
     pairs, lines, failed = universe(10), [], []
     for name, model in (
-        ("constant", hedge_ratio_model()),
+        ("constant", hedge_ratio_model(noise=Constant())),
         ("discounted", hedge_ratio_model(noise=Discounted())),
     ):
         table: Any = compared(pairs, model)

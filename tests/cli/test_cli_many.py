@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kfmodels import Discounted, HedgeBoard, rank_hedges
+from kfmodels import Constant, HedgeBoard, rank_hedges
 from kfmodels.batch import fit_many as batch
 from kfmodels.cli import board_report
 from kfmodels.cli.remedies import for_the_shell
@@ -36,16 +36,16 @@ def test_fit_many_ends_with_the_board_and_goes_on_by_itself(universe, until, mon
 
 
 def test_what_is_fitted_is_what_was_asked_for(universe):
-    options = ["--target", "QUAL", "--transform", "level", "--discounted", "--chunk-size", 2]
+    options = ["--target", "QUAL", "--transform", "level", "--constant", "--chunk-size", 2]
     kfmodels("fit-many", "all.csv", "--store", "one", *options, "--seed", 5, folder=universe)
     board = HedgeBoard.open(universe / "one")
     assert board.pairs.names == ["QUAL/MTUM", "QUAL/SIZE", "QUAL/USMV", "QUAL/BAD"]
     assert board.pairs.transform == "level"
-    assert board.model.noise == Discounted()
+    assert board.model.noise == Constant()
     assert (board.store.job["chunk_size"], board.store.job["seed"]) == (2, 5)
     text = kfmodels("board", "one", folder=universe).stdout
     assert "shares of the hedge per share of the target" in text
-    assert "--transform level --discounted" in text
+    assert "--transform level --constant" in text
 
 
 def test_a_split_in_the_prices_leads_the_board_and_repair_settles_it(tmp_path, funds, until, quick):

@@ -408,6 +408,11 @@ def test_a_deviation_of_the_day_that_may_not_be_there_is_said():
     day = {"tilt": kf.model.Tilt(), "profile": kf.model.Profile(), "gaps": kf.Gaps()}
     day |= {"day": kf.model.OfTheDay(spike=True), "intercept": "none"}
     method = kf.ImportanceSampling(draws=64, rounds=3)
-    fitted = kf.fit(data_of(frame()), kf.hedge_ratio_model(**day), method=method, progress=False)
+    fitted = kf.fit(
+        data_of(frame()),
+        kf.hedge_ratio_model(**{"noise": kf.Constant()} | day),
+        method=method,
+        progress=False,
+    )
     assert "The model has a deviation of the day that may not be there." in page(fitted)
     assert fitted.report().startswith("Y hedged with X: returns")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kfmodels import HedgeData, hedge_ratio_model
+from kfmodels import Constant, HedgeData, hedge_ratio_model
 from kfmodels.data.arrays import Inputs, PairArrays, half_life, pair_arrays, removed, slopes
 from kfmodels.data.hedge_data import MIN_ROWS
 from kfmodels.data.hedge_pairs import HedgePairs
@@ -17,13 +17,15 @@ from tests.data.made_prices import TRANSFORMS, stocks_with_gaps
 ROWS = 80
 KNOWN = Known([0.8, 0.3], [[0.04, 0.01], [0.01, 0.09]])
 MODELS = {
-    "default": hedge_ratio_model(),
-    "diffuse": hedge_ratio_model(initial=Diffuse()),
-    "known": hedge_ratio_model(initial=KNOWN),
-    "known, raw": hedge_ratio_model(initial=KNOWN, pivot=0),
-    "pivot": hedge_ratio_model(pivot=[2.5], intercept="static"),
-    "raw, static": hedge_ratio_model(pivot=0, intercept="static", initial=Weak(1.0)),
-    "none, zero": hedge_ratio_model(intercept="none", initial=Zero()),
+    "default": hedge_ratio_model(noise=Constant()),
+    "diffuse": hedge_ratio_model(initial=Diffuse(), noise=Constant()),
+    "known": hedge_ratio_model(initial=KNOWN, noise=Constant()),
+    "known, raw": hedge_ratio_model(initial=KNOWN, pivot=0, noise=Constant()),
+    "pivot": hedge_ratio_model(pivot=[2.5], intercept="static", noise=Constant()),
+    "raw, static": hedge_ratio_model(
+        pivot=0, intercept="static", initial=Weak(1.0), noise=Constant()
+    ),
+    "none, zero": hedge_ratio_model(intercept="none", initial=Zero(), noise=Constant()),
 }
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from kfmodels import HedgeData, datasets, hedge_ratio_model
+from kfmodels import Constant, HedgeData, datasets, hedge_ratio_model
 from kfmodels.cli.remedies import for_the_shell
 from kfmodels.data.checks import like_returns
 from kfmodels.data.repairs import apply_repair, read_repairs
@@ -363,7 +363,7 @@ def test_one_warning_lists_all_and_its_repair_is_exact(transform):
         repaired = make(frame, transform=transform, repair=offered(said))
         clean = make(right, transform=transform)
     assert repaired.doubts == clean.doubts == ()
-    model = hedge_ratio_model()
+    model = hedge_ratio_model(noise=Constant())
     for one, other in zip(model.inputs(repaired), model.inputs(clean), strict=True):
         if one is not None:
             assert_allclose(one, other, rtol=1e-12, atol=1e-12)

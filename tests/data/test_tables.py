@@ -12,7 +12,15 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose
 
-from kfmodels import HedgeData, HedgeFit, compare, follow, hedge_effectiveness, hedge_ratio_model
+from kfmodels import (
+    Constant,
+    HedgeData,
+    HedgeFit,
+    compare,
+    follow,
+    hedge_effectiveness,
+    hedge_ratio_model,
+)
 from kfmodels.data.hedge_data import rows_after
 from tests.data import made_prices
 from tests.data.made_prices import make
@@ -449,7 +457,7 @@ def test_a_leg_that_stopped_is_refused_at_the_fit_with_its_date():
     frame.iloc[35:, 1] = frame.iloc[35, 1]
     with pytest.warns(UserWarning, match="BBB stands still"):
         data = make(frame)
-    model = hedge_ratio_model()
+    model = hedge_ratio_model(noise=Constant())
     with pytest.raises(
         ValueError, match="hedge BBB constant since 2020-02-19: fit the rows before"
     ):

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 REJECTED = 1e-3
 QUICK = NUTS(warmup=200, draws=300, chains=1)
-STATIC = hedge_ratio_model(intercept="static")
+STATIC = hedge_ratio_model(intercept="static", noise=Constant())
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,9 @@ KNOWN = Known([0.5, 1.5], [[0.04, -0.1], [-0.1, 0.5]])
 )
 def test_with_the_noise_known_the_filter_is_calibrated(pair, options):
     """Nothing is sampled, so a thousand simulations cost seconds; a fixed site has no rank."""
-    found = quiet(pair, hedge_ratio_model(**options), simulations=1000, seed=1)
+    found = quiet(
+        pair, hedge_ratio_model(**{"noise": Constant()} | options), simulations=1000, seed=1
+    )
     assert found.ranks.shape == (1000, 0)
     assert (found.kept, found.doubtful) == (1, 0)
     table = found.table(20)
@@ -120,7 +122,7 @@ def test_with_the_noise_known_the_filter_is_calibrated(pair, options):
 def test_two_hedges(short: HedgeData):
     prices = datasets.stocks().loc[short.index[0] : short.last_date]
     data = HedgeData.from_prices(prices, target="KO", hedges=["PEP", "SPX"])
-    found = quiet(data, hedge_ratio_model(), simulations=30, method=QUICK)
+    found = quiet(data, hedge_ratio_model(noise=Constant()), simulations=30, method=QUICK)
     assert list(found.ranks) == ["q PEP", "q SPX", "q alpha", "obs_scale", "log_likelihood"]
     assert list(found.cover) == ["PEP", "SPX", "alpha"]
     assert_calibrated(found)
@@ -215,7 +217,7 @@ def test_only_the_target_changes_between_simulations(pair: HedgeData, capfd):
             self.seen.append((inputs, seed, progress))
             return FromPrior.run(self, model, inputs, seed, progress)
 
-    model = hedge_ratio_model()
+    model = hedge_ratio_model(noise=Constant())
     quiet(pair, model, simulations=20, method=Spy())
     assert capfd.readouterr() == ("", "")
     given = model.inputs(pair)
@@ -242,7 +244,9 @@ def test_the_seed_decides(short: HedgeData):
 def test_other_simulations_of_the_same_shape_compile_nothing(short, compiled: list[str]):
     quiet(short, STATIC, simulations=20, method=QUICK).table()
     before = len(compiled)
-    quiet(short, hedge_ratio_model(intercept="static"), simulations=30, method=QUICK).table()
+    quiet(
+        short, hedge_ratio_model(intercept="static", noise=Constant()), simulations=30, method=QUICK
+    ).table()
     assert len(compiled) == before
     jax.jit(lambda x: x + 23)(jnp.ones(3))  # the ear is open
     assert len(compiled) > before

@@ -11,7 +11,17 @@ from scipy import stats
 from scipy.special import beta
 from statsmodels.regression.linear_model import OLS
 
-from kfmodels import NUTS, Discounted, HedgeData, HedgeFit, compare, fit, follow, hedge_ratio_model
+from kfmodels import (
+    NUTS,
+    Constant,
+    Discounted,
+    HedgeData,
+    HedgeFit,
+    compare,
+    fit,
+    follow,
+    hedge_ratio_model,
+)
 from kfmodels.data import datasets
 from kfmodels.evaluate import leave_future_out
 from kfmodels.evaluate.compare import Comparison, score_price, standard_error
@@ -326,7 +336,7 @@ def short() -> HedgeData:
     return data().before(data().index[60])
 
 
-MODEL = hedge_ratio_model(intercept="static")
+MODEL = hedge_ratio_model(intercept="static", noise=Constant())
 FEW = NUTS(warmup=200, draws=300, chains=2)
 
 

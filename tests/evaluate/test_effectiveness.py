@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from kfmodels import Discounted, HedgeData, fit, follow, hedge_ratio_model
+from kfmodels import Constant, Discounted, HedgeData, fit, follow, hedge_ratio_model
 from kfmodels.data import datasets
 from kfmodels.evaluate.baselines import (
     bars_per_year,
@@ -76,7 +76,7 @@ def test_the_honest_baselines_of_ewc_on_ewa():
 
 def most_likely(data: HedgeData, *, separate: bool):
     """The raw model at the noise that maximises the exact diffuse likelihood of the data."""
-    raw = hedge_ratio_model(initial=Diffuse(), pivot=0)
+    raw = hedge_ratio_model(initial=Diffuse(), pivot=0, noise=Constant())
 
     def negative(log_noise):
         obs_var, state_var = jnp.exp(log_noise[0]), jnp.exp(log_noise[1:])

@@ -9,7 +9,7 @@ import pytest
 from statsmodels.tsa.adfvalues import mackinnoncrit
 from statsmodels.tsa.ar_model import AutoReg
 
-from kfmodels import HedgeData, Reverting, fit, hedge_ratio_model
+from kfmodels import Constant, HedgeData, Reverting, fit, hedge_ratio_model
 from kfmodels.evaluate.health import ENGLE_GRANGER, SpreadHealth, spread_health
 from kfmodels.model import Absolute, Zero
 from tests.tables import read_table
@@ -39,7 +39,9 @@ def planted(half_life: float, *, rows: int = 1500, hedges: int = 1, seed: int = 
 def health_of(prices: pd.DataFrame, *, transform="log", **model) -> SpreadHealth:
     target, *hedges = prices.columns
     data = HedgeData.from_prices(prices, target=target, hedges=hedges, transform=transform)
-    return spread_health(fit(data, hedge_ratio_model(**model), progress=False))
+    return spread_health(
+        fit(data, hedge_ratio_model(**{"noise": Constant()} | model), progress=False)
+    )
 
 
 @pytest.mark.parametrize("half_life", [5, 20])
@@ -109,7 +111,7 @@ def test_a_still_intercept_leaves_a_planted_spread(hedges):
 def test_every_number_by_hand():
     prices = planted(4, rows=80)
     data = HedgeData.from_prices(prices, target="Y", hedges=["X1"])
-    fitted = fit(data, hedge_ratio_model(**STILL), progress=False)
+    fitted = fit(data, hedge_ratio_model(**{"noise": Constant()} | STILL), progress=False)
     table = spread_health(fitted).table
     log = np.log(prices.to_numpy())
     slope, level = np.polyfit(log[:, 1], log[:, 0], 1)

@@ -99,7 +99,7 @@ MODELS: dict[str, tuple[dict[str, Any], tuple[int, int, int], list[tuple[int, in
 )
 def test_every_cell_is_the_likelihood_of_a_textbook_filter(pair, case: str):
     options, shape, cells = MODELS[case]
-    model, shared = hedge_ratio_model(**options), "drift" in options
+    model, shared = hedge_ratio_model(**{"noise": Constant()} | options), "drift" in options
     ends = (2.0, 500.0) if shared else (1.002, 3000.0)
     found = surface_of(pair, model, points=SMALL, memories=ends)
     assert found.log_likelihood.shape == found.log_posterior.shape == shape
@@ -143,7 +143,7 @@ def test_every_cell_is_the_likelihood_of_a_textbook_filter(pair, case: str):
 @pytest.mark.slow
 def test_of_two_hedges_the_named_one_is_scanned_and_the_other_held_at_its_median():
     three = stocks_between("2019-01-01", "2019-05-01", hedges=["PEP", "SPX"])
-    model = hedge_ratio_model(delta={"beta": BETA, "alpha": ALPHA})
+    model = hedge_ratio_model(delta={"beta": BETA, "alpha": ALPHA}, noise=Constant())
     found = surface_of(three, model, hedge="SPX", points=SMALL)
     first = surface_of(three, model, points=SMALL)
     assert (found.hedge, first.hedge) == ("SPX", "PEP")
@@ -181,7 +181,7 @@ def test_a_profile_is_the_best_along_an_axis(pair):
 @pytest.mark.parametrize("intercept", ["static", "none"])
 def test_a_static_ratio_is_profiled_over_its_own_noise(pair, intercept):
     """Its sd lies far from that of the ratio that fits best; its height is that of the best sd."""
-    model = hedge_ratio_model(intercept=intercept)
+    model = hedge_ratio_model(intercept=intercept, noise=Constant())
     found = surface_of(pair, model, points=(20, 4, 15))
     inputs = model.inputs(pair)
     scales = np.exp(np.linspace(np.log(1e-3), np.log(0.5), 4000))
@@ -258,7 +258,7 @@ def simulated(memory: float, seed: int) -> HedgeData:
 @pytest.mark.variants
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_static_truth_is_not_ruled_out_and_a_fast_one_rules_it_out(seed: int):
-    model = hedge_ratio_model(intercept="static")
+    model = hedge_ratio_model(intercept="static", noise=Constant())
     static = surface_of(simulated(np.inf, seed), model, points=(24, 1, 24))
     assert -NEAR_THE_TOP < static.profile().iloc[0] <= 0
     assert "cannot tell it from static" in static.notes[0]

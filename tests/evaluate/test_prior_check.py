@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 
 from kfmodels import (
+    Constant,
     Discounted,
     HedgeData,
     HedgeFit,
@@ -125,7 +126,7 @@ HEDGE_WORDS = ["delta", "q", "gain", "memory", "monthly_move", "monthly_share"]
     ],
 )
 def test_there_is_a_row_for_every_word_and_no_other(options, hedges, with_alpha, noise):
-    table = prior_summary(pair(hedges), hedge_ratio_model(**options))
+    table = prior_summary(pair(hedges), hedge_ratio_model(**{"noise": Constant()} | options))
     rows = [(name, word) for name in hedges for word in HEDGE_WORDS]
     rows += [("alpha", word) for word in HEDGE_WORDS[:-1]] if with_alpha else []
     assert list(table.index) == rows + [("noise", word) for word in noise]
@@ -183,11 +184,13 @@ def assert_variance(values: np.ndarray, expected: Any):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return prior_predictive(pair(TWO), hedge_ratio_model(**KNOWN), draws=500)
+    return prior_predictive(
+        pair(TWO), hedge_ratio_model(**{"noise": Constant()} | KNOWN), draws=500
+    )
 
 
 def test_the_seed_decides():
-    model, data = hedge_ratio_model(), pair(TWO)
+    model, data = hedge_ratio_model(noise=Constant()), pair(TWO)
     one, same = (prior_predictive(data, model, draws=20, seed=3) for _ in range(2))
     other = prior_predictive(data, model, draws=20, seed=4)
     for name in ("ratio", "target", "spread"):
@@ -230,7 +233,9 @@ def test_the_spread_is_as_wide_as_the_forecast(drawn):
 def test_a_path_starts_at_the_first_price(drawn, transform):
     data = pair(TWO, transform)
     if transform == "level":
-        drawn = prior_predictive(data, hedge_ratio_model(**KNOWN | {"obs_scale": 0.3}), draws=500)
+        drawn = prior_predictive(
+            data, hedge_ratio_model(**{"noise": Constant()} | KNOWN | {"obs_scale": 0.3}), draws=500
+        )
     start = drawn.paths["target"].values[:, 0]
     assert abs(start.mean() - data.y[0]) < 4 * start.std() / np.sqrt(500)
     assert start.std() < 0.05 * abs(data.y[0])
@@ -249,7 +254,9 @@ def test_a_path_starts_at_the_first_price(drawn, transform):
     ],
 )
 def test_every_kind_of_model_can_be_drawn(options: dict):
-    found = prior_predictive(pair(TWO), hedge_ratio_model(**options), draws=40)
+    found = prior_predictive(
+        pair(TWO), hedge_ratio_model(**{"noise": Constant()} | options), draws=40
+    )
     for values in found.paths.data_vars.values():
         assert np.isfinite(values).all()
     assert np.isfinite(found.table).all(axis=None)
@@ -258,7 +265,7 @@ def test_every_kind_of_model_can_be_drawn(options: dict):
 @pytest.mark.variants
 @pytest.mark.parametrize("transform", ["log", "return"])
 def test_a_gap_in_the_data_widens_nothing(transform):
-    model = hedge_ratio_model(**KNOWN | {"obs_scale": 0.3 * SD})
+    model = hedge_ratio_model(**{"noise": Constant()} | KNOWN | {"obs_scale": 0.3 * SD})
     data = pair(transform=transform, gaps=(20, 21, 70, 119))
     whole = prior_predictive(pair(transform=transform), model, draws=100)
     gaps = prior_predictive(data, model, draws=100)
@@ -287,7 +294,7 @@ def test_a_gap_in_the_data_widens_nothing(transform):
 @pytest.mark.parametrize("gaps", [(), (30, 80)])
 def test_the_data_beside_the_paths_are_those_of_a_rolling_regression(transform, gaps):
     data = pair(TWO, transform, gaps)
-    table = prior_predictive(data, hedge_ratio_model(), draws=20).table
+    table = prior_predictive(data, hedge_ratio_model(noise=Constant()), draws=20).table
     moves = changes(data)
     y, x = moves[:, 0], moves[:, 1:]
     rolled = []
@@ -305,7 +312,7 @@ def test_the_data_beside_the_paths_are_those_of_a_rolling_regression(transform, 
     assert set(table.index) == set(expected)
     for row, value in expected.items():
         assert_allclose(table.loc[row, "data"], value, rtol=1e-8)
-    short = prior_predictive(pair(rows=45), hedge_ratio_model(), draws=20).table
+    short = prior_predictive(pair(rows=45), hedge_ratio_model(noise=Constant()), draws=20).table
     blank = [f"PEP: {what} of the ratio" for what in ("sd of a 21-bar move", "range")]
     assert list(short.index[short["data"].isna()]) == blank  # fewer rows than the regression needs
 
@@ -338,7 +345,7 @@ def simulated(volatility: float = 0.01) -> pd.DataFrame:
 
 
 def test_units_say_nothing_about_memories():
-    prices, model = simulated(), hedge_ratio_model()
+    prices, model = simulated(), hedge_ratio_model(noise=Constant())
     expected, surface = memories(in_units(prices, 1, 1), model)
     assert np.ptp(expected) > 10  # these data know something
     for y, x in ((100.0, 1.0), (1.0, 1 / 7), (1.0, 0.5), (0.03, 1e4)):
@@ -353,7 +360,7 @@ def test_units_say_nothing_about_memories():
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
 def test_logs_and_levels_that_hardly_move_tell_the_same_memories(options: dict):
     """Prices near 100 that move 0.1 % a bar are straight lines to their logarithms."""
-    model, distance = hedge_ratio_model(**options), []
+    model, distance = hedge_ratio_model(**{"noise": Constant()} | options), []
     for volatility in (0.001, 0.0001):
         prices = simulated(volatility)
         logs, _ = memories(in_units(prices, 1, 1, "log"), model)

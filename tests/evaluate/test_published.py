@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from kfmodels import Discounted, HedgeData, fit, hedge_ratio_model
+from kfmodels import Constant, Discounted, HedgeData, fit, hedge_ratio_model
 from kfmodels.data import datasets
 from kfmodels.evaluate.effectiveness import hedge_effectiveness
 from kfmodels.evaluate.published import (
@@ -239,10 +239,18 @@ def test_settings_are_values():
 def test_the_intercept_of_another_model_has_no_q_at_zero(stocks):
     moves = {"delta": 0.01, "obs_scale": 0.3}
     fits = {
-        "pivot at the mean": fit(stocks, hedge_ratio_model(**moves), progress=False),
-        "none": fit(stocks, hedge_ratio_model(**moves, intercept="none"), progress=False),
+        "pivot at the mean": fit(
+            stocks, hedge_ratio_model(**{"noise": Constant()} | moves), progress=False
+        ),
+        "none": fit(
+            stocks,
+            hedge_ratio_model(**{"noise": Constant()} | moves, intercept="none"),
+            progress=False,
+        ),
         "static at 0": fit(
-            stocks, hedge_ratio_model(**moves, intercept="static", pivot=0), progress=False
+            stocks,
+            hedge_ratio_model(**{"noise": Constant()} | moves, intercept="static", pivot=0),
+            progress=False,
         ),
     }
     found = table(stocks, fits, burn_in=0).loc[list(fits)]

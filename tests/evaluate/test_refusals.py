@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from kfmodels import (
+    Constant,
     Discounted,
     HedgeData,
     HedgeFit,
@@ -41,7 +42,7 @@ from tests.problems import ROWS, stock_prices, unsampled
 
 PRICES = stock_prices(2 * ROWS)
 LATER = PRICES.iloc[ROWS:]
-MODEL = hedge_ratio_model()
+MODEL = hedge_ratio_model(noise=Constant())
 FIXED = {"delta": {"beta": 1e-4, "alpha": 0.5}, "obs_scale": 0.008}
 
 
@@ -58,7 +59,9 @@ def first(rows: int) -> HedgeData:
 @cache
 def certain(target: str = "KO", hedge: str = "PEP") -> HedgeFit:
     """A fit of fixed noise."""
-    return fit(data(target, hedge), hedge_ratio_model(**FIXED), progress=False)
+    return fit(
+        data(target, hedge), hedge_ratio_model(**{"noise": Constant()} | FIXED), progress=False
+    )
 
 
 @cache
@@ -89,7 +92,7 @@ def gappy() -> HedgeFit:
     prices = PRICES.iloc[:ROWS].copy()
     prices.iloc[::2, 1] = np.nan
     pair = HedgeData.from_prices(prices, target="KO", hedges=["PEP"])
-    return fit(pair, hedge_ratio_model(**FIXED), progress=False)
+    return fit(pair, hedge_ratio_model(**{"noise": Constant()} | FIXED), progress=False)
 
 
 def twice() -> HedgeData:
@@ -118,7 +121,7 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
     ],
     "calibrate": [
         (
-            lambda: calibrate(data(), hedge_ratio_model(initial=Diffuse())),
+            lambda: calibrate(data(), hedge_ratio_model(initial=Diffuse(), noise=Constant())),
             r"nothing can be drawn from Diffuse\(\).*initial=Weak\(\)",
         ),
         (lambda: calibrate(data(), MODEL, simulations=19), "must be at least 20, not 19"),
@@ -137,7 +140,10 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
         (lambda: prior_sensitivity(certain()), NO_PRIOR),
         (lambda: what_if(certain(), MODEL), NO_PRIOR),
         *(
-            (lambda o=o: what_if(vague(), hedge_ratio_model(**o)), f"the new model {text}: {REFIT}")
+            (
+                lambda o=o: what_if(vague(), hedge_ratio_model(**{"noise": Constant()} | o)),
+                f"the new model {text}: {REFIT}",
+            )
             for o, text in (
                 ({}, "also infers delta_alpha"),
                 ({"intercept": "static", "obs_scale": 0.01}, "does not infer obs_scale"),
@@ -156,7 +162,9 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
             for call in (
                 lambda: prior_sensitivity(vague("random_walk", spread=Reverting())),
                 lambda: what_if(vague("random_walk", spread=Reverting()), MODEL),
-                lambda: what_if(vague(), hedge_ratio_model(spread=Reverting(5, 0.5))),
+                lambda: what_if(
+                    vague(), hedge_ratio_model(spread=Reverting(5, 0.5), noise=Constant())
+                ),
             )
         ),
         (
@@ -186,18 +194,20 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
     ],
     "landscape": [
         (
-            lambda: likelihood_surface(data(), hedge_ratio_model(**FIXED)),
+            lambda: likelihood_surface(data(), hedge_ratio_model(**{"noise": Constant()} | FIXED)),
             "speed of the ratio is fixed in this model.*delta a prior",
         ),
         (
             lambda: likelihood_surface(
                 data(),
-                hedge_ratio_model(delta={"beta": Absolute(Memory(60, 5, 700)), "alpha": 0.5}),
+                hedge_ratio_model(
+                    delta={"beta": Absolute(Memory(60, 5, 700)), "alpha": 0.5}, noise=Constant()
+                ),
             ),
             "an Absolute delta has no memory of its own to scan",
         ),
         (
-            lambda: likelihood_surface(data(), hedge_ratio_model(drift=Scales())),
+            lambda: likelihood_surface(data(), hedge_ratio_model(drift=Scales(), noise=Constant())),
             r"on several scales \(Scales\) has no memory of its own to scan: use RandomWalk\(\)",
         ),
         (lambda: likelihood_surface(data(), hedge="SPX"), "SPX is not among the hedges: PEP"),

@@ -13,6 +13,7 @@ from xarray import Dataset, DataTree
 
 from kfmodels import (
     NUTS,
+    Constant,
     Discounted,
     HedgeData,
     HedgeFit,
@@ -145,13 +146,17 @@ def both(request, year) -> tuple[HedgeFit, dict[str, Any]]:
     options: dict[str, Any] = {"intercept": "static"}
     if request.param == "discounted":
         options["noise"] = Discounted()
-    return fit(year, hedge_ratio_model(**options), method=LONG, progress=False), options
+    return fit(
+        year, hedge_ratio_model(**{"noise": Constant()} | options), method=LONG, progress=False
+    ), options
 
 
 @pytest.mark.slow
 def test_reweighting_is_a_refit(both, year):
     fitted, options = both
-    model = hedge_ratio_model(delta={"beta": Memory(30, low=8, high=150)}, **options)
+    model = hedge_ratio_model(
+        delta={"beta": Memory(30, low=8, high=150)}, **{"noise": Constant()} | options
+    )
     found = what_if(fitted, model, seed=1)
     assert found.draws == 3000
     assert 0 < found.effective_draws < 3000
@@ -233,7 +238,10 @@ def test_the_weights_are_new_over_old_by_an_independent_filter(year):
 @pytest.mark.slow
 def test_the_table_has_the_quantiles_of_both_fits(both):
     fitted, options = both
-    found = what_if(fitted, hedge_ratio_model(delta=Memory(50, low=5, high=500), **options))
+    found = what_if(
+        fitted,
+        hedge_ratio_model(delta=Memory(50, low=5, high=500), **{"noise": Constant()} | options),
+    )
     assert found.table.columns.get_level_values(0).unique().tolist() == ["before", "after"]
     for word, one in (("before", fitted), ("after", found.fit)):
         block, posterior = found.table[word], one.tree["posterior"]
@@ -254,7 +262,7 @@ def test_the_table_has_the_quantiles_of_both_fits(both):
 @pytest.mark.slow
 def test_what_was_resampled_is_a_fit_like_any_other(both, tmp_path):
     fitted, options = both
-    model = hedge_ratio_model(delta=Memory(50, low=5, high=500), **options)
+    model = hedge_ratio_model(delta=Memory(50, low=5, high=500), **{"noise": Constant()} | options)
     found = what_if(fitted, model).fit
     later = datasets.stocks().loc["2020-01-02"]
     tick = found.online().update(y=later["KO"], x=later, at=later.name)
@@ -270,6 +278,8 @@ def test_what_was_resampled_is_a_fit_like_any_other(both, tmp_path):
 @pytest.mark.slow
 def test_a_model_too_far_away_is_to_be_refitted(both):
     fitted, options = both
-    far = hedge_ratio_model(delta={"beta": Memory(1.2, low=1.19, high=1.21)}, **options)
+    far = hedge_ratio_model(
+        delta={"beta": Memory(1.2, low=1.19, high=1.21)}, **{"noise": Constant()} | options
+    )
     with pytest.raises(ValueError, match=r"too far from.*k-hat.*up to 0.7\): refit with fit\(data"):
         what_if(fitted, far)

@@ -11,6 +11,7 @@ from scipy import stats
 from scipy.special import logit, logsumexp
 
 from kfmodels import (
+    Constant,
     Discounted,
     HedgeData,
     HedgeFit,
@@ -111,7 +112,7 @@ def moving_level(data: HedgeData) -> dict[str, tuple]:
 
 @pytest.mark.slow
 def test_the_bayes_factor_is_that_of_a_fine_grid_and_its_error_is_honest(year, default):
-    model, level = hedge_ratio_model(), moving_level(year)
+    model, level = hedge_ratio_model(noise=Constant()), moving_level(year)
     moving = stable(year, model, {"delta_beta0": (-22.0, 8.0)} | level, 49)
     exact = stable(year, model, level, 81, still=(0,)) - moving
     tables = [static_probability(default, seed=seed).loc["PEP"] for seed in range(8)]
@@ -162,7 +163,7 @@ def test_the_bayes_factor_is_that_of_a_grid(case: str):
     if "obs_scale" in spans:
         low, high = spans["obs_scale"]
         spans = spans | {"obs_scale": (log_move(data) + low, log_move(data) + high)}
-    model = hedge_ratio_model(**options)
+    model = hedge_ratio_model(**{"noise": Constant()} | options)
     rest = {name: span for name, span in spans.items() if name != "delta_beta0"}
     exact = stable(data, model, rest, 201, still=(0,)) - stable(data, model, spans, 121)
     table = static_probability(unsampled(data, **options))
@@ -198,7 +199,7 @@ def test_the_prior_shifts_the_odds_and_nothing_else(default):
 @pytest.mark.slow
 def test_two_hedges_are_asked_one_by_one_and_together():
     data = stocks_between("2019-01-01", "2019-07-01", hedges=["PEP", "SPX"])
-    model = hedge_ratio_model()
+    model = hedge_ratio_model(noise=Constant())
     table = static_probability(unsampled(data))
     assert table.index.tolist() == ["PEP", "SPX", "all"]
     assert table.index.name == "hedge"

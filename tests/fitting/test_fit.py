@@ -33,7 +33,7 @@ from tests.grids import Grid, assert_is_the_posterior, effective_draws
 from tests.problems import FromPrior, altered
 from tests.tables import read_table
 
-STATIC = hedge_ratio_model(intercept="static")
+STATIC = hedge_ratio_model(intercept="static", noise=Constant())
 SHORT = NUTS(warmup=500, draws=1000, chains=4)
 
 
@@ -81,7 +81,7 @@ def test_two_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple, stati
 @pytest.mark.slow
 def test_three_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple: HedgeData):
     """The default model. Only log q + 2 log obs_scale of the level is well known: a ridge."""
-    model = hedge_ratio_model()
+    model = hedge_ratio_model(noise=Constant())
     fitted = fit(apple, method=NUTS(warmup=500, draws=2000), progress=False)
     inputs = model.inputs(apple)
 
@@ -154,7 +154,7 @@ def test_a_second_fit_of_about_that_length_compiles_nothing(apple, static, compi
     prices = datasets.stocks().loc["2018":].iloc[: len(apple) - 7].copy()
     prices.iloc[17, 0] = np.nan
     other = HedgeData.from_prices(prices, target="KO", hedges=["PEP"])
-    model = hedge_ratio_model(intercept="static")
+    model = hedge_ratio_model(intercept="static", noise=Constant())
     assert model is not STATIC
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -165,7 +165,7 @@ def test_a_second_fit_of_about_that_length_compiles_nothing(apple, static, compi
 
 
 def test_series_are_given_one_of_few_lengths(apple: HedgeData):
-    inputs = hedge_ratio_model().inputs(apple.before(apple.index[129]))
+    inputs = hedge_ratio_model(noise=Constant()).inputs(apple.before(apple.index[129]))
     assert inputs.dt is None
     lengths = set()
     for rows in range(30, 130):

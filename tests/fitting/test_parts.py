@@ -14,6 +14,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kfmodels import (
+    Constant,
     Discounted,
     Gaps,
     HedgeData,
@@ -109,7 +110,9 @@ def fitted_as(how: dict[str, Any]) -> HedgeFit:
     before = data.before(data.index[TRAIN])
     method = Weighed(draws=16, chains=2)
     with pytest.warns(UserWarning, match="sampled badly"):
-        return fit(before, hedge_ratio_model(**how), method=method, progress=False)
+        return fit(
+            before, hedge_ratio_model(**{"noise": Constant()} | how), method=method, progress=False
+        )
 
 
 @pytest.fixture(scope="module", params=LAWS)
@@ -135,7 +138,7 @@ def steps_of(name: str, one: dict[str, Any], data: HedgeData) -> tuple[list[int]
 def test_the_density_is_that_of_the_dense_gaussian(name: str):
     data = minutes()
     rows = data.before(data.index[TRAIN])
-    model = hedge_ratio_model(**LAWS[name])
+    model = hedge_ratio_model(**{"noise": Constant()} | LAWS[name])
     draws = {
         "q": np.array([[1e-3, 0.1], [0.0, 2.0]]),
         "obs_scale": np.array([1e-3, 2e-3]),
@@ -277,7 +280,7 @@ def test_a_board_of_two_is_each_alone():
 )
 def test_what_does_not_go_together_is_refused(how: dict[str, Any], text: str):
     with pytest.raises(ValueError, match=text):
-        hedge_ratio_model(**how)
+        hedge_ratio_model(**{"noise": Constant()} | how)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kfmodels import Discounted, HedgeData, HedgeFit, StateDiscount, hedge_ratio_model
+from kfmodels import Constant, Discounted, HedgeData, HedgeFit, StateDiscount, hedge_ratio_model
 from kfmodels.clock.clock import Clock
 from kfmodels.data import datasets
 from kfmodels.fitting.fit import fit
@@ -111,7 +111,7 @@ def test_a_live_filter_follows_a_ratio_that_starts_or_ceases_to_move(
     memory = np.where(np.arange(1000) < 500, before, after)
     truth = datasets.simulate(1000, memory=memory, intercept_memory=np.inf, seed=4)
     data = HedgeData.from_prices(truth.prices.iloc[:500], target="Y", hedges=["X1"])
-    model = hedge_ratio_model(intercept="static")
+    model = hedge_ratio_model(intercept="static", noise=Constant())
     fitted = fit(data, model, method=ImportanceSampling(), progress=False)
     live, plain = fitted.go_live(shocks=None), fitted.online(draws=1)
     found, gained = [], 0.0

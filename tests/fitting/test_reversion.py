@@ -246,11 +246,13 @@ def test_where_no_draw_has_a_spread_nothing_is_expected():
 def test_what_means_nothing_is_refused(fitted: HedgeFit):
     data = HedgeData.from_prices(prices(), target="KO", hedges=["PEP"], transform="return")
     with pytest.raises(ValueError, match='KO are returns: use .*transform="log"'):
-        fit(data, hedge_ratio_model(spread=Reverting()))
+        fit(data, hedge_ratio_model(spread=Reverting(), noise=Constant()))
     with pytest.raises(ValueError, match='kind of a reversion must be "filtered" or "predicted"'):
         fitted.reversion("smoothed")
     plain = HedgeData.from_prices(prices().iloc[:ROWS], target="KO", hedges=["PEP"])
-    without = fit(plain, hedge_ratio_model(), method=FromPrior(draws=64), progress=False)
+    without = fit(
+        plain, hedge_ratio_model(noise=Constant()), method=FromPrior(draws=64), progress=False
+    )
     for call in (without.reversion, without.half_life, without.reversion_now):
         with pytest.raises(ValueError, match=r"of KO has no spread.*spread=Reverting\(\)"):
             call()
@@ -314,7 +316,7 @@ def test_chains_that_hardly_move_are_not_taken_for_good_ones():
     with pytest.warns(UserWarning, match="sampled badly"):
         made = fit(
             data,
-            hedge_ratio_model(spread=Reverting()),
+            hedge_ratio_model(spread=Reverting(), noise=Constant()),
             method=Slow(draws=500, chains=2),
             progress=False,
         )

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from kfmodels import Gaps, HedgeData, fit, fit_many, hedge_ratio_model
+from kfmodels import Constant, Gaps, HedgeData, fit, fit_many, hedge_ratio_model
 from kfmodels.clock.clock import Clock
 from kfmodels.clock.day import DayVariance
 from kfmodels.clock.sessions import Sessions
@@ -84,7 +84,7 @@ def test_the_profile_is_the_formula_bar_by_bar_and_has_mean_one_over_a_day():
 @pytest.mark.parametrize("day", [None, OfTheDay()], ids=["", "day"])
 def test_the_density_is_that_of_the_dense_gaussian(day: OfTheDay | None):
     model = hedge_ratio_model(
-        intercept="none", gaps=Gaps(), profile=Profile(), tilt=Tilt(), day=day
+        intercept="none", gaps=Gaps(), profile=Profile(), tilt=Tilt(), day=day, noise=Constant()
     )
     data = moves()
     needed = {key: value for key, value in SITES.items() if key in model.parameters}
@@ -122,7 +122,9 @@ def test_the_density_is_that_of_the_dense_gaussian(day: OfTheDay | None):
 def test_the_ratio_to_hold_is_that_of_the_next_bar():
     """Where nothing moves it is what the next row is forecast with; overnight there is no tilt."""
     fixed: Any = {"delta": 0.0, "obs_scale": 2e-3, "intercept": "none"}
-    model = hedge_ratio_model(**fixed, tilt=Tilt(2.0), profile=Profile(0.8, 1.0, 1.0))
+    model = hedge_ratio_model(
+        **{"noise": Constant()} | fixed, tilt=Tilt(2.0), profile=Profile(0.8, 1.0, 1.0)
+    )
     found = fit(moves(), model, progress=False)
     held, used = (found.hedge_ratio(kind)["mean"].to_numpy() for kind in ("filtered", "predicted"))
     opens = found.data.index.isin(OPENS)
@@ -147,19 +149,22 @@ REFUSED = [
     (lambda: Profile(first=dist.Normal(0.0, 1.0)), "first: the prior Normal has the support"),
     (lambda: Profile(rise=dist.Normal(np.zeros(2), 1.0)), "rise: the prior has the shape"),
     (lambda: Tilt(size=-1.0), "Tilt: size is a share of the ratio"),
-    (lambda: hedge_ratio_model(profile=Tilt()), "profile must be Profile"),  # pyright: ignore
-    (lambda: hedge_ratio_model(tilt=Profile()), "tilt must be Tilt"),  # pyright: ignore
+    (lambda: hedge_ratio_model(profile=Tilt(), noise=Constant()), "profile must be Profile"),  # pyright: ignore
+    (lambda: hedge_ratio_model(tilt=Profile(), noise=Constant()), "tilt must be Tilt"),  # pyright: ignore
     (
-        lambda: fit(moves("log"), hedge_ratio_model(intercept="none", tilt=Tilt())),
+        lambda: fit(
+            moves("log"), hedge_ratio_model(intercept="none", tilt=Tilt(), noise=Constant())
+        ),
         'a tilt is of moves within the session.*transform="return"',
     ),
     (
-        lambda: hedge_ratio_model(profile=Profile()).inputs(plain()),
+        lambda: hedge_ratio_model(profile=Profile(), noise=Constant()).inputs(plain()),
         "has a profile, which goes by the time of day, but the data of Y have no clock",
     ),
     (
         lambda: fit_many(
-            HedgeData.pairs(plain().prices, [("Y", "X")]), hedge_ratio_model(profile=Profile())
+            HedgeData.pairs(plain().prices, [("Y", "X")]),
+            hedge_ratio_model(profile=Profile(), noise=Constant()),
         ),
         "fit_many has no clock, so its model can have no profile",
     ),

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from numpyro import handlers
 
-from kfmodels import Discounted, HedgeData, Memory, Moves, fit, hedge_ratio_model
+from kfmodels import Constant, Discounted, HedgeData, Memory, Moves, fit, hedge_ratio_model
 from kfmodels.clock.clock import Clock
 from kfmodels.evaluate import prior_sensitivity, prior_summary
 from kfmodels.fitting.hedge_fit import load_fit
@@ -50,7 +50,7 @@ def test_moves_are_taken_within_sessions_of_more_than_ten_bars(
     model = default_model(data)
     assert (model.profile is not None) == (model.tilt is not None) == (transform == "return")
     if transform != "return":
-        assert model == hedge_ratio_model()
+        assert model == hedge_ratio_model(noise=Constant())
 
 
 def test_each_part_is_switchable_and_those_of_mornings_come_with_ten_days():
@@ -76,7 +76,7 @@ def test_days_are_bars_of_the_clock_wherever_they_are_said():
     assert (counted.beta_delta, counted.noise) == (bars, Discounted(bars))
     assert counted.day == OfTheDay(half_life=bars)
     assert in_bars(counted, data) is counted
-    assert count_bars(hedge_ratio_model(), 7.0) is not None
+    assert count_bars(hedge_ratio_model(noise=Constant()), 7.0) is not None
     fitted = fit(data, model, method=Weighed(draws=8), progress=False)
     assert fitted.model.beta_delta == bars
     assert count_bars(dist.Normal(0.0, 1.0), 3.0).loc == 0.0
@@ -96,7 +96,7 @@ def test_a_month_is_one_of_the_bars_that_the_rows_have(index, bars):
     prices = pd.DataFrame(50 * np.exp(0.01 * rng.normal(size=(len(index), 2)).cumsum(0)), index)
     prices.columns = ["Y", "X"]
     prior = Moves(0.05, low=0.01, high=0.2)
-    model = hedge_ratio_model(delta={"beta": prior})
+    model = hedge_ratio_model(delta={"beta": prior}, noise=Constant())
     data = HedgeData.from_prices(prices, target="Y", hedges=["X"])
     counted = in_bars(model, data).beta_delta
     assert isinstance(counted, Moves)
@@ -118,10 +118,14 @@ def test_a_fit_without_a_model_goes_by_the_time_of_day():
 @pytest.mark.usefixtures("unchecked")
 def test_days_that_were_not_counted_are_refused():
     days = Memory(4, low=0.5, high=32, unit="days")
-    seeded = handlers.seed(hedge_ratio_model(delta={"beta": days}, intercept="none"), 0)
+    seeded = handlers.seed(
+        hedge_ratio_model(delta={"beta": days}, intercept="none", noise=Constant()), 0
+    )
     with pytest.raises(ValueError, match=r"counts days: .* kfmodels.model.in_bars\(model, data\)"):
         seeded(data_of("30min"))
-    seeded = handlers.seed(hedge_ratio_model(delta={"beta": Moves(0.05, 0.01, 0.2)}), 0)
+    seeded = handlers.seed(
+        hedge_ratio_model(delta={"beta": Moves(0.05, 0.01, 0.2)}, noise=Constant()), 0
+    )
     with pytest.raises(ValueError, match=r"counts days: .* kfmodels.model.in_bars\(model, data\)"):
         seeded(data_of("30min"))
     with pytest.raises(ValueError, match='Moves counts unit="bars" or unit="days", not'):

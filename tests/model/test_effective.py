@@ -4,7 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from kfmodels import Discounted, HedgeData, Memory, StateDiscount, fit_many, hedge_ratio_model
+from kfmodels import (
+    Constant,
+    Discounted,
+    HedgeData,
+    Memory,
+    StateDiscount,
+    fit_many,
+    hedge_ratio_model,
+)
 from kfmodels.data import datasets
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
@@ -45,7 +53,9 @@ def test_beside_an_intercept_that_stands_still_it_is_the_memory_of_q():
     data = HedgeData.from_prices(datasets.stocks().loc["2019":], target="KO", hedges=["PEP"])
     same = [
         hedge_ratio_model(
-            delta={"beta": Memory(60, low=15, high=240, effective=flag)}, intercept="static"
+            delta={"beta": Memory(60, low=15, high=240, effective=flag)},
+            intercept="static",
+            noise=Constant(),
         )
         for flag in (False, True)
     ]
@@ -72,7 +82,7 @@ def test_a_ratio_is_learnt_over_about_as_many_bars_as_the_prior_says(target, hed
     parts = {} if noise is None else {"noise": noise}
 
     def learnt_over(prior: Memory) -> float:
-        model = hedge_ratio_model(delta={"beta": prior}, **parts)
+        model = hedge_ratio_model(delta={"beta": prior}, **{"noise": Constant()} | parts)
         sites, ended = _draw(model, data, 100)
         return float(np.median(1 + np.asarray(ended.cov)[:, 0, 0] / sites["q"][:, 0]))
 
@@ -82,7 +92,7 @@ def test_a_ratio_is_learnt_over_about_as_many_bars_as_the_prior_says(target, hed
 
 def test_many_pairs_have_the_prior_of_each():
     prices = datasets.etfs().loc["2013":"2014"]
-    model = hedge_ratio_model(delta={"beta": said(60)})
+    model = hedge_ratio_model(delta={"beta": said(60)}, noise=Constant())
     pairs = [("XLE", "SPY"), ("TLT", "IEF")]
     board = fit_many(HedgeData.pairs(prices, pairs), model, progress=False)
     assert set(board.status) == {"ok"}
@@ -96,7 +106,7 @@ def test_many_pairs_have_the_prior_of_each():
 
 
 def test_it_is_kept_in_files():
-    model = hedge_ratio_model(delta={"beta": said(60)})
+    model = hedge_ratio_model(delta={"beta": said(60)}, noise=Constant())
     assert saved.from_json(saved.to_json(model)).beta_delta == said(60)
     days = Memory(60, low=15, high=240, unit="days", effective=True)
     assert days.in_bars(78).effective
@@ -106,12 +116,20 @@ def test_it_is_kept_in_files():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: hedge_ratio_model(delta={"alpha": said(60)}), "is that of a hedge ratio"),
-        (lambda: hedge_ratio_model(delta={"beta": Absolute(said(60))}), "is that of a hedge ratio"),
-        (lambda: hedge_ratio_model(delta=said(60)), "is that of a hedge ratio"),
+        (
+            lambda: hedge_ratio_model(delta={"alpha": said(60)}, noise=Constant()),
+            "is that of a hedge ratio",
+        ),
+        (
+            lambda: hedge_ratio_model(delta={"beta": Absolute(said(60))}, noise=Constant()),
+            "is that of a hedge ratio",
+        ),
+        (lambda: hedge_ratio_model(delta=said(60), noise=Constant()), "is that of a hedge ratio"),
         (lambda: hedge_ratio_model(noise=Discounted(said(60))), "not of a variance"),
         (
-            lambda: hedge_ratio_model(delta={"beta": said(60)}, drift=StateDiscount()),
+            lambda: hedge_ratio_model(
+                delta={"beta": said(60)}, drift=StateDiscount(), noise=Constant()
+            ),
             "leave effective out",
         ),
         (lambda: Memory(60, low=15, high=240, effective=1), "effective is True or False"),

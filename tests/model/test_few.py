@@ -129,7 +129,7 @@ def test_of_eight_hedges_it_finds_the_two_that_are_needed():
         error, excess = {}, {}
         for start in (Few(legs=2), Weak()):
             fixed = {"delta": 0.0, "obs_scale": 0.007, "intercept": "none"}
-            model = hedge_ratio_model(**fixed, initial=start)
+            model = hedge_ratio_model(**{"noise": Constant()} | fixed, initial=start)
             fitted = fit(data, model, method=ImportanceSampling(), seed=seed, progress=False)
             ratios = fitted.hedge_ratio().xs("mean", axis=1, level=1).iloc[-1].to_numpy()
             away = ratios - TRUE

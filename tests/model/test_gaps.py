@@ -13,6 +13,7 @@ from numpyro import handlers
 from scipy import stats
 
 from kfmodels import (
+    Constant,
     Discounted,
     Gaps,
     HedgeData,
@@ -183,7 +184,12 @@ def model_of(gaps: Gaps | None = Gaps(), **how: Any) -> Any:
     """A static ratio beside a level that moves."""
     priors = {"delta": {"beta": 0.0, "alpha": dist.Beta(1.0, 1.0)}}
     return hedge_ratio_model(
-        **(priors | {"obs_scale": dist.LogNormal(np.log(1e-3), 0.5), "gaps": gaps} | how)
+        **(
+            {"noise": Constant()}
+            | priors
+            | {"obs_scale": dist.LogNormal(np.log(1e-3), 0.5), "gaps": gaps}
+            | how
+        )
     )
 
 
@@ -224,7 +230,7 @@ def test_a_model_without_gaps_takes_a_whole_table_as_if_there_were_no_clock():
 
 def test_the_typical_move_is_that_of_one_bar():
     wild, still = (data_of(prices(0, night)) for night in (10_000.0, 0.0))
-    model = hedge_ratio_model()
+    model = hedge_ratio_model(noise=Constant())
     far, near = (float(model.inputs(data).typical_move) for data in (wild, still))
     assert_allclose(far, near, rtol=0.05)
     without = float(model.inputs(data_of(prices(0, 10_000.0), None)).typical_move)

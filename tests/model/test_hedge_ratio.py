@@ -18,6 +18,7 @@ from scipy.special import logit
 from statsmodels.tsa.statespace.kalman_filter import KalmanFilter
 
 from kfmodels import (
+    Constant,
     Discounted,
     HedgeData,
     Horseshoe,
@@ -34,7 +35,7 @@ from tests.tables import read_table
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-DEFAULT = hedge_ratio_model()
+DEFAULT = hedge_ratio_model(noise=Constant())
 
 
 @partial(jax.jit, static_argnames="model")
@@ -128,7 +129,11 @@ def test_the_density_is_prior_times_the_textbook_likelihood(options, transform, 
     else:
         expected += log_prior_of_delta(alpha, ALPHA)
     expected += loop_log_likelihood(data, hedge_case(data, q, obs_scale, **options))
-    assert_allclose(joint(hedge_ratio_model(**options), data, **sites), expected, rtol=1e-10)
+    assert_allclose(
+        joint(hedge_ratio_model(**{"noise": Constant()} | options), data, **sites),
+        expected,
+        rtol=1e-10,
+    )
 
 
 @pytest.mark.parametrize("transform", ["log", "level", "return"])
@@ -136,7 +141,7 @@ def test_the_density_is_prior_times_the_textbook_likelihood(options, transform, 
 def test_the_weak_start_allows_what_least_squares_finds(intercept: str, transform: str):
     """Scale-free, and within one sd of the start: it must not argue with the first rows."""
     data = pair(transform=transform)
-    inputs = hedge_ratio_model(intercept=intercept).inputs(data)
+    inputs = hedge_ratio_model(intercept=intercept, noise=Constant()).inputs(data)
     seen = data.observed
     found = np.linalg.lstsq(inputs.design[seen], inputs.y[seen])[0]
     assert (np.abs(found - inputs.start_mean) < np.sqrt(inputs.start_cov.diagonal())).all()
@@ -165,7 +170,7 @@ def test_a_start_is_in_the_units_of_the_data_wherever_the_pivot_is(initial, star
 )
 def test_state_discounting_divides_the_covariance_of_all_that_moves(options: dict, obs_scale):
     data, delta = pair(hedges=("SPX", "PEP")), 2e-3
-    model = hedge_ratio_model(drift=StateDiscount(), **options)
+    model = hedge_ratio_model(drift=StateDiscount(), **{"noise": Constant()} | options)
     n = 2 if options.get("intercept") == "none" else 3
     case = hedge_case(data, np.zeros(n), obs_scale, **options)
     case.pop("state_var")
@@ -220,7 +225,7 @@ def test_published_noise_has_its_published_likelihood(chan, state_var, obs_var, 
 
 def test_the_diffuse_start_is_as_exact_under_priors_and_a_pivot(chan):
     """Against statsmodels, where the moves of slope and intercept are correlated by the pivot."""
-    model = hedge_ratio_model(initial=Diffuse())
+    model = hedge_ratio_model(initial=Diffuse(), noise=Constant())
     values = {"delta_beta": [2e-3], "delta_alpha": 0.9, "obs_scale": 0.12}
     prior = (
         log_prior_of_delta(2e-3, BETA)
@@ -253,7 +258,7 @@ def moved(data: HedgeData, factors: dict[str, float]) -> HedgeData:
 UNIT_FREE = {
     "pivot": {},
     "raw": {"pivot": 0},
-    "moves": {"delta": {"beta": Moves(0.05, low=0.01, high=0.25)}},
+    "moves": {"delta": {"beta": Moves(0.05, low=0.01, high=0.25, unit="bars")}},
     "horseshoe, discounted": {"delta": {"beta": Horseshoe(60)}, "noise": Discounted()},
 }
 
@@ -262,7 +267,11 @@ UNIT_FREE = {
 @pytest.mark.parametrize(("a", "b"), [(100.0, 1.0), (1.0, 0.25), (0.013, 7.0)])
 def test_units_of_target_and_hedge_do_not_matter(options: dict, a: float, b: float):
     """y -> a y, x -> b x: only the density of y, and of its scale, is per another unit."""
-    data, model, scaled = pair(transform="level"), hedge_ratio_model(**options), 1
+    data, model, scaled = (
+        pair(transform="level"),
+        hedge_ratio_model(**{"noise": Constant()} | options),
+        1,
+    )
     here, there = (VALUES | {"obs_scale": unit * 0.3} for unit in (1, a))
     if "noise" in options:
         here = there = {"delta_beta": [3e-3], "delta_alpha": 0.4, "variance_memory": 12.0}
@@ -282,7 +291,7 @@ def test_currency_and_splits_do_not_matter_in_logs_and_returns(transform: str):
 
 @pytest.mark.parametrize("pivot", [None, 0])
 def test_the_order_of_the_hedges_does_not_matter(pivot):
-    model = hedge_ratio_model(pivot=pivot)
+    model = hedge_ratio_model(pivot=pivot, noise=Constant())
     one = joint(model, pair(hedges=("PEP", "SPX")), **VALUES | {"delta_beta": [3e-3, 2e-2]})
     other = joint(model, pair(hedges=("SPX", "PEP")), **VALUES | {"delta_beta": [2e-2, 3e-3]})
     assert_allclose(one, other, rtol=1e-10)
@@ -346,7 +355,7 @@ ARGUMENTS = {
 
 @pytest.mark.parametrize(("options", "free"), ARGUMENTS.values(), ids=ARGUMENTS)
 def test_a_distribution_is_sampled_and_a_number_stays(options: dict, free: set[str]):
-    model, data = hedge_ratio_model(**options), pair(hedges=("SPX", "PEP"))
+    model, data = hedge_ratio_model(**{"noise": Constant()} | options), pair(hedges=("SPX", "PEP"))
     sites = trace(model, data)
     sampled = {name for name, site in sites.items() if site["type"] == "sample"}
     assert sampled == free | {"y"}
@@ -365,7 +374,7 @@ def test_numbers_arrive_where_they_belong():
     assert_allclose(sites["delta"]["value"], [1e-3, 1e-2, 0.25], rtol=1e-12)
     assert sites["obs_scale"]["value"] == 0.01
     assert sites["variance_memory"]["value"] == 25
-    static = trace(hedge_ratio_model(delta=1 / 3, intercept="static"), data)
+    static = trace(hedge_ratio_model(delta=1 / 3, intercept="static", noise=Constant()), data)
     assert_array_equal(static["delta"]["value"], [1 / 3, 1 / 3, 0.0])
     assert_allclose(static["memory"]["value"], [2.0, 2.0, np.inf], rtol=1e-15)
 
@@ -420,7 +429,7 @@ def test_it_is_a_part_of_a_larger_model():
         centre = numpyro.sample("centre", dist.Normal(-8.0, 3.0))
         for name, one in pairs.items():
             with handlers.scope(prefix=name):
-                hedge_ratio_model(delta=speed(centre), intercept="static")(one)
+                hedge_ratio_model(delta=speed(centre), intercept="static", noise=Constant())(one)
 
     sites: dict[str, Any] = {"centre": -7.0}
     expected = stats.norm.logpdf(-7, -8, 3)

@@ -159,7 +159,7 @@ def test_the_posterior_under_a_horseshoe_is_that_of_a_fine_grid():
         120, memory=25, intercept_memory=np.inf, hedge_volatility=0.02, seed=4
     )
     data = HedgeData.from_prices(truth.prices, target="Y", hedges=["X1"])
-    model = hedge_ratio_model(delta={"beta": Horseshoe(60)}, intercept="static")
+    model = hedge_ratio_model(delta={"beta": Horseshoe(60)}, intercept="static", noise=Constant())
     method = NUTS(warmup=500, draws=2000, chains=4)
     posterior = fit(data, model, method=method, progress=False).tree["posterior"]
     draws = [np.log(posterior["q"].values[..., 0]), np.log(posterior["obs_scale"].values)]
@@ -189,7 +189,7 @@ def test_the_posterior_under_a_horseshoe_is_that_of_a_fine_grid():
 def test_a_ratio_moves_as_far_as_the_prior_says(hedges, transform, prior: Moves):
     """The width is that of both ends together: only where they are symmetric are they exact."""
     data = pair(hedges=hedges, transform=transform)
-    sites = prior_draws(hedge_ratio_model(delta={"beta": prior}), data)
+    sites = prior_draws(hedge_ratio_model(delta={"beta": prior}, noise=Constant()), data)
     size, _ = least_squares_on_changes(data)
     width = np.log(prior.high / prior.low) / (2 * SD90)
     for number in range(len(hedges)):
@@ -204,7 +204,8 @@ def test_a_ratio_moves_as_far_as_the_prior_says(hedges, transform, prior: Moves)
 
 def test_several_hedges_move_independently_and_so_does_the_noise():
     sites = prior_draws(
-        hedge_ratio_model(delta={"beta": Moves(0.05, low=0.01, high=0.2)}), pair(hedges=TWO)
+        hedge_ratio_model(delta={"beta": Moves(0.05, low=0.01, high=0.2)}, noise=Constant()),
+        pair(hedges=TWO),
     )
     logs = np.log(np.column_stack([sites["state_var"], sites["obs_scale"]]))
     off = np.corrcoef(logs.T)[np.triu_indices(4, 1)]
@@ -222,7 +223,7 @@ def test_the_prior_on_delta_follows_the_noise_beside_it(transform):
         pair(hedges=TWO, transform=transform),
         Moves(0.05, low=0.02, high=0.2, bars=10, unit="bars"),
     )
-    model = hedge_ratio_model(delta={"beta": prior})
+    model = hedge_ratio_model(delta={"beta": prior}, noise=Constant())
     size, left = least_squares_on_changes(data)
     spread = data.x[data.observed].std(0)
     obs_scale = left * np.array([0.01, 0.3, 1.0, 20.0])
@@ -335,7 +336,7 @@ BENT = {
 
 @pytest.mark.parametrize(("options", "bent"), BENT.values(), ids=BENT)
 def test_only_what_bends_with_the_intercept_is_straightened(options: dict, bent: set[str]):
-    assert hedge_ratio_model(**options).bent == bent
+    assert hedge_ratio_model(**{"noise": Constant()} | options).bent == bent
 
 
 @partial(jax.jit, static_argnames="model")
@@ -351,7 +352,7 @@ def _energy(z, inputs, *, model):
 )
 def test_the_sampler_starts_at_the_energy_of_the_model(options: dict, straightened: bool):
     """It walks in other coordinates on the same landscape, and its draws come back as they were."""
-    model = hedge_ratio_model(**options)
+    model = hedge_ratio_model(**{"noise": Constant()} | options)
     inputs = model.inputs(pair())
     z, sites = jax.device_get(
         priors.draw(np.arange(3, dtype=np.uint32), np.uint32(1), inputs, model=model)
@@ -511,7 +512,7 @@ def test_a_model_is_read_as_it_was_written(options: dict):
 
 def test_the_comparison_of_models_sees_a_difference():
     models = {name: parts(hedge_ratio_model(**options)) for name, options in WRITTEN.items()}
-    for name in ("Constant", "RandomWalk"):  # the defaults, written out
+    for name in ("Discounted", "RandomWalk"):  # the defaults, written out
         assert models.pop(name) == models["defaults"]
     for name, model in models.items():
         assert [other for other, held in models.items() if held == model] == [name]

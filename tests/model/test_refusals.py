@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 import pytest
 
 from kfmodels import (
+    Constant,
     Discounted,
     Gaps,
     HedgeData,
@@ -36,7 +37,7 @@ def data(hedges: tuple[str, ...] = ("PEP",), transform: Any = "log", **how: Any)
 
 
 def read(given: HedgeData, **options: Any) -> Any:
-    return hedge_ratio_model(**options).inputs(given)
+    return hedge_ratio_model(**{"noise": Constant()} | options).inputs(given)
 
 
 TWO = data(("SPX", "PEP"))
@@ -104,12 +105,14 @@ GAPS: list[tuple[dict[str, Any], str]] = [
 CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
     "Absolute": [
         (
-            lambda: hedge_ratio_model(delta={"beta": Absolute(MOVES)}),  # pyright: ignore[reportArgumentType]
+            lambda: hedge_ratio_model(delta={"beta": Absolute(MOVES)}, noise=Constant()),  # pyright: ignore[reportArgumentType]
             "Moves says how far a hedge ratio goes, as a share of itself: it has no meaning for an "
             "Absolute delta; use Memory there",
         )
     ],
-    "options": [(lambda o=o: hedge_ratio_model(**o), text) for o, text in OPTIONS],
+    "options": [
+        (lambda o=o: hedge_ratio_model(**{"noise": Constant()} | o), text) for o, text in OPTIONS
+    ],
     "gaps": [(lambda given=given: Gaps(**given), text) for given, text in GAPS],
     "Moves": [
         (
@@ -186,7 +189,7 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
             for t in ("log", "level", "return")
         ),
         (lambda: read(FEW), "only 8 common rows of KO and PEP"),
-        (lambda: hedge_ratio_model()(FEW), "only 8 common rows"),
+        (lambda: hedge_ratio_model(noise=Constant())(FEW), "only 8 common rows"),
     ],
     "clock": [
         (lambda: read(data(), gaps=Gaps()), "data of KO has no clock"),
@@ -202,7 +205,9 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
         (lambda: data(clock="XNYS"), "clock must be a Clock"),
         (
             lambda: fit_many(
-                HedgeData.all_pairs(PRICES), hedge_ratio_model(gaps=Gaps()), progress=False
+                HedgeData.all_pairs(PRICES),
+                hedge_ratio_model(gaps=Gaps(), noise=Constant()),
+                progress=False,
             ),
             "fit_many has no clock",
         ),

@@ -13,7 +13,7 @@ import pytest
 from numpyro.distributions import constraints, transforms
 from scipy import stats
 
-from kfmodels import Discounted, Gaps, HedgeData, Memory, StateDiscount, hedge_ratio_model
+from kfmodels import Constant, Discounted, Gaps, HedgeData, Memory, StateDiscount, hedge_ratio_model
 from kfmodels.model import Absolute, Known, Weak
 from tests.problems import stock_prices
 
@@ -53,26 +53,36 @@ class Nowhere(dist.Distribution):
 
 PLACES: dict[str, tuple[Callable[[Any], Any], float, float, str]] = {
     "obs_scale": (lambda p: hedge_ratio_model(obs_scale=p), 0.0, INF, "a sd, which is positive"),
-    "delta of beta": (lambda p: hedge_ratio_model(delta={"beta": p}), 0.0, 1.0, "between 0 and 1"),
+    "delta of beta": (
+        lambda p: hedge_ratio_model(delta={"beta": p}, noise=Constant()),
+        0.0,
+        1.0,
+        "between 0 and 1",
+    ),
     "delta of alpha": (
-        lambda p: hedge_ratio_model(delta={"alpha": p}),
+        lambda p: hedge_ratio_model(delta={"alpha": p}, noise=Constant()),
         0.0,
         1.0,
         "between 0 and 1",
     ),
     "delta of beta, shared": (
-        lambda p: hedge_ratio_model(delta={"beta": p}, drift=StateDiscount()),
+        lambda p: hedge_ratio_model(delta={"beta": p}, drift=StateDiscount(), noise=Constant()),
         0.0,
         1.0,
         "a memory in bars is said as Memory",
     ),
     "delta of beta, absolute": (
-        lambda p: hedge_ratio_model(delta={"beta": Absolute(p), "alpha": 0.1}),
+        lambda p: hedge_ratio_model(delta={"beta": Absolute(p), "alpha": 0.1}, noise=Constant()),
         0.0,
         1.0,
         "between 0 and 1",
     ),
-    "delta of beta, of all": (lambda p: hedge_ratio_model(delta=p), 0.0, 1.0, "between 0 and 1"),
+    "delta of beta, of all": (
+        lambda p: hedge_ratio_model(delta=p, noise=Constant()),
+        0.0,
+        1.0,
+        "between 0 and 1",
+    ),
     "Discounted: memory": (Discounted, 4.0, INF, "above 4 bars"),
     "Gaps: bars": (lambda p: Gaps(bars=p), 0.0, INF, "0 or more"),
     "Gaps: bars of overnight": (lambda p: Gaps(bars={"overnight": p}), 0.0, INF, "0 or more"),
@@ -174,9 +184,15 @@ SHAPED = dist.Beta(np.array([1.0, 2.0]), 9.0)
 OTHERWISE: list[tuple[Callable[[], Any], str]] = [
     (lambda: hedge_ratio_model(obs_scale=dist.Poisson(3.0)), "has whole values only"),
     (lambda: Discounted(dist.Poisson(30.0)), "has whole values only"),
-    (lambda: hedge_ratio_model(delta=dist.Bernoulli(0.5)), "has whole values only"),
+    (
+        lambda: hedge_ratio_model(delta=dist.Bernoulli(0.5), noise=Constant()),
+        "has whole values only",
+    ),
     (lambda: hedge_ratio_model(obs_scale=dist.Delta(0.01)), "give the number itself"),
-    (lambda: hedge_ratio_model(delta={"beta": Absolute(dist.Delta(0.1))}), "the number itself"),
+    (
+        lambda: hedge_ratio_model(delta={"beta": Absolute(dist.Delta(0.1))}, noise=Constant()),
+        "the number itself",
+    ),
     (lambda: Gaps(bars=dist.Delta(3.0)), "give the number itself"),
     (
         lambda: hedge_ratio_model(obs_scale=Nowhere(None)),
@@ -186,14 +202,23 @@ OTHERWISE: list[tuple[Callable[[], Any], str]] = [
     (lambda: Discounted(dist.LogNormal(np.full(2, 3.0), 1.0)), "but it must be above 4 bars"),
     (lambda: Discounted(dist.Uniform(np.full(2, 5.0), 9.0)), "has the shape (2,): there is one"),
     (
-        lambda: hedge_ratio_model(delta={"alpha": SHAPED}),
+        lambda: hedge_ratio_model(delta={"alpha": SHAPED}, noise=Constant()),
         "shape (2,): state it for one coefficient",
     ),
-    (lambda: hedge_ratio_model(delta={"beta": SHAPED.to_event(1)}), "state it for one coefficient"),
-    (lambda: hedge_ratio_model(delta={"beta": [dist.Beta(1.0, 9.0)] * 2}), "dist.Beta(np.array(["),
+    (
+        lambda: hedge_ratio_model(delta={"beta": SHAPED.to_event(1)}, noise=Constant()),
+        "state it for one coefficient",
+    ),
+    (
+        lambda: hedge_ratio_model(delta={"beta": [dist.Beta(1.0, 9.0)] * 2}, noise=Constant()),
+        "dist.Beta(np.array([",
+    ),
     (lambda: hedge_ratio_model(obs_scale=[0.1, 0.2]), "obs_scale is a sd: a NumPyro distribution"),
     (lambda: hedge_ratio_model(obs_scale=True), "obs_scale is a sd: a NumPyro distribution"),
-    (lambda: hedge_ratio_model(pivot=dist.Normal()), "numbers, not a distribution"),
+    (
+        lambda: hedge_ratio_model(pivot=dist.Normal(), noise=Constant()),
+        "numbers, not a distribution",
+    ),
     (lambda: Weak(dist.HalfNormal(3.0)), "Weak: sds must be a positive number"),
     (lambda: Known(dist.Normal(), np.eye(2)), "Known: mean and cov are numbers"),
     (lambda: Discounted(dof=dist.HalfNormal(3.0)), "Discounted: dof must be a positive number"),
@@ -211,10 +236,12 @@ def test_what_is_no_prior_of_one_number_is_refused_in_words(call: Callable[[], A
 @pytest.mark.usefixtures("unchecked")
 def test_one_prior_per_hedge_is_a_distribution_with_a_value_for_each():
     with pytest.raises(ValueError, match="one prior per hedge") as caught:
-        hedge_ratio_model(delta={"beta": [dist.Beta(1.0, 9.0), dist.Beta(2.0, 9.0)]})
+        hedge_ratio_model(
+            delta={"beta": [dist.Beta(1.0, 9.0), dist.Beta(2.0, 9.0)]}, noise=Constant()
+        )
     (code,) = re.findall(r"dist\.Beta\(.*\)", str(caught.value))
     prior = eval(code, {"dist": dist, "np": np})
-    model = hedge_ratio_model(delta={"beta": prior})
+    model = hedge_ratio_model(delta={"beta": prior}, noise=Constant())
     data = HedgeData.from_prices(stock_prices(), target="KO", hedges=["SPX", "PEP"])
 
     @jax.jit  # one program instead of one for each step of the model

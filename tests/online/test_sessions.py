@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kfmodels import (
+    Constant,
     Discounted,
     Gaps,
     HedgeData,
@@ -98,7 +99,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def fitted(data: HedgeData, **options: Any) -> HedgeFit:
-    model = hedge_ratio_model(intercept="none", **options)
+    model = hedge_ratio_model(intercept="none", **{"noise": Constant()} | options)
     return fit(data, model, method=FromPrior(draws=16), progress=False)
 
 

@@ -74,7 +74,7 @@ def test_memories_of_several_fits_have_a_colour_each_and_skip_what_one_lacks(vag
 
 
 def test_plausible_paths_draw_the_paths_and_the_target_as_it_was(data):
-    drawn = kf.evaluate.prior_predictive(data, kf.hedge_ratio_model(), draws=30)
+    drawn = kf.evaluate.prior_predictive(data, kf.hedge_ratio_model(noise=kf.Constant()), draws=30)
     figure = plots.plausible_paths(drawn, data, shown=5)
     ratio, target, spread = figure.axes
     for line, path in zip(ratio.lines, drawn.paths["ratio"].values[:5, :, 0], strict=True):

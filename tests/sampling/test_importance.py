@@ -12,7 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kfmodels import Discounted, HedgeData, HedgePairs, ImportanceSampling, hedge_ratio_model
+from kfmodels import (
+    Constant,
+    Discounted,
+    HedgeData,
+    HedgePairs,
+    ImportanceSampling,
+    hedge_ratio_model,
+)
 from kfmodels.batch.chunk import fit_chunk
 from kfmodels.data.arrays import pair_arrays
 from kfmodels.kalman.transforms import LOG
@@ -187,7 +194,7 @@ def compared(pairs: HedgePairs, model: Any) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     "model",
-    [hedge_ratio_model(), hedge_ratio_model(noise=Discounted())],
+    [hedge_ratio_model(noise=Constant()), hedge_ratio_model(noise=Discounted())],
     ids=["constant", "discounted"],
 )
 def test_no_pair_is_missed_without_a_word(pairs: HedgePairs, model: Any):

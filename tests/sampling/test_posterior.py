@@ -158,13 +158,13 @@ def test_and_so_from_a_flat_start(noise: str, drift: str, intercept: Any):
     ids=["moves", "absolute", "fixed"],
 )
 def test_whatever_the_priors_and_what_is_fixed(options: Any):
-    model = hedge_ratio_model(**options)
+    model = hedge_ratio_model(**{"noise": Constant()} | options)
     check(model, inputs_of(model))
 
 
 def test_where_the_ratio_stands_still_only_its_prior_is_left():
-    model = hedge_ratio_model()
-    still = hedge_ratio_model(delta={"beta": 0.0})
+    model = hedge_ratio_model(noise=Constant())
+    still = hedge_ratio_model(delta={"beta": 0.0}, noise=Constant())
     inputs = inputs_of(model)
     free = draws_of(model, inputs)
     which = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])  # the ratio, not the intercept
@@ -220,7 +220,7 @@ def test_draws_of_the_prior_of_another_model_are_draws_of_it():
 
 def test_draws_of_the_prior_are_straightened():
     """Bent back they are the prior: log q normal, and log obs_scale about half the typical move."""
-    model = hedge_ratio_model()
+    model = hedge_ratio_model(noise=Constant())
     inputs = inputs_of(model)
     count = 4000
     free = posterior.prior_draws(jnp.uint32(2), inputs, model=model, count=count)
