@@ -57,7 +57,8 @@ class TimeOfDay:
         if bars > SESSION_BARS:
             self.bars = bars
             if session is not None:
-                self._law = DayVariance.of(*map(np.array, (FALL, RISE, 1.0)), session)
+                fall, rise, one = (np.array(each) for each in (FALL, RISE, 1.0))
+                self._law = DayVariance.of(fall, rise, one, session)
 
     @property
     def memories(self) -> np.ndarray:
@@ -89,4 +90,4 @@ class TimeOfDay:
         here, crossed = self.clock.place(at), sum(passed.gaps.values())
         opened = here.since > 0 and (crossed > 0 or self.clock.place(before).since <= 0)
         factor = float(self._law.factor(read_day(here, self.clock.minutes)))
-        return passed.bars * factor + self.bars * (OPENING * opened + NIGHT * crossed) or 1.0
+        return float(passed.bars * factor + self.bars * (OPENING * opened + NIGHT * crossed)) or 1.0

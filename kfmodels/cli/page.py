@@ -291,7 +291,8 @@ def _in_last_units(
         return path
     factors = scored.later.factors
     factor = factors[fitted.target] / (1.0 if hedge is None else factors[hedge])
-    return path.where(path.index > fitted.fit_until, path * factor)
+    before = pd.Series(path.index <= fitted.fit_until, path.index)
+    return path.mul(before.map({True: factor, False: 1.0}), axis=0)
 
 
 def _reversions(fitted: HedgeFit, scored: Scored | None) -> pd.DataFrame:

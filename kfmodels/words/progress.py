@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from threading import Event, Lock, Thread
+from typing import Any
 
 from kfmodels.words.shown import WIDTH
 
@@ -186,7 +187,7 @@ def _is_watched() -> bool:
     """Whether someone reads stderr as it is written: at a terminal, or in a notebook."""
     if sys.stderr is not None and sys.stderr.isatty():
         return True
-    ipython = sys.modules.get("IPython")  # loaded before any code of a notebook runs
+    ipython: Any = sys.modules.get("IPython")  # loaded before any code of a notebook runs
     return hasattr(ipython, "get_ipython") and hasattr(ipython.get_ipython(), "kernel")
 
 

@@ -15,6 +15,7 @@ from kfmodels.cli import facts
 from kfmodels.cli.page import page
 from kfmodels.cli.report import report
 from kfmodels.sampling import nuts
+from tests.cli.test_page import draw_pictures
 from tests.command import kfmodels
 from tests.problems import ROWS, FromPrior, stock_prices, unsampled
 
@@ -163,3 +164,10 @@ def test_a_split_after_the_fit_is_repaired_in_the_report(folder, transform):
     assert orders(mended).keys() == orders(right).keys()
     ratio = np.array([*orders(mended).values()]) / [*orders(right).values()]
     assert ratio == pytest.approx(4, rel=1e-3)
+    # a share of KO that became four: of the pictures too, before the split and after
+    factor = 4 if transform == "level" else 1
+    drawn = [one for one in draw_pictures(mended) if "value" in one]
+    for one, other in zip(drawn, [e for e in draw_pictures(right) if "value" in e], strict=True):
+        np.testing.assert_allclose(one["value"], factor * other["value"], rtol=1e-3, atol=1e-4)
+        if "static" in one:
+            np.testing.assert_allclose(one["static"], factor * other["static"], rtol=1e-5)

@@ -70,6 +70,8 @@ class Reader(HTMLParser):
         ]
         if tag not in self.void:
             self.open.append(tag)
+        if tag == "wbr":  # a place to break a word, and no end of it
+            self.said = self.said.rstrip()
         if tag == "table":
             self.tables.append([])
         if tag == "tr":
