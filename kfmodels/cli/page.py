@@ -117,8 +117,7 @@ def write_page(
 def page(fitted: HedgeFit, later: pd.DataFrame | None = None, repair: Repair | None = None) -> str:
     """The page that `write_page` writes, as text."""
     scored = None if later is None else _scored(fitted, later, repair)
-    priors = fitted.tree["log_prior"].data_vars if "log_prior" in fitted.tree else []
-    inferred = [str(name) for name in priors]
+    inferred = [*map(str, fitted.tree["log_prior"].data_vars)] if "log_prior" in fitted.tree else []
     # with nothing inferred but the speed, a static ratio leaves no noise to integrate over
     asked = "delta_beta" in inferred and len(inferred) > 1 and not fitted.model.sums_ratios
     static = static_probability(fitted) if asked else None
@@ -230,8 +229,8 @@ def choose(fitted: HedgeFit, static: pd.DataFrame | None, scored: Scored | None)
 
 def _turnover(fitted: HedgeFit, ratio: pd.DataFrame) -> float:
     """What a ratio would have traded in a year of the training rows, over the value of the target."""
-    traded = value_traded(fitted.data, ratio).iloc[burn_in(len(ratio)) :]
-    return float(traded.mean() * bars_per_year(fitted.data.index))
+    traded = value_traded(fitted.data, ratio).iloc[burn_in(len(ratio)) :].mean()
+    return float(traded * bars_per_year(fitted.data.index))
 
 
 def _decision(fitted: HedgeFit, choice: Choice, scored: Scored | None) -> list[str]:
@@ -252,9 +251,7 @@ def _decision(fitted: HedgeFit, choice: Choice, scored: Scored | None) -> list[s
     if scored is not None:
         mine = scored.worth.loc[facts.CHANGES if choice.static else _OURS]
         if mine.variance_removed <= 0:
-            said.append(
-                f"But on later prices it removed no variance: {target} unhedged did no worse."
-            )
+            said.append(f"But on later prices {target} unhedged did no worse: it removed nothing.")
     else:
         said.append("What it is worth on later prices, kfmodels report --prices LATER.csv says.")
     return said
@@ -262,13 +259,11 @@ def _decision(fitted: HedgeFit, choice: Choice, scored: Scored | None) -> list[s
 
 def _money(fitted: HedgeFit, choice: Choice) -> list[tuple[str, float, float]]:
     """By hedge: money to hold against `POSITION` of the target, below 0 sold, and its sd."""
-    worth, target = choice.prices, choice.prices[fitted.target]
-    found = []
+    worth, target, found = choice.prices, choice.prices[fitted.target], []
     for hedge in choice.held:
         each = worth[hedge.name] / target if fitted.data.transform.by_shares else 1.0
-        found.append(
-            (hedge.name, -facts.POSITION * hedge.ratio * each, hedge.sd * each * facts.POSITION)
-        )
+        money = facts.POSITION * each
+        found.append((hedge.name, -money * hedge.ratio, money * hedge.sd))
     return found
 
 
@@ -278,8 +273,8 @@ def _money(fitted: HedgeFit, choice: Choice) -> list[tuple[str, float, float]]:
 def _paths(fitted: HedgeFit, scored: Scored | None) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
     """Ratios and spread by date, training rows first, all in the units of the last row."""
     live = None if scored is None else scored.ticks
-    found = ratio_paths(fitted, live).items()
-    paths = {name: _in_last_units(path, fitted, scored, name) for name, path in found}
+    each = ratio_paths(fitted, live).items()
+    paths = {name: _in_last_units(path, fitted, scored, name) for name, path in each}
     return paths, _in_last_units(spread_path(fitted, live), fitted, scored)
 
 
