@@ -27,7 +27,7 @@ FALL, RISE = 0.85, 1.5
 OPENING, NIGHT = 1 / 12, 1 / 3
 """Sessions that the variance of an opening print and of a night is worth, where all is hedged.
 
-From 206 days of five-minute bars, 50 assets: .09 and .35; the same of one-minute bars (31 days, 26
+From 206 days of five-minute bars, 47 assets: .09 and .35; the same of one-minute bars (31 days, 18
 assets) are .07 and .29.
 """
 
