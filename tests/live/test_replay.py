@@ -57,7 +57,7 @@ def test_a_bad_print_is_held_back_and_a_late_leg_makes_no_row():
     assert found["outcome"].iloc[20] == "quarantined"
     assert set(found["outcome"].iloc[[40, 41]]) == {"skipped"}
     assert found["z"].iloc[[40, 41]].isna().all()
-    assert (found["outcome"].drop(found.index[[20, 40, 41]]) == "accepted").all()
+    assert set(found["outcome"].drop(found.index[[20, 40, 41]])) == {"accepted"}
     # a filter that believes what it is given takes the bad print for a move
     with pytest.warns(UserWarning, match="in doubt"):
         believed = follow(made_filter(), table())
