@@ -1,5 +1,7 @@
 """What the pictures show, read back from their lines and bars."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from kfmodels import plots
 from kfmodels.evaluate.calibration import Calibration
 from kfmodels.evaluate.compare import Comparison
 from kfmodels.evaluate.landscape import NEAR_THE_TOP
-from kfmodels.plots.ink import even_memories
+from kfmodels.plots.ink import blank, even_memories, tell_dates
 from tests.problems import stock_prices, unsampled
 
 
@@ -81,8 +83,25 @@ def test_plausible_paths_draw_the_paths_and_the_target_as_it_was(data):
         np.testing.assert_array_equal(line.get_ydata(), path)
     np.testing.assert_array_equal(target.lines[-1].get_ydata(), data.y)
     assert len(target.lines) == 6
-    assert len(spread.lines) == 3
+    low, high = target.get_ylim()
+    assert low < np.nanmin(data.y) < np.nanmax(data.y) < high  # what was is never left out
+    assert len(spread.lines) == 1
+    assert spread.get_ylabel().endswith("(log)")
+    assert figure.dpi == 110
     rendered(figure)
+
+
+@pytest.mark.parametrize("days", [9, 40, 250, 1300, 5000])
+def test_dates_do_not_collide(days):
+    figure, axes = blank(4, 2)
+    index = pd.date_range("2015-11-20", periods=days)
+    axes[0, 0].plot(index, np.arange(days))
+    tell_dates(axes[0, 0])
+    figure.canvas.draw()
+    labels = [text for text in axes[0, 0].get_xticklabels() if text.get_text()]
+    ends = sorted(label.get_window_extent().intervalx.tolist() for label in labels)
+    assert len(ends) >= 3
+    assert all(before[1] < after[0] for before, after in pairwise(ends))
 
 
 def test_likelihood_draws_the_profile_and_the_static_line(data):
