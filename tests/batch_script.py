@@ -109,6 +109,7 @@ STAND_INS = {
     "batch.board": {"HedgeBoard": Board},
     "batch.chunk": {"fit_chunk": fit_chunk, "refit_chunk": refit_chunk, "LEAST": 16},
     "sampling.importance": {"ImportanceSampling": Method, "layout_of": layout_of},
+    "model.defaults": {"bars_of_day": len, "count_bars": lambda model, _: model},
     "model.saved": {"to_json": lambda model: "{}"},
     "model.hedge_ratio": {"HedgeRatioModel": Model, "hedge_ratio_model": Model},
 }

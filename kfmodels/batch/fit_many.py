@@ -57,7 +57,7 @@ from kfmodels.data.hedge_pairs import HedgePairs
 from kfmodels.files.documents import Json
 from kfmodels.kalman.transforms import LEVEL
 from kfmodels.model import saved
-from kfmodels.model.defaults import in_bars
+from kfmodels.model.defaults import bars_of_day, count_bars
 from kfmodels.model.hedge_ratio import HedgeRatioModel, hedge_ratio_model
 from kfmodels.sampling.importance import ImportanceSampling, layout_of
 from kfmodels.words.caller import check_seed, explain_kinds
@@ -181,7 +181,7 @@ def _check(
             'mp_context=multiprocessing.get_context("spawn"))'
         )
     model.check_transform(pairs.transform, "these pairs")
-    model = in_bars(model, pairs)
+    model = count_bars(model, bars_of_day(pairs))
     # tried on made-up prices: raises for a model of several hedges, or one with nothing to infer
     rows = np.arange(1.0, 41.0)[None]
     layout_of(model.inputs_of_pairs(pair_arrays(rows, rows**0.5, LEVEL))[0], model)

@@ -32,7 +32,7 @@ def rows_of_day(index: "pd.Index") -> float:
 
     Example:
         >>> import pandas as pd
-        >>> rows_of_day(pd.bdate_range("2008-01-02", periods=9, freq="W"))
+        >>> round(rows_of_day(pd.date_range("2008-01-02", periods=9, freq="7D")), 3)
         0.2
     """
     import pandas as pd

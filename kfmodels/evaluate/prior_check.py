@@ -159,7 +159,7 @@ def prior_predictive(
     if draws < 20:
         raise ValueError(f"draws={draws} are too few to sum up; 20 at least")
     if len(data) <= MONTH:
-        raise ValueError(f"{len(data)} rows are no more than {MONTH}: give more")
+        raise ValueError(f"{len(data)} rows are too few for paths: give more than {MONTH}")
     inputs = model.inputs(data)
     coordinates = model.coordinates(data)
     ratio, _ = _regress_changes(data)

@@ -7,7 +7,17 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit
 
-from kfmodels import HedgeBoard, HedgeData, HedgeFit, Quarantine, fit_many, plots, rank_hedges
+from kfmodels import (
+    Constant,
+    HedgeBoard,
+    HedgeData,
+    HedgeFit,
+    Quarantine,
+    fit_many,
+    hedge_ratio_model,
+    plots,
+    rank_hedges,
+)
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data import datasets
 from kfmodels.evaluate.health import spread_health
@@ -42,7 +52,8 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def board(store) -> HedgeBoard:
     pairs = HedgeData.pairs(prices().iloc[:ROWS], GOOD + BAD)
-    return fit_many(pairs, chunk_size=len(GOOD + BAD), store=store, progress=False)
+    model = hedge_ratio_model(noise=Constant())
+    return fit_many(pairs, model, chunk_size=len(GOOD + BAD), store=store, progress=False)
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,9 @@ def measure(arguments: list[str]) -> Report:
                 tables += _OF_PART[part](name, options)
             except MissingTableError as error:
                 remarks.append(f"{part} {name}: left out, {error}")
-    return Report("The open", WHAT, tables, remarks)
+    every = set(options.parts) == set(PARTS)
+    part = "" if every else "_".join(options.parts)
+    return Report(f"The open{f': {part}' * bool(part)}", WHAT, tables, remarks, part=part)
 
 
 def whole(name: str, options: argparse.Namespace) -> list[Table]:

@@ -288,7 +288,7 @@ def test_the_picture_shows_every_hedge_with_its_static_ratio():
         fitted, follow(fitted.online(), prices.iloc[ROWS:]), static=static
     )
     *ratios, spread = figure.axes
-    assert spread.get_ylabel() == "spread of KO"
+    assert spread.get_ylabel() == "spread of KO (log)"
     for axes, name in zip(ratios, both.hedges, strict=True):
         assert axes.get_ylabel() == f"ratio of KO to {name}"
         path, line, _ = axes.lines

@@ -193,7 +193,7 @@ def test_a_static_ratio_is_profiled_over_its_own_noise(pair, intercept):
 
 
 def test_the_masses_are_shares_and_the_peaks_are_cells(pair):
-    found = surface_of(pair, points=(20, 12, 10))
+    found = surface_of(pair, hedge_ratio_model(noise=Constant()), points=(20, 12, 10))
     modes = found.modes
     assert list(modes) == ["beta_memory", "alpha_memory", "forecast_sd", "mass", "log_likelihood"]
     assert modes["mass"].is_monotonic_decreasing

@@ -136,7 +136,10 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
     ],
     "priors": [
         (lambda: prior_predictive(data(), MODEL, draws=19), "draws=19 are too few.*20 at least"),
-        (lambda: prior_predictive(first(21), MODEL), "21 rows are no more than a month of 21"),
+        (
+            lambda: prior_predictive(first(21), MODEL),
+            "21 rows are too few for paths: give more than 21",
+        ),
         (lambda: prior_sensitivity(certain()), NO_PRIOR),
         (lambda: what_if(certain(), MODEL), NO_PRIOR),
         *(

@@ -244,6 +244,7 @@ def test_a_board_of_two_is_each_alone():
                 }
             ),
             "last_prices": both("last_prices", 0),
+            "unopened": both("unopened", 0),
             "habits": None,
         }
     )

@@ -50,7 +50,7 @@ def test_moves_are_taken_within_sessions_of_more_than_ten_bars(
     model = default_model(data)
     assert (model.profile is not None) == (model.tilt is not None) == (transform == "return")
     if transform != "return":
-        assert model == hedge_ratio_model(noise=Constant())
+        assert model == hedge_ratio_model()
 
 
 def test_each_part_is_switchable_and_those_of_mornings_come_with_ten_days():

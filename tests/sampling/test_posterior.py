@@ -151,7 +151,10 @@ def test_and_so_from_a_flat_start(noise: str, drift: str, intercept: Any):
 @pytest.mark.parametrize(
     "options",
     [
-        {"delta": {"beta": Moves(0.05, 0.01, 0.25), "alpha": Horseshoe(30)}, "noise": Discounted()},
+        {
+            "delta": {"beta": Moves(0.05, 0.01, 0.25, unit="bars"), "alpha": Horseshoe(30)},
+            "noise": Discounted(),
+        },
         {"delta": {"beta": Absolute(dist.Beta(1.0, 9.0)), "alpha": 0.3}, "pivot": 0},
         {"obs_scale": 0.01, "noise": Discounted(memory=dist.Uniform(5.0, 60.0))},
     ],

@@ -212,7 +212,7 @@ def test_a_fit_in_a_terminal_says_that_it_compiles_and_how_long_it_took():
 
 def test_ctrl_c_in_a_fit_is_a_keyboard_interrupt_with_a_sentence():
     run = Terminal("-c", FIT)
-    assert run.interrupt() == -signal.SIGINT
+    assert run.interrupt() == -signal.SIGINT, run.written
     assert run.written.strip().endswith(f"KeyboardInterrupt: {AGAIN}")
 
 
