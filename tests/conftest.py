@@ -34,7 +34,6 @@ from jax import monitoring  # noqa: E402
 from tests.tables import MissingTableError  # noqa: E402
 
 settings.register_profile("first", max_examples=20, deadline=None)
-settings.register_profile("whole", max_examples=150, deadline=None)
 settings.register_profile("night", max_examples=2000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "first"))
 
