@@ -3,12 +3,12 @@ r"""How large the moves of a row are by its time of day, and over how many bars 
 With $\tau$ minutes since the open and $\kappa$ until the close, at the middle of a bar, the variance of
 what hedges leave of a move, over that of a mean bar, is
 
-$$f_t = n_t \, (1 + \tau_t / 5)^{-.85} \, e^{1.5 \exp(-\kappa_t / 15)} / c
+$$f_t = \sum_{\tau} (1 + \tau / 5)^{-.85} \, e^{1.5 \exp(-\kappa / 15)} / c
 + B \, (o_t / 12 + g_t / 3)$$
 
-over $n_t$ bars and $g_t$ closed periods, with $o_t$ 1 where the row comes from an opening print (0
-elsewhere), B bars a session and c such that it has a mean of one. A row divided by the root of it is
-like any other, so that ratios are least squares weighted by inverse variances.
+over the bars and the $g_t$ closed periods since the row before, with $o_t$ 1 where the row comes from
+an opening print (0 elsewhere), B bars a session and c such that it has a mean of one. A row divided by
+the root of it is like any other: ratios are least squares weighted by inverse variances.
 
 Source: the profile and its constants are those of `kfmodels.clock.day`; they are nearly the same for
 every pair of 45, and are not inferred here.
@@ -18,7 +18,7 @@ import numpy as np
 
 from kfmodels.basket.settings import MEMORIES
 from kfmodels.clock.clock import Clock
-from kfmodels.clock.day import DayVariance, read_day
+from kfmodels.clock.day import DayVariance, Minutes
 from kfmodels.clock.instants import Stamp
 
 FALL, RISE = 0.85, 1.5
@@ -49,7 +49,8 @@ class TimeOfDay:
         self.clock = clock
         self.bars = 1.0
         """Bars of a day: of the longest session, or of 24 hours; 1 of daily rows."""
-        self._law: DayVariance | None = None
+        self._sums: np.ndarray | None = None
+        """Variance from the open of a session to the end of each of its bars, from 0 on."""
         if clock is None or clock.bar is None:
             return
         session = clock.session_days() if clock.sessions else None
@@ -58,7 +59,8 @@ class TimeOfDay:
             self.bars = bars
             if session is not None:
                 fall, rise, one = (np.array(each) for each in (FALL, RISE, 1.0))
-                self._law = DayVariance.of(fall, rise, one, session)
+                each = DayVariance.of(fall, rise, one, session).factor(session)
+                self._sums = np.concatenate([[0.0], np.cumsum(each)])
 
     @property
     def memories(self) -> np.ndarray:
@@ -68,7 +70,7 @@ class TimeOfDay:
     @property
     def variance_of_day(self) -> float:
         """That of a day with its night, over that of a row; 1 of daily rows."""
-        return self.bars * (1 if self._law is None else 1 + OPENING + NIGHT)
+        return self.bars * (1 if self._sums is None else 1 + OPENING + NIGHT)
 
     def variance(self, at: Stamp | None, before: Stamp | None) -> float:
         """Variance of hedged moves between two rows, over that of a mean bar; 1 of daily rows.
@@ -85,9 +87,22 @@ class TimeOfDay:
         if before is None:
             return 1.0
         passed = self.clock.between(before, at)
-        if self._law is None:
+        if self._sums is None:
             return passed.bars or 1.0
-        here, crossed = self.clock.place(at), sum(passed.gaps.values())
-        opened = here.since > 0 and (crossed > 0 or self.clock.place(before).since <= 0)
-        factor = float(self._law.factor(read_day(here, self.clock.minutes)))
-        return float(passed.bars * factor + self.bars * (OPENING * opened + NIGHT * crossed)) or 1.0
+        start, end = self.clock.place(before), self.clock.place(at)
+        crossed = sum(passed.gaps.values())
+        found = self._within(end.since)
+        if crossed:  # the rest of one session, and those between
+            found += self._within(start.since + start.left) - self._within(start.since)
+            found += (crossed - 1) * self.bars
+        else:
+            found -= self._within(start.since)
+        opened = (end.since > 0) * (crossed > 0 or start.since <= 0) + max(crossed - 1, 0)
+        return float(found + self.bars * (OPENING * opened + NIGHT * crossed)) or 1.0
+
+    def _within(self, since: Minutes) -> float:
+        """The variance of a session from its open to so many minutes after it."""
+        assert self._sums is not None
+        assert self.clock is not None
+        ends = self.clock.minutes * np.arange(len(self._sums))
+        return float(np.interp(float(since), ends, self._sums))

@@ -9,7 +9,15 @@ from kfmodels.basket.moments import Gap, Others
 from kfmodels.basket.standing import Standing
 from kfmodels.basket.ticks import Said
 from kfmodels.kalman.transforms import LOG
-from kfmodels.online.shocks import NONE, Hold, Quarantine, Shocks, Surprise, Verdict
+from kfmodels.online.shocks import (
+    NONE,
+    Hold,
+    Quarantine,
+    Shocks,
+    Surprise,
+    Verdict,
+    check_shocks,
+)
 from kfmodels.online.splits import name_split
 from kfmodels.online.ticks import Outcome
 
@@ -133,7 +141,8 @@ def tell_verdicts(
 
 
 def check_policy(shocks: Shocks | None) -> None:
-    """Raise where a policy neither takes a row nor holds it back."""
+    """Raise where a policy neither takes a row nor holds it back, or is none."""
+    check_shocks(shocks)
     if shocks is not None and shocks.doubt(np.zeros(1)) is not None:
         raise ValueError(
             f"a basket takes a price or holds it back, and {type(shocks).__name__} does neither: pass "

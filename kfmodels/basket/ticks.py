@@ -90,8 +90,10 @@ class BasketTick(Shown):
         return self.z, np.where(self.observed, self.dof, np.inf)
 
     def overall(self) -> Said:
-        """The row as a whole was taken, unless no price moved."""
-        return self.of("")
+        """Whether the row as a whole was taken, and which prices of it are held."""
+        outcome, reason = self.of("")
+        held = [f"{self.names[n]} {self.of(self.names[n]).reason}" for n in self.quarantined()[:3]]
+        return Said(outcome, "; ".join(filter(None, [reason, *held])))
 
     def quarantined(self) -> list[int]:
         """Numbers of the assets whose price went into quarantine."""

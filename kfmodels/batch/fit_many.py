@@ -181,11 +181,11 @@ def _check(
             'mp_context=multiprocessing.get_context("spawn"))'
         )
     model.check_transform(pairs.transform, "these pairs")
-    model = count_bars(model, bars_of_day(pairs))
+    counted: HedgeRatioModel = count_bars(model, bars_of_day(pairs))
     # tried on made-up prices: raises for a model of several hedges, or one with nothing to infer
     rows = np.arange(1.0, 41.0)[None]
-    layout_of(model.inputs_of_pairs(pair_arrays(rows, rows**0.5, LEVEL))[0], model)
-    return model
+    layout_of(counted.inputs_of_pairs(pair_arrays(rows, rows**0.5, LEVEL))[0], counted)
+    return counted
 
 
 def _job(

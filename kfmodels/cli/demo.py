@@ -10,7 +10,7 @@ import pandas as pd
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.fit_many import fit_many
 from kfmodels.cli import facts
-from kfmodels.cli.report import summarise
+from kfmodels.cli.report import advice, summarise
 from kfmodels.data import datasets
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.evaluate.baselines import ols_on_changes
@@ -68,7 +68,7 @@ def run(out: Path, *, say: Callable[[str], object]) -> None:
     static = facts.static(fitted, later.iloc[-1])
     for sentence in (
         facts.worth(TARGET, scored, _OURS),
-        facts.advice(TARGET, scored, _OURS, static),
+        advice(TARGET, scored, _OURS, static),
     ):
         say(wrap(sentence))
 

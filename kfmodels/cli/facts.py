@@ -416,13 +416,6 @@ def turnovers(target: str, moving: float, still: float) -> str:
     return f"{moved}, the static one {still:.1f}"
 
 
-def advice(target: str, scored: pd.DataFrame, ours: str, static: list[str]) -> str:
-    """What to do, by the same table; `static` is what the static ratio asks for, by `static`."""
-    held = f"hold the static ratio on changes: {'; '.join(static)}"
-    what = held if keeps_static(scored, ours) else "run the moving ratio"
-    return f"So: {what}. Why: {reason(target, scored, ours)}."
-
-
 def intervals(inside: float, rows: int) -> str:
     """How many later prices lay within their 90 % intervals, by a row of `compare`."""
     return f"The 90 % intervals of the forecasts held {inside:.0%} of the {rows} later prices"

@@ -10,6 +10,7 @@ import pandas as pd
 
 from kfmodels.batch.few_legs import Beside, compare_with_universe
 from kfmodels.cli import facts
+from kfmodels.cli.report import tell_better
 from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import MIN_ROWS, rows_after
 from kfmodels.data.later import Later, repair_later
@@ -249,9 +250,10 @@ def _decision(fitted: HedgeFit, choice: Choice, scored: Scored | None) -> list[s
         said = [f"After {at} hold the {word} ratio, in shares: {shares}."]
     said.append(f"Why the {word} one: {choice.why}.")
     if scored is not None:
-        mine = scored.worth.loc[facts.CHANGES if choice.static else _OURS]
-        if mine.variance_removed <= 0:
+        held = facts.CHANGES if choice.static else _OURS
+        if scored.worth.loc[held, "variance_removed"] <= 0:
             said.append(f"But on later prices {target} unhedged did no worse: it removed nothing.")
+        said += tell_better(scored.worth, held)
     else:
         said.append("What it is worth on later prices, kfmodels report --prices LATER.csv says.")
     return said
@@ -259,12 +261,10 @@ def _decision(fitted: HedgeFit, choice: Choice, scored: Scored | None) -> list[s
 
 def _money(fitted: HedgeFit, choice: Choice) -> list[tuple[str, float, float]]:
     """By hedge: money to hold against `POSITION` of the target, below 0 sold, and its sd."""
-    worth, target, found = choice.prices, choice.prices[fitted.target], []
-    for hedge in choice.held:
-        each = worth[hedge.name] / target if fitted.data.transform.by_shares else 1.0
-        money = facts.POSITION * each
-        found.append((hedge.name, -money * hedge.ratio, money * hedge.sd))
-    return found
+    worth, target = choice.prices, choice.prices[fitted.target]
+    each = worth if fitted.data.transform.by_shares else dict.fromkeys(worth, target)
+    both = [(one, facts.POSITION * each[one.name] / target) for one in choice.held]
+    return [(hedge.name, -unit * hedge.ratio, unit * hedge.sd) for hedge, unit in both]
 
 
 # -- what to hold, its worth, and what to watch ----------------------------------------------------

@@ -178,6 +178,29 @@ def list_notes(head: str, notes: list[str]) -> str:
     return "\n".join([head, *wrapped]) if notes else ""
 
 
+def advice(target: str, scored: pd.DataFrame, ours: str, static: list[str]) -> str:
+    """What to do, by the same table; `static` is what the static ratio asks for, by `facts.static`."""
+    held = f"hold the static ratio on changes: {'; '.join(static)}"
+    keep = facts.keeps_static(scored, ours)
+    also = " ".join(tell_better(scored, facts.CHANGES if keep else ours))
+    said = f"So: {held if keep else 'run the moving ratio'}. Why: {facts.reason(target, scored, ours)}."
+    return f"{said} {also}".rstrip()
+
+
+def tell_better(scored: pd.DataFrame, held: str) -> list[str]:
+    """A sentence where another ratio of the same table did better for no more trading, else none."""
+    mine = scored.loc[held]
+    more = scored["variance_removed"] > mine.variance_removed
+    others = scored.loc[more & (scored["turnover"] <= mine.turnover)]
+    if not len(others):
+        return []
+    best = others.loc[others["variance_removed"].idxmax()]
+    than = f"{best.variance_removed:.1%} against {mine.variance_removed:.1%}"
+    return [
+        f"{best.name} removed more and traded no more ({than}): where no band is needed it serves."
+    ]
+
+
 def discounted_gain(fitted: HedgeFit) -> tuple[float, float] | None:
     """Nats by which a discounted variance beats the constant one, and its best memory in bars.
 

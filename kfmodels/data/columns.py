@@ -80,7 +80,8 @@ def check_columns(frame: pd.DataFrame, tickers: Iterable[str]) -> None:
     count = len(frame.columns)
     for ticker in tickers:
         if ticker not in frame.columns:
-            close = get_close_matches(str(ticker), names, n=3, cutoff=0.5) or names[:8]
+            alike = [name for name in names if name.lower() == str(ticker).lower()]
+            close = alike or get_close_matches(str(ticker), names, n=3, cutoff=0.5) or names[:8]
             raise ValueError(
                 f"{ticker} is not among the {count} columns of the prices; "
                 f"there is {', '.join(close)}{' ...' if count > len(close) else ''}"

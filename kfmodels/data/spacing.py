@@ -42,8 +42,9 @@ def rows_of_day(index: "pd.Index") -> float:
     days = np.unique(index.tz_localize(None).normalize().as_unit("s").asi8) / 86400
     if len(days) <= len(index) / 2:
         return float(len(index) / len(days))
-    apart = float(np.median(np.diff(days)))
-    return 1.0 if apart < 4 else 7 / 5 / apart  # a holiday or two leave daily rows daily
+    apart = np.diff(days)
+    # holidays leave daily rows daily
+    return 1.0 if np.median(apart) <= 1 else float(7 / 5 / apart.mean())
 
 
 def span(index: "pd.DatetimeIndex") -> str:

@@ -94,14 +94,12 @@ def count_bars(given: Any, day: float) -> Any:
 def bars_of_day(data: HedgeData | HedgePairs) -> float:
     """Bars of a day of trading: those of the longest session, or where there is none of 24 hours.
 
-    Without a clock: as many as the rows have by their dates, a fifth of weekly ones; rows that are
-    numbered, and of `Clock.daily`, are days.
+    Without a clock, or with `Clock.daily`: as many as the rows have by their dates, a fifth of weekly
+    ones; rows that are numbered are days.
     """
     clock = data.clock if isinstance(data, HedgeData) else None
-    if clock is None:
+    if clock is None or clock.bar is None:
         return rows_of_day(data.prices.index)
-    if clock.bar is None:
-        return 1.0
     return float(len(clock.session_days())) if clock.sessions else 1440.0 / clock.minutes
 
 

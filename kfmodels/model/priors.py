@@ -115,8 +115,9 @@ class Memory:
 
     $$\log q \sim N\big(\log q(\mathrm{bars}) - \log(D(g) (1 - g)), \; \mathrm{sd}^2\big)$$
 
-    That is right to within a factor of two for one hedge; several that move alike learn from the same
-    rows, and over up to four times as many.
+    That is right to within a factor of two for one hedge beside an intercept that moves, at the end of
+    the rows. Hedges that move alike learn from the same rows, and prices without an intercept from
+    their level: over many times as many. `effective_memory` says what came of it.
 
     Raises:
         ValueError: unless `1 < low < bars < high`, of days `0 < low < bars < high`; another unit.

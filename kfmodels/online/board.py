@@ -31,7 +31,7 @@ from kfmodels.online.blocks import TOO_FAR, Blocks, Foreseen, Mark, Passed, Poli
 from kfmodels.online.compiled import Packed, PairFrame
 from kfmodels.online.document import BOARD, Documented, list_names
 from kfmodels.online.legs import ByTicker, Inner, Legs
-from kfmodels.online.shocks import NONE, Hold, Shocks, release, with_hold
+from kfmodels.online.shocks import NONE, Hold, Shocks, check_shocks, release, with_hold
 from kfmodels.online.splits import FIRST, add_splits, find_moves, scaled_from, watch_scales
 from kfmodels.online.ticks import BoardTick, Outcome, number_of
 from kfmodels.words.caller import explain_kinds
@@ -101,6 +101,7 @@ class OnlineBoard(Documented):
         fit_id: str | None = None,
         holds: Mapping[str, Hold] | None = None,
     ) -> None:
+        check_shocks(shocks)
         self.names = tuple(names)
         several = [(each,) if isinstance(each, str) else each for each in hedges]
         self.legs = legs = Legs(targets, several, transform)

@@ -67,12 +67,13 @@ def follow(
         to hold until the next row), `alpha`, `spread`, `spread_sd`, `z`, `gain`, `log_score`,
         `effective_draws`. Of a model with a spread that comes back also `reversion`, `reversion_sd` and
         `reversion_probability`. Of a `LiveFilter` also `outcome` and `reason` of the row, the `alarms`
-        that it set off and the `condition`; of one with many pairs a row for every pair, with the
-        columns of its tick's `record()`.
+        that it set off and the `condition`, and no numbers where the row was rejected or came before;
+        of one with many pairs a row for every pair, with the columns of its tick's `record()`.
 
     Raises:
         ValueError: what `HedgeData.from_prices` says of a table, of dates and of columns; a row that
-            is not later than the last tick; a clock or a repair for a `LiveFilter`, which needs none.
+            is not later than the last tick (which a `LiveFilter` answers as rejected); a clock or a
+            repair for a `LiveFilter`, which needs none.
 
     Warns:
         UserWarning: once, of prices that are in doubt, as `HedgeData.from_prices` does. Not of a
@@ -177,11 +178,18 @@ def _replay(
     return pd.DataFrame(found, index=rows.index)
 
 
+_NO_ROW = ("rejected", "duplicate")
+"""Outcomes of what is no row: what is believed is of another time, perhaps of a later one."""
+
+
 def _of_one(signal: Any) -> dict[str, Any]:
     """The answer of a live filter of one pair as one row."""
     own = {"outcome": str(signal.outcome), "reason": signal.reason}
     kinds = "; ".join(alarm.kind for alarm in signal.alarms)
-    return flat(signal.tick) | own | {"alarms": kinds, "condition": signal.condition}
+    numbers = flat(signal.tick)
+    if str(signal.outcome) in _NO_ROW:
+        numbers = dict.fromkeys(numbers, np.nan)
+    return numbers | own | {"alarms": kinds, "condition": signal.condition}
 
 
 def _of_pairs(signal: Any) -> "pd.DataFrame":
@@ -193,6 +201,11 @@ def _of_pairs(signal: Any) -> "pd.DataFrame":
         rung.setdefault(name, []).append(alarm.kind)
     table = pd.DataFrame(signal.tick.record()).set_index("pair").drop(columns="at")
     table["outcome"] = table["outcome"].map(str)
+    if str(signal.outcome) != "accepted":  # the row as a whole: what stands is of a row before
+        table["outcome"], table["reason"] = str(signal.outcome), signal.reason
+    if str(signal.outcome) in _NO_ROW:
+        numbers = table.select_dtypes("number").columns
+        table[numbers] = np.nan
     table["alarms"] = ["; ".join(rung.get(str(name), ())) for name in table.index]
     conditions = signal.conditions.pairs
     table["condition"] = [conditions.get(str(name), "ok") for name in table.index]

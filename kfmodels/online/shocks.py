@@ -254,6 +254,12 @@ def with_hold(holds: Mapping[int, Hold], number: int, hold: Hold) -> dict[int, H
     return others if hold == NONE else others | {number: hold}
 
 
+def check_shocks(given: object) -> None:
+    """Raise unless it is a policy on shocks, or None."""
+    if not isinstance(given, Shocks | None):
+        raise ValueError(f"shocks is Quarantine(...), Robust(...) or None, not {given!r}")
+
+
 def release(hold: Hold, factors: Iterable[float]) -> Hold:
     """The hold after a call of `rescale`: factors of 1 throughout say that the move was real."""
     real = hold.cause in ("scale", "released") and all(factor == 1 for factor in factors)

@@ -33,9 +33,7 @@ def tell_ended(table: pd.DataFrame) -> list[str]:
 def tell_hours(index: pd.Index, clock: Clock | None) -> list[str]:
     """Check the rows by the clock; without one, whether they lie within the day, in a sentence."""
     if clock is not None:
-        clock.rows(index)  # raises on a time that it cannot read
-        check_clock(index, clock)
-        return []
+        return _tell_clock(index, clock)
     if not isinstance(index, pd.DatetimeIndex) or len(index) < 4 * len(set(index.date)):
         return []
     return [
@@ -43,6 +41,39 @@ def tell_hours(index: pd.Index, clock: Clock | None) -> list[str]:
         '50 to 500 bars; give clock=kf.Clock.hours("09:30", "16:00", zone=..., bar=...), or, of '
         'markets without a close, kf.Clock("5min")'
     ]
+
+
+def _tell_clock(index: pd.Index, clock: Clock) -> list[str]:
+    """What rows and clock say of each other; raises where they do not belong together."""
+    dt, gaps, _ = clock.rows(index)  # raises on a time that it cannot read
+    outside = clock.outside(index)
+    if outside.mean() > 0.5:
+        check_clock(index, clock)  # raises, with the zone that the times may be of
+    if clock.bar is None or len(index) < 3:
+        return []
+    within = dt[1:][(gaps[1:] == 0).all(1) & (dt[1:] > 0)]
+    usual = float(np.median(within)) if len(within) else 1.0
+    if not 0.7 < usual < 1.5:
+        raise ValueError(
+            f"most rows lie {usual:.3g} bars of the clock apart, whose bar is {clock.bar}: give it a "
+            f"bar of {usual * clock.minutes:.3g} minutes"
+        )
+    said = list[str]()
+    if outside.any():
+        said.append(
+            f"{int(outside.sum())} of {len(index)} rows lie outside the sessions, the first at "
+            f"{index[outside][0]}: each is learnt as a mean bar; drop them with "
+            "frame[~clock.outside(frame.index)]"
+        )
+    if (
+        clock.sessions is None
+        and (wide := int((dt > 60 / clock.minutes * 4).sum())) > len(dt) / 1000
+    ):
+        said.append(
+            f"{wide} times the rows stop for more than four hours, which count as open: give a clock "
+            "with sessions, kf.Clock.hours(...) or kf.Clock.exchange(...)"
+        )
+    return said
 
 
 def read_table(

@@ -375,7 +375,13 @@ class HedgeUniverse(Shown):
             >>> print(signal.outcome, held.shape)
             accepted (3, 3)
         """
-        how: dict[str, Any] = {"clock": self.basket.clock, **settings}
+        own, given = self.basket.clock, settings.get("clock")
+        if own is not None and given is not None and given.bar != own.bar:
+            raise ValueError(
+                f"the universe was made of bars of {own.bar}, and the clock has one of {given.bar}: "
+                "give a clock of the same bar, or none"
+            )
+        how: dict[str, Any] = {"clock": own, **settings}
         return LiveFilter(self.online(), **how)
 
     def take_over(self, live: LiveFilter) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kfmodels import Clock, hedge_universe
+from kfmodels import Clock, follow, hedge_universe
 from kfmodels.basket.basket import Basket
 from kfmodels.basket.day import TimeOfDay
 from kfmodels.live.feed import LiveFilter
@@ -94,7 +94,9 @@ def test_variance_adds_up_over_rows_left_out(index):
     time = TimeOfDay(CLOCK)
     each = [time.variance(at, before) for before, at in pairwise(index)]
     np.testing.assert_allclose(each, _variances(index)[1:], rtol=1e-12)
-    # over a night to the end of the first bar: both
+    # over several bars, and over a night to the end of the first bar: all of them
+    assert time.variance(index[15], index[1]) == pytest.approx(sum(each[1:15]))
+    assert time.variance(index[45], index[13]) == pytest.approx(sum(each[13:45]))
     assert time.variance(index[22], index[20]) == pytest.approx(sum(each[20:22]))
     assert time.variance(index[20], index[19]) > 2 * time.variance(index[15], index[14])
     after = index[20] + pd.Timedelta("1h")  # closed: the night is crossed, then no time passes
@@ -169,3 +171,48 @@ def test_rows_within_the_day_ask_for_a_clock(whole):
         hedge_universe(wrong, clock=CLOCK)
     with pytest.raises(ValueError, match="clock must be Clock or None"):
         hedge_universe(uneven, clock="5min")  # pyright: ignore[reportArgumentType]
+
+
+def test_rows_and_clock_that_do_not_belong_together_are_refused(whole):
+    uneven, _ = whole
+    for bar in ("2min", "30min"):
+        wrong = Clock.hours("09:30", "12:50", zone="America/New_York", bar=bar)
+        with pytest.raises(
+            ValueError, match=r"bars of the clock apart.*give it a bar of 10 minutes"
+        ):
+            hedge_universe(uneven, clock=wrong)
+    made = hedge_universe(uneven, clock=CLOCK)
+    other = Clock.hours("09:30", "12:50", zone="America/New_York", bar="1min")
+    with pytest.raises(ValueError, match="give a clock of the same bar, or none"):
+        made.go_live(clock=other)
+    with pytest.warns(UserWarning, match="stop for more than four hours"):
+        hedge_universe(uneven, clock=Clock("10min", zone="America/New_York"))
+
+
+def test_a_price_that_is_held_is_named_by_the_answer(whole):
+    uneven, _ = whole
+    with hedge_universe(uneven.iloc[:-30], clock=CLOCK).go_live() as live:
+        at, row = uneven.index[-30], uneven.iloc[-30].to_dict()
+        signal = live.tick(row | {"B": row["B"] / 2}, at=at)
+    assert signal.condition == "watch"
+    assert signal.reason.startswith("B ")
+    assert "call rescale with B at 1/2" in signal.reason
+
+
+def test_follow_tabulates_what_a_live_universe_refused(whole):
+    uneven, _ = whole
+    made = hedge_universe(uneven.iloc[:-30], clock=CLOCK)
+    table = follow(made.go_live(), uneven.iloc[-33:], progress=False)
+    before, after = table.loc[uneven.index[-33:-31]], table.loc[uneven.index[-29:]]
+    assert set(before["outcome"]) == {"rejected"}
+    assert before["reason"].str.startswith("out of order").all()
+    assert before["z"].isna().all()  # what is believed is of a later time
+    assert set(after["outcome"]) == {"accepted"}
+    assert after["z"].notna().all()
+
+
+def test_policy_on_shocks_is_one(whole):
+    uneven, _ = whole
+    made = hedge_universe(uneven, clock=CLOCK)
+    with pytest.raises(ValueError, match=r"shocks is Quarantine\(...\), Robust\(...\) or None"):
+        Basket(**made.basket.arguments() | {"shocks": "none"})

@@ -8,7 +8,7 @@ import pytest
 
 from kfmodels import Discounted, HedgeData, Reverting, fit, follow, hedge_ratio_model
 from kfmodels.cli import facts
-from kfmodels.cli.report import VARIANCE_MEMORIES, discounted_gain, report
+from kfmodels.cli.report import VARIANCE_MEMORIES, advice, discounted_gain, report, tell_better
 from kfmodels.kalman import likelihood
 from kfmodels.model import Absolute
 from kfmodels.plots import hedge_ratio_and_spread
@@ -231,7 +231,7 @@ def test_a_fact(said, words):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "turnover", "worth", "advice"),
+    ("low", "high", "turnover", "worth", "reason"),
     [
         (0.01, 0.03, 2.0, "that lead is beyond chance (+0.020", "costs less than 7 basis points"),
         (-0.03, -0.01, 2.0, "it did worse, beyond chance", "removed less variance"),
@@ -240,20 +240,29 @@ def test_a_fact(said, words):
         (-0.01, 0.03, np.nan, "no difference to rely on", "the static one needs no filter."),
     ],
 )
-def test_what_a_hedge_was_worth_and_the_one_to_hold(low, high, turnover, worth, advice):
+def test_what_a_hedge_was_worth_and_the_one_to_hold(low, high, turnover, worth, reason):
     row = {"variance_removed": 0.5, "gain": 0.02, "gain_lower": low, "gain_upper": high}
     rows = {name: row | {"turnover": 1.0} for name in (facts.CHANGES, facts.LEVELS)}
     rows["ours"] = row | {"turnover": turnover, "break_even_cost": 7.0}
     table = pd.DataFrame.from_dict(rows, orient="index")
     assert worth in facts.worth("KO", table, "ours")
-    said = facts.advice("KO", table, "ours", ["against 100 KO sell 30.00 PEP (ratio 0.6 +- 0.02)"])
-    assert advice in said
+    said = advice("KO", table, "ours", ["against 100 KO sell 30.00 PEP (ratio 0.6 +- 0.02)"])
+    assert reason in said
     moves = low > 0 or (high > 0 and turnover < 1)
     assert facts.keeps_static(table, "ours") == (not moves)
     assert ("run the moving ratio. Why:" in said) == moves
     assert ("sell 30.00 PEP (ratio 0.6 +- 0.02)" in said) == (not moves)
     told = f"trades {turnover:.1f} times the value of KO a year, the static one 1.0"
     assert (told in said) == (turnover == turnover)
+
+
+def test_a_plain_rival_that_does_better_for_less_is_named():
+    rows = {"held": (0.50, 2.0), "dear": (0.60, 3.0), "cheap": (0.55, 1.0), "worse": (0.40, 0.5)}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["variance_removed", "turnover"])
+    assert tell_better(table, "held") == [
+        "cheap removed more and traded no more (55.0% against 50.0%): where no band is needed it serves."
+    ]
+    assert tell_better(table, "dear") == []
 
 
 def test_the_picture_shows_training_and_live_rows(constant):
