@@ -183,8 +183,10 @@ class HedgeBook(Shown):
     ) -> None:
         self.target, self.hedges, self.transform = target, tuple(hedges), transform_of(transform)
         legs = (target, *self.hedges)
-        if len(legs) < 2 or len(set(legs)) < len(legs):
-            raise ValueError(f"HedgeBook of {target}: name other tickers, each once, not {hedges}")
+        # text is a sequence too, of letters
+        if isinstance(hedges, str) or len(legs) < 2 or len(set(legs)) < len(legs):
+            given = repr(hedges)
+            raise ValueError(f"HedgeBook of {target}: name other tickers, each once, not {given}")
         self.position, self.band, self.cost = float(position), band, cost
         if not math.isfinite(self.position):
             raise ValueError(f"HedgeBook of {target}: the position is {self.position}: no number")

@@ -259,6 +259,7 @@ def test_a_factor_that_cannot_be_is_refused(of, told, text):
         (lambda: a_book(hedges=[]), "HedgeBook of Y: name other tickers"),
         (lambda: a_book(hedges=["Y"]), "HedgeBook of Y: name other tickers"),
         (lambda: a_book(hedges=["X", "X"]), "each once"),
+        (lambda: a_book(hedges="X"), "name other tickers, each once, not 'X'"),
         (lambda: a_book(lots={"X": 0.0}), "lots of X cannot be 0.0; it takes a number above 0"),
         (lambda: a_book(lots={"Z": 1.0}), "lots of Z cannot be 1.0; .* of each of X"),
         (lambda: a_book(multiplier={"Y": -5.0}), "multiplier of Y cannot be -5.0"),
