@@ -99,4 +99,4 @@ def test_a_fit_answers_what_is_asked_of_it(results):
     expected = evaluate.static_probability(fitted)
     np.testing.assert_array_equal(fitted.static_probability(), expected)
     np.testing.assert_array_equal(fitted.prior_sensitivity(), evaluate.prior_sensitivity(fitted))
-    assert list(fitted.summary().columns[:2]) == ["memory", "memory_lower"]
+    assert list(fitted.summary().columns[:2]) == ["memory", "effective_memory"]

@@ -13,7 +13,7 @@ from kfmodels.model.parts import factor_of, reverting_share
 if TYPE_CHECKING:
     from xarray import DataTree
 
-_COLUMNS = ["memory", "memory_lower", "memory_upper", "effective_memory", "delta", "q", "gain"]
+_COLUMNS = ["memory", "effective_memory", "memory_lower", "memory_upper", "delta", "q", "gain"]
 _COLUMNS += ["var", "rhat", "ess"]
 _OF_SPREAD = ["half_life", "half_life_lower", "half_life_upper", "r2_mr", "probability"]
 
