@@ -196,9 +196,8 @@ def tell_better(scored: pd.DataFrame, held: str) -> list[str]:
         return []
     best = others.loc[others["variance_removed"].idxmax()]
     than = f"{best.variance_removed:.1%} against {mine.variance_removed:.1%}"
-    return [
-        f"{best.name} removed more and traded no more ({than}): where no band is needed it serves."
-    ]
+    said = f"Of the plain ratios {best.name} removed more ({than}) and traded no more"
+    return [f"{said}: where no band is needed it serves."]
 
 
 def discounted_gain(fitted: HedgeFit) -> tuple[float, float] | None:

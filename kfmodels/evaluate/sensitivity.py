@@ -66,7 +66,7 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0, progress: bool = True)
         >>> year = data.after("2019-01-01").before("2020-01-01")
         >>> table = prior_sensitivity(fit(year, method=NUTS(draws=500, chains=2), progress=False))
         >>> list(table.index)
-        ['log q of PEP', 'log q of alpha', 'log obs_scale', 'ratio to PEP']
+        ['log q of PEP', 'log q of alpha', 'log variance_memory', 'ratio to PEP']
     """
     from arviz_stats.psense import psense
     from xarray import Dataset, DataTree

@@ -260,8 +260,8 @@ def test_a_plain_rival_that_does_better_for_less_is_named():
     rows = {"held": (0.50, 2.0), "dear": (0.60, 3.0), "cheap": (0.55, 1.0), "worse": (0.40, 0.5)}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["variance_removed", "turnover"])
     assert tell_better(table, "held") == [
-        "cheap removed more and traded no more (55.0% against 50.0%): where no band is needed it "
-        "serves."
+        "Of the plain ratios cheap removed more (55.0% against 50.0%) and traded no more: where no "
+        "band is needed it serves."
     ]
     assert tell_better(table, "dear") == []
 

@@ -76,6 +76,7 @@ def assert_calibrated(found: Calibration):
 def test_the_default_inference_is_calibrated(pair, noise, method, simulations, quantities):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # no more than a few were sampled badly
+        warnings.filterwarnings("ignore", message="jax.core", category=DeprecationWarning)
         found = calibrate(
             pair,
             hedge_ratio_model(noise=noise),

@@ -42,7 +42,7 @@ def fitted(year: HedgeData) -> HedgeFit:
     """The default model, few and rough draws of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return fit(year, method=QUICK, progress=False)
+        return fit(year, hedge_ratio_model(noise=Constant()), method=QUICK, progress=False)
 
 
 # -- the prior's or the data's ---------------------------------------------------------------------

@@ -80,9 +80,9 @@ def test_two_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple, stati
 
 @pytest.mark.slow
 def test_three_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple: HedgeData):
-    """The default model. Only log q + 2 log obs_scale of the level is well known: a ridge."""
+    """Only log q + 2 log obs_scale of the level is well known: a ridge."""
     model = hedge_ratio_model(noise=Constant())
-    fitted = fit(apple, method=NUTS(warmup=500, draws=2000), progress=False)
+    fitted = fit(apple, model, method=NUTS(warmup=500, draws=2000), progress=False)
     inputs = model.inputs(apple)
 
     def density(u):

@@ -386,7 +386,8 @@ def total_density(fitted: HedgeFit, inferred: set[str]) -> np.ndarray:
 @pytest.mark.filterwarnings("ignore:the noise of KO")  # ten draws are too few, and suffice here
 def test_prior_and_likelihood_are_the_two_parts_of_what_was_sampled():
     method = NUTS(warmup=10, draws=10, chains=1)
-    fitted = fit(pair(hedges=TWO), method=method, progress=False)
+    model = hedge_ratio_model(noise=Constant())
+    fitted = fit(pair(hedges=TWO), model, method=method, progress=False)
     total = total_density(fitted, {"delta_beta", "delta_alpha", "obs_scale"})
     assert np.ptp(total) > 0.1
     sampled: Any = fitted.tree["sample_stats"]

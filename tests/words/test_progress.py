@@ -67,6 +67,10 @@ class Terminal:
     def interrupt(self) -> int:
         """Ctrl-C once it compiles; the exit code."""
         assert "compiling" in self.read("compiling")
+        return self.press()
+
+    def press(self) -> int:
+        """Ctrl-C; the exit code."""
         self.process.send_signal(signal.SIGINT)
         # JAX frees memory in a callback of the garbage collector, where Python drops what is raised
         if "Exception ignored" in self.read("Exception ignored"):
@@ -192,9 +196,8 @@ def test_chains_that_were_interrupted_stop_at_their_next_block():
     code = FIT.replace("ImportanceSampling()", "NUTS(warmup=100_000, chains=4)")
     run = Terminal("-c", code)
     assert "10%" not in run.read("sampling the noise:   0%")
-    run.process.send_signal(signal.SIGINT)
-    assert run.process.wait(60) == -signal.SIGINT
-    assert run.read().strip().endswith(f"KeyboardInterrupt: {AGAIN}")
+    assert run.press() == -signal.SIGINT
+    assert run.written.strip().endswith(f"KeyboardInterrupt: {AGAIN}")
 
 
 # -- a fit -----------------------------------------------------------------------------------------
