@@ -300,6 +300,7 @@ def pooled_model(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_board_pools_to_what_the_whole_hierarchy_says():
     model, columns, legs = hedge_ratio_model(intercept="static", noise=Constant()), {}, []
     for number, memory in enumerate((8.0, 12.0, 15.0, 20.0, 25.0, 40.0)):

@@ -64,6 +64,7 @@ def assert_calibrated(found: Calibration):
 # -- where it is right -----------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("noise", "method", "simulations", "quantities"),
     [

@@ -165,6 +165,7 @@ PAIRS = {
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_variance_that_each_removes_from_28_pairs_of_funds():
     methods = {
         "EWMA .98": lambda table, train: ewma_ols(table, 0.98),

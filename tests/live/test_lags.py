@@ -151,6 +151,7 @@ def followed(board: OnlineBoard, rows: np.ndarray) -> list[int | None]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_real_minutes_ring_where_a_leg_is_late_and_not_where_they_come_whole():
     """14 stocks and funds by SPY, 1450 minutes: none rings when fed whole.
 

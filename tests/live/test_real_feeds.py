@@ -276,6 +276,7 @@ def test_a_leg_that_is_one_bar_late_rings_in_every_pair_and_good_rows_in_none(fi
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("file", FILES)
 def test_a_leg_that_died_is_told_within_ten_rows_and_live_ones_are_not_called_dead(file: str):
     """One that repeats its price, and one that comes no more, at six rows each."""

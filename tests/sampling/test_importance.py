@@ -192,6 +192,7 @@ def compared(pairs: HedgePairs, model: Any) -> pd.DataFrame:
     )
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "model",
     [hedge_ratio_model(noise=Constant()), hedge_ratio_model(noise=Discounted())],

@@ -41,6 +41,7 @@ def test_the_draws_are_those_of_the_closed_form():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_where_weights_fail_the_other_sampler_draws():
     drawn = NearMode(draws=400, otherwise=SHORT).run(heavy, np.empty(0), 0, False)
     assert drawn.about == {}
