@@ -204,7 +204,7 @@ def test_the_weights_are_new_over_old_by_an_independent_filter(year):
     mean, cov = [0.4, 1.5], [[0.25, -0.9], [-0.9, 4.0]]
     prior = Memory(25, low=6, high=120)
     model = hedge_ratio_model(
-        delta={"beta": prior}, intercept="static", initial=Known(mean, cov), obs_scale=None
+        delta={"beta": prior}, intercept="static", initial=Known(mean, cov), noise=Constant()
     )
     posterior = old.tree["posterior"]
     draws = posterior["q"].values.reshape(64, 2), posterior["obs_scale"].values.ravel()
