@@ -190,8 +190,7 @@ def find_conditions(watch: Watch | None, engine: Engine, feed: FeedWatch) -> Con
     for number, condition in alarmed.items():
         found[number] = _worse(condition, found.get(number, "ok"))
     for name, hold in engine.holds.items():
-        # of a universe every price stands alone, and one that is held is a leg that others miss
-        if hold.cause in ("scale", "released") or len(engine.pairs[feed.names.index(name)]) == 1:
+        if hold.cause in ("scale", "released"):
             whole, number = _worse(whole, "watch"), feed.names.index(name)
             found[number] = _worse("watch", found.get(number, "ok"))
     if not found:

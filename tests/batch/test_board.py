@@ -70,7 +70,8 @@ def test_a_leg_in_doubt_is_told_and_its_pairs_stay(board):
         pairs = HedgeData.pairs(split, GOOD)
     assert len(caught) == 1
     # chunks of one size, as the board's: of another, all that they run would be compiled again
-    doubted = fit_many(pairs, chunk_size=len(GOOD + BAD), progress=False)
+    model = hedge_ratio_model(noise=Constant())
+    doubted = fit_many(pairs, model, chunk_size=len(GOOD + BAD), progress=False)
     assert (doubted.status == "ok").all()
     of_usmv = [name for name in FINE if "USMV" in name]
     table = doubted.table()
@@ -83,7 +84,7 @@ def test_a_leg_in_doubt_is_told_and_its_pairs_stay(board):
     assert doubted.sites == board.sites
     assert (board.doubts[FINE] == "").all()
     repaired = HedgeData.pairs(split, GOOD, repair={"USMV": {str(day): 1 / 4}})
-    again = fit_many(repaired, chunk_size=len(GOOD + BAD), progress=False)
+    again = fit_many(repaired, model, chunk_size=len(GOOD + BAD), progress=False)
     assert (again.doubts == "").all()
     assert_allclose(again.table()["beta"], board.table().loc[FINE, "beta"], rtol=1e-6)
 

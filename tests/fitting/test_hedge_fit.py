@@ -309,7 +309,7 @@ def test_with_the_noise_fixed_the_future_changes_nothing_printed_earlier():
 def test_the_summary_is_recomputed_from_the_posterior(case: Case):
     table, posterior = case.fit.summary(), case.fit.tree["posterior"].to_dataset()
     assert list(table.index) == [*case.fit.coef, "noise"]
-    assert list(table.columns[:3]) == ["memory", "memory_lower", "memory_upper"]
+    assert list(table.columns[:3]) == ["memory", "effective_memory", "memory_lower"]
 
     def assert_sampled(row: pd.Series, var: xr.DataArray) -> None:
         log_var = np.log(var).rename("x").to_dataset()
