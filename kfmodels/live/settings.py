@@ -38,15 +38,21 @@ def settle_clock(engine: Any, clock: Clock | None) -> Clock | None:
     from now on, or else that of the engine.
 
     Raises:
-        ValueError: it has no sessions, and the engine reads the time of day.
+        ValueError: it counts by another bar than that of the engine, or has no sessions where that
+            has them.
     """
     own: Clock | None = getattr(engine, "clock", None)
     if own is None or clock is None:
         return own if clock is None else clock
-    if clock.sessions is None:
+    if clock.sessions is None and own.sessions is not None:
         raise ValueError(
             f"the filter reads the time of day, and {clock!r} has no sessions: leave the clock out, or "
             "pass one of Clock.hours(...) or Clock.exchange(...)"
+        )
+    if clock.bar != own.bar:
+        raise ValueError(
+            f"the filter counts by bars of {own.bar}, and the clock has one of {clock.bar}: give a "
+            "clock of the same bar, or none"
         )
     engine.clock = clock
     return clock

@@ -375,14 +375,7 @@ class HedgeUniverse(Shown):
             >>> print(signal.outcome, held.shape)
             accepted (3, 3)
         """
-        own, given = self.basket.clock, settings.get("clock")
-        if own is not None and given is not None and given.bar != own.bar:
-            raise ValueError(
-                f"the universe was made of bars of {own.bar}, and the clock has one of {given.bar}: "
-                "give a clock of the same bar, or none"
-            )
-        how: dict[str, Any] = {"clock": own, **settings}
-        return LiveFilter(self.online(), **how)
+        return LiveFilter(self.online(), **settings)
 
     def take_over(self, live: LiveFilter) -> tuple[str, ...]:
         """Take the place of the universe that a live filter runs, with the rows that it has seen since.

@@ -215,3 +215,18 @@ def test_policy_on_shocks_is_one(whole):
     made = hedge_universe(uneven, clock=CLOCK)
     with pytest.raises(ValueError, match=r"shocks is Quarantine\(...\), Robust\(...\) or None"):
         Basket(**made.basket.arguments() | {"shocks": "none"})
+
+
+def test_universe_of_a_market_without_a_close_goes_live(whole):
+    """By its own clock, and by the same given again."""
+    _, even = whole
+    always = Clock("10min")
+    index = pd.date_range("2024-03-04", periods=len(even), freq="10min")
+    made = hedge_universe(even.set_axis(index), clock=always)
+    for how in ({}, {"clock": always}):
+        with made.go_live(**how) as live:
+            assert live.clock == always
+            signal = live.tick(even.iloc[-1].to_dict() | {"A": 99.0}, at=index[-1] + index.freq)
+            assert signal.accepted
+    with pytest.raises(ValueError, match="give a clock of the same bar, or none"):
+        made.go_live(clock=Clock("5min"))
