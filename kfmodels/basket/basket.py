@@ -302,8 +302,7 @@ class Basket(Hedges):
             others = Others.of(corr[CHOOSER], sd[CHOOSER])
         spot = {name: number for number, name in enumerate(self.tickers)}
         holds = {spot[name]: hold for name, hold in now.holds.items()}
-        how: Any = {"shocks": self.shocks, "holds": holds, "variance": variance}
-        return clean(now, others, move, seen, **how)
+        return clean(now, others, move, seen, shocks=self.shocks, holds=holds, variance=variance)
 
     def _judge(
         self,

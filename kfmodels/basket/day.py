@@ -18,11 +18,8 @@ import numpy as np
 
 from kfmodels.basket.settings import MEMORIES
 from kfmodels.clock.clock import Clock
-from kfmodels.clock.day import DayVariance, Minutes
+from kfmodels.clock.day import SESSION_BARS, USUAL_FALL, USUAL_RISE, DayVariance, Minutes
 from kfmodels.clock.instants import Stamp
-
-FALL, RISE = 0.85, 1.5
-"""Constants of the profile."""
 
 OPENING, NIGHT = 1 / 12, 1 / 3
 """Sessions that the variance of an opening print and of a night is worth, where all is hedged.
@@ -33,9 +30,6 @@ assets) are .07 and .29.
 
 BARS_OF_MEMORIES = 20.0
 """Bars of a day for which the memories are `MEMORIES` bars: they are 2.5, 5, 10 and 25 days."""
-
-SESSION_BARS = 10
-"""Bars of a session above which rows lie within the day."""
 
 
 class TimeOfDay:
@@ -51,16 +45,14 @@ class TimeOfDay:
         """Bars of a day: of the longest session, or of 24 hours; 1 of daily rows."""
         self._sums: np.ndarray | None = None
         """Variance from the open of a session to the end of each of its bars, from 0 on."""
-        if clock is None or clock.bar is None:
+        if clock is None or clock.bars_of_day <= SESSION_BARS:
             return
-        session = clock.session_days() if clock.sessions else None
-        bars = 1440 / clock.minutes if session is None else float(len(session))
-        if bars > SESSION_BARS:
-            self.bars = bars
-            if session is not None:
-                fall, rise, one = (np.array(each) for each in (FALL, RISE, 1.0))
-                each = DayVariance.of(fall, rise, one, session).factor(session)
-                self._sums = np.concatenate([[0.0], np.cumsum(each)])
+        self.bars = clock.bars_of_day
+        if clock.sessions is not None:
+            session = clock.session_days()
+            fall, rise, one = (np.array(each) for each in (USUAL_FALL, USUAL_RISE, 1.0))
+            each = DayVariance.of(fall, rise, one, session).factor(session)
+            self._sums = np.concatenate([[0.0], np.cumsum(each)])
 
     @property
     def memories(self) -> np.ndarray:

@@ -327,6 +327,13 @@ class Clock:
         """Length of a bar."""
         return self._bar / _MINUTE
 
+    @property
+    def bars_of_day(self) -> float:
+        """Bars of the longest session, or where there is none of 24 hours; 1 of `Clock.daily`."""
+        if self.bar is None:
+            return 1.0
+        return 1440 / self.minutes if self.sessions is None else float(len(self.session_days()))
+
     def session_days(self) -> Numbers:
         """`read_day` of the bars of the longest session, `(bar, 4)`."""
         sessions = self._sessions()

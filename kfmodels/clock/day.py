@@ -54,6 +54,12 @@ On 206 days of 45 pairs (five-minute bars) and 31 days of 19 (one-minute bars) o
 to the double, change no measure by more than its standard error.
 """
 
+USUAL_FALL, USUAL_RISE = 0.85, 1.5
+"""The constants a and c of nearly every pair of those days."""
+
+SESSION_BARS = 10
+"""Bars of a session above which rows lie within the day."""
+
 FALL, RISE, FIRST, TILT = range(4)
 """Columns of what the profile and the tilt read of a row, as `read_day` has them."""
 

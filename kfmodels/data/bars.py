@@ -53,17 +53,28 @@ def check_clock(index: pd.Index, clock: Clock) -> None:
     Raises:
         ValueError: with the remedy; a row that the clock cannot place in time.
     """
+    if where := tell_outside(index, clock):
+        warn(
+            f"{where}: no bars pass there, and the last row between two sessions stands for all; drop "
+            "them with frame[~clock.outside(frame.index)]"
+        )
+
+
+def tell_outside(index: pd.Index, clock: Clock) -> str:
+    """How many rows lie outside the sessions of the clock; empty if none does.
+
+    Raises:
+        ValueError: most of them, as in a wrong zone; with the remedy.
+    """
     out = clock.outside(index)
     if not out.any() or clock.sessions is None:
-        return
+        return ""
     first, count = index[out][0], int(out.sum())
     where = f"{count} of {len(index)} rows lie outside the sessions of {clock.sessions.name}"
+    where += f", the first at {first}"
     if count > _MOST * len(index):
-        raise ValueError(f"{where}, the first at {first}: {_remedy(index, clock)}")
-    warn(
-        f"{where}, the first at {first}: no bars pass there, and the last row between two "
-        "sessions stands for all; drop them with frame[~clock.outside(frame.index)]"
-    )
+        raise ValueError(f"{where}: {_remedy(index, clock)}")
+    return where
 
 
 def warn_superseded(count: int, index: pd.Index, found: np.ndarray) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kfmodels.clock.clock import Clock
-from kfmodels.clock.day import stay_within
+from kfmodels.clock.day import SESSION_BARS, stay_within
 from kfmodels.data.bars import check_clock, gather, superseded, warn_superseded
 from kfmodels.data.checks import (
     DateLike,
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 
 MIN_ROWS = 30
 """Fewest common rows from which a noise variance is inferred."""
-
-SESSION_BARS = 10
-"""Bars of a session beyond which its moves alone are modelled, as the night is of another law."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -378,7 +375,7 @@ def _usual_transform(clock: Clock | None) -> Transform:
     """Moves within the session where it has many bars, else log prices."""
     if clock is None or clock.sessions is None:
         return LOG
-    return RETURN if len(clock.session_days()) > SESSION_BARS else LOG
+    return RETURN if clock.bars_of_day > SESSION_BARS else LOG
 
 
 def rows_after(prices: pd.DataFrame, date: Label, names: list[str]) -> pd.DataFrame:

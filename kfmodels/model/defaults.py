@@ -100,7 +100,7 @@ def bars_of_day(data: HedgeData | HedgePairs) -> float:
     clock = data.clock if isinstance(data, HedgeData) else None
     if clock is None or clock.bar is None:
         return rows_of_day(data.prices.index)
-    return float(len(clock.session_days())) if clock.sessions else 1440.0 / clock.minutes
+    return clock.bars_of_day
 
 
 def count_days(data: HedgeData) -> int:

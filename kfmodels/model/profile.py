@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 
 from kfmodels._types import Array, Float
 from kfmodels.clock.clock import Clock
-from kfmodels.clock.day import DayVariance
+from kfmodels.clock.day import USUAL_FALL, USUAL_RISE, DayVariance
 from kfmodels.data.arrays import Inputs
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.model.assumptions import register
@@ -21,7 +21,7 @@ SITES = ("profile_fall", "profile_rise", "profile_first")
 """The sites of a profile: a, c and b."""
 
 
-_FALL, _RISE = dist.Normal(0.85, 0.2), dist.Normal(1.5, 0.7)
+_FALL, _RISE = dist.Normal(USUAL_FALL, 0.2), dist.Normal(USUAL_RISE, 0.7)
 _FIRST = dist.LogNormal(float(np.log(1.5)), 0.5)
 
 

@@ -50,8 +50,7 @@ def draw_ratio(path: pd.DataFrame, static: float, until: Any, *, beside: figure 
         until: the last training row, a dotted line where others follow.
         beside: the figure whose dates this one follows when it is zoomed.
     """
-    # of several rows that one point stands for, the last: what was held
-    shown = path.iloc[::-1].iloc[:: step_of(path)].iloc[::-1]
+    shown = _thin(path)
     columns = _band(shown["mean"], shown["sd"]) | {
         "static": np.full(len(shown), static, np.float32)
     }
@@ -84,7 +83,7 @@ def draw_spread(spread: pd.DataFrame, until: Any, *, beside: figure | None) -> f
 
 def draw_reversion(spread: pd.DataFrame, until: Any, *, beside: figure | None) -> figure:
     """A spread that comes back to zero, with its 90 % band; the arguments are as for `draw_ratio`."""
-    shown = spread.iloc[::-1].iloc[:: step_of(spread)].iloc[::-1]
+    shown = _thin(spread)
     columns, words = _band(shown["mean"], shown["sd"]), {"Spread": "value", "sd": "sd"}
     drawn, line = _draw(shown.index, columns, words, span_of(spread, 0.0), beside)
     drawn.add_layout(Span(location=0, dimension="width", line_color="#888888"))
@@ -133,7 +132,13 @@ def step_of(table: pd.DataFrame) -> int:
     return -(-len(table) // MOST)
 
 
-def _band(middle: pd.Series, sd: pd.Series) -> dict[str, np.ndarray]:
+def _thin(table: pd.DataFrame) -> pd.DataFrame:
+    """Of several rows that one point stands for, the last: what was held."""
+    step = step_of(table)
+    return table.iloc[(len(table) - 1) % step :: step]
+
+
+def _band(middle: Any, sd: Any) -> dict[str, np.ndarray]:
     wide = Z90 * sd
     columns = {"value": middle, "sd": sd, "lower": middle - wide, "upper": middle + wide}
     return {name: column.to_numpy(np.float32) for name, column in columns.items()}

@@ -7,7 +7,7 @@ import pandas as pd
 
 from kfmodels.basket.listing import GONE
 from kfmodels.clock.clock import Clock
-from kfmodels.data.bars import check_clock
+from kfmodels.data.bars import tell_outside
 from kfmodels.data.checks import check_index, check_no_serials, check_prices, day, to_floats
 from kfmodels.data.columns import check_columns, check_table, name_by_text
 from kfmodels.data.repairs import Repair, apply_repair
@@ -46,9 +46,7 @@ def tell_hours(index: pd.Index, clock: Clock | None) -> list[str]:
 def _tell_clock(index: pd.Index, clock: Clock) -> list[str]:
     """What rows and clock say of each other; raises where they do not belong together."""
     dt, gaps, _ = clock.rows(index)  # raises on a time that it cannot read
-    outside = clock.outside(index)
-    if outside.mean() > 0.5:
-        check_clock(index, clock)  # raises, with the zone that the times may be of
+    outside = tell_outside(index, clock)
     if clock.bar is None or len(index) < 3:
         return []
     within = dt[1:][(gaps[1:] == 0).all(1) & (dt[1:] > 0)]
@@ -59,10 +57,9 @@ def _tell_clock(index: pd.Index, clock: Clock) -> list[str]:
             f"bar of {usual * clock.minutes:.3g} minutes"
         )
     said = list[str]()
-    if outside.any():
+    if outside:
         said.append(
-            f"{int(outside.sum())} of {len(index)} rows lie outside the sessions, the first at "
-            f"{index[outside][0]}: each is learnt as a mean bar; drop them with "
+            f"{outside}: each is learnt as a mean bar; drop them with "
             "frame[~clock.outside(frame.index)]"
         )
     if (
