@@ -48,6 +48,8 @@ class Terminal:
             env=os.environ | COLD,
             cwd=folder,
             start_new_session=True,
+            # a shell that runs the tests in the background has it ignored, and children inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         os.close(theirs)
         self.written = ""
