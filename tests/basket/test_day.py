@@ -173,6 +173,7 @@ def test_rows_within_the_day_ask_for_a_clock(whole):
         hedge_universe(uneven, clock="5min")  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_rows_and_clock_that_do_not_belong_together_are_refused(whole):
     uneven, _ = whole
     for bar in ("2min", "30min"):

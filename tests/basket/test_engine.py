@@ -24,6 +24,7 @@ WAYS = {
 }
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("way", WAYS)
 def test_the_engine_is_the_plain_loop(way, moves, prices):
     settings = WAYS[way]

@@ -79,6 +79,7 @@ def test_the_ranking_is_that_of_a_plain_loop_over_later_rows(board):
         assert list(rank_hedges(board, "MTUM", prices(), top=top).index) == list(ranked.index[:top])
 
 
+@pytest.mark.variants
 def test_hedges_stand_beside_the_best_few_of_them_in_their_own_bars(board):
     """With enough rows before the end of the fit for a leg."""
     table = datasets.factor_etfs().iloc[:400][["MTUM", "QUAL", "SIZE", "VLUE"]].copy()

@@ -85,6 +85,7 @@ def test_show_says_what_the_fit_holds(desk):
     assert found["noise"]["CVX"]["delta"] == fitted.summary().loc["CVX", "delta"]
 
 
+@pytest.mark.slow
 def test_tickers_with_commas_and_equals_signs_can_be_named(prices, tmp_path, monkeypatch):
     """ES=F and EURUSD=X are names of a large vendor, and a table may have any."""
     monkeypatch.setattr(nuts, "NUTS", FromPrior)
@@ -201,6 +202,7 @@ def test_demo_does_the_main_job(tmp_path):
     assert "quarantine" not in done.stdout
 
 
+@pytest.mark.slow
 def test_fit_tells_what_the_other_columns_would_have_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(nuts, "NUTS", FromPrior)
     table = datasets.etfs()[["XLE", "LQD", "SPY", "XLB"]].iloc[:340].assign(note="text")

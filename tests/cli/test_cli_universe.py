@@ -56,6 +56,7 @@ def test_one_target_prints_its_legs_and_what_they_were_worth(folder):
     assert "page.html: one file" in done.stdout
 
 
+@pytest.mark.slow
 def test_all_targets_stand_in_a_table_and_in_json(folder, universe):
     text = kfmodels("universe", "prices.csv", "--out", "all.html", folder=folder).stdout
     table = universe.table()
@@ -171,6 +172,7 @@ def test_a_target_that_ended_is_said_to_have_and_not_to_wait(folder):
     assert "nan%" not in text
 
 
+@pytest.mark.slow
 def test_bars_within_the_day_are_taken_by_the_hours_of_the_exchange(tmp_path):
     rng = np.random.default_rng(0)
     days = pd.bdate_range("2024-03-04", periods=5)

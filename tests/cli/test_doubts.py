@@ -94,6 +94,7 @@ def test_a_fit_without_doubts_says_nothing_of_them():
     assert "in doubt" not in report(clean)
 
 
+@pytest.mark.slow
 def test_the_option_that_a_fit_offers_repairs_it(folder):
     """To the bit: a factor of 4 is exact. Said to be real, the move stays without a word."""
     raw = kfmodels(*fit_command("split.csv", "raw.nc"), folder=folder)

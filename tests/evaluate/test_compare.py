@@ -61,6 +61,7 @@ def log_density(ahead: Predictive, value: float) -> float:
     return float(np.log(law.pdf(value) @ ahead.weights))
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("transform", ["log", "level", "return"])
 @pytest.mark.parametrize("noise", NOISES)
 def test_the_predictive_has_the_moments_of_the_forecast_and_the_score_of_the_tick(transform, noise):

@@ -159,6 +159,7 @@ def test_no_ratio_sees_the_move_it_is_held_over(pair, method):
     assert hedged_moves(other, after.to_frame()).iloc[400] == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("transform", ["log", "level"])
 def test_a_fit_is_scored_on_what_it_said_the_day_before(pair, fitted, transform):
     """Its ratio of money becomes shares on levels."""
@@ -221,6 +222,7 @@ def test_a_gap_is_not_a_ratio_of_zero(pair):
 # --- other baselines --------------------------------------------------------------------------
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("transform", ["log", "return"])
 def test_a_price_ratio_is_one_in_money(pair, transform):
     """The same shares as on levels: the same hedged return, the same trades."""

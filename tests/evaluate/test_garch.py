@@ -89,6 +89,7 @@ def returns(columns: int, rows: int) -> pd.DataFrame:
     return datasets.factor_etfs().pct_change().iloc[1 : rows + 1, :columns]
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("columns", [2, 3])
 def test_the_ratios_are_those_of_plain_loops_and_another_search(columns):
     """Through a gap, in very different units, with parameters estimated twice."""

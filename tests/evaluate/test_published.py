@@ -214,6 +214,7 @@ def test_a_start_of_ones_is_taken_as_published():
     assert quantstart().implies(data)["beta"] == ones
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_every_setting_runs_on_two_hedges_with_gaps(stocks, setting):
     model = setting().model(stocks)

@@ -183,6 +183,7 @@ def test_a_simulated_truth_is_recognised(seed: int):
         assert low <= row["probability"] <= high
 
 
+@pytest.mark.slow
 def test_the_prior_shifts_the_odds_and_nothing_else(default):
     even = static_probability(default).loc["PEP"]
     assert logit(even["probability"]) == pytest.approx(even["log_bayes_factor"], rel=1e-9)
@@ -215,6 +216,7 @@ def test_two_hedges_are_asked_one_by_one_and_together():
         assert abs(gap - (none - one)) < 4 * error + 0.02
 
 
+@pytest.mark.slow
 def test_where_nothing_is_left_to_infer_the_evidence_is_the_likelihood(year):
     """The noise is fixed and the ratio stands still: one model, without a parameter."""
     fitted = unsampled(year, obs_scale=0.01, intercept="static")
@@ -224,6 +226,7 @@ def test_where_nothing_is_left_to_infer_the_evidence_is_the_likelihood(year):
     assert found == pytest.approx(float(certain), abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_spread_is_weighed_against_none_in_both(year: HedgeData):
     """Of four models at even odds, a spread or none and a ratio that moves or not, the static two."""
     fitted = unsampled(year, draws=16, spread=Reverting())

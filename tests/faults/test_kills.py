@@ -23,6 +23,7 @@ def number_of(line: str) -> int:
     return json.loads(line)["seq"]
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("kills", [8, pytest.param(220, marks=MANY)])
 def test_what_was_answered_into_a_pipe_survives_a_kill(kills: int, tmp_path: Path):
     draw, rows = random.Random(kills), feed(PIPED)

@@ -148,6 +148,7 @@ def test_every_commit_is_synced_if_it_is_to_be_durable(path, durable, network):
 PRAGMAS = ("synchronous", "journal_mode")
 
 
+@pytest.mark.slow
 def test_the_file_does_not_grow_without_bound(quick):
     sizes, frame, log = [], 24 + 4096, Path(f"{quick}-wal")
     with opened(quick, durable=False, compact_every=2000) as journal:

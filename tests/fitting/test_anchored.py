@@ -60,6 +60,7 @@ def whole(fitted: HedgeFit, data: HedgeData) -> Any:
         return jax.device_get(passes.scan.filter(*law.recursion(inputs.y)))
 
 
+@pytest.mark.variants
 def test_live_goes_on_as_the_whole_pass_does(fitted: HedgeFit, tmp_path: Path):
     data = returns()
     passed = whole(fitted, data)
@@ -95,6 +96,7 @@ def sites_of(fitted: HedgeFit) -> dict[str, Any]:
     return {name: stored[name] for name in fitted.model.parameters}
 
 
+@pytest.mark.variants
 def test_tables_and_smoother_are_of_that_variance(fitted: HedgeFit):
     passed = whole(fitted, fitted.data)
     posterior = trees.group_of(fitted.tree, "posterior")
@@ -126,6 +128,7 @@ def test_a_shock_is_held_and_the_filter_goes_live(fitted: HedgeFit):
         assert_allclose(after.var, law.fade(before, 1.0).var, rtol=1e-12)  # only nearer its anchor
 
 
+@pytest.mark.slow
 def test_a_board_is_each_pair_alone():
     pairs = HedgeData.pairs(stock_prices(), [("KO", "PEP"), ("PEP", "KO")], transform="return")
     model = hedge_ratio_model(noise=Anchored(), drift=SCALES, intercept="none")
@@ -156,6 +159,7 @@ def test_a_model_is_kept_with_its_priors():
     assert "LogNormal" in text
 
 
+@pytest.mark.slow
 def test_on_prices_it_reads_no_moves():
     prices = HedgeData.from_prices(stock_prices(), target="KO", hedges=["PEP"])
     with pytest.raises(ValueError, match=r"of KO are log prices.*or Anchored\(today=0, after=0\)"):

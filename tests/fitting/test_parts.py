@@ -134,6 +134,7 @@ def steps_of(name: str, one: dict[str, Any], data: HedgeData) -> tuple[list[int]
     return list(of), np.array(factors), np.array(variances), np.array(anew)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("name", ["spread", "day", "all"])
 def test_the_density_is_that_of_the_dense_gaussian(name: str):
     data = minutes()
@@ -182,6 +183,7 @@ def test_the_density_is_that_of_the_dense_gaussian(name: str):
         scaled_close(found[k], dense.log_prob(np.asarray(inputs.y)), 1e-8)
 
 
+@pytest.mark.variants
 def test_live_goes_on_as_the_whole_pass_does(fitted: HedgeFit, tmp_path: Path):
     """Each draw filtered over all rows, in the coordinates of the fit, against one tick at a time."""
     data = minutes()

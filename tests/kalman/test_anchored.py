@@ -117,6 +117,7 @@ def test_with_variances_known_and_a_normal_tail_the_states_are_the_dense_gaussia
     scaled_close(density, dense.log_prob(y), 1e-6)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_gradient_is_the_slope(name: str):
     model, y, _ = posed(name)

@@ -46,6 +46,7 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("n", [1, 2, 3, kernel.MOST_COEFFICIENTS])
 @pytest.mark.parametrize("drift", ["walk", "discount", "reversion"])
 @pytest.mark.parametrize("timed", [False, True])

@@ -92,6 +92,7 @@ def cases() -> dict[str, tuple[KalmanRegression, np.ndarray, reference.Dense]]:
     }
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("name", cases())
 def test_every_pass_is_the_dense_gaussian(name: str):
     model, y, dense = cases()[name]
@@ -105,6 +106,7 @@ def test_every_pass_is_the_dense_gaussian(name: str):
     scaled_close(model.variance, np.diag(dense.cov), 1e-8)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("name", ["reversion by its own time", "matrix"])
 def test_draws_have_the_moments_of_the_dense_gaussian(name: str):
     model, y, dense = cases()[name]

@@ -119,6 +119,7 @@ def test_a_table_names_the_late_leg_and_real_ones_are_in_time(transform: str):
                 assert said.startswith(f"X comes one row {way} Y: ")
 
 
+@pytest.mark.slow
 def test_a_late_column_is_doubted_by_fit_and_board_until_the_remedy_is_taken():
     late = kf.datasets.stocks()[["AAPL", "SPX"]].loc["2017":"2018"]
     late = late.assign(SPX=late["SPX"].shift(1)).dropna()

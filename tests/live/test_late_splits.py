@@ -21,6 +21,7 @@ def discounted(request: pytest.FixtureRequest) -> tuple[Any, pd.DataFrame]:
     return found, prices.loc["2019"].iloc[60 - 50 : 60 + 14]
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(("share", "widest"), [(0.0, 1.4), (0.002, 1.65)])
 @pytest.mark.parametrize("factor", [1 / 1.25, 1 / 1.6, 0.5])
 def test_a_split_that_is_told_late_is_no_second_move(

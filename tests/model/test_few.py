@@ -54,6 +54,7 @@ def joint(data: HedgeData, initial, **values) -> float:
     return float(log_density(model, (model.inputs(data),), {}, values)[0])
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("transform", ["log", "level", "return"])
 def test_the_density_is_prior_times_the_textbook_likelihood(transform):
     data, q = pair(hedges=TWO, transform=transform), [2 / 998, 2 / 998, 0.4 / 0.6]
@@ -75,6 +76,7 @@ def test_another_unit_of_a_hedge_changes_nothing():
     assert_allclose(one, other, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [Constant(), Discounted(30.0)], ids=["Constant", "Discounted"])
 def test_every_draw_is_filtered_smoothed_and_goes_on_from_its_own_start(noise, tmp_path):
     whole = pair(hedges=TWO)

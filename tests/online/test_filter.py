@@ -167,6 +167,7 @@ def assert_close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
         assert_allclose(found[name] / size, column / size, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
 def test_online_is_offline_at_every_row(options: dict, transform: str):
@@ -381,6 +382,7 @@ if die:
 """
 
 
+@pytest.mark.variants
 def test_a_killed_process_goes_on_in_another_that_has_no_jax(fitted, tmp_path: Path):
     path, live = tmp_path / "live.json", fitted.online()
     live.save(path)

@@ -103,6 +103,7 @@ def fitted(data: HedgeData, **options: Any) -> HedgeFit:
     return fit(data, model, method=FromPrior(draws=16), progress=False)
 
 
+@pytest.mark.variants
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     ("cut", "name"), [(41, "plain"), (43, "all"), (57, "constant"), (71, "all")]
@@ -159,6 +160,7 @@ def test_a_feed_goes_by_the_time_of_day_without_a_grid_of_memories():
     assert_allclose(signal.tick.beta["X"], table["beta X"].iloc[-1], rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_table_of_the_day_tells_what_goes_by_it():
     found = fitted(data_of(frame()), **OPTIONS["all"])

@@ -81,6 +81,7 @@ def test_few_legs_are_scored_on_the_same_rows(universe):
     )
 
 
+@pytest.mark.slow
 def test_a_bad_print_of_a_light_leg_is_neither_a_move_nor_money(prices):
     at = prices.index[350]
     spoilt, missing = prices.copy(), prices.copy()
@@ -149,6 +150,7 @@ def test_saved_and_loaded_it_goes_on_to_the_bit(universe, tmp_path):
         again.spreads()
 
 
+@pytest.mark.slow
 def test_a_late_listing_and_a_delisting_leave_the_others(prices):
     table = prices.copy()
     table.iloc[:380, 4] = np.nan  # EWJ comes late
@@ -172,6 +174,7 @@ def test_a_late_listing_and_a_delisting_leave_the_others(prices):
     assert ratios.loc[["XLE", "SPY"], "XLB"].abs().min() > 0
 
 
+@pytest.mark.slow
 def test_doubts_are_told_once_and_repaired(prices):
     prices = prices.iloc[:280]
     table = prices.copy()
