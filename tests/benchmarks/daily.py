@@ -322,16 +322,16 @@ def measure(arguments: list[str]) -> Report:
         take(name, lambda one, d=decay: by_pair(one, lambda table: ewma_ols(table, d)))
     take(SEVEN, lambda one: by_pair(one, mean_ewma))
     take("DCC-GARCH-t", lambda one: by_pair(one, lambda t: dcc_garch(t, one.training - 1)))
-    level = hedge_ratio_model(noise=Discounted())
-    take("level that walks, Discounted", lambda one: filters(one, level, "log"))
-    for name, model in models().items():
-        take(name, lambda one, model=model: filters(one, model))
-    if ANCHORED in contest.found:
+    walks = {"level that walks, Discounted": (hedge_ratio_model(noise=Discounted()), "log")}
+    walks |= {name: (model, "return") for name, model in models().items()}
+    for name, (model, transform) in walks.items():
+        take(name, lambda one, m=model, t=transform: filters(one, m, t))
+    for name in [name for name in walks if name in contest.found]:
         if SEVEN not in contest.found:
             take(SEVEN, lambda one: by_pair(one, mean_ewma), needed=True)
-        both = zip(contest.found[ANCHORED], contest.found[SEVEN], strict=True)
+        both = zip(contest.found[name], contest.found[SEVEN], strict=True)
         half = [Held((mine.ratio + other.ratio) / 2) for mine, other in both]
-        contest.found["its ratio and the 7, half each"] = half
+        contest.found[f"{name}, half of the 7"] = half
     take("ceiling: smoother without today", lambda one: ceiling(one, models()[ANCHORED]))
     title = f"{sum(len(one.pairs) for one in every)} pairs, {options.sample}"
     rows = contest.rows().round({"won": 2, "turnover": 1} | dict.fromkeys(SHARES, 3)).round(4)
