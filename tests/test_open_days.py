@@ -97,7 +97,7 @@ def test_a_jump_moves_the_ratio_of_its_day_alone():
     assert_allclose(np.nan_to_num(away), 0, atol=1e-12)
 
 
-@pytest.mark.variants
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", ["plain", "all"])
 def test_the_pass_of_all_draws_is_the_live_filter(name: str):

@@ -62,7 +62,7 @@ def test_neighbours_and_order_change_nothing(pairs, four):
         assert_array_equal(found[name][[3, 1]], four[name][[0, 2]], err_msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_size_of_a_chunk_changes_rounding_only(pairs, four):
     found, _ = fit_chunk(pairs, [2, 0], MODEL, QUICK, 0, size=2)
     assert_same(found, {name: values[[2, 0]] for name, values in four.items()})

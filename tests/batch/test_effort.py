@@ -81,7 +81,7 @@ def log_evidence_on_a_grid(inputs, model, still) -> np.ndarray:
     return total
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_evidence_of_a_ratio_that_stands_still_is_that_of_a_grid(x64):
     prices = datasets.factor_etfs().loc["2021-06":"2022-06"]
     pairs, model = HedgeData.all_pairs(prices), hedge_ratio_model(noise=Constant())

@@ -35,7 +35,7 @@ def board() -> HedgeBoard:
     return fit_many(pairs, MODEL, method=QUICK, progress=False)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_table_tells_which_pairs_come_back(board: HedgeBoard):
     table = board.table()
     assert table.loc["BACK/KO", "comes_back"] > 0.9 > table.loc["PEP/KO", "comes_back"]
@@ -50,7 +50,7 @@ def test_the_shell_names_them_and_asks_for_them_again(board: HedgeBoard):
     assert "spread comes back" in listed
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_pair_is_what_its_own_fit_says(board: HedgeBoard):
     for name in ("BACK/KO", "PEP/KO"):
         alone = fit(board.pairs.data(name), MODEL, progress=False)
@@ -90,7 +90,7 @@ def test_a_population_has_no_such_parts(board: HedgeBoard):
         pool(board)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_ratio_of_several_scales_is_their_sum():
     pairs = HedgeData.pairs(stock_prices(), [("KO", "PEP"), ("PEP", "KO")])
     found = fit_many(

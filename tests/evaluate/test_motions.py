@@ -34,7 +34,7 @@ def data(transform: Any = "log") -> HedgeData:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_each_fold_is_scored_by_fits_of_the_rows_before_it():
     rows = data()
     found = compare_motions(rows, noise=Constant(), folds=2, share=0.6, method=QUICK)

@@ -71,7 +71,7 @@ def stocks() -> HedgeData:
 # --- printed figures ------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_chan_and_the_maximum_of_the_likelihood_imply_on_ewc():
     data = ewc()
     found = table(data, {"maximum likelihood": most_likely(data)})

@@ -197,7 +197,7 @@ def test_the_same_model_changes_nothing(both):
     assert_allclose(ends.loc["ratio to PEP"], 1.0, rtol=1e-3 if len(kept) == found.draws else 0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_weights_are_new_over_old_by_an_independent_filter(year):
     """A new prior and a new start at once; 64 draws, each filtered by the textbook loop."""
     old = unsampled(year, delta={"beta": Memory(20, low=5, high=100)}, intercept="static")

@@ -197,7 +197,7 @@ def test_the_prior_shifts_the_odds_and_nothing_else(default):
 # -- several ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_hedges_are_asked_one_by_one_and_together():
     data = stocks_between("2019-01-01", "2019-07-01", hedges=["PEP", "SPX"])
     model = hedge_ratio_model(noise=Constant())
@@ -226,7 +226,7 @@ def test_where_nothing_is_left_to_infer_the_evidence_is_the_likelihood(year):
     assert found == pytest.approx(float(certain), abs=0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_spread_is_weighed_against_none_in_both(year: HedgeData):
     """Of four models at even odds, a spread or none and a ratio that moves or not, the static two."""
     fitted = unsampled(year, draws=16, spread=Reverting())

@@ -128,7 +128,7 @@ def test_a_shock_is_held_and_the_filter_goes_live(fitted: HedgeFit):
         assert_allclose(after.var, law.fade(before, 1.0).var, rtol=1e-12)  # only nearer its anchor
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_board_is_each_pair_alone():
     pairs = HedgeData.pairs(stock_prices(), [("KO", "PEP"), ("PEP", "KO")], transform="return")
     model = hedge_ratio_model(noise=Anchored(), drift=SCALES, intercept="none")

@@ -78,7 +78,7 @@ def test_two_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple, stati
     assert_is_the_posterior(draws, grid)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_three_parameters_are_drawn_from_the_posterior_of_a_fine_grid(apple: HedgeData):
     """Only log q + 2 log obs_scale of the level is well known: a ridge."""
     model = hedge_ratio_model(noise=Constant())

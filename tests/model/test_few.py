@@ -76,7 +76,7 @@ def test_another_unit_of_a_hedge_changes_nothing():
     assert_allclose(one, other, rtol=1e-10)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("noise", [Constant(), Discounted(30.0)], ids=["Constant", "Discounted"])
 def test_every_draw_is_filtered_smoothed_and_goes_on_from_its_own_start(noise, tmp_path):
     whole = pair(hedges=TWO)
@@ -117,7 +117,7 @@ CORRELATION = 0.6 + 0.4 * np.eye(8)
 TRUE = np.array([0.7, 0.4, 0, 0, 0, 0, 0, 0])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_of_eight_hedges_it_finds_the_two_that_are_needed():
     """A dozen seeds, paired: nearer to the true ratios, and less excess variance on other rows."""
     errors, excesses = [], []

@@ -384,7 +384,7 @@ def test_nights_worth_nothing_are_not_excluded_where_there_are_none(nights):
     assert best["real"].max() - best["real"][0] > 10
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_noise_of_the_first_bar_is_found_under_a_learnt_variance():
     truth = 16.0
     data = data_of(prices(4, 0.0, noise=truth, days=20))

@@ -152,7 +152,7 @@ def test_half_of_a_horseshoe_forgets_more_slowly_than_its_bars(bars: float):
     assert_allclose(found + jacobian, log_density_of_horseshoe(u - shift), rtol=0, atol=1e-8)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_posterior_under_a_horseshoe_is_that_of_a_fine_grid():
     """Two parameters, log q and log obs_scale; the prior on the grid is SciPy's."""
     truth = datasets.simulate(
@@ -382,7 +382,7 @@ def total_density(fitted: HedgeFit, inferred: set[str]) -> np.ndarray:
     return total + tree["log_likelihood"]["y"].values
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore:the noise of KO")  # ten draws are too few, and suffice here
 def test_prior_and_likelihood_are_the_two_parts_of_what_was_sampled():
     method = NUTS(warmup=10, draws=10, chains=1)

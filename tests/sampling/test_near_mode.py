@@ -25,7 +25,7 @@ def heavy(data: np.ndarray) -> None:
     numpyro.sample("x", dist.Cauchy(jnp.zeros(3), 1.0).to_event(1))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_draws_are_those_of_the_closed_form():
     data = np.random.default_rng(0).exponential(0.5, 12)
     drawn = NearMode().run(gamma, data, 0, False)

@@ -248,7 +248,7 @@ def test_ctrl_c_in_the_shell_leaves_a_sentence_and_no_traceback(tmp_path):
     assert not (tmp_path / "y.nc").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_fit_in_a_notebook_shows_text(monkeypatch):
     monkeypatch.setenv(*next(iter(COLD.items())))
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(FIT)])
