@@ -46,6 +46,7 @@ UPWARD = {
     "fitting.questions": {
         "cli.report",
         "plots.pair",
+        "evaluate.effectiveness",
         "evaluate.health",
         "evaluate.landscape",
         "evaluate.sensitivity",

@@ -2,6 +2,7 @@ from kfmodels.evaluate import published as published
 from kfmodels.evaluate.calibration import Calibration as Calibration
 from kfmodels.evaluate.calibration import calibrate as calibrate
 from kfmodels.evaluate.compare import Comparison as Comparison
+from kfmodels.evaluate.effectiveness import combined_ratio as combined_ratio
 from kfmodels.evaluate.future import leave_future_out as leave_future_out
 from kfmodels.evaluate.health import SpreadHealth as SpreadHealth
 from kfmodels.evaluate.health import spread_health as spread_health

@@ -10,12 +10,15 @@ from numbers import Integral, Real
 import numpy as np
 import pandas as pd
 
+from kfmodels.clock.day import SESSION_BARS
 from kfmodels.data.arrays import resample_blocks
 from kfmodels.data.checks import day
-from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
+from kfmodels.data.hedge_data import MIN_ROWS, HedgeData, rows_after
+from kfmodels.data.later import read_on
 from kfmodels.data.repairs import Repair
 from kfmodels.evaluate.baselines import (
     bars_per_year,
+    combine,
     ewma_ols,
     mean_ewma,
     moves,
@@ -29,7 +32,7 @@ from kfmodels.evaluate.lasso import lasso
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.online.follow import follow_rows, ratios
-from kfmodels.words.caller import explain_kinds
+from kfmodels.words.caller import explain_kinds, warn
 from kfmodels.words.progress import wait_for
 
 _BLOCK, _RESAMPLES = 20, 2000
@@ -46,6 +49,9 @@ _WINDOWS = (60, 252)
 
 _DECAYS = (0.94, 0.98, 0.99)
 """That of RiskMetrics for daily data, and two slower ones: memories of 17, 50 and 100 rows."""
+
+_COMBINED = "combined with 7 EWMAs"
+"""Ends the name of the ratio of a model that is half the mean of moving averages."""
 
 _LASSO = 504
 """Rows of two years."""
@@ -109,7 +115,8 @@ def hedge_effectiveness(
     Args:
         prices: as for `HedgeData.from_prices`.
         train: number of training rows; the first ratio used is that of row `train`.
-        models: fits by name, none of which may have seen a later row; their filters run on.
+        models: fits by name, none of which may have seen a later row; their filters run on. Each also
+            has a row of its ratio combined with the seven, as `HedgeFit.combined_ratio` has it.
         transform: "level" scores dollars per share, the others return on the target's value.
         level: probability of the bootstrap intervals (circular blocks of 20 rows, 2000 resamples).
         risk_aversion: a, of a holder who gives up a / 2 of yearly return per unit of yearly
@@ -167,13 +174,14 @@ def hedge_effectiveness(
             f"train={train} of {len(data)} rows leaves too few on one side: both need {MIN_ROWS}"
         )
     training = data.before(data.index[train])
-    methods = _baselines(data, training, train)
+    methods, held = _baselines(data, training, train), dict[str, pd.DataFrame]()
     for name, fitted in (models or {}).items():
+        both = f"{name}, {_COMBINED}"
         if name in methods or name == "none":
             raise ValueError(f"a model cannot be called {name!r}, as a baseline is: rename it")
         _check_model(name, fitted, data, train)
         methods[name] = partial(_model_ratios, fitted, data)
-    held: dict[str, pd.DataFrame] = {}
+        methods[both] = lambda name=name: combine(held[name], moves(data))
     with wait_for("holding each hedge", len(methods), shown=progress, compiles=False) as waiting:
         for name, hold in methods.items():
             held[name] = hold()
@@ -314,3 +322,64 @@ def _costs(
     cost = np.where(saved <= 0, 0.0, cost)
     cost[np.isnan(extra)] = cost[anchor] = np.nan
     return turnover.rename("turnover"), pd.Series(cost, turnover.index, name="break_even_cost")
+
+
+@explain_kinds
+def combined_ratio(fitted: HedgeFit, later: pd.DataFrame | None = None) -> pd.DataFrame:
+    r"""Hedge ratio by date, half the filter's and half the mean of seven moving averages.
+
+    $$h_t = \tfrac12 \, \beta_{t|t} + \tfrac1{14} \sum_{k=1}^7
+    \frac{S_{xy,t}^{(k)}}{S_{xx,t}^{(k)}}$$
+
+    with second moments of one-row moves over 10 to 1000 rows. Each errs in its own way, so that what
+    hedges of daily prices leave varies less under both than under either, by a little
+    (`python -m tests.benchmarks daily`); of how sure a ratio is, only the filter tells.
+
+    Args:
+        fitted: of daily prices.
+        later: rows after the fit, which its filter takes; earlier ones are passed over.
+
+    Returns:
+        A row per date and a column per hedge, filtered: what to hold until the next row, in the units
+        of `fitted.hedge_ratio`. NaN until 30 rows are complete.
+
+    Raises:
+        ValueError: rows within the day, whose averages would count bars as days; no later row, or what
+            `follow` says of them.
+
+    Warns:
+        UserWarning: of later prices that are in doubt.
+
+    Source: equal weights: Bates and Granger (1969), The combination of forecasts, Operational Research
+    Quarterly 20; Timmermann (2006), Forecast combinations, Handbook of Economic Forecasting 1.
+
+    Example:
+        >>> from kfmodels import HedgeData, datasets, fit
+        >>> prices = datasets.factor_etfs()[["MTUM", "QUAL"]]
+        >>> data = HedgeData.from_prices(prices, target="MTUM", hedges=["QUAL"])
+        >>> fitted = fit(data.before("2019-01-01"), progress=False)
+        >>> table = fitted.combined_ratio(prices)
+        >>> table.index[-1] == prices.index[-1], list(table)
+        (True, ['QUAL'])
+    """
+    data = fitted.data
+    if data.clock is not None and data.clock.bars_of_day > SESSION_BARS:
+        raise ValueError(
+            f"combined_ratio is of daily prices, and those of {data.target} lie within the day: hold "
+            "the filter's ratio, fit.hedge_ratio()"
+        )
+    names = [data.target, *data.hedges]
+    each = fitted.hedge_ratio()
+    blocks = {name: each if len(data.hedges) == 1 else each[name] for name in data.hedges}
+    found = pd.DataFrame({name: block["mean"] for name, block in blocks.items()})
+    prices = data.prices
+    if later is not None:
+        last = prices.dropna().iloc[-1].to_dict()
+        rows = rows_after(later, fitted.fit_until, names)
+        read, doubts = read_on(rows, names, last, data.transform, None)
+        if doubts:
+            warn(doubts)
+        live = follow_rows(fitted.online(), read.prices)
+        found = pd.concat([found, ratios(live, data.hedges)])
+        prices = pd.concat([prices, read.prices])
+    return combine(found, data.transform.moves(prices, prices.shift(1)))

@@ -33,6 +33,12 @@ class Questions(Shown):
 
         return hedge_ratio_and_spread(self)
 
+    def combined_ratio(self: Any, later: "pd.DataFrame | None" = None) -> "pd.DataFrame":
+        """Half of the filter's ratio, half of moving averages; see `evaluate.combined_ratio`."""
+        from kfmodels.evaluate.effectiveness import combined_ratio
+
+        return combined_ratio(self, later)
+
     def static_probability(
         self: Any, *, prior: float = 0.5, seed: int = 0, progress: bool = True
     ) -> "pd.DataFrame":

@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 
 from kfmodels import Constant, Discounted, HedgeData, fit, follow, hedge_ratio_model
 from kfmodels.data import datasets
+from kfmodels.data.simulated_days import simulate_days
 from kfmodels.evaluate.baselines import (
     bars_per_year,
     ewma_ols,
@@ -416,3 +417,44 @@ def test_bars_per_year():
     assert bars_per_year(pd.RangeIndex(100)) == 252
     dates = pd.date_range("2020-01-01", periods=1461 * 2 + 1, freq="12h", tz="UTC")
     assert bars_per_year(dates) == pytest.approx(730.5)
+
+
+def by_loops(prices: pd.DataFrame, decays=(0.9, 0.94, 0.97, 0.98, 0.99, 0.995, 0.999)):
+    """The mean of seven ratios of simple returns after the last row, by a plain loop."""
+    returns = prices.to_numpy()[1:] / prices.to_numpy()[:-1] - 1
+    found = []
+    for decay in decays:
+        both = one = 0.0
+        for y, x in returns:
+            both, one = decay * both + y * x, decay * one + x * x
+        found.append(both / one)
+    return np.mean(found)
+
+
+def test_a_combined_ratio_is_half_the_filter_and_half_seven_averages(pair, fitted):
+    until = pair.loc[:"2018-02"]
+    found = fitted.combined_ratio(until)
+    assert found.index.equals(until.index)
+    live = follow(fitted.online(), until.loc["2018"], progress=False)
+    half = (live["beta QUAL"].iloc[-1] + by_loops(until)) / 2
+    assert found["QUAL"].iloc[-1] == pytest.approx(half, rel=1e-9)
+    last = fitted.hedge_ratio()["mean"].iloc[-1]
+    alone = (last + by_loops(pair.loc[:"2017"])) / 2
+    assert fitted.combined_ratio()["QUAL"].iloc[-1] == pytest.approx(alone, rel=1e-9)
+
+
+def test_what_a_combined_ratio_was_worth_stands_beside_its_model(pair, fitted):
+    table = worth(pair, len(pair.loc[:"2017"]), models={"moving": fitted}, transform="log")
+    data = HedgeData.from_prices(pair, target="MTUM", hedges=["QUAL"])
+    hedged = hedged_moves(data, fitted.combined_ratio(pair)).loc["2018"].iloc[1:]
+    alone = pair["MTUM"].pct_change().loc["2018"].iloc[1:]
+    removed = 1 - hedged.var() / alone.var()
+    both = table.loc["moving, combined with 7 EWMAs", "variance_removed"]
+    assert both == pytest.approx(removed, rel=1e-9)
+
+
+def test_bars_within_the_day_are_not_combined_with_averages_of_days():
+    days = simulate_days(4, bars=78, seed=3)
+    data = HedgeData.from_prices(days.prices, target="Y", hedges=["X1"], clock=days.clock)
+    with pytest.raises(ValueError, match=r"combined_ratio is of daily prices.*fit.hedge_ratio\(\)"):
+        unsampled(data).combined_ratio()
