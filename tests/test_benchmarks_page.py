@@ -30,6 +30,12 @@ def test_the_readme_quotes_what_is_kept():
     assert page.QUOTES.search(readme), "the README has lost the marks between which figures stand"
 
 
+def test_the_page_of_the_day_quotes_what_is_kept_of_the_open():
+    day = page.DAY.read_text()
+    assert page.with_open(day) == day
+    assert page.open_table.BETWEEN.search(day), "the page has lost the marks of its table"
+
+
 def test_every_command_is_a_module_and_what_is_kept_is_of_a_command():
     assert all(find_spec(f"tests.benchmarks.{name}") for name in COMMANDS)
     assert {path.stem.partition("_")[0] for path in page.KEPT.glob("*.json")} <= set(COMMANDS)

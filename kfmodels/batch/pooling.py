@@ -19,6 +19,7 @@ from numpyro.distributions import constraints
 from kfmodels.batch.board import HedgeBoard
 from kfmodels.batch.population import over_prior, population, shrunk_weights, universe_of
 from kfmodels.batch.status import FITTED, Status, Verdict
+from kfmodels.model.anchored import LEAST_MEMORY, LEAST_TAIL
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.model.memory import LEAST_VARIANCE_MEMORY, q_to_memory
 from kfmodels.model.priors import Absolute, Memory
@@ -47,8 +48,23 @@ _READ: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "delta_alpha": ("intercept memory", _memory_of),
     "obs_scale": ("noise share", np.exp),
     "variance_memory": ("variance memory", lambda u: LEAST_VARIANCE_MEMORY + np.exp(u)),
+    "anchor_memory": ("variance memory", lambda u: LEAST_MEMORY + np.exp(u)),
+    "anchor_weight": ("anchor weight", np.exp),
+    "tail_excess": ("degrees of freedom", lambda u: LEAST_TAIL + np.exp(u)),
+    "move_today": ("move today", np.exp),
+    "move_after": ("move after", np.exp),
 }
 """For each site, its name in tables and the function from its scale-free value to readable units."""
+
+_OF_NOISE = {
+    "variance_memory": ("memory", None),
+    "anchor_memory": ("memory", None),
+    "anchor_weight": ("weight", constraints.positive),
+    "tail_excess": ("tail", constraints.positive),
+    "move_today": ("today", constraints.positive),
+    "move_after": ("after", constraints.positive),
+}
+"""For each site of a noise, its field there, and the support of a prior that is no `Memory`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -247,7 +263,8 @@ def pool(
     """Infer the population of all pairs of a board, and each pair under it; see `pool_draws`.
 
     What is pooled are those of log q of the hedge ratio and of the intercept, the log of the noise sd
-    over the typical move of the pair, and the log of the variance memory less 4 that were inferred.
+    over the typical move of the pair, and the parameters of the noise that were inferred: the log of
+    the variance memory less 4 (of `Anchored` less 1), and the logs of its other four.
 
     Raises:
         ValueError: a parameter cannot be pooled (an `Absolute` delta means something else for every
@@ -336,14 +353,15 @@ def _check_shared(model: HedgeRatioModel, sites: tuple[str, ...]) -> None:
         "delta_beta": (model.beta_delta, constraints.unit_interval),
         "delta_alpha": (model.alpha_delta, constraints.unit_interval),
         "obs_scale": (model.obs_scale, constraints.positive),
-        "variance_memory": (getattr(model.noise, "memory", None), None),
+    } | {
+        site: (getattr(model.noise, field, None), support)
+        for site, (field, support) in _OF_NOISE.items()
     }
     for site in sites:
         if site not in given:
             raise ValueError(
-                f"{site} cannot be pooled, for a population has no spread that comes back, no ratio on "
-                "several scales and no Anchored noise: fit_many with a model without them, and pool "
-                "that board"
+                f"{site} cannot be pooled, for a population has no spread that comes back and no ratio "
+                "on several scales: fit_many with a model without them, and pool that board"
             )
         held, support = given[site]
         unbounded = held is None or isinstance(held, Memory) or infers_on(held, support)

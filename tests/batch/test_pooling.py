@@ -17,13 +17,22 @@ from numpyro.infer import MCMC
 from numpyro.infer import NUTS as NUMPYRO_NUTS
 from scipy.stats import norm
 
-from kfmodels import Constant, HedgeData, Memory, fit_many, hedge_ratio_model
+from kfmodels import (
+    Anchored,
+    Constant,
+    HedgeData,
+    ImportanceSampling,
+    Memory,
+    fit_many,
+    hedge_ratio_model,
+)
 from kfmodels.batch.pooling import Pooled, pool, pool_draws, scale_free
 from kfmodels.batch.population import POPULATION_SD, log_evidence, shrunk_weights, universe_of
 from kfmodels.batch.status import FITTED, Status, Verdict
 from kfmodels.data import datasets
 from kfmodels.data.arrays import pair_arrays
 from kfmodels.kalman.transforms import LOG
+from kfmodels.model.anchored import LEAST_TAIL
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.model.memory import memory_to_q
 from kfmodels.model.priors import Absolute
@@ -408,3 +417,30 @@ def test_a_parameter_that_differs_by_pair_is_not_pooled():
     )
     with pytest.raises(ValueError, match=f"{site} cannot be pooled"):
         pool(board)
+
+
+@pytest.mark.nightly
+def test_the_noise_of_a_board_is_pooled_and_read_as_in_a_fit_of_each_pair():
+    names = ["EWG", "EWQ", "EWU", "EWJ"]
+    prices = datasets.etfs().loc["2012":"2013", [*names, "SPY"]]
+    pairs = HedgeData.pairs(prices, [(name, "SPY") for name in names], transform="return")
+    model = hedge_ratio_model(noise=Anchored(), intercept="none")
+    board = fit_many(pairs, model, method=ImportanceSampling(), progress=False)
+    found = pool(board, progress=False)
+    sites = {
+        "variance memory": "anchor_memory",
+        "anchor weight": "anchor_weight",
+        "move today": "move_today",
+        "move after": "move_after",
+    }
+    table = found.table()
+    assert set(sites) | {"degrees of freedom"} < set(table.columns.get_level_values(0))
+    tree = board.sel("EWG/SPY").tree["posterior"]
+    shown = table.loc["EWG/SPY"]
+    for label, site in sites.items():
+        drawn = np.quantile(tree[site].values.ravel(), [0.05, 0.5, 0.95])
+        said = [shown[label, f"alone{end}"] for end in ("_lower", "", "_upper")]
+        assert_allclose(np.log(said), np.log(drawn), atol=0.35)  # some hundred effective draws
+    excess = np.median(tree["tail_excess"].values)
+    assert_allclose(shown["degrees of freedom", "alone"], LEAST_TAIL + excess, rtol=0.35)
+    assert np.isfinite(found.population.drop(columns="rhat").to_numpy()).all()

@@ -355,7 +355,8 @@ def compare(
     def share(ratio: np.ndarray, window: str) -> np.ndarray:
         parts = (days.squares(one, window) * weight for one in (ratio, 0 * ratio))
         left, alone = (counts @ part[days.burn :][:, keep] for part in parts)
-        return 1 - left / alone
+        with np.errstate(invalid="ignore"):
+            return 1 - left / alone
 
     table: dict[str, dict[str, float]] = {}
     for window in WINDOWS:
@@ -364,8 +365,9 @@ def compare(
             found = share(ratio, window)
             lead = 100 * (found - usual)
             row = table.setdefault(name, {})
-            row[window] = found[0].mean() if name == base else lead[0].mean()
-            row[f"{window} se"] = lead[1:].mean(1).std()
+            # a pair none of whose days count, or are resampled, is left out
+            row[window] = np.nanmean(found[0] if name == base else lead[0])
+            row[f"{window} se"] = np.nanmean(lead[1:], 1).std()
     return pd.DataFrame(table).T
 
 

@@ -1,6 +1,6 @@
-"""The page of benchmarks in the documentation, and what the README quotes of it.
+"""The page of benchmarks in the documentation, and what the README and the page of the day quote of it.
 
-Both are made of the JSON that `--keep` writes beside the page, one file a command or a part of one, and
+All are made of the JSON that `--keep` writes beside the page, one file a command or a part of one, and
 of nothing else.
 """
 
@@ -10,12 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks import open_table
 from tests.benchmarks.report import as_markdown
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "notebooks" / "docs" / "benchmarks"
 PAGE = ROOT / "notebooks" / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
+DAY = ROOT / "notebooks" / "docs" / "trading_day.md"
+OPEN = ("days", "jumps", "blocks")
+"""Parts of `opening` that the page of the day quotes."""
 
 INTRODUCTION = """# What the settings are worth, and how fast it is
 
@@ -33,6 +37,8 @@ def keep(name: str, document: dict[str, Any]) -> Path:
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     PAGE.write_text(make_page())
     README.write_text(quoted(README.read_text()))
+    if name.startswith("opening_"):
+        DAY.write_text(with_open(DAY.read_text()))
     return path
 
 
@@ -45,6 +51,12 @@ def quoted(readme: str) -> str:
     """The README with the figures as they are kept now."""
     lines = [f"- {kept['quote']}" for kept in documents() if kept["quote"]]
     return QUOTES.sub(lambda _: "\n".join(lines) + "\n", readme)
+
+
+def with_open(page: str) -> str:
+    """The page of the day with the table of the open as it is kept now."""
+    kept = {part: json.loads((KEPT / f"opening_{part}.json").read_text()) for part in OPEN}
+    return open_table.BETWEEN.sub(lambda _: open_table.table_of(kept), page)
 
 
 def documents() -> Sequence[dict[str, Any]]:
