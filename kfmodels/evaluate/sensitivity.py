@@ -82,7 +82,7 @@ def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0, progress: bool = True)
         {
             "posterior": Dataset(by_draw),
             "log_prior": trees.group_of(tree, "log_prior"),
-            "log_likelihood": trees.group_of(tree, "log_likelihood"),
+            "log_likelihood": trees.group_of(tree, trees.SERIES),
         }
     )
     found = {part: psense(asked, group=part) for part in ("prior", "likelihood")}
@@ -170,7 +170,7 @@ def what_if(
             "with more draws"
         )
     inputs = model.inputs(data)
-    groups = {name: trees.group_of(tree, name) for name in ("log_prior", "log_likelihood")}
+    groups = {name: trees.group_of(tree, name) for name in ("log_prior", trees.SERIES)}
     with jax.enable_x64(True), wait_for("reweighing the draws", 1, shown=progress):
         stored = trees.flat({str(k): posterior[k].values for k in groups["log_prior"].data_vars})
         wanted = priors.inferred(inputs, model)

@@ -46,11 +46,11 @@ class HedgeFit(Questions):
     """A fitted pair: everything is in `tree`, and the methods are views of it.
 
     `tree` is an ArviZ `DataTree` with the groups posterior, sample_stats, prior, log_prior (by
-    inferred site, of logit delta and of logarithms), log_likelihood (one number a draw, of all rows
-    together: bars are not exchangeable, so do not pass it to `az.loo`), observed_data, constant_data,
-    filtered, predicted, mixture (the thinned noise draws, each with its state after the last row) and
-    plug_in (the same for the posterior mean), over the dims chain, draw, time, coef, hedge, ticker,
-    noise_draw.
+    inferred site, of logit delta and of logarithms), series_log_likelihood (one number a draw, of all
+    rows together: `az.loo`, which leaves out one of many, has nothing to read, and `leave_future_out`
+    is for that), observed_data, constant_data, filtered, predicted, mixture (the thinned noise draws,
+    each with its state after the last row) and plug_in (the same for the posterior mean), over the dims
+    chain, draw, time, coef, hedge, ticker, noise_draw.
     """
 
     tree: "DataTree"

@@ -13,13 +13,13 @@ from kfmodels.files.seal import read_regular, seal, unseal
 if TYPE_CHECKING:
     from h5py import Group
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 FORMAT = Format(
     "kfmodels fit",
     FORMAT_VERSION,
     "a saved fit",
     "fit the prices and write one with fit.save(path)",
-    oldest=FORMAT_VERSION,
+    oldest=4,
 )
 
 _TIMES = 4

@@ -45,6 +45,13 @@ if TYPE_CHECKING:
 _BY_COEF = ("delta", "q", "memory", "state_var", "start_size")
 _BY_GAP = ("gap_bars", "gap_noise")
 
+SERIES = "series_log_likelihood"
+"""Group with one number a draw. ArviZ would take a group log_likelihood apart by observation, and call
+this one observation: `az.loo` gave an answer without a warning."""
+
+_SERIES_BEFORE_5 = "log_likelihood"
+"""Its name in files written by version 4."""
+
 
 def group_of(tree: "DataTree", name: str) -> "Dataset":
     """A group of the tree."""
@@ -80,10 +87,10 @@ def choose(
 def densities(
     model: HedgeRatioModel, inputs: Inputs, sites: dict[str, np.ndarray]
 ) -> dict[str, dict[str, object]]:
-    """Log prior by inferred site, and log likelihood of all rows, at draws (draw, ...)."""
+    """Log prior by inferred site, and log likelihood of all rows, at draws (draw, ...), by group."""
     likelihood = _log_likelihood(model, inputs, of_recursion(sites))
     log_prior = priors.log_density(sites, model.without_rows(inputs), model=model)
-    return {"log_prior": log_prior, "log_likelihood": {"y": likelihood}}
+    return {"log_prior": log_prior, SERIES: {"y": likelihood}}
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -367,6 +374,10 @@ def load(path: str | Path) -> "DataTree":
             f"{path} is not {FORMAT.title} (netCDF): {error}; {FORMAT.remedy}"
         ) from error
     FORMAT.check(tree.attrs.get("format"), version, path)
+    if _SERIES_BEFORE_5 in tree:
+        tree[SERIES] = tree[_SERIES_BEFORE_5]
+        del tree[_SERIES_BEFORE_5]
+        tree.attrs |= {"format_version": FORMAT_VERSION}
     try:
         # what a filter refuses no fit can be
         given = data(tree)

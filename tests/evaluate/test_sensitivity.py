@@ -57,7 +57,8 @@ def test_it_is_the_sensitivity_of_arviz(fitted):
         "alpha": (("chain", "draw"), log_q[..., 1]),
         "noise": (("chain", "draw"), np.log(posterior["obs_scale"].values)),
     }
-    groups = {k: fitted.tree[k].to_dataset() for k in ("log_prior", "log_likelihood")}
+    own = {"log_prior": "log_prior", "log_likelihood": "series_log_likelihood"}
+    groups = {theirs: fitted.tree[name].to_dataset() for theirs, name in own.items()}
     asked = DataTree.from_dict({"posterior": Dataset(by_draw), **groups})
     table = prior_sensitivity(fitted)
     rows = table.loc[["log q of PEP", "log q of alpha", "log obs_scale"]]

@@ -85,7 +85,9 @@ def plain() -> Case:
 @pytest.mark.variants
 def test_the_tree_has_the_groups_dims_and_coordinates_it_promises(case: Case):
     tree, data = case.fit.tree, case.data
-    groups = "log_prior log_likelihood posterior sample_stats prior observed_data constant_data"
+    groups = (
+        "log_prior series_log_likelihood posterior sample_stats prior observed_data constant_data"
+    )
     assert set(tree.children) == {*groups.split(), "filtered", "predicted", "mixture", "plug_in"}
     coef = [*data.hedges, "alpha"][: len(case.fit.coef)]
     assert list(case.fit.coef) == list(tree["posterior"]["coef"].values) == coef
@@ -108,6 +110,12 @@ def test_the_tree_has_the_groups_dims_and_coordinates_it_promises(case: Case):
     day, table = data.index[20], case.fit.hedge_ratio()
     table = table["PEP"] if len(data.hedges) > 1 else table
     assert tree["filtered"]["mean"].sel(time=day, coef="PEP") == table.loc[day, "mean"]
+
+
+def test_the_tree_has_nothing_that_arviz_takes_for_one_observation(plain: Case):
+    assert plain.fit.tree["series_log_likelihood"]["y"].dims == ("chain", "draw")
+    with pytest.raises((KeyError, TypeError, ValueError), match="log[ _]likelihood"):
+        arviz.loo(plain.fit.tree)
 
 
 def test_the_tree_holds_the_data(case: Case):
@@ -481,6 +489,19 @@ def test_a_file_is_replaced_whole_or_not_at_all(plain: Case, tmp_path: Path):
         HedgeFit(tree).save(path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["pair.nc"]
+
+
+def test_a_file_of_version_4_is_read(plain: Case, tmp_path: Path):
+    old = plain.fit.tree.copy()
+    old["log_likelihood"] = old["series_log_likelihood"]
+    del old["series_log_likelihood"]
+    old.attrs |= {"format_version": 4}
+    HedgeFit(old).save(tmp_path / "pair.nc")
+    again = load(tmp_path / "pair.nc")
+    assert_same_fit(again, plain.fit)
+    xr.testing.assert_equal(
+        again.tree["series_log_likelihood"], plain.fit.tree["series_log_likelihood"]
+    )
 
 
 def versioned(fitted: HedgeFit, path: Path, version: int) -> None:

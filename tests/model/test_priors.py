@@ -379,7 +379,7 @@ def total_density(fitted: HedgeFit, inferred: set[str]) -> np.ndarray:
     assert set(log_prior.data_vars) == inferred
     assert all(part.dims == ("chain", "draw") for part in log_prior.data_vars.values())
     total = sum(part.values for part in log_prior.data_vars.values())
-    return total + tree["log_likelihood"]["y"].values
+    return total + tree["series_log_likelihood"]["y"].values
 
 
 @pytest.mark.nightly
@@ -422,7 +422,7 @@ def test_the_stored_draws_give_their_densities_back(options: dict, others: set[s
     digits = 1e-6 if flat_start else 1e-9
     if isinstance(fitted.model.drift, StateDiscount):  # grows a rounding by its factor every row
         digits = 1e-8
-    stored = tree["log_likelihood"]["y"].values.ravel()
+    stored = tree["series_log_likelihood"]["y"].values.ravel()
     assert np.ptp(stored) > 0.5
 
     inferred = {"delta_beta", "delta_alpha"} | others
