@@ -99,7 +99,7 @@ def spread_health(fitted: HedgeFit) -> SpreadHealth:
     """
     check_fit(fitted)
     data = fitted.data
-    spreads = {"static OLS": static_spread(data), "innovation": fitted.spread()["mean"]}
+    spreads = {"static OLS": static_spread(data), "innovation": fitted.spread()["spread"]}
     settled = burn_in(len(data))
     years = bars_per_year(data.index)
     lines, found = {}, {}

@@ -294,18 +294,17 @@ class HedgeFit(Questions):
     def spread(self, *, level: float = 0.9) -> pd.DataFrame:
         """The innovation by date: the target minus its forecast from the bars before.
 
-        Columns `mean` (the spread), `sd` (of the forecast), `lower`, `upper` (the band around zero
-        that the forecast allowed it) and `z = mean / sd`; NaN where nothing was observed. Positive
+        Columns `spread`, `sd` (of the forecast), `band_lower`, `band_upper` (around zero: what the
+        forecast allowed the spread) and `z = spread / sd`; NaN where nothing was observed. Positive
         means the target is above its forecast; whether it comes back, `spread_health` says.
         """
         group = trees.group_of(self.tree, "predicted")
         seen = trees.group_of(self.tree, "constant_data")["observed"].values.astype(bool)
-        mean = np.where(seen, group["spread"].values, np.nan)
+        spread = np.where(seen, group["spread"].values, np.nan)
         sd = np.where(seen, group["spread_sd"].values, np.nan)
         width = _width(level) * sd
-        return pd.DataFrame(
-            {"mean": mean, "sd": sd, "lower": -width, "upper": width, "z": mean / sd}, self.index
-        )
+        band = {"band_lower": -width, "band_upper": width}
+        return pd.DataFrame({"spread": spread, "sd": sd, **band, "z": spread / sd}, self.index)
 
     @explain_kinds
     def hedge_shares(self, position: float = 1.0, kind: Kind = "filtered") -> pd.DataFrame:

@@ -50,7 +50,8 @@ def ratio_paths(fitted: HedgeFit, live: pd.DataFrame | None = None) -> dict[str,
 
 def spread_path(fitted: HedgeFit, live: pd.DataFrame | None = None) -> pd.DataFrame:
     """`mean` and `sd` of the spread: the training rows, then those of `live`."""
-    spread = fitted.spread().drop(columns=["lower", "upper", "z"])
+    spread = fitted.spread().rename(columns={"spread": "mean"})
+    spread = spread.drop(columns=["band_lower", "band_upper", "z"])
     return spread if live is None else pd.concat([spread, _columns(live, "spread", "spread_sd")])
 
 
@@ -134,7 +135,7 @@ def spreads(fitted: HedgeFit) -> Figure:
         >>> len(spreads(fit(data.after("2021-01-01"), model)).axes)
         2
     """
-    innovation = fitted.spread()["mean"]
+    innovation = fitted.spread()["spread"]
     innovation.iloc[: burn_in(len(innovation))] = np.nan
     figure, axes = blank(10, 4.5, 2, sharex=True, sharey=True)
     static = static_spread(fitted.data)

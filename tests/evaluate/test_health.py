@@ -119,7 +119,7 @@ def test_every_number_by_hand():
     days = (prices.index[-1] - prices.index[0]).days
     for name, spread in {
         "static OLS": log[:, 0] - slope * log[:, 1] - level,
-        "innovation": fitted.spread()["mean"].to_numpy(),
+        "innovation": fitted.spread()["spread"].to_numpy(),
     }.items():
         row, late = table.loc[name], spread[burn_in:]
         assert row["rows"] == 64

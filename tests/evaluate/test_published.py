@@ -133,7 +133,7 @@ def test_the_figures_of_arbitragelab():
     slope, filtered = (found.hedge_ratio(kind)["mean"].mean() for kind in ("predicted", "filtered"))
     assert_allclose(slope, 0.9017056557, atol=5e-11, rtol=0)
     assert_allclose(filtered, 0.90215674, atol=5e-9, rtol=0)
-    assert_allclose(found.spread()["mean"].mean(), 0.0891654, atol=5e-8, rtol=0)
+    assert_allclose(found.spread()["spread"].mean(), 0.0891654, atol=5e-8, rtol=0)
     assert_allclose(found.spread()["sd"].mean(), 1.1092028, atol=5e-8, rtol=0)
 
 

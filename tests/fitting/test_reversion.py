@@ -120,7 +120,7 @@ def test_by_date_and_live_it_is_the_textbook_loop(fitted: HedgeFit, tmp_path: Pa
     assert_allclose(table["z"], (centre / sd)[:ROWS], rtol=1e-8)
     alpha = fitted.intercept()["mean"]
     assert_allclose(table["level"] + table["mean"], alpha, rtol=1e-12)
-    assert_allclose(fitted.spread()["mean"], loop["spread"].mean(0)[:ROWS], rtol=1e-8, atol=1e-14)
+    assert_allclose(fitted.spread()["spread"], loop["spread"].mean(0)[:ROWS], rtol=1e-8, atol=1e-14)
     live = fitted.online()
     live.save(tmp_path / "filter.json")
     fitted.save(tmp_path / "fit.nc")

@@ -104,7 +104,7 @@ def test_its_parameter_is_inferred_and_its_filter_is_in_the_tables(fitted: Hedge
     # no forecast after the first ones is of more than cap times the variance learnt till then
     growth = passed.obs_var[:, 1:] / passed.obs_var[:, :-1]
     assert (growth <= 1 + (CAP - 1) / passed.dof[:, :-1] + 1e-9).all()
-    assert_allclose(passed.error.mean(0), fitted.spread()["mean"], rtol=1e-9)
+    assert_allclose(passed.error.mean(0), fitted.spread()["spread"], rtol=1e-9)
     assert np.isfinite(fitted.hedge_ratio("smoothed").to_numpy()).all()
 
 

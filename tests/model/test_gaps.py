@@ -416,7 +416,7 @@ def test_the_tables_of_a_fit_are_those_of_the_distribution(nights, fitted):
     noise = {name: mixture[name].values for name in ("q", "obs_scale", "gap_bars")}
     law = model.regression(inputs, **noise)
     passed, spread = law.filter(inputs.y), fitted.spread()
-    assert_allclose(passed.error.mean(0), spread["mean"].to_numpy(), rtol=1e-8, atol=1e-12)
+    assert_allclose(passed.error.mean(0), spread["spread"].to_numpy(), rtol=1e-8, atol=1e-12)
     var = passed.forecast_var.mean(0) + np.asarray(passed.error).var(0)
     sds = spread["sd"].to_numpy()
     assert_allclose(np.sqrt(var), sds, rtol=1e-8)

@@ -212,7 +212,7 @@ def test_spreads_show_the_static_residual_and_the_innovation(fixed, data):
     slope = np.cov(x, y)[0, 1] / x.var(ddof=1)
     static = y - slope * x
     np.testing.assert_allclose(above.lines[1].get_ydata(), static - static.mean(), atol=1e-12)
-    innovation = fixed.spread()["mean"].to_numpy()
+    innovation = fixed.spread()["spread"].to_numpy()
     burn_in = len(data) // 5  # 30 rows, of a short series a fifth
     np.testing.assert_array_equal(below.lines[1].get_ydata()[burn_in:], innovation[burn_in:])
     assert np.isnan(below.lines[1].get_ydata()[:burn_in]).all()
