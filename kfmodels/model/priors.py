@@ -224,7 +224,8 @@ class Moves:
     minutes alike. For hedge ratios only, with `RandomWalk` drift.
 
     Raises:
-        ValueError: unless `0 < low < share < high` and `bars > 0`; another unit.
+        ValueError: unless `0 < low < share < high` and `bars > 0`; a share of 1 and more, as of per
+            cents; another unit.
 
     Example:
         >>> Moves(0.05, low=0.01, high=0.2)  # "beta moves about 5 % in a month"
@@ -247,6 +248,13 @@ class Moves:
             )
         if not (are_real(self.bars) and 0 < self.bars < np.inf):
             raise ValueError(f"Moves: bars must be positive, not {self.bars!r}")
+        if self.share >= 1:
+            low, share, high = (f"{one / 100:g}" for one in (self.low, self.share, self.high))
+            raise ValueError(
+                f"Moves({self.share:g}) is a ratio that moves by {self.share:.0%} of itself in "
+                f"{self.bars:g} {self.unit}: it takes shares below 1; for {self.share:g} % say "
+                f"Moves({share}, low={low}, high={high}); if it does, say it of fewer bars=..."
+            )
 
     def in_bars(self, day: float) -> "Moves":
         """The same in bars, of which a day has so many.

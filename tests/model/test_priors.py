@@ -1,5 +1,6 @@
 """Priors as densities and as words, the coordinates they are sampled in, and what a file keeps."""
 
+import re
 from dataclasses import fields
 from functools import partial
 from itertools import pairwise
@@ -179,6 +180,14 @@ def test_the_posterior_under_a_horseshoe_is_that_of_a_fine_grid():
 
 
 # -- Moves -----------------------------------------------------------------------------------------
+
+
+def test_moves_in_per_cent_are_refused_with_the_shares_to_say():
+    with pytest.raises(ValueError, match="500% of itself") as refused:
+        Moves(5, low=1, high=25)
+    said = re.search(r"say (Moves\(.*?\))", str(refused.value))
+    assert said
+    assert eval(said[1], {"Moves": Moves}) == Moves(0.05, low=0.01, high=0.25)
 
 
 @pytest.mark.parametrize("transform", ["log", "level"])

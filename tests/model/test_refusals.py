@@ -127,6 +127,14 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
             f"Moves: bars must be positive, not {bars}",
         )
         for bars in (0, -5)
+    ]
+    + [
+        (
+            lambda: Moves(5, low=1, high=25),
+            "Moves(5) is a ratio that moves by 500% of itself in 21 days: it takes shares below 1; for "
+            "5 % say Moves(0.05, low=0.01, high=0.25)",
+        ),
+        (lambda: Moves(1.0, low=0.5, high=3), "for 1 % say Moves(0.01, low=0.005, high=0.03)"),
     ],
     "Memory": [
         (
