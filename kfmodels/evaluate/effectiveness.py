@@ -12,8 +12,8 @@ import pandas as pd
 
 from kfmodels.clock.day import SESSION_BARS
 from kfmodels.data.arrays import resample_blocks
-from kfmodels.data.checks import day
-from kfmodels.data.hedge_data import MIN_ROWS, HedgeData, rows_after
+from kfmodels.data.checks import DateLike, day
+from kfmodels.data.hedge_data import MIN_ROWS, HedgeData, is_before, rows_after
 from kfmodels.data.later import read_on
 from kfmodels.data.repairs import Repair
 from kfmodels.evaluate.baselines import (
@@ -93,9 +93,9 @@ def hedge_effectiveness(
     *,
     target: str,
     hedges: list[str] | tuple[str, ...],
-    train: int,
+    train: int | DateLike,
     models: Mapping[str, HedgeFit] | None = None,
-    transform: str = "level",
+    transform: str = "log",
     level: float = 0.9,
     risk_aversion: float = 4.0,
     seed: int = 0,
@@ -114,10 +114,13 @@ def hedge_effectiveness(
 
     Args:
         prices: as for `HedgeData.from_prices`.
-        train: number of training rows; the first ratio used is that of row `train`.
+        train: number of training rows, or the date before which they lie; the first ratio used is that
+            of the row after them.
         models: fits by name, none of which may have seen a later row; their filters run on. Each also
             has a row of its ratio combined with the seven, as `HedgeFit.combined_ratio` has it.
-        transform: "level" scores dollars per share, the others return on the target's value.
+        transform: as of `HedgeData.from_prices`; always moves are scored. "level" scores the dollars of
+            a hedge in shares, the others return on the target's value, of a hedge that keeps its ratio
+            of money. A fit is scored in either, whatever it was made of.
         level: probability of the bootstrap intervals (circular blocks of 20 rows, 2000 resamples).
         risk_aversion: a, of a holder who gives up a / 2 of yearly return per unit of yearly
             variance.
@@ -169,10 +172,10 @@ def hedge_effectiveness(
     data = HedgeData.from_prices(
         prices, target=target, hedges=hedges, transform=transform, repair=repair
     )
+    asked, train = train, _training_rows(data, train)
     if not MIN_ROWS <= train <= len(data) - MIN_ROWS:
-        raise ValueError(
-            f"train={train} of {len(data)} rows leaves too few on one side: both need {MIN_ROWS}"
-        )
+        before = f" of {len(data)} rows" if asked == train else f", {train} of {len(data)} rows,"
+        raise ValueError(f"train={asked}{before} leaves too few on one side: both need {MIN_ROWS}")
     training = data.before(data.index[train])
     methods, held = _baselines(data, training, train), dict[str, pd.DataFrame]()
     for name, fitted in (models or {}).items():
@@ -199,6 +202,19 @@ def hedge_effectiveness(
     for place, column in enumerate(_costs(data, held, scored, train, risk_aversion), start=3):
         table.insert(place, str(column.name), column)
     return table
+
+
+def _training_rows(data: HedgeData, train: int | DateLike) -> int:
+    """How many rows are trained on, by their number or by the date that they lie before.
+
+    Raises:
+        ValueError: it is no whole number and no date of rows with dates.
+    """
+    if isinstance(train, Integral) and not isinstance(train, bool):
+        return int(train)
+    if isinstance(data.index, pd.DatetimeIndex):
+        return int(is_before(data.index, train).sum())
+    raise ValueError(f"train is a number of rows, where rows are numbered, not {train!r}")
 
 
 def _baselines(

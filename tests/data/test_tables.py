@@ -396,7 +396,7 @@ def test_returns_are_told_from_prices_and_made_into_them(transform, remedy):
         with pytest.warns(UserWarning, match="BBB: these look like returns"):
             HedgeData.all_pairs(returns, transform=transform)
         with pytest.warns(UserWarning, match="these look like returns"):
-            hedge_effectiveness(returns, target="AAA", hedges=["BBB"], train=150)
+            hedge_effectiveness(returns, target="AAA", hedges=["BBB"], train=150, transform="level")
     else:
         with pytest.raises(ValueError, match="AAA is -.* and these look like returns") as refused:
             make(returns, transform=transform)

@@ -1,5 +1,6 @@
 """What a hedge is worth and costs: published baselines, held shares, trades by hand, refusals."""
 
+import datetime as dt
 import re
 from functools import partial
 
@@ -35,7 +36,8 @@ PAIR = ["MTUM", "QUAL"]
 
 
 def worth(prices: pd.DataFrame, train: int = 300, **options) -> pd.DataFrame:
-    return hedge_effectiveness(prices, target="MTUM", hedges=["QUAL"], train=train, **options)
+    chosen = {"transform": "level", "train": train} | options
+    return hedge_effectiveness(prices, target="MTUM", hedges=["QUAL"], **chosen)
 
 
 def on_levels(prices: pd.DataFrame) -> HedgeData:
@@ -55,7 +57,7 @@ def fitted(pair):
 
 def test_the_honest_baselines_of_ewc_on_ewa():
     prices = read_table("chan_ewa_ewc_close.csv")
-    table = hedge_effectiveness(prices, target="EWC", hedges=["EWA"], train=252)
+    table = hedge_effectiveness(prices, target="EWC", hedges=["EWA"], train=252, transform="level")
     printed = {
         "price ratio": 0.297,
         "static OLS on levels": 0.531,
@@ -116,7 +118,9 @@ def test_the_filter_of_greatest_likelihood_on_ewc_and_ewa():
         name: fit(year, most_likely(year, separate=name == "separate"), progress=False)
         for name in ("one noise", "separate")
     }
-    table = hedge_effectiveness(prices, target="EWC", hedges=["EWA"], train=252, models=models)
+    table = hedge_effectiveness(
+        prices, target="EWC", hedges=["EWA"], train=252, models=models, transform="level"
+    )
     removed = table["variance_removed"]
     assert removed["one noise"] == pytest.approx(0.650, abs=0.002)
     assert removed["separate"] == pytest.approx(0.664, abs=0.002)
@@ -360,11 +364,23 @@ def test_a_ratio_that_saves_and_never_trades_is_free():
     quoted = x + np.where(np.arange(rows) < train, 1.0, 0.1) * rng.normal(size=rows)
     dates = pd.bdate_range("2018-01-01", periods=rows)
     prices = pd.DataFrame({"Y": 200 + x, "X": quoted}, dates)
-    table = hedge_effectiveness(prices, target="Y", hedges=["X"], train=train)
+    table = hedge_effectiveness(prices, target="Y", hedges=["X"], train=train, transform="level")
     levels = table.loc["static OLS on levels"]
     assert levels["gain"] > 0.3
     assert levels["turnover"] == 0
     assert levels["break_even_cost"] == np.inf
+
+
+def test_the_training_rows_are_given_by_number_or_by_the_date_after_them(pair):
+    rows = int((pair.index < "2017-06-01").sum())
+    by_number = worth(pair, rows)
+    for date in ("2017-06-01", pd.Timestamp("2017-06-01"), dt.date(2017, 6, 1)):
+        pd.testing.assert_frame_equal(worth(pair, date), by_number)
+
+
+def test_it_scores_the_same_units_as_data_have_by_default(pair):
+    plain = hedge_effectiveness(pair, target="MTUM", hedges=["QUAL"], train=300)
+    pd.testing.assert_frame_equal(plain, worth(pair, transform="log"))
 
 
 def test_oil_funds_hedge_each_other_once_their_split_is_repaired():

@@ -268,6 +268,16 @@ CASES: dict[str, list[tuple[Callable[[], Any], str]]] = {
             "PEP is not among the 1 columns of the prices; there is KO",
         ),
         (lambda: worth(train=len(PRICES) - 5), "leaves too few on one side"),
+        (
+            lambda: worth(train="2015-01-12"),
+            r"train=2015-01-12, \d of \d+ rows, leaves too few on one side: both need 30",
+        ),
+        (lambda: worth(train="soon"), "'soon' is no date: give one such as"),
+        (lambda: worth(train=0.7), "0.7 is no date: give one such as"),
+        (
+            lambda: worth(train="2015-06-01", prices=PRICES.reset_index(drop=True)),
+            "train is a number of rows, where rows are numbered, not '2015-06-01'",
+        ),
         (lambda: worth(prices=holed(2)), "too many gaps"),
         *(
             (lambda name=name: worth(models={name: certain()}), f"cannot be called {name!r}")
