@@ -1,4 +1,7 @@
-"""What prices must be before anything is inferred from them, and what to do where they are not."""
+"""What prices must be before anything is inferred from them, and what to do where they are not.
+
+One file: what labels of rows may be, and what prices, is asked of every table together.
+"""
 
 import re
 import warnings
@@ -48,6 +51,11 @@ def day(at: object) -> str:
     return str(at).removesuffix(" 00:00:00")
 
 
+def is_numbered(labels: pd.Index | pd.Series) -> bool:
+    """Whether these are whole numbers."""
+    return pd.api.types.is_integer_dtype(labels.dtype)
+
+
 def check_index(index: pd.Index) -> None:
     """Raise unless rows are labelled with dates or whole numbers, sorted, each once."""
     # pandas before 3 reads text as object, pandas 3 as a type of its own
@@ -55,13 +63,13 @@ def check_index(index: pd.Index) -> None:
         raise ValueError(_no_dates(index))
     if pd.api.types.is_float_dtype(index.dtype):
         raise ValueError(_floats(index))
-    numbered = pd.api.types.is_integer_dtype(index.dtype)
-    if numbered and _like_dates(index):
+    numbered = is_numbered(index)
+    if numbered and like_dates(index):
         raise ValueError(
             f"the rows are labelled with whole numbers that look like dates (first: {index[0]}): set "
             'frame.index = pd.to_datetime(frame.index.astype(str), format="%Y%m%d")'
         )
-    if numbered and (unit := _unit_since_1970(index)):
+    if numbered and (unit := unit_since_1970(index)):
         raise ValueError(
             f"the rows are labelled with whole numbers that look like {_UNITS[unit]} since 1970 "
             f"(first: {index[0]}): set "
@@ -101,7 +109,7 @@ def check_no_serials(index: pd.Index) -> None:
 
     Not asked of later rows: those of a long table have such numbers too.
     """
-    if not pd.api.types.is_integer_dtype(index.dtype) or not _like_serials(index):
+    if not is_numbered(index) or not _like_serials(index):
         return
     remedy = 'pd.to_datetime(frame.index, origin="1899-12-30", unit="D")'
     raise ValueError(
@@ -126,12 +134,12 @@ def _floats(index: pd.Index) -> str:
     said = f"the rows are labelled with {index.dtype}"
     if not index.hasnans:
         whole = pd.Index(index.to_numpy(float).clip(-(2.0**62), 2.0**62).astype(np.int64))
-        if bool((whole == index).all()) and _like_dates(whole):
+        if bool((whole == index).all()) and like_dates(whole):
             return (
                 f"{said} that look like dates (first: {whole[0]}): set frame.index = "
                 'pd.to_datetime(frame.index.astype("int64").astype(str), format="%Y%m%d")'
             )
-        if unit := _unit_since_1970(whole):
+        if unit := unit_since_1970(whole):
             return (
                 f"{said} that look like {_UNITS[unit]} since 1970 (first: {index[0]:.10g}): set "
                 f'frame.index = pd.to_datetime(frame.index, unit="{unit}", utc=True)'
@@ -203,7 +211,7 @@ def _no_dates(index: pd.Index) -> str:
     )
 
 
-def _like_dates(index: pd.Index) -> bool:
+def like_dates(index: pd.Index) -> bool:
     """Whether whole numbers are all dates such as 20200102; rows are not counted so."""
     days = index.to_numpy(np.int64)
     if not (len(days) and days.min() >= 19_000_101 and days.max() <= 21_001_231):
@@ -211,7 +219,7 @@ def _like_dates(index: pd.Index) -> bool:
     return bool(pd.to_datetime(index.astype(str), format="%Y%m%d", errors="coerce").notna().all())
 
 
-def _unit_since_1970(index: pd.Index) -> str:
+def unit_since_1970(index: pd.Index) -> str:
     """The unit in which whole numbers all count to times from 1990 to 2100; empty if in none."""
     numbers = index.to_numpy(np.int64)
     for power, unit in zip((0, 3, 6, 9), _UNITS, strict=True):

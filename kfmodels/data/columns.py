@@ -1,17 +1,26 @@
 """A table of prices has one column a ticker: what else is given, and how to make such a table of it."""
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 import pandas as pd
 
+from kfmodels.data.checks import is_numbered, like_dates, unit_since_1970
+
 _CLOSES = ("Close", "close", "Adj Close", "adj_close", "adjclose")
 """What downloads call the closing price."""
 
 _DATES = ("date", "datetime", "day", "time", "timestamp")
 """What a column of dates is called, in small letters."""
+
+_ISO = r"\d{4}-\d{2}-\d{2}"
+"""The beginning of a date that is read in one way only, as text."""
+
+_ENOUGH = 100
+"""Rows that say what a column holds."""
 
 _RENAMED = re.compile(r"(.+)\.[1-9]\d*")
 """The name that pandas gives the second column of a name in a file, and later ones."""
@@ -38,6 +47,59 @@ def check_table(frame: object) -> None:
             f"the columns have {columns.nlevels} levels (first: {first}); a column is a ticker: use "
             f"{cure}"
         )
+    _check_heads(frame)
+    _check_dates_beside(frame)
+
+
+def _check_heads(frame: pd.DataFrame) -> None:
+    """Raise where a file was read whose tickers stand in a second line of headings.
+
+    So yfinance writes it: a line of kinds of prices, one of tickers, one with the name of the dates.
+    """
+    places = [frame.index, *([frame.iloc[:, 0]] if frame.shape[1] else [])]
+    if any(list(labels[:2]) == ["Ticker", "Date"] for labels in places):
+        kinds = [str(name).partition(".")[0] for name in frame.columns]
+        kind = next((word for word in _CLOSES if word in kinds), kinds[-1])
+        raise ValueError(
+            "the tickers stand in the second line of the file: read it with frame = "
+            f"pd.read_csv(..., header=[0, 1], index_col=0, parse_dates=True)[{kind!r}]"
+        )
+
+
+def _check_dates_beside(frame: pd.DataFrame) -> None:
+    """Raise where rows are numbered and their dates stand in a column beside the prices.
+
+    By what is in the column, as DAY is a ticker too.
+    """
+    if not len(frame) or not is_numbered(frame.index):
+        return
+    for name, column in frame.items():
+        if str(name).lower() in _DATES and _holds_dates(column):
+            # how other text and numbers are read is said once they label the rows
+            iso = column.astype(str).str.match(_ISO).all()
+            read = f"frame[{name!r}] = pd.to_datetime(frame[{name!r}]); " if iso else ""
+            if pd.api.types.is_datetime64_any_dtype(column):
+                read = ""
+            raise ValueError(
+                f"the rows are numbered and their dates stand in the column {name}: label the rows "
+                f"with them, {read}frame = frame.set_index({name!r})"
+            )
+
+
+def _holds_dates(column: pd.Series) -> bool:
+    if is_numbered(column):
+        numbers = pd.Index(column.to_numpy())
+        return like_dates(numbers) or bool(unit_since_1970(numbers))
+    if pd.api.types.is_numeric_dtype(column):
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = column.iloc[:_ENOUGH]
+        ways = [
+            pd.to_datetime(rows, errors="coerce", utc=True, dayfirst=first)
+            for first in (False, True)
+        ]
+    return max(float(read.notna().mean()) for read in ways) > 0.5
 
 
 def _as_table(given: object) -> str:

@@ -174,6 +174,18 @@ REFUSED = {  # (the table, what is said, the remedy in it, the index that comes 
         'frame["AAA"] = frame["AAA"].astype(str).str.replace(",", "").astype(float)',
         DATES,
     ),
+    "dates beside numbered rows": (
+        prices().reset_index(),
+        "the rows are numbered and their dates stand in the column date",
+        "frame = frame.set_index('date')",
+        DATES,
+    ),
+    "a Timestamp beside numbered rows": (
+        prices().reset_index(names="Timestamp").astype({"Timestamp": "str"}),
+        "their dates stand in the column Timestamp",
+        "frame['Timestamp'] = pd.to_datetime(frame['Timestamp']); frame = frame.set_index('Timestamp')",
+        DATES,
+    ),
     "two levels of columns": (
         pd.concat({"Volume": prices()[::-1].set_axis(DATES), "Close": prices()}, axis=1),
         "the columns have 2 levels",
@@ -350,11 +362,11 @@ def test_series_are_put_into_a_table(wrap):
     assert (made.index == DATES).all()
 
 
-def test_a_column_of_dates_beside_numbered_rows_is_told_from_a_ticker():
-    frame = prices().reset_index()
+def test_a_column_of_dates_that_is_not_called_one_is_told_from_a_ticker():
+    frame = prices().reset_index(names="row")
     faults = HedgeData.all_pairs(frame).faults
-    assert set(faults) == {"date"}
-    remedy = re.search(r"frame = \S+", faults["date"]).group()
+    assert set(faults) == {"row"}
+    remedy = re.search(r"frame = \S+", faults["row"]).group()
     names = {"frame": frame}
     exec(remedy, names)
     assert HedgeData.all_pairs(names["frame"]).names == HedgeData.all_pairs(prices()).names
@@ -375,6 +387,36 @@ def test_a_file_with_thousands_set_apart_is_read_as_told():
         make(pd.read_csv(StringIO(text), index_col=0, parse_dates=True))
     read = pd.read_csv(StringIO(text), index_col=0, parse_dates=True, thousands=",")
     assert_allclose(make(read).prices["AAA"], prices()["AAA"] * 1000, atol=0.005)
+
+
+@pytest.mark.parametrize("how", [{"index_col": 0}, {}])
+def test_a_file_whose_tickers_stand_below_is_read_as_told(how):
+    """As yfinance writes it."""
+    kinds = {"Close": prices(), "High": prices() * 1.01}
+    text = pd.concat(kinds, axis=1, names=["Price", "Ticker"]).rename_axis("Date").to_csv()
+    assert text.startswith(
+        "Price,Close,Close,Close,High,High,High\nTicker,AAA,BBB,CCC,AAA,BBB,CCC\n"
+    )
+    remedy = "frame = pd.read_csv(..., header=[0, 1], index_col=0, parse_dates=True)['Close']"
+    for door in DOORS:
+        assert remedy in complaint(door, pd.read_csv(StringIO(text), **how))
+    names: dict[str, Any] = {"pd": pd}
+    exec(remedy.replace("...", f"StringIO({text!r})"), names | {"StringIO": StringIO}, names)
+    assert_allclose(make(names["frame"]).prices["AAA"], prices()["AAA"])
+
+
+@pytest.mark.parametrize("column", ["day first", "whole numbers", "seconds"])
+def test_dates_beside_numbered_rows_are_told_from_a_ticker(column):
+    days = {
+        "day first": DATES.strftime("%d/%m/%Y"),
+        "whole numbers": [int(at.strftime("%Y%m%d")) for at in DATES],
+        "seconds": [int(at.timestamp()) for at in DATES],
+    }[column]
+    frame = prices().reset_index(drop=True)
+    with pytest.raises(ValueError, match=r"column time: .*them, frame = frame.set_index\('time'\)"):
+        make(frame.assign(time=days))
+    for named in ("DAY", "DATE", "TIME"):  # the first is a share in New York
+        assert len(make(frame.rename(columns={"AAA": named}), target=named)) == ROWS
 
 
 RETURNS = {  # what makes prices of returns, by how they were made
