@@ -100,7 +100,8 @@ class HedgeData:
         Warns:
             UserWarning: once, of all prices that are in doubt: a change of scale such as a split that
                 was not adjusted for, a gross print, a ticker that stands still for long (see
-                `doubts`), returns instead of prices.
+                `doubts`), returns instead of prices. Of rows outside the sessions of the clock, of
+                several in one of its bars, and of nights where it has no sessions.
 
         Example:
             >>> from kfmodels import HedgeData, datasets

@@ -1,5 +1,6 @@
 """Of the rows of one bar the last complete one is learnt from; a clock in another zone is refused."""
 
+import re
 import warnings
 
 import numpy as np
@@ -12,6 +13,7 @@ from kfmodels.data.hedge_data import HedgeData
 from tests.made_filters import made_prices
 from tests.tables import read_table
 
+OPEN = pd.Timedelta("9h35min")
 DAYS = pd.date_range("2024-01-01", periods=40, freq="B")
 
 
@@ -57,6 +59,48 @@ def test_bars_of_real_minutes_are_alike_one_by_one_and_as_a_table(bar: str):
     index = pd.to_datetime(table.index[:900], utc=True)
     clock = Clock.hours("09:30", "16:00", zone="America/New_York", bar=bar)
     assert_array_equal(clock.bars_of(index), [clock.bar_of(at) for at in index])
+
+
+@pytest.mark.parametrize("zone", [None, "America/New_York", "UTC", "Asia/Tokyo"])
+def test_nights_that_a_clock_does_not_know_are_told_with_the_clock_to_give(zone: str | None):
+    times = [t for day in DAYS[:10] for t in pd.date_range(day + OPEN, periods=78, freq="5min")]
+    index = pd.DatetimeIndex(times)
+    local = "Asia/Tokyo" if zone == "Asia/Tokyo" else "America/New_York"
+    index = index if zone is None else index.tz_localize(local).tz_convert(zone)
+    frame = pd.DataFrame(made_prices(780), index, ["Y", "X"])
+    said = (
+        r"have 9 nights, the first after 2024-01-01 .*each for about 211 open bars: give the clock"
+    )
+    with pytest.warns(UserWarning, match=said) as caught:
+        made(frame, Clock("5min"))
+    assert len(caught) == 1
+    remedy = re.search(r"Clock\.hours\(.*?\)", str(caught[0].message))
+    assert remedy
+    clock = eval(remedy[0], {"Clock": Clock})
+    assert (local == "America/New_York") == ("XNYS" in str(caught[0].message))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = made(frame, clock)
+    assert data.dt.sum() == 779
+    assert data.gaps.sum() == 9
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.date_range("2024-01-01", periods=2000, freq="5min"),  # always open
+        pd.date_range("2024-01-01", periods=4000, freq="1h")[  # but at weekends
+            np.asarray(pd.date_range("2024-01-01", periods=4000, freq="1h").day_of_week < 5)
+        ],
+        DAYS,
+    ],
+    ids=["always", "weekends", "daily"],
+)
+def test_a_market_without_nights_is_not_told_of_any(index: pd.DatetimeIndex):
+    frame = pd.DataFrame(made_prices(len(index)), index, ["Y", "X"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made(frame, Clock("5min"))
 
 
 def test_a_clock_in_another_zone_is_refused_and_the_remedy_works():

@@ -32,6 +32,7 @@ def data_of(bar: str, days: int = 12, **how: Any) -> HedgeData:
     return HedgeData.from_prices(frame, **given)
 
 
+@pytest.mark.filterwarnings("ignore:these rows have 11 nights:UserWarning")
 @pytest.mark.parametrize(
     ("bar", "how", "transform"),
     [
