@@ -32,6 +32,7 @@ from kfmodels.data.columns import (
     check_table,
     name_by_text,
 )
+from kfmodels.data.filled import tell_filled
 from kfmodels.data.repairs import Real, Repair, apply_repair
 from kfmodels.data.scales import Doubt, complain, find_doubts
 from kfmodels.kalman.habits import calm_rows
@@ -100,8 +101,9 @@ class HedgeData:
         Warns:
             UserWarning: once, of all prices that are in doubt: a change of scale such as a split that
                 was not adjusted for, a gross print, a ticker that stands still for long (see
-                `doubts`), returns instead of prices. Of rows outside the sessions of the clock, of
-                several in one of its bars, and of nights where it has no sessions.
+                `doubts`), returns instead of prices. Of daily prices that repeat those of the row
+                before too often, as where holidays were filled. Of rows outside the sessions of the
+                clock, of several in one of its bars, and of nights where it has no sessions.
 
         Example:
             >>> from kfmodels import HedgeData, datasets
@@ -135,8 +137,9 @@ class HedgeData:
         data = cls.align(prices, done, clock, real)
         again = superseded(prices.notna().all(axis=1).to_numpy(), prices.index, clock)
         warn_superseded(len(prices), prices.index, again)
-        if found := complain(prices, done, real):
-            warn(found)
+        for found in (complain(prices, done, real), tell_filled(prices)):
+            if found:
+                warn(found)
         return data
 
     @classmethod

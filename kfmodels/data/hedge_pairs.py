@@ -21,6 +21,7 @@ from kfmodels.data.columns import (
     check_table,
     name_by_text,
 )
+from kfmodels.data.filled import tell_filled
 from kfmodels.data.hedge_data import HedgeData, is_before
 from kfmodels.data.repairs import Real, Repair, apply_repair
 from kfmodels.data.scales import Doubt, by_ticker, complain, find_doubts
@@ -95,8 +96,9 @@ class HedgePairs:
                 faults[name] = str(error)
                 prices[name] = np.nan
         made = cls(prices, listed, done, faults, real)
-        if found := complain(prices, done, real):
-            warn(found)
+        for found in (complain(prices, done, real), tell_filled(prices)):
+            if found:
+                warn(found)
         return made
 
     @cached_property
