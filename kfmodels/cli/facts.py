@@ -23,6 +23,7 @@ from kfmodels.data.scales import remedy
 from kfmodels.evaluate.baselines import static_ratio
 from kfmodels.fitting.alternatives import WITH
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.fitting.tables import tell_bounds
 from kfmodels.kalman.density import Z90
 from kfmodels.kalman.reversion import MeanReversion
 from kfmodels.kalman.transforms import transform_of
@@ -233,7 +234,7 @@ def intercept(memory: float) -> str:
 
 
 def sampling(fitted: HedgeFit) -> str:
-    """Whether the draws can be relied on, by the measures of the engine that made them."""
+    """Whether the draws can be relied on, and a posterior pressed against a bound of its prior."""
     found = fitted.convergence()
     if np.isnan(found.get("rhat", 0.0)):  # no site was sampled
         return "All noise is fixed: nothing was inferred."
@@ -244,9 +245,9 @@ def sampling(fitted: HedgeFit) -> str:
         how = f"Pareto k-hat {found['pareto_k']:.2f}, {draws}"
     else:
         how = f"NUTS after importance sampling, {draws}"
-    if not fitted.faults():
-        return f"{how}: sampled well."
-    return f"{how}: refit with {'more draws' if 'rhat' in found else 'NUTS'} before relying on it."
+    cure = "more draws" if "rhat" in found else "NUTS"
+    well = "sampled well" if not fitted.faults() else f"refit with {cure} before relying on it"
+    return " ".join([f"{how}: {well}.", *tell_bounds(fitted.tree, fitted.given)])
 
 
 def motion(nats: float) -> str:

@@ -6,6 +6,7 @@ from kfmodels.data.scales import tell_end
 from kfmodels.fitting.alternatives import fit_each
 from kfmodels.fitting.forks import check_process
 from kfmodels.fitting.hedge_fit import HedgeFit
+from kfmodels.fitting.tables import tell_bounds
 from kfmodels.live.lags import tell_lags
 from kfmodels.model.defaults import default_model, in_bars
 from kfmodels.model.hedge_ratio import HedgeRatioModel
@@ -54,8 +55,9 @@ def fit(
 
     Warns:
         UserWarning: with a remedy, when a leg repeats its price in the last rows as if it had stopped,
-            and when a hedge comes a row before or after the target; and once, when R-hat, effective
-            sample size or divergences say that the draws may not represent the posterior.
+            and when a hedge comes a row before or after the target; once, when R-hat, effective sample
+            size or divergences say that the draws may not represent the posterior; and when the
+            posterior of a parameter is pressed against a bound of its prior.
 
     Source: the likelihood is the prediction error decomposition, Durbin and Koopman (2012), 7.2.
 
@@ -87,8 +89,9 @@ def fit(
         with wait_for("running its filter", 1, shown=progress):
             result = HedgeFit.from_draws(data, model, inputs, draws)
     problem = _problem(result)
-    if problem:
-        warn(problem)
+    for said in (problem, *tell_bounds(result.tree, result.given)):
+        if said:
+            warn(said)
     return result
 
 

@@ -197,7 +197,7 @@ class HedgeFit(Questions):
 
         Where the model starts at `Few` hedges, `start_size` is the posterior median of its `s_j`: a
         hedge that is not needed has one near 0. `rhat` and `ess` are then the worse of log var and
-        log `start_size`.
+        log `start_size`. `report()` says where a posterior is pressed against a bound of its prior.
         """
         return self._summary.copy()
 

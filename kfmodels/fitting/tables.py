@@ -8,7 +8,10 @@ import pandas as pd
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.alternatives import WITH
 from kfmodels.kalman.density import Z90
+from kfmodels.model import saved
+from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.model.parts import factor_of, reverting_share
+from kfmodels.sampling import prior as priors
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -153,6 +156,69 @@ def tell_day(tree: "DataTree") -> pd.DataFrame:
     table = pd.DataFrame(rows, dtype=float).T.reindex(columns=[*columns, "probability"])
     table = table.rename(columns=columns)
     return table if "with_day" in posterior else table.drop(columns="probability")
+
+
+_NEAR, _PRIOR = 0.1, 0.05
+"""A posterior is pressed against a bound of its prior when nine tenths of it lie within this share of
+the bound, and half of it nearer than this share of the prior."""
+
+_MEMORIES = ("variance_memory", "anchor_memory")
+
+_BEYOND = "the rows would have it beyond: give a prior that reaches further, if it may"
+_ROWS_STAND_OUT = (
+    "single rows stand out, not storms and calms, as dividends that were not adjusted for, bad prints "
+    "and coarse ticks do. Look at fit.spread()['z'].abs().nlargest(10); if these rows are right, refit "
+    "with noise=Anchored(today=0, after=0), which has a tail for them, and let compare on later rows "
+    "say which forecasts better"
+)
+
+
+def tell_bounds(tree: "DataTree", given: HedgeRatioModel | None = None) -> list[str]:
+    """Which posteriors are pressed against a bound of their prior, and what to do, a sentence each.
+
+    Not of the ends that a parameter has by itself, as a sd at 0 or a delta at 0 and 1; and not of a
+    fit from a file that could not hold one of its priors.
+
+    Args:
+        given: the model as it was given, if the fit does not come from a file.
+    """
+    try:
+        model = given or saved.from_json(tree.attrs["model"])
+    except ValueError:
+        return []
+    sites = [str(name) for name in tree["log_prior"].data_vars] if "log_prior" in tree else []
+    if not sites:
+        return []
+    inputs, found = model.without_rows(model.inputs(trees.data(tree))), []
+    for name, ends in priors.bounds(inputs, model=model).items():
+        own = (0.0, 1.0 if name.startswith("delta") else np.inf)
+        for side, bound, natural in zip(("lower", "upper"), map(float, ends), own, strict=True):
+            if name not in sites or bound == natural or not np.isfinite(bound):
+                continue
+            after, before = (np.abs(drawn - bound) for drawn in _drawn(tree, name))
+            pressed = np.median(after, 0) < np.quantile(before, _PRIOR, axis=0)
+            pressed &= np.quantile(after, 0.9, axis=0) < _NEAR * abs(bound)
+            for number in np.flatnonzero(pressed):
+                found.append(_tell_bound(tree, name, int(number), f"{side} bound {bound:g}"))
+    return found
+
+
+def _drawn(tree: "DataTree", name: str) -> list[np.ndarray]:
+    """Draws of a site from the posterior and from the prior, `(draw, number)` each."""
+    each = (trees.group_of(tree, group)[name].values for group in ("posterior", "prior"))
+    return [np.reshape(values, (values.shape[0] * values.shape[1], -1)) for values in each]
+
+
+def _tell_bound(tree: "DataTree", name: str, number: int, bound: str) -> str:
+    """One of these sentences."""
+    ends = [np.quantile(drawn[:, number], [0.05, 0.95]) for drawn in _drawn(tree, name)]
+    spans = [f"{lower:.3g} .. {upper:.3g}" for lower, upper in ends]
+    said = {"variance_memory": "The memory of the observation variance, in bars,"}.get(name, name)
+    hedges = trees.group_of(tree, "constant_data")["hedge"].values
+    if name == "delta_beta" and len(hedges) > 1:
+        said = f"delta of {hedges[number]}"
+    why = _ROWS_STAND_OUT if name in _MEMORIES[:1] else _BEYOND
+    return f"{said} stands at its {bound} (90 % {spans[0]}, of the prior {spans[1]}): {why}."
 
 
 def _mixed(tree: "DataTree", table: pd.DataFrame) -> pd.DataFrame:

@@ -110,6 +110,20 @@ def inferred(inputs: object, model: Model) -> dict[str, tuple[int, ...]]:
     return {site["name"]: jnp.shape(site["value"]) for site in free}
 
 
+@partial(jax.jit, static_argnames=("model",))
+def bounds(inputs: object, *, model: Model) -> dict[str, tuple[Array, Array]]:
+    """The ends of the prior of every inferred site, infinite where it has none."""
+    trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(inputs)
+    found = {}
+    for name, site in trace.items():
+        if site["type"] == "sample" and not site["is_observed"]:
+            support = getattr(site["fn"].support, "base_constraint", site["fn"].support)
+            low = getattr(support, "lower_bound", -jnp.inf)
+            high = getattr(support, "upper_bound", jnp.inf)
+            found[name] = jnp.min(jnp.asarray(low)), jnp.max(jnp.asarray(high))
+    return found
+
+
 def _values(trace: Mapping[str, Mapping[str, Any]]) -> dict[str, Array]:
     """Values of all sites that are not observed."""
     return {
