@@ -1,5 +1,8 @@
 """What a REPL and a notebook show of a result: words within 80 columns, and the same in HTML."""
 
+import inspect
+import re
+
 import numpy as np
 import pytest
 
@@ -53,6 +56,18 @@ def seen_live(fitted, prices):
         "basket tick": of_all.standing(),
         "universe": universe,
     }
+
+
+def test_help_is_read_without_latex_for_letters_and_types_for_arrays():
+    assert "p(δ, v ∣ y) ∝ p(δ, v) ∏_t p(y_t ∣ y_{<t}, δ, v)" in (kf.fit.__doc__ or "")
+    of_arrays = str(inspect.signature(kf.KalmanRegression))
+    assert len(of_arrays) < 400
+    assert of_arrays.startswith("(design, initial_mean, initial_cov, drift: ")
+    letters = re.compile(
+        r"\\(alpha|beta|delta|theta|epsilon|propto|sim|prod|sum|mid|cdot)(?![a-z])"
+    )
+    for name in ("fit", "KalmanRegression", "Moves", "Memory", "Anchored", "compare", "Gaps"):
+        assert not letters.search(getattr(kf, name).__doc__), name
 
 
 SHOWN = {

@@ -67,16 +67,16 @@ def simulate(
 ) -> Simulated:
     r"""Draw a target whose hedge ratios move as the model says, and keep the true path.
 
-    $$y_t = x_t^\top \beta_t + \alpha_t + \epsilon_t, \qquad \epsilon_t \sim N(0, v_t)$$
+    $$y_t = x_t^⊤ β_t + α_t + ϵ_t, \qquad ϵ_t ∼ N(0, v_t)$$
 
     The hedges are independent random walks in log price from 100. The ratios, and the level of y at
-    the mean of each hedge, $a_t = \alpha_t + \bar x^\top \beta_t$, are independent random walks:
+    the mean of each hedge, $a_t = α_t + \bar x^⊤ β_t$, are independent random walks:
 
-    $$\beta_{j,t} - \beta_{j,t-1} \sim N\left(0, \frac{q_j v_t}{\mathrm{mean}((x_j - \bar x_j)^2)}
-    \right), \qquad a_t - a_{t-1} \sim N(0, q_\alpha v_t), \qquad q = \frac{1}{m (m - 1)}$$
+    $$β_{j,t} - β_{j,t-1} ∼ N\left(0, \frac{q_j v_t}{\mathrm{mean}((x_j - \bar x_j)^2)}
+    \right), \qquad a_t - a_{t-1} ∼ N(0, q_α v_t), \qquad q = \frac{1}{m (m - 1)}$$
 
     for a memory of m bars; means are over all rows. The variance $v_t$ is `obs_scale**2`, or starts
-    there and is a random walk in logs whose steps have variance $\pi^2 / (2 m (m - 1))$. The same seed
+    there and is a random walk in logs whose steps have variance $π^2 / (2 m (m - 1))$. The same seed
     with another memory gives the same hedges and the same standardised noise.
 
     Args:
@@ -101,7 +101,7 @@ def simulate(
 
     Source: Harvey, Ruiz and Shephard (1994), Multivariate stochastic variance models, Review of
     Economic Studies 61: the random walk in log variance, whose best linear estimate from
-    $\log \epsilon_t^2$ forgets in m bars.
+    $\log ϵ_t^2$ forgets in m bars.
 
     Example:
         A hedge ratio that is static for two years and then starts to move:

@@ -66,12 +66,12 @@ def simulate_days(
 ) -> SimulatedDays:
     r"""Draw a pair whose hedge ratio walks slowly by day and jumps by night, and keep the true path.
 
-    $$y_t = \beta_t x_t + \alpha_t + \epsilon_t, \qquad \epsilon_t \sim N(0, v)$$
+    $$y_t = β_t x_t + α_t + ϵ_t, \qquad ϵ_t ∼ N(0, v)$$
 
-    with log prices y and x, and with the level $a_t = \alpha_t + \beta_t \bar x$ at the mean of x
+    with log prices y and x, and with the level $a_t = α_t + β_t \bar x$ at the mean of x
 
-    $$\beta_t - \beta_{t-1} \sim N\left(0, \frac{q_\beta v \, n_t}{\mathrm{Var}(x)}\right), \qquad
-    a_t - a_{t-1} \sim N(0, q_\alpha v \, n_t), \qquad q = \frac{1}{m (m - 1)}$$
+    $$β_t - β_{t-1} ∼ N\left(0, \frac{q_β v \, n_t}{\mathrm{Var}(x)}\right), \qquad
+    a_t - a_{t-1} ∼ N(0, q_α v \, n_t), \qquad q = \frac{1}{m (m - 1)}$$
 
     for a memory of m bars. $n_t$ is 1 within a day; into the first row of a day, after a night or a
     weekend, it is `1 + overnight_bars`. The hedge moves by `hedge_volatility` a bar, into the first row

@@ -90,7 +90,7 @@ def rolling_ols(table: pd.DataFrame, window: int) -> pd.DataFrame:
 def ewma_ols(table: pd.DataFrame, decay: float) -> pd.DataFrame:
     r"""Hedge ratios from exponentially weighted second moments, at every row.
 
-    $$S_t = \lambda S_{t-1} + (1 - \lambda) x_t x_t^\top, \qquad h_t = S_{xx,t}^{-1} S_{xy,t}$$
+    $$S_t = λ S_{t-1} + (1 - λ) x_t x_t^⊤, \qquad h_t = S_{xx,t}^{-1} S_{xy,t}$$
 
     Moments are about zero, as in RiskMetrics: the mean of a one-bar move is too small to be
     estimated. The first column is the target. A row with a gap changes nothing; NaN until 30 rows

@@ -96,7 +96,7 @@ class Calibration(Shown):
     def table(self, bins: int | None = None) -> pd.DataFrame:
         r"""Chi-square test of uniformity, and the cover of the final coefficients.
 
-        $$\chi^2 = \sum_b (n_b - e_b)^2 / e_b$$
+        $$χ^2 = ∑_b (n_b - e_b)^2 / e_b$$
 
         over equal bins of the rank, or of the probability for a final coefficient, with one degree
         of freedom less than bins. One p-value in a hundred is below 0.01 by chance.
@@ -155,13 +155,13 @@ def calibrate(
 ) -> Calibration:
     r"""Test the inference where the truth is known: simulation-based calibration on given regressors.
 
-    $$\eta \sim p(\eta), \quad y \sim p(y \mid \eta), \quad \theta_T \sim p(\theta_T \mid y, \eta),
-    \qquad \mathrm{rank}(\eta \mid \eta_1 \ldots \eta_L) \sim U\{0..L\}, \quad
-    F(\theta_T \mid y) \sim U(0, 1)$$
+    $$η ∼ p(η), \quad y ∼ p(y ∣ η), \quad θ_T ∼ p(θ_T ∣ y, η),
+    \qquad \mathrm{rank}(η ∣ η_1 … η_L) ∼ U\{0..L\}, \quad
+    F(θ_T ∣ y) ∼ U(0, 1)$$
 
-    The noise $\eta$ (what is sampled of q, `obs_scale`, `variance_memory`) is drawn from the prior, a
+    The noise $η$ (what is sampled of q, `obs_scale`, `variance_memory`) is drawn from the prior, a
     target from the model under that noise, with the regressors, gaps and time steps of `data`, and the
-    coefficients at the last row, $\theta_T$, from the filter under that noise. F mixes the filter over
+    coefficients at the last row, $θ_T$, from the filter under that noise. F mixes the filter over
     the ranked posterior draws. If the inference is right, the ranks are exactly uniform.
 
     This tests the inference, not the model: ranks stay uniform where prices do not behave as the model

@@ -90,7 +90,7 @@ def compare(
 ) -> Comparison:
     r"""Score the one-bar forecasts of fitted models on later prices.
 
-    $$\log p(y_t \mid y_{<t}), \quad \mathrm{CRPS}_t = \int (F_t(v) - 1\{v \ge y_t\})^2 \, dv, \quad
+    $$\log p(y_t ∣ y_{<t}), \quad \mathrm{CRPS}_t = ∫ (F_t(v) - 1\{v ≥ y_t\})^2 \, dv, \quad
     \mathrm{PIT}_t = F_t(y_t)$$
 
     The filter of each fit runs on from its own last training row through all later rows. Its noise

@@ -71,7 +71,7 @@ def hedged_moves(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
 def value_traded(data: HedgeData, ratio: pd.DataFrame) -> pd.Series:
     r"""Value of hedges traded at each close, as a multiple of the target's value.
 
-    $$\sum_j |s_{j,t} - s_{j,t-1}| \, P_{j,t} / P_{y,t}$$
+    $$∑_j |s_{j,t} - s_{j,t-1}| \, P_{j,t} / P_{y,t}$$
 
     Shares $s$ per share of the target are the ratio itself on levels, and ratio * P_y / P_j
     otherwise: to keep a ratio of money one has to trade at every close, even if it never changes. NaN
@@ -104,7 +104,7 @@ def hedge_effectiveness(
 ) -> pd.DataFrame:
     r"""Share of the target's one-bar variance that each hedge removed after the training rows.
 
-    $$1 - \mathrm{Var}(\Delta y_t - h_{t-1} \Delta x_t) / \mathrm{Var}(\Delta y_t)$$
+    $$1 - \mathrm{Var}(Δ y_t - h_{t-1} Δ x_t) / \mathrm{Var}(Δ y_t)$$
 
     Every ratio is known at the close before the move it is held over. Fits and baselines are scored on
     the same moves. The baselines need no filter: the price ratio (one hedge, positive prices), least
@@ -132,7 +132,7 @@ def hedge_effectiveness(
         of hedges traded in a year over that of the target; `break_even_cost`, the cost of trading in
         basis points of traded value at which static least squares on changes is as good,
 
-        $$10^4 \cdot \frac{a}{2} \cdot
+        $$10^4 · \frac{a}{2} ·
         \frac{\mathrm{Var}_{static} - \mathrm{Var}}{\mathrm{turnover} - \mathrm{turnover}_{static}}$$
 
         with yearly variances of hedged moves, as returns on the target's value (0 where no variance is

@@ -36,7 +36,7 @@ def leave_future_out(
 ) -> Any:
     r"""Estimate the expected log density of the next bars, each given only the bars before it.
 
-    $$\sum_i \log p(y_{i:i+h} \mid y_{<i})$$
+    $$∑_i \log p(y_{i:i+h} ∣ y_{<i})$$
 
     The noise posterior of the first `min_observations` rows is carried on by importance weights and
     refitted where they fail (Pareto k-hat above 0.7). Where there are later dates that no fit has seen,

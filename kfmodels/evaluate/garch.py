@@ -35,7 +35,7 @@ def dcc_garch(table: pd.DataFrame, first: int) -> pd.DataFrame:
     r"""Hedge ratios of a DCC-GARCH(1,1) with Student-t moves, at every row from `first` on.
 
     $$h_{i,t+1} = (1 - a_i - b_i) \bar h_i + a_i r_{i,t}^2 + b_i h_{i,t}, \qquad
-    Q_{t+1} = (1 - a - b) \bar Q + a z_t z_t^\top + b Q_t, \quad z_{i,t} = r_{i,t} / \sqrt{h_{i,t}}$$
+    Q_{t+1} = (1 - a - b) \bar Q + a z_t z_t^⊤ + b Q_t, \quad z_{i,t} = r_{i,t} / \sqrt{h_{i,t}}$$
 
     The ratio is that of the covariance forecast for the next row, of variances h and the correlations
     of Q. The first column is the target. The parameters are those of greatest posterior density on

@@ -53,8 +53,8 @@ class SpreadHealth(Shown):
 def spread_health(fitted: HedgeFit) -> SpreadHealth:
     r"""Compare the spread of a fit with the one a desk trades without a filter.
 
-    $$s_t = c + \rho \, s_{t-1} + \eta_t, \qquad
-    \mathrm{half\ life} = -\ln 2 / \ln \rho, \qquad
+    $$s_t = c + ρ \, s_{t-1} + η_t, \qquad
+    \mathrm{half\ life} = -\ln 2 / \ln ρ, \qquad
     \mathrm{absorbed} = 1 - \mathrm{Var}(\mathrm{innovation}) / \mathrm{Var}(\mathrm{static})$$
 
     "static OLS" is the residual of least squares (with an intercept) on the transformed prices of

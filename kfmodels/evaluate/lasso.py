@@ -24,7 +24,7 @@ _SETTLE = 10
 def lasso(table: pd.DataFrame, first: int, window: int) -> pd.DataFrame:
     r"""Hedge ratios by the lasso on the last `window` rows, at every row from `first` on.
 
-    $$\min_b \; \tfrac12 b^\top R_{xx} b - b^\top R_{xy} + \lambda |b|_1$$
+    $$\min_b \; \tfrac12 b^⊤ R_{xx} b - b^⊤ R_{xy} + λ |b|_1$$
 
     R are correlations about zero; the penalty is that of .003 to .16 with the least squared error
     over five blocks of rows, each left out in turn. The first column is the target. Estimated at

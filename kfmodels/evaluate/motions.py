@@ -46,7 +46,7 @@ def compare_motions(
 ) -> Comparison:
     r"""Compare the laws of motion of a hedge ratio by how well each forecasts rows not yet seen.
 
-    $$\frac{1}{T - T_0} \sum_{t > T_0} \log p(y_t \mid y_{<t})$$
+    $$\frac{1}{T - T_0} ∑_{t > T_0} \log p(y_t ∣ y_{<t})$$
 
     The laws are "walk" (the ratio a random walk), "static" (it stands still; the level walks),
     "reverting" (a walk, and a spread that comes back, weighed by its evidence) and "scales" (the ratio

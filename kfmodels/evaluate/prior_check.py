@@ -120,7 +120,7 @@ def prior_predictive(
 ) -> PriorPredictive:
     r"""Draw hedge ratios, targets and spreads from the prior, over the regressors of the data.
 
-    $$\mathrm{noise} \sim p, \quad \beta_{1:T}, y_{1:T} \sim p(\cdot \mid x_{1:T}, \mathrm{noise})$$
+    $$\mathrm{noise} ∼ p, \quad β_{1:T}, y_{1:T} ∼ p(· ∣ x_{1:T}, \mathrm{noise})$$
 
     Every path starts near the ratio of least squares on changes and the first price of the target,
     whatever start the model has, because the question is how fast things move, not where they begin.

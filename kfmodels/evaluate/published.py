@@ -90,8 +90,8 @@ class InPriceUnits:
 class FromLeastSquares:
     r"""Variances in proportion to what a constant hedge leaves over, so that units cancel.
 
-    $$\mathrm{Var}(\epsilon) = v, \quad \mathrm{Var}(w_\alpha) = \alpha v, \quad
-    \mathrm{Var}(w_j) = \alpha v / \mathrm{Var}(x_j)$$
+    $$\mathrm{Var}(ϵ) = v, \quad \mathrm{Var}(w_α) = α v, \quad
+    \mathrm{Var}(w_j) = α v / \mathrm{Var}(x_j)$$
 
     with $v$ the residual variance of least squares, intercept included, on the T rows given. The
     start is its solution with the variances $v / T$ and $v / \mathrm{Var}(x_j) / T$, uncorrelated.

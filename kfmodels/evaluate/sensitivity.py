@@ -35,7 +35,7 @@ SENSITIVE = 0.05
 def prior_sensitivity(fitted: HedgeFit, *, seed: int = 0, progress: bool = True) -> pd.DataFrame:
     r"""Tell whether the answer is the data's or the prior's, by raising either to a power near one.
 
-    $$p_a(\theta \mid y) \propto p(\theta)^a \, p(y \mid \theta)$$
+    $$p_a(θ ∣ y) ∝ p(θ)^a \, p(y ∣ θ)$$
 
     A sensitivity is how far a posterior moves as `a` leaves 1, once for the prior and once for the
     likelihood; it is computed from the stored draws, without a refit, for the logarithm of every
@@ -126,8 +126,8 @@ def what_if(
 ) -> WhatIf:
     r"""Compute the posterior under another model of the same parameters, without a refit.
 
-    $$w_k \propto \frac{p_{new}(\theta_k) \, p_{new}(y \mid \theta_k)}
-    {p(\theta_k) \, p(y \mid \theta_k)}$$
+    $$w_k ∝ \frac{p_{new}(θ_k) \, p_{new}(y ∣ θ_k)}
+    {p(θ_k) \, p(y ∣ θ_k)}$$
 
     The stored draws are reweighted (Pareto-smoothed) and resampled. Made for a new prior on delta or
     obs_scale; it works the same for a new start or pivot.

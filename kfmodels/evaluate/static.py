@@ -29,8 +29,8 @@ def static_probability(
 ) -> pd.DataFrame:
     r"""Compute the probability that a hedge ratio that does not move at all is enough.
 
-    $$\mathrm{BF}_j = \frac{p(y \mid q_j = 0)}{p(y)}, \quad
-    P(\mathrm{static}) = \frac{\pi \, \mathrm{BF}}{1 - \pi + \pi \, \mathrm{BF}}$$
+    $$\mathrm{BF}_j = \frac{p(y ∣ q_j = 0)}{p(y)}, \quad
+    P(\mathrm{static}) = \frac{π \, \mathrm{BF}}{1 - π + π \, \mathrm{BF}}$$
 
     Two marginal likelihoods of the same rows are compared: one with the ratio standing still, one with
     the prior on its speed that was fitted. Everything else is inferred in both, and a spread that comes

@@ -19,7 +19,7 @@ def carry(new: OnlineBoard, old: OnlineBoard) -> OnlineBoard:
     r"""The pairs of two boards: with the noise of `new` where it has it, where `old` stands.
 
     Mean and total covariance of the coefficients of a pair in both are those of `old`, to rounding:
-    each new draw starts at $m = E[\theta]$ with $P_k v_k = \mathrm{Var}[\theta]$. How a coefficient
+    each new draw starts at $m = E[θ]$ with $P_k v_k = \mathrm{Var}[θ]$. How a coefficient
     that is a sum is split is as `new` has it. A pair of one of them alone is as it is there; those of
     `old` come first, in their order. Time, share and shocks are those of `old`, the weights those of
     `new`.

@@ -32,7 +32,7 @@ def fit(
 ) -> HedgeFit:
     r"""Infer how fast a hedge ratio moves and how noisy its observation is.
 
-    $$p(\delta, v \mid y) \propto p(\delta, v) \prod_t p(y_t \mid y_{<t}, \delta, v)$$
+    $$p(δ, v ∣ y) ∝ p(δ, v) ∏_t p(y_t ∣ y_{<t}, δ, v)$$
 
     Args:
         data: the training rows; cut them with `.before(date)`.

@@ -69,10 +69,10 @@ class Discount(NamedTuple):
 class Reversion(NamedTuple):
     r"""Coefficients that come back to 0, beside others that walk: Ornstein and Uhlenbeck's process.
 
-    $$\theta_j \to \phi_j^{dt} \theta_j, \qquad
-    P_{ij} \to \phi_i^{dt} \phi_j^{dt} P_{ij} + dt \, W_{ij} + (1 - \phi_i^{dt} \phi_j^{dt}) \, V_{ij}$$
+    $$θ_j \to ϕ_j^{dt} θ_j, \qquad
+    P_{ij} \to ϕ_i^{dt} ϕ_j^{dt} P_{ij} + dt \, W_{ij} + (1 - ϕ_i^{dt} ϕ_j^{dt}) \, V_{ij}$$
 
-    with `factor (n, *b)` the $\phi$ per unit of time, 1 of a coefficient that does not come back;
+    with `factor (n, *b)` the $ϕ$ per unit of time, 1 of a coefficient that does not come back;
     `noise (n, n, *b)` the W of those that walk; `settled (n, n, *b)` the V in which those that come
     back settle. A coefficient has noise or a settled variance, not both.
     """

@@ -233,7 +233,7 @@ class AnchoredVariance(NamedTuple):
 
     $$n \leftarrow f^d n + (1 - f^d) n_0, \quad n v \leftarrow f^d n v + (1 - f^d) n_0 v_0$$
     $$n \leftarrow n + 1, \quad n v \leftarrow n v + (1 - w) \, v e^2 / S + w z^2 v_0, \qquad
-    S = x^\top P x + v (1 + \ell (z^2 - 1))$$
+    S = x^⊤ P x + v (1 + \ell (z^2 - 1))$$
 
     The forecast is Student-t with `tail` degrees of freedom and variance S. z is the hedge's move over
     its sd, which is learnt from the rows before: a row on which the hedge moves far is scored as less

@@ -3,6 +3,8 @@
 One file: NumPyro's contract (shapes, expand, sample, density, pytree) belongs to one class.
 """
 
+from collections.abc import Callable
+from inspect import Parameter, signature
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -70,11 +72,25 @@ _EVENT_DIM = {
 _BY_TIME = ("observed", "dt", "obs_factor")
 
 
+def _shown_by_name[Init: Callable[..., None]](init: Init) -> Init:
+    """`__init__` whose arrays `help` shows by their names; the docstring of the class has their shapes.
+
+    Their types it would write out, 2,000 characters of them.
+    """
+    found = signature(init)
+    shown = (
+        one.replace(annotation=Parameter.empty) if name in _EVENT_DIM else one
+        for name, one in found.parameters.items()
+    )
+    init.__signature__ = found.replace(parameters=list(shown))  # pyright: ignore[reportFunctionMemberAccess]
+    return init
+
+
 class KalmanRegression(Distribution):
     r"""Distribution of a series whose regression coefficients move, the coefficients integrated out.
 
-    $$y_t = x_t^\top \theta_t + \epsilon_t, \quad \epsilon_t \sim N(0, v_t), \qquad
-    \theta_t = G_t \theta_{t-1} + w_t$$
+    $$y_t = x_t^⊤ θ_t + ϵ_t, \quad ϵ_t ∼ N(0, v_t), \qquad
+    θ_t = G_t θ_{t-1} + w_t$$
 
     The event is the whole series, shape `(time,)`; `log_prob` is the sum of the one-step forecast
     densities of the Kalman filter.
@@ -161,6 +177,7 @@ class KalmanRegression(Distribution):
     gap_time: Array | None
     obs_factor: Array | None
 
+    @_shown_by_name
     def __init__(
         self,
         design: Float[ArrayLike, "*#batch time coef"],

@@ -84,8 +84,8 @@ class MeanReversion:
     ) -> ExpectedGain:
         r"""What a trade against the spread, entered now, is expected to earn when closed later.
 
-        $$E[s_t - s_{t+h}] = \sum_k w_k (1 - \phi_k^h) m_k, \qquad
-        \mathrm{Var}_k = (1 - \phi_k^h)^2 P_k + (1 - \phi_k^{2h}) V_k + h W_k + v_k$$
+        $$E[s_t - s_{t+h}] = ∑_k w_k (1 - ϕ_k^h) m_k, \qquad
+        \mathrm{Var}_k = (1 - ϕ_k^h)^2 P_k + (1 - ϕ_k^{2h}) V_k + h W_k + v_k$$
 
         with the spread's mean m, variance P and settled variance V, the level's step W and the noise v
         of each draw; what the hedge ratio moves by in that time is not in it.

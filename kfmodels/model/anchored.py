@@ -40,7 +40,7 @@ class Anchored(Noise):
 
     $$n_t = f n_{t-1} + (1 - f) n_0 + 1, \quad n_t v_t = f n_{t-1} v_{t-1} + (1 - f) n_0 v_0 +
     (1 - w) v e_t^2 / S_t + w z_t^2 v_0, \quad
-    S_t = x_t^\top P_t x_t + v \frac{1 + g z_t^2}{1 + g}$$
+    S_t = x_t^⊤ P_t x_t + v \frac{1 + g z_t^2}{1 + g}$$
 
     What is forgotten of old squared innovations is replaced by the anchor `v_0`, so the variance
     neither wanders off nor dies, and it learns from no more than it has seen. The forecast is Student-t

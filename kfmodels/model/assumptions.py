@@ -338,8 +338,8 @@ Multiplier = (
 class Gaps:
     r"""The effect of a closed period between two rows: one night, one weekend, one break at noon.
 
-    $$\mathrm{Var}(w_t) \propto dt_t + \sum_g n_{tg} \, \mathrm{bars}_g, \qquad
-    \mathrm{Var}(\epsilon_t) \propto \prod_g \mathrm{noise}_g^{n_{tg}}$$
+    $$\mathrm{Var}(w_t) ∝ dt_t + ∑_g n_{tg} \, \mathrm{bars}_g, \qquad
+    \mathrm{Var}(ϵ_t) ∝ ∏_g \mathrm{noise}_g^{n_{tg}}$$
 
     with `dt` bars of open time and `n` closed periods of kind g crossed just before the row; with
     `StateDiscount` that time is the power of the discount. The weight of old squared innovations

@@ -411,10 +411,10 @@ def hedge_ratio_model(
 ) -> HedgeRatioModel:
     r"""A NumPyro model of a hedge ratio that moves, with priors on how fast it does.
 
-    $$y_t = x_t \beta_t + \alpha_t + \epsilon_t, \quad
-    \theta_t = \theta_{t-1} + w_t, \quad
+    $$y_t = x_t β_t + α_t + ϵ_t, \quad
+    θ_t = θ_{t-1} + w_t, \quad
     \mathrm{Var}(w_j) = q_j \, v / \overline{(x_j - \mathrm{pivot}_j)^2}, \quad
-    q = \delta / (1 - \delta)$$
+    q = δ / (1 - δ)$$
 
     `q` is a signal-to-noise ratio without units, so the same prior serves dollars, log prices, and
     both sides of a split.

@@ -89,7 +89,7 @@ def factor_of(half_life: Array) -> Array:
 def reverting_share(factor: ArrayLike, step: ArrayLike, level: ArrayLike) -> ArrayLike:
     r"""Share of the variance of a bar's move of level and spread that comes back.
 
-    $$R^2_{MR} = \frac{2 q_s}{2 q_s + (1 + \phi) q_\alpha}$$
+    $$R^2_{MR} = \frac{2 q_s}{2 q_s + (1 + ϕ) q_α}$$
 
     with `step` the variance of a step of the spread and `level` that of one of the level.
 
@@ -123,8 +123,8 @@ def _check(name: str, given: Any, what: str, *, bars: bool) -> None:
 class Reverting(Part):
     r"""A spread that comes back, beside the level: an AR(1) state with its half-life and size inferred.
 
-    $$y_t = x_t \beta_t + \alpha_t + s_t + \epsilon_t, \qquad s_t = \phi s_{t-1} + \eta_t, \qquad
-    \phi = 2^{-1/h}, \qquad \mathrm{Var}(s) = \frac{(\mathrm{size} \cdot m)^2}{2 (1 - \phi)}$$
+    $$y_t = x_t β_t + α_t + s_t + ϵ_t, \qquad s_t = ϕ s_{t-1} + η_t, \qquad
+    ϕ = 2^{-1/h}, \qquad \mathrm{Var}(s) = \frac{(\mathrm{size} · m)^2}{2 (1 - ϕ)}$$
 
     with m the sd of the hedged one-bar move of the training rows, so that `size` is the sd of one bar's
     change of the spread as a share of that move. The spread starts in its settled law. `fit` weighs the
@@ -191,10 +191,10 @@ class Reverting(Part):
 class OfTheDay(Part):
     r"""A deviation of the ratio for the day: begins anew with every session, comes back within it.
 
-    $$\beta_t = m_t + d_t, \qquad d_t = \phi d_{t-1} + \eta_t, \quad
-    d \sim N(0, (\mathrm{size} \cdot |\beta|)^2) \text{ at the first row of a session}$$
+    $$β_t = m_t + d_t, \qquad d_t = ϕ d_{t-1} + η_t, \quad
+    d ∼ N(0, (\mathrm{size} · |β|)^2) \text{ at the first row of a session}$$
 
-    with $|\beta|$ the typical size of the ratio, as for `Moves`. Needs data with a clock.
+    with $|β|$ the typical size of the ratio, as for `Moves`. Needs data with a clock.
 
     Args:
         half_life: in open bars, as for `Reverting`. Default: log-normal, median 60, 90 % between 10 and
@@ -245,15 +245,15 @@ class OfTheDay(Part):
 class Tilt(Part):
     r"""What the ratio differs by at every open in the same way, fading within the session.
 
-    $$\beta_t = m_t + \gamma g_t, \qquad g_t = e^{-\tau_t / 60}, \qquad
-    \gamma \sim N(0, (\mathrm{size} \cdot s_y / s_x)^2)$$
+    $$β_t = m_t + γ g_t, \qquad g_t = e^{-τ_t / 60}, \qquad
+    γ ∼ N(0, (\mathrm{size} · s_y / s_x)^2)$$
 
-    with $\tau$ minutes since the open and $s_y / s_x$ the sd of the target's moves over that of the
-    hedge's. $\gamma$ stands still. The ratio to hold is that of the next bar. For returns within the
+    with $τ$ minutes since the open and $s_y / s_x$ the sd of the target's moves over that of the
+    hedge's. $γ$ stands still. The ratio to hold is that of the next bar. For returns within the
     session, of data whose clock has sessions.
 
     Args:
-        size: sd of $\gamma$ as a share of $s_y / s_x$; a NumPyro distribution on positive numbers, or a
+        size: sd of $γ$ as a share of $s_y / s_x$; a NumPyro distribution on positive numbers, or a
             number.
 
     Raises:
@@ -315,14 +315,14 @@ class EachScale(Part):
 class Scales(Drift):
     r"""A ratio that moves on several time scales: a sum of parts that come back, and a still one.
 
-    $$\beta_t = b_\infty + \sum_k b_{k,t}, \qquad b_{k,t} = \phi_k^{dt} b_{k,t-1} + N(0, s^2 (1 -
-    \phi_k^{2 dt})), \qquad \phi_k = e^{-1/\tau_k}$$
+    $$β_t = b_\infty + ∑_k b_{k,t}, \qquad b_{k,t} = ϕ_k^{dt} b_{k,t-1} + N(0, s^2 (1 -
+    ϕ_k^{2 dt})), \qquad ϕ_k = e^{-1/τ_k}$$
 
-    One parameter, s, in units of the typical ratio, for all scales $\tau_k$; the still part starts as
+    One parameter, s, in units of the typical ratio, for all scales $τ_k$; the still part starts as
     `initial` says.
 
     Args:
-        bars: the scales $\tau_k$, in bars, without infinity, which is always there.
+        bars: the scales $τ_k$, in bars, without infinity, which is always there.
         size: prior of s: a NumPyro distribution on positive numbers, or a number. Default: log-normal,
             `log s ~ N(-2, 1)`.
 

@@ -30,7 +30,7 @@ _TERMS = 40
 class LogSquaredHorseshoe(dist.Distribution):
     r"""Distribution of `log s^2` where `s = z l`, z standard normal and l standard half-Cauchy.
 
-    $$p(s) = (2 \pi^3)^{-1/2} e^{s^2 / 2} E_1(s^2 / 2)$$
+    $$p(s) = (2 π^3)^{-1/2} e^{s^2 / 2} E_1(s^2 / 2)$$
 
     Unbounded density at s = 0, tails like those of a Cauchy. Support: the real line.
 
@@ -113,7 +113,7 @@ class Memory:
     steady gain g of the intercept and D the mean square of what a filter of that gain leaves of the
     regressor (given the other hedges, over its own mean square),
 
-    $$\log q \sim N\big(\log q(\mathrm{bars}) - \log(D(g) (1 - g)), \; \mathrm{sd}^2\big)$$
+    $$\log q ∼ N\big(\log q(\mathrm{bars}) - \log(D(g) (1 - g)), \; \mathrm{sd}^2\big)$$
 
     That is right to within a factor of two for one hedge beside an intercept that moves, at the end of
     the rows. Hedges that move alike learn from the same rows, and prices without an intercept from
@@ -212,7 +212,7 @@ class Memory:
 class Moves:
     r"""A prior on how far a hedge ratio moves: about `share` of itself in `bars` days, or bars.
 
-    $$\log q \sim N\big(2 \log(\mathrm{share} \cdot |\beta| \, s) - \log(\mathrm{bars} \cdot v), \;
+    $$\log q ∼ N\big(2 \log(\mathrm{share} · |β| \, s) - \log(\mathrm{bars} · v), \;
     (2 \log(\mathrm{high} / \mathrm{low}) / 3.29)^2\big)$$
 
     The sd of the move has the median `share`; the log-normal with that median is as wide as a 90 %

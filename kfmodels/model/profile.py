@@ -30,10 +30,10 @@ _FIRST = dist.LogNormal(float(np.log(1.5)), 0.5)
 class Profile:
     r"""How the observation variance depends on the time of day.
 
-    $$\mathrm{Var}(\epsilon_t) = v_t f_t, \qquad f_t \propto (1 + \tau_t / 5)^{-a} \,
-    e^{c \exp(-\kappa_t / 15)}, \text{ times } b \text{ in the first bar}$$
+    $$\mathrm{Var}(ϵ_t) = v_t f_t, \qquad f_t ∝ (1 + τ_t / 5)^{-a} \,
+    e^{c \exp(-κ_t / 15)}, \text{ times } b \text{ in the first bar}$$
 
-    with $\tau$ minutes since the open and $\kappa$ until the close, at the middle of the bar, and a
+    with $τ$ minutes since the open and $κ$ until the close, at the middle of the bar, and a
     mean of one over a session, before b. Needs data whose clock has sessions.
 
     Args:

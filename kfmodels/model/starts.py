@@ -86,9 +86,9 @@ class Weak(Start):
 class Few(Start):
     r"""Start at few hedges of many: a horseshoe on the ratios, which holds those not needed near 0.
 
-    $$\beta_{j0} \sim N(0, s_j^2 u_j^2), \quad
-    s_j = \tau \lambda_j / \sqrt{1 + \tau^2 \lambda_j^2}, \quad \lambda_j \sim C^+(0, 1), \quad
-    \tau \sim C^+\Big(0, \frac{\mathrm{legs}}{D - \mathrm{legs}} \frac{1}{\sqrt{T}}\Big)$$
+    $$β_{j0} ∼ N(0, s_j^2 u_j^2), \quad
+    s_j = τ λ_j / \sqrt{1 + τ^2 λ_j^2}, \quad λ_j ∼ C^+(0, 1), \quad
+    τ ∼ C^+\Big(0, \frac{\mathrm{legs}}{D - \mathrm{legs}} \frac{1}{\sqrt{T}}\Big)$$
 
     for D hedges and T observed rows, `u_j` the sd of the target's moves over that of the hedge's and
     `C^+` the half-Cauchy. `legs` is a guess: the global scale `tau` (site `start_global`) and the local

@@ -87,7 +87,7 @@ def sample(
     there are the first proposal. After each round the proposal is fitted to the weighted draws of all
     rounds so far, and every draw is weighted against the mixture of all proposals,
 
-    $$w_k \propto p(u_k) \Big/ \tfrac1R \sum_r q_r(u_k).$$
+    $$w_k ∝ p(u_k) \Big/ \tfrac1R ∑_r q_r(u_k).$$
 
     Args:
         log_density: of the unconstrained parameters; a compiled function, called from here.

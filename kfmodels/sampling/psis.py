@@ -31,7 +31,7 @@ def smooth(
     The largest `min(n / 5, 3 sqrt(n))` weights are replaced by the expected order statistics of a
     generalized Pareto distribution fitted to them,
 
-    $$F(x) = 1 - (1 + \hat k x / \hat\sigma)^{-1 / \hat k}$$
+    $$F(x) = 1 - (1 + \hat k x / \hat σ)^{-1 / \hat k}$$
 
     and no weight exceeds the largest raw one.
 

@@ -4,7 +4,7 @@ Beside an intercept that moves, data determine the sd of the one-bar forecast, `
 the ratio relative to it, `r`, far better than `obs_scale` and `q_beta` themselves. With
 `f = memory / (memory - 1)` of the intercept, forecast over observation variance of a lone level,
 
-$$\log s = \log \mathrm{obs\_scale} + \tfrac12 \log f, \quad \log r = \log q_\beta - \log f.$$
+$$\log s = \log \mathrm{obs\_scale} + \tfrac12 \log f, \quad \log r = \log q_β - \log f.$$
 
 The map is triangular with ones on its diagonal, so that densities carry over unchanged.
 """

@@ -12,6 +12,12 @@ from latex2mathml.converter import convert
 LOADER = re.compile(r"<script data-mkdocs-jupyter-mathjax=.*?</script>", re.DOTALL)
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*\\[(\[](.*?)\\[)\]]\s*</\1>', re.DOTALL)
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+SIGNS = {
+    "∼": r"\sim ", "∝": r"\propto ", "·": r"\cdot ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ",
+    "∣": r"\mid ", "⊤": r"\top ", "≥": r"\ge ", "≤": r"\le ", "×": r"\times ",
+}  # fmt: skip
+"""Signs that docstrings write as they are, so that `help` can be read; to LaTeX they are letters."""
+
 REFERENCE = Path(__file__).parent / "reference"
 NAMES = "docs/names.md"
 
@@ -58,6 +64,8 @@ def _to_mathml(found: re.Match[str]) -> str:
     block = tag == "div"
     for entity, sign in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
         formula = formula.replace(entity, sign)
+    for sign, macro in SIGNS.items():
+        formula = formula.replace(sign, macro)
     drawn = convert(formula.strip(), display="block" if block else "inline")
     return f'<{tag} class="formula">{drawn}</{tag}>'
 
