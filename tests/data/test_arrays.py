@@ -40,6 +40,7 @@ def assert_same(found: Any, desired: Any) -> None:
         assert_array_equal(getattr(found, name), getattr(desired, name), err_msg=name)
 
 
+@pytest.mark.filterwarnings("ignore:prices are in doubt:UserWarning")  # made so
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_each_pair_among_many_is_what_it_is_alone(model, transform):
@@ -102,6 +103,7 @@ def awkward(transform: str) -> pd.DataFrame:
     )
 
 
+@pytest.mark.filterwarnings("ignore:prices are in doubt:UserWarning")  # made so
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_usable_is_what_is_not_refused_alone(transform):
     pairs = HedgeData.all_pairs(awkward(transform), transform=transform)

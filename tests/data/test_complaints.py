@@ -144,6 +144,7 @@ def test_what_is_wrong_is_said(says):
         REFUSED[says]()
 
 
+@pytest.mark.filterwarnings("ignore:prices are in doubt:UserWarning")  # made so
 def test_what_is_allowed_stays_allowed():
     assert make(put(0.0, 23, 1), transform="level").observed.all()
     for transform in TRANSFORMS:
@@ -187,6 +188,7 @@ def test_time_zones_that_do_not_match_are_named_with_a_remedy_that_works():
             cut(eval(str(caught.value).split("; use ")[1], {"pd": pd, "date": date}))
 
 
+@pytest.mark.filterwarnings("ignore:prices are in doubt:UserWarning")  # made so
 def test_a_cut_is_judged_when_it_is_used():
     frame = put(7.0, slice(40), 1)
     data = make(frame)

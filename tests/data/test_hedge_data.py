@@ -150,6 +150,7 @@ def test_pairs_are_split_by_rows():
     )
 
 
+@pytest.mark.filterwarnings("ignore:prices are in doubt:UserWarning")  # made so
 def test_what_is_wrong_with_a_ticker_is_kept_and_not_raised():
     frame = stocks_with_gaps().astype(object)
     for row, (name, bad) in enumerate({"text": "n/a", "infinite": np.inf, "zero": 0.0}.items(), 7):
@@ -178,6 +179,7 @@ def test_tickers_need_not_be_text():
     assert pairs.data("1/2").target == "1"
 
 
+@pytest.mark.filterwarnings("ignore:prices are in doubt:UserWarning")  # made so
 def test_the_table_is_looked_at_once_a_ticker(monkeypatch):
     """Of 20,022 pairs of 142 tickers; counted, not timed."""
     moves = np.random.default_rng(2).normal(0, 0.01, (40, 142)).cumsum(0)

@@ -290,6 +290,7 @@ def constant_hedge(data: HedgeData) -> HedgeData:
         ),
     ],
 )
+@pytest.mark.filterwarnings("ignore:prices are in doubt:UserWarning")  # made so
 def test_it_is_refused_in_words(apple: HedgeData, call: Callable, text: str):
     with pytest.raises(ValueError, match=text):
         call(apple)
