@@ -344,7 +344,7 @@ def _costs(
 def combined_ratio(fitted: HedgeFit, later: pd.DataFrame | None = None) -> pd.DataFrame:
     r"""Hedge ratio by date, half the filter's and half the mean of seven moving averages.
 
-    $$h_t = \tfrac12 \, \beta_{t|t} + \tfrac1{14} \sum_{k=1}^7
+    $$h_t = \tfrac12 β_{t|t} + \tfrac1{14} ∑_{k=1}^7
     \frac{S_{xy,t}^{(k)}}{S_{xx,t}^{(k)}}$$
 
     with second moments of one-row moves over 10 to 1000 rows. Each errs in its own way, so that what
