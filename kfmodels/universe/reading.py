@@ -10,10 +10,14 @@ from kfmodels.clock.clock import Clock
 from kfmodels.data.bars import tell_outside
 from kfmodels.data.checks import check_index, check_no_serials, check_prices, day, to_floats
 from kfmodels.data.columns import check_columns, check_table, name_by_text
+from kfmodels.data.filled import tell_filled
 from kfmodels.data.repairs import Repair, apply_repair
 from kfmodels.kalman.transforms import LOG
 
 type Tickers = Sequence[str] | str
+
+_SAID = 3
+"""Tickers that are told one by one."""
 
 
 def tell_ended(table: pd.DataFrame) -> list[str]:
@@ -27,6 +31,14 @@ def tell_ended(table: pd.DataFrame) -> list[str]:
                 f"{name} has no price after {day(table.index[there[-1]])}, in the last {missing} rows: "
                 "it is no leg, and its own hedge fades; end the table there or leave it out"
             )
+    return said
+
+
+def tell_repeats(table: pd.DataFrame) -> list[str]:
+    """Which tickers repeat their prices as where holidays were filled, a sentence each, but few."""
+    said = tell_filled(table).splitlines()
+    if len(said) > _SAID:
+        said[_SAID:] = [f"{len(said) - _SAID} other tickers likewise repeat their prices"]
     return said
 
 

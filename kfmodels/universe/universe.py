@@ -26,7 +26,7 @@ from kfmodels.universe.book_hedge import BookHedge
 from kfmodels.universe.covariance import choose_hedges, estimate_covariance
 from kfmodels.universe.history import History, measure_worth, run, stamps, sum_traded, weigh_legs
 from kfmodels.universe.netting import hedge_book
-from kfmodels.universe.reading import Tickers, read_table, tell_ended, tell_hours
+from kfmodels.universe.reading import Tickers, read_table, tell_ended, tell_hours, tell_repeats
 from kfmodels.universe.saved import UNIVERSE
 from kfmodels.universe.take_over import take_over
 from kfmodels.universe.words import name_legs
@@ -104,7 +104,7 @@ def hedge_universe(
             f"first price on: give a history of more than {LEG_FROM} rows"
         )
     found = complain(table, LOG, real)
-    over = [*tell_ended(table), *tell_hours(table.index, clock)]
+    over = [*tell_ended(table), *tell_hours(table.index, clock), *tell_repeats(table)]
     if found or over:
         warn("\n".join(filter(None, [found, *over])))
     same = [legs is not None and legs <= few for few in FEW]

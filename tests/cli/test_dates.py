@@ -5,6 +5,7 @@ import shlex
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -217,3 +218,15 @@ def test_until_is_read_as_the_dates_are(universe, funds):
     for until in (month, str(end.date())):
         found = read_prices(universe / "day.csv", until, dayfirst=True)
         assert list(found.index) == list(funds.index[funds.index <= end])
+
+
+def test_a_file_with_its_tickers_in_a_second_line_is_refused_and_the_remedy_works(tmp_path):
+    days = pd.bdate_range("2020-01-01", periods=40, name="Date")
+    columns = pd.MultiIndex.from_product([["Close", "Volume"], ["XLE", "SPY"]])
+    columns.names = ["Price", "Ticker"]
+    frame = pd.DataFrame(np.arange(160.0).reshape(40, 4) + 50, days, columns)
+    frame.to_csv(tmp_path / "downloaded.csv")
+    with pytest.raises(ValueError, match=r'second line.*frame\["Close"\]\.to_csv'):
+        read_prices(tmp_path / "downloaded.csv")
+    frame["Close"].to_csv(tmp_path / "closes.csv")
+    assert list(read_prices(tmp_path / "closes.csv")) == ["XLE", "SPY"]

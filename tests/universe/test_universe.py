@@ -8,6 +8,7 @@ import pytest
 
 import kfmodels as kf
 from kfmodels.basket.basket import Basket
+from kfmodels.universe.reading import tell_repeats
 from kfmodels.universe.universe import HedgeUniverse
 
 NAMES = ["XLE", "SPY", "XLB", "XLF", "EWJ", "TLT"]
@@ -229,3 +230,19 @@ BAD.iloc[7, 1] = -1.0
 def test_errors_say_what_and_what_to_do(call, text):
     with pytest.raises(ValueError, match=text):
         call()
+
+
+def test_holidays_that_were_filled_are_told_of_few_tickers():
+    random = np.random.default_rng(2)
+    days = pd.bdate_range("2020-01-01", periods=400)
+    moves = 0.01 * random.standard_normal((400, 6))
+    moves[random.permutation(400)[:24]] = 0.0  # a calendar of all, filled
+    for column in range(6):
+        moves[random.permutation(400)[:20], column] = 0.0
+    table = pd.DataFrame(100 * np.exp(moves.cumsum(0)), days, list("ABCDEF"))
+    said = tell_repeats(table)
+    assert len(said) == 4
+    assert said[0].startswith("all 6 tickers repeat their prices at once in ")
+    assert said[-1] == "4 other tickers likewise repeat their prices"
+    with pytest.warns(UserWarning, match="all 6 tickers repeat their prices at once"):
+        kf.hedge_universe(table, progress=False)
