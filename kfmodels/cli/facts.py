@@ -21,6 +21,7 @@ from kfmodels.data.checks import day
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.data.scales import remedy
 from kfmodels.evaluate.baselines import static_ratio
+from kfmodels.evaluate.prior_check import MONTH
 from kfmodels.fitting.alternatives import WITH
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.fitting.tables import tell_bounds
@@ -30,6 +31,7 @@ from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.book import hedge_shares, order_sentence
 from kfmodels.live.costs import Cost
 from kfmodels.live.lags import tell_lags
+from kfmodels.model.defaults import bars_of_day
 from kfmodels.online.filter import OnlineFilter
 from kfmodels.online.ticks import Outcome, Tick
 
@@ -52,9 +54,6 @@ PRICE_RATIO = 5
 
 _ORDINARY = 2.0
 """Sds of the forecast within which nothing is said of a spread."""
-
-MONTH = 21
-"""Bars over which the speed of a ratio is told: the trading days of a month."""
 
 MONEY = 1e6
 """Position in the target for which the gain of a trade on the spread is told."""
@@ -201,22 +200,34 @@ def doubts(data: HedgeData) -> list[str]:
     return [*(str(doubt) for doubt in listed), *([todo] if listed else []), *lags]
 
 
-def speed(name: str, var: float, memory: float, rows: int) -> str:
-    """How fast a ratio moves, by its state variance a bar and its effective memory in bars."""
+def speeds(fitted: HedgeFit) -> list[str]:
+    """How fast the ratio to each hedge moves."""
+    table, data, clock = fitted.summary(), fitted.data, fitted.data.clock
+    around = clock is not None and clock.bar is not None and clock.sessions is None
+    month = f"a month ({MONTH} {'days' if around else 'sessions'})"
+    bars = MONTH * bars_of_day(data)
+    return [
+        speed(name, np.sqrt(row["var"] * bars), row.effective_memory, len(data), month)
+        for name, row in table.loc[list(fitted.hedges)].iterrows()
+    ]
+
+
+def speed(name: str, moves: float, memory: float, rows: int, month: str) -> str:
+    """The same of one, by the sd of its move in a month and its effective memory in bars."""
     if memory < PRICE_RATIO:
         return (
             f"The ratio to {name} is learnt over about {memory:.1f} bars: it follows the price like a "
             "ratio of prices and is no hedge. Let the intercept move, or give delta a Memory prior "
             "with a longer low."
         )
-    if var == 0 or memory > rows:
+    if moves == 0 or memory > rows:
         return (
             f"The ratio to {name} is learnt over more bars than there are ({rows}): in effect it is a "
             "static hedge."
         )
     return (
-        f"The ratio to {name} moves by about {np.sqrt(var * MONTH):.2g} in {MONTH} bars (one sd) and "
-        f"is learnt over about {memory:.0f} bars."
+        f"The ratio to {name} moves by about {moves:.2g} in {month} (one sd) and is "
+        f"learnt over about {memory:.0f} bars."
     )
 
 

@@ -397,11 +397,7 @@ def _reversion(
 
 def _watch(fitted: HedgeFit, scored: Scored | None, live: dict[str, str]) -> Section:
     """When to look again: how fast the ratio moves, the last row, and whether the bands held."""
-    table, rows, own = fitted.summary(), len(fitted.index), facts.has_spread(fitted)
-    said = [
-        facts.speed(name, row["var"], row.effective_memory, rows)
-        for name, row in table.loc[list(fitted.hedges)].iterrows()
-    ]
+    said, own = facts.speeds(fitted), facts.has_spread(fitted)
     if scored is not None:
         row = scored.compared.table.iloc[0]
         said.append(f"{facts.intervals(row['inside_90'], int(row['bars']))}.")

@@ -142,11 +142,7 @@ def _spread(fitted: HedgeFit) -> str:
 
 def _meaning(fitted: HedgeFit) -> str:
     table, rows = fitted.summary(), len(fitted.index)
-    notes = [
-        facts.speed(name, row["var"], row.effective_memory, rows)
-        for name, row in table.loc[list(fitted.hedges)].iterrows()
-    ]
-    spread = facts.has_spread(fitted)
+    notes, spread = facts.speeds(fitted), facts.has_spread(fitted)
     if "alpha" in table.index and table.loc["alpha", "var"] > 0 and not spread:
         notes.append(facts.intercept(table.loc["alpha", "memory"]))
     if not spread and not fitted.data.transform.needs_last:  # returns have no level to come back to

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kfmodels import Discounted, HedgeData, Reverting, fit, follow, hedge_ratio_model
+from kfmodels import Clock, Discounted, HedgeData, Reverting, fit, follow, hedge_ratio_model
 from kfmodels.cli import facts
 from kfmodels.cli.report import VARIANCE_MEMORIES, advice, discounted_gain, report, tell_better
+from kfmodels.evaluate import prior_summary
 from kfmodels.kalman import likelihood
 from kfmodels.model import Absolute
 from kfmodels.plots import hedge_ratio_and_spread
@@ -204,13 +205,40 @@ def test_a_static_hedge_is_called_static(data):
 
 
 @pytest.mark.parametrize(
+    ("clock", "every", "bars", "month"),
+    [
+        (None, "B", 21, "a month (21 sessions)"),
+        (None, "7D", 21 / 5, "a month (21 sessions)"),
+        (
+            Clock.hours("09:00", "16:00", zone="UTC", bar="1h"),
+            "1h",
+            21 * 7,
+            "a month (21 sessions)",
+        ),
+        (Clock("1h"), "1h", 21 * 24, "a month (21 days)"),
+    ],
+)
+def test_a_ratio_moves_in_the_month_of_its_prior(clock, every, bars, month):
+    """As far as `prior_summary` says under "monthly_move", whatever a bar is."""
+    dates = pd.date_range("2020-01-06", periods=24 * ROWS, freq=every)
+    if clock is not None and clock.sessions:
+        dates = dates[(dates.hour > 9) & (dates.hour <= 16) & (dates.day_of_week < 5)]
+    prices = PRICES.iloc[:ROWS].set_axis(dates[:ROWS])
+    data = HedgeData.from_prices(prices, target="KO", hedges=["PEP"], clock=clock, transform="log")
+    fitted = unsampled(data, delta={"beta": 1e-3, "alpha": 0.5}, obs_scale=0.01)
+    moves = np.sqrt(bars * fitted.summary().loc["PEP", "var"])
+    assert f"moves by about {moves:.2g} in {month} (one sd)" in facts.speeds(fitted)[0]
+    known = prior_summary(data, fitted.model).loc[("PEP", "monthly_move"), "median"]
+    assert known == pytest.approx(moves)
+
+
+@pytest.mark.parametrize(
     ("said", "words"),
     [
         (facts.order(facts.Hedge("KO", "PEP", -1, 1, 1, 12.3)), "against 100 KO buy 12.30 PEP"),
         (facts.unit("level"), "shares of the hedge per share of the target"),
         (facts.unit("return"), "money in the hedge per unit of money in the target"),
-        (facts.speed("PEP", 1e-4, 3.0, 100), "follows the price like a ratio of prices"),
-        (facts.speed("PEP", 1e-4, 30.0, 100), "by about 0.046 in 21 bars (one sd)"),
+        (facts.speed("PEP", 0.05, 3.0, 100, ""), "follows the price like a ratio of prices"),
         (facts.intercept(40.0), "reverts more slowly than that"),
         (facts.motion(3.1), "moves"),
         (facts.motion(-3.1), "static will do"),
