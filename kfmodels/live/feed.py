@@ -35,7 +35,7 @@ from kfmodels.live.settings import (
 )
 from kfmodels.live.signals import Signal, with_feed
 from kfmodels.live.state import LiveState
-from kfmodels.online.engine import Engine, name_pairs, say_when
+from kfmodels.online.engine import Engine
 from kfmodels.online.splits import check_factors, check_shifts, turn_into_factors
 from kfmodels.online.ticks import Outcome
 from kfmodels.words.caller import explain_kinds
@@ -163,11 +163,7 @@ class LiveFilter(Shown, LiveState, AbstractContextManager["LiveFilter"]):
             self.started = tell_start(journal, self.seq, last, self.journal.loss)
 
     def __str__(self) -> str:
-        """Of whom, whether in order, and what is believed of the noise now."""
-        engine = self.engine
-        said = [f"{name_pairs(engine)} {say_when(engine)}", self._conditions().sentence]
-        noise: str = getattr(engine.standing(), "noise_said", "")  # a universe has none
-        return "; ".join(filter(None, [*said, noise]))
+        return self._tell()
 
     def tick(self, prices: Mapping[str, float | None], *, at: Stamp) -> Signal:
         """Take the prices that came at one time, of one leg or of many.

@@ -3,9 +3,10 @@
 Whatever a message changes is named, written and read again here.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -13,17 +14,19 @@ from kfmodels.clock.clock import Clock
 from kfmodels.clock.instants import Moment, Stamp
 from kfmodels.files.documents import Format, Json, register
 from kfmodels.files.log import Message
+from kfmodels.kalman.density import Z90
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.arrivals import Ahead
 from kfmodels.live.bars import Bar, moment_of
 from kfmodels.live.feed_watch import FeedWatch
 from kfmodels.live.learner import Learner
-from kfmodels.live.monitor import Watch
+from kfmodels.live.monitor import CONDITIONS, Condition, Watch
 from kfmodels.live.quotes import KEPT, Priced, Quotes, Rescaled, Units, requote_rows
 from kfmodels.live.signals import Alarms, Conditions, Signal, find_conditions, with_feed
-from kfmodels.online.engine import AnyTick, Engine
+from kfmodels.online.engine import AnyTick, Engine, name_pairs, say_when
 from kfmodels.online.splits import tell_shifts
 from kfmodels.online.ticks import Outcome
+from kfmodels.words.shown import wrap
 
 FORMAT = Format(
     "kfmodels live filter",
@@ -34,6 +37,38 @@ FORMAT = Format(
 )
 
 register(Clock, Clock.to_json, Clock.from_json)  # here, because `clock` does not import `files`
+
+
+SHOWN = 5
+"""Pairs that the text of a live filter shows."""
+
+
+class Seen(NamedTuple):
+    """One target as it stands: the ratio to its first or heaviest hedge, and whether it is in order."""
+
+    name: str
+    target: str
+    hedge: str
+    more: int
+    """How many other hedges it has."""
+
+    ratio: float
+    sd: float
+    z: float
+    """NaN where no row has come since the state was read."""
+
+    condition: Condition
+    note: str
+    trail: tuple[float, ...] = ()
+
+    @property
+    def lower(self) -> float:
+        """Of the 90 % band of the ratio."""
+        return self.ratio - Z90 * self.sd
+
+    @property
+    def upper(self) -> float:
+        return self.ratio + Z90 * self.sd
 
 
 class LiveState:
@@ -54,6 +89,7 @@ class LiveState:
         least = transform_of(engine.transform).least
         self._quotes = Quotes(engine.tickers, engine.pairs, least, held["quotes"])
         self._feed: FeedWatch = FeedWatch(engine, held.get("feed"))
+        self._last: AnyTick | None = None  # of the last row, for those who look
         now = held["now"]
         self._now = None if now is None else Moment.of(now)
         self._learner = Learner(
@@ -115,7 +151,7 @@ class LiveState:
             **self._learner.content(),
         }
 
-    def standing(self, outcome: Outcome, reason: str) -> Signal:
+    def standing(self, outcome: Outcome = Outcome.SKIPPED, reason: str = "no new row") -> Signal:
         """What is believed now, with this outcome and reason; nothing is changed."""
         return self._signal(self.engine.at, outcome, reason)
 
@@ -177,6 +213,7 @@ class LiveState:
             self._feed.reject(str(error))
             return self._signal(now.kept, Outcome.REJECTED, str(error), left)
         self._feed.answer(tick)
+        self._last = tick
         outcome, reason = tick.overall()
         if self._stale.units and (aged := self._quotes.aged(row, self._now)):
             reason = "; ".join(filter(None, [reason, f"with {aged} old"]))
@@ -186,6 +223,84 @@ class LiveState:
             reason = f"{reason}; {doubted}"
         told = cast("Alarms", (*left, *bar.tell(alarms)))  # both of one pair, or both of a board
         return self._signal(now.kept, outcome, reason, told, tick)
+
+    def _rows(self) -> list[Seen]:
+        """What `Spectator.rows` gives, without trails."""
+        conditions, held = self._conditions(), self._held()
+        order = {name: rank for rank, name in enumerate(CONDITIONS)}
+        usual = "ok" if len(self.engine.pairs) > 1 else conditions.whole
+        # after an interrupt the last row may be one that was taken back
+        last: Any = self._last if self._last and self._last.at == self.engine.at else None
+        z = [math.nan] * len(self.engine.pairs) if last is None else np.atleast_1d(last.z).tolist()
+        found: list[Seen] = []
+        for pair, name, one in zip(self.engine.pairs, self._feed.names, z, strict=True):
+            if name not in held:  # a leg alone
+                continue
+            legs = held[name]
+            hedge = max(legs, key=lambda leg: abs(legs[leg][0]), default="")
+            ratio, sd = legs.get(hedge, (math.nan, math.nan))
+            stands = conditions.pairs.get(name, usual), self._note(name, pair)
+            found.append(Seen(name, pair[0], hedge, len(legs) - 1, ratio, sd, one, *stands))
+        return sorted(found, key=lambda row: (-order[row.condition], -abs(np.nan_to_num(row.z))))
+
+    def _tell(self) -> str:
+        """Of whom, whether in order, the ratios to hold, and what is believed of the noise now."""
+        engine, rows = self.engine, self._rows()
+        head = f"{name_pairs(engine)} {say_when(engine)}"
+        if len(engine.pairs) == 1:
+            z = _write_z(rows[0].z)
+            head += z and f"; {z}"
+            legs = self._held()[rows[0].name].items()
+            cells = [(leg, _write_ratio(ratio, sd)) for leg, (ratio, sd) in legs]
+        else:
+            cells = [
+                (
+                    f"{row.target}/{row.hedge}{f' +{row.more}' if row.more > 0 else ''}",
+                    _write_ratio(row.ratio, row.sd),
+                    _write_z(row.z),
+                    row.condition,
+                )
+                for row in rows[:SHOWN]
+            ]
+        columns = [column for column in zip(*cells, strict=True) if any(column)]
+        widths = [max(map(len, column)) for column in columns]
+        lines = ["  ".join(map(str.ljust, row, widths)) for row in zip(*columns, strict=True)]
+        more = len(rows) - SHOWN if len(engine.pairs) > 1 else 0
+        lines += [f"and {more} more, in better order"] if more > 0 else []
+        noise: str = getattr(engine.standing(), "noise_said", "")  # a universe has none
+        said = [
+            wrap(f"{head}; {self._conditions().sentence}", others="    "),
+            *(f"  {line.rstrip()}" for line in lines),
+        ]
+        return "\n".join([*said, wrap(noise, others="  ")] if noise else said)
+
+    def _held(self) -> dict[str, dict[str, tuple[float, float]]]:
+        """Ratio and sd by hedge of every target, by the name of its pair."""
+        engine: Any = self.engine
+        if hasattr(engine, "held"):  # every asset of a universe against all others
+            sds = dict(zip(engine.targets, engine.sd(), strict=True))
+            return {
+                name: {leg: (b, sds[name][engine.tickers.index(leg)]) for leg, b in legs.items()}
+                for name, legs in engine.held().items()
+            }
+        now: Any = engine.standing()
+        ticks = {name: now.of(name) if now.names else now for name in self._feed.names}
+        return {
+            name: {leg: (ratio, tick.sd_total[leg]) for leg, ratio in tick.beta.items()}
+            for name, tick in ticks.items()
+        }
+
+    def _note(self, name: str, pair: Sequence[str]) -> str:
+        """What is out of the usual with a pair: rows held, legs that stand still or are late."""
+        said: list[str] = []
+        if hold := self.engine.holds.get(name):
+            said.append(f"{hold.rows} row{'s'[: hold.rows != 1]} held ({hold.cause})")
+        if legs := self.engine.stopped.get(name):
+            said.append(f"{', '.join(legs)} stands still")
+        row = {leg: self._quotes.prices[leg] for leg in pair}
+        if self._now is not None and (late := self._quotes.aged(row, self._now)):
+            said.append(f"late: {late}")
+        return "; ".join(said)
 
     def _settings(self) -> dict[str, object]:
         """The settings in force, by name, as the user gives them."""
@@ -214,3 +329,11 @@ class LiveState:
 
     def _conditions(self) -> Conditions:
         return find_conditions(self.watch, self.engine, self._feed)
+
+
+def _write_ratio(ratio: float, sd: float) -> str:
+    return f"{ratio:.4g} +- {sd:.2g}"
+
+
+def _write_z(z: float) -> str:
+    return f"z {z:+.1f}" if z == z else ""

@@ -6,6 +6,7 @@ import pytest
 from kfmodels.cli.cli_watch import draw_line
 from kfmodels.live.feed import LiveFilter
 from kfmodels.live.spectator import TRAIL, Spectator
+from kfmodels.live.state import SHOWN
 from tests.command import kfmodels
 from tests.made_filters import feed, made_board, made_filter
 from tests.processes import trade
@@ -43,15 +44,45 @@ def test_it_stands_where_the_writer_stands_after_every_look(running, tmp_path):
 def test_what_it_shows_is_what_the_filter_believes(running, tmp_path):
     for prices, at in feed(ROWS):
         signal = running.tick(prices, at=at)
-    ((target, hedge, more, ratio, lower, upper, z, condition, note, trail),) = Spectator(
-        tmp_path / "j"
-    ).rows()
-    tick = signal.tick
-    assert (target, hedge, more, ratio, z) == ("XLE", "SPY", 0, tick.beta["SPY"], tick.z)
-    assert upper - lower == pytest.approx(2 * 1.6448536 * tick.sd_total["SPY"])
-    assert (condition, note) == (signal.condition, "")
-    assert len(trail) == TRAIL
-    assert trail[-1] == ratio
+    (row,), tick = Spectator(tmp_path / "j").rows(), signal.tick
+    named = ("XLE", "XLE", "SPY", 0, tick.beta["SPY"], tick.sd_total["SPY"], tick.z)
+    assert row[:7] == named
+    assert row.upper - row.lower == pytest.approx(2 * 1.6448536 * tick.sd_total["SPY"])
+    assert (row.condition, row.note) == (signal.condition, "")
+    assert len(row.trail) == TRAIL
+    assert row.trail[-1] == row.ratio
+
+
+def test_a_live_filter_says_where_it_stands_in_a_terminal(running):
+    """Its ratios with their sds, z of the last row, the condition and the last time."""
+    for prices, at in feed(9):
+        signal = running.tick(prices, at=at)
+    head, ratio, *noise = str(running).splitlines()
+    assert head == (f"XLE/SPY (log) after {at.isoformat()}; z {signal.tick.z:+.1f}; ok: 1 of 1 ok")
+    now = running.standing().tick
+    np.testing.assert_equal(now.record(), running.engine.standing().record())
+    assert ratio == f"  SPY  {now.beta['SPY']:.4g} +- {now.sd_total['SPY']:.2g}"
+    assert max(map(len, [head, ratio, *noise])) < 80
+    fresh = LiveFilter(made_filter(hedges=("SPY", "USO"), at=None))
+    assert [line.split()[0] for line in str(fresh).splitlines()[1:3]] == ["SPY", "USO"]
+    assert "; z " not in str(fresh)  # no row has come yet
+
+
+def test_a_board_says_where_its_oddest_pairs_stand():
+    pairs = tuple((f"X{number}", "SPY") for number in range(SHOWN + 2))
+    live = LiveFilter(made_board(pairs), monitor=None)
+    for prices, at in feed(9):
+        near = {name: prices["XLE"] * (1 + number / 1e4) for number, (name, _) in enumerate(pairs)}
+        signal = live.tick(prices | near, at=at)
+    lines = str(live).splitlines()
+    assert "  and 2 more, in better order" in lines
+    assert max(map(len, lines)) < 80
+    z = dict(zip(signal.tick.names, signal.tick.z, strict=True))
+    oddest = sorted(z, key=lambda name: -abs(z[name]))[:SHOWN]
+    for name, line in zip(oddest, (line for line in lines if "+-" in line), strict=True):
+        tick = signal.tick.of(name)
+        ratio = f"{tick.beta['SPY']:.4g} +- {tick.sd_total['SPY']:.2g}"
+        assert line.split() == [name, *ratio.split(), "z", f"{tick.z:+.1f}", "ok"]
 
 
 def test_a_late_leg_and_a_held_price_are_named(running, tmp_path):
