@@ -35,7 +35,7 @@ def run(folder: Path) -> None:
     with kf.LiveFilter(engine, journal=folder / "pair.journal") as live:
         signal = live.tick(prices, at="2014-01-02")
         assert signal.outcome == "accepted", signal
-        assert book.act(signal.tick, prices).traded
+        assert book.act(signal, prices).traded
     for name, again in (("pair", "2014-01-03"), ("universe", "2014-01-02")):
         line = json.dumps({"at": again, "prices": prices}) + "\n"
         journal = folder / f"{name}.journal"

@@ -429,7 +429,7 @@ class HedgeFit(Questions):
             >>> data = HedgeData.from_prices(pair, target="KO", hedges=["PEP"])
             >>> fixed = fit(data, hedge_ratio_model(delta=0.01, obs_scale=0.01), progress=False)
             >>> book, prices = fixed.book(position=1000), {"KO": 55.0, "PEP": 137.0}
-            >>> orders = book.act(fixed.go_live().tick(prices, at="2020-01-02").tick, prices)
+            >>> orders = book.act(fixed.go_live().tick(prices, at="2020-01-02"), prices)
             >>> print(book.transform, -1000 < orders.held["PEP"] < 0)
             log True
         """

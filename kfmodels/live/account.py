@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kfmodels.clock.instants import Stamp, read_rows
 from kfmodels.kalman.transforms import LEVEL, LOG, RETURN, Transform
 from kfmodels.live.book import HedgeBook, Orders, hedge_shares, say_why_unread, split_factors
+from kfmodels.live.signals import Signal, tick_of
 from kfmodels.online.splits import check_shifts, turn_into_factors
 from kfmodels.online.ticks import Tick
 
@@ -110,7 +111,9 @@ class Attribution:
         self._bars = 0
         self._rows: list[Attributed] = []
 
-    def add(self, tick: Tick, prices: Mapping[str, float], *, orders: Orders) -> Attributed:
+    def add(
+        self, tick: Tick | Signal, prices: Mapping[str, float], *, orders: Orders
+    ) -> Attributed:
         """Book one row, once `HedgeBook.act` has answered it with `orders`.
 
         Raises:
@@ -118,7 +121,7 @@ class Attribution:
                 time, a position or shares that changed at a row without all prices, where their gain
                 cannot be told, or shares that changed between two rows. Nothing is then booked.
         """
-        self._check(tick)
+        self._check(tick := tick_of(tick))
         at, last = tick.at, self._last
         if orders.at != at:
             raise ValueError(f"the orders are of {orders.at}, the tick of {self.target} of {at}")

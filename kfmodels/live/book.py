@@ -13,6 +13,7 @@ from kfmodels.clock.instants import Moment, Stamp
 from kfmodels.files.documents import Format, Json
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.live.costs import Band, Cost, Saving
+from kfmodels.live.signals import Signal, tick_of
 from kfmodels.online.legs import by_text
 from kfmodels.online.splits import check_factors, check_shifts
 from kfmodels.online.ticks import Tick
@@ -206,21 +207,21 @@ class HedgeBook(Shown):
         against = f"{self.position:g} {self.target} against {held}"
         return f"{against}; turnover {sum(self.turnover.values()):.0f}, cost {self.costs:.2f}"
 
-    def act(self, tick: Tick, prices: Mapping[str, float]) -> Orders:
+    def act(self, tick: Tick | Signal, prices: Mapping[str, float]) -> Orders:
         """Compare the shares held with those wanted now, and trade those outside their band.
 
-        Call it once a bar, or at every poll of it; trades fill at `prices`, by ticker. The first prices
-        of a session teach nothing, and are acted on by the ratio of the bar that begins. Where a price
-        is missing (NaN), another tick was not learnt from or a ratio is not a number, nothing is done
-        and the orders say why.
+        Call it once a bar, or at every poll of it, with a tick or its signal; trades fill at `prices`,
+        by ticker. The first prices of a session teach nothing, and are acted on by the ratio of the bar
+        that begins. Where a price is missing (NaN), another tick was not learnt from or a ratio is not
+        a number, nothing is done and the orders say why.
 
         Raises:
             ValueError: a tick of other tickers, of another transform or of a whole board, a leg without
                 an entry in `prices` or in the tick, a price that the transform cannot take, a position
                 that is not a number. The book is then as it was before.
         """
-        self.check(tick)
-        at, before = tick.at, self.held
+        self.check(tick := tick_of(tick))
+        at, before, held = tick.at, self.held, dict(self.held)
         quotes = self.quotes(prices, at)
         if not math.isfinite(self.position):
             raise ValueError(f"the position in {self.target} at {at} is {self.position}: no number")
@@ -234,12 +235,11 @@ class HedgeBook(Shown):
         if polled and skipped:  # an earlier poll of the bar may have had prices
             moves = self.moves
         if unknown := skipped or _not_numbers(beta, sd):
-            wanted, held = dict.fromkeys(self.hedges, math.nan), dict(before)
+            wanted = dict.fromkeys(self.hedges, math.nan)
             why = f"nothing was done at {at}: {unknown}"
         else:
             wanted, doubt = self.wanted(beta, quotes), self.wanted(sd, quotes)
             reasons: list[str] = []
-            held = dict(before)
             for name in self.hedges:
                 width = self._width(name, abs(doubt[name]), quotes[name], moves[name].variance)
                 held[name], reason = self._decide(name, wanted[name], *width)

@@ -11,7 +11,7 @@ from kfmodels.clock.instants import Stamp
 from kfmodels.live.feed_watch import FeedWatch
 from kfmodels.live.monitor import CONDITIONS, Alarm, Condition, Watch
 from kfmodels.online.engine import AnyTick, Engine
-from kfmodels.online.ticks import Outcome
+from kfmodels.online.ticks import Outcome, Tick
 from kfmodels.words.shown import Shown
 
 SHARE = 0.2
@@ -131,6 +131,11 @@ def _alarm(alarm: Alarm | tuple[str, Alarm]) -> dict[str, object]:
         return asdict(alarm)
     name, alone = alarm
     return {"pair": name, **asdict(alone)}
+
+
+def tick_of(answer: Tick | Signal) -> Tick:
+    """The tick of a signal, or the one given."""
+    return answer.tick if isinstance(answer, Signal) else answer
 
 
 def find_alarms(tick: AnyTick, watch: Watch | None, fewer: list[int], draws: int) -> Alarms:

@@ -37,8 +37,8 @@ def test_a_book_and_its_attribution_go_on_over_new_noise(fits, tmp_path):
         if last is not None:
             earned += 10_000 * (prices["KO"] - last["KO"])
             earned += held["PEP"] * (prices["PEP"] - last["PEP"])
-        orders = book.act(signal.tick, prices)
-        account.add(signal.tick, prices, orders=orders)
+        orders = book.act(signal, prices)
+        account.add(signal, prices, orders=orders)
         last, held = prices, dict(book.held)
         wanted = -10_000 * signal.tick.beta["PEP"] * prices["KO"] / prices["PEP"]
         assert orders.wanted["PEP"] == pytest.approx(wanted)
