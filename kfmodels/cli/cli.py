@@ -21,6 +21,7 @@ from kfmodels.cli.shell import (
     Transform,
     Until,
     as_json,
+    find_file,
     model_of,
     read_prices,
     split_tickers,
@@ -95,13 +96,14 @@ def fit(
     json: AsJson = False,
 ) -> None:
     """Infer the noise of one target and its hedges, and save the fit."""
+    check_place(out)
+    # JAX comes with these, and a mistake is told before
     from kfmodels.cli import facts
     from kfmodels.data.hedge_data import HedgeData
     from kfmodels.data.repairs import read_repairs
     from kfmodels.fitting.fit import fit as infer
     from kfmodels.sampling.nuts import NUTS
 
-    check_place(out)
     table = read_prices(prices, until, date_format=date_format, dayfirst=dayfirst)
     names = split_tickers(hedges, table.columns)
     data = HedgeData.from_prices(
@@ -141,22 +143,26 @@ def report(
     fitted: Fit,
     out: Annotated[Path, typer.Option(help="File to write the page to (HTML).")],
     prices: Annotated[
-        Path | None, typer.Option(help="Later prices, csv or parquet, to score the hedge on.")
+        Path | None,
+        typer.Option(
+            callback=find_file, help="Later prices, csv or parquet, to score the hedge on."
+        ),
     ] = None,
     date_format: DateFormat = None,
     dayfirst: DayFirst = None,
     repair: Repair = None,
 ) -> None:
     """Write one page for those who decide: the hedge, how sure it is, what it was worth."""
-    from kfmodels.cli.page import write_page
-    from kfmodels.data.repairs import read_repairs
-    from kfmodels.fitting.hedge_fit import load_fit
-
     if repair and prices is None:
         raise ValueError(
             "--repair is of what --prices gives; the prices of a fit are repaired as it is made"
         )
     check_place(out)
+    # JAX comes with these, and a mistake is told before
+    from kfmodels.cli.page import write_page
+    from kfmodels.data.repairs import read_repairs
+    from kfmodels.fitting.hedge_fit import load_fit
+
     later, said = None, None
     if prices is not None:
         later = read_prices(prices, date_format=date_format, dayfirst=dayfirst)

@@ -19,7 +19,7 @@ import typer
 
 from kfmodels.cli.cli_update import kept_path, load_kept
 from kfmodels.cli.remedies import for_the_shell
-from kfmodels.cli.shell import Calendar, as_json, read_clock
+from kfmodels.cli.shell import Calendar, as_json, find_fit, read_clock
 from kfmodels.live.settings import shorten
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def live(
         Path,
         typer.Argument(
             metavar="FIT",
+            callback=find_fit,
             help="A saved fit; or a filter saved by fit.online().save() or a universe by kfmodels "
             "universe --save, which need no JAX.",
         ),

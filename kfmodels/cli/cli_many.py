@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ from kfmodels.cli.shell import (
     Transform,
     Until,
     as_json,
+    find_file,
     model_of,
     read_prices,
 )
@@ -76,15 +78,36 @@ def fit_many(
         raise ValueError("no pair was fitted: the lines above say why")
 
 
+def _find_store(folder: Path) -> Path:
+    """The folder of a board, looked for before what opens it is loaded."""
+    there = folder.is_dir()
+    if there:
+        from kfmodels.batch.store import is_store
+
+        there = is_store(folder)
+    if not there:
+        raise ValueError(
+            f"{folder} holds no batch of fits: make one with kfmodels fit-many PRICES.csv --store "
+            f"{quote(str(folder))}"
+        )
+    return folder
+
+
 def board(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of fit-many --store.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", callback=_find_store, help="Folder of fit-many --store."),
+    ],
     target: Annotated[str | None, typer.Option(help="Only the hedges of this ticker.")] = None,
     top: Annotated[
         int | None,
         typer.Option(min=1, help=f"Rows of a list. Default: {SHOWN}; all in JSON and csv."),
     ] = None,
     later: Annotated[
-        Path | None, typer.Option(help="Later prices, on which to rank the hedges of the target.")
+        Path | None,
+        typer.Option(
+            callback=find_file, help="Later prices, on which to rank the hedges of the target."
+        ),
     ] = None,
     date_format: DateFormat = None,
     dayfirst: DayFirst = None,
@@ -93,11 +116,6 @@ def board(
     csv: Annotated[Path | None, typer.Option(help="File to write the table to.")] = None,
 ) -> None:
     """Print what became of every pair, what to hold, how sure that is and what to do next."""
-    from kfmodels.batch.board import HedgeBoard
-    from kfmodels.batch.ranking import rank_hedges
-    from kfmodels.batch.status import Status
-    from kfmodels.cli import board_report
-    from kfmodels.data.repairs import read_repairs
     from kfmodels.files.atomic import check_place, replacing
 
     if csv is not None:
@@ -106,6 +124,13 @@ def board(
         raise ValueError(
             "--repair is of what --later gives; the prices of a fit are repaired as it is made"
         )
+    # JAX comes with these, and a mistake is told before
+    from kfmodels.batch.board import HedgeBoard
+    from kfmodels.batch.ranking import rank_hedges
+    from kfmodels.batch.status import Status
+    from kfmodels.cli import board_report
+    from kfmodels.data.repairs import read_repairs
+
     made, shown = HedgeBoard.open(folder), top or SHOWN
     if target is not None:
         table = board_report.hedges_of(made, target)

@@ -19,6 +19,7 @@ from kfmodels.cli.shell import (
     DayFirst,
     Repair,
     as_json,
+    find_file,
     read_clock,
     read_prices,
     split_tickers,
@@ -57,7 +58,10 @@ SHOWN = 10
 def universe(
     prices: Annotated[
         Path,
-        typer.Argument(help="Prices, csv or parquet: date first; or a universe that --save kept."),
+        typer.Argument(
+            callback=find_file,
+            help="Prices, csv or parquet: date first; or a universe that --save kept.",
+        ),
     ],
     target: Annotated[
         str | None, typer.Option(help="Tickers to hedge, separated by commas. Default: all.")
@@ -70,7 +74,10 @@ def universe(
     ] = None,
     book: Annotated[
         Path | None,
-        typer.Option(help="Positions to hedge as one book, csv: ticker, money and, if any, held."),
+        typer.Option(
+            callback=find_file,
+            help="Positions to hedge as one book, csv: ticker, money and, if any, held.",
+        ),
     ] = None,
     cost: Annotated[
         float | None, typer.Option(help="Basis points that a trade of the book costs. Default: 1.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from kfmodels.cli.remedies import for_the_shell
-from kfmodels.cli.shell import AsJson, DateFormat, DayFirst, Fit, as_json, read_prices
+from kfmodels.cli.shell import AsJson, DateFormat, DayFirst, Fit, as_json, find_file, read_prices
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,9 @@ SHOWN = 5
 
 def update(
     fitted: Fit,
-    prices: Annotated[Path | None, typer.Option(help="Later prices, csv or parquet.")] = None,
+    prices: Annotated[
+        Path | None, typer.Option(callback=find_file, help="Later prices, csv or parquet.")
+    ] = None,
     tick: Annotated[
         list[str] | None,
         typer.Option(help="TICKER=PRICE, one price of a single tick; repeat for every ticker."),
@@ -53,20 +55,17 @@ def update(
     its own journal. Rows that were seen are left out, so a file may be given again; of two runs at once
     the second waits for the first.
     """
-    from kfmodels.cli import facts
-    from kfmodels.data.checks import day
-    from kfmodels.files.lock import writing
-    from kfmodels.online.ticks import Outcome
-
     units = bool(rescale or adjust)
     if (prices and tick) or not (prices or tick or units):
         raise ValueError("give either --prices FILE or --tick TICKER=PRICE for every ticker")
     if tick and at is None:
         raise ValueError("give the time of the tick with --at, so that no price counts twice")
-    if not fitted.exists():  # before a lock is put beside it
-        raise ValueError(
-            f"there is no file {fitted}: fit the prices with kfmodels fit --out {fitted}"
-        )
+    # JAX comes with these, and a mistake is told before
+    from kfmodels.cli import facts
+    from kfmodels.data.checks import day
+    from kfmodels.files.lock import writing
+    from kfmodels.online.ticks import Outcome
+
     kept = kept_path(fitted)
     # from before the filter is read until it is written, or one of two runs would undo the other
     with writing(kept):

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -27,10 +28,33 @@ if TYPE_CHECKING:
 INTERRUPTED = 128 + 2
 """Exit code after Ctrl-C: 128 plus the number of SIGINT, as shells count it."""
 
+
+def find_file(path: Path | None) -> Path | None:
+    """The file of an argument or an option, looked for before a command loads what it needs."""
+    if path is not None:
+        check_file(path)
+    return path
+
+
+def find_fit(path: Path) -> Path:
+    """The same of a saved fit, filter or universe."""
+    if path.exists():
+        return path
+    named = quote(str(path))
+    if path.suffix == ".json":
+        raise ValueError(
+            f"there is no file {path}: make one with kfmodels universe PRICES.csv --save {named}"
+        )
+    raise ValueError(f"there is no file {path}: fit the prices with kfmodels fit --out {named}")
+
+
 Prices = Annotated[
-    Path, typer.Argument(help="Prices, csv or parquet: date first, a column a ticker.")
+    Path,
+    typer.Argument(
+        callback=find_file, help="Prices, csv or parquet: date first, a column a ticker."
+    ),
 ]
-Fit = Annotated[Path, typer.Argument(metavar="FIT", help="A saved fit.")]
+Fit = Annotated[Path, typer.Argument(metavar="FIT", callback=find_fit, help="A saved fit.")]
 Until = Annotated[str | None, typer.Option(help="Last date (or time) to infer the noise from.")]
 DateFormat = Annotated[
     str | None,

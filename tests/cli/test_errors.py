@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from tests.command import kfmodels
+from tests.processes import python
 
 AT = "--at 2022-01-03"
 LEGS = "--target XOM --hedges CVX"
 NEW = "fit-many all.csv --store new"
 
 OF_A_PAIR = {
-    "show nothing.nc": "there is no file nothing.nc",
+    "show nothing.nc": "there is no file nothing.nc: fit the prices with kfmodels fit --out nothing.nc",
+    "live nothing.json": "make one with kfmodels universe PRICES.csv --save nothing.json",
     "show all.csv": "all.csv is not a saved fit",
     "report nothing.nc --out page.html": "there is no file nothing.nc",
     "update pair.nc": "give either --prices FILE or --tick",
@@ -31,6 +33,24 @@ OF_A_PAIR = {
     "live filter.json --shocks none --limit 3": "--limit has no meaning",
     "live filter.json --calendar XNYS": "give both",
 }
+MISTYPED = (
+    "show no.nc",
+    "report no.nc --out page.html",
+    "report pair.nc --out no/page.html",
+    "report pair.nc --out page.html --prices no.csv",
+    "update no.nc --tick XOM=1",
+    "update pair.nc --prices no.csv",
+    "live no.nc",
+    f"fit no.csv {LEGS} --out x.nc",
+    f"fit all.csv {LEGS} --out no/x.nc",
+    "fit-many no.csv --store new",
+    "board no",
+    "board pairs --later no.csv --target XOM",
+    "universe no.csv",
+    "universe all.csv --book no.csv",
+)
+"""Commands with a file that is not there."""
+
 OF_A_UNIVERSE = {
     f"{NEW} --cluster x:1": "pip install 'kfmodels[cluster]'",
     f"{NEW} --target MTUN": "MTUN is not among the 5 columns",
@@ -42,7 +62,8 @@ OF_A_UNIVERSE = {
     "universe all.csv --book no.csv": "there is no file no.csv in ",
     "board new": "holds no batch of fits",
     "board pairs --target MTUN": "MTUN is not among the 5 targets",
-    "board pairs --later x.csv": "name it with --target",
+    "board pairs --later no.csv": "there is no file no.csv in ",
+    "board pairs --later all.csv": "name it with --target",
     "board pairs --csv no/x.csv": "there is no folder",
     "board pairs --target BAD --later all.csv": "no pair of BAD was fitted",
 }
@@ -74,3 +95,22 @@ def test_of_a_universe(universe, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     for command, words in OF_A_UNIVERSE.items():
         assert words in refused(command, universe)
+
+
+def test_a_file_is_looked_for_before_jax_is_loaded(tmp_path):
+    """Which takes two seconds, and pandas half of one."""
+    for name in ("pair.nc", "all.csv", "pairs"):
+        (tmp_path / name).touch()
+    code = """
+import os, sys
+from typer.testing import CliRunner
+from kfmodels.cli.cli import app
+os.chdir(sys.argv[1])
+for command in sys.argv[2:]:
+    done = CliRunner().invoke(app, command.split())
+    assert done.exit_code == 2 and done.output.startswith("error: "), done.output
+    loaded = {"jax", "pandas", "scipy"} & set(sys.modules)
+    assert not loaded, f"{command} loads {loaded}"
+"""
+    process = python("-c", code, tmp_path, *MISTYPED)
+    assert process.communicate(timeout=120)[1] == ""
