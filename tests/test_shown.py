@@ -8,6 +8,7 @@ import pytest
 
 import kfmodels as kf
 from kfmodels import evaluate
+from kfmodels.words.shown import wrap_prose
 from tests.problems import ROWS, stock_prices
 
 MODEL = kf.hedge_ratio_model(noise=kf.Discounted())
@@ -115,3 +116,12 @@ def test_a_fit_answers_what_is_asked_of_it(results):
     np.testing.assert_array_equal(fitted.static_probability(), expected)
     np.testing.assert_array_equal(fitted.prior_sensitivity(), evaluate.prior_sensitivity(fitted))
     assert list(fitted.summary().columns[:2]) == ["memory", "effective_memory"]
+
+
+def test_tables_and_paths_keep_their_lines():
+    table, path = f"  EWG  {'1.087 ' * 15} 0.087", f"/home/{'folder/' * 15}"
+    text = wrap_prose(f"{table}\n{path}\n  {'word ' * 20}end")
+    first, second, *prose = text.split("\n")
+    assert (first, second) == (table, path)
+    assert [len(line) < 80 for line in prose] == [True, True]
+    assert prose[1].startswith("    word")

@@ -24,6 +24,7 @@ from kfmodels.cli.shell import (
     find_file,
     model_of,
     read_prices,
+    say,
     split_tickers,
 )
 from kfmodels.files.atomic import check_place
@@ -69,7 +70,7 @@ def demo(
     """The main job on prices of the package: 22 ETFs hedged with SPY, then with all others."""
     from kfmodels.cli.demo import run
 
-    run(out, say=typer.echo)
+    run(out, say=say)
 
 
 @app.command()

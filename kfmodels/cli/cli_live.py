@@ -19,7 +19,7 @@ import typer
 
 from kfmodels.cli.cli_update import kept_path, load_kept
 from kfmodels.cli.remedies import for_the_shell
-from kfmodels.cli.shell import Calendar, as_json, find_fit, read_clock
+from kfmodels.cli.shell import Calendar, as_json, find_fit, read_clock, say
 from kfmodels.live.settings import shorten
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def live(
         max_ahead=timedelta(days=max_ahead) if max_step is None else max_step,
     )
     running = _running(fitted, _policy(shocks, limit), read_clock(bar, calendar), settings)
-    typer.echo(for_the_shell(running.started), err=True)
+    say(for_the_shell(running.started), err=True)
     for sentence in running.overruled:
-        typer.echo(f"{journal}: {sentence}", err=True)
+        say(f"{journal}: {sentence}", err=True)
     # a broken pipe: who read the answers has gone, and nobody is left to be told
     with running, _stoppable() as lines, suppress(BrokenPipeError):
         for number, line in enumerate(lines(sys.stdin), 1):
@@ -245,7 +245,7 @@ def _running(
         engine = OnlineFilter.load(fitted)
         engine.shocks = policy
         if clock is not None:
-            typer.echo(
+            say(
                 f"{fitted} does not say by which bar its noise was inferred: it is taken to be "
                 f"{clock.bar}",
                 err=True,
@@ -256,7 +256,7 @@ def _running(
     fit, journal = load_fit(fitted), settings["journal"]
     begun = journal is not None and journal.exists()
     running = fit.go_live(shocks=policy, clock=clock, **settings)
-    typer.echo(_tell_start(fitted, running, journal, begun), err=True)
+    say(_tell_start(fitted, running, journal, begun), err=True)
     return running
 
 

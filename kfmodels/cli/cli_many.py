@@ -24,6 +24,7 @@ from kfmodels.cli.shell import (
     find_file,
     model_of,
     read_prices,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -69,11 +70,11 @@ def fit_many(
         pairs = HedgeData.all_pairs(table, transform=transform, repair=said)
     else:
         pairs = HedgeData.one_target(table, target, transform=transform, repair=said)
-    typer.echo(f"fitting {pairs!r}", err=True)
+    say(f"fitting {pairs!r}", err=True)
     options = {"chunk_size": chunk_size, "seed": seed, "store": store}
     with _workers(cluster) as executor:
         made = infer(pairs, model_of(constant, spread), executor=executor, **options)
-    typer.echo(for_the_shell(universe(made, SHOWN)))
+    say(for_the_shell(universe(made, SHOWN)))
     if not (made.status == Status.OK).any():
         raise ValueError("no pair was fitted: the lines above say why")
 
@@ -157,7 +158,7 @@ def board(
         rows = kept.reset_index().to_dict("records")
         typer.echo(as_json({"fit_until": made.fit_until, **counts, "table": rows}))
         return
-    typer.echo(for_the_shell(text))
+    say(for_the_shell(text))
     if csv is not None:
         typer.echo(f"\nSaved {len(kept)} rows to {csv}")
 

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from kfmodels.cli.remedies import for_the_shell
-from kfmodels.cli.shell import AsJson, DateFormat, DayFirst, Fit, as_json, find_file, read_prices
+from kfmodels.cli.shell import (
+    AsJson,
+    DateFormat,
+    DayFirst,
+    Fit,
+    as_json,
+    find_file,
+    read_prices,
+    say,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,30 +101,30 @@ def update(
         for one in ticks:
             typer.echo(as_json(one.record()))
         for sentence in odd:
-            typer.echo(sentence, err=True)
+            say(sentence, err=True)
         return
     if not (ticks or odd or units):
-        typer.echo(f"nothing later than {day(live.at)}: the filter is unchanged")
+        say(f"nothing later than {day(live.at)}: the filter is unchanged")
         return
     idle = sum(one.outcome != Outcome.ACCEPTED for one in ticks)
     if units:
-        typer.echo("prices before are converted to the new ones")
+        say("prices before are converted to the new ones")
     if ticks or odd:
         rows = "1 row" if len(ticks) == 1 else f"{len(ticks)} rows"
         less = f", {idle} of them not learnt from" if idle else ""
-        typer.echo(f"{rows} taken, up to {day(live.at)}{less}")
+        say(f"{rows} taken, up to {day(live.at)}{less}")
     for sentence in odd[-SHOWN:]:
-        typer.echo(f"  {sentence}")
+        say(f"  {sentence}")
     if len(odd) > SHOWN:
-        typer.echo(f"  and {len(odd) - SHOWN} before these")
+        say(f"  and {len(odd) - SHOWN} before these")
     for hedge in facts.hedges(live):
-        typer.echo(f"  {facts.order(hedge)}: {facts.ratio(hedge)}")
+        say(f"  {facts.order(hedge)}: {facts.ratio(hedge)}")
     if ticks:
-        typer.echo(f"  {facts.surprise(live.target, ticks[-1])}")
+        say(f"  {facts.surprise(live.target, ticks[-1])}")
         if (now := ticks[-1].reversion) is not None:
-            typer.echo(f"  {facts.stands(live.target, now)}")
+            say(f"  {facts.stands(live.target, now)}")
     if ticks or units:
-        typer.echo(f"Saved to {kept}")
+        say(f"Saved to {kept}")
 
 
 def _take(live: "OnlineFilter", clock: "Clock | None", at: Any, row: "pd.Series") -> "Tick":

@@ -4,6 +4,8 @@ import json
 import math
 import os
 import platform
+import shutil
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from kfmodels.cli.dates import EPOCH, EXCEL, Dating, read_dates
 from kfmodels.cli.numbers import check_file, read_csv
 from kfmodels.cli.remedies import for_the_shell
 from kfmodels.data.spacing import describe
+from kfmodels.words.shown import wrap_prose
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,6 +129,17 @@ def keep_programs() -> None:
         os.environ.update(settings)
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print; in a terminal with its prose wrapped, so that no word is torn, and elsewhere as it is.
+
+    Tables keep their lines. What a pipe or a file takes is searched by line.
+    """
+    stream = sys.stderr if err else sys.stdout
+    if stream is not None and stream.isatty():
+        text = wrap_prose(text, shutil.get_terminal_size().columns - 1)
+    typer.echo(text, err=err)
+
+
 class PlainErrors(TyperGroup):
     """Commands whose errors and warnings are a sentence on stderr, without a traceback.
 
@@ -139,15 +153,15 @@ class PlainErrors(TyperGroup):
             try:
                 return super().invoke(ctx)
             except ModuleNotFoundError as error:
-                typer.echo(f"error: {_say_missing(error)}", err=True)
+                say(f"error: {_say_missing(error)}", err=True)
                 raise typer.Exit(2) from error
             except (ValueError, OSError) as error:
-                typer.echo(f"error: {for_the_shell(str(error))}", err=True)
+                say(f"error: {for_the_shell(str(error))}", err=True)
                 raise typer.Exit(2) from error
             except KeyboardInterrupt as interrupt:
                 every = "each file was written whole or not at all; run it again"
                 kept = next(iter(interrupt.args), every)  # what takes long knows more of it
-                typer.echo(f"\ninterrupted: {kept}", err=True)
+                say(f"\ninterrupted: {kept}", err=True)
                 raise typer.Exit(INTERRUPTED) from interrupt
 
 
@@ -161,10 +175,10 @@ def _say_missing(error: ModuleNotFoundError) -> str:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    def say(message: Warning | str, *_: object, **__: object) -> None:
-        typer.echo(f"warning: {for_the_shell(str(message))}", err=True)
+    def say_plainly(message: Warning | str, *_: object, **__: object) -> None:
+        say(f"warning: {for_the_shell(str(message))}", err=True)
 
-    warnings.showwarning, usual = say, warnings.showwarning
+    warnings.showwarning, usual = say_plainly, warnings.showwarning
     try:
         yield
     finally:
@@ -235,7 +249,7 @@ def read_prices(
         said.append("newest first in the file")
     kept = table if until is None else _rows_until(table, until, dating)
     parts = [describe(pd.DatetimeIndex(kept.index)), *said]
-    typer.echo(f"{path}: {', '.join(parts)}", err=True)
+    say(f"{path}: {', '.join(parts)}", err=True)
     return kept
 
 

@@ -15,26 +15,31 @@ class Shown:
     """
 
     def __repr__(self) -> str:
-        return "\n".join(map(_wrap_prose, str(self).splitlines()))
+        return wrap_prose(str(self))
 
     def _repr_html_(self) -> str:
         return f'<pre style="white-space: pre-wrap">{escape(str(self))}</pre>'
 
 
-def wrap(sentence: str, first: str = "", others: str = "") -> str:
+def wrap(sentence: str, first: str = "", others: str = "", width: int = WIDTH) -> str:
     """A sentence on as many lines as it needs, indented by `first` and then by `others`."""
     return fill(
         sentence,
-        WIDTH,
+        width,
         initial_indent=first,
         subsequent_indent=others,
         break_on_hyphens=False,
+        break_long_words=False,  # a path stays one
     )
 
 
-def _wrap_prose(line: str) -> str:
-    """A line of prose wrapped; one of a table, with its gaps, is left alone."""
-    if len(line) <= WIDTH or "  " in line.strip():
+def wrap_prose(text: str, width: int = WIDTH) -> str:
+    """The text with its lines of prose wrapped; those of a table, with their gaps, are left alone."""
+    return "\n".join(_wrap_line(line, width) for line in text.split("\n"))
+
+
+def _wrap_line(line: str, width: int) -> str:
+    if len(line) <= width or "  " in line.strip():
         return line
     indent = " " * (len(line) - len(line.lstrip()))
-    return wrap(line.lstrip(), indent, indent + "  ")
+    return wrap(line.lstrip(), indent, indent + "  ", width)

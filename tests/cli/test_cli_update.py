@@ -1,7 +1,11 @@
 """`kfmodels update` is guarded as a live filter is, and says what it did not learn from."""
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pandas as pd
@@ -44,6 +48,24 @@ def test_ten_times_the_price_is_held_and_said(fresh):
     held = kfmodels("update", "pair.nc", "--rescale", factor, folder=fresh).stdout
     assert held.startswith("prices before are converted to the new ones")
     assert "1 row taken, up to 2022-01-04\n" in tick(fresh, 601.0, 113.0, "2022-01-04").stdout
+
+
+def test_a_terminal_of_80_columns_tears_no_word(fresh):
+    """The words are those that a pipe takes, where each sentence is one line, for programs."""
+    given = ["--tick", "XOM=573.0", "--tick", "CVX=112.4", "--at", "2022-01-03"]
+    piped = kfmodels("update", "pair.nc", *given, folder=fresh).stdout
+    (fresh / KEPT).unlink()
+    end, theirs = pty.openpty()
+    command = [sys.executable, "-m", "kfmodels", "update", "pair.nc", *given]
+    subprocess.run(
+        command, cwd=fresh, stdout=theirs, env=os.environ | {"COLUMNS": "80"}, check=True
+    )
+    os.close(theirs)
+    shown = os.read(end, 2**16).decode().removesuffix("\x1b[0m")  # of a library, at its end
+    os.close(end)
+    assert max(map(len, piped.splitlines())) > 100
+    assert max(map(len, shown.splitlines())) < 80
+    assert shown.split() == piped.split()
 
 
 def test_a_factor_may_be_a_fraction(fresh):
