@@ -147,25 +147,28 @@ def _worth(scored: pd.DataFrame) -> str:
 def _of_all(
     board: HedgeBoard, universe: HedgeUniverse, overnight: pd.DataFrame, later: pd.DataFrame
 ) -> str:
-    """Share of squared log moves removed: of the target, on average over all funds, and for how many
-    more than by the static ratio."""
+    """Share of the variance removed: of the target as `hedge_effectiveness` has it, on average over all
+    funds, and for how many more than by the static ratio."""
     targets = list(board.table()["target"])
-    moves = pd.concat([overnight, later])[[*targets, HEDGE]].transform(np.log).diff().iloc[1:]
-    before, after = moves.iloc[: len(overnight) - 1], moves.iloc[len(overnight) - 1 :]
+    moves = pd.concat([overnight, later])[[*targets, HEDGE]].pct_change().iloc[1:]
+    # the first ratio that is known is that of the first later row
+    before, after = moves.iloc[: len(overnight) - 1], moves.iloc[len(overnight) :]
     known, engine = [], board.online()
     for at, row in zip(later.index, later.to_dict("records"), strict=True):
-        known.append(engine.standing().beta)
         engine.update(row, at=at)
+        known.append(engine.standing().beta)
     ratios = {
         f"{HEDGE}, static ratio": before[targets].apply(before[HEDGE].cov) / before[HEDGE].var(),
-        f"{HEDGE}, kfmodels tick by tick": np.array(known).reshape(len(later), -1),
+        f"{HEDGE}, kfmodels tick by tick": np.array(known).reshape(len(later), -1)[:-1],
     }
     x = after[[HEDGE]].to_numpy()
     left = {name: after[targets] - x * np.asarray(ratio) for name, ratio in ratios.items()}
+    removed = {name: 1 - part.var() / after[targets].var() for name, part in left.items()}
+    logs = np.log1p(after[targets])
     for few, name in {1: "best leg of all", 3: "three legs of all", None: "all legs"}.items():
-        left[f"{name}, kfmodels universe"] = universe.spreads(few).loc[later.index, targets]
-    whole = (after[targets] ** 2).sum()
-    removed = pd.DataFrame({name: 1 - (part**2).sum() / whole for name, part in left.items()}).T
+        spread = universe.spreads(few).loc[after.index, targets]
+        removed[f"{name}, kfmodels universe"] = 1 - spread.var() / logs.var()
+    removed = pd.DataFrame(removed).T
     better: list[float] = (removed > removed.iloc[0]).sum(axis=1).to_list()
     shown = pd.DataFrame({"target": removed[TARGET], "mean": removed.mean(axis=1)})
     shown["better"] = [np.nan, *better[1:]]
