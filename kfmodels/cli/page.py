@@ -18,7 +18,7 @@ from kfmodels.data.repairs import Repair, known_real
 from kfmodels.evaluate.baselines import bars_per_year, static_ratio
 from kfmodels.evaluate.compare import Comparison, compare_rows
 from kfmodels.evaluate.effectiveness import hedge_effectiveness, value_traded
-from kfmodels.evaluate.health import burn_in, spread_health
+from kfmodels.evaluate.health import SpreadHealth, burn_in, spread_health
 from kfmodels.evaluate.landscape import likelihood_surface
 from kfmodels.evaluate.prior_check import prior_and_posterior
 from kfmodels.evaluate.sensitivity import prior_sensitivity
@@ -127,12 +127,13 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None, repair: Repair | N
     pictures = _pictures(fitted, paths, spread, choice, scored)
     script, live = hover.embed(pictures)
     still = draw_paths(fitted, paths, spread, {one.name: one.ratio for one in choice.still})
-    sections = [_what_to_hold(fitted, choice, live, drawn(still, _PATHS, still=True))]
+    paper, dotted = drawn(still, _PATHS, still=True), scored is not None
+    sections = [_what_to_hold(fitted, choice, live, paper, dotted)]
     if scored is not None:
         sections.append(_worth(fitted, scored, live))
     if facts.has_spread(fitted):
         sections.append(_reversion(fitted, choice, scored, live))
-    sections.append(_watch(fitted, scored, live))
+    sections.append(_watch(fitted, health := spread_health(fitted), scored, live))
     kind, rows = facts.training(fitted.data)
     until = "" if scored is None else f"; scored until {day(scored.later.prices.index[-1])}"
     about = fitted.tree.attrs
@@ -144,12 +145,13 @@ def page(fitted: HedgeFit, later: pd.DataFrame | None = None, repair: Repair | N
         decision=_decision(fitted, choice, scored),
         faults=failed if fitted.faults() else [],
         sections=sections,
-        appendix=_appendix(fitted, inferred, static, choice, scored),
+        appendix=_appendix(fitted, inferred, static, choice, health, scored),
         footer=f"kfmodels {about['kfmodels_version']}, fit {about['fit_id']}",
         script=script,
     )
 
 
+_DOTTED = "Left of a dotted line the noise was inferred; right of it the filter ran tick by tick."
 _SEE = "The appendix says what is wrong with it."
 _PATHS = (
     "The hedge ratios with their 90 % bands, each as it was known at the time, and the static ratios "
@@ -321,7 +323,9 @@ def _pictures(
     return found
 
 
-def _what_to_hold(fitted: HedgeFit, choice: Choice, live: dict[str, str], still: Part) -> Section:
+def _what_to_hold(
+    fitted: HedgeFit, choice: Choice, live: dict[str, str], still: Part, dotted: bool
+) -> Section:
     unit = facts.unit(fitted.data.transform)
     parts = [
         Part(head=f"Ratio of {fitted.target} to {name}", live=live[f"ratio {number}"])
@@ -338,8 +342,7 @@ def _what_to_hold(fitted: HedgeFit, choice: Choice, live: dict[str, str], still:
     table = pd.DataFrame(columns, list(fitted.hedges))
     said = (
         f"A ratio is {unit}; one above 0 is sold against {fitted.target}. Shares are against "
-        f"{facts.POSITION} {fitted.target}, below 0 sold. Left of a dotted line the noise was "
-        "inferred; right of it the filter ran tick by tick."
+        f"{facts.POSITION} {fitted.target}, below 0 sold.{f' {_DOTTED}' if dotted else ''}"
     )
     return Section("What to hold", (*parts, still, tabled(table), Part(text=said)))
 
@@ -395,14 +398,16 @@ def _reversion(
     return Section("The spread that comes back", (*parts, drawn(picture, caption, still=True)))
 
 
-def _watch(fitted: HedgeFit, scored: Scored | None, live: dict[str, str]) -> Section:
+def _watch(
+    fitted: HedgeFit, health: SpreadHealth, scored: Scored | None, live: dict[str, str]
+) -> Section:
     """When to look again: how fast the ratio moves, the last row, and whether the bands held."""
     said, own = facts.speeds(fitted), facts.has_spread(fitted)
     if scored is not None:
         row = scored.compared.table.iloc[0]
         said.append(f"{facts.intervals(row['inside_90'], int(row['bars']))}.")
         # rich and cheap are words for a spread that comes back
-        reverts = not (own or spread_health(fitted).warnings)
+        reverts = not (own or health.warnings)
         last = facts.surprise(fitted.target, scored.last, reverts=reverts)
         said.append(f"The last row: {last}.")
     picture = Part(head=f"Spread of {fitted.target}, against its forecast", live=live["spread"])
@@ -419,6 +424,7 @@ def _appendix(
     inferred: list[str],
     static: pd.DataFrame | None,
     choice: Choice,
+    health: SpreadHealth,
     scored: Scored | None,
 ) -> Section:
     """How it was inferred and checked, for those who know the words, which stand first."""
@@ -436,9 +442,8 @@ def _appendix(
         parts += [Part(text=f"{note[0].upper()}{note[1:]}.") for note in surface.notes]
     if scored is not None:
         parts += _honesty(scored.compared)
-    parts += _spread(fitted)
-    parts.append(Part(head="The model", text=f"{fitted.tree.attrs['model']}"))
-    return Section("Appendix: how it was inferred", tuple(parts))
+    model = Part(head="The model", text=f"{fitted.tree.attrs['model']}", small=True)
+    return Section("Appendix: how it was inferred", (*parts, *_spread(fitted, health), model))
 
 
 def _prior(fitted: HedgeFit, choice: Choice) -> list[Part]:
@@ -486,8 +491,7 @@ def _honesty(compared: Comparison) -> list[Part]:
     ]
 
 
-def _spread(fitted: HedgeFit) -> list[Part]:
-    health = spread_health(fitted)
+def _spread(fitted: HedgeFit, health: SpreadHealth) -> list[Part]:
     warnings = [Part(warning=warning) for warning in health.warnings]
     if facts.has_spread(fitted):
         about = fitted.tree.attrs

@@ -47,6 +47,9 @@ class Part:
     live: str = ""
     """HTML of a picture that answers to the pointer."""
 
+    small: bool = False
+    """Whether the text is small on paper, as what only programs read may be."""
+
     still: bool = False
     """Whether the pictures are shown on paper only, and where no script runs."""
 

@@ -331,8 +331,10 @@ def test_a_browser_shows_the_whole_width(text, tmp_path, width):
     assert min(heights) > 200  # the pictures were drawn, without a network
 
 
-def test_without_later_prices_nothing_is_said_of_worth_and_names_are_escaped(alone):
+def test_without_later_prices_nothing_is_said_of_worth_and_names_are_escaped(alone, text):
     said = Reader(alone).said
+    assert "dotted line" not in said  # as there is none
+    assert "Left of a dotted line the noise was inferred" in Reader(text).said
     assert "worth on later prices" not in re.findall("<h2>(.*?)</h2>", alone)
     assert "Probability that" not in said  # nothing was inferred
     assert re.findall(r"<h2>\d+\. (.*?)</h2>", alone)[0] == "What to hold"
@@ -366,6 +368,28 @@ def test_later_prices_must_be_later_complete_and_have_the_columns(fitted, tmp_pa
     with pytest.raises(ValueError, match=words):
         write_page(fitted, tmp_path / "a.html", prices)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="there is no pdftotext either")
+def test_a_browser_leaves_no_sheet_of_paper_half_empty(text, tmp_path):
+    """But for the last one, the lowest words stand in the lowest quarter."""
+    (tmp_path / "page.html").write_text(text)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    options += ["--no-pdf-header-footer", f"--print-to-pdf={tmp_path}/page.pdf"]
+    command = [str(CHROMIUM), *options, f"file://{tmp_path}/page.html"]
+    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    boxes = subprocess.run(
+        ["pdftotext", "-bbox", f"{tmp_path}/page.pdf", "-"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    *sheets, _ = boxes.split("<page ")[1:]
+    assert 3 <= len(sheets) <= 5
+    for sheet in sheets:
+        height = float(re.findall(r'height="([\d.]+)"', sheet)[0])
+        assert max(map(float, re.findall(r'yMax="([\d.]+)"', sheet))) > 0.75 * height
 
 
 def test_the_command_writes_the_page_of_a_saved_fit(data, tmp_path):
