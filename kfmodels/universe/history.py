@@ -8,6 +8,7 @@ import pandas as pd
 
 from kfmodels.basket.basket import Basket
 from kfmodels.basket.settings import CHOOSER, FEW
+from kfmodels.data.arrays import resample_blocks
 from kfmodels.online.ticks import Outcome
 from kfmodels.words.progress import wait_for
 
@@ -162,8 +163,8 @@ def measure_worth(
 
     $$1 - \sum_t e_t^2 / \sum_t y_t^2, \qquad e_t = y_t - \hat\beta_{t-1}' x_t$$
 
-    over the rows that all judged; the standard error of the lead resamples blocks of 20 rows. `heavy`
-    is that of the mixture without its light legs.
+    over the rows that all judged; the standard error of the lead resamples circular blocks of 20 rows.
+    `heavy` is that of the mixture without its light legs.
 
     Args:
         same: for each of `FEW`, whether the mixture itself has no more legs.
@@ -189,10 +190,11 @@ def measure_worth(
 
 def _errors(squares: np.ndarray, block: int) -> np.ndarray:
     """Standard errors of the leads over each, from squares `(method, time, target)`."""
-    starts = np.arange(0, squares.shape[1], block)
-    blocks = np.add.reduceat(squares, starts, axis=1)
-    picked = np.random.default_rng(0).integers(len(starts), size=(_DRAWS, len(starts)))
-    drawn = np.stack([blocks[:, rows].sum(1) for rows in picked])
+    rows = squares.shape[1]
+    picked = resample_blocks(rows, _DRAWS, block=block)
+    # how often each row is drawn: the sums of a draw are then one product for all targets
+    often = np.stack([np.bincount(draw, minlength=rows) for draw in picked]).astype(float)
+    drawn = np.moveaxis(often @ squares, 1, 0)
     removed = 1 - drawn[:, 1:] / drawn[:, :1]
     lead = removed[:, :1] - removed[:, 1:]
     # a target that came late may be in none of the blocks of a draw
