@@ -360,12 +360,14 @@ class Basket(Hedges):
             prices: of the next row by ticker. A hedge without one counts by its mean given the prices
                 that are there, but for the target's own, and widens the forecast; so does a gap of the
                 target.
-            at: time of that row, which a universe within the day needs.
+            at: time of that row, which a universe within the day needs; as for `update`.
 
         Raises:
             ValueError: no target is ready yet, no asset has a price, or as `update`.
         """
         now, advice = self.stand, self._advice()
+        if at is not None:
+            check_later(at, now.at, "nothing was forecast")
         if advice is None or now.market is None:
             raise ValueError(
                 f"the basket has learnt from {now.rows} rows, and legs need {LEG_FROM}: update it with "

@@ -189,7 +189,8 @@ class HedgeUniverse(Shown):
         Args:
             row: prices by ticker; a hedge without one counts by its mean given those that are there,
                 but for the target's own, which no forecast of it knows.
-            at: time of the row; a universe within the day needs it.
+            at: time of the row, later than the last one and of its kind; a universe within the day
+                needs it.
 
         Returns:
             By target: its `price` in the row, the `fair` one with the ends of its 90 % band (`lower`,
@@ -197,7 +198,8 @@ class HedgeUniverse(Shown):
             where there is no price, or no forecast yet.
 
         Raises:
-            ValueError: no price at all, or one that is no positive number.
+            ValueError: no price at all, or one that is no positive number; a time that `online` would
+                not take.
         """
         found = self.basket.forecast(row, at=at)
         given: dict[str, Any] = {str(name): value for name, value in dict(row).items()}

@@ -1,5 +1,6 @@
 """`hedge_universe` and its result, against the basket run by hand and against plain arithmetic."""
 
+import re
 import warnings
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 import kfmodels as kf
 from kfmodels.basket.basket import Basket
+from kfmodels.data.arrays import resample_blocks
 from kfmodels.universe.reading import tell_repeats
 from kfmodels.universe.universe import HedgeUniverse
 
@@ -65,13 +67,17 @@ def test_worth_is_the_share_of_squares_removed(universe, prices):
     np.testing.assert_allclose(universe.worth["removed"], 1 - total[1] / total[0], rtol=1e-12)
     np.testing.assert_allclose(universe.worth["best_1"], 1 - total[2] / total[0], rtol=1e-12)
     assert (universe.worth["rows"] == seen.sum(0)).all()
-    # the lead's standard error against the delta method over the same blocks
+    # the lead's standard error against the delta method over all blocks, those over the end too
     first = np.flatnonzero(seen.any(1))[0]
-    blocks = [np.arange(row, min(row + 20, ROWS)) for row in range(first, ROWS, 20)]
-    lead = ((left**2 - spreads**2)[:, 0], (moves**2)[:, 0])
-    up, down = (np.array([part[rows].sum() for rows in blocks]) for part in lead)
-    error = (up - down * up.sum() / down.sum()).std(ddof=1) * len(blocks) ** 0.5 / down.sum()
-    assert universe.worth.loc["XLE", "lead_1_se"] == pytest.approx(error, rel=0.3)
+    gained, whole = (left**2 - spreads**2)[first:, 0], (moves**2)[first:, 0]
+    off, count = gained - whole * gained.sum() / whole.sum(), len(whole)
+    sums = [off[np.arange(row, row + 20) % count].sum() for row in range(count)]
+    error = np.sqrt(count / 20 * np.var(sums)) / whole.sum()
+    assert universe.worth.loc["XLE", "lead_1_se"] == pytest.approx(error, rel=0.15)
+    # and to the digit in the blocks that all tables of the package resample
+    drawn = resample_blocks(count, 400)
+    error = np.std([gained[rows].sum() / whole[rows].sum() for rows in drawn], ddof=1)
+    assert universe.worth.loc["XLE", "lead_1_se"] == pytest.approx(error, rel=1e-9)
 
 
 def test_few_legs_are_scored_on_the_same_rows(universe):
@@ -105,6 +111,23 @@ def test_turnover_is_what_shares_cost_to_hold(universe, by_hand, prices):
     first = next(row for row, all_of in enumerate(by_hand[1]) if not np.isnan(all_of).all())
     counted = traded[max(first, ROWS - 1 - 252) :]
     assert universe.table().loc["XLE", "turnover"] == pytest.approx(252 * counted.mean())
+
+
+@pytest.mark.parametrize(
+    "at",
+    ["soon", 7.5, pd.offsets.Day(), pd.NaT, "2000-01-01", 7, "2030-01-01T10:00+01:00", "last"],
+)
+def test_a_forecast_takes_the_times_that_a_row_of_the_feed_may_have(universe, at):
+    """And refuses the others in the same words."""
+    table = universe.prices
+    row, at = table.iloc[-1].to_dict(), table.index[-1] if at == "last" else at
+    with pytest.raises(ValueError, match="time|tick") as told:
+        universe.online().update(row, at=at)
+    words = str(told.value).replace("was changed", "was forecast")
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
+        universe.forecast(row, at=at)
+    later = table.index[-1] + pd.offsets.Day()
+    assert universe.forecast(row, at=later).equals(universe.forecast(row))
 
 
 def test_forecast_holds_the_next_price_of_the_hedges(universe):
