@@ -456,10 +456,12 @@ class HedgeBoard(Shown):
         if len(fine):
             gain = fine["against_static"].to_numpy()
             moving, still = int((gain > BEYOND_DOUBT).sum()), int((gain < 0).sum())
+            left = len(fine) - moving - still
             lines.append(
                 f"{moving} hedge ratios move beyond doubt (evidence over {BEYOND_DOUBT} nats against a "
                 "static one); "
                 f"for {still} a static one explains the prices as well or better"
+                f"{f'; for {left} the rows leave it open' if left else ''}"
             )
         return "\n".join(lines)
 

@@ -35,7 +35,9 @@ def universe(made: HedgeBoard, top: int) -> str:
             parts.append(_matrix(made, ratios))
         else:
             parts += _ends(made, known, top)
-    return "\n\n".join([*parts, _next(made, known, None)])
+    # the examples are of the pair that is known best
+    best = known.assign(share=known["sd"] / known["beta"].abs()).sort_values("share")
+    return "\n\n".join([*parts, _next(made, best, None)])
 
 
 def hedges_of(made: HedgeBoard, target: str) -> pd.DataFrame:
@@ -217,10 +219,11 @@ def _next(made: HedgeBoard, known: pd.DataFrame, target: str | None) -> str:
             f"kfmodels.HedgeBoard.open({path!r})",
             facts.commands(quote(file)),
         )
-        ranking = f"kfmodels board {quote(path)} --target {quote(named)} --later LATER.csv"
+        shown = f"kfmodels board {quote(path)}"
+        ranking = f"{shown} --target {quote(named)} --later LATER.csv"
         todo += [
             ("one target", ranking),
-            ("one pair", f"in Python: {opened}.sel({pair.name!r}).save({file!r})"),
+            ("one pair", f"{shown} --pair {quote(str(pair.name))} --out {quote(file)}"),
             ("", report),
             ("live", update),
             ("all live", f"in Python: {opened}.online().update(PRICES_BY_TICKER)"),

@@ -30,6 +30,8 @@ from kfmodels.cli.shell import (
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from kfmodels.batch.board import HedgeBoard
+
 SHOWN = 10
 """Pairs or hedges that a list shows by default."""
 
@@ -115,12 +117,29 @@ def board(
     repair: Repair = None,
     json: AsJson = False,
     csv: Annotated[Path | None, typer.Option(help="File to write the table to.")] = None,
+    pair: Annotated[
+        str | None, typer.Option(help="TARGET/HEDGE, of which to print what show prints of a fit.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write the fit of that pair to (netCDF).")
+    ] = None,
 ) -> None:
-    """Print what became of every pair, what to hold, how sure that is and what to do next."""
+    """Print what became of every pair, what to hold, how sure that is and what to do next.
+
+    With --pair: the same of one, as a fit that show, report, update and live take.
+    """
     from kfmodels.files.atomic import check_place, replacing
 
-    if csv is not None:
-        check_place(csv)
+    for file in (csv, out):
+        if file is not None:
+            check_place(file)
+    if out is not None and pair is None:
+        raise ValueError("--out is the fit of one pair: name it with --pair TARGET/HEDGE")
+    if pair is not None and (target or later or json or csv or top):
+        raise ValueError(
+            "--pair is of one fit, and the other options are of the table: keep it with --out FILE.nc "
+            "and ask kfmodels show FILE.nc --json, or kfmodels report FILE.nc --prices LATER.csv"
+        )
     if repair and later is None:
         raise ValueError(
             "--repair is of what --later gives; the prices of a fit are repaired as it is made"
@@ -133,6 +152,9 @@ def board(
     from kfmodels.data.repairs import read_repairs
 
     made, shown = HedgeBoard.open(folder), top or SHOWN
+    if pair is not None:
+        _show_pair(made, pair, out)
+        return
     if target is not None:
         table = board_report.hedges_of(made, target)
         if later is None:
@@ -161,6 +183,18 @@ def board(
     say(for_the_shell(text))
     if csv is not None:
         typer.echo(f"\nSaved {len(kept)} rows to {csv}")
+
+
+def _show_pair(made: "HedgeBoard", pair: str, out: Path | None) -> None:
+    """What a fit found, kept in a file where one is named."""
+    from kfmodels.cli.facts import commands
+    from kfmodels.cli.report import report
+
+    fitted = made.sel(pair)
+    typer.echo(report(fitted))
+    if out is not None:
+        fitted.save(out)
+        typer.echo("\n  ".join([f"\nSaved to {out}. Next:", *commands(out)]))
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """`HedgeBoard` on one small run of `fit_many`, in which half of the pairs go wrong each in its way."""
 
+import re
+
 import jax
 import numpy as np
 import pandas as pd
@@ -286,6 +288,11 @@ def test_the_text_counts_and_names(board):
     table = board.table().loc[FINE, "against_static"]
     assert lines[-1].startswith(f"{(table > 3).sum()} hedge ratios move beyond doubt")
     assert f"for {(table < 0).sum()} a static one explains" in lines[-1]
+    left = table.between(0, 3).sum()
+    assert lines[-1].endswith(f"; for {left} the rows leave it open" if left else "or better")
+    # all are counted
+    numbers = [int(number) for number in re.findall(r"(?:^|for )(\d+) ", lines[-1])]
+    assert sum(numbers) == len(table)
 
 
 def test_pairs_with_one_reason_share_a_line(board, store):

@@ -64,6 +64,9 @@ OF_A_UNIVERSE = {
     "board pairs --target MTUN": "MTUN is not among the 5 targets",
     "board pairs --later no.csv": "there is no file no.csv in ",
     "board pairs --later all.csv": "name it with --target",
+    "board pairs --out x.nc": "name it with --pair TARGET/HEDGE",
+    "board pairs --pair QUAL/MTUM --json": "--out FILE.nc and ask kfmodels show FILE.nc --json",
+    "board pairs --pair QUAL": "QUAL is not among",
     "board pairs --csv no/x.csv": "there is no folder",
     "board pairs --target BAD --later all.csv": "no pair of BAD was fitted",
 }
