@@ -1,4 +1,7 @@
-"""What the commands share: options, plain errors, prices from files, JSON for programs."""
+"""What the commands share: options, plain errors, prices from files, JSON for programs.
+
+One file: whatever stands between a command and its user is looked for here.
+"""
 
 import json
 import math

@@ -1,6 +1,6 @@
 """The state of a live filter, and what a message that is taken makes of it, live and when replayed.
 
-Whatever a message changes is named, written and read again here.
+One file: whatever a message changes is named, written, read again and told here.
 """
 
 import math

@@ -114,8 +114,11 @@ def test_the_option_that_a_fit_offers_repairs_it(folder):
 
 
 @pytest.mark.parametrize("command", ["report raw.nc --out x.html", "board pairs"])
-def test_a_repair_without_prices_is_refused(folder, command):
-    done = kfmodels(*command.split(), "--repair", f"KO:{DAY}:4", folder=folder, code=2)
+def test_a_repair_without_prices_is_refused(tmp_path, command):
+    (tmp_path / "raw.nc").touch()  # both are there, and neither is read
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / "job.json").touch()
+    done = kfmodels(*command.split(), "--repair", f"KO:{DAY}:4", folder=tmp_path, code=2)
     assert "the prices of a fit are repaired as it is made" in done.stderr
 
 
