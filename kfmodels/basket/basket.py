@@ -40,9 +40,9 @@ BASKET = Format("kfmodels basket", 2, "a saved basket", "make one with basket.sa
 class Basket(Hedges):
     r"""Hedges every target with all other assets, by a mixture of regressions that all share memories.
 
-    $$C_{m,t} = \lambda_m C_{m,t-1} + w_t r_t r_t', \qquad
-    \beta_i = \sum_k \omega_{ik} \beta_{ik}, \qquad
-    \omega_{ik} \propto \Big(\prod_s p_k(y_{is})^{f^{t-s}}\Big)^{0.3}$$
+    $$C_{m,t} = λ_m C_{m,t-1} + w_t r_t r_t', \qquad
+    β_i = ∑_k ω_{ik} β_{ik}, \qquad
+    ω_{ik} ∝ \Big(∏_s p_k(y_{is})^{f^{t-s}}\Big)^{0.3}$$
 
     with r the log moves and w the weight of the row by the market's variance. On each of four memories
     (50, 100, 200, 500 rows) stand several structures: best legs, ridges, correlations shrunk to one or

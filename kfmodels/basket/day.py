@@ -1,9 +1,9 @@
 r"""How large the moves of a row are by its time of day, and over how many bars a universe remembers.
 
-With $\tau$ minutes since the open and $\kappa$ until the close, at the middle of a bar, the variance of
+With $τ$ minutes since the open and $κ$ until the close, at the middle of a bar, the variance of
 what hedges leave of a move, over that of a mean bar, is
 
-$$f_t = \sum_{\tau} (1 + \tau / 5)^{-.85} \, e^{1.5 \exp(-\kappa / 15)} / c
+$$f_t = ∑_{τ} (1 + τ / 5)^{-.85} \, e^{1.5 \exp(-κ / 15)} / c
 + B \, (o_t / 12 + g_t / 3)$$
 
 over the bars and the $g_t$ closed periods since the row before, with $o_t$ 1 where the row comes from

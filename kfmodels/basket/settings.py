@@ -147,7 +147,7 @@ class Forgetting:
 class FixedShare:
     r"""Weights of which a share is handed out evenly after each row: any expert can come back.
 
-    $$w_k \leftarrow (1 - s) \frac{w_k p_k(y)^{r}}{\sum_l w_l p_l(y)^{r}} + \frac{s}{K}$$
+    $$w_k \leftarrow (1 - s) \frac{w_k p_k(y)^{r}}{∑_l w_l p_l(y)^{r}} + \frac{s}{K}$$
 
     Args:
         share: s, above 0 and below 1.

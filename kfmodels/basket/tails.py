@@ -80,8 +80,8 @@ class Mixture(NamedTuple):
 def student_below(values: np.ndarray) -> np.ndarray:
     r"""Distribution functions of t with 4, 6 and 10 degrees of freedom, along the last axis.
 
-    $$F(t) = \frac12 + \frac s2 \sum_{k<\nu/2} \binom{2k}{k} \left(\frac{1-s^2}{4}\right)^k,
-    \qquad s = t / \sqrt{\nu + t^2}$$
+    $$F(t) = \frac12 + \frac s2 ∑_{k<ν/2} \binom{2k}{k} \left(\frac{1-s^2}{4}\right)^k,
+    \qquad s = t / \sqrt{ν + t^2}$$
 
     Source: Abramowitz and Stegun (1964), 26.7.4.
     """

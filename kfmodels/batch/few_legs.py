@@ -46,7 +46,7 @@ def hold_few(
 ) -> FewLegs:
     r"""Hedge a target in the best few of some legs, with ratios known the row before.
 
-    $$e_t = \Delta y_t - \sum_j \beta_{j,t-1} \Delta x_{j,t}$$
+    $$e_t = Δy_t - ∑_j β_{j,t-1} Δx_{j,t}$$
 
     The ratios are those of a `Basket` with at most so many legs, which it chooses by the moves up to
     the row before. From 250 rows after its first price on an asset may be a leg.

@@ -89,7 +89,7 @@ def fit_many(
 ) -> HedgeBoard:
     r"""Infer the noise of many pairs, each on its own, and keep every chunk that is finished.
 
-    $$p(\delta_i, v_i \mid y_i) \propto p(\delta_i, v_i) \prod_t p(y_{it} \mid y_{i,<t}, ...)$$
+    $$p(δ_i, v_i ∣ y_i) ∝ p(δ_i, v_i) ∏_t p(y_{it} ∣ y_{i,<t}, ...)$$
 
     A pair that cannot be fitted stops nothing: it has a status and a reason. The same pair, seed and
     data give the same bits, whatever the other pairs and the executor; another `chunk_size` changes

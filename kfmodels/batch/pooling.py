@@ -158,8 +158,8 @@ def pool_draws(
 ) -> Pooled:
     r"""Infer the population of a universe, and each pair under it, from the draws of every pair.
 
-    $$u_{ij} \sim N(\mu_j, \tau_j^2), \quad \mu_j \sim N(m_j, (3 s_j)^2), \quad
-    \tau_j \sim N^+(0, 2^2)$$
+    $$u_{ij} ∼ N(μ_j, τ_j^2), \quad μ_j ∼ N(m_j, (3 s_j)^2), \quad
+    τ_j ∼ N^+(0, 2^2)$$
 
     with m and s the mean and sd of all weighted draws of all pairs together.
 

@@ -4,7 +4,7 @@ Every pair was inferred alone, under the same prior. Here that prior is replaced
 the pairs themselves, from the stored importance draws and without refitting: with draws $u_{ik}$ of
 weight $w_{ik}$ and $p_j$ the prior that a parameter was fitted with,
 
-$$p(y_i \mid \mu, \tau) = p(y_i) \sum_k w_{ik} \prod_j \frac{N(u_{ikj} \mid \mu_j, \tau_j^2)}
+$$p(y_i ∣ μ, τ) = p(y_i) ∑_k w_{ik} ∏_j \frac{N(u_{ikj} ∣ μ_j, τ_j^2)}
 {p_j(u_{ikj})}.$$
 
 Source: Hogg, Myers and Bovy (2010), Inferring the eccentricity distribution, ApJ 725, 2166.
@@ -167,7 +167,7 @@ def log_evidence(universe: Universe, mean: Array, sd: Array) -> Array:
     The sum over draws at the head of this file, with a normal in the place of every draw, so that a
     population narrower than the distance between draws has an evidence too:
 
-    $$\sum_k w_k \int N(u \mid c_k, B) \frac{N(u \mid \mu, \tau^2)}{p(u)} du$$
+    $$∑_k w_k ∫ N(u ∣ c_k, B) \frac{N(u ∣ μ, τ^2)}{p(u)} du$$
     """
     n = len(mean)
     pull = mean / (sd * sd) - universe.linear

@@ -26,8 +26,8 @@ def rank_hedges(
 ) -> pd.DataFrame:
     r"""Rank the hedges of one target by how well they forecast it on later dates, the best first.
 
-    $$\bar\ell = \tfrac1T \sum_t \log p(y_t \mid x_t, y_{<t}, x_{<t}), \qquad
-    1 - \mathrm{Var}(\Delta y_t - \beta_{t-1} \Delta x_t) / \mathrm{Var}(\Delta y_t)$$
+    $$\bar\ell = \tfrac1T ∑_t \log p(y_t ∣ x_t, y_{<t}, x_{<t}), \qquad
+    1 - \mathrm{Var}(Δy_t - β_{t-1} Δx_t) / \mathrm{Var}(Δy_t)$$
 
     The filter of every fitted pair of the target runs on through the later rows. The best of many looks
     better than it is, because it was chosen for it: score it again on dates that had no part in that.

@@ -1,10 +1,10 @@
 r"""The time of day: in which session a row lies, the variance profile and the tilt of that time.
 
 Moves after the open have many times the variance of those at noon, and so have, less, those before the
-close. With $\tau$ minutes since the open and $\kappa$ until the close, at the middle of a bar,
+close. With $τ$ minutes since the open and $κ$ until the close, at the middle of a bar,
 
-$$\mathrm{Var}(\epsilon_t) \propto (1 + \tau_t / 5)^{-a} \, e^{c \exp(-\kappa_t / 15)} \,
-b^{[\text{first bar}]}, \qquad g_t = e^{-\tau_t / 60}$$
+$$\mathrm{Var}(ε_t) ∝ (1 + τ_t / 5)^{-a} \, e^{c \exp(-κ_t / 15)} \,
+b^{[\text{first bar}]}, \qquad g_t = e^{-τ_t / 60}$$
 
 where g is the tilt of the hedge ratio, which fades after the open.
 
@@ -70,7 +70,7 @@ Array = Any
 def read_day(places: Place, bar: float) -> NDArray[np.float64]:
     r"""What the profile and the tilt read of rows, `(..., 4)`.
 
-    They are $\log(1 + \tau / 5)$, $e^{-\kappa / 15}$, 1 in the first bar of a session and 0 elsewhere,
+    They are $\log(1 + τ / 5)$, $e^{-κ / 15}$, 1 in the first bar of a session and 0 elsewhere,
     and the tilt.
 
     Args:

@@ -61,19 +61,19 @@ class Attribution:
     r"""Running account of what the shares of a `HedgeBook` earned, divided by cause.
 
     From one complete row to the next, n units of the target and $h_j$ of the hedges, held since the row
-    before, earn $n \Delta y + \sum_j h_j \Delta x_j$ less the cost of the trades. With the filtered
-    intercept a and ratios b, $F_t(x) = a_t + b_t^\top x$ on levels, and $y_t = F_t(x_t) + s_t$:
+    before, earn $n Δy + ∑_j h_j Δx_j$ less the cost of the trades. With the filtered
+    intercept a and ratios b, $F_t(x) = a_t + b_t^⊤ x$ on levels, and $y_t = F_t(x_t) + s_t$:
 
-    $$\Delta y = \underbrace{F_{t-1}(x_t) - F_{t-1}(x_{t-1})}_{\text{hedged}}
+    $$Δy = \underbrace{F_{t-1}(x_t) - F_{t-1}(x_{t-1})}_{\text{hedged}}
     + \underbrace{F_t(x_{t-1}) - F_{t-1}(x_{t-1})}_{\text{drift}}
-    + \underbrace{(b_t - b_{t-1})^\top \Delta x}_{\text{hedge-ratio error}}
-    + \underbrace{\Delta s}_{\text{spread}}$$
+    + \underbrace{(b_t - b_{t-1})^⊤ Δx}_{\text{hedge-ratio error}}
+    + \underbrace{Δs}_{\text{spread}}$$
 
-    On logs the same holds for $F_t(x) = \exp(a_t + b_t^\top \log x + u_{t-1})$, u the log spread:
+    On logs the same holds for $F_t(x) = \exp(a_t + b_t^⊤ \log x + u_{t-1})$, u the log spread:
     $b P_y / P_x$ shares keep the relative spread of the row before, so `spread` is what the change of u
     was worth. The hedge-ratio error is again the cross difference of F, and `convexity` is what the
     hedge, linear in x, leaves of $F_{t-1}(x_t) - F_{t-1}(x_{t-1})$. On returns
-    $F_t(x) = P_{t-1} (1 + a_t + b_t^\top r)$ starts from the last price: `drift` is $P_{t-1} a_t$ and
+    $F_t(x) = P_{t-1} (1 + a_t + b_t^⊤ r)$ starts from the last price: `drift` is $P_{t-1} a_t$ and
     `spread` the residual of the row.
 
     `rounding` is the move of the hedges times the shares held beyond those wanted a row before (whole

@@ -39,8 +39,8 @@ def hedge_shares(
 ) -> dict[str, float]:
     r"""Shares of every hedge that take its moves out of a position in the target.
 
-    $$h_j = -\beta_j \, n \quad \text{(level)}, \qquad
-    h_j = -\beta_j \, n \, P_y / P_j \quad \text{(log, return)}$$
+    $$h_j = -β_j \, n \quad \text{(level)}, \qquad
+    h_j = -β_j \, n \, P_y / P_j \quad \text{(log, return)}$$
 
     On levels a ratio counts shares. On logs and returns it counts money, so the shares change with the
     prices. `position` is n, shares of the target, negative when short; so are the shares returned.

@@ -35,10 +35,10 @@ class Saving:
 
     The residual of the variance-minimising ratio is uncorrelated with the hedge, so being d shares off
     adds $d^2 V$ to the variance of a bar, V that of the hedge's move. A variance is worth half of
-    $\lambda$ times itself; over H bars a trade all the way to the wanted shares pays when
+    $λ$ times itself; over H bars a trade all the way to the wanted shares pays when
 
-    $$\tfrac{\lambda}{2} d^2 V H > c \, |d| \quad \Longleftrightarrow \quad
-    |d| > \frac{2 c}{\lambda V H},$$
+    $$\tfrac{λ}{2} d^2 V H > c \, |d| \quad \Longleftrightarrow \quad
+    |d| > \frac{2 c}{λV H},$$
 
     c the cost of one share. V is the mean squared move per bar seen by the book, fading with `memory`
     bars; before the first move the cost is not weighed. Each hedge is judged alone: deviations of two

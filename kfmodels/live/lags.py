@@ -4,10 +4,10 @@ Under the model an innovation $e_t$ knows nothing of how a hedge moved one row b
 moves one row after. Where the prices of a hedge arrive a row late the target has moved already, and
 $e_t$ has the sign of the hedge's *next* move; where they arrive a row early, that of its *last* one.
 (The target's own next move is no such test: it takes back the noise of its price.) For every hedge and
-both directions, with sums $\langle \cdot \rangle$ in which a row weighs 0.99 of the one after it,
+both directions, with sums $\langle · \rangle$ in which a row weighs 0.99 of the one after it,
 
 $$r = \frac{\langle e\,m \rangle}{\sqrt{\langle e^2 \rangle \langle m^2 \rangle}}, \qquad
-t = \frac{\langle e\,m \rangle}{\sqrt{\sum_i w_i^2 (e_i m_i - \overline{e\,m})^2}}$$
+t = \frac{\langle e\,m \rangle}{\sqrt{∑_i w_i^2 (e_i m_i - \overline{e\,m})^2}}$$
 
 The standard error is that of the products themselves (White's), so that wild times that both share do
 not pass for a correlation.

@@ -7,7 +7,7 @@ $$G_t = \max(0,\ G_{t-1} + \ell(z_t, z_{t-1})), \qquad \text{alarm when } G_t > 
 
 The threshold h follows from the rate of false alarms asked for, divided equally among the six tests:
 
-$$e^b - b - 1 = 6 \, I \cdot \text{bars}, \qquad h = b - d$$
+$$e^b - b - 1 = 6 \, I · \text{bars}, \qquad h = b - d$$
 
 I is the mean log likelihood ratio of a bar once the alternative is true. The overshoot d, at both ends,
 is Siegmund's 1.166 m for a mean m; for the other tests it is a curve fitted to simulated cycles of G.
@@ -74,8 +74,8 @@ Value = Any
 def normal_score(z: ArrayLike, dof: ArrayLike) -> NDArray[np.float64]:
     r"""Standard normal score of the z of a Student-t forecast: the same tail probability.
 
-    $$t = z \sqrt{\nu / (\nu - 2)}, \qquad
-    \frac{8 \nu + 1}{8 \nu + 3} \sqrt{\nu \log(1 + t^2 / \nu)} \ \text{with the sign of } t$$
+    $$t = z \sqrt{ν / (ν - 2)}, \qquad
+    \frac{8 ν + 1}{8 ν + 3} \sqrt{ν\log(1 + t^2 / ν)} \ \text{with the sign of } t$$
 
     Up to 4 the score is right to 2.9 % for 3 degrees of freedom, 1.2 % for 5 and 0.3 % for 10; under
     the model it has a variance of 0.994, 0.998 and 1.000.

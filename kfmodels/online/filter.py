@@ -40,7 +40,7 @@ class OnlineFilter(Documented):
     state, form a mixture that goes on learning which of them to believe:
 
     $$w_k \leftarrow \left((1 - s)^{dt} \, w_k + (1 - (1 - s)^{dt}) \, w^0_k\right) \,
-    p(y_t \mid y_{<t}, \text{draw } k), \text{ normalised,}$$
+    p(y_t ∣ y_{<t}, \text{draw } k), \text{ normalised,}$$
 
     with the share s of the weights that every bar hands out anew as they were at the beginning, so that
     any draw can come back when the noise changes. It takes what it is given or raises; `LiveFilter`,

@@ -27,8 +27,8 @@ Covariance = tuple[Decimal, Decimal, Decimal]
 class KalmanOLS:
     r"""Moving slope and intercept with fixed noise covariances; infers nothing.
 
-    $$y_t = \beta_t x_t + \alpha_t + \epsilon_t, \quad \epsilon_t \sim N(0, \text{obs\_cov}), \quad
-    (\beta, \alpha)_t = (\beta, \alpha)_{t-1} + w_t, \quad w_t \sim N(0, \text{trans\_cov})$$
+    $$y_t = β_t x_t + α_t + ε_t, \quad ε_t ∼ N(0, \text{obs\_cov}), \quad
+    (β, α)_t = (β, α)_{t-1} + w_t, \quad w_t ∼ N(0, \text{trans\_cov})$$
 
     The state is right to the last digits of a double for any covariances, a start that knows
     nothing (`init_cov=1e12 * np.eye(2)`) among them.

@@ -1,7 +1,7 @@
 r"""The hedge in given legs: a quadratic, costs on what is traded, a box and a bound on the gross.
 
-$$J(x) = \ell + b^\top x + \tfrac12 x^\top A x + \sum_j c_j |x_j - h_j|,
-\qquad lo \le x \le hi, \quad \sum_j |x_j| \le G$$
+$$J(x) = \ell + b^⊤ x + \tfrac12 x^⊤ A x + ∑_j c_j |x_j - h_j|,
+\qquad lo ≤ x ≤ hi, \quad ∑_j |x_j| ≤ G$$
 """
 
 import math

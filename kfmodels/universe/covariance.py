@@ -18,7 +18,7 @@ SHORT = 0
 def estimate_covariance(basket: Basket) -> pd.DataFrame:
     r"""Covariance of one day's log moves, `(asset, asset)`, of all assets that have joined.
 
-    $$\Sigma_{ij} = R_{ij}^{(200)} s_i s_j, \qquad
+    $$Σ_{ij} = R_{ij}^{(200)} s_i s_j, \qquad
     s_i^2 = \frac nw \sqrt{v_i^{(50)} v_i^{(200)}}$$
 
     with the correlations R of the memory of 200 rows and, in between those of 50 and 200, the mean

@@ -116,7 +116,7 @@ def _run(
 class Held:
     r"""Ratios that are held, and what was traded to hold them, against one of each target.
 
-    $$\sum_j |\beta_{j,t} - \beta_{j,t-1} \, (1 + r_{j,t}) / (1 + r_{y,t})|$$
+    $$∑_j |β_{j,t} - β_{j,t-1} \, (1 + r_{j,t}) / (1 + r_{y,t})|$$
 
     since shares are held over a row, and money drifts with the prices.
     """
@@ -161,7 +161,7 @@ def measure_worth(
 ) -> pd.DataFrame:
     r"""Share of the mean square of each target's move that was removed, by the mixture and by few legs.
 
-    $$1 - \sum_t e_t^2 / \sum_t y_t^2, \qquad e_t = y_t - \hat\beta_{t-1}' x_t$$
+    $$1 - ∑_t e_t^2 / ∑_t y_t^2, \qquad e_t = y_t - \hat β_{t-1}' x_t$$
 
     over the rows that all judged; the standard error of the lead resamples circular blocks of 20 rows.
     `heavy` is that of the mixture without its light legs.

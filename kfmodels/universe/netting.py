@@ -59,12 +59,12 @@ def hedge_book(
     With m the money in every asset, x the money wanted in the legs and h what is held there now, the
     orders x - h minimise
 
-    $$J(x) = \kappa \, d \, (m + x)^\top \Sigma \, (m + x) + \sum_j c_j \, |x_j - h_j|,$$
+    $$J(x) = κ\, d \, (m + x)^⊤ Σ\, (m + x) + ∑_j c_j \, |x_j - h_j|,$$
 
-    the variance of the hedged book over d days at the price $\kappa$, and the cost of the trades. Both
-    are money. Without a cost, limit or band this is $x = -\Sigma_{HH}^{-1} \Sigma_{H\cdot} m$.
+    the variance of the hedged book over d days at the price $κ$, and the cost of the trades. Both
+    are money. Without a cost, limit or band this is $x = -Σ_{HH}^{-1} Σ_{H·} m$.
 
-    Unless `risk_price` says otherwise, $\kappa$ is 1 / sd of the positions over the d days. The
+    Unless `risk_price` says otherwise, $κ$ is 1 / sd of the positions over the d days. The
     unhedged book then costs its own sd, and a trade pays as long as it costs less than what it takes
     off: twice its saving in sd at first, less as the hedge becomes good. Money in thousands gives the
     same trades, and so does a book twice as large. Without any risk in the positions the sd is that of
@@ -94,7 +94,7 @@ def hedge_book(
             sold as far as the positions are long in it.
         gross: money, long and short added, that the legs may have at most.
         band: share of J below which nothing is done.
-        risk_price: $\kappa$, per money.
+        risk_price: $κ$, per money.
 
     Raises:
         ValueError: `cov` is not a DataFrame, not finite, not symmetric, not positive semi-definite or

@@ -47,10 +47,10 @@ def hedge_universe(
 ) -> "HedgeUniverse":
     r"""Hedge every asset of a table with all others, or with the few best of them.
 
-    $$y_t = \beta_t' x_t + e_t, \qquad \beta_t = \sum_k \omega_{k,t} \beta_{k,t}, \qquad
-    \omega_{k,t} \propto \Big(\prod_{s<t} p_k(y_s)^{f^{t-s}}\Big)^{0.3}$$
+    $$y_t = β_t' x_t + e_t, \qquad β_t = ∑_k ω_{k,t} β_{k,t}, \qquad
+    ω_{k,t} ∝ \Big(∏_{s<t} p_k(y_s)^{f^{t-s}}\Big)^{0.3}$$
 
-    with y and x the log moves of a target and of its hedges. The $\beta_k$ come of discounted second
+    with y and x the log moves of a target and of its hedges. The $β_k$ come of discounted second
     moments on four memories (50 to 500 rows), each with several structures: best legs, ridges,
     correlations shrunk to factors; they are weighed by what they forecast. Every row is one update, and
     every ratio is known before the move it is held over. Hedges of the best leg and of the best three
