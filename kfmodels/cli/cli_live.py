@@ -263,6 +263,7 @@ def _running(
 def _tell_start(fitted: Path, running: "LiveFilter", journal: Path | None, begun: bool) -> str:
     """Go on from what `kfmodels update` learnt, unless a journal was begun, and say which it is."""
     from kfmodels.data.checks import day
+    from kfmodels.live.settings import tell_start
 
     kept, own = load_kept(fitted), journal or "memory only"
     if begun:
@@ -272,6 +273,7 @@ def _tell_start(fitted: Path, running: "LiveFilter", journal: Path | None, begun
     elif kept:
         kept.shocks = running.engine.shocks
         running.replace(kept)
+        running.started = tell_start(journal, running.seq, kept.at)
         start = f"goes on from {kept_path(fitted)}, up to {day(kept.at)}"
     else:
         start = f"starts after the training rows, up to {day(running.engine.at)}"

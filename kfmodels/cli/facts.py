@@ -459,6 +459,7 @@ def commands(fit: Path | str) -> list[str]:
     return [
         f"kfmodels update {fit} --prices LATER.csv",
         f"kfmodels report {fit} --prices LATER.csv --out report.html",
+        f"kfmodels live {fit} < ticks.ndjson",
     ]
 
 

@@ -69,7 +69,7 @@ def tell_start(journal: object, seq: int, at: Stamp | None, loss: str = "") -> s
     """Where a live filter goes on, in a sentence."""
     where = "in memory only" if journal is None else str(journal)
     after = "" if at is None else f" of {str(at).removesuffix('T00:00:00')}"
-    start = f"goes on after message {seq}" if seq else "begins after the last row of the fit"
+    start = f"goes on after message {seq}" if seq else "begins after the last row learnt"
     lost = f"; messages are missing, as accept_loss allows: {loss}" if loss else ""
     return f"{where}: {start}{after}{lost}"
 

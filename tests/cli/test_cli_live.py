@@ -99,7 +99,7 @@ def test_options_reach_the_filter(saved: Path):
 def test_a_bar_that_a_saved_filter_does_not_know_is_named(saved: Path):
     told = kfmodels("live", saved, "--bar", "5min").stderr
     told, started = told.splitlines(keepends=True)
-    assert started.startswith("in memory only: begins after the last row of the fit of 2024-02-29")
+    assert started.startswith("in memory only: begins after the last row learnt of 2024-02-29")
     assert told.startswith(f"{saved} does not say by which bar its noise was inferred: it is taken")
     assert told.endswith(" to be 0:05:00\n")
 
@@ -128,7 +128,7 @@ def test_settings_that_the_journal_has_otherwise_are_said(saved: Path, tmp_path:
     first = kfmodels(*options, "--max-staleness", "2", given=lines(1)[0])
     same = kfmodels(*options, "--max-staleness", "2")
     name = tmp_path / "xle.journal"
-    start = f"{name}: begins after the last row of the fit of 2024-02-29T16:00:00-05:00\n"
+    start = f"{name}: begins after the last row learnt of 2024-02-29T16:00:00-05:00\n"
     assert first.stderr == start
     assert same.stderr == f"{name}: goes on after message 1 of 2024-03-01T09:30:00-05:00\n"
     other = kfmodels(*options, "--shocks", "none", given=lines(2)[1])
@@ -188,7 +188,7 @@ def test_sigterm_ends_it_cleanly_and_the_journal_goes_on(saved: Path, tmp_path: 
     assert process.wait(timeout=60) == 0
     assert time.monotonic() - begun < 30
     assert process.stderr is not None
-    assert process.stderr.read().startswith(f"{path}: begins after the last row of the fit of ")
+    assert process.stderr.read().startswith(f"{path}: begins after the last row learnt of ")
     assert Journal.read(path).last_seq == 3
     second = live(saved, "".join(rows), "--journal", str(path))  # the first three once more
     assert [r["outcome"] for r in second[:3]] == ["rejected"] * 2 + ["duplicate"]
@@ -235,7 +235,7 @@ def test_a_reader_that_goes_away_ends_it(saved: Path):
 def test_a_saved_filter_needs_no_jax(saved: Path, tmp_path: Path):
     program = "from kfmodels.cli.cli import app\napp()\n"
     path = tmp_path / "a.journal"
-    started = f"{path}: begins after the last row of the fit"
+    started = f"{path}: begins after the last row learnt"
     options = {"given": "".join(lines(2)), "noted_first": started}
     printed = trade(program, "live", saved, "--journal", path, **options)
     assert [record["outcome"] for record in answers(printed)] == ["accepted"] * 2

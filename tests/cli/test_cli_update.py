@@ -180,6 +180,7 @@ def test_live_goes_on_from_what_update_learnt(fresh):
     assert "pair.nc: goes on from pair.nc.live.json, up to 2022-01-03; what it learns stays in" in (
         done.stderr
     )
+    assert "begins after the last row learnt of 2022-01-03" in done.stderr
     live = load(fresh / "pair.nc").go_live().engine
     live.update(y=60.1, x=113.0)
     expected = live.update(y=62.4, x=115.1)

@@ -126,7 +126,7 @@ def test_it_says_where_it_goes_on_and_what_is_missing(tmp_path: Path):
     path = tmp_path / "a"
     with opened(path) as live:
         assert live.started == (
-            f"{path}: begins after the last row of the fit of 2024-02-29T16:00:00-05:00"
+            f"{path}: begins after the last row learnt of 2024-02-29T16:00:00-05:00"
         )
         for row, at in ROWS:
             live.tick(row, at=at)
