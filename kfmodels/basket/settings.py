@@ -18,8 +18,7 @@ MEMORIES = (50, 100, 200, 500)
 CHOOSER = 2
 """The memory, by number, that legs are chosen and gaps are filled on."""
 
-LEGS_EVERY = 21
-REWEIGHTED_EVERY = 5
+LEGS_EVERY, REWEIGHTED_EVERY = 21, 5
 """Rows between two choices of legs, and between two refreshes of the reweighted ridge."""
 
 FEW = (1, 3)
@@ -139,8 +138,7 @@ class Forgetting:
 
     def learn(self, log_weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Forget a little, then add the log densities."""
-        best = log_weights.max(-1, keepdims=True)
-        return self.factor * (log_weights - best) + scores
+        return self.factor * (log_weights - log_weights.max(-1, keepdims=True)) + scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,17 +215,16 @@ def _next(made: HedgeBoard, known: pd.DataFrame, target: str | None) -> str:
         again = f"kfmodels fit-many PRICES.csv --store {quote(path)} ..., as before"
         todo.append(("go on", again))
     if len(known):
-        opened, (update, report) = (
-            f"kfmodels.HedgeBoard.open({path!r})",
-            facts.commands(quote(file)),
-        )
+        opened = f"kfmodels.HedgeBoard.open({path!r})"
+        evening, report, day_long = facts.commands(quote(file))
         shown = f"kfmodels board {quote(path)}"
         ranking = f"{shown} --target {quote(named)} --later LATER.csv"
         todo += [
             ("one target", ranking),
             ("one pair", f"{shown} --pair {quote(str(pair.name))} --out {quote(file)}"),
             ("", report),
-            ("live", update),
+            ("every day", evening),
+            ("live", day_long),
             ("all live", f"in Python: {opened}.online().update(PRICES_BY_TICKER)"),
         ]
     options = "" if made.pairs.transform == "log" else f" --transform {made.pairs.transform}"

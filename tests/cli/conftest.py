@@ -36,7 +36,8 @@ def desk(tmp_path_factory, prices) -> Path:
 @pytest.fixture(scope="session")
 def funds() -> pd.DataFrame:
     """Prices of four funds, and of one with a bad print."""
-    table = datasets.factor_etfs()[["MTUM", "QUAL", "SIZE", "USMV"]].iloc[: TRAIN + LATER].copy()
+    table = datasets.factor_etfs().loc["2017":, ["MTUM", "QUAL", "SIZE", "USMV"]]
+    table = table.iloc[: TRAIN + LATER].copy()
     table["BAD"] = table["QUAL"].where(table.index != table.index[5], 0.0)
     return table
 
