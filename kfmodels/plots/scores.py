@@ -94,7 +94,7 @@ def effectiveness(table: pd.DataFrame) -> Figure:
     figure, axes = blank(10, 1.0 + 0.34 * len(table), 1, 2, sharey=True, width_ratios=[3, 1.3])
     left, right = axes[0]
     spots = np.arange(len(table))
-    ours = ~table.index.str.contains("OLS|EWMA|price ratio|DCC|lasso")
+    ours = ~table.index.str.match("price ratio|static OLS|rolling OLS|EWMA|mean of 7|DCC|lasso")
     colours = np.where(ours, OTHER, INK)
     for spot, (_, row), colour in zip(spots, table.iterrows(), colours, strict=True):
         left.plot([row["lower"], row["upper"]], [spot, spot], color=colour, lw=2, alpha=0.5)

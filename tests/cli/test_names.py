@@ -86,7 +86,7 @@ def test_the_commands_that_a_board_prints_name_its_pair(folder, quick, monkeypat
     target, hedge = table.loc[name, ["target", "hedge"]]
     (refit,) = (line for line in words if line[0] == "refit")
     assert refit[refit.index("--target") + 1 :][:3] == [target, "--hedges", hedge]
-    assert sum(kept in line for line in words) == 4  # one pair, report, update, refit
+    assert sum(kept in line for line in words) == 5  # one pair, report, update, live, refit
     assert f"{target} hedged with {hedge}" in kfmodels(*one[3:], folder=folder).stdout
     assert f"{target} hedged with {hedge}" in kfmodels("show", kept, folder=folder).stdout
 
