@@ -93,6 +93,7 @@ SHOWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_result_shows_itself_in_words_that_fit_a_terminal(results, name):
     text = repr(results[name])
@@ -107,6 +108,7 @@ def test_a_notebook_shows_the_same_as_text_and_never_as_code(results, name, monk
     assert "<b>" not in results[name]._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_fit_answers_what_is_asked_of_it(results):
     fitted = results["fit"]
     assert fitted.report().splitlines()[0].startswith("KO hedged with PEP")

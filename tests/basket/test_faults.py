@@ -264,6 +264,7 @@ def test_ratios_survive_holes_and_bad_prints():
     assert removed["spoilt"] > removed["clean"] - 0.01
 
 
+@pytest.mark.slow
 def test_a_newcomer_is_a_target_from_60_rows_and_a_leg_from_250():
     moves = draw_moves(3, 650)
     prices = prices_of(moves)

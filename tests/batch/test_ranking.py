@@ -125,6 +125,7 @@ def test_what_is_in_doubt_before_the_end_of_the_fit_is_not_told_again(board):
         rank_hedges(board, "MTUM", old)
 
 
+@pytest.mark.slow
 def test_whole_numbers_as_tickers_are_their_text(board):
     numbers = [7203, 9984, 6758, 6501, 8306]
     ranked = []

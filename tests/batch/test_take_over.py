@@ -16,6 +16,8 @@ from kfmodels.live.feed_watch import MISSING
 from tests.made_filters import MINUTE, START, board_of, made_board, made_filter
 from tests.processes import python
 
+pytestmark = pytest.mark.slow
+
 PRICES = datasets.factor_etfs().loc["2019":, ["MTUM", "QUAL", "USMV"]]
 BEFORE = [("MTUM", "QUAL"), ("QUAL", "MTUM"), ("MTUM", "USMV")]
 TONIGHT = [("USMV", "QUAL"), ("MTUM", "QUAL"), ("QUAL", "MTUM")]

@@ -33,6 +33,7 @@ def spread(prices, tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_spread_is_asked_for_shown_and_followed(spread, prices):
     fitted = load(spread / "x.nc")
     found = json.loads(kfmodels("show", "x.nc", "--json", folder=spread).stdout)

@@ -50,6 +50,7 @@ def test_ten_times_the_price_is_held_and_said(fresh):
     assert "1 row taken, up to 2022-01-04\n" in tick(fresh, 601.0, 113.0, "2022-01-04").stdout
 
 
+@pytest.mark.slow
 def test_a_terminal_of_80_columns_tears_no_word(fresh):
     """The words are those that a pipe takes, where each sentence is one line, for programs."""
     given = ["--tick", "XOM=573.0", "--tick", "CVX=112.4", "--at", "2022-01-03"]

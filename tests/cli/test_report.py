@@ -145,6 +145,7 @@ def test_whether_a_spread_comes_back(nats, error, words):
     assert facts.comes_back(nats, error) == words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", ["log", "level"])
 def test_the_report_tells_of_a_spread_what_its_tables_do(transform):
     data = HedgeData.from_prices(

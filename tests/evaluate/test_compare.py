@@ -216,7 +216,7 @@ def simulated(seed: int) -> tuple[dict[str, HedgeFit], pd.DataFrame]:
     return fits, truth.prices
 
 
-@pytest.mark.variants
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_the_model_that_made_the_rows_is_not_beaten_and_covers_them(seed: int):
     fits, prices = simulated(seed)
@@ -277,6 +277,7 @@ def test_a_row_with_a_gap_is_not_scored_and_every_filter_goes_on():
         assert_allclose(found.log_scores[name], expected.drop(gone), rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", NOISES)
 def test_the_future_changes_nothing_before_it(noise: str):
     fits = {transform: vague(transform, **NOISES[noise]) for transform in ("log", "return")}

@@ -401,6 +401,7 @@ def test_oil_funds_hedge_each_other_once_their_split_is_repaired():
     )
 
 
+@pytest.mark.slow
 def test_a_fit_of_prices_in_other_units_is_refused_and_the_remedy_works(pair):
     """A split after the fit, which the table repairs and the fit does not know."""
     split = pair.copy()

@@ -197,6 +197,7 @@ def test_palomar_starts_where_least_squares_ends():
 # --- starts, several hedges, gaps -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_start_of_ones_is_taken_as_published():
     data = ewc()
     for setting in (quantstart(), quantopian_lecture()):

@@ -23,7 +23,7 @@ def desk(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.variants
+@pytest.mark.slow
 @pytest.mark.parametrize("pairs", [3, pytest.param(100, marks=MANY)])
 def test_of_two_updates_at_once_none_is_lost(pairs: int, desk: Path):
     kept = desk / "pair.nc.live.json"

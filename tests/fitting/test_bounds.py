@@ -71,6 +71,7 @@ def test_a_prior_that_ends_too_early_is_told(prior, says):
         assert "give a prior that reaches further" in said[0]
 
 
+@pytest.mark.slow
 def test_nothing_is_told_of_what_has_not_been_inferred_or_is_the_prior(tmp_path: Path):
     assert not tell_bounds(unsampled(stocks(), noise=Discounted()).tree)
     truncated = dist.TruncatedNormal(0.01, 0.01, low=0.001)  # which no file holds

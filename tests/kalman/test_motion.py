@@ -117,6 +117,7 @@ def test_draws_have_the_moments_of_the_dense_gaussian(name: str):
         gaussian_moments(paths[:, at], mean[at], cov[at, :, at])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learnt", [False, True])
 def test_the_gradient_is_that_of_finite_differences(learnt: bool):
     y, rows = rows_of(8)
@@ -139,6 +140,7 @@ def test_the_gradient_is_that_of_finite_differences(learnt: bool):
     assert_allclose(jax.grad(score)(here), slopes, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", [reversion(), Transition(TREND, np.diag([0.5, 0.3, 0.4]))])
 def test_statsmodels_finds_the_same(law: Any):
     y, rows = rows_of(11)

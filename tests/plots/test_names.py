@@ -16,6 +16,8 @@ from kfmodels.evaluate.calibration import Calibration
 from tests.hostile import NAMES, SCRIPTS
 from tests.problems import stock_prices, unsampled
 
+pytestmark = pytest.mark.slow
+
 EVERY = list(map(str, (NAMES | SCRIPTS).values()))
 
 

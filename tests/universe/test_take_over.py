@@ -86,6 +86,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("made", "text"), REFUSED)
 def test_what_cannot_take_over_is_refused_and_nothing_changes(day, made, text):
     live = day.go_live()
