@@ -170,7 +170,6 @@ REFUSED = [
 ]
 
 
-@pytest.mark.variants
 @pytest.mark.parametrize(("made", "text"), REFUSED)
 def test_what_cannot_take_over_is_refused_and_nothing_changes(day, made, text):
     live = day.go_live()
@@ -229,7 +228,6 @@ def tonight():
     return made_board((("XLE", "SPY"), ("XOM", "SPY"), ("XOM", "XLE")), seed=11)
 
 
-@pytest.mark.variants
 @pytest.mark.faults
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 @pytest.mark.parametrize("at", [*range(7), 99])
