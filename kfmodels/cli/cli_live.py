@@ -137,7 +137,10 @@ def _answer(running: "LiveFilter", line: str, number: int) -> "Signal":
         message = _object(line)
         given = [kind for kind in ("prices", "rescale", "adjust") if kind in message]
         if not given or "at" not in message:
-            raise ValueError('a message has "at", and "prices", "rescale" or "adjust"')
+            raise ValueError(
+                'a message has "at", and "prices", "rescale" or "adjust": '
+                '{"at": "2024-03-12T09:35-04:00", "prices": {"XLE": 88.1, "SPY": 512.3}}'
+            )
         if len(given) > 1:
             raise ValueError(
                 f"a message has one of {', '.join(given)}, not several: send a line for each, and "

@@ -8,6 +8,7 @@ import pandas as pd
 
 from kfmodels.cli import facts
 from kfmodels.data.checks import day
+from kfmodels.evaluate.effectiveness import COMBINED
 from kfmodels.fitting import passes
 from kfmodels.fitting import tree as trees
 from kfmodels.fitting.hedge_fit import HedgeFit
@@ -184,16 +185,17 @@ def advice(target: str, scored: pd.DataFrame, ours: str, static: list[str]) -> s
 
 
 def tell_better(scored: pd.DataFrame, held: str) -> list[str]:
-    """A sentence where another ratio of the same table did better for no more trading, else none."""
+    """A sentence where a plain ratio of the same table did better for no more trading, else none."""
     mine = scored.loc[held]
     more = scored["variance_removed"] > mine.variance_removed
+    more &= ~scored.index.str.endswith(COMBINED)
     others = scored.loc[more & (scored["turnover"] <= mine.turnover)]
     if not len(others):
         return []
     best = others.loc[others["variance_removed"].idxmax()]
     than = f"{best.variance_removed:.1%} against {mine.variance_removed:.1%}"
-    said = f"Of the plain ratios {best.name} removed more ({than}) and traded no more"
-    return [f"{said}: where no band is needed it serves."]
+    said = f"Yet a plain one, {best.name}, removed more ({than}) and traded no more"
+    return [f"{said}: where neither band nor alarm is needed, hold that."]
 
 
 def discounted_gain(fitted: HedgeFit) -> tuple[float, float] | None:

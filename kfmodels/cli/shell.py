@@ -44,9 +44,16 @@ def find_file(path: Path | None) -> Path | None:
 
 def find_fit(path: Path) -> Path:
     """The same of a saved fit, filter or universe."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name the fit in it; of a board see kfmodels board")
     if path.exists():
         return path
     named = quote(str(path))
+    if path.name.endswith(".nc.live.json"):
+        fit = quote(str(path).removesuffix(".live.json"))
+        raise ValueError(
+            f"there is no file {path}: kfmodels update {fit} --prices LATER.csv makes it"
+        )
     if path.suffix == ".json":
         raise ValueError(
             f"there is no file {path}: make one with kfmodels universe PRICES.csv --save {named}"

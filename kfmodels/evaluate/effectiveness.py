@@ -10,12 +10,12 @@ from numbers import Integral, Real
 import numpy as np
 import pandas as pd
 
-from kfmodels.clock.day import SESSION_BARS
 from kfmodels.data.arrays import resample_blocks
 from kfmodels.data.checks import DateLike, day
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData, is_before, rows_after
-from kfmodels.data.later import read_on
+from kfmodels.data.later import repair_later, warn_of_later
 from kfmodels.data.repairs import Repair
+from kfmodels.data.spacing import rows_of_day
 from kfmodels.evaluate.baselines import (
     bars_per_year,
     combine,
@@ -32,7 +32,7 @@ from kfmodels.evaluate.lasso import lasso
 from kfmodels.fitting.hedge_fit import HedgeFit
 from kfmodels.kalman.transforms import transform_of
 from kfmodels.online.follow import follow_rows, ratios
-from kfmodels.words.caller import explain_kinds, warn
+from kfmodels.words.caller import explain_kinds
 from kfmodels.words.progress import wait_for
 
 _BLOCK, _RESAMPLES = 20, 2000
@@ -50,7 +50,7 @@ _WINDOWS = (60, 252)
 _DECAYS = (0.94, 0.98, 0.99)
 """That of RiskMetrics for daily data, and two slower ones: memories of 17, 50 and 100 rows."""
 
-_COMBINED = "combined with 7 EWMAs"
+COMBINED = "combined with 7 EWMAs"
 """Ends the name of the ratio of a model that is half the mean of moving averages."""
 
 _LASSO = 504
@@ -179,8 +179,8 @@ def hedge_effectiveness(
     training = data.before(data.index[train])
     methods, held = _baselines(data, training, train), dict[str, pd.DataFrame]()
     for name, fitted in (models or {}).items():
-        both = f"{name}, {_COMBINED}"
-        if name in methods or name == "none":
+        both = f"{name}, {COMBINED}"
+        if name in methods or name == "none" or name.endswith(COMBINED):
             raise ValueError(f"a model cannot be called {name!r}, as a baseline is: rename it")
         _check_model(name, fitted, data, train)
         methods[name] = partial(_model_ratios, fitted, data)
@@ -259,7 +259,7 @@ def _check_model(name: str, fitted: HedgeFit, data: HedgeData, train: int) -> No
             f"{name} hedges {fitted.target} with {', '.join(fitted.hedges)}, "
             f"not {data.target} with {', '.join(data.hedges)}"
         )
-    if other := _other_units(fitted.data, data):
+    if other := _other_units(fitted.data.prices, data.prices):
         raise ValueError(
             f"{name} was fitted on prices in other units ({other}): make data of all prices and this "
             "repair, and fit data.before(...)"
@@ -276,11 +276,12 @@ def _model_ratios(fitted: HedgeFit, data: HedgeData) -> pd.DataFrame:
     return found * hedge / target if transform_of(fitted.data.transform).by_shares else found
 
 
-def _other_units(fitted: HedgeData, data: HedgeData) -> str:
-    """The first leg whose price at the last row of the fit is that of another unit in these data."""
-    shared = fitted.prices.dropna().index.intersection(data.prices.dropna().index)
-    for ticker in data.prices.columns if len(shared) else ():
-        then, now = (float(one.prices[ticker].loc[shared[-1]]) for one in (fitted, data))
+def _other_units(fitted: pd.DataFrame, prices: pd.DataFrame) -> str:
+    """The first leg whose price at the last row of a fit is that of another unit in these prices."""
+    there = prices[list(fitted.columns)].notna().all(axis=1)
+    shared = fitted.dropna().index.intersection(prices.index[there])
+    for ticker in fitted.columns if len(shared) else ():
+        then, now = (float(one[ticker].loc[shared[-1]]) for one in (fitted, prices))
         if now > 0 and then > 0 and max(now / then, then / now) > _SPLIT:
             return f"{ticker} was {then:g} at {day(shared[-1])}, it is {now:g} here"
     return ""
@@ -341,27 +342,31 @@ def _costs(
 
 
 @explain_kinds
-def combined_ratio(fitted: HedgeFit, later: pd.DataFrame | None = None) -> pd.DataFrame:
+def combined_ratio(
+    fitted: HedgeFit, prices: pd.DataFrame | None = None, *, repair: Repair | None = None
+) -> pd.DataFrame:
     r"""Hedge ratio by date, half the filter's and half the mean of seven moving averages.
 
     $$h_t = \tfrac12 β_{t|t} + \tfrac1{14} ∑_{k=1}^7
     \frac{S_{xy,t}^{(k)}}{S_{xx,t}^{(k)}}$$
 
-    with second moments of one-row moves over 10 to 1000 rows. Each errs in its own way, so that what
-    hedges of daily prices leave varies less under both than under either, by a little
-    (`python -m tests.benchmarks daily`); of how sure a ratio is, only the filter tells.
+    with second moments of one-row moves over 10 to 1000 rows. The two err in their own ways, so that
+    of daily prices less variance is left than under the filter's ratio alone, by a little; the averages
+    alone may leave as little (`python -m tests.benchmarks daily`). How sure a ratio is, only the filter
+    tells.
 
     Args:
         fitted: of daily prices.
-        later: rows after the fit, which its filter takes; earlier ones are passed over.
+        prices: a table whose rows after the fit the filter takes; the others are passed over.
+        repair: of these prices, as for `HedgeData.from_prices`.
 
     Returns:
         A row per date and a column per hedge, filtered: what to hold until the next row, in the units
-        of `fitted.hedge_ratio`. NaN until 30 rows are complete.
+        of the last row. NaN until 30 rows are complete.
 
     Raises:
-        ValueError: rows within the day, whose averages would count bars as days; no later row, or what
-            `follow` says of them.
+        ValueError: rows within the day, whose averages would count bars as days; prices in other units
+            than those of the fit, or what `follow` says of them.
 
     Warns:
         UserWarning: of later prices that are in doubt.
@@ -378,24 +383,30 @@ def combined_ratio(fitted: HedgeFit, later: pd.DataFrame | None = None) -> pd.Da
         >>> table.index[-1] == prices.index[-1], list(table)
         (True, ['QUAL'])
     """
-    data = fitted.data
-    if data.clock is not None and data.clock.bars_of_day > SESSION_BARS:
+    data, each = fitted.data, fitted.hedge_ratio()
+    if rows_of_day(data.index) > 1:
         raise ValueError(
             f"combined_ratio is of daily prices, and those of {data.target} lie within the day: hold "
             "the filter's ratio, fit.hedge_ratio()"
         )
-    names = [data.target, *data.hedges]
-    each = fitted.hedge_ratio()
     blocks = {name: each if len(data.hedges) == 1 else each[name] for name in data.hedges}
     found = pd.DataFrame({name: block["mean"] for name, block in blocks.items()})
-    prices = data.prices
-    if later is not None:
-        last = prices.dropna().iloc[-1].to_dict()
-        rows = rows_after(later, fitted.fit_until, names)
-        read, doubts = read_on(rows, names, last, data.transform, None)
-        if doubts:
-            warn(doubts)
-        live = follow_rows(fitted.online(), read.prices)
-        found = pd.concat([found, ratios(live, data.hedges)])
-        prices = pd.concat([prices, read.prices])
-    return combine(found, data.transform.moves(prices, prices.shift(1)))
+    every = data.prices
+    if prices is not None:
+        rows = rows_after(prices, fitted.fit_until, [data.target, *data.hedges])
+        if other := _other_units(data.prices, prices):
+            raise ValueError(
+                f"the fit is of prices in other units ({other}): give those of the data that it was "
+                "made of, HedgeData.from_prices(..., repair=...).prices"
+            )
+        if len(rows):
+            later = repair_later(every, rows, repair)
+            warn_of_later(every, later.as_fitted, data.transform, later.real)
+            live = follow_rows(fitted.online(), later.as_fitted)
+            found = pd.concat([found, ratios(live, data.hedges)])
+            every = pd.concat([every, later.as_fitted])
+            if data.transform.by_shares:
+                units = pd.Series(later.factors)
+                moved = data.transform.moves(every, every.shift(1))
+                return combine(found, moved) * (units[data.target] / units[list(data.hedges)])
+    return combine(found, data.transform.moves(every, every.shift(1)))

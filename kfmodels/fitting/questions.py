@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from kfmodels.data.repairs import Repair
     from kfmodels.evaluate.health import SpreadHealth
     from kfmodels.evaluate.landscape import Surface
     from kfmodels.evaluate.sensitivity import WhatIf
@@ -33,11 +34,13 @@ class Questions(Shown):
 
         return hedge_ratio_and_spread(self)
 
-    def combined_ratio(self: Any, later: "pd.DataFrame | None" = None) -> "pd.DataFrame":
+    def combined_ratio(
+        self: Any, prices: "pd.DataFrame | None" = None, *, repair: "Repair | None" = None
+    ) -> "pd.DataFrame":
         """Half of the filter's ratio, half of moving averages; see `evaluate.combined_ratio`."""
         from kfmodels.evaluate.effectiveness import combined_ratio
 
-        return combined_ratio(self, later)
+        return combined_ratio(self, prices, repair=repair)
 
     def static_probability(
         self: Any, *, prior: float = 0.5, seed: int = 0, progress: bool = True

@@ -68,7 +68,7 @@ def check_survives(word: str) -> bool:
 def tell_start(journal: object, seq: int, at: Stamp | None, loss: str = "") -> str:
     """Where a live filter goes on, in a sentence."""
     where = "in memory only" if journal is None else str(journal)
-    after = "" if at is None else f" of {str(at).removesuffix('T00:00:00')}"
+    after = "" if at is None else f" of {str(at).replace(' ', 'T').removesuffix('T00:00:00')}"
     start = f"goes on after message {seq}" if seq else "begins after the last row learnt"
     lost = f"; messages are missing, as accept_loss allows: {loss}" if loss else ""
     return f"{where}: {start}{after}{lost}"

@@ -134,8 +134,18 @@ def _alarm(alarm: Alarm | tuple[str, Alarm]) -> dict[str, object]:
 
 
 def tick_of(answer: Tick | Signal) -> Tick:
-    """The tick of a signal, or the one given."""
-    return answer.tick if isinstance(answer, Signal) else answer
+    """The tick of a signal, or the one given.
+
+    Raises:
+        ValueError: neither.
+    """
+    if isinstance(answer, Signal):
+        return answer.tick
+    if not hasattr(answer, "outcome"):
+        raise ValueError(
+            f"it takes the tick of a filter or the signal of a live one, not {answer!r}"
+        )
+    return answer
 
 
 def find_alarms(tick: AnyTick, watch: Watch | None, fewer: list[int], draws: int) -> Alarms:

@@ -266,7 +266,7 @@ class LiveState:
         widths = [max(map(len, column)) for column in columns]
         lines = ["  ".join(map(str.ljust, row, widths)) for row in zip(*columns, strict=True)]
         more = len(rows) - SHOWN if len(engine.pairs) > 1 else 0
-        lines += [f"and {more} more, in better order"] if more > 0 else []
+        lines += [f"and {more} more"] if more > 0 else []
         noise: str = getattr(engine.standing(), "noise_said", "")  # a universe has none
         said = [
             wrap(f"{head}; {self._conditions().sentence}", others="    "),

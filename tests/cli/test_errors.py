@@ -117,3 +117,11 @@ for command in sys.argv[2:]:
 """
     process = python("-c", code, tmp_path, *MISTYPED)
     assert process.communicate(timeout=120)[1] == ""
+
+
+def test_a_folder_is_no_fit_and_a_state_is_made_by_update(desk):
+    (desk / "folder").mkdir(exist_ok=True)
+    said = kfmodels("show", "folder", folder=desk, code=2).stderr
+    assert "folder is a folder: name the fit in it" in said
+    said = kfmodels("live", "none.nc.live.json", folder=desk, code=2).stderr
+    assert "kfmodels update none.nc --prices LATER.csv makes it" in said

@@ -470,8 +470,51 @@ def test_what_a_combined_ratio_was_worth_stands_beside_its_model(pair, fitted):
     assert both == pytest.approx(removed, rel=1e-9)
 
 
-def test_bars_within_the_day_are_not_combined_with_averages_of_days():
+def test_a_combined_ratio_needs_no_later_row(pair, fitted):
+    alone = fitted.combined_ratio()
+    pd.testing.assert_frame_equal(fitted.combined_ratio(pair.loc[:"2017"]), alone)
+
+
+@pytest.mark.parametrize("transform", ["log", "level"])
+def test_a_combined_ratio_goes_through_a_split_that_is_repaired(pair, transform):
+    split, told = pair.copy(), {"QUAL": {"2018-01-16": 0.5}}
+    split.loc["2018-01-16":, "QUAL"] /= 2
+    options = {"target": "MTUM", "hedges": ["QUAL"], "transform": transform}
+    before = HedgeData.from_prices(pair, **options).before("2018-01-01")
+    plain = unsampled(before, noise=Discounted())
+    found = plain.combined_ratio(split.loc[:"2018-02"], repair=told)["QUAL"]
+    expected = plain.combined_ratio(pair.loc[:"2018-02"])["QUAL"]
+    # in shares of the new kind twice as many, in money the same
+    times = 2.0 if transform == "level" else 1.0
+    np.testing.assert_allclose(found, times * expected, rtol=1e-9)
+    with pytest.warns(UserWarning, match="QUAL"):
+        plain.combined_ratio(split.loc[:"2018-02"])
+
+
+def test_prices_in_other_units_than_a_fit_are_not_combined_with_it(pair):
+    split, told = pair.copy(), {"QUAL": {"2018-06-01": 0.5}}
+    split.loc["2018-06-01":, "QUAL"] /= 2
+    options = {"target": "MTUM", "hedges": ["QUAL"]}
+    data = HedgeData.from_prices(split, repair=told, **options)
+    made = unsampled(data.before("2018-01-01"), noise=Discounted())
+    with pytest.raises(ValueError, match=r"other units.*HedgeData\.from_prices\(.*\)\.prices"):
+        made.combined_ratio(split)
+    found = made.combined_ratio(HedgeData.from_prices(split, repair=told, **options).prices)
+    whole = unsampled(
+        HedgeData.from_prices(pair, **options).before("2018-01-01"), noise=Discounted()
+    )
+    np.testing.assert_allclose(found, whole.combined_ratio(pair), rtol=1e-6)
+
+
+def test_a_model_is_not_named_as_a_combined_one(pair, fitted):
+    with pytest.raises(ValueError, match="cannot be called 'a, combined with 7 EWMAs'"):
+        worth(pair, 500, models={"a, combined with 7 EWMAs": fitted})
+
+
+@pytest.mark.parametrize("clock", [True, False])
+def test_bars_within_the_day_are_not_combined_with_averages_of_days(clock):
     days = simulate_days(4, bars=78, seed=3)
-    data = HedgeData.from_prices(days.prices, target="Y", hedges=["X1"], clock=days.clock)
+    how = {"clock": days.clock} if clock else {}
+    data = HedgeData.from_prices(days.prices, target="Y", hedges=["X1"], **how)
     with pytest.raises(ValueError, match=r"combined_ratio is of daily prices.*fit.hedge_ratio\(\)"):
         unsampled(data).combined_ratio()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kfmodels import HedgeData, fit, hedge_ratio_model
-from kfmodels.live import Attribution
+from kfmodels.live import Attribution, HedgeBook
 from tests.problems import ROWS, stock_prices
 
 
@@ -47,3 +47,11 @@ def test_a_book_and_its_attribution_go_on_over_new_noise(fits, tmp_path):
     live.close()
     with old.go_live(journal=tmp_path / "j") as again:  # the new noise is in the journal
         np.testing.assert_array_equal(again.engine.state()["mean"], live.engine.state()["mean"])
+
+
+def test_a_book_says_what_it_takes():
+    book = HedgeBook(target="KO", hedges=["PEP"], transform="log", position=100)
+    with pytest.raises(
+        ValueError, match="the tick of a filter or the signal of a live one, not 'x'"
+    ):
+        book.act("x", {"KO": 1.0, "PEP": 1.0})
