@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -299,7 +300,7 @@ def read_clock(bar: str | None, calendar: str | None) -> "Clock | None":
 
 
 def as_json(values: Mapping[str, object]) -> str:
-    """A record in one line of JSON: NaN and infinity as null, dates as text."""
+    """A record in one line of JSON: NaN and infinity as null, dates as ISO text."""
     return json.dumps(_plain(values), allow_nan=False)
 
 
@@ -310,4 +311,6 @@ def _plain(value: object) -> object:
         return [_plain(one) for one in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -202,7 +202,7 @@ def test_programs_get_json_and_csv(universe):
     done = kfmodels("board", "pairs", "--json", "--csv", "board.csv", folder=universe)
     found = json.loads(done.stdout)
     assert (found["pairs"], found["fitted"]) == (20, 12)
-    assert found["fit_until"] == str(board.fit_until)
+    assert found["fit_until"] == board.fit_until.isoformat()
     rows = {row["pair"]: row for row in found["table"]}
     assert rows["MTUM/QUAL"]["beta"] == table.loc["MTUM/QUAL", "beta"]
     assert rows["MTUM/QUAL"]["refitted"] is False
