@@ -50,7 +50,7 @@ _WINDOWS = (60, 252)
 _DECAYS = (0.94, 0.98, 0.99)
 """That of RiskMetrics for daily data, and two slower ones: memories of 17, 50 and 100 rows."""
 
-COMBINED = "combined with 7 EWMAs"
+COMBINED = "half EWMAs"
 """Ends the name of the ratio of a model that is half the mean of moving averages."""
 
 _LASSO = 504
@@ -155,7 +155,7 @@ def hedge_effectiveness(
         >>> table = hedge_effectiveness(prices, target="MTUM", hedges=["QUAL"], train=1000)
         >>> table["variance_removed"].idxmax() in table.index
         True
-        >>> float(table.loc["static OLS on changes", "turnover"])
+        >>> float(table.loc["static OLS on changes", "gain"])
         0.0
     """
     if not (isinstance(level, Real) and 0 < level < 1):

@@ -112,6 +112,8 @@ def told_at(told: Array | None, q_level: Array, xp: ModuleType) -> Array | None:
     if told is None or len(told) == 1:
         return None if told is None else told[0]
     gain = q_to_gain(q_level)
+    # as an array of NumPy JAX lowers it in single precision where it is the first to be lowered
+    grid = xp.asarray(LOGIT_GAINS, gain.dtype)
     place = xp.log(gain) - xp.log1p(-gain)
-    each = [xp.interp(place, LOGIT_GAINS, xp.log(column)) for column in told.T]
+    each = [xp.interp(place, grid, xp.log(column)) for column in told.T]
     return xp.exp(xp.stack(each)) * (1 - gain)

@@ -287,7 +287,7 @@ def test_what_a_hedge_was_worth_and_the_one_to_hold(low, high, turnover, worth, 
 
 def test_a_plain_rival_that_does_better_for_less_is_named():
     rows = {"held": (0.50, 2.0), "dear": (0.60, 3.0), "cheap": (0.55, 1.0), "worse": (0.40, 0.5)}
-    rows["held, combined with 7 EWMAs"] = (0.58, 1.0)  # which is none
+    rows["held, half EWMAs"] = (0.58, 1.0)  # which is none
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["variance_removed", "turnover"])
     assert tell_better(table, "held") == [
         "Yet a plain one, cheap, removed more (55.0% against 50.0%) and traded no more: where neither "

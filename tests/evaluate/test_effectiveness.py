@@ -466,7 +466,7 @@ def test_what_a_combined_ratio_was_worth_stands_beside_its_model(pair, fitted):
     hedged = hedged_moves(data, fitted.combined_ratio(pair)).loc["2018"].iloc[1:]
     alone = pair["MTUM"].pct_change().loc["2018"].iloc[1:]
     removed = 1 - hedged.var() / alone.var()
-    both = table.loc["moving, combined with 7 EWMAs", "variance_removed"]
+    both = table.loc["moving, half EWMAs", "variance_removed"]
     assert both == pytest.approx(removed, rel=1e-9)
 
 
@@ -507,8 +507,8 @@ def test_prices_in_other_units_than_a_fit_are_not_combined_with_it(pair):
 
 
 def test_a_model_is_not_named_as_a_combined_one(pair, fitted):
-    with pytest.raises(ValueError, match="cannot be called 'a, combined with 7 EWMAs'"):
-        worth(pair, 500, models={"a, combined with 7 EWMAs": fitted})
+    with pytest.raises(ValueError, match="cannot be called 'a, half EWMAs'"):
+        worth(pair, 500, models={"a, half EWMAs": fitted})
 
 
 @pytest.mark.parametrize("clock", [True, False])

@@ -19,6 +19,7 @@ from kfmodels.fitting import tree as trees
 from kfmodels.model import Absolute, saved
 from kfmodels.model.memory import LOGIT_GAINS, memory_to_q, told_at, told_beside
 from kfmodels.sampling import prior as priors
+from tests.processes import python
 
 
 def said(bars: float) -> Memory:
@@ -144,3 +145,18 @@ def test_where_it_means_nothing_it_is_refused(make, text):
 def test_the_q_of_a_regressor_of_unit_size_is_that_of_its_memory():
     assert told_beside(np.ones((50, 1)), moving=False)[0, 0] == pytest.approx(1)
     assert memory_to_q(60.0) == pytest.approx(1 / (60 * 59))
+
+
+@pytest.mark.slow
+def test_many_pairs_are_fitted_in_a_process_that_has_done_nothing_else():
+    """What a process lowers first, JAX may lower in another precision than what comes later."""
+    code = """
+import kfmodels as kf
+prices = kf.datasets.etfs().loc["2013":"2014"]
+told = kf.Memory(60, low=15, high=240, effective=True)
+model = kf.hedge_ratio_model(delta={"beta": told}, noise=kf.Constant())
+pairs = kf.HedgeData.pairs(prices, [("XLE", "SPY"), ("TLT", "IEF")])
+print(*kf.fit_many(pairs, model, progress=False).status)
+"""
+    out, _ = python("-c", code).communicate(timeout=300)
+    assert out.split() == ["ok", "ok"]

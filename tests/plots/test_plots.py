@@ -179,7 +179,7 @@ def test_effectiveness_draws_every_method_and_marks_the_models(fixed, data):
         [p.get_width() for p in right.patches], table["turnover"].fillna(0), rtol=1e-12
     )
     colours = [dot.get_color() for dot in dots]
-    assert list(table.index[-2:]) == ["mine", "mine, combined with 7 EWMAs"]
+    assert list(table.index[-2:]) == ["mine", "mine, half EWMAs"]
     assert not set(colours[-2:]) & set(colours[:-2])
     assert [t.get_text() for t in left.get_yticklabels()] == list(table.index)
 
