@@ -100,7 +100,7 @@ SAMPLING = re.compile(
 )
 """Calls in an example that compile or sample for seconds."""
 
-NIGHTLY = ("pool_draws",)
+NIGHTLY = ("pool_draws", "plots.reversion.reversion")
 """Names whose example takes most of a minute, and shows what a test of CI asserts."""
 
 

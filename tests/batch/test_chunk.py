@@ -111,7 +111,7 @@ def test_a_price_that_died_is_named_with_its_date():
     assert not found
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_failed_pair_is_refitted_to_the_same_posterior(pairs, monkeypatch):
     before, _ = fit_chunk(pairs, [0], MOVING, QUICK, 0)
     assert before["effective_draws"][0] > 400

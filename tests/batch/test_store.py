@@ -248,7 +248,7 @@ def test_a_folder_without_a_store_says_how_to_make_one(tmp_path):
 
 
 @pytest.mark.faults
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_after_sigkill_at_any_moment_no_finished_chunk_is_lost_or_done_twice(tmp_path):
     draw = random.Random()
     seed = draw.randrange(2**32)

@@ -228,6 +228,7 @@ def tonight():
     return made_board((("XLE", "SPY"), ("XOM", "SPY"), ("XOM", "XLE")), seed=11)
 
 
+@pytest.mark.nightly
 @pytest.mark.faults
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 @pytest.mark.parametrize("at", [*range(7), 99])

@@ -430,6 +430,7 @@ def test_a_spread_has_a_section_with_its_numbers_after_the_last_row(data):
     assert facts.ASK in html.unescape(page(kf.fit(data, FIXED)))
 
 
+@pytest.mark.nightly
 def test_a_deviation_of_the_day_that_may_not_be_there_is_said():
     day = {"tilt": kf.model.Tilt(), "profile": kf.model.Profile(), "gaps": kf.Gaps()}
     day |= {"day": kf.model.OfTheDay(spike=True), "intercept": "none"}

@@ -121,6 +121,7 @@ def test_with_the_noise_known_the_filter_is_calibrated(pair, options):
         assert stats.kstest(below, stats.uniform.cdf).pvalue > REJECTED
 
 
+@pytest.mark.nightly
 def test_two_hedges(short: HedgeData):
     prices = datasets.stocks().loc[short.index[0] : short.last_date]
     data = HedgeData.from_prices(prices, target="KO", hedges=["PEP", "SPX"])

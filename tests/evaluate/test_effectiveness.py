@@ -109,7 +109,7 @@ def most_likely(data: HedgeData, *, separate: bool):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_filter_of_greatest_likelihood_on_ewc_and_ewa():
     prices = read_table("chan_ewa_ewc_close.csv")
     data = HedgeData.from_prices(prices, target="EWC", hedges=["EWA"], transform="level")

@@ -298,7 +298,7 @@ def test_ewc_on_ewa_has_the_top_of_the_oracle():
     assert -172.2906 - 0.15 < top < -172.2906 + 1e-3  # a grid is below the top, by its spacing
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_it_does_not_scan_of_a_noise_is_told():
     data = stocks_between("2019-01-01", "2019-05-01", transform="return")
     surface = surface_of(data, hedge_ratio_model(noise=Anchored(), intercept="none"), points=SMALL)

@@ -344,7 +344,7 @@ def simulated(volatility: float = 0.01) -> pd.DataFrame:
     return datasets.simulate(150, **options, seed=2).prices
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_units_say_nothing_about_memories():
     prices, model = simulated(), hedge_ratio_model(noise=Constant())
     expected, surface = memories(in_units(prices, 1, 1), model)

@@ -237,7 +237,7 @@ def test_settings_are_values():
     assert chan(1e-5).says == "delta = 1e-05, Ve = 0.001, start 0 with covariance 0"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_intercept_of_another_model_has_no_q_at_zero(stocks):
     moves = {"delta": 0.01, "obs_scale": 0.3}
     fits = {
@@ -261,7 +261,7 @@ def test_the_intercept_of_another_model_has_no_q_at_zero(stocks):
     assert found.drop(columns="q_alpha").notna().all(axis=None)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_fit_counts_what_is_not_known_of_the_noise(stocks):
     """`gain` is 1 - obs_var / spread_sd**2 of the mixture, and `beta_sd` the total sd."""
     vague = unsampled(stocks, pivot=0)

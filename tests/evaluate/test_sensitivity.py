@@ -152,7 +152,7 @@ def both(request, year) -> tuple[HedgeFit, dict[str, Any]]:
     ), options
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_reweighting_is_a_refit(both, year):
     fitted, options = both
     model = hedge_ratio_model(

@@ -110,7 +110,7 @@ def moving_level(data: HedgeData) -> dict[str, tuple]:
 # -- one hedge -------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_bayes_factor_is_that_of_a_fine_grid_and_its_error_is_honest(year, default):
     model, level = hedge_ratio_model(noise=Constant()), moving_level(year)
     moving = stable(year, model, {"delta_beta0": (-22.0, 8.0)} | level, 49)
@@ -183,7 +183,7 @@ def test_a_simulated_truth_is_recognised(seed: int):
         assert low <= row["probability"] <= high
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_prior_shifts_the_odds_and_nothing_else(default):
     even = static_probability(default).loc["PEP"]
     assert logit(even["probability"]) == pytest.approx(even["log_bayes_factor"], rel=1e-9)
@@ -216,7 +216,7 @@ def test_two_hedges_are_asked_one_by_one_and_together():
         assert abs(gap - (none - one)) < 4 * error + 0.02
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_where_nothing_is_left_to_infer_the_evidence_is_the_likelihood(year):
     """The noise is fixed and the ratio stands still: one model, without a parameter."""
     fitted = unsampled(year, obs_scale=0.01, intercept="static")

@@ -159,7 +159,7 @@ def test_a_model_is_kept_with_its_priors():
     assert "LogNormal" in text
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_on_prices_it_reads_no_moves():
     prices = HedgeData.from_prices(stock_prices(), target="KO", hedges=["PEP"])
     with pytest.raises(ValueError, match=r"of KO are log prices.*or Anchored\(today=0, after=0\)"):

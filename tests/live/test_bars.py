@@ -136,7 +136,7 @@ def bars(draw: Any) -> list[list[tuple[tuple[str, ...], int]]]:
     return draw(st.lists(polls, min_size=1, max_size=6))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @settings(max_examples=25)
 @given(bars=bars(), single=st.booleans(), discounted=st.booleans(), seed=st.integers(0, 99))
 def test_any_interleaving_ends_as_rows_fed_whole(

@@ -145,7 +145,7 @@ class Weighed(FromPrior):
         return found._replace(about={"log_evidence": evidence, "log_evidence_mcse": 0.1})
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_deviation_of_the_day_may_be_none_and_a_filter_mixes_both(tmp_path: Any):
     data = data_of("30min")

@@ -403,7 +403,7 @@ def test_the_noise_of_the_first_bar_is_found_under_a_learnt_variance():
 # --- what a fit keeps -------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_tables_of_a_fit_are_those_of_the_distribution(nights, fitted):
     tree, model = fitted.tree, fitted.model
     bars = tree["posterior"]["gap_bars"]

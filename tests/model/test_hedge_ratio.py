@@ -392,7 +392,7 @@ def test_a_prior_arrives_where_it_belongs():
 # -- inside the user's own NumPyro -----------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_samples_under_numpyro_s_own_mcmc():
     """Single precision, as NumPyro comes, and prices rather than arrays."""
     with jax.enable_x64(False):

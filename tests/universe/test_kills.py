@@ -12,7 +12,7 @@ KILLS, FILES = 30, 5
 
 
 @pytest.mark.faults
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_kill_at_any_moment_loses_no_acknowledged_row(tmp_path):
     draw = random.Random()
     seed = draw.randrange(2**32)
