@@ -141,7 +141,7 @@ def tick_of(answer: Tick | Signal) -> Tick:
     """
     if isinstance(answer, Signal):
         return answer.tick
-    if not hasattr(answer, "outcome"):
+    if not hasattr(answer, "at"):
         raise ValueError(
             f"it takes the tick of a filter or the signal of a live one, not {answer!r}"
         )
