@@ -71,6 +71,7 @@ def test_a_pair_is_what_its_own_fit_says(board: HedgeBoard):
         assert (plug_in > 0) == (p > 0.5)
 
 
+@pytest.mark.slow
 def test_online_each_pair_goes_on_as_alone(board: HedgeBoard):
     live = board.online()
     alone = {name: board.sel(name).online() for name in board.pairs.names}
@@ -86,6 +87,7 @@ def test_online_each_pair_goes_on_as_alone(board: HedgeBoard):
         assert mine.reversion.probability == pytest.approx(own.reversion.probability)
 
 
+@pytest.mark.slow
 def test_a_population_has_no_such_parts(board: HedgeBoard):
     with pytest.raises(ValueError, match="cannot be pooled, for a population has no spread"):
         pool(board)
