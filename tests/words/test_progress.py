@@ -207,8 +207,8 @@ def test_the_outermost_says_what_is_kept_and_threads_stop():
 
 @pytest.mark.slow
 def test_chains_that_were_interrupted_stop_at_their_next_block():
-    """Of 400,000 iterations, which would take minutes."""
-    code = FIT.replace("ImportanceSampling()", "NUTS(warmup=100_000, chains=4)")
+    """Of four million iterations, which would take an hour."""
+    code = FIT.replace("ImportanceSampling()", "NUTS(warmup=1_000_000, chains=4)")
     run = Terminal("-c", code)
     assert "10%" not in run.read("sampling the noise:   0%")
     assert run.press() == -signal.SIGINT
