@@ -72,10 +72,8 @@ def read_dates(labels: "pd.Index", dating: Dating, source: str) -> "pd.DatetimeI
         )
     if not texts:
         return pd.DatetimeIndex([])
-    if texts[:2] == [
-        "Ticker",
-        "Date",
-    ]:  # as yfinance writes it: kinds of prices, tickers, then rows
+    # as yfinance writes it: kinds of prices, tickers, then rows
+    if texts[:2] == ["Ticker", "Date"]:
         raise ValueError(
             f"the tickers of {source} stand in its second line: write one column a ticker, "
             'frame["Close"].to_csv(...) of what was downloaded'

@@ -120,11 +120,6 @@ def mean_ewma(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, table.index, table.columns[1:])
 
 
-def combine(ratio: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
-    """Half of a ratio `(date, hedge)`, half of `mean_ewma` of the moves."""
-    return (ratio + mean_ewma(moved).reindex(ratio.index)) / 2
-
-
 def complete_rows(table: pd.DataFrame, first: int) -> tuple[np.ndarray, int]:
     """Rows without a gap, and how many of them are known at row `first`, but 30 at least."""
     complete = table.notna().all(axis=1).to_numpy()

@@ -18,7 +18,6 @@ from kfmodels.data.repairs import Repair
 from kfmodels.data.spacing import rows_of_day
 from kfmodels.evaluate.baselines import (
     bars_per_year,
-    combine,
     ewma_ols,
     mean_ewma,
     moves,
@@ -50,8 +49,8 @@ _WINDOWS = (60, 252)
 _DECAYS = (0.94, 0.98, 0.99)
 """That of RiskMetrics for daily data, and two slower ones: memories of 17, 50 and 100 rows."""
 
-COMBINED = "half EWMAs"
-"""Ends the name of the ratio of a model that is half the mean of moving averages."""
+_AVERAGES, COMBINED = "mean of 7 EWMAs", "half EWMAs"
+"""The averages that the ratio of a model is combined with, and what ends the name of half of each."""
 
 _LASSO = 504
 """Rows of two years."""
@@ -184,7 +183,10 @@ def hedge_effectiveness(
             raise ValueError(f"a model cannot be called {name!r}, as a baseline is: rename it")
         _check_model(name, fitted, data, train)
         methods[name] = partial(_model_ratios, fitted, data)
-        methods[both] = lambda name=name: combine(held[name], moves(data))
+        # of ratios that are held already
+        methods[both] = lambda name=name: (
+            (held[name] + held[_AVERAGES].reindex(held[name].index)) / 2
+        )
     with wait_for("holding each hedge", len(methods), shown=progress, compiles=False) as waiting:
         for name, hold in methods.items():
             held[name] = hold()
@@ -239,7 +241,7 @@ def _baselines(
             made[f"rolling OLS on changes, {window}"] = partial(rolling_ols, moved, window)
     for decay in _DECAYS:
         made[f"EWMA of changes, {decay}"] = partial(ewma_ols, moved, decay)
-    made["mean of 7 EWMAs"] = lambda: mean_ewma(moved)
+    made[_AVERAGES] = lambda: mean_ewma(moved)
     made["DCC-GARCH-t"] = lambda: dcc_garch(moved, train)
     if len(hedges) > 1:
         made[f"lasso on changes, {_LASSO}"] = lambda: lasso(moved, train, _LASSO)
@@ -391,10 +393,10 @@ def combined_ratio(
         )
     blocks = {name: each if len(data.hedges) == 1 else each[name] for name in data.hedges}
     found = pd.DataFrame({name: block["mean"] for name, block in blocks.items()})
-    every = data.prices
+    every, units = data.prices, pd.Series(1.0, data.prices.columns)
     if prices is not None:
         rows = rows_after(prices, fitted.fit_until, [data.target, *data.hedges])
-        if other := _other_units(data.prices, prices):
+        if other := _other_units(every, prices):
             raise ValueError(
                 f"the fit is of prices in other units ({other}): give those of the data that it was "
                 "made of, HedgeData.from_prices(..., repair=...).prices"
@@ -407,6 +409,5 @@ def combined_ratio(
             every = pd.concat([every, later.as_fitted])
             if data.transform.by_shares:
                 units = pd.Series(later.factors)
-                moved = data.transform.moves(every, every.shift(1))
-                return combine(found, moved) * (units[data.target] / units[list(data.hedges)])
-    return combine(found, data.transform.moves(every, every.shift(1)))
+    averages = mean_ewma(data.transform.moves(every, every.shift(1)))
+    return (found + averages) / 2 * (units[data.target] / units[list(data.hedges)])

@@ -162,8 +162,6 @@ _NEAR, _PRIOR = 0.1, 0.05
 """A posterior is pressed against a bound of its prior when nine tenths of it lie within this share of
 the bound, and half of it nearer than this share of the prior."""
 
-_MEMORIES = ("variance_memory", "anchor_memory")
-
 _BEYOND = "the rows would have it beyond: give a prior that reaches further, if it may"
 _ROWS_STAND_OUT = (
     "single rows stand out, not storms and calms, as dividends that were not adjusted for, bad prints "
@@ -217,7 +215,7 @@ def _tell_bound(tree: "DataTree", name: str, number: int, bound: str) -> str:
     hedges = trees.group_of(tree, "constant_data")["hedge"].values
     if name == "delta_beta" and len(hedges) > 1:
         said = f"delta of {hedges[number]}"
-    why = _ROWS_STAND_OUT if name in _MEMORIES[:1] else _BEYOND
+    why = _ROWS_STAND_OUT if name == "variance_memory" else _BEYOND
     return f"{said} stands at its {bound} (90 % {spans[0]}, of the prior {spans[1]}): {why}."
 
 
