@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kfmodels._types import Array, ArrayLike, Bool, Float
+from kfmodels._types import Array, ArrayLike, Bool, Float, Int
 from kfmodels.data.hedge_data import MIN_ROWS, HedgeData
 from kfmodels.data.scales import stopped, stopped_since
 from kfmodels.kalman.coordinates import Coordinates
@@ -25,8 +25,8 @@ A table in single precision keeps 6e-8 of a price, and its last digits are no no
 trades in ticks of 1e-6 of the price and more. The share of the move keeps this from quiet second bars.
 """
 
-_SHORTEST = 256
-"""Twice the shortest series that is lengthened by less than a quarter of it."""
+_SHORTEST = 2048
+"""Rows to which a shorter series is lengthened: eight years of days."""
 
 _STILL = "{target} never moves: there is nothing to hedge; check its prices"
 _PROPORTIONAL = (
@@ -43,7 +43,8 @@ class Inputs(NamedTuple):
     periods before each row, and `gap_unit` is the number of open bars between two of them. Where it
     goes by the time of day, `day` is what it reads of each row and `session` of the bars of a whole one
     (`kfmodels.clock.day.read_day`). `told (gain, hedge)` is what the regressors of rows tell beside an
-    intercept of those gains, where a prior is on the effective memory.
+    intercept of those gains, where a prior is on the effective memory. `count` are the rows that a
+    density reads, where those after only fill the arrays up; None stands for all.
     """
 
     y: Float[Array, "*pair time"]
@@ -61,6 +62,7 @@ class Inputs(NamedTuple):
     day: Float[Array, "time 4"] | None = None
     session: Float[Array, "bar 4"] | None = None
     told: Float[Array, "*pair gain hedge"] | None = None
+    count: Int[Array, "*pair"] | None = None
 
 
 class PairArrays(NamedTuple):
@@ -213,18 +215,26 @@ def stack_inputs(each: Sequence[Inputs], length: int | None = None) -> Inputs:
 def lengthen(inputs: Inputs) -> Inputs:
     """One pair with unobserved rows at its end, in which no time passes, and `dt` written out.
 
-    So an expanding window, or another pair, has one of few lengths, four between a number and twice it:
-    what was compiled for one serves for all of a length.
+    So an expanding window, or another pair, has one of few lengths: what was compiled for one serves
+    for all of a length. A density stops after the `count` of rows that were given.
     """
     rows = len(inputs.y)
-    step = max(_SHORTEST, 1 << rows.bit_length()) // 8
-    length = -(-rows // step) * step
+    length = max(_SHORTEST, 1 << (rows - 1).bit_length())
     dt = np.arange(rows) > 0 if inputs.dt is None else inputs.dt
     inputs = inputs._replace(dt=np.asarray(dt, float))
     by_row = ("y", "design", "observed", "dt", "gaps", "day")
     given = {name: getattr(inputs, name) for name in by_row}
     longer = {name: _pad(array, length) for name, array in given.items() if array is not None}
-    return inputs._replace(**longer)
+    return inputs._replace(**longer, count=np.asarray(rows))
+
+
+def first_row(inputs: Inputs) -> Inputs:
+    """One pair, or many, cut to the first row."""
+    cut = {name: getattr(inputs, name) for name in ("y", "observed", "dt")}
+    cut = {name: array if array is None else array[..., :1] for name, array in cut.items()}
+    wide = {name: getattr(inputs, name) for name in ("design", "gaps", "day")}
+    wide = {name: array if array is None else array[..., :1, :] for name, array in wide.items()}
+    return inputs._replace(**cut, **wide, count=None)
 
 
 def _pad(array: np.ndarray, rows: int) -> np.ndarray:

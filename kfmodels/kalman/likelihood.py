@@ -34,11 +34,12 @@ def log_likelihood(
         return by_scan(rows, start, drift, noise)
     ways: dict[str, Callable[..., Array]] = {
         "cpu": partial(_one_by_one, log_likelihood),
-        "default": partial(by_scan, unroll=UNROLLED),
+        "default": _over_all(partial(by_scan, unroll=UNROLLED)),
     }
     # all ways are traced, whichever runs: ask for the kernel only where there may be a device for it
-    if jax.default_backend() == "gpu" and kernel.takes(rows, start, drift, noise):
-        ways["cuda"] = _in_kernel
+    every = rows._replace(count=None)
+    if jax.default_backend() == "gpu" and kernel.takes(every, start, drift, noise):
+        ways["cuda"] = _over_all(_in_kernel)
     return lax.platform_dependent(rows, start, drift, noise, **ways)
 
 
@@ -50,9 +51,14 @@ def last_variance(
         return _variance_by_scan(rows, start, drift, noise)
     ways = {
         "cpu": partial(_one_by_one, last_variance),
-        "default": partial(_variance_by_scan, unroll=UNROLLED),
+        "default": _over_all(partial(_variance_by_scan, unroll=UNROLLED)),
     }
     return lax.platform_dependent(rows, start, drift, noise, **ways)
+
+
+def _over_all(run: Callable[..., Array]) -> Callable[..., Array]:
+    """`run` over all rows, whatever their count: a GPU has them in flight together."""
+    return lambda rows, *laws: run(rows._replace(count=None), *laws)
 
 
 @jax.custom_jvp
@@ -129,8 +135,17 @@ def _pass_over(
         return (state, carried, total + jnp.where(row.observed > 0, density, 0)), None
 
     carry = state, carried, jnp.zeros(state.mean.shape[1:], state.mean.dtype)
+    count, rows, begun = rows.count, rows._replace(count=None), 0
+
+    def at(number: Array | int) -> Series:
+        return jax.tree.map(lambda leaf: leaf[number], rows)
+
     if rows.dt is None:  # the first row alone has no time before it
-        carry, _ = one(carry, jax.tree.map(lambda leaf: leaf[0], rows), 0.0)
-        rows = jax.tree.map(lambda leaf: leaf[1:], rows)
+        (carry, _), begun = one(carry, at(0), 0.0), 1
+    if count is not None:
+        # no more turns than rows are read, so that one program serves series of many lengths
+        last = count.max() if count.ndim else count
+        return lax.fori_loop(begun, last, lambda number, carry: one(carry, at(number))[0], carry)
+    rows = jax.tree.map(lambda leaf: leaf[begun:], rows)
     ended, _ = lax.scan(one, carry, rows, unroll=unroll)
     return ended

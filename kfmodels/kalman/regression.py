@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import Distribution, constraints
 
-from kfmodels._types import ArrayLike, Bool, Float
+from kfmodels._types import ArrayLike, Bool, Float, Int
 from kfmodels._types import JaxArray as Array
 from kfmodels.kalman import motion, scan
 from kfmodels.kalman.likelihood import log_likelihood
@@ -56,8 +56,8 @@ class _Covariance(constraints.ParameterFreeConstraint):
     event_dim = 2
 
     def __call__(self, x: Array) -> Array:
-        finite = jnp.isfinite(x).all((-2, -1))
-        return finite & (jnp.diagonal(x, axis1=-2, axis2=-1) >= 0).all(-1)
+        each = np.arange(x.shape[-1])
+        return jnp.isfinite(x).all((-2, -1)) & (x[..., each, each] >= 0).all(-1)
 
 
 _EVENT_DIM = {
@@ -68,6 +68,7 @@ _EVENT_DIM = {
     "dt": 1,
     "gap_time": 2,
     "obs_factor": 1,
+    "count": 0,
 }
 _BY_TIME = ("observed", "dt", "obs_factor")
 
@@ -114,6 +115,8 @@ class KalmanRegression(Distribution):
             fade: the worth of a closed period before the row, `(..., time, 1)`, or to each coefficient
             its own, `(..., time, coef)`. Default: none.
         obs_factor: factor on the observation variance of each row, `(..., time)`. Default: 1.
+        count: rows that the density reads, `(...)`; those after are not observed, so that series of
+            many lengths share one compiled program. Derivatives are then in forward mode. Default: all.
 
     Raises:
         ValueError: shapes do not fit; with `validate_args`, an argument out of range.
@@ -176,6 +179,7 @@ class KalmanRegression(Distribution):
     dt: Array | None
     gap_time: Array | None
     obs_factor: Array | None
+    count: Array | None
 
     @_shown_by_name
     def __init__(
@@ -190,14 +194,15 @@ class KalmanRegression(Distribution):
         dt: Float[ArrayLike, "*#batch time"] | None = None,
         gap_time: Float[ArrayLike, "*#batch time #coef"] | None = None,
         obs_factor: Float[ArrayLike, "*#batch time"] | None = None,
+        count: Int[ArrayLike, "*#batch"] | None = None,
         validate_args: bool | None = None,
     ) -> None:
         self.design = jnp.asarray(design)
         self.initial_mean, self.initial_cov = jnp.asarray(initial_mean), jnp.asarray(initial_cov)
         self.drift, self.noise = jax.tree.map(jnp.asarray, (drift, noise))
-        self.observed, self.dt, self.gap_time, self.obs_factor = (
+        self.observed, self.dt, self.gap_time, self.obs_factor, self.count = (
             None if rows is None else jnp.asarray(rows)
-            for rows in (observed, dt, gap_time, obs_factor)
+            for rows in (observed, dt, gap_time, obs_factor, count)
         )
         shapes = {name: value.shape for name, value in self._given().items()}
         laws = {"drift": _shapes_of(self.drift), "noise": _shapes_of(self.noise)}
@@ -264,6 +269,7 @@ class KalmanRegression(Distribution):
             part.get("dt"),
             extra,
             part.get("obs_factor"),
+            part.get("count"),
         )
         drift, noise = batch_last(self.drift, rank), batch_last(self.noise, rank)
         unit = noise.unit(noise.start())

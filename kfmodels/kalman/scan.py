@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kfmodels._types import ArrayLike, Bool, Float, Shaped
+from kfmodels._types import ArrayLike, Bool, Float, Int, Shaped
 from kfmodels._types import JaxArray as Array
 from kfmodels.kalman import motion
 from kfmodels.kalman.density import log_normal, log_student, student_variance
@@ -58,6 +58,8 @@ class Series(NamedTuple):
 
     extra: Float[Array, "time *#batch"] | Float[Array, "time coef *#batch"] | None = None
     noise: Float[Array, "time *#batch"] | None = None
+    count: Int[Array, "*#batch"] | None = None
+    """Rows that are read, by `likelihood` alone; those after are not observed. None stands for all."""
 
     @property
     def open_time(self) -> motion.Array:
@@ -107,6 +109,7 @@ def series(
     dt: Shaped[ArrayLike, "_ *#batch"] | None = None,
     extra: Shaped[ArrayLike, "_ *#batch"] | Shaped[ArrayLike, "_ coef *#batch"] | None = None,
     noise: Shaped[ArrayLike, "_ *#batch"] | None = None,
+    count: Int[ArrayLike, "*#batch"] | None = None,
 ) -> Series:
     """Complete a series: everything observed, one unit of time between rows.
 
@@ -127,11 +130,13 @@ def series(
         dt=None if dt is None else jnp.asarray(dt, dtype),
         extra=None if extra is None else jnp.asarray(extra, dtype),
         noise=None if noise is None else jnp.asarray(noise, dtype),
+        count=None if count is None else jnp.asarray(count),
     )
 
 
 def timed(rows: Series) -> Series:
-    """The series with its times written out."""
+    """The series with its times written out, and all its rows."""
+    rows = rows._replace(count=None)
     if rows.dt is not None:
         return rows
     return rows._replace(dt=jnp.ones_like(rows.observed).at[0].set(0))
@@ -163,7 +168,7 @@ def begin(rows: Series, start: State, drift: Motion, noise: Noise) -> tuple[Stat
 
     shapes = jax.eval_shape(once, rows, start, drift, noise)
     batch = jnp.broadcast_shapes(*(leaf.shape for leaf in jax.tree.leaves(shapes)))
-    dtype = jnp.result_type(*jax.tree.leaves((rows, start, drift, noise)))
+    dtype = jnp.result_type(*jax.tree.leaves((timed(rows), start, drift, noise)))
     n = start.mean.shape[0]
     state = State(
         jnp.broadcast_to(start.mean, (n, *batch)).astype(dtype),

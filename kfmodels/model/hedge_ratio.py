@@ -15,7 +15,14 @@ from numpyro.distributions import constraints
 
 from kfmodels._types import Array, ArrayLike, Bool, Float, JaxArray
 from kfmodels.clock.day import TILT
-from kfmodels.data.arrays import Inputs, PairArrays, arrays_of, coordinates_of, stack_inputs
+from kfmodels.data.arrays import (
+    Inputs,
+    PairArrays,
+    arrays_of,
+    coordinates_of,
+    first_row,
+    stack_inputs,
+)
 from kfmodels.data.hedge_data import HedgeData
 from kfmodels.kalman import motion
 from kfmodels.kalman import noise as noises
@@ -183,17 +190,7 @@ class HedgeRatioModel:
 
     def without_rows(self, inputs: Inputs) -> Inputs:
         """Inputs cut to their first row, where the prior of the noise reads no more than that."""
-        if self.initial.reads_rows:
-            return inputs
-        dt, gaps, day = inputs.dt, inputs.gaps, inputs.day
-        return inputs._replace(
-            y=inputs.y[..., :1],
-            design=inputs.design[..., :1, :],
-            observed=inputs.observed[..., :1],
-            dt=None if dt is None else dt[..., :1],
-            gaps=None if gaps is None else gaps[..., :1, :],
-            day=None if day is None else day[..., :1, :],
-        )
+        return inputs if self.initial.reads_rows else first_row(inputs)
 
     def inputs_of_pairs(
         self, pairs: Sequence[PairArrays], *, length: int | None = None
@@ -302,6 +299,8 @@ class HedgeRatioModel:
             noise,
             observed=inputs.observed,
             dt=inputs.dt,
+            count=inputs.count,
+            validate_args=False,  # what is infinite or negative was refused in words
             **profiles.by_row(self.profile, inputs, sites, by_gap),
         )
 

@@ -12,7 +12,6 @@ for temporal data mining, Expert Systems with Applications 36 (where delta comes
 from types import ModuleType
 
 import numpy as np
-from scipy.signal import lfilter
 
 from kfmodels.kalman.motion import Array
 
@@ -94,6 +93,9 @@ def told_beside(regressors: np.ndarray, *, moving: bool) -> np.ndarray:
     """
     if not moving:
         return _alone(regressors)[None]
+    # here, not above: it takes half a second to import, and reading a fit needs none of it
+    from scipy.signal import lfilter
+
     gains = 1 / (1 + np.exp(-LOGIT_GAINS))
     centred = regressors - regressors[:1]
     left = (np.asarray(lfilter([1, -1], [1, gain - 1], centred, axis=0)) for gain in gains)

@@ -106,7 +106,7 @@ def sample(
     # these, so that a series of another length compiles nothing else
     pairs = len(prior)
     start, ascend, set_out, draw, adapt, finish = (
-        by_device(step, (size,), pairs)
+        by_device(step, (size,), pairs, rows=False)
         for step in (begin, climb, _set_out, _draw_round, _adapt, _finish)
     )
     tried = prior[:, : size.tried]
@@ -182,7 +182,7 @@ def _set_out(at: Climb, wider: Float[Array, "pair"], *, settings: tuple[Size]) -
             mixture.parts_of(first),
         ),
         points=jnp.zeros((pairs, d, every)),
-        values=jnp.full((pairs, every), -jnp.inf),
+        values=jnp.full((pairs, every), -jnp.inf, first.mean.dtype),
         proposed=jnp.zeros((pairs, every)),
     )
 

@@ -15,6 +15,7 @@ from kfmodels._types import JaxArray as Array
 from kfmodels.model.hedge_ratio import HedgeRatioModel
 from kfmodels.sampling import amis, posterior, thinning
 from kfmodels.sampling.amis import Effort, Size, Weighted
+from kfmodels.sampling.devices import compile_little
 from kfmodels.sampling.posterior import Draws, Layout, Model, draw_prior, of_recursion, single_draw
 from kfmodels.sampling.psis import resample
 from kfmodels.words.progress import wait_for
@@ -177,7 +178,7 @@ def explore(
     )
 
 
-@partial(jax.jit, static_argnames=("model",))
+@compile_little("model")
 def draw_start(
     seed: UInt32[ArrayLike, ""], inputs: object, *, model: Model
 ) -> dict[str, Float[Array, "pair draw ..."]]:
@@ -214,7 +215,7 @@ def explore_from(
     return amis.sample(density, _pack(free, layout=layout), keys, size, effort, advance)
 
 
-@partial(jax.jit, static_argnames=("layout",))
+@compile_little("layout")
 def _pack(
     free: Mapping[str, Float[Array, "pair draw ..."]], *, layout: Layout
 ) -> Float[Array, "pair draw site"]:
@@ -231,7 +232,7 @@ def _in_blocks(
     return np.concatenate([density(part) for part in parts], 1)[:, :total]
 
 
-@partial(jax.jit, static_argnames=("model",))
+@compile_little("model")
 def noise_at(
     points: Float[Array, "pair draw site"], inputs: object, *, model: Model
 ) -> dict[str, Float[Array, "pair draw ..."]]:
@@ -257,7 +258,7 @@ def resample_sites(
     return sites_at(points[picked], posterior.without_rows(inputs, model), model=model)
 
 
-@partial(jax.jit, static_argnames=("model",))
+@compile_little("model")
 def sites_at(
     points: Float[Array, "chain draw site"], inputs: object, *, model: Model
 ) -> dict[str, Float[Array, "chain draw ..."]]:

@@ -98,7 +98,7 @@ def begin(
     pairs, count, d = starts.shape
     at = Climb(
         u=starts,
-        value=jnp.full((pairs, count), -jnp.inf),
+        value=jnp.full((pairs, count), -jnp.inf, starts.dtype),
         gradient=jnp.zeros_like(starts),
         curvature=(jnp.ones_like(starts), jnp.broadcast_to(jnp.eye(d), (pairs, count, d, d))),
         damping=jnp.zeros((pairs, count)),

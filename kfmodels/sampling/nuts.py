@@ -19,6 +19,7 @@ from kfmodels._types import JaxArray as Array
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
 from kfmodels.sampling.amis import Weighted
+from kfmodels.sampling.devices import compile_little
 from kfmodels.sampling.importance import layout_of
 from kfmodels.sampling.posterior import Draws, Model, constrain, draw_prior, single_draw
 from kfmodels.words.progress import wait_for
@@ -136,7 +137,7 @@ def _sampler(model: Model, inputs: object, method: NUTS):
     return begin, move
 
 
-@partial(jax.jit, static_argnames=("model", "method"))
+@compile_little("model", "method")
 def _start(
     z: dict[str, Float[Array, "..."]],
     key: UInt32[Array, "2"],
@@ -184,7 +185,7 @@ def _near_prior(
     }
 
 
-@partial(jax.jit, static_argnames=("model",))
+@compile_little("model")
 def _constrain(
     sites: dict[str, Float[Array, "chain draw ..."]], inputs: object, *, model: Model
 ) -> dict[str, Float[Array, "chain draw ..."]]:

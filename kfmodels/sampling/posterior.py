@@ -17,7 +17,7 @@ from kfmodels._types import JaxArray as Array
 from kfmodels.model.assumptions import parameters
 from kfmodels.sampling import prior as priors
 from kfmodels.sampling import ridge
-from kfmodels.sampling.devices import by_device
+from kfmodels.sampling.devices import by_device, compile_little
 from kfmodels.sampling.prior import Model
 from kfmodels.words.caller import check_seed
 
@@ -104,7 +104,7 @@ class Layout:
         }
 
 
-@partial(jax.jit, static_argnames=("model",))
+@compile_little("model")
 def straighten(
     free: dict[str, Float[Array, "pair draw ..."]], *, model: Model
 ) -> dict[str, Float[Array, "pair draw ..."]]:
@@ -169,7 +169,7 @@ def compile_density(
     if not hasattr(model, "log_likelihood"):
         whole = by_device(_density_at, (layout, model), pairs)
         return lambda points: whole(points, inputs)
-    before = by_device(_look_up_at, (layout, model, left_out), pairs)
+    before = by_device(_look_up_at, (layout, model, left_out), pairs, rows=False)
     weigh, bare = by_device(_weigh, (model,), pairs), without_rows(inputs, model)
     return lambda points: weigh(*before(points, bare, still), inputs)
 

@@ -1,7 +1,6 @@
 """Draws from the priors of a model, and their density at draws of the noise."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,12 +12,13 @@ from numpyro.distributions import biject_to
 from kfmodels._types import ArrayLike, Float, Shaped, UInt32
 from kfmodels._types import JaxArray as Array
 from kfmodels.model.assumptions import is_bounded, least
+from kfmodels.sampling.devices import compile_little
 
 Model = Callable[..., object]
 """A NumPyro model called with its inputs; hashable."""
 
 
-@partial(jax.jit, static_argnames=("model",))
+@compile_little("model")
 def draw(
     numbers: UInt32[Array, "draw"], seed: UInt32[Array, ""], inputs: object, *, model: Model
 ) -> tuple[dict[str, Float[Array, "draw ..."]], dict[str, Shaped[Array, "draw ..."]]]:
@@ -40,7 +40,7 @@ def draw(
     return jax.vmap(one)(numbers)
 
 
-@partial(jax.jit, static_argnames=("model", "still"))
+@compile_little("model", "still")
 def log_density(
     sites: dict[str, Shaped[Array, "draw ..."]],
     inputs: object,
@@ -91,7 +91,7 @@ def from_free(name: str, value: Float[ArrayLike, "*any"]) -> Float[Array, "*any"
     return jnp.exp(value) + least(name) if is_bounded(name) else jnp.asarray(value)
 
 
-@partial(jax.jit, static_argnames=("model",))
+@compile_little("model")
 def complete(
     sites: dict[str, Shaped[Array, "draw ..."]], inputs: object, *, model: Model
 ) -> dict[str, Shaped[Array, "draw ..."]]:
@@ -110,7 +110,7 @@ def inferred(inputs: object, model: Model) -> dict[str, tuple[int, ...]]:
     return {site["name"]: jnp.shape(site["value"]) for site in free}
 
 
-@partial(jax.jit, static_argnames=("model",))
+@compile_little("model")
 def bounds(inputs: object, *, model: Model) -> dict[str, tuple[Array, Array]]:
     """The ends of the prior of every inferred site, infinite where it has none."""
     trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(inputs)

@@ -21,8 +21,9 @@ from tests.processes import ROOT
 
 WHAT = (
     "User and system seconds of a fresh process, imports included, the median of several rounds. "
-    "Series are padded to a few lengths, so that most pairs find their programs compiled; the first "
-    "of a new length compiles its own. The second calls find what the shell has kept of the first."
+    "Of up to 2,048 rows all series share their programs, so that the next pair compiles nothing, here "
+    "of 480 rows and of three times as many. The second calls find what the shell has kept of the "
+    "first."
 )
 
 METHODS = {"importance sampling": "ImportanceSampling()", "NUTS": "NUTS()"}
@@ -44,7 +45,7 @@ print(fit("KO", "PEP", "2017", "2018-11"))
 print(fit("KO", "PEP", "2012", "2018"))
 print(fit("KO", "PEP", "2012", "2017-11"))
 """
-"""The first pair; then one padded to the same length; one of another; and one padded to that."""
+"""The first pair; then one of about the same length; and two of three times that."""
 
 KEPT = """
 import sys

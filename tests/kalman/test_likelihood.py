@@ -150,6 +150,34 @@ def test_of_any_number_of_rows(run: Any, noise: str):
         assert_allclose(run(*model), loop(*model), rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize("noise", NOISES)
+def test_rows_after_the_count_are_not_read(noise: str, timed: bool):
+    """Value, slopes in forward mode, and the variance at the end; one program for all counts."""
+    rows, *laws = case(31, noise, timed=timed)
+    traced = []
+
+    @quick
+    def run(count, factor):
+        traced.append(count)
+        given = rows._replace(count=jnp.full((1, 1), count))
+
+        def density(factor):
+            law = jax.tree.map(lambda leaf: factor * leaf, laws[1])
+            return log_likelihood(given, laws[0], law, laws[2])
+
+        return density(factor), jax.jacfwd(density)(factor), last_variance(given, *laws)
+
+    for count in (1, 17, 31):
+        cut = jax.tree.map(lambda leaf, count=count: leaf[:count], rows)
+        value, slope, variance = run(count, 1.0)
+        assert_allclose(value, loop(cut, *laws), rtol=1e-11, atol=1e-13)
+        assert_allclose(variance, run_loop(cut, *laws)[1], rtol=1e-10)
+        ends = [run(count, 1 + step)[0] for step in (-1e-6, 1e-6)]
+        assert_allclose(slope, (ends[1] - ends[0]) / 2e-6, rtol=1e-6, atol=1e-6)
+    assert len(traced) == 1
+
+
 @both
 @pytest.mark.parametrize(("n", "drift"), [(1, "discount"), (3, "walk")])
 def test_of_other_numbers_of_coefficients(run: Any, n: int, drift: str):
