@@ -1,6 +1,6 @@
 """Pairs in blocks of one shape, so that one compiled program takes them all.
 
-The last block is filled up with its first pair.
+The last block is filled up with the first row of its first pair.
 """
 
 from collections.abc import Callable
@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from kfmodels.data.arrays import Inputs
 
 
 def finish(pending: list[tuple[int, Any]]) -> Any:
@@ -26,6 +28,17 @@ def start(run: Callable, given: tuple, size: int) -> list[tuple[int, Any]]:
     for first in range(0, count, size):
         here = np.arange(first, min(first + size, count))
         places = np.concatenate([here, np.full(size - len(here), here[0])])
-        block = jax.tree.map(lambda leaf, places=places: leaf[places], given)
+        block = [
+            _fill_up(jax.tree.map(lambda leaf, places=places: leaf[places], one), len(here))
+            for one in given
+        ]
         pending.append((len(here), run(*block)))
     return pending
+
+
+def _fill_up(given: Any, count: int) -> Any:
+    """Have nothing but their first row read of the pairs after so many, where rows are."""
+    if not isinstance(given, Inputs) or given.count is None:
+        return given
+    own = np.arange(len(given.count)) < count
+    return given._replace(count=np.where(own, given.count, 1))

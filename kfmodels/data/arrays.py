@@ -209,7 +209,7 @@ def stack_inputs(each: Sequence[Inputs], length: int | None = None) -> Inputs:
         kept += ("told",)
     for name in kept:
         made[name] = np.stack([getattr(one, name) for one in each])
-    return Inputs(**made)
+    return Inputs(**made, count=np.array([len(one.y) for one in each]))
 
 
 def lengthen(inputs: Inputs) -> Inputs:

@@ -345,8 +345,8 @@ class Mixture:
         """The part of a Student-t log density that depends on its degrees of freedom alone."""
         # these settle after a few memories of the variance, and then most ticks ask for the same
         if self._constant is None or not np.array_equal(self._constant[0], dof):
-            ratio, rest = gamma_ratio(0.5 * dof)
-            self._constant = dof, 0.5 * (np.log(ratio) - LOG_PI) + rest
+            above, below = gamma_ratio(0.5 * dof)
+            self._constant = dof, 0.5 * (np.log(above / below) - LOG_PI)
         return self._constant[1]
 
 

@@ -20,7 +20,7 @@ Model = Callable[..., object]
 
 @compile_little("model")
 def draw(
-    numbers: UInt32[Array, "draw"], seed: UInt32[Array, ""], inputs: object, *, model: Model
+    numbers: UInt32[ArrayLike, "draw"], seed: UInt32[ArrayLike, ""], inputs: object, *, model: Model
 ) -> tuple[dict[str, Float[Array, "draw ..."]], dict[str, Shaped[Array, "draw ..."]]]:
     """One draw of the prior for each number: inferred sites, unconstrained; all sites as they are."""
 
