@@ -210,7 +210,8 @@ class Moment(NamedTuple):
             ValueError: it is none of these.
         """
         if isinstance(at, (int, np.integer)):
-            return cls(_number(at), Kind.NUMBER, _number(at))
+            number = _number(at)
+            return cls(number, Kind.NUMBER, number)
         time = read(at)
         # the offset and not the zone, because ISO text has no place for the name of a zone
         text = wall_time(time.shown)

@@ -41,7 +41,7 @@ class Start(NamedTuple):
 
     @classmethod
     def of(cls, engine: Engine, watch: Watch | None, few: np.ndarray) -> "Start":
-        return cls(engine.mark(), watch and watch.mark(), few)
+        return cls(engine.mark(), None if watch is None else watch.mark(), few)
 
 
 @dataclass
@@ -120,8 +120,10 @@ class Bar:
         return all(map(self._is_own, self.rows))
 
     def _is_own(self, row: Known) -> bool:
-        prices = row["prices"].items()
-        return all(price is None or name in self.come for name, price in prices)
+        prices = row["prices"]
+        return prices.keys() <= self.come or all(
+            price is None or name in self.come for name, price in prices.items()
+        )
 
     def requote(self, convert: Callable[[str, float], float], before: Moment | None) -> None:
         """Convert the prices from before a moment to new units, or all if there is none."""

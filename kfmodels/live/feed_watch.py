@@ -186,7 +186,8 @@ class FeedWatch:
 
     def doubt_split(self, tick: AnyTick) -> str:
         """Which leg of the only pair stopped when its price jumped, in words; empty if none."""
-        still = "" if tick.names else self._still(self._pairs[0], tick.overall()[1])
+        why = "" if tick.names else tick.overall()[1]
+        still = self._still(self._pairs[0], why) if why else ""
         return f"{still}: it may have stopped, and not have split" if still else ""
 
     def take(self, prices: Mapping[str, float], tick: AnyTick) -> list[tuple[str, Alarm]]:
@@ -194,13 +195,14 @@ class FeedWatch:
 
         The row of a bar may be taken again, when more prices of it have come: the last one counts.
         """
-        stood, held, last = self.known.stood, self.known.held, self._last
-        if last is not None and last.bar == self.known.bar:
+        bar, opened, come, away, stood, since, held, told = self.known
+        last = self._last
+        if last is not None and last.bar == bar:
             held, self.lags.stands = last.held, last.lags
             # a leg that has moved since stands at -1 and counts anew
             stood = stood | {name: stood[name] - 1 for name in last.legs if stood[name] >= 0}
         legs = [name for name, price in prices.items() if price == price]
-        self._last = Taken(self.known.bar, held, self.lags.stands, legs)
+        self._last = Taken(bar, held, self.lags.stands, legs)
         stood = stood | {name: stood[name] + 1 for name in legs}
         z, _ = tick.learnt()
         quarantined = [self.names[number] for number in tick.quarantined()]
@@ -208,7 +210,7 @@ class FeedWatch:
             learnt = np.atleast_1d(z)
             kept = {n: rows for n, rows in held.items() if np.isnan(learnt[self.names.index(n)])}
             held = kept | {name: held.get(name, 0) + 1 for name in quarantined}
-        self.known = self.known._replace(stood=stood, held=held)
+        self.known = Known(bar, opened, come, away, stood, since, held, told)
         return [self._lag(lag) for lag in self.lags.update(prices, z)]
 
     def ring(self, engine: Engine, tick: AnyTick) -> list[tuple[str, Alarm]]:

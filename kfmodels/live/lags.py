@@ -62,26 +62,28 @@ class Sums(NamedTuple):
 
     def add(self, error: Value, move: Value, seen: Value) -> "Sums":
         """The sums with one more row, or as they were where `seen` is 0 instead of 1."""
+        weight, cross, errors, moves, weight2, cross2, square2 = self
         keep = 1 - (1 - _KEEP) * seen
         keep2, product = keep * keep, error * move * seen
         return Sums(
-            keep * self.weight + seen,
-            keep * self.cross + product,
-            keep * self.error + error * error * seen,
-            keep * self.move + move * move * seen,
-            keep2 * self.weight2 + seen,
-            keep2 * self.cross2 + product,
-            keep2 * self.square2 + product * product,
+            keep * weight + seen,
+            keep * cross + product,
+            keep * errors + error * error * seen,
+            keep * moves + move * move * seen,
+            keep2 * weight2 + seen,
+            keep2 * cross2 + product,
+            keep2 * square2 + product * product,
         )
 
     def strength(self, of: Any) -> tuple[Value, Value]:
         """The correlation, and how many standard errors it is; `of` is `math` or `numpy`."""
+        weight, cross, errors, moves, weight2, cross2, square2 = self
         tiny = 1e-300
-        mean = self.cross / (self.weight + tiny)
-        var = self.square2 - 2 * mean * self.cross2 + mean * mean * self.weight2
+        mean = cross / (weight + tiny)
+        var = square2 - 2 * mean * cross2 + mean * mean * weight2
         # of equal products the variance is 0 but for rounding
-        var = abs(var) + 1e-9 * self.square2 + tiny
-        return self.cross / (of.sqrt(self.error * self.move) + tiny), self.cross / of.sqrt(var)
+        var = abs(var) + 1e-9 * square2 + tiny
+        return cross / (of.sqrt(errors * moves) + tiny), cross / of.sqrt(var)
 
 
 class Stand(NamedTuple):
@@ -147,26 +149,28 @@ class Lags:
             if isinstance(z, np.ndarray):  # of a board of one pair
                 z = z.item()
             error = min(max(z, -_BOUND), _BOUND) if z == z else z
-            values = [self._value(prices[name]) for name in self._tickers]
-            each = zip(before, values, strict=True)
-            self.stands = tuple(_after(stand, value, error, math) for stand, value in each)
-        else:
-            given = np.array([prices[name] for name in self._tickers])
-            values = (np.log(given) if self._logs else given)[self._spots]
-            error = np.clip(z, -_BOUND, _BOUND)[:, None]
-            self.stands = (_after(before[0], values, error, np),)
-        for number, (old, now) in enumerate(zip(before, self.stands, strict=True)):
-            first, second = now.rings
-            if self._single and not (first or second):
-                continue
-            found += _lags(old, now, number if self._single else None)
-        return found
+            stands = list[Stand]()
+            for number, (name, old) in enumerate(zip(self._tickers, before, strict=True)):
+                now = _after(old, self._value(prices[name]), error, math)
+                stands.append(now)
+                if now.rings != old.rings:
+                    found += _lags(old, now, number)
+            self.stands = tuple(stands)
+            return found
+        given = np.array([prices[name] for name in self._tickers])
+        values = (np.log(given) if self._logs else given)[self._spots]
+        error = np.clip(z, -_BOUND, _BOUND)[:, None]
+        self.stands = (_after(before[0], values, error, np),)
+        return _lags(before[0], self.stands[0], None)
 
     @property
     def ringing(self) -> list[int]:
         """Numbers of the pairs of which a hedge comes before or after its target now."""
         if self._single:
-            return [0] if any(True in stand.rings for stand in self.stands) else []
+            for stand in self.stands:
+                if True in stand.rings:
+                    return [0]
+            return []
         return np.flatnonzero(np.logical_or(*self.stands[0].rings).any(1)).tolist()
 
     def restart(self, tickers: Iterable[str]) -> None:
@@ -276,6 +280,9 @@ def _test(sums: Sums, rang: Value, error: Value, move: Value, of: Any) -> tuple[
         if product != product:
             return sums, rang
         sums = sums.add(error, move, 1.0)
+        # nearly every row ends here: it is far from the least correlation
+        if not rang and sums.cross**2 < 0.9 * LEAST**2 * sums.error * sums.move:
+            return sums, False
     else:
         seen = product == product
         sums = sums.add(np.where(seen, error, 0.0), np.where(seen, move, 0.0), seen)

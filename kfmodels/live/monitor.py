@@ -289,22 +289,15 @@ def _add_one(
     if not seen:
         done = map(_add, *held, ratios, more, repeat(seen), thresholds)
         return tuple(map(list, zip(*done, strict=True)))
-    evidence: list[float] = []
-    sums: list[float] = []
-    bars: list[int] = []
-    for level, total, count, ratio, size, top in zip(*held, ratios, more, thresholds, strict=True):
-        level, total, count = level + ratio, total + size, count + 1
-        if level > top:  # rare, and then all that was reached is asked for
-            done = map(_add, *held, ratios, more, repeat(seen), thresholds)
-            return tuple(map(list, zip(*done, strict=True)))
+    evidence, sums, bars = [0.0] * len(KINDS), [0.0] * len(KINDS), [0] * len(KINDS)
+    each = zip(*held, ratios, more, thresholds, strict=True)
+    for test, (level, total, count, ratio, size, top) in enumerate(each):
+        level += ratio
         if level > 0:
-            evidence.append(level)
-            sums.append(total)
-            bars.append(count)
-        else:
-            evidence.append(0.0)
-            sums.append(0.0)
-            bars.append(0)
+            if level > top:  # rare, and then all that was reached is asked for
+                done = map(_add, *held, ratios, more, repeat(seen), thresholds)
+                return tuple(map(list, zip(*done, strict=True)))
+            evidence[test], sums[test], bars[test] = level, total + size, count + 1
     return evidence, sums, bars, ()
 
 

@@ -175,10 +175,11 @@ class Quotes:
         good: dict[str, float] = {}
         wrong: list[str] = []
         known: list[str] = []
-        if not any(ticker in given for ticker in self.tickers):
-            given = by_text(given)
-        for ticker in self.tickers:
-            value = given.get(ticker)
+        values = list(map(given.get, self.tickers))
+        if values.count(None) == len(values) and not any(name in given for name in self.tickers):
+            values = list(map(by_text(given).get, self.tickers))
+        number = now.number
+        for ticker, value in zip(self.tickers, values, strict=True):
             if value is None:
                 continue
             try:
@@ -192,10 +193,10 @@ class Quotes:
             before = self.times[ticker]
             if not self._least < price < FARTHEST:
                 wrong.append(f"{ticker} has the price {price:g}")
-            elif before is not None and now.number < before.number:
-                late = span(before.number - now.number, now.kind)
+            elif before is not None and number < before.number:
+                late = span(before.number - number, now.kind)
                 wrong.append(f"{ticker} is out of order, {late} before its last price")
-            elif before is not None and now.number == before.number:
+            elif before is not None and number == before.number:
                 if price == self.prices[ticker]:
                     known.append(ticker)
                 else:

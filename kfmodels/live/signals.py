@@ -117,13 +117,23 @@ class Signal(Shown):
     def record(self) -> dict[str, object]:
         """All of it as a plain dict of the published schema."""
         tick = self.tick.record()
-        own = {"at": self.at, "outcome": str(self.outcome), "reason": self.reason}
+        own = dict[str, object]()
         if self.tick.names:
-            own |= {"pair_outcomes": tick["outcome"], "pair_reasons": tick["reason"]}
+            own = {"pair_outcomes": tick["outcome"], "pair_reasons": tick["reason"]}
             own |= {"pair_conditions": dict(self.conditions.pairs)}
             own |= {"standing": self.conditions.sentence}
-        own |= {"row_at": tick["at"], "alarms": [_alarm(alarm) for alarm in self.alarms]}
-        return {"schema": SCHEMA, "seq": self.seq} | tick | own | {"condition": self.condition}
+        return {
+            "schema": SCHEMA,
+            "seq": self.seq,
+            **tick,
+            "at": self.at,
+            "outcome": str(self.outcome),
+            "reason": self.reason,
+            **own,
+            "row_at": tick["at"],
+            "alarms": [_alarm(alarm) for alarm in self.alarms],
+            "condition": self.condition,
+        }
 
 
 def _alarm(alarm: Alarm | tuple[str, Alarm]) -> dict[str, object]:
@@ -208,9 +218,10 @@ def find_conditions(watch: Watch | None, engine: Engine, feed: FeedWatch) -> Con
         if hold.cause in ("scale", "released"):
             whole, number = _worse(whole, "watch"), feed.names.index(name)
             found[number] = _worse("watch", found.get(number, "ok"))
+    targets, count = engine.targets, len(engine.targets)
     if not found:
-        return Conditions(whole, {}, len(engine.targets), len(engine.targets))
-    targets, count = frozenset(engine.targets), len(engine.targets)
+        return Conditions(whole, {}, count, count)
+    targets = targets if count == 1 else frozenset(targets)
     judged = [each for number, each in found.items() if engine.pairs[number][0] in targets]
     if len(judged) > SHARE * count:
         many = judged.count("broken") > SHARE * count

@@ -203,8 +203,9 @@ class LiveState:
         # a leg that comes late makes the row of the latest time
         row, absent = self._quotes.row(self._now, self._stale.units or 0)
         # one pair waits for all its legs; on a board those that have theirs need not wait for others
-        empty = all(price != price for price in row.values())
-        if absent and (len(self.engine.pairs) == 1 or empty):
+        if absent and (
+            len(self.engine.pairs) == 1 or all(price != price for price in row.values())
+        ):
             return self._signal(now.kept, Outcome.SKIPPED, ", ".join(absent), left)
         rows = bar.add(self._quotes.known(row, self._now), self.engine.pairs)
         try:

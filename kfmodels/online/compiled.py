@@ -482,6 +482,11 @@ class PairTick(Tick):
     def record(self) -> dict[str, object]:
         """All of it as a plain dict, in the order of the published record."""
         spread, sd, z, score, gain, dof, draws = self._stand.buffer[: kernel.EFFECTIVE + 1].tolist()
-        own = (self._at, Outcome.ACCEPTED, "", True, self.beta, self.alpha)
-        sds, told = (self._sds(0), self._sds(1)), (spread, sd, z, dof, gain, score, draws)
-        return dict(zip(RECORD, (*own, *sds, *told, self.memory, self.moved), strict=True))
+        n, summary, hedges = self._stand.block.coefficients, self._stand.summary, self.tickers[1:]
+        names = (*hedges, "alpha")
+        alpha = summary[n - 1] if n > len(hedges) else 0.0
+        beta, memory = (dict(zip(hedges, summary[k:], strict=False)) for k in (0, 3 * n))
+        own = (self._at, Outcome.ACCEPTED, "", True, beta, alpha)
+        sds = (dict(zip(names, summary[k : k + n], strict=False)) for k in (n, 2 * n))
+        told = (spread, sd, z, dof, gain, score, draws, memory, summary[-1])
+        return dict(zip(RECORD, (*own, *sds, *told), strict=True))

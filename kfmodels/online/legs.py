@@ -111,6 +111,10 @@ class Legs:
         """The same, unchecked."""
         if type(x) is float and type(y) is float:
             return [y, x]
+        if type(x) is dict:  # of plain numbers, as mostly, there is nothing to look at one by one
+            given = [y, *map(x.get, self.hedges[0])]
+            if set(map(type, given)) == {float}:
+                return given
         try:
             target = float(y)
         except (TypeError, ValueError, OverflowError):
