@@ -27,8 +27,11 @@ _BLOCK = 32768
 The fastest of four sizes for a board of 1000 pairs (`python -m tests.benchmarks latency`).
 """
 
-_COMPILED = 4096
-"""The same where a tick is compiled."""
+_COMPILED = 65536
+"""The same where a tick is compiled: it takes pair by pair, so every block only costs a call.
+
+A closed period goes through NumPy there too, for which yet larger blocks would be slow.
+"""
 
 TOO_FAR = (
     "the row is so far from all that this pair did before that the arithmetic cannot follow; pass NaN "

@@ -57,6 +57,7 @@ HELPERS = (
     "weigh_row",
     "split_model",
     "split_buffer",
+    "place_of",
     "raise_row",
     "student_factor",
     "density_of_student",
@@ -102,7 +103,7 @@ def find_kernels() -> Kernels | None:
         "take": types.int64(row, row, row, number),
         "moments": types.void(row, row, table, types.float64[:, :, ::1]),
         "summarise": types.void(row, row, row),
-        "exponentiate": types.void(row),
+        "exponentiate": types.void(row, row),
     }
     for name in ELEMENTARY:
         register_jitable(**PLAIN)(getattr(kernel, name))
@@ -281,7 +282,9 @@ class CompiledBlock:
         fill(initial + 1, mixture.log_memory)
         scratch = np.zeros((n + 8) * draws + n)
         self.model = np.concatenate([head, rows.reshape(-1), scratch])
-        self.size = pairs * (self.begin + draws * (n + n * n + 2 * self.learnt + 2))
+        self._above = np.triu_indices(n)
+        self._end = n + len(self._above[0])  # of the covariance, which stands there once
+        self.size = pairs * (self.begin + draws * (self._end + 2 * self.learnt + 2))
         self.shocks: Shocks | None = None
         self.frame: PairFrame | None = None
 
@@ -344,14 +347,8 @@ class CompiledBlock:
 
     def pack(self, draws: Draws) -> Packed:
         """The draws as one row of numbers; their weights are those of their log weights."""
-        buffer = np.zeros(self.size)
-        state, carried, logs, weights = self.unpack(buffer)
-        state.mean[:], state.cov[:] = draws.state
-        if carried is not None:
-            carried.dof[:], carried.var[:] = draws.carried
-        logs[:] = draws.log_weights
-        weights[:] = self._exponentials(draws.log_weights)
-        found = Packed(self, buffer)
+        found = Packed(self, np.zeros(self.size))
+        weights = self._write(self._rows(found.buffer), draws)
         found.number(kernel.EFFECTIVE)[:] = 1 / np.vecdot(weights, weights)
         return found
 
@@ -359,31 +356,40 @@ class CompiledBlock:
         self, into: Packed, place: int, draws: Draws, means: MeanForecasts, told: Sequence[Any]
     ) -> None:
         """What the other road has made of one pair, and said of it, in a block that is new."""
-        pairs, n = self.shape[0], self.coefficients
-        rows = into.buffer[self.begin * pairs :].reshape(*self.shape[:1], -1, self.shape[1])[place]
-        rows[:n], rows[n : n + n * n] = draws.state.mean, draws.state.cov.reshape(n * n, -1)
-        if self.learnt:
-            rows[-4], rows[-3] = draws.carried
-        rows[-2], rows[-1] = draws.log_weights, self._exponentials(draws.log_weights)
-        numbers = into.buffer[place::pairs][: kernel.FAR + 1]
+        rows = self._rows(into.buffer)
+        weights = self._write(rows if self.alone else rows[:, place], draws)
+        numbers = into.buffer[place :: self.shape[0]][: kernel.FAR + 1]
         numbers[[kernel.SPREAD, kernel.SD, kernel.SCORE, kernel.Z]] = told
         numbers[kernel.GAIN] = means.gain
         numbers[kernel.DOF] = np.inf if means.dof is None else means.dof
-        numbers[kernel.EFFECTIVE] = 1 / np.dot(rows[-1], rows[-1])
+        numbers[kernel.EFFECTIVE] = 1 / np.dot(weights, weights)
+
+    def _write(self, rows: np.ndarray, draws: Draws) -> np.ndarray:
+        """Put the draws where `_rows` of a buffer has them; their weights."""
+        n = self.coefficients
+        rows[:n], rows[n : self._end] = draws.state.mean, draws.state.cov[self._above]
+        if self.learnt:
+            rows[-4], rows[-3] = draws.carried
+        rows[-2], rows[-1] = draws.log_weights, self._exponentials(draws.log_weights)
+        return rows[-1]
 
     def _exponentials(self, logs: np.ndarray) -> np.ndarray:
-        found = logs.copy()
-        self.kernels.exponentiate(found.reshape(-1))
+        found = np.empty(logs.shape)
+        self.kernels.exponentiate(logs.reshape(-1), found.reshape(-1))
         return found
 
     def unpack(self, buffer: np.ndarray) -> Draws:
-        """Views of a buffer, as `mixture` takes them."""
-        n, shape = self.coefficients, self.shape[1:] if self.alone else self.shape
-        rows = buffer[self.begin * self.shape[0] :].reshape(self.shape[0], -1, self.shape[1])
-        rows = rows[0] if self.alone else rows.swapaxes(0, 1)
-        state = State(rows[:n], rows[n : n + n * n].reshape(n, n, *shape))
+        """A buffer as `mixture` takes it."""
+        rows, n = self._rows(buffer), self.coefficients
+        cov = np.empty((n, n, *rows.shape[1:]))
+        cov[self._above] = cov.swapaxes(0, 1)[self._above] = rows[n : self._end]
         carried = Scale(rows[-4], rows[-3]) if self.learnt else None
-        return Draws(state, carried, rows[-2], rows[-1])
+        return Draws(State(rows[:n], cov), carried, rows[-2], rows[-1])
+
+    def _rows(self, buffer: np.ndarray) -> np.ndarray:
+        """Its rows of draws, `(row, pair, draw)`; `(row, draw)` where the arrays have no pairs."""
+        rows = buffer[self.begin * self.shape[0] :].reshape(self.shape[0], -1, self.shape[1])
+        return rows[0] if self.alone else rows.swapaxes(0, 1)
 
     def advance(
         self,

@@ -48,13 +48,13 @@ _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _HALF_ROOT = 0x3FE6A09E667F3BCD  # the bits of sqrt(1/2)
 
 
-def exponentiate(x: Any) -> None:
-    """`exp` of each number of a row, in place, to one unit in the last place; 0 below `_TINY`.
+def exponentiate(x: Any, found: Any) -> None:
+    """`exp` of each number of a row, to one unit in the last place; 0 below `_TINY`.
 
     A loop of products that a processor does eight at a time, which it cannot with calls of `math.exp`.
     Source: Cody and Waite (1980), Software Manual for the Elementary Functions, chapter 6.
     """
-    bits = x.view(np.int64)
+    bits = found.view(np.int64)
     for k in range(x.size):
         tiny = x[k] < _TINY
         v = min(max(x[k], _TINY), 708.0)
@@ -71,7 +71,7 @@ def exponentiate(x: Any) -> None:
         p = p * r + 1 / 24
         p = p * r + 1 / 6
         p = p * r + 0.5
-        x[k] = 1.0 + (r + r * r * p)
+        found[k] = 1.0 + (r + r * r * p)
         bits[k] = 0 if tiny else bits[k] + (np.int64(whole) << 52)
 
 
@@ -100,24 +100,23 @@ def take_logs(x: Any) -> None:
 def weigh_row(logs: Any, weights: Any) -> float:
     """Make weights of `logs` that sum to one, in place; the log of their sum before."""
     top, total = 0.0, 0.0
-    for _ in range(2):
-        for k in range(logs.size):
-            weights[k] = logs[k] - top
-        exponentiate(weights)
-        total = 0.0
-        for k in range(logs.size):
-            total += weights[k]
-        if MINUTE < total < 1 / MINUTE:
-            break
-        top = logs[0]  # beyond 39 sds: factor out the largest
+    exponentiate(logs, weights)
+    for k in range(logs.size):
+        total += weights[k]
+    if not MINUTE < total < 1 / MINUTE:
+        top, total = logs[0], 0.0  # beyond 39 sds: factor out the largest
         for k in range(logs.size):
             top = max(top, logs[k])
+        for k in range(logs.size):
+            weights[k] = logs[k] - top
+        exponentiate(weights, weights)
+        for k in range(logs.size):
+            total += weights[k]
     whole = top + math.log(total)
     # from the logs, which are what is stored, so that a reloaded filter has the same weights to the bit
     for k in range(logs.size):
         logs[k] -= whole
-        weights[k] = logs[k]
-    exponentiate(weights)
+    exponentiate(logs, weights)
     return whole
 
 
@@ -138,16 +137,22 @@ def split_model(model: Any) -> Any:
 def split_buffer(model: Any, buffer: Any) -> Any:
     """Numbers `(number, pair)` and draws `(pair, row, draw)` of a buffer.
 
-    The rows of draws are the mean, the covariance, degrees of freedom and variance where these are
-    learnt, log weights and weights.
+    The rows of draws are the mean, the covariance on and above its diagonal, degrees of freedom and
+    variance where these are learnt, log weights and weights.
     """
     pairs, draws, n = int(model[PAIRS]), int(model[DRAWS]), int(model[COEFFICIENTS])
     head = LAST + 2 * int(model[LEGS])
-    rows = n + n * n + 2 * int(model[LEARNT]) + 2
+    rows = n + n * (n + 1) // 2 + 2 * int(model[LEARNT]) + 2
     return (
         buffer[: head * pairs].reshape((head, pairs)),
         buffer[head * pairs :].reshape((pairs, rows, draws)),
     )
+
+
+def place_of(i: int, j: int, n: int) -> int:
+    """The row of a buffer where the covariance of two of `n` coefficients stands."""
+    i, j = min(i, j), max(i, j)
+    return n + i * n - i * (i - 1) // 2 + j - i
 
 
 def raise_row(row: Any, power: float, found: Any) -> None:
@@ -178,17 +183,14 @@ def pass_pair(
     learnt, noise = model[LEARNT] > 0, n * n
     logs_row = now.shape[0] - 2
     joint, squared, error, var = scratch[n], scratch[n + 1], scratch[n + 2], scratch[n + 3]
-    ahead_logs, ahead, dof, spare = scratch[n + 4], scratch[n + 5], scratch[n + 6], scratch[n + 7]
+    dof, spare = scratch[n + 6], scratch[n + 7]
     # the state, the noise and the weights before the row
     top = 0.0
     if model[DISCOUNT] > 0:
         raise_row(parameters[noise + 1], -dt, spare)
     for i in range(n):
-        was, mean = old[i], now[i]
-        for k in range(draws):
-            mean[k] = was[k]
         for j in range(i, n):
-            at, by = n + i * n + j, parameters[i * n + j]
+            at, by = place_of(i, j, n), parameters[i * n + j]
             was, cov = old[at], now[at]
             if model[DISCOUNT] > 0:
                 for k in range(draws):
@@ -202,108 +204,102 @@ def pass_pair(
         return False
     unit = parameters[noise]
     if learnt:
-        unit, was, fade = (
-            old[logs_row - 1],
-            old[logs_row - 2],
-            parameters[noise + 2],
-        )
-        raise_row(fade, dt, dof)
+        unit, was = old[logs_row - 1], old[logs_row - 2]
+        raise_row(parameters[noise + 2], dt, dof)
         for k in range(draws):
             dof[k] = max(was[k] * dof[k], min(was[k], LEAST_DOF))
-    was = old[logs_row]
-    held = old[logs_row + 1]
+    ahead_logs, ahead = old[logs_row], old[logs_row + 1]
     if model[SHARE] > 0 and draws > 1:
         kept, initial = (1.0 - model[SHARE]) ** dt, parameters[noise + 2 + 2 * int(learnt)]
-        new = 1.0 - kept
+        new, held = 1.0 - kept, ahead
+        ahead_logs, ahead = scratch[n + 4], scratch[n + 5]
         for k in range(draws):
             ahead_logs[k] = max(kept * held[k] + new * initial[k], MINUTE)
         take_logs(ahead_logs)
-        for k in range(draws):
-            ahead[k] = ahead_logs[k]
-        exponentiate(ahead)
-    else:
-        for k in range(draws):
-            ahead_logs[k], ahead[k] = was[k], held[k]
-    # the forecast
-    for k in range(draws):
-        error[k], var[k] = y, 1.0
+        exponentiate(ahead_logs, ahead)
+    # the forecast: the first and the last coefficient in one pass, as there are mostly no others
+    first, by, end = design[0], design[n - 1] if n > 1 else 0.0, n - 1
     for i in range(n):
-        leverage, mean, by = scratch[i], now[i], design[i]
+        leverage, cov, last = scratch[i], now[place_of(i, 0, n)], now[place_of(i, end, n)]
         for k in range(draws):
-            leverage[k] = 0.0
-        for j in range(n):
-            cov, other = now[n + min(i, j) * n + max(i, j)], design[j]
+            leverage[k] = first * cov[k] + by * last[k]
+        for j in range(1, end):
+            cov, other = now[place_of(i, j, n)], design[j]
             for k in range(draws):
                 leverage[k] += cov[k] * other
-        for k in range(draws):
-            error[k] -= by * mean[k]
-            var[k] += by * leverage[k]
-    centre, strain, share, average_dof, wrong = 0.0, 0.0, 0.0, 0.0, 0
+    was, last = old[0], old[end]
     for k in range(draws):
-        squared[k] = unit[k] * var[k]
+        error[k] = y - first * was[k] - by * last[k]
+    was, last = scratch[0], scratch[end]
+    for k in range(draws):
+        var[k] = 1.0 + first * was[k] + by * last[k]
+    for i in range(1, end):
+        leverage, was, other = scratch[i], old[i], design[i]
+        for k in range(draws):
+            error[k] -= other * was[k]
+        for k in range(draws):
+            var[k] += other * leverage[k]
+    centre, strain, share, average_dof, total, wrong = 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    ratio, part = spare, var  # the squared error, and 1, over the variance
+    for k in range(draws):
+        squared[k], part[k] = unit[k] * var[k], 1.0 / var[k]
+    for k in range(draws):
         wrong += not squared[k] > 0
+        ratio[k] = error[k] * error[k] / squared[k]
         centre += ahead[k] * error[k]
-        strain += ahead[k] * (error[k] * error[k] / squared[k])
-        share += ahead[k] / var[k]
+        strain += ahead[k] * ratio[k]
+        share += ahead[k] * part[k]
     if wrong:
         return False
+    logs, weights = now[logs_row], now[logs_row + 1]
     if learnt:
-        density_of_student(error, squared, dof, spare, joint)
-        total = 0.0
+        density_of_student(squared, dof, ratio, joint)
+        for k in range(draws):
+            logs[k] = ahead_logs[k] + joint[k]
         for k in range(draws):
             average_dof += ahead[k] * dof[k]
             away = error[k] - centre
             total += ahead[k] * (away * away + squared[k] * student_factor(dof[k]))
     else:
-        total = 0.0
         for k in range(draws):
             joint[k] = squared[k]
             away = error[k] - centre
             total += ahead[k] * (away * away + squared[k])
         take_logs(joint)
         for k in range(draws):
-            joint[k] = -0.5 * (LOG_2PI + joint[k] + error[k] * error[k] / squared[k])
-    logs, weights = now[logs_row], now[logs_row + 1]
-    for k in range(draws):
-        logs[k] = ahead_logs[k] + joint[k]
+            logs[k] = ahead_logs[k] - 0.5 * (LOG_2PI + joint[k] + ratio[k])
     score = weigh_row(logs, weights)
     sd = math.sqrt(total)
     if not (math.isfinite(sd + score) and sd > 0):
         return False
     z, far = centre / sd, 0.0
     if seen and strain > min(1.0, model[PULL] * model[PULL] / 4):
-        far = pull_of(pair, model, scratch, now, ahead, weights, unit, dof)
+        far = pull_of(model, scratch, old, now, ahead, weights, unit, dof)
     numbers[SPREAD, pair], numbers[SD, pair], numbers[Z, pair] = centre, sd, z
     numbers[SCORE, pair], numbers[GAIN, pair] = score, 1.0 - share
     numbers[DOF, pair] = average_dof if learnt else np.inf
     numbers[FAR, pair] = seen and (abs(z) > model[LIMIT] or far > model[PULL])
     # what the row teaches
-    if seen:
+    if not seen:
         for k in range(draws):
-            joint[k], spare[k] = error[k] * (1.0 / var[k]), 1.0 / var[k]
-    else:
-        for k in range(draws):
-            joint[k], spare[k] = 0.0, 0.0
-            logs[k], weights[k] = ahead_logs[k], ahead[k]
+            part[k], logs[k], weights[k] = 0.0, ahead_logs[k], ahead[k]
+    for k in range(draws):
+        joint[k] = error[k] * part[k]
     for i in range(n):
-        mean, leverage = now[i], scratch[i]
+        was, mean, leverage = old[i], now[i], scratch[i]
         for k in range(draws):
-            mean[k] += leverage[k] * joint[k]
+            mean[k] = was[k] + leverage[k] * joint[k]
         for j in range(i, n):
-            cov, other, mirror = now[n + i * n + j], scratch[j], now[n + j * n + i]
+            cov, other = now[place_of(i, j, n)], scratch[j]
             for k in range(draws):
-                cov[k] -= leverage[k] * other[k] * spare[k]
-            for k in range(draws):
-                mirror[k] = cov[k]
+                cov[k] -= leverage[k] * other[k] * part[k]
     if learnt:
         degrees, variance = now[logs_row - 2], now[logs_row - 1]
         floor, one = parameters[noise + 3], 1.0 if seen else 0.0
         for k in range(draws):
-            spare[k] = one * (error[k] * error[k] / var[k])
-        for k in range(draws):
             degrees[k] = dof[k] + one
         for k in range(draws):
-            variance[k] = (dof[k] * unit[k] + spare[k]) / degrees[k]
+            variance[k] = (dof[k] * unit[k] + error[k] * joint[k]) / degrees[k]
         for k in range(draws):
             variance[k] = max(variance[k], floor[k])
     square = 0.0
@@ -313,16 +309,17 @@ def pass_pair(
     return True
 
 
-def density_of_student(error: Any, squared: Any, dof: Any, spare: Any, joint: Any) -> None:
-    """Log density of each error; the constant is that of `kalman.density.gamma_ratio`."""
-    for k in range(error.size):
-        width = dof[k] * squared[k]
-        joint[k], spare[k] = 1.0 + error[k] * error[k] / width, width
+def density_of_student(squared: Any, dof: Any, ratio: Any, joint: Any) -> None:
+    """Log density of each error, of which `ratio` is the square over the `squared` scale.
+
+    The constant is that of `kalman.density.gamma_ratio`. `ratio` is written over.
+    """
+    for k in range(dof.size):
+        joint[k] = 1.0 + ratio[k] / dof[k]
     take_logs(joint)
-    take_logs(spare)
-    for k in range(error.size):
-        joint[k] = -0.5 * (spare[k] + (dof[k] + 1.0) * joint[k]) - 0.5 * LOG_PI
-    for k in range(error.size):
+    for k in range(dof.size):
+        joint[k] = -0.5 * (dof[k] + 1.0) * joint[k] - 0.5 * LOG_PI
+    for k in range(dof.size):
         a = 0.5 * dof[k]
         b = a + 8.0
         each = 1 / b
@@ -332,26 +329,27 @@ def density_of_student(error: Any, squared: Any, dof: Any, spare: Any, joint: An
         below *= (below + 6 * odd) * (below + 10 * odd) * (below + 12 * odd)
         series = 17 / 14336 + odd * (-31 / 18432 + odd * 691 / 180224)
         series = -1 / 8 + odd * (1 / 192 + odd * (-1 / 640 + odd * series))
-        spare[k] = above / below * math.sqrt(b)
+        # one logarithm of all that stands in it
+        ratio[k] = dof[k] * squared[k] * each * (below * below) / (above * above)
         joint[k] += series * each
-    take_logs(spare)
-    for k in range(error.size):
-        joint[k] += spare[k]
+    take_logs(ratio)
+    for k in range(dof.size):
+        joint[k] -= 0.5 * ratio[k]
 
 
 def pull_of(
-    pair: int, model: Any, scratch: Any, now: Any, ahead: Any, weights: Any, unit: Any, dof: Any
+    model: Any, scratch: Any, old: Any, now: Any, ahead: Any, weights: Any, unit: Any, dof: Any
 ) -> float:
     """By how many of its sds the row moves the ratio that it moves farthest; `now` is before it."""
     n = int(model[COEFFICIENTS])
-    error, var = scratch[n + 2], scratch[n + 3]
+    error, part = scratch[n + 2], scratch[n + 3]
     farthest = 0.0
     for i in range(n - int(model[LEVEL])):
-        mean, cov, leverage = now[i], now[n + i * n + i], scratch[i]
+        mean, cov, leverage = old[i], now[place_of(i, i, n)], scratch[i]
         here, there, spread = 0.0, 0.0, 0.0
         for k in range(mean.size):
             here += ahead[k] * mean[k]
-            there += weights[k] * (mean[k] + leverage[k] * (error[k] / var[k]))
+            there += weights[k] * (mean[k] + leverage[k] * (error[k] * part[k]))
         for k in range(mean.size):
             scale = unit[k] * student_factor(dof[k]) if model[LEARNT] > 0 else unit[k]
             away = mean[k] - here
@@ -456,7 +454,7 @@ def moments(model: Any, buffer: Any, means: Any, covs: Any) -> None:
             for k in range(draws):
                 away[k] = weights[k] * (mean[k] - centre)
             for j in range(i, n):
-                other, there, cov = now[j], means[pair, j], now[n + i * n + j]
+                other, there, cov = now[j], means[pair, j], now[place_of(i, j, n)]
                 within, between = 0.0, 0.0
                 for k in range(draws):
                     within += scaled[k] * cov[k]
