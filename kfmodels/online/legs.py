@@ -76,8 +76,10 @@ class Legs:
         # with a plain number for every ticker, as mostly, there is nothing to look at one by one
         given: list[Any] = list(map(held.get, self.tickers)) if hasattr(held, "get") else []
         if set(map(type, given)) == {float}:
-            self.check(self.tickers, given, farthest=math.inf)
-            return np.array(given)[self._spots]
+            row = np.array(given)
+            if not (self._least < row.min() and row.max() < math.inf):  # NaN is neither
+                self.check(self.tickers, given, farthest=math.inf)
+            return row[self._spots]
         known = [ticker for ticker in self.tickers if ticker in held]
         if not known:
             held = by_text(held)

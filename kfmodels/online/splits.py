@@ -172,7 +172,10 @@ def find_moves(rows: Rows) -> list[int]:
         return [number for number, row in pairs if breaks_scale(*row)]
     with np.errstate(all="ignore"):
         moves = rows[0] / rows[1]
-    far = np.flatnonzero(~((moves < SUSPECT) & (moves > 1 / SUSPECT)).all(1)).tolist()
+    near = (moves < SUSPECT) & (moves > 1 / SUSPECT)
+    if near.all():
+        return []
+    far = np.flatnonzero(~near.all(1)).tolist()
     return [n for n in far if breaks_scale(*(each[n].tolist() for each in rows))]
 
 
