@@ -9,6 +9,7 @@ One file: a time must be read alike, whether it comes alone or in an index.
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
@@ -70,12 +71,7 @@ def read(time: object) -> Instant:
         Instant(at=82800000000000, shown=86400000000000, aware=True)
     """
     if isinstance(time, str):
-        try:
-            time = datetime.fromisoformat(time)
-        except ValueError as error:
-            raise ValueError(
-                f"{time!r} is not a time: write it like 2024-01-02T09:30-05:00"
-            ) from error
+        return _read_text(time)
     if isinstance(time, date) and not isinstance(time, datetime):
         time = datetime(time.year, time.month, time.day)
     if isinstance(time, np.datetime64):
@@ -91,6 +87,15 @@ def read(time: object) -> Instant:
     if time.tzinfo is None:
         return Instant(at, at, aware=False)
     return Instant(at, at + _offset(time.utcoffset()), aware=True)
+
+
+@lru_cache(16)  # of one message the clock, the filter and the log each ask, of the row before too
+def _read_text(text: str) -> Instant:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a time: write it like 2024-01-02T09:30-05:00") from error
+    return read(time)
 
 
 def read_rows(index: Index) -> Instants:
@@ -249,7 +254,7 @@ def check_passed(dt: float, gaps: object) -> None:
         passes = False
     if not passes:
         raise ValueError(f"dt is the number of bars since the last row, 0 or more, not {dt}")
-    if gaps is not None and not isinstance(gaps, Mapping):
+    if gaps is not None and type(gaps) is not dict and not isinstance(gaps, Mapping):
         raise ValueError(
             f'gaps counts closed periods by name, {{"overnight": 1}}, not {gaps!r:.60}'
         )

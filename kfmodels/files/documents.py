@@ -165,12 +165,16 @@ def encode(document: object, name: str = "the document") -> str:
 
 def _is_plain(value: object) -> bool:
     """Whether JSON surely gives back the same; a tenth of the time that reading it back takes."""
-    kind = type(value)
-    if kind is dict:
-        return all(_is_ascii(key) and _is_plain(part) for key, part in cast("Any", value).items())
-    if kind is list:
-        return all(map(_is_plain, cast("Any", value)))
-    return value is None or kind in (float, int, bool) or _is_ascii(value)
+    if type(value) is float or type(value) is int:
+        return True
+    if type(value) is str:
+        return value.isascii()
+    if type(value) is dict:
+        mapping = cast("dict[object, object]", value)
+        return all(map(_is_plain, mapping.values())) and all(map(_is_ascii, mapping))
+    if type(value) is list:
+        return all(map(_is_plain, cast("list[object]", value)))
+    return value is None or type(value) is bool
 
 
 def _is_ascii(value: object) -> bool:

@@ -21,7 +21,7 @@ from kfmodels.live.signals import Alarm, Alarms
 from kfmodels.online.engine import AnyTick, Engine
 
 moment_of = lru_cache(16)(Moment.of)
-"""`Moment.of` a time as JSON keeps it: a message asks for its own several times."""
+"""`Moment.of` a whole number or a text: a message asks for its own several times."""
 
 
 class Known(TypedDict):

@@ -18,6 +18,7 @@ from kfmodels.files.documents import Json, encode
 from kfmodels.files.log import Journal
 from kfmodels.kalman.transforms import LEVEL
 from kfmodels.live.arrivals import MONTH, Ahead, Limit, check_kind, span
+from kfmodels.live.bars import moment_of
 from kfmodels.live.monitor import Monitor
 from kfmodels.live.quotes import Priced, Rescaled, Row, was_sent_before
 from kfmodels.live.settings import (
@@ -310,7 +311,8 @@ class LiveFilter(Shown, LiveState, AbstractContextManager["LiveFilter"]):
 
     def _time(self, at: Stamp) -> Moment:
         """Read the time of a message; raise if it cannot be taken."""
-        now, row = Moment.of(at), self._learner.row
+        now = moment_of(at) if type(at) in (int, str) else Moment.of(at)
+        row = self._learner.row
         check_kind("tick", at, now, self._now or row, self._now is not None)
         if row is not None and now.number < row.number:
             late = span(row.number - now.number, now.kind)

@@ -151,7 +151,9 @@ class Lags:
             error = min(max(z, -_BOUND), _BOUND) if z == z else z
             stands = list[Stand]()
             for number, (name, old) in enumerate(zip(self._tickers, before, strict=True)):
-                now = _after(old, self._value(prices[name]), error, math)
+                price = prices[name]
+                value = math.log(price) if self._logs and price == price else price
+                now = _after(old, value, error, math)
                 stands.append(now)
                 if now.rings != old.rings:
                     found += _lags(old, now, number)
@@ -200,9 +202,6 @@ class Lags:
         kinds = [float] * 17 + [bool] * 2
         # error has one column; NumPy reads None as NaN
         return _stand([np.array(leaf, kind) for leaf, kind in zip(leaves, kinds, strict=True)])
-
-    def _value(self, price: float) -> float:
-        return math.log(price) if self._logs and price == price else price
 
 
 def tell_lags(prices: np.ndarray, legs: Sequence[str], transform: Transform) -> list[str]:
@@ -259,18 +258,19 @@ def tell_lags(prices: np.ndarray, legs: Sequence[str], transform: Transform) -> 
 
 def _after(stand: Stand, value: Value, error: Value, of: Any) -> Stand:
     """The tests after one more row; `of` is `math` for numbers, `numpy` for arrays."""
-    move = value - stand.value
+    value_before, error_before, move_before, before, after, (early, late) = stand
+    move = value - value_before
     if of is math:
-        usual = stand.after.move / stand.after.weight if stand.after.weight else 0.0
+        usual = after.move / after.weight if after.weight else 0.0
         bound = _BOUND * math.sqrt(usual) or math.inf
         move = min(max(move, -bound), bound) if move == move else move
     else:
-        usual = stand.after.move / np.maximum(stand.after.weight, 1.0)
+        usual = after.move / np.maximum(after.weight, 1.0)
         bound = np.where(usual > 0, _BOUND * np.sqrt(usual), np.inf)
         move = np.clip(move, -bound, bound)
-    before, first = _test(stand.before, stand.rings[0], error, stand.move, of)
-    after, second = _test(stand.after, stand.rings[1], stand.error, move, of)
-    return Stand(value, error, move, before, after, (first, second))
+    before, early = _test(before, early, error, move_before, of)
+    after, late = _test(after, late, error_before, move, of)
+    return Stand(value, error, move, before, after, (early, late))
 
 
 def _test(sums: Sums, rang: Value, error: Value, move: Value, of: Any) -> tuple[Sums, Value]:

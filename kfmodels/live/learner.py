@@ -309,7 +309,7 @@ class Learner:
     def learn(self, bar: Bar, rows: list[Known], clock: Clock | None) -> tuple[AnyTick, Alarms]:
         """Take the row of a bar from the start of the bar; where it raises nothing has changed."""
         row, *others = map(prices_of, rows)
-        at = moment_of(rows[0]["at"])
+        at = rows[0]["at"]
         passed = self._passed(at, bar, clock)
         assert bar.start is not None  # only what is final has none
         # before the first row of a bar it stands at its start
@@ -318,9 +318,7 @@ class Learner:
         held = set(self.engine.holds)
         last = dict(self.engine.last) if held else {}
         try:
-            tick = self.engine.take(
-                row, at=at.kept, dt=passed.bars, gaps=passed.gaps, earlier=others
-            )
+            tick = self.engine.take(row, at=at, dt=passed.bars, gaps=passed.gaps, earlier=others)
         except ValueError:
             self.engine.back(before)
             raise
@@ -331,13 +329,11 @@ class Learner:
         if held:
             names = tick.names or tuple(held)
             held -= {names[number] for number in bar.quarantined}
-            self._taking = _largest_moves(self.engine, held, last, row, at.kept)
+            self._taking = _largest_moves(self.engine, held, last, row, at)
         # a refresh learns from this history, and must not learn from a print in quarantine
         doubted = self.quotes.doubts.hidden(bar.quarantined)
-        prices = {n: None if n in doubted else p for n, p in rows[0]["prices"].items()}
-        self.history.append(
-            {"at": at.kept, "prices": prices, "dt": passed.bars, "gaps": passed.gaps}
-        )
+        prices = rows[0]["prices"] | dict.fromkeys(doubted)
+        self.history.append({"at": at, "prices": prices, "dt": passed.bars, "gaps": passed.gaps})
         self.few = bar.start.few
         if self.watch is not None:
             self.watch.back(bar.start.watch)
@@ -367,11 +363,11 @@ class Learner:
         if self.watch is not None:
             self.watch.back(where.watch)
 
-    def _passed(self, now: Moment, bar: Bar, clock: Clock | None) -> Elapsed:
+    def _passed(self, at: int | str, bar: Bar, clock: Clock | None) -> Elapsed:
         """Time since the last row that is final."""
         if clock is None or self.row is None:
             return Elapsed(float(bar.count), {})
-        return clock.between(self.row.kept, now.kept)
+        return clock.between(self.row.kept, at)
 
     def _watched(self, tick: AnyTick) -> Alarms:
         # where a share of the weights is handed out anew, few draws are no fault: the others can come

@@ -177,6 +177,8 @@ def find_alarms(tick: AnyTick, watch: Watch | None, fewer: list[int], draws: int
             found += watch.update(z, dof if dof < math.inf else None)
         else:
             found += watch.update(np.clip(z, -_FARTHEST, _FARTHEST), dof)
+    if not found:
+        return ()
     names = tick.names
     return of_engine([(names[pair] if names else "", alarm) for pair, alarm in found], tick)
 
@@ -231,4 +233,4 @@ def find_conditions(watch: Watch | None, engine: Engine, feed: FeedWatch) -> Con
 
 
 def _worse(one: Condition, other: Condition) -> Condition:
-    return CONDITIONS[max(map(CONDITIONS.index, (one, other)))]
+    return one if CONDITIONS.index(one) >= CONDITIONS.index(other) else other

@@ -482,17 +482,18 @@ class PairTick(Tick):
         return []
 
     def learnt(self) -> tuple[float, float]:
-        found = self._stand.buffer[kernel.Z : kernel.DOF + 1].tolist()
-        return found[0], found[-1]
+        return self.z, self.dof
 
     def record(self) -> dict[str, object]:
         """All of it as a plain dict, in the order of the published record."""
-        spread, sd, z, score, gain, dof, draws = self._stand.buffer[: kernel.EFFECTIVE + 1].tolist()
-        n, summary, hedges = self._stand.block.coefficients, self._stand.summary, self.tickers[1:]
-        names = (*hedges, "alpha")
-        alpha = summary[n - 1] if n > len(hedges) else 0.0
-        beta, memory = (dict(zip(hedges, summary[k:], strict=False)) for k in (0, 3 * n))
-        own = (self._at, Outcome.ACCEPTED, "", True, beta, alpha)
-        sds = (dict(zip(names, summary[k : k + n], strict=False)) for k in (n, 2 * n))
+        stand, at = self._stand, self._at
+        spread, sd, z, score, gain, dof, draws = stand.buffer[: kernel.EFFECTIVE + 1].tolist()
+        n, summary, hedges = stand.block.coefficients, stand.summary, self.tickers[1:]
+        names, alpha = (*hedges, "alpha"), summary[n - 1] if n > len(hedges) else 0.0
+        beta = dict(zip(hedges, summary, strict=False))
+        given = dict(zip(names, summary[n : 2 * n], strict=False))
+        total = dict(zip(names, summary[2 * n : 3 * n], strict=False))
+        memory = dict(zip(hedges, summary[3 * n :], strict=False))
+        own = (at, Outcome.ACCEPTED, "", True, beta, alpha, given, total)
         told = (spread, sd, z, dof, gain, score, draws, memory, summary[-1])
-        return dict(zip(RECORD, (*own, *sds, *told), strict=True))
+        return dict(zip(RECORD, own + told, strict=True))
