@@ -37,6 +37,7 @@ Neither rings on right models or on real bars fed whole (tests/live/test_lags.py
 OVER = 3.0
 """Standard errors below which it is over."""
 
+_FAR = 0.9 * LEAST**2  # squared correlation that surely is below it
 _KEEP = 0.99
 _BOUND = 4.0  # largest |z|, and largest move in its own sds, so that one bad print is no lag
 _ROWS = 25.0  # that must count before anything is said
@@ -281,7 +282,7 @@ def _test(sums: Sums, rang: Value, error: Value, move: Value, of: Any) -> tuple[
             return sums, rang
         sums = sums.add(error, move, 1.0)
         # nearly every row ends here: it is far from the least correlation
-        if not rang and sums.cross**2 < 0.9 * LEAST**2 * sums.error * sums.move:
+        if not rang and sums.cross * sums.cross < _FAR * sums.error * sums.move:
             return sums, False
     else:
         seen = product == product

@@ -312,9 +312,10 @@ class Learner:
         at = rows[0]["at"]
         passed = self._passed(at, bar, clock)
         assert bar.start is not None  # only what is final has none
-        # before the first row of a bar it stands at its start
-        before = self.engine.mark() if bar.rows else bar.start.engine
-        self.engine.back(bar.start.engine)
+        before = bar.start.engine
+        if bar.rows:  # else it stands at the start of the bar
+            before = self.engine.mark()
+            self.engine.back(bar.start.engine)
         held = set(self.engine.holds)
         last = dict(self.engine.last) if held else {}
         try:
