@@ -220,11 +220,13 @@ def find_conditions(watch: Watch | None, engine: Engine, feed: FeedWatch) -> Con
         if hold.cause in ("scale", "released"):
             whole, number = _worse(whole, "watch"), feed.names.index(name)
             found[number] = _worse("watch", found.get(number, "ok"))
-    targets, count = engine.targets, len(engine.targets)
+    count = len(engine.targets)
     if not found:
         return Conditions(whole, {}, count, count)
-    targets = targets if count == 1 else frozenset(targets)
-    judged = [each for number, each in found.items() if engine.pairs[number][0] in targets]
+    judged = list(found.values())
+    if count < len(engine.pairs):  # some are legs alone
+        names = frozenset(engine.targets)
+        judged = [each for number, each in found.items() if engine.pairs[number][0] in names]
     if len(judged) > SHARE * count:
         many = judged.count("broken") > SHARE * count
         whole = _worse(whole, "broken" if many else "watch")
