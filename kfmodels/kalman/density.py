@@ -40,8 +40,8 @@ def student_variance(dof: Array | None, library: ModuleType) -> Array:
     return library.where(finite, dof / library.where(finite, dof - 2, 1.0), library.inf)
 
 
-_ABOVE = 1.0, 6.872689186452927, 11.315328314621096, 4.494900794182167, 0.2611343512215239
-_BELOW = 1.0, 6.841439186453569, 11.105927871157888, 4.175570883484923, 0.16603512188018996
+ABOVE = 1.0, 6.872689186452927, 11.315328314621096, 4.494900794182167, 0.2611343512215239
+BELOW = 1.0, 6.841439186453569, 11.105927871157888, 4.175570883484923, 0.16603512188018996
 """Coefficients of `gamma_ratio`, which interpolates at nine Chebyshev points of 1 / w**2."""
 
 
@@ -61,7 +61,7 @@ def gamma_ratio(a: Array) -> tuple[Array, Array]:
     up = (a * each) * ((a + 1) * each) * ((a + 2) * each)
     down = ((a + 0.5) * each) * ((a + 1.5) * each) * ((a + 2.5) * each)
     square = each * each
-    return up * up * w * _power_series(_ABOVE, square), down * down * _power_series(_BELOW, square)
+    return up * up * w * _power_series(ABOVE, square), down * down * _power_series(BELOW, square)
 
 
 def _power_series(coefficients: tuple[float, ...], x: Array) -> Array:

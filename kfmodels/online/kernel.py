@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kfmodels.kalman.arrays import ENDLESS
-from kfmodels.kalman.density import LOG_2PI, LOG_PI
+from kfmodels.kalman.density import ABOVE, BELOW, LOG_2PI, LOG_PI
 from kfmodels.kalman.habits import CALM as CALM_ROWS
 from kfmodels.kalman.noise import LEAST_DOF
 from kfmodels.kalman.splits import SUSPECT
@@ -321,17 +321,17 @@ def density_of_student(squared: Any, dof: Any, ratio: Any, joint: Any) -> None:
         joint[k] = -0.5 * (dof[k] + 1.0) * joint[k] - 0.5 * LOG_PI
     for k in range(dof.size):
         a = 0.5 * dof[k]
-        b = a + 8.0
-        each = 1 / b
-        odd = each * each
-        above, below = a * (a + 7.0) * odd, (a + 0.5) * (a + 7.5) * odd
-        above *= (above + 6 * odd) * (above + 10 * odd) * (above + 12 * odd)
-        below *= (below + 6 * odd) * (below + 10 * odd) * (below + 12 * odd)
-        series = 17 / 14336 + odd * (-31 / 18432 + odd * 691 / 180224)
-        series = -1 / 8 + odd * (1 / 192 + odd * (-1 / 640 + odd * series))
+        w = a + 2.75
+        each = 1 / w
+        up = (a * each) * ((a + 1.0) * each) * ((a + 2.0) * each)
+        down = ((a + 0.5) * each) * ((a + 1.5) * each) * ((a + 2.5) * each)
+        power = each * each
+        above, below = ABOVE[4], BELOW[4]
+        for number in range(3, -1, -1):
+            above = above * power + ABOVE[number]
+            below = below * power + BELOW[number]
         # one logarithm of all that stands in it
-        ratio[k] = dof[k] * squared[k] * each * (below * below) / (above * above)
-        joint[k] += series * each
+        ratio[k] = dof[k] * squared[k] * (down * down * below) / (up * up * w * above)
     take_logs(ratio)
     for k in range(dof.size):
         joint[k] -= 0.5 * ratio[k]

@@ -37,7 +37,7 @@ def draw(
         }
         return z, values
 
-    return jax.vmap(one)(numbers)
+    return jax.vmap(one)(jnp.asarray(numbers))
 
 
 @compile_little("model", "still")
