@@ -25,7 +25,7 @@ from kfmodels.live.feed import LiveFilter
 from kfmodels.online import blocks
 from kfmodels.online.compiled import find_kernels
 from tests.benchmarks.report import Report, Table, numbered
-from tests.made_filters import made_board, made_filter, made_prices
+from tests.made_filters import made_board, made_filter
 
 WHAT = (
     "Percentiles over many ticks, in turns of a thousand so that what else the machine does falls "
@@ -40,7 +40,15 @@ TURN = 1000
 
 
 def _rows(count: int) -> list[list[float]]:
-    return made_prices(count).tolist()
+    """Prices of a hedge that comes back and of a target that is as noisy as `made_filter` has it.
+
+    So the filter's monitor is as quiet as that of a pair that was fitted.
+    """
+    random = np.random.default_rng(3)
+    away = np.cumsum(0.002 * random.normal(size=-(-count // 2)))
+    hedge = np.concatenate([away, away[::-1]])[:count]
+    target = hedge + 0.006 * random.normal(size=count)
+    return (np.array([90.0, 500.0]) * np.exp(np.column_stack([target, hedge]))).tolist()
 
 
 def _filter(draws: int, rows: list[list[float]], *, read: bool = True, **options: Any) -> Tick:
