@@ -102,6 +102,9 @@ def table() -> dict[str, Any]:
     return {"prices": prices(), "target": "KO"}
 
 
+LONG = ("matrix", "fit", "hedge_effectiveness", "hedge_universe")
+"""Doors behind which a good argument starts seconds of work."""
+
 DOORS: list[tuple[str, Callable[[], tuple[Callable[..., object], dict[str, Any]]]]] = [
     # the data
     (
@@ -208,7 +211,13 @@ def refusal(call: Callable[..., object], given: dict[str, Any]) -> ValueError | 
     return None
 
 
-@pytest.mark.parametrize("door", [pytest.param(door, id=name) for name, door in DOORS])
+@pytest.mark.parametrize(
+    "door",
+    [
+        pytest.param(door, id=name, marks=[pytest.mark.slow] if name in LONG else [])
+        for name, door in DOORS
+    ],
+)
 def test_every_argument_is_taken_or_refused_in_our_words(door):
     for name in names_of(door()[0]):
         for kind, bad in BAD.items():

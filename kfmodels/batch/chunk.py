@@ -337,21 +337,34 @@ def _end(
     settings: tuple[HedgeRatioModel],
 ) -> dict[str, Float[Array, "pair ..."]]:
     """Filter every pair under the draws of its mixture; the plug-in, at the posterior mean, is last."""
-    (model,) = settings
-    each = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), inputs)  # (pair, 1, ...) over draws
-    law = model.regression(each, **mixed)
-    rows, start, drift, noise = law.recursion(each.y)
+    one = partial(_end_one, model=settings[0])
+
+    def in_turn(every: tuple[dict[str, Array], Inputs]) -> dict[str, Array]:
+        # one pair after the other, whose states then stay in the first cache of a CPU
+        return jax.lax.map(lambda pair: one(*pair), every)
+
+    def together(every: tuple[dict[str, Array], Inputs]) -> dict[str, Array]:
+        return jax.vmap(one)(*every)
+
+    return jax.lax.platform_dependent((mixed, inputs), cpu=in_turn, default=together)
+
+
+def _end_one(
+    mixed: dict[str, Float[Array, "draw ..."]], inputs: Inputs, *, model: HedgeRatioModel
+) -> dict[str, Float[Array, "..."]]:
+    law = model.regression(inputs, **mixed)
+    rows, start, drift, noise = law.recursion(inputs.y)
     end = scan.ending(rows, start, drift, noise)
     seen, carried = end.last, end.carried
     # the spread is that of the mixture, without the plug-in; its variance that of the means on top
-    error, var = seen.error[:, :-1], (seen.var * student_variance(seen.dof, jnp))[:, :-1]
+    error, var = seen.error[:-1], (seen.var * student_variance(seen.dof, jnp))[:-1]
     ended = {
         "mean": jnp.moveaxis(end.state.mean, 0, -1),
         "cov": jnp.moveaxis(end.state.cov, (0, 1), (-2, -1)),
         "least": end.least,
-        "spread": error.mean(1),
-        "spread_sd": jnp.sqrt(var.mean(1) + error.var(1)),
-        "error": jnp.moveaxis(end.errors[..., -1], 0, -1),
+        "spread": error.mean(),
+        "spread_sd": jnp.sqrt(var.mean() + error.var()),
+        "error": end.errors[:, -1],
     }
     if getattr(noise, "fixed_unit", False):  # the coefficients are normal, in that unit
         ended["fixed_unit"] = jnp.broadcast_to(noise.unit(carried), end.least.shape)

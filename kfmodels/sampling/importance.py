@@ -26,7 +26,7 @@ CHAINS, KEPT = 4, 250
 _COARSE = 128
 """Prior draws, which say where the parameters lie and in what units."""
 
-_QUICK_ROUNDS, _STEPS, _WIDER = 6, 5, 3.0
+_QUICK_ROUNDS, _STEPS, _WIDER = 6, 4, 3.0
 """What every pair of many gets first; see `Effort`.
 
 Of the sixty varied pairs of `tests/sampling/test_importance.py`, each with five seeds, 3 % then had a

@@ -12,6 +12,8 @@ from kfmodels.basket.day import TimeOfDay
 from kfmodels.live.feed import LiveFilter
 from tests.basket.conftest import TICKERS, draw_moves, prices_of
 
+pytestmark = pytest.mark.slow
+
 DAYS, BARS = 22, 20
 CLOCK = Clock.hours("09:30", "12:50", zone="America/New_York", bar="10min")
 """Sessions of twenty bars, for which the memories are those of daily rows."""

@@ -17,6 +17,8 @@ from kfmodels.online.shocks import Quarantine
 from tests.command import kfmodels
 from tests.problems import unsampled
 
+pytestmark = pytest.mark.slow
+
 KEPT = "pair.nc.live.json"
 
 

@@ -15,6 +15,8 @@ from kfmodels.sampling import nuts
 from tests.command import kfmodels
 from tests.problems import FromPrior
 
+pytestmark = pytest.mark.slow
+
 FIT = "fit x.csv --target XOM --hedges CVX --out x.nc"
 PYTHON = r"frame|pd\.|prices\.|NaN|\w\(|transform=|board\.|hedges="
 """Words of remedies for users of Python."""

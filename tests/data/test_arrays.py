@@ -54,7 +54,7 @@ def test_each_pair_among_many_is_what_it_is_alone(model, transform):
     many, coordinates = model.inputs_of_pairs(arrays)
     for number, name in enumerate(pairs.names):
         data = pairs.data(name)
-        alone = model.inputs(data)._replace(dt=data.dt)
+        alone = model.inputs(data)._replace(dt=data.dt, count=np.asarray(len(data)))
         one = Inputs(*(None if part is None else part[number] for part in many))
         assert_same(one, alone)
         assert_same(coordinates[number], model.coordinates(data))
@@ -66,7 +66,9 @@ def test_shorter_pairs_are_padded_with_rows_that_are_not_there():
     model = MODELS["default"]
     whole, _ = model.inputs_of_pairs([arrays[0], arrays[1]._replace(**cut)], length=90)
     assert whole.y.shape == whole.dt.shape == whole.observed.shape == (2, 90)
+    assert whole.count is not None
     for place, rows in ((0, 80), (1, 70)):
+        assert whole.count[place] == rows
         for part in (whole.y, whole.design, whole.observed, whole.dt):
             assert not part[place, rows:].any()
             assert part[place, :rows].any()

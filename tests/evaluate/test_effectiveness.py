@@ -32,6 +32,8 @@ from kfmodels.model.starts import DIFFUSE
 from tests.problems import unsampled
 from tests.tables import read_table
 
+pytestmark = pytest.mark.slow
+
 PAIR = ["MTUM", "QUAL"]
 
 

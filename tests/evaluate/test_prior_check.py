@@ -37,6 +37,8 @@ from tests.problems import (
 )
 from tests.reference import loop
 
+pytestmark = pytest.mark.slow
+
 ENDS = np.array([0.05, 0.5, 0.95])
 NAMES = ["lower", "median", "upper"]
 TWO = ("PEP", "SPX")

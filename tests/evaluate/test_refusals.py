@@ -40,6 +40,8 @@ from kfmodels.evaluate.published import InPriceUnits, chan, palomar, table
 from kfmodels.model import Absolute, Diffuse
 from tests.problems import ROWS, stock_prices, unsampled
 
+pytestmark = pytest.mark.slow
+
 PRICES = stock_prices(2 * ROWS)
 LATER = PRICES.iloc[ROWS:]
 MODEL = hedge_ratio_model(noise=Constant())

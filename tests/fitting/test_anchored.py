@@ -30,6 +30,8 @@ from kfmodels.kalman.noise import AnchoredVariance, SteadyDiscount
 from kfmodels.model import saved
 from tests.problems import ROWS, stock_prices, unsampled
 
+pytestmark = pytest.mark.slow
+
 TRAIN = 100
 SCALES = Scales((3.0, 40.0))
 MODELS: dict[str, dict[str, Any]] = {

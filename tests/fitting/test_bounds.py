@@ -23,6 +23,8 @@ from kfmodels.model.assumptions import Noise
 from tests.problems import stock_prices, unsampled
 from tests.tables import read_table
 
+pytestmark = pytest.mark.slow
+
 MEMORY = r"The memory of the observation variance, in bars, stands at its lower bound 4 \(90 % 4.0"
 
 

@@ -42,6 +42,8 @@ from tests.model.test_gaps import data_of, prices
 from tests.problems import FromPrior
 from tests.reference import Case
 
+pytestmark = pytest.mark.slow
+
 DAYS, TRAIN = 3, 120  # the third day is live
 SCALES = (3.0, 40.0)
 

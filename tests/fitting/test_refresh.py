@@ -25,6 +25,8 @@ from kfmodels.online.shocks import Robust
 from kfmodels.sampling.importance import ImportanceSampling
 from tests.problems import unsampled
 
+pytestmark = pytest.mark.slow
+
 TRAIN = 60
 KINDS: dict[str, dict[str, Any]] = {
     "random walk, constant": {},

@@ -26,6 +26,8 @@ from kfmodels.kalman.reversion import ExpectedGain, Law, MeanReversion
 from kfmodels.kalman.step import State, predict
 from tests.problems import ROWS, FromPrior, Weighed, stock_prices, unsampled
 
+pytestmark = pytest.mark.slow
+
 LATER = 15
 SHARE = 0.75
 NOISES = {"constant": Constant(), "discounted": Discounted()}

@@ -30,6 +30,8 @@ from kfmodels.online.ticks import Outcome
 from kfmodels.sampling.importance import ImportanceSampling
 from tests.made_filters import MINUTE, START, feed, made_board, made_filter, made_prices
 
+pytestmark = pytest.mark.slow
+
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
 PAIRS = (("XLE", "SPY"), ("XLE", "USO"), ("XOM", "SPY"))

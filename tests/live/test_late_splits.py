@@ -8,6 +8,8 @@ import pytest
 
 import kfmodels as kf
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=["log", "level"])
 def discounted(request: pytest.FixtureRequest) -> tuple[Any, pd.DataFrame]:

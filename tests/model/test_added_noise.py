@@ -22,6 +22,8 @@ from kfmodels.model.priors import VARIANCE_MEMORY, Memory
 from kfmodels.model.sites import site
 from tests.problems import stock_prices
 
+pytestmark = pytest.mark.slow
+
 TRAIN, CAP = 100, 4.0
 
 

@@ -18,6 +18,8 @@ from kfmodels.model import OfTheDay, Profile, Tilt
 from tests import reference
 from tests.closeness import scaled_close
 
+pytestmark = pytest.mark.slow
+
 ZONE, BAR = "America/New_York", 30
 DATES = pd.bdate_range("2024-11-26", periods=5)
 HALF = pd.Timestamp("2024-11-29")

@@ -21,6 +21,8 @@ from kfmodels.model.memory import LOGIT_GAINS, memory_to_q, told_at, told_beside
 from kfmodels.sampling import prior as priors
 from tests.processes import python
 
+pytestmark = pytest.mark.slow
+
 
 def said(bars: float) -> Memory:
     return Memory(bars, low=bars / 4, high=4 * bars, effective=True)

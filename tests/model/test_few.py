@@ -23,7 +23,7 @@ from tests import reference
 from tests.problems import assert_same_fit, hedge_case, stock_prices, unsampled
 from tests.problems import gappy_pair as pair
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 TWO = ("SPX", "PEP")
 TAU, LAM = 0.03, np.array([20.0, 0.4])

@@ -36,6 +36,8 @@ from tests.online.test_sessions import CLOCK, OPTIONS, ZONE, data_of, fitted, fr
 from tests.problems import FromPrior
 from tests.tables import read_table
 
+pytestmark = pytest.mark.slow
+
 MORNING = 70
 """The opening print of the sixth day."""
 

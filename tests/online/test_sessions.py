@@ -29,6 +29,8 @@ from kfmodels.fitting.hedge_fit import load_fit
 from kfmodels.model import OfTheDay, Profile, Tilt
 from tests.problems import FromPrior
 
+pytestmark = pytest.mark.slow
+
 ZONE = "America/New_York"
 HALF = "2024-03-08"
 CLOCK = Clock.hours("09:30", "16:00", zone=ZONE, bar="30min", start="2024-03-01", end="2024-04-30")
