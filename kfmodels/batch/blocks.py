@@ -37,7 +37,7 @@ def start(run: Callable, given: tuple, size: int) -> list[tuple[int, Any]]:
 
 
 def _fill_up(given: Any, count: int) -> Any:
-    """Have nothing but their first row read of the pairs after so many, where rows are."""
+    """The same, but of the pairs after so many nothing counts except the first row."""
     if not isinstance(given, Inputs) or given.count is None:
         return given
     own = np.arange(len(given.count)) < count

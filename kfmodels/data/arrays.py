@@ -43,8 +43,9 @@ class Inputs(NamedTuple):
     periods before each row, and `gap_unit` is the number of open bars between two of them. Where it
     goes by the time of day, `day` is what it reads of each row and `session` of the bars of a whole one
     (`kfmodels.clock.day.read_day`). `told (gain, hedge)` is what the regressors of rows tell beside an
-    intercept of those gains, where a prior is on the effective memory. `count` are the rows that a
-    density reads, where those after only fill the arrays up; None stands for all.
+    intercept of those gains, where a prior is on the effective memory. `count` are the rows that
+    count, where those after only fill the arrays up; None stands for all, and for reverse mode, which
+    cannot differentiate a density that stops there.
     """
 
     y: Float[Array, "*pair time"]

@@ -40,7 +40,7 @@ def fit(
             goes by the time of day where rows are moves within a session. The fit of such has the
             default method `ImportanceSampling()`.
         method: `NUTS(...)`, the default, or `ImportanceSampling(...)`, which is quicker: as little as
-            a second where a pair was fitted before in the same process. A model with a spread is
+            a second where the same process fitted this model before. A model with a spread is
             weighed by its evidence against the one without, and its default is
             `ImportanceSampling(draws=512)`.
         seed: the same seed gives the same draws on the same machine.

@@ -42,7 +42,10 @@ def student_variance(dof: Array | None, library: ModuleType) -> Array:
 
 ABOVE = 1.0, 6.872689186452927, 11.315328314621096, 4.494900794182167, 0.2611343512215239
 BELOW = 1.0, 6.841439186453569, 11.105927871157888, 4.175570883484923, 0.16603512188018996
-"""Coefficients of `gamma_ratio`, which interpolates at nine Chebyshev points of 1 / w**2."""
+"""Coefficients of `gamma_ratio`, which interpolates at nine Chebyshev points of 1 / w**2.
+
+`online.kernel` is compiled with them: numba looks only there whether anything has changed.
+"""
 
 
 def gamma_ratio(a: Array) -> tuple[Array, Array]:

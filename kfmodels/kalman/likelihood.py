@@ -19,7 +19,7 @@ from kfmodels.kalman import kernel
 from kfmodels.kalman.density import student_variance
 from kfmodels.kalman.motion import Motion
 from kfmodels.kalman.noise import Carried, Noise, scale_of, state_dof
-from kfmodels.kalman.scan import Series, advance, begin, log_density
+from kfmodels.kalman.scan import Series, advance, begin, log_density, timed
 from kfmodels.kalman.step import State
 
 UNROLLED = 16
@@ -51,13 +51,14 @@ def last_variance(
         return _variance_by_scan(rows, start, drift, noise)
     ways = {
         "cpu": partial(_one_by_one, last_variance),
-        "default": _over_all(partial(_variance_by_scan, unroll=UNROLLED)),
+        # no time passes after the rows that count: it would widen what is known at the end
+        "default": lambda rows, *laws: _variance_by_scan(timed(rows), *laws, unroll=UNROLLED),
     }
     return lax.platform_dependent(rows, start, drift, noise, **ways)
 
 
 def _over_all(run: Callable[..., Array]) -> Callable[..., Array]:
-    """`run` over all rows, whatever their count: a GPU has them in flight together."""
+    """`run` over all rows: those after the count change no density, and a GPU waits for no lane."""
     return lambda rows, *laws: run(rows._replace(count=None), *laws)
 
 

@@ -115,8 +115,9 @@ class KalmanRegression(Distribution):
             fade: the worth of a closed period before the row, `(..., time, 1)`, or to each coefficient
             its own, `(..., time, coef)`. Default: none.
         obs_factor: factor on the observation variance of each row, `(..., time)`. Default: 1.
-        count: rows that the density reads, `(...)`; those after are not observed, so that series of
-            many lengths share one compiled program. Derivatives are then in forward mode. Default: all.
+        count: rows that count, `(...)`; those after are not observed, and the density does not read
+            them, so that series of many lengths share one compiled program. Its derivatives are then
+            in forward mode. Default: all.
 
     Raises:
         ValueError: shapes do not fit; with `validate_args`, an argument out of range.

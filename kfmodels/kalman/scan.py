@@ -59,7 +59,7 @@ class Series(NamedTuple):
     extra: Float[Array, "time *#batch"] | Float[Array, "time coef *#batch"] | None = None
     noise: Float[Array, "time *#batch"] | None = None
     count: Int[Array, "*#batch"] | None = None
-    """Rows that are read, by `likelihood` alone; those after are not observed. None stands for all."""
+    """Rows that `likelihood` reads; those after are not observed. None stands for all."""
 
     @property
     def open_time(self) -> motion.Array:
@@ -121,6 +121,8 @@ def series(
     dtype = jnp.result_type(y, design, float)
     plain = y.shape[:1] + (1,) * (y.ndim - 1)
     seen = jnp.ones(plain, bool) if observed is None else jnp.asarray(observed, bool)
+    if count is not None:
+        seen = seen & _counted(len(y), jnp.asarray(count))
     # 0 for what is missing, so that no NaN reaches the state or a gradient; where the regressors of an
     # unobserved row are known they stay, and the row is forecast from them
     return Series(
@@ -135,11 +137,16 @@ def series(
 
 
 def timed(rows: Series) -> Series:
-    """The series with its times written out, and all its rows."""
-    rows = rows._replace(count=None)
-    if rows.dt is not None:
-        return rows
-    return rows._replace(dt=jnp.ones_like(rows.observed).at[0].set(0))
+    """The series with its times written out; after the rows that count no time passes."""
+    dt = jnp.ones_like(rows.observed).at[0].set(0) if rows.dt is None else rows.dt
+    if rows.count is not None:
+        dt = jnp.where(_counted(len(rows.y), rows.count), dt, 0)
+    return rows._replace(dt=dt, count=None)
+
+
+def _counted(time: int, count: Array) -> Bool[Array, "time *batch"]:
+    """Whether a row is among those that count."""
+    return jnp.arange(time).reshape(-1, *(1,) * count.ndim) < count
 
 
 def advance(

@@ -183,8 +183,8 @@ class HedgeRatioModel:
     def without_times(self, inputs: Inputs) -> Inputs:
         """Inputs whose rows are one unit apart, without their times, which the recursion reads sooner.
 
-        Rows added at the end are not observed, so time that passes there changes no density; but a
-        discounted state would overflow over hundreds of them, and keeps its times.
+        Rows added at the end are not observed, so time that passes there changes no density, and none
+        passes after the `count` of rows; but a discounted state keeps its times, lest it overflow.
         """
         return inputs if self.drift.overflows else inputs._replace(dt=None)
 

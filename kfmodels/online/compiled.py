@@ -374,8 +374,8 @@ class CompiledBlock:
         return rows[-1]
 
     def _exponentials(self, logs: np.ndarray) -> np.ndarray:
-        found = np.empty(logs.shape)
-        self.kernels.exponentiate(logs.reshape(-1), found.reshape(-1))
+        found = logs.copy()
+        self.kernels.exponentiate(found.reshape(-1), found.reshape(-1))
         return found
 
     def unpack(self, buffer: np.ndarray) -> Draws:

@@ -1,4 +1,4 @@
-"""Compiled functions: of arrays `(pair, ...)`, whose pairs the devices here share, and of little."""
+"""Compile functions: of many pairs, which the devices here share, and small ones, which run once."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial, wraps
@@ -13,7 +13,7 @@ AS_WRITTEN = {"xla_backend_optimization_level": 0}
 
 
 WIDE = {"xla_cpu_prefer_vector_width": 512}
-"""The same, of programs whose lanes fill a vector: as many at once as the processor has room for."""
+"""Options of XLA for programs of many lanes: use the widest vectors that the processor has."""
 
 
 def by_device(function: Callable, settings: tuple, pairs: int, *, rows: bool = True) -> Callable:
@@ -44,8 +44,8 @@ def _compiled(function: Callable, settings: tuple, shared: bool, little: bool) -
 def compile_little(*static: str) -> Callable[[Callable], Callable]:
     """Compile, as it is written, a function that takes longer to compile than to run.
 
-    `static` are names of arguments that are no arrays. Called within another compiled function it is
-    a part of that.
+    `static` are names of arguments that are no arrays. Called with arrays of a function that is being
+    compiled it is a part of that.
     """
 
     def wrap(function: Callable) -> Callable:

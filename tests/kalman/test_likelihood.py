@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.special import gammaln
 
 from kfmodels.kalman import kernel, scan
-from kfmodels.kalman.density import gamma_ratio
+from kfmodels.kalman.density import gamma_ratio, student_variance
 from kfmodels.kalman.likelihood import last_variance, log_likelihood
 from kfmodels.kalman.logarithm import fast_log
 from kfmodels.kalman.motion import Discount, Reversion, Walk
@@ -158,24 +158,42 @@ def test_rows_after_the_count_are_not_read(noise: str, timed: bool):
     traced = []
 
     @quick
-    def run(count, factor):
-        traced.append(count)
-        given = rows._replace(count=jnp.full((1, 1), count))
+    def run(counts, factor):
+        traced.append(counts)
+        given = scan.series(*rows[:4], count=counts[:, None])
 
         def density(factor):
             law = jax.tree.map(lambda leaf: factor * leaf, laws[1])
             return log_likelihood(given, laws[0], law, laws[2])
 
-        return density(factor), jax.jacfwd(density)(factor), last_variance(given, *laws)
+        variance = last_variance(given, *jax.tree.map(jnp.asarray, laws))
+        return density(factor), jax.jacfwd(density)(factor), variance
 
-    for count in (1, 17, 31):
-        cut = jax.tree.map(lambda leaf, count=count: leaf[:count], rows)
-        value, slope, variance = run(count, 1.0)
-        assert_allclose(value, loop(cut, *laws), rtol=1e-11, atol=1e-13)
-        assert_allclose(variance, run_loop(cut, *laws)[1], rtol=1e-10)
-        ends = [run(count, 1 + step)[0] for step in (-1e-6, 1e-6)]
+    for counts in (np.array([1, 17, 31]), np.array([31, 2, 17])):
+        value, slope, variance = run(counts, 1.0)
+        ends = [run(counts, 1 + step)[0] for step in (-1e-6, 1e-6)]
         assert_allclose(slope, (ends[1] - ends[0]) / 2e-6, rtol=1e-6, atol=1e-6)
+        for pair, count in enumerate(counts):
+            cut = jax.tree.map(lambda leaf, count=count: leaf[:count], rows)
+            assert_allclose(value[pair], loop(cut, *laws)[pair], rtol=1e-11, atol=1e-13)
+            assert_allclose(variance[pair], run_loop(cut, *laws)[1][pair], rtol=1e-10)
     assert len(traced) == 1
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_whoever_reads_all_rows_sees_none_after_the_count(noise: str):
+    """Neither a price nor the passage of time: as a GPU has it, and every other pass."""
+    rows, *laws = case(31, noise, timed=False)
+    counts = np.array([17, 31, 4])
+    given = scan.series(*rows[:4], count=counts[:, None])
+    density = scan.filter(given, *laws).log_density.sum(0)
+    assert_allclose(density, quick(log_likelihood)(given, *laws), rtol=1e-11)
+    state, carried = scan.final(given, *laws)
+    unit = laws[2].unit(carried) * student_variance(laws[2].dof(carried), np)
+    for pair, count in enumerate(counts):
+        cut = jax.tree.map(lambda leaf, count=count: leaf[:count], rows)
+        expected = run_loop(cut, *laws)[1][pair]
+        assert_allclose((state.cov[0, 0] * unit)[pair], expected, rtol=1e-10)
 
 
 @both

@@ -55,6 +55,11 @@ ODD = {
     "negative": ({"XLE": -3}, LATE, "rejected: XLE has the price -3"),
     "infinite": ({"XLE": math.inf, "SPY": -math.inf}, LATE, "rejected: XLE has the price inf; SPY"),
     "text": ({"XLE": "12,5"}, LATE, "rejected: XLE has the price '12,5', which is no number"),
+    "an array": (
+        {"XLE": np.array([1.0, 2.0])},
+        LATE,
+        "rejected: XLE has the price array([1., 2.]), which is no number",
+    ),
     "again": (ROW, START, "duplicate: XLE, SPY at this time"),
     "a second price": (
         ROW | {"XLE": 91.0},
