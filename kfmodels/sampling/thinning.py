@@ -16,7 +16,7 @@ from kfmodels.sampling.psis import pick_evenly
 MIXTURE_DRAWS = 64
 """Noise draws that tables and the online filter mix over."""
 
-TRIED = 128
+TRIED = 256
 """Draws of which the filter says how sure it ends of the ratio."""
 
 Noise = dict[str, Float[np.ndarray, "pair draw ..."]]
@@ -38,7 +38,7 @@ def choose(
 
 
 def try_some(noise: Noise, weights: Float[np.ndarray, "pair draw"]) -> Few:
-    """At most 128 draws of equal weight, in the order of a guess of `ratio_variance`."""
+    """At most 256 draws of equal weight, in the order of a guess of `ratio_variance`."""
     return _pick(noise, weights, _guess(noise), TRIED)
 
 
