@@ -81,7 +81,10 @@ class Tables:
 
 
 class Slow:
-    """Marks as slow docstrings that sample, all but the first of `variants`, and what is nightly."""
+    """Marks as slow docstrings that sample and what is nightly, and all but the first of `variants`.
+
+    Where a test is slow already, the others of its variants are left to the night.
+    """
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
@@ -90,6 +93,8 @@ class Slow:
             if sampled and item.name.endswith(NIGHTLY):
                 item.add_marker("nightly")
             varied = item.get_closest_marker("variants") and any(item.callspec.indices.values())
+            if varied and item.get_closest_marker("slow"):
+                item.add_marker("nightly")
             if sampled or varied or item.get_closest_marker("nightly"):
                 item.add_marker("slow")
 

@@ -34,6 +34,8 @@ SAMPLES = [
     ("universe",),
 ]
 """Pages whose code infers something, each row in one namespace."""
+LATE = SAMPLES[2:]
+"""What the notebooks, which CI runs, show as well."""
 QUICK = ["connect"]
 OWN = "your_own_model"
 
@@ -80,7 +82,13 @@ def test_the_code_of_a_page_runs(page: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pages", SAMPLES, ids=lambda pages: pages[0])
+@pytest.mark.parametrize(
+    "pages",
+    [
+        pytest.param(pages, id=pages[0], marks=[pytest.mark.nightly] if pages in LATE else [])
+        for pages in SAMPLES
+    ],
+)
 def test_the_code_of_a_page_that_samples_runs(pages: tuple[str, ...]):
     run(pages)
 

@@ -93,6 +93,7 @@ SHOWN = {
 }
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_result_shows_itself_in_words_that_fit_a_terminal(results, name):
@@ -101,6 +102,7 @@ def test_a_result_shows_itself_in_words_that_fit_a_terminal(results, name):
     assert max(map(len, text.splitlines())) <= 80, text
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SHOWN if name != "data"])
 def test_a_notebook_shows_the_same_as_text_and_never_as_code(results, name, monkeypatch):

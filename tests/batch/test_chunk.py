@@ -127,6 +127,7 @@ def test_a_failed_pair_is_refitted_to_the_same_posterior(pairs, monkeypatch):
     assert (np.abs(after["points"][0].mean(0) - mean) < 4.5 * error).all()
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_pair_for_which_nuts_fails_too_is_doubted(pairs, monkeypatch):
     monkeypatch.setattr(nuts, "MAX_PARETO_K", -10.0)

@@ -42,6 +42,7 @@ def test_the_table_tells_which_pairs_come_back(board: HedgeBoard):
     assert (table["status"] == "ok").all()
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_shell_names_them_and_asks_for_them_again(board: HedgeBoard):
     text = board_report.universe(board, 5)

@@ -410,6 +410,7 @@ def test_the_page_tells_what_the_other_columns_would_have_removed(data, text):
     assert "Of the 2 columns" not in text
 
 
+@pytest.mark.nightly
 def test_a_spread_has_a_section_with_its_numbers_after_the_last_row(data):
     fitted = unsampled(data, spread=kf.Reverting())
     later = PRICES.loc["2021"]

@@ -97,6 +97,7 @@ def test_the_default_inference_is_calibrated(pair, noise, method, simulations, q
 KNOWN = Known([0.5, 1.5], [[0.04, -0.1], [-0.1, 0.5]])
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "options",
     [
@@ -131,6 +132,7 @@ def test_two_hedges(short: HedgeData):
     assert_calibrated(found)
 
 
+@pytest.mark.nightly
 def test_one_memory_has_one_rank_and_what_is_certain_none(short: HedgeData):
     model = hedge_ratio_model(drift=StateDiscount(), noise=Discounted())
     found = quiet(short, model, simulations=20, method=FromPrior())
@@ -144,6 +146,7 @@ def test_one_memory_has_one_rank_and_what_is_certain_none(short: HedgeData):
 # -- where it is wrong -----------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("shift", "width"), [(1.0, 1.0), (0.0, 0.5)], ids=["moved", "narrow"])
 def test_draws_that_are_wrong_are_rejected(short, shift: float, width: float):
     """Log obs_scale is moved, in posterior sds, or narrowed about its mean."""

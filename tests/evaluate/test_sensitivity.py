@@ -79,6 +79,7 @@ def test_the_ratio_that_is_asked_about_is_the_one_after_the_last_row(fitted):
     assert drawn.std() == pytest.approx(last["sd"], rel=4 / np.sqrt(2 * 64))
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "names"),
@@ -181,6 +182,7 @@ def test_reweighting_is_a_refit(both, year):
     )  # it did move
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_same_model_changes_nothing(both):
     fitted, _ = both

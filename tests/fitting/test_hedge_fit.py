@@ -550,6 +550,7 @@ def test_other_files_and_folders_are_refused(plain: Case, tmp_path: Path, write,
         load(path)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize("intercept", ["random_walk", "static"])
 def test_a_flat_start_smooths_its_first_row_like_a_very_wide_one(intercept: str):

@@ -98,6 +98,7 @@ def fitted(data: HedgeData) -> HedgeFit:
         return fit(data.before(data.index[TRAIN]), model, method=method, progress=False)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_its_parameter_is_inferred_and_its_filter_is_in_the_tables(fitted: HedgeFit):
     memory = fitted.tree["posterior"]["capped_memory"].values

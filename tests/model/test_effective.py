@@ -93,6 +93,7 @@ def test_a_ratio_is_learnt_over_about_as_many_bars_as_the_prior_says(target, hed
     assert learnt_over(Memory(bars, low=bars / 4, high=4 * bars)) > 4 * bars
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_many_pairs_have_the_prior_of_each():
     prices = datasets.etfs().loc["2013":"2014"]
