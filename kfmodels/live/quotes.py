@@ -176,9 +176,8 @@ class Quotes:
         wrong: list[str] = []
         known: list[str] = []
         values = list(map(given.get, self.tickers))
-        if all(value is None for value in values) and not any(
-            name in given for name in self.tickers
-        ):
+        none = all(value is None for value in values)
+        if none and not any(name in given for name in self.tickers):
             values = list(map(by_text(given).get, self.tickers))
         number = now.number
         for ticker, value in zip(self.tickers, values, strict=True):

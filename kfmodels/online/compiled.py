@@ -105,10 +105,11 @@ def find_kernels() -> Kernels | None:
         "summarise": types.void(row, row, row),
         "exponentiate": types.void(row, row),
     }
+    # inlined: who compiled one would call that, and who finds it on disk a copy with other last bits
     for name in ELEMENTARY:
-        register_jitable(**PLAIN)(getattr(kernel, name))
+        register_jitable(**PLAIN, forceinline=True)(getattr(kernel, name))
     for name in HELPERS:
-        register_jitable(**SUMS)(getattr(kernel, name))
+        register_jitable(**SUMS, forceinline=True)(getattr(kernel, name))
     found = dict[str, Any]()
     with event.install_listener("numba:compile", _notice(event)):
         for name, signature in signatures.items():

@@ -14,6 +14,7 @@ from kfmodels.online import blocks, compiled, kernel
 from kfmodels.online.compiled import find_kernels
 from kfmodels.online.filter import PairTick
 from tests.made_filters import made_board, made_filter, made_prices
+from tests.processes import python
 
 pytestmark = pytest.mark.skipif(find_kernels() is None, reason="numba is not installed")
 
@@ -229,3 +230,25 @@ def test_it_says_when_it_compiles(caplog, tmp_path, monkeypatch):
         assert find_kernels() is not None
     find_kernels.cache_clear()
     assert len(caplog.records) == 1
+
+
+ROWS_OF_BOTH = """
+from tests.made_filters import feed, made_filter
+for discounted in (False, True):
+    live = made_filter(discounted=discounted)
+    for prices, at in feed(300):
+        tick = live.update(y=prices["XLE"], x=[prices["SPY"]], at=at)
+    print(tick.z.hex(), tick.beta["SPY"].hex())
+"""
+
+
+@pytest.mark.slow
+def test_who_compiles_it_says_to_the_last_bit_what_the_next_process_says(tmp_path):
+    pytest.importorskip("numba")
+    said = []
+    for _ in range(2):
+        out, error = python("-c", ROWS_OF_BOTH, NUMBA_CACHE_DIR=str(tmp_path)).communicate()
+        assert not error, error
+        said.append(out)
+    assert said[0] == said[1] != ""
+    assert list(tmp_path.rglob("*.nbi"))
